@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of a policy: what it needs to see and what it promises to give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wam.core.errors import ContractMismatch
+
+
+@dataclass(frozen=True, slots=True)
+class CameraContract:
+    """One camera that a policy looks through.
+
+    Attributes:
+        name: name in the policy and in the robot file.
+        height: rows that the policy was trained on, after resizing [px].
+        width: columns, after resizing [px].
+    """
+
+    name: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyContract:
+    """What both nodes, the safety chain and the recordings must agree on.
+
+    Attributes:
+        kind: "aha_wam", "dust", "ud_vla" or the name of a fake.
+        contract_hash: SHA-256 (hex) of policy.yaml, the statistics and the weights' header.
+        cameras: cameras in the order of the policy's input.
+        state_joints: joint names of the proprioception, in order.
+        action_joints: joint names of the action rows, in order.
+        control_period_ns: time between two rows [ns].
+        chunk_rows: rows delivered as one action chunk.
+        horizon_rows: rows, counted from the context's image, that one planner context can serve.
+        instruction: the task text used when nobody sets another.
+    """
+
+    kind: str
+    contract_hash: str
+    cameras: tuple[CameraContract, ...]
+    state_joints: tuple[str, ...]
+    action_joints: tuple[str, ...]
+    control_period_ns: int
+    chunk_rows: int
+    horizon_rows: int
+    instruction: str
+
+    def __post_init__(self) -> None:
+        if self.control_period_ns <= 0:
+            raise ValueError(f"control_period_ns is {self.control_period_ns}, must be positive")
+        if not 0 < self.chunk_rows <= self.horizon_rows:
+            raise ValueError(f"chunk_rows is {self.chunk_rows}, must be in 1..horizon_rows={self.horizon_rows}")
+        for label, names in (("state_joints", self.state_joints), ("action_joints", self.action_joints)):
+            if len(set(names)) != len(names) or not names:
+                raise ValueError(f"{label} must be distinct and not empty: {names}")
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """Names of the cameras, in the order of the policy's input."""
+        return tuple(camera.name for camera in self.cameras)
+
+    @property
+    def horizon_ns(self) -> int:
+        """Time that one planner context can serve, counted from its image [ns]."""
+        return self.horizon_rows * self.control_period_ns
+
+
+def require_same_contract(*, mine: str, theirs: str, my_side: str, their_side: str) -> None:
+    """Refuse to work with a side that was built for another policy.
+
+    Args:
+        mine: contract hash of this side.
+        theirs: contract hash of the other side.
+        my_side: name of this side ("executor").
+        their_side: name of the other side ("planner context").
+
+    Raises:
+        ContractMismatch: the hashes differ; the text names both sides.
+    """
+    if mine != theirs:
+        raise ContractMismatch(
+            f"{my_side} and {their_side} were built for different policies: "
+            f"{my_side} has contract {mine[:12]}, {their_side} has {theirs[:12]}",
+            where="the parameter `policy` of both nodes (they must name the same bundle)",
+        )

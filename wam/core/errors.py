@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error that a user of the suite can meet.
+
+    WamError                      something a person can mend; its text says what, value, allowed, where
+    +-- ConfigError               a file or a parameter holds an illegal value
+    +-- ContractMismatch          two sides were built for different policies or robots
+    +-- BundleError               a policy bundle is missing, damaged or of another shape
+    +-- InputError                a message or a recording cannot be used as it is
+    |   +-- ImageError            an image has another size, encoding or step
+    |   +-- JointError            joint names, widths or values do not fit
+    |   +-- StaleObservation      the newest sample is older than its budget, or there is none yet
+    +-- RecordingError            a bag or a data set is truncated, unsupported or lacks a topic
+    +-- ContextError              a planner context cannot be used
+    |   +-- ContextReleased       it was read after its lease was given back
+    |   +-- ContextRecycled       its memory now belongs to another context
+    |   +-- StaleContext          it is older than the horizon it can serve
+    |   +-- HandleRefused         its handle is malformed or belongs to somebody else
+    +-- PolicyFault               a policy produced a value that must not reach a robot
+    +-- MissingDependency         an optional part is not installed
+
+`ValueError` is kept for internal invariants and impossible sizes given to a constructor.
+"""
+
+from __future__ import annotations
+
+
+class WamError(Exception):
+    """An error that a person can mend.
+
+    Args:
+        what: the thing that is wrong, with its place ("piper.yaml: groups[0].joints").
+        value: the offending value; left out of the text when it is None.
+        allowed: what would have been accepted, with unit.
+        where: the file, parameter or command that changes it.
+    """
+
+    def __init__(
+        self, what: str, *, value: object = None, allowed: str | None = None, where: str | None = None
+    ) -> None:
+        self.what = what
+        self.value = value
+        self.allowed = allowed
+        self.where = where
+        text = what
+        if value is not None:
+            text += f": got {value!r}" if isinstance(value, str) else f": got {value}"
+        if allowed:
+            text += f"; allowed: {allowed}"
+        if where:
+            text += f"; change it in {where}"
+        super().__init__(text)
+
+
+class ConfigError(WamError):
+    """A file or a parameter holds an illegal value, an unknown key, or lacks a required one."""
+
+
+class ContractMismatch(WamError):
+    """Two sides that must agree (bundle, robot, context, chunk) were built for different contracts."""
+
+
+class BundleError(WamError):
+    """A policy bundle is missing a file, is damaged, or has tensors of other names or shapes."""
+
+
+class InputError(WamError):
+    """A message cannot be used as it is."""
+
+
+class ImageError(InputError):
+    """An image has another size, encoding or row step than the robot file and the policy expect."""
+
+
+class JointError(InputError):
+    """Joint names, widths or values of a message do not fit the robot file."""
+
+
+class StaleObservation(InputError):
+    """The newest sample of a stream is older than its budget, or nothing has arrived yet."""
+
+
+class RecordingError(WamError):
+    """A bag or a data set is truncated, in an unsupported format, or lacks a topic."""
+
+
+class ContextError(WamError):
+    """A planner context cannot be used."""
+
+
+class ContextReleased(ContextError):
+    """A planner context was read after its lease had been given back or its planner had gone."""
+
+
+class ContextRecycled(ContextError):
+    """The memory named by a handle now belongs to another context."""
+
+
+class StaleContext(ContextError):
+    """A planner context is older than the horizon of rows it can serve."""
+
+
+class HandleRefused(ContextError):
+    """A context handle is malformed, too large, or owned by somebody else; nothing was mapped."""
+
+
+class PolicyFault(WamError):
+    """A policy produced a value (non-finite, wrong shape) that must not reach a robot."""
+
+
+class MissingDependency(WamError):
+    """An optional part is not installed; the text names it and how to get it."""

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seams behind which a policy lives: planner, executor, and how both are loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from wam.core.chunk import ActionChunk
+from wam.core.context import ContextHandle, ContextHeader, PlannerContext, TensorSpec, Transport
+from wam.core.contract import PolicyContract
+from wam.core.observation import Instruction, Observation, RobotState
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedContext(Generic[T]):
+    """A planner context adapted to one observation; valid for one chunk.
+
+    Attributes:
+        header: header of the context it was made from.
+        stamp_ns: acquisition time of the observation it was routed by [ns].
+        payload: the edited tensors; only the policy opens it.
+    """
+
+    header: ContextHeader
+    stamp_ns: int
+    payload: T
+
+
+class Planner(Protocol[T]):
+    """The slow half. One worker thread calls it; it may block for as long as a prefill takes."""
+
+    def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[T]:
+        """Compute a context. `header.generation` is the instruction's; `version` counts from 1 in it.
+
+        Raises:
+            PolicyFault: a tensor is not finite; the caller publishes nothing.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Forget all history (rolling memory, versions). Called before a new generation."""
+        ...
+
+
+class Executor(Protocol[T]):
+    """The fast half. One worker thread calls `route` and then `act`; neither keeps the context."""
+
+    def route(self, observation: Observation, *, context: PlannerContext[T]) -> RoutedContext[T]:
+        """Adapt `context` to the newest image.
+
+        Raises:
+            StaleContext: the observation lies beyond the horizon of the context.
+        """
+        ...
+
+    def act(self, routed: RoutedContext[T], *, proprio: RobotState) -> ActionChunk:
+        """Denoise one chunk in SI units; `sequence` is 0 and is numbered by the caller.
+
+        Raises:
+            PolicyFault: a value is not finite; the caller publishes nothing.
+        """
+        ...
+
+
+class TensorCodec(Protocol[T]):
+    """Turns a payload into named bytes and back, so that transports need not know the policy."""
+
+    def specs(self, payload: T) -> tuple[TensorSpec, ...]:
+        """Return the table of the payload's tensors, offsets aligned to `ALIGNMENT`."""
+        ...
+
+    def write(self, payload: T, into: memoryview) -> None:
+        """Copy every tensor to its offset in `into` (writable bytes of the payload's total size)."""
+        ...
+
+    def read(self, specs: tuple[TensorSpec, ...], data: memoryview) -> T:
+        """Return a payload whose tensors are views of `data`; nothing is copied."""
+        ...
+
+
+class ContextLease(Protocol[T]):
+    """The right to read one context. Given back by `release` or by leaving a `with` block."""
+
+    def get(self) -> PlannerContext[T]:
+        """Return the context.
+
+        Raises:
+            ContextReleased: the lease was given back, or the planner that owned it has gone.
+            ContextRecycled: the memory belongs to another context now.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give the lease back; safe to call twice."""
+        ...
+
+
+class ContextPublisher(Protocol[T]):
+    """Planner's end of a context transport. Called from the planner's worker thread."""
+
+    @property
+    def transport(self) -> Transport:
+        """How payloads travel."""
+        ...
+
+    def publish(self, context: PlannerContext[T]) -> ContextHandle:
+        """Make `context` readable and return its handle; an older one is retired as slots run out."""
+        ...
+
+    def leases(self) -> int:
+        """Return how many contexts readers hold at this moment."""
+        ...
+
+    def close(self) -> None:
+        """Retire every context and free its memory; readers' leases raise from then on."""
+        ...
+
+
+class ContextReader(Protocol[T]):
+    """Executor's end of a context transport. Called from the executor's worker thread."""
+
+    def open(self, header: ContextHeader, handle: ContextHandle) -> ContextLease[T]:
+        """Check `handle` (owner, size, name pattern) and lease the context it names.
+
+        Raises:
+            HandleRefused: the handle is malformed or owned by somebody else.
+            ContextReleased: the context is gone.
+            ContextRecycled: the memory named belongs to another context now.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back every lease."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPolicy:
+    """Both halves of a policy, loaded from one bundle.
+
+    Attributes:
+        contract: what it needs and gives.
+        planner: the slow half, or None where only the executor was asked for.
+        executor: the fast half, or None where only the planner was asked for.
+        codec: turns the payload of its contexts into bytes and back.
+    """
+
+    contract: PolicyContract
+    planner: Planner[Any] | None
+    executor: Executor[Any] | None
+    codec: TensorCodec[Any]
+
+
+class PolicyLoader(Protocol):
+    """Loads a policy by its bundle path or by the name of a built-in one ("fake", "aha_wam/tiny")."""
+
+    def __call__(self, policy: str, *, planner: bool, executor: bool) -> LoadedPolicy:
+        """Load the asked-for halves.
+
+        Raises:
+            BundleError: the bundle is missing, damaged or of another shape.
+        """
+        ...

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transports that hand a planner context over by handle."""
