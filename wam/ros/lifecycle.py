@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One lifecycle discipline for all nodes: a node fills four hooks, the base owns the transitions.
+
+    configure   read and check parameters, load everything    -> `setup`
+    activate    begin to act                                  -> `start`
+    deactivate  refuse new work, wait bounded, secure last    -> `stop`
+    cleanup     free everything                               -> `teardown`
+
+rclpy swallows exceptions of transition callbacks; here a `WamError` becomes one log line and a FAILURE, anything
+else a traceback and an ERROR, and nothing stays half-started.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from wam.core.clock import Clock
+from wam.core.errors import WamError
+from wam.ros.parameters import declare, refuse_changes
+
+P = TypeVar("P")
+
+
+class RosClock:
+    """Clock of a node: wall time, or `/clock` when `use_sim_time` is set."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        self._clock = node.get_clock()
+
+    def now_ns(self) -> int:
+        """Return the node's time [ns]."""
+        return int(self._clock.now().nanoseconds)
+
+
+class WamNode(LifecycleNode, Generic[P]):  # type: ignore[misc]
+    """Base of every node of the suite.
+
+    Args:
+        name: ROS name of the node.
+        parameters: frozen dataclass of `wam.ros.parameters.parameter` fields.
+        node_args: passed to `rclpy.lifecycle.LifecycleNode` (namespace, parameter overrides, ...).
+    """
+
+    def __init__(self, name: str, parameters: type[P], **node_args: Any) -> None:
+        super().__init__(name, **node_args)
+        self._parameters_type = parameters
+        self.params: P | None = None
+        self.clock: Clock = RosClock(self)
+        self.last_error: Exception | None = None
+        self._acting = False
+        self._changes_refused = False
+
+    @property
+    def p(self) -> P:
+        """The parameters in force; only valid from `setup` on."""
+        if self.params is None:
+            raise RuntimeError(f"{self.get_name()} was asked for parameters before it was configured")
+        return self.params
+
+    def setup(self) -> None:
+        """Load and check everything; on any error the base calls `teardown`."""
+
+    def start(self) -> None:
+        """Begin to act; publishers are enabled already."""
+
+    def stop(self) -> None:
+        """Stop acting: refuse new work, wait bounded, send the safety command last. Safe to call twice."""
+
+    def teardown(self) -> None:
+        """Free what `setup` made, as far as it was made. Safe to call twice."""
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters, then `setup`."""
+
+        def configure() -> None:
+            self.params = declare(self, self._parameters_type)
+            if not self._changes_refused:
+                refuse_changes(self, self._parameters_type)
+                self._changes_refused = True
+            self.setup()
+
+        result = self._guard("configure", configure)
+        if result != TransitionCallbackReturn.SUCCESS:
+            self._guard("teardown after a failed configure", self.teardown, keep_error=True)
+            return result
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Enable the publishers, then `start`; a failed start leaves the node inactive."""
+        super().on_activate(state)
+        result = self._guard("activate", self.start)
+        if result == TransitionCallbackReturn.SUCCESS:
+            self._acting = True
+            return result
+        self._guard("stop after a failed activate", self.stop, keep_error=True)
+        super().on_deactivate(state)
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """`stop` first, so that its last command still goes out, then disable the publishers."""
+        self._secure()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """`teardown`."""
+        result = self._guard("cleanup", self.teardown)
+        super().on_cleanup(state)
+        return result
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """`stop` and `teardown` from any state."""
+        self._secure()
+        result = self._guard("shutdown", self.teardown)
+        super().on_shutdown(state)
+        return result
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Secure and free everything; the node can be configured again."""
+        self._secure()
+        self._guard("teardown after an error", self.teardown, keep_error=True)
+        return TransitionCallbackReturn.SUCCESS
+
+    def _secure(self) -> None:
+        if self._acting:
+            self._acting = False
+            self._guard("stop", self.stop, keep_error=True)
+
+    def _guard(
+        self, what: str, action: Callable[[], None], *, keep_error: bool = False
+    ) -> TransitionCallbackReturn:
+        try:
+            action()
+        except WamError as error:
+            self.get_logger().error(f"{what} refused: {error}")
+            if not keep_error:
+                self.last_error = error
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:  # a transition must never leave the node half-started
+            self.get_logger().error(f"{what} failed:\n{traceback.format_exc()}")
+            if not keep_error:
+                self.last_error = error
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs nodes as a process: start, spin, and an orderly end on SIGINT and SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from wam.core.errors import WamError
+from wam.ros.lifecycle import WamNode
+
+SPIN_TIMEOUT_S = 0.2
+
+
+def run(make_nodes: Callable[[], Sequence[Node]], args: Sequence[str] | None = None) -> int:
+    """Run the nodes that `make_nodes` returns until SIGINT or SIGTERM.
+
+    Nodes with the parameter `autostart` (default true) are configured and activated in the order given; if one
+    refuses, every node is shut down again and the process ends with 1.
+
+    Args:
+        make_nodes: called once, after `rclpy.init`.
+        args: command line with ROS arguments; None takes `sys.argv`.
+
+    Returns:
+        Exit code: 0 after a signal, 1 when a node could not start.
+    """
+    stopping: list[int] = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        stopping.append(number)
+
+    rclpy.init(args=list(args) if args is not None else None, signal_handler_options=SignalHandlerOptions.NO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    executor = SingleThreadedExecutor()
+    nodes: list[Node] = []
+    code = 0
+    try:
+        nodes.extend(make_nodes())
+        for node in nodes:
+            executor.add_node(node)
+        if all(_autostart(node) for node in nodes):
+            while not stopping and rclpy.ok():
+                executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
+        else:
+            code = 1
+    except ExternalShutdownException:
+        pass
+    except WamError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    finally:
+        for node in reversed(nodes):
+            if isinstance(node, WamNode):
+                node.trigger_shutdown()
+            node.destroy_node()
+        executor.shutdown(timeout_sec=1.0)
+        rclpy.try_shutdown()
+    return code
+
+
+def _autostart(node: Node) -> bool:
+    if not isinstance(node, WamNode):
+        return True
+    if not node.has_parameter("autostart"):
+        node.declare_parameter("autostart", True)
+    if not node.get_parameter("autostart").value:
+        return True
+    steps: tuple[Callable[[], Any], ...] = (node.trigger_configure, node.trigger_activate)
+    return all(step() == TransitionCallbackReturn.SUCCESS for step in steps)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QoS profiles by kind of stream; nodes name a kind and never a depth."""
+
+from __future__ import annotations
+
+from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+
+
+def _profile(*, reliable: bool, depth: int, latched: bool = False) -> QoSProfile:
+    return QoSProfile(
+        history=QoSHistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT,
+        durability=QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE,
+    )
+
+
+IMAGE_PUBLISHER = _profile(reliable=True, depth=1)
+"""Cameras offer reliable, so that any subscriber can choose (REP-2003)."""
+
+IMAGE = _profile(reliable=False, depth=1)
+"""Subscribers want the newest image and match publishers of either reliability."""
+
+JOINT_STATE_PUBLISHER = _profile(reliable=True, depth=10)
+"""Joint states of a driver."""
+
+JOINT_STATE = _profile(reliable=False, depth=10)
+"""Subscribers of joint states match publishers of either reliability."""
+
+COMMAND = _profile(reliable=True, depth=1)
+"""Commands to a driver: the newest one counts."""
+
+CONTEXT = _profile(reliable=True, depth=1)
+"""Context handles: volatile, since a handle must never be latched."""
+
+CHUNK = _profile(reliable=True, depth=1)
+"""Action chunks: the newest one counts."""
+
+EVENT = _profile(reliable=True, depth=100)
+"""Typed events: each one counts."""
+
+STATUS = _profile(reliable=True, depth=1)
+"""Periodic status of a node."""
+
+STATIC = _profile(reliable=True, depth=1, latched=True)
+"""Descriptions that do not change while a node lives (robot description, contract)."""
