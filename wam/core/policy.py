@@ -152,15 +152,3 @@ class LoadedPolicy:
     planner: Planner[Any] | None
     executor: Executor[Any] | None
     codec: TensorCodec[Any]
-
-
-class PolicyLoader(Protocol):
-    """Loads a policy by its bundle path or by the name of a built-in one ("fake", "aha_wam/tiny")."""
-
-    def __call__(self, policy: str, *, planner: bool, executor: bool) -> LoadedPolicy:
-        """Load the asked-for halves.
-
-        Raises:
-            BundleError: the bundle is missing, damaged or of another shape.
-        """
-        ...

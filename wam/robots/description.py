@@ -23,7 +23,7 @@ class JointKind(enum.Enum):
 class CommandKind(enum.Enum):
     """What the robot's driver takes."""
 
-    JOINT_STATE_STREAM = "joint_state_stream"  # sensor_msgs/JointState at a high rate; the driver interpolates nothing
+    JOINT_STATE_STREAM = "joint_state_stream"  # sensor_msgs/JointState at a high rate; nothing interpolates it
     JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory to joint_trajectory_controller
     NONE = "none"  # recorded robot: it is never commanded
 

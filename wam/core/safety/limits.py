@@ -49,6 +49,10 @@ class JointLimits:
     def select(self, index: npt.NDArray[np.intp]) -> JointLimits:
         """Return the limits of the joints at `index`, in that order."""
         return JointLimits(
-            tuple(self.joint_names[i] for i in index),
-            *(getattr(self, label)[index].copy() for label in ("lower", "upper", "velocity", "acceleration", "jerk")),
+            joint_names=tuple(self.joint_names[i] for i in index),
+            lower=self.lower[index].copy(),
+            upper=self.upper[index].copy(),
+            velocity=self.velocity[index].copy(),
+            acceleration=self.acceleration[index].copy(),
+            jerk=self.jerk[index].copy(),
         )

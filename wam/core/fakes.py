@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fakes beside the seams of `wam.core.policy`: a policy made of numpy, for tests, demos and benchmarks.
+
+The fake planner exports layerwise K/V of the right shape whose values come from its image; the fake executor reads
+them and moves every joint on a slow sine about the measured state, so a robot driven by it moves visibly and safely.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.chunk import ActionChunk
+from wam.core.clock import NS_PER_S
+from wam.core.context import ContextHeader, PlannerContext
+from wam.core.contract import CameraContract, PolicyContract
+from wam.core.errors import PolicyFault, StaleContext
+from wam.core.observation import Instruction, Observation, RobotState
+from wam.core.policy import RoutedContext
+
+Payload = Mapping[str, npt.NDArray[Any]]
+
+FAKE_HASH = "f" * 64
+
+
+def fake_contract(
+    *,
+    joint_names: tuple[str, ...],
+    cameras: tuple[CameraContract, ...],
+    control_period_ns: int = NS_PER_S // 30,
+    chunk_rows: int = 16,
+    horizon_rows: int = 64,
+    contract_hash: str = FAKE_HASH,
+) -> PolicyContract:
+    """Return the contract of a fake policy that sees `cameras` and moves `joint_names`."""
+    return PolicyContract(
+        kind="fake",
+        contract_hash=contract_hash,
+        cameras=cameras,
+        state_joints=joint_names,
+        action_joints=joint_names,
+        control_period_ns=control_period_ns,
+        chunk_rows=chunk_rows,
+        horizon_rows=horizon_rows,
+        instruction="wave slowly",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FakeShape:
+    """Sizes of the fake's K/V.
+
+    Attributes:
+        layers: layers L.
+        tokens: tokens S.
+        width: key and value width D.
+    """
+
+    layers: int = 3
+    tokens: int = 6
+    width: int = 64
+
+
+class FakePlanner:
+    """Planner whose K/V hold the mean colour of the image; it counts its calls.
+
+    Args:
+        contract: what it claims to be.
+        shape: sizes of the K/V [L, 1, S, D].
+    """
+
+    def __init__(self, contract: PolicyContract, *, shape: FakeShape | None = None) -> None:
+        self._contract = contract
+        self._shape = shape or FakeShape()
+        self.version = 0
+        self.resets = 0
+
+    def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[Payload]:
+        """Return a context for the newest image of the first camera."""
+        frame = observation.frames[self._contract.camera_names[0]]
+        self.version += 1
+        shape = (self._shape.layers, 1, self._shape.tokens, self._shape.width)
+        key = np.full(shape, float(frame.rgb.mean()) / 255.0, dtype=np.float32)
+        header = ContextHeader(
+            stamp_ns=frame.stamp_ns,
+            generation=instruction.generation,
+            version=self.version,
+            contract_hash=self._contract.contract_hash,
+            instruction=instruction.text,
+            horizon_rows=self._contract.horizon_rows,
+            control_period_ns=self._contract.control_period_ns,
+        )
+        return PlannerContext(header, {"k": key, "v": -key})
+
+    def reset(self) -> None:
+        """Start counting versions anew."""
+        self.version = 0
+        self.resets += 1
+
+
+class FakeExecutor:
+    """Executor that waves every joint on a sine of absolute time about the state it first saw.
+
+    Args:
+        contract: what it claims to be.
+        amplitude: largest distance from the centre [rad or m].
+        frequency: of the wave [Hz].
+        centre: float64 [N] about which to wave; None takes the first measured state.
+    """
+
+    def __init__(
+        self,
+        contract: PolicyContract,
+        *,
+        amplitude: float = 0.2,
+        frequency: float = 0.2,
+        centre: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        self._contract = contract
+        self._amplitude = amplitude
+        self._omega = 2.0 * math.pi * frequency
+        self._centre = centre
+        self._start_ns: int | None = None
+
+    def route(self, observation: Observation, *, context: PlannerContext[Payload]) -> RoutedContext[Payload]:
+        """Return the context's K/V shifted by the newest image's mean colour."""
+        header = context.header
+        offset = header.phase_offset_rows(observation.stamp_ns)
+        if not 0 <= offset < header.horizon_rows:
+            raise StaleContext(
+                "planner context cannot serve this observation",
+                value=f"phase offset {offset} rows",
+                allowed=f"0 .. {header.horizon_rows - 1} rows",
+                where="the planner's rate, or the policy's horizon",
+            )
+        key = context.payload["k"]
+        if not np.all(np.isfinite(key)):
+            raise PolicyFault("planner context holds non-finite keys", where="the policy bundle")
+        return RoutedContext(header, observation.stamp_ns, {"k": key + np.float32(0.0)})
+
+    def act(self, routed: RoutedContext[Payload], *, proprio: RobotState) -> ActionChunk:
+        """Return `chunk_rows` rows of the wave from the routed observation's stamp on."""
+        contract, header = self._contract, routed.header
+        state = proprio.select(contract.action_joints)
+        if self._centre is None:
+            self._centre = np.array(state.positions)
+        if self._start_ns is None:
+            self._start_ns = routed.stamp_ns
+        t = routed.stamp_ns - self._start_ns + np.arange(contract.chunk_rows) * contract.control_period_ns
+        wave = self._amplitude * np.sin(self._omega * t / NS_PER_S)
+        return ActionChunk(
+            stamp_ns=routed.stamp_ns,
+            generation=header.generation,
+            sequence=0,
+            contract_hash=contract.contract_hash,
+            context_version=header.version,
+            context_age_ns=routed.stamp_ns - header.stamp_ns,
+            phase_offset_rows=header.phase_offset_rows(routed.stamp_ns),
+            row_period_ns=contract.control_period_ns,
+            joint_names=contract.action_joints,
+            rows=self._centre[None, :] + wave[:, None] * np.ones((1, len(contract.action_joints))),
+        )
+
+
+def with_rows(chunk: ActionChunk, rows: npt.NDArray[np.float64]) -> ActionChunk:
+    """Return `chunk` with other rows, float64 [H, N]; handy for fault injection."""
+    return replace(chunk, rows=rows)

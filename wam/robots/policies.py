@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a policy meets a robot: how one is asked for, and whether the two fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from wam.core.clock import NS_PER_S
+from wam.core.contract import CameraContract, PolicyContract
+from wam.core.errors import ContractMismatch
+from wam.core.fakes import FakeExecutor, FakePlanner, fake_contract
+from wam.core.policy import LoadedPolicy
+from wam.core.transport.numpy_codec import NumpyCodec
+from wam.robots.description import RobotDescription
+
+FAKE_POLICY = "fake"
+FAKE_ROWS_PER_SECOND = 30
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRequest:
+    """Which policy to load, and which halves of it.
+
+    Attributes:
+        policy: directory of a bundle, or the name of a built-in policy ("fake", "aha_wam/tiny").
+        planner: load the slow half.
+        executor: load the fast half.
+        device: "cpu" or "cuda:0"; a device that is absent is an error.
+        threads: CPU threads of the tensor library in this process.
+        seed: seed of the start noise.
+    """
+
+    policy: str
+    planner: bool
+    executor: bool
+    device: str = "cpu"
+    threads: int = 1
+    seed: int = 0
+
+
+class PolicyLoader(Protocol):
+    """Loads policies; the nodes get one injected, so that they need not import torch."""
+
+    def __call__(self, request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
+        """Load the halves asked for.
+
+        Raises:
+            BundleError: the bundle is missing, damaged or of another shape.
+        """
+        ...
+
+
+def load_fake(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
+    """Return the numpy fake for `robot`: it looks through the first camera and waves every joint."""
+    camera = robot.cameras[0]
+    contract = fake_contract(
+        joint_names=robot.joint_names,
+        cameras=(CameraContract(camera.name, camera.height, camera.width),),
+        control_period_ns=NS_PER_S // FAKE_ROWS_PER_SECOND,
+    )
+    return LoadedPolicy(
+        contract=contract,
+        planner=FakePlanner(contract) if request.planner else None,
+        executor=FakeExecutor(contract) if request.executor else None,
+        codec=NumpyCodec(),
+    )
+
+
+def require_fit(contract: PolicyContract, robot: RobotDescription) -> None:
+    """Refuse a policy that needs a camera or a joint that the robot does not have.
+
+    Raises:
+        ContractMismatch: the text names both sides and what is missing.
+    """
+    cameras = {camera.name for camera in robot.cameras}
+    joints = set(robot.joint_names)
+    wanted = (
+        ("camera", contract.camera_names, cameras),
+        ("state joint", contract.state_joints, joints),
+        ("action joint", contract.action_joints, joints),
+    )
+    for what, names, have in wanted:
+        missing = [name for name in names if name not in have]
+        if missing:
+            raise ContractMismatch(
+                f"policy {contract.kind} (contract {contract.contract_hash[:12]}) needs {what} "
+                f"{', '.join(missing)}, which robot {robot.name} does not have",
+                allowed=f"{what}s of {robot.name}: {', '.join(sorted(have))}",
+                where=f"{robot.source}, or choose a policy made for this robot",
+            )

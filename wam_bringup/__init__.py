@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planner and executor in one process: zero-copy contexts, one subscription per camera."""

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cycle of the executor: route the newest context by the newest image, denoise a chunk. No rclpy, no torch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from wam.core.chunk import ActionChunk
+from wam.core.context import ContextHandle, ContextHeader
+from wam.core.contract import PolicyContract, require_same_contract
+from wam.core.errors import ContextError, ContractMismatch, PolicyFault, StaleContext, StaleObservation
+from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
+from wam.core.observation import Observation
+from wam.core.policy import ContextLease, ContextReader, Executor
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorResult:
+    """What one cycle has to publish, or why it stays silent.
+
+    Attributes:
+        chunk: the new chunk, or None.
+        reason: why there is none; "" with a chunk.
+    """
+
+    chunk: ActionChunk | None
+    reason: str = ""
+
+
+class ExecutorCycle:
+    """The executor's work, named stage by stage in `step`.
+
+    Args:
+        contract: contract of the loaded policy.
+        executor: the fast half of the policy.
+        reader: executor's end of the context transport.
+        observe: returns the newest observation at a time [ns], or raises `StaleObservation`.
+        max_context_age_ns: a context whose image is older than this is refused [ns]; the policy's horizon
+            refuses it in any case.
+        stopwatch: monotonic clock for inference time and overhead [ns].
+    """
+
+    def __init__(
+        self,
+        *,
+        contract: PolicyContract,
+        executor: Executor[Any],
+        reader: ContextReader[Any],
+        observe: Callable[[int], Observation],
+        max_context_age_ns: int,
+        stopwatch: Stopwatch = monotonic_ns,
+    ) -> None:
+        self._contract = contract
+        self._executor = executor
+        self._reader = reader
+        self._observe = observe
+        self._max_age_ns = min(max_context_age_ns, contract.horizon_ns)
+        self._stopwatch = stopwatch
+        self._lock = threading.Lock()
+        self._offered: tuple[ContextHeader, ContextHandle] | None = None
+        self._header: ContextHeader | None = None
+        self._lease: ContextLease[Any] | None = None
+        self._sequence = 0
+        self._routed_stamp_ns: int | None = None
+        self.chunk_time = LatencyWindow()
+        self.overhead = LatencyWindow()
+        self.chunks = 0
+        self.skipped = 0
+        self.last_chunk: ActionChunk | None = None
+        self.reason = "no planner context yet"
+
+    @property
+    def header(self) -> ContextHeader | None:
+        """Header of the context in use, or None before the first."""
+        return self._header
+
+    def offer_context(self, header: ContextHeader, handle: ContextHandle) -> None:
+        """Store a context that has arrived; called from any thread, never blocks on a cycle."""
+        with self._lock:
+            if self._offered is None or _supersedes(header, self._offered[0]):
+                self._offered = (header, handle)
+
+    def step(self, now_ns: int) -> ExecutorResult:
+        """Run one cycle at `now_ns` [ns]; called from one thread.
+
+        Raises:
+            PolicyFault: the policy produced a value that must not reach a robot.
+            ContractMismatch: the context was computed by another policy.
+        """
+        entered = self._stopwatch()
+        # 1. The newest context: lease it, give the older one back.
+        try:
+            self._take_context()
+            if self._lease is None or self._header is None:
+                return self._silent("no planner context yet")
+            # 2. The newest observation.
+            observation = self._observe(now_ns)
+            if observation.stamp_ns == self._routed_stamp_ns:
+                return self._silent("no newer image")
+            # 3. Stamps decide whether the context can still serve it.
+            self._require_fresh(self._header, observation)
+            context = self._lease.get()
+            # 4. Route the context by the newest image, then denoise one chunk.
+            started = self._stopwatch()
+            routed = self._executor.route(observation, context=context)
+            chunk = self._executor.act(routed, proprio=observation.state)
+            finished = self._stopwatch()
+        except (StaleObservation, ContextError) as error:
+            return self._silent(str(error))
+        # 5. The chunk must be what this node promised.
+        self._require_sound(chunk)
+        # 6. Number it.
+        self._sequence += 1
+        chunk = replace(chunk, sequence=self._sequence, inference_ns=finished - started)
+        self._routed_stamp_ns = observation.stamp_ns
+        self.last_chunk = chunk
+        self.chunks += 1
+        self.reason = ""
+        self.chunk_time.add(finished - started)
+        self.overhead.add(self._stopwatch() - entered - (finished - started))
+        return ExecutorResult(chunk)
+
+    def close(self) -> None:
+        """Give the lease back; the next context offered starts anew."""
+        with self._lock:
+            self._offered = None
+        if self._lease is not None:
+            self._lease.release()
+        self._lease, self._header = None, None
+
+    def _take_context(self) -> None:
+        with self._lock:
+            offered = self._offered
+            self._offered = None
+        if offered is None:
+            return
+        header, handle = offered
+        require_same_contract(
+            mine=self._contract.contract_hash,
+            theirs=header.contract_hash,
+            my_side="executor",
+            their_side="planner context",
+        )
+        if self._header is not None and not _supersedes(header, self._header):
+            return
+        lease = self._reader.open(header, handle)
+        if self._lease is not None:
+            self._lease.release()
+        if self._header is None or header.generation != self._header.generation:
+            self._sequence = 0
+            self._routed_stamp_ns = None
+        self._lease, self._header = lease, header
+
+    def _require_fresh(self, header: ContextHeader, observation: Observation) -> None:
+        age_ns = header.age_ns(observation.stamp_ns)
+        if age_ns > self._max_age_ns:
+            raise StaleContext(
+                "planner context is too old for the newest image",
+                value=f"{age_ns / 1e6:.0f} ms",
+                allowed=f"at most {self._max_age_ns / 1e6:.0f} ms",
+                where="the executor's parameter `max_context_age`, or make the planner faster",
+            )
+
+    def _require_sound(self, chunk: ActionChunk) -> None:
+        if chunk.joint_names != self._contract.action_joints:
+            raise PolicyFault(
+                "chunk has other joints than its contract",
+                value=list(chunk.joint_names),
+                allowed=f"{list(self._contract.action_joints)}",
+                where="the policy bundle",
+            )
+        if not np.all(np.isfinite(chunk.rows)):
+            row, column = np.argwhere(~np.isfinite(chunk.rows))[0]
+            raise PolicyFault(
+                f"chunk holds a non-finite target for {chunk.joint_names[column]} in row {row}",
+                value=float(chunk.rows[row, column]),
+                allowed="finite numbers",
+                where="the policy bundle",
+            )
+
+    def _silent(self, reason: str) -> ExecutorResult:
+        self.reason = reason
+        self.skipped += 1
+        return ExecutorResult(None, reason)
+
+
+def _supersedes(header: ContextHeader, other: ContextHeader) -> bool:
+    """Return whether `header` replaces `other`.
+
+    A restarted planner counts from 1 again but has newer images; a clock that was set back gives older stamps but
+    higher counts. A late message of a former generation is older in both.
+    """
+    return header.newer_than(other) or header.stamp_ns > other.stamp_ns

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The executor node: plumbing between ROS and `ExecutorCycle`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext
+
+from wam.core.clock import ns_to_seconds, seconds_to_ns
+from wam.core.errors import WamError
+from wam.core.policy import ContextReader
+from wam.core.transport.select import make_reader
+from wam.robots.loader import load_robot
+from wam.robots.policies import PolicyLoader, PolicyRequest, require_fit
+from wam.ros.context_channel import message_to_context
+from wam.ros.conversions import chunk_to_message, ns_to_time
+from wam.ros.diagnostics import Diagnostics, Level
+from wam.ros.ingest import RosIngest, SharedIngest
+from wam.ros.lifecycle import WamNode
+from wam.ros.qos import CHUNK, CONTEXT, STATUS
+from wam.ros.worker import Worker
+from wam_executor_node.cycle import ExecutorCycle
+from wam_executor_node.parameters import ExecutorParameters
+
+STATUS_PERIOD_S = 0.5
+STOP_TIMEOUT_S = 5.0
+
+
+class ExecutorNode(WamNode[ExecutorParameters]):
+    """Lifecycle node `wam_executor`: context, images and joint state in, `~/chunk` out.
+
+    Args:
+        load_policy: loads the policy that the parameters name.
+        shared_ingest: subscriptions shared with other nodes of this process; None makes own ones.
+        composed: the planner runs in this process and calls `offer_context`; the topic is not subscribed.
+        node_args: passed to the lifecycle node.
+    """
+
+    def __init__(
+        self,
+        *,
+        load_policy: PolicyLoader,
+        shared_ingest: SharedIngest | None = None,
+        composed: bool = False,
+        **node_args: Any,
+    ) -> None:
+        super().__init__("wam_executor", ExecutorParameters, **node_args)
+        self._load_policy = load_policy
+        self._shared_ingest = shared_ingest
+        self._composed = composed
+        self.cycle: ExecutorCycle | None = None
+        self._reader: ContextReader[Any] | None = None
+        self._ingest: RosIngest | None = None
+        self._worker: Worker | None = None
+        self._diagnostics: Diagnostics | None = None
+        self._entities: list[Callable[[], Any]] = []
+        self._fault = ""
+        self._refused = ""
+        self._contract_hash = ""
+
+    def offer_context(self, header: Any, handle: Any) -> None:
+        """Take a context from a planner of the same process; any thread, never blocks on a cycle."""
+        cycle = self.cycle
+        if cycle is not None:
+            cycle.offer_context(header, handle)
+
+    def setup(self) -> None:
+        """Load the policy, then make the topics."""
+        p = self.p
+        robot = load_robot(p.robot)
+        policy = self._load_policy(
+            PolicyRequest(p.policy, planner=False, executor=True, device=p.device, threads=p.threads, seed=p.seed),
+            robot=robot,
+        )
+        require_fit(policy.contract, robot)
+        if policy.executor is None:
+            raise RuntimeError("the policy loader returned no executor")
+        self._reader = make_reader(policy.codec)
+        cameras = policy.contract.camera_names
+        if self._shared_ingest is not None:
+            self._ingest = self._shared_ingest.acquire(robot, cameras, self.clock)
+        else:
+            self._ingest = RosIngest(self, robot, cameras, self.clock)
+        self.cycle = ExecutorCycle(
+            contract=policy.contract,
+            executor=policy.executor,
+            reader=self._reader,
+            observe=self._ingest.observe,
+            max_context_age_ns=seconds_to_ns(p.max_context_age),
+        )
+        self._contract_hash = policy.contract.contract_hash
+        self._chunk_topic = self.create_lifecycle_publisher(ActionChunk, "~/chunk", CHUNK)
+        self._status_topic = self.create_lifecycle_publisher(ExecutorStatus, "~/status", STATUS)
+        timer = self.create_timer(STATUS_PERIOD_S, self._report)
+        self._diagnostics = Diagnostics(self, task="acting", hardware_id=robot.name)
+        self._entities = [
+            lambda: self.destroy_lifecycle_publisher(self._chunk_topic),
+            lambda: self.destroy_lifecycle_publisher(self._status_topic),
+            lambda: self.destroy_timer(timer),
+            self._diagnostics.close,
+        ]
+        if not self._composed:
+            contexts = self.create_subscription(KVContext, p.context_topic, self._store_context, CONTEXT)
+            self._entities.append(lambda: self.destroy_subscription(contexts))
+        self.get_logger().info(f"policy {policy.contract.kind}, contract {self._contract_hash[:12]}")
+
+    def start(self) -> None:
+        """Start acting."""
+        self._fault = ""
+        self._worker = Worker("executor", self._step, period=self.p.period, on_error=self._on_error)
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Stop acting; the safety node brings the robot to a held stop by itself."""
+        worker, self._worker = self._worker, None
+        if worker is not None and not worker.stop(timeout=STOP_TIMEOUT_S):
+            self.get_logger().error(f"a chunk has not ended within {STOP_TIMEOUT_S} s; it is left behind")
+
+    def teardown(self) -> None:
+        """Give the context back, remove the topics, forget the policy."""
+        if self.cycle is not None:
+            self.cycle.close()
+        if self._reader is not None:
+            self._reader.close()
+        if self._ingest is not None:
+            if self._shared_ingest is not None:
+                self._shared_ingest.release()
+            else:
+                self._ingest.close()
+        for remove in self._entities:
+            remove()
+        self._entities = []
+        self._reader, self._ingest, self.cycle, self._diagnostics = None, None, None, None
+
+    def _store_context(self, message: Any) -> None:
+        if self.cycle is None:
+            return
+        try:
+            header, handle = message_to_context(message)
+        except WamError as error:
+            if str(error) != self._refused:
+                self.get_logger().error(f"planner context refused: {error}")
+            self._refused = str(error)
+            return
+        self._refused = ""
+        self.cycle.offer_context(header, handle)
+
+    def _step(self) -> None:
+        assert self.cycle is not None
+        result = self.cycle.step(self.clock.now_ns())
+        if result.chunk is not None:
+            self._chunk_topic.publish(chunk_to_message(result.chunk, ActionChunk))
+
+    def _on_error(self, error: Exception) -> None:
+        self._fault = str(error)
+        self.get_logger().error(f"acting stopped: {type(error).__name__}: {error}")
+
+    def _reason(self, cycle: ExecutorCycle) -> str:
+        if self._fault:
+            return self._fault
+        reason = "" if cycle.reason == "no newer image" else cycle.reason
+        lost = not self._composed and self.count_publishers(self.p.context_topic) == 0
+        if lost:
+            topic = self.resolve_topic_name(self.p.context_topic)
+            return f"no planner publishes on {topic}" + (f"; {reason}" if reason else "")
+        return reason
+
+    def _report(self) -> None:
+        cycle = self.cycle
+        if cycle is None or self._diagnostics is None:
+            return
+        reason = self._reason(cycle)
+        header, chunk = cycle.header, cycle.last_chunk
+        status = ExecutorStatus()
+        status.header.stamp = ns_to_time(self.clock.now_ns())
+        if self._fault:
+            status.state = ExecutorStatus.STATE_FAULT
+        else:
+            status.state = ExecutorStatus.STATE_WAITING if reason else ExecutorStatus.STATE_RUNNING
+        status.reason = reason
+        status.contract_hash = self._contract_hash
+        status.generation = header.generation if header else 0
+        status.context_version = header.version if header else 0
+        status.context_age = ns_to_seconds(chunk.context_age_ns) if chunk else math.nan
+        status.phase_offset = chunk.phase_offset_rows if chunk else 0
+        status.chunks = cycle.chunks
+        status.skipped = cycle.skipped
+        status.chunk_time_p50 = cycle.chunk_time.percentile(50)
+        status.chunk_time_p99 = cycle.chunk_time.percentile(99)
+        status.overhead_p99 = cycle.overhead.percentile(99)
+        self._status_topic.publish(status)
+        if self._worker is None:
+            level, text = Level.OK, "inactive"
+        elif self._fault:
+            level, text = Level.ERROR, self._fault
+        elif reason:
+            level, text = Level.WARN, reason
+        else:
+            level, text = Level.OK, "acting"
+        self._diagnostics.report(
+            level,
+            text,
+            {
+                "chunks": cycle.chunks,
+                "skipped": cycle.skipped,
+                "context_age [s]": status.context_age,
+                "chunk_time_p99 [s]": status.chunk_time_p99,
+            },
+        )

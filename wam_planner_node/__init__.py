@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner node: images and instruction in, planner context out."""
