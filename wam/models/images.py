@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From camera images to one composite: several views resized and laid side by side.
+
+The release resizes in two ways: at deployment the raw view goes to its tile in one bilinear step on bytes;
+in training it passes through 240 x 320 first, in floats. Both are here; they differ by at most one level.
+
+Shapes: H, W pixels; images are uint8 [H, W, 3] (numpy) or float [3, H, W] in [-1, 1] (torch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wam.core.errors import ImageError
+
+TRAIN_SIZE = (240, 320)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Where one camera's view goes in the composite [px].
+
+    Attributes:
+        camera: name of the camera.
+        top: first row.
+        left: first column.
+        height: rows.
+        width: columns.
+    """
+
+    camera: str
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Composite:
+    """Layout of the image that the VAE sees.
+
+    Attributes:
+        height: rows [px].
+        width: columns [px].
+        tiles: they cover it exactly once.
+    """
+
+    height: int
+    width: int
+    tiles: tuple[Tile, ...]
+
+    def __post_init__(self) -> None:
+        covered = np.zeros((self.height, self.width), dtype=np.int64)
+        for tile in self.tiles:
+            inside = tile.top >= 0 and tile.left >= 0
+            inside = inside and tile.top + tile.height <= self.height and tile.left + tile.width <= self.width
+            if not inside or tile.height < 1 or tile.width < 1:
+                raise ValueError(f"tile {tile} does not lie in a composite of {self.height} x {self.width}")
+            covered[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] += 1
+        if not (covered == 1).all():
+            raise ValueError(f"the tiles do not cover {self.height} x {self.width} exactly once: {self.tiles}")
+        if len({t.camera for t in self.tiles}) != len(self.tiles):
+            raise ValueError(f"a camera has two tiles: {self.tiles}")
+
+
+def standard_layout(cameras: Sequence[str], *, height: int, width: int) -> Composite:
+    """Return the layouts of the released checkpoints.
+
+    One camera fills the image; two stand side by side; of three, the first lies on top of the others and
+    takes two thirds of the height.
+
+    Raises:
+        ValueError: another number of cameras, or sizes that do not divide.
+    """
+    if len(cameras) == 1:
+        return Composite(height, width, (Tile(cameras[0], 0, 0, height, width),))
+    if len(cameras) not in (2, 3) or width % 2 or height % 3 and len(cameras) == 3:
+        raise ValueError(f"no standard layout of {len(cameras)} cameras in {height} x {width}")
+    half = width // 2
+    top = 2 * height // 3 if len(cameras) == 3 else 0
+    lower = cameras[-2:]
+    tiles = [Tile(name, top, i * half, height - top, half) for i, name in enumerate(lower)]
+    if top:
+        tiles.insert(0, Tile(cameras[0], 0, 0, top, width))
+    return Composite(height, width, tuple(tiles))
+
+
+def resize_bytes(image_3HW: Tensor, *, height: int, width: int) -> Tensor:
+    """Resize bytes as Pillow's bilinear filter does (widened when shrinking, rounded after each axis).
+
+    Args:
+        image_3HW: uint8.
+        height: rows of the result.
+        width: columns of the result.
+    """
+    if image_3HW.shape[1:] == (height, width):
+        return image_3HW
+    return F.interpolate(image_3HW[None], size=(height, width), mode="bilinear", antialias=True)[0]
+
+
+def resize_float(images_N3HW: Tensor, *, height: int, width: int) -> Tensor:
+    """Resize floats with the same filter."""
+    return F.interpolate(images_N3HW, size=(height, width), mode="bilinear", antialias=True)
+
+
+def compose(views: Mapping[str, npt.NDArray[np.uint8]], layout: Composite) -> npt.NDArray[np.uint8]:
+    """Lay the newest views out for deployment.
+
+    Args:
+        views: camera -> uint8 [H, W, 3], any size.
+        layout: tiles of the policy.
+
+    Returns:
+        uint8 [layout.height, layout.width, 3].
+
+    Raises:
+        ImageError: a camera of the layout has no view.
+    """
+    out = torch.empty((3, layout.height, layout.width), dtype=torch.uint8)
+    for tile in layout.tiles:
+        if tile.camera not in views:
+            raise ImageError(
+                f"no image of camera {tile.camera!r}",
+                value=sorted(views),
+                allowed=f"all of {[t.camera for t in layout.tiles]}",
+                where="the cameras of the robot file, or the policy's cameras",
+            )
+        # Torch warns about read-only memory; frames are read-only by design and are only read here.
+        pixels = np.array(views[tile.camera].transpose(2, 0, 1), order="C")
+        view = resize_bytes(torch.from_numpy(pixels), height=tile.height, width=tile.width)
+        out[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = view
+    return out.permute(1, 2, 0).contiguous().numpy()
+
+
+def compose_training(views_N3HW: Mapping[str, Tensor], layout: Composite) -> Tensor:
+    """Lay video views out for training: via 240 x 320, in floats.
+
+    Args:
+        views_N3HW: camera -> uint8 [N, 3, H, W].
+        layout: tiles of the policy.
+
+    Returns:
+        float32 [3, N, height, width] in [-1, 1].
+    """
+    first = next(iter(views_N3HW.values()))
+    out = torch.empty((len(first), 3, layout.height, layout.width))
+    for tile in layout.tiles:
+        view = views_N3HW[tile.camera].float() / 255
+        if tuple(view.shape[-2:]) != TRAIN_SIZE:
+            view = resize_float(view, height=TRAIN_SIZE[0], width=TRAIN_SIZE[1])
+        view = resize_float(view, height=tile.height, width=tile.width)
+        out[:, :, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = view
+    return ((out - 0.5) / 0.5).transpose(0, 1)
+
+
+def to_model_pixels(image: npt.NDArray[np.uint8], *, device: torch.device | str = "cpu") -> Tensor:
+    """Return float32 [1, 3, H, W] in [-1, 1] of a composite [H, W, 3]; bytes travel to the device, not floats."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+    return (pixels.permute(2, 0, 1)[None].float() * (2.0 / 255.0) - 1.0).contiguous()
