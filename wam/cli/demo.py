@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam demo ROBOT`: a simulated robot, the real nodes, a live table and a report. Needs no GPU and no hardware."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from wam.core.errors import ConfigError
+
+DEFAULT_POLICY = "aha_wam/tiny"
+EXIT_PROBLEMS = 2
+
+
+def demo(
+    robot: Annotated[str, typer.Argument(help="Robot to simulate: piper.")] = "piper",
+    seconds: Annotated[float, typer.Option(help="Length of the run after the first chunk [s].", min=1.0)] = 30.0,
+    policy: Annotated[
+        str, typer.Option(help="Built-in policy (aha_wam/tiny, fake) or the directory of a bundle.")
+    ] = DEFAULT_POLICY,
+    report: Annotated[
+        Path | None, typer.Option(help="Directory of the report; default reports/ROBOT-TIME.", show_default=False)
+    ] = None,
+    instruction: Annotated[str, typer.Option(help="Task text; default: the policy's own.", show_default=False)] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the world and of the policy's noise.", min=0)] = 0,
+    separate: Annotated[
+        bool, typer.Option("--separate", help="Planner and executor in two processes (shared memory).")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report's numbers as JSON at the end.")] = False,
+) -> None:
+    """Start a simulated robot, planner, executor and safety nodes; show them live; write a report.
+
+    Exit codes: 0 all went well, 1 could not run, 2 it ran but something went wrong (see the report).
+    """
+    from wam.ros.environment import confine
+    from wam.robots.paths import config_dir
+
+    console = Console(stderr=as_json)
+    confine(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
+    # rclpy reads the environment when it is imported.
+    from wam.demo.live import LiveTable
+    from wam.demo.run import run_demo
+    from wam.demo.stack import StackOptions
+    from wam.report.demo import build_demo_report
+    from wam.robots.loader import load_robot
+
+    description = load_robot(robot)
+    if description.urdf is None:
+        raise ConfigError(
+            f"robot {description.name} cannot be simulated: it has no model",
+            allowed="a robot whose file names a urdf, e.g. piper",
+            where="the argument ROBOT",
+        )
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    out = report or Path("reports") / f"{description.name}-{stamp}"
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError("report directory is not empty", value=str(out), allowed="a new or empty directory",
+                          where="--report")
+    out.mkdir(parents=True, exist_ok=True)
+    options = StackOptions(
+        robot=robot, policy=policy, seed=seed, instruction=instruction, composed=not separate
+    )
+    with LiveTable(console, f"wam demo: {description.title}, policy {policy}") as table:
+        recording = run_demo(
+            description, options, seconds=seconds, log_dir=out / "logs", on_progress=table.show
+        )
+    page = build_demo_report(recording, out)
+    if as_json:
+        typer.echo(json.dumps(json.loads((out / "summary.json").read_text()), indent=2))
+    for problem in recording.problems:
+        console.print(f"[red]problem:[/red] {problem}")
+    console.print(f"report: {page.resolve()}", soft_wrap=True)
+    if recording.problems:
+        raise typer.Exit(EXIT_PROBLEMS)
