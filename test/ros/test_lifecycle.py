@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lifecycle discipline: hooks in order, nothing half-started, errors named instead of swallowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from rclpy.lifecycle import TransitionCallbackReturn
+
+from wam.core.errors import ConfigError
+from wam.ros.lifecycle import WamNode
+from wam.ros.parameters import parameter
+
+SUCCESS, FAILURE, ERROR = (
+    TransitionCallbackReturn.SUCCESS,
+    TransitionCallbackReturn.FAILURE,
+    TransitionCallbackReturn.ERROR,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """One harmless parameter."""
+
+    note: str = parameter("", description="a note")
+
+
+class Probe(WamNode[Nothing]):
+    """Writes down which hooks ran; fails where it is told to."""
+
+    def __init__(self, fail: dict[str, Exception] | None = None) -> None:
+        super().__init__("probe", Nothing)
+        self.calls: list[str] = []
+        self._fail = fail or {}
+
+    def _note(self, hook: str) -> None:
+        self.calls.append(hook)
+        if hook in self._fail:
+            raise self._fail[hook]
+
+    def setup(self) -> None:
+        self._note("setup")
+
+    def start(self) -> None:
+        self._note("start")
+
+    def stop(self) -> None:
+        self._note("stop")
+
+    def teardown(self) -> None:
+        self._note("teardown")
+
+
+def state(node: Probe) -> str:
+    return str(node._state_machine.current_state[1])
+
+
+def test_hooks_run_in_the_order_of_the_lifecycle(ros: None) -> None:
+    node = Probe()
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.trigger_cleanup() == SUCCESS
+    assert node.calls == ["setup", "start", "stop", "teardown"]
+    node.destroy_node()
+
+
+def test_a_refused_configure_is_torn_down_and_can_be_tried_again(ros: None) -> None:
+    error = ConfigError("robot file", value="nowhere.yaml")
+    node = Probe({"setup": error})
+    assert node.trigger_configure() == FAILURE
+    assert node.calls == ["setup", "teardown"]
+    assert node.last_error is error
+    assert state(node) == "unconfigured"
+    node._fail.clear()
+    assert node.trigger_configure() == SUCCESS
+    node.destroy_node()
+
+
+@pytest.mark.parametrize(("error", "result"), [(ConfigError("x"), FAILURE), (RuntimeError("x"), ERROR)])
+def test_a_failed_activate_leaves_nothing_started(
+    ros: None, error: Exception, result: TransitionCallbackReturn
+) -> None:
+    node = Probe({"start": error})
+    node.trigger_configure()
+    assert node.trigger_activate() == result
+    assert node.calls[:3] == ["setup", "start", "stop"]
+    assert state(node) in {"inactive", "unconfigured"}
+    node.destroy_node()
+
+
+def test_an_unexpected_error_in_configure_is_kept_not_swallowed(ros: None) -> None:
+    """rclpy turns any exception of a transition into ERROR without a word; the base keeps and logs it."""
+    node = Probe({"setup": RuntimeError("surprise")})
+    assert node.trigger_configure() == ERROR
+    assert str(node.last_error) == "surprise"
+    assert state(node) == "unconfigured"
+    node.destroy_node()
+
+
+def test_shutdown_while_active_stops_before_it_tears_down(ros: None) -> None:
+    node = Probe()
+    node.trigger_configure()
+    node.trigger_activate()
+    node.trigger_shutdown()
+    assert node.calls == ["setup", "start", "stop", "teardown"]
+    node.destroy_node()
