@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo report: numbers, page and folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wam.core.chunk import ActionChunk
+from wam.core.context import ContextHeader
+from wam.core.errors import ConfigError
+from wam.core.observation import CameraFrame
+from wam.core.verdict import Ladder, Verdict
+from wam.report import (
+    ChunkRecord,
+    ContextRecord,
+    DemoRecording,
+    JointSeries,
+    SafetyRecord,
+    build_demo_report,
+    machine_info,
+)
+from wam.report.demo import ladder_spans
+
+S = 1_000_000_000
+MS = 1_000_000
+JOINTS = ("left_joint1", "left_joint2")
+
+
+def series(name: str, *, rate: float, late_ns: int = 0) -> JointSeries:
+    stamps = (S + np.arange(0, 3 * S, int(S / rate))).astype(np.int64)
+    stamps[len(stamps) // 2] += late_ns
+    t = stamps / S
+    return JointSeries(name, JOINTS, stamps, stamps + MS, np.stack([np.sin(t), np.cos(t)], axis=1), rate)
+
+
+def chunk(sequence: int) -> ActionChunk:
+    return ActionChunk(
+        stamp_ns=S + sequence * 100 * MS,
+        generation=1,
+        sequence=sequence,
+        contract_hash="a" * 64,
+        context_version=sequence,
+        context_age_ns=sequence * 10 * MS,
+        phase_offset_rows=sequence % 4,
+        row_period_ns=33 * MS,
+        joint_names=JOINTS,
+        rows=np.zeros((16, 2)) + 0.1 * sequence,
+        inference_ns=20 * MS,
+    )
+
+
+def recording() -> DemoRecording:
+    header = ContextHeader(S, 1, 1, "a" * 64, "wave", 64, 33 * MS, plan_ns=80 * MS)
+    image = np.zeros((48, 64, 3), dtype=np.uint8)
+    return DemoRecording(
+        robot="piper",
+        robot_title="Two Piper arms",
+        policy="fake",
+        contract_hash="a" * 64,
+        instruction="wave <slowly> & well",
+        start_ns=S,
+        end_ns=4 * S,
+        measured=(series("left", rate=200.0),),
+        commanded=(series("left", rate=100.0, late_ns=3 * MS),),
+        chunks=tuple(ChunkRecord(S + i * 100 * MS + 30 * MS, chunk(i)) for i in range(1, 20)),
+        contexts=(ContextRecord(S, header),),
+        safety=(
+            SafetyRecord(2 * S, Ladder.NOMINAL, Ladder.LATE, Verdict.OK, "context_late", "context is late"),
+            SafetyRecord(3 * S, Ladder.LATE, Ladder.NOMINAL, Verdict.OK, "context_fresh", "context is back"),
+        ),
+        frames=(CameraFrame("head", S, image), CameraFrame("head", 3 * S, image.copy())),
+        machine=machine_info(),
+        settings={"transport": "IN_PROCESS"},
+    )
+
+
+def test_one_late_command_shows_in_the_jitter_and_not_in_the_median(tmp_path: Path) -> None:
+    build_demo_report(recording(), tmp_path / "report")
+    results = json.loads((tmp_path / "report" / "summary.json").read_text())["results"]
+    assert results["command_jitter_left_p50_ms"] == pytest.approx(0.0, abs=1e-6)
+    assert results["command_jitter_left_max_ms"] == pytest.approx(3.0)
+    assert results["chunk_inference_p99_ms"] == pytest.approx(20.0)
+    assert results["image_to_chunk_p50_ms"] == pytest.approx(30.0)
+    assert results["context_age_max_ms"] == pytest.approx(190.0)
+
+
+def test_the_page_is_self_contained_and_escapes_the_instruction(tmp_path: Path) -> None:
+    html = build_demo_report(recording(), tmp_path / "report").read_text()
+    assert "wave &lt;slowly&gt; &amp; well" in html
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", html)
+    assert not re.search(r"url\((?!#|&#34;#|'#|\"#)", html)
+    assert html.count("<svg") >= 2 + 5 + 1  # two joints, five or more histograms, the ladder
+    assert "NOMINAL → LATE" in html
+
+
+def test_a_run_without_chunks_is_called_bad_and_still_gets_a_page(tmp_path: Path) -> None:
+    empty = replace(recording(), chunks=(), contexts=(), frames=(), safety=(), commanded=(), measured=())
+    html = build_demo_report(empty, tmp_path / "report").read_text()
+    assert 'class="verdict bad"' in html
+    assert "No action chunk arrived" in html
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert summary["results"]["chunk_inference_p50_ms"] is None
+
+
+def test_problems_head_the_page(tmp_path: Path) -> None:
+    html = build_demo_report(replace(recording(), problems=("wam_sim died",)), tmp_path / "r").read_text()
+    assert 'class="verdict bad"' in html
+    assert "wam_sim died" in html
+
+
+def test_an_earlier_report_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    build_demo_report(recording(), tmp_path / "report")
+    build_demo_report(replace(recording(), policy="other"), tmp_path / "report")
+    assert json.loads((tmp_path / "report" / "summary.json").read_text())["policy"] == "other"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "summary.json"])
+def test_a_folder_with_anything_of_the_users_is_left_alone(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "report"
+    target.mkdir()
+    (target / name).write_text('{"mine": 1}')
+    with pytest.raises(ConfigError, match="would be overwritten"):
+        build_demo_report(recording(), target)
+    assert (target / name).read_text() == '{"mine": 1}'
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report"]
+
+
+def test_a_note_added_to_a_report_is_not_thrown_away(tmp_path: Path) -> None:
+    build_demo_report(recording(), tmp_path / "report")
+    (tmp_path / "report" / "notes.txt").write_text("keep")
+    with pytest.raises(ConfigError, match=r"notes\.txt"):
+        build_demo_report(recording(), tmp_path / "report")
+    assert (tmp_path / "report" / "notes.txt").read_text() == "keep"
+
+
+def test_ladder_spans_cover_the_run_without_gaps() -> None:
+    spans = ladder_spans(recording().safety, start_ns=S, end_ns=4 * S)
+    assert [rung for _, _, rung in spans] == [Ladder.NOMINAL, Ladder.LATE, Ladder.NOMINAL]
+    assert spans[0][0] == 0.0
+    assert spans[-1][1] == 3.0
+    assert all(a[1] == b[0] for a, b in pairwise(spans))

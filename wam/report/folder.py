@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a report: written beside its place, then moved there whole; the user's files stay."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from wam.core.errors import ConfigError
+
+SUMMARY = "summary.json"
+TIMING = "timing.json"
+EVENTS = "events.jsonl"
+INDEX = "index.html"
+OWN_FILES = frozenset({SUMMARY, TIMING, EVENTS, INDEX, "replay.rrd"})
+SCHEMA_PREFIX = "wam/"
+
+
+def require_free(out_dir: Path) -> None:
+    """Check that a report may be written to `out_dir`: it is absent, empty, or an earlier report of ours.
+
+    Raises:
+        ConfigError: it is a file, or a folder that holds anything else.
+    """
+    if not out_dir.exists() and not out_dir.is_symlink():
+        return
+    if not out_dir.is_dir():
+        raise _refusal(out_dir, "a file is in its place")
+    entries = sorted(entry.name for entry in out_dir.iterdir())
+    if not entries:
+        return
+    foreign = [name for name in entries if name not in OWN_FILES]
+    if foreign:
+        raise _refusal(out_dir, f"it holds {', '.join(foreign[:5])}{' and more' if len(foreign) > 5 else ''}")
+    if not _is_own_summary(out_dir / SUMMARY):
+        raise _refusal(out_dir, f"its {SUMMARY} is not one of ours")
+
+
+@contextlib.contextmanager
+def report_folder(out_dir: Path) -> Iterator[Path]:
+    """Give a fresh folder to write in; on success it takes the place of `out_dir`, on error it vanishes.
+
+    Raises:
+        ConfigError: `out_dir` may not be replaced, or cannot be written.
+    """
+    require_free(out_dir)
+    target = out_dir.resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise ConfigError(
+            f"report folder {out_dir} cannot be written ({error.strerror})",
+            allowed="a folder that you may write",
+            where="--report",
+        ) from error
+    try:
+        yield work
+        _replace(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` as JSON: keys in the order given, two spaces, no NaN.
+
+    Raises:
+        ValueError: a value is not finite; JSON has no number for it.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _replace(work: Path, target: Path) -> None:
+    # mkdtemp makes a folder for the owner alone; a report is for whoever may read its place.
+    umask = os.umask(0)
+    os.umask(umask)
+    work.chmod(0o777 & ~umask)
+    if target.exists():
+        require_free(target)  # somebody may have put a file there while we computed
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+        target.rename(old / "old")
+        work.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        work.rename(target)
+
+
+def _is_own_summary(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and str(content.get("schema", "")).startswith(SCHEMA_PREFIX)
+
+
+def _refusal(out_dir: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"report folder {out_dir} would be overwritten, and {why}",
+        allowed="a new folder, an empty one, or an earlier report",
+        where="--report",
+    )
