@@ -13,7 +13,7 @@ import numpy as np
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader
 from wam.core.contract import PolicyContract, require_same_contract
-from wam.core.errors import ContextError, ContractMismatch, PolicyFault, StaleContext, StaleObservation
+from wam.core.errors import ContextError, PolicyFault, StaleContext, StaleObservation
 from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
 from wam.core.observation import Observation
 from wam.core.policy import ContextLease, ContextReader, Executor

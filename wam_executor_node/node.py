@@ -7,8 +7,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext
-
 from wam.core.clock import ns_to_seconds, seconds_to_ns
 from wam.core.errors import WamError
 from wam.core.policy import ContextReader
@@ -24,6 +22,7 @@ from wam.ros.qos import CHUNK, CONTEXT, STATUS
 from wam.ros.worker import Worker
 from wam_executor_node.cycle import ExecutorCycle
 from wam_executor_node.parameters import ExecutorParameters
+from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext
 
 STATUS_PERIOD_S = 0.5
 STOP_TIMEOUT_S = 5.0
@@ -72,7 +71,9 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         p = self.p
         robot = load_robot(p.robot)
         policy = self._load_policy(
-            PolicyRequest(p.policy, planner=False, executor=True, device=p.device, threads=p.threads, seed=p.seed),
+            PolicyRequest(
+                p.policy, planner=False, executor=True, device=p.device, threads=p.threads, seed=p.seed
+            ),
             robot=robot,
         )
         require_fit(policy.contract, robot)

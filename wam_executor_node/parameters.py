@@ -13,7 +13,9 @@ class ExecutorParameters:
     """What the executor node can be told."""
 
     robot: str = parameter(description="robot: a name in config/robots or the path of a YAML file")
-    policy: str = parameter(description="policy: directory of a bundle, or a built-in name (fake, aha_wam/tiny)")
+    policy: str = parameter(
+        description="policy: directory of a bundle, or a built-in name (fake, aha_wam/tiny)"
+    )
     period: float = parameter(
         0.1, description="time between the starts of two chunks", unit="s", lower=0.005, upper=10.0
     )
@@ -24,7 +26,9 @@ class ExecutorParameters:
         lower=0.01,
         upper=60.0,
     )
-    context_topic: str = parameter("wam_planner/context", description="topic of the planner contexts, relative")
+    context_topic: str = parameter(
+        "wam_planner/context", description="topic of the planner contexts, relative"
+    )
     device: str = parameter("cpu", description="device of the policy, e.g. cpu or cuda:0")
     threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)
     seed: int = parameter(0, description="seed of the policy's noise", lower=0, upper=2**31 - 1)

@@ -6,9 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wam_msgs.msg import KVContext, PlannerStatus
-from wam_msgs.srv import SetInstruction
-
 from wam.core.context import ContextHandle, ContextHeader
 from wam.core.errors import WamError
 from wam.core.policy import ContextPublisher
@@ -22,6 +19,8 @@ from wam.ros.ingest import RosIngest, SharedIngest
 from wam.ros.lifecycle import WamNode
 from wam.ros.qos import CONTEXT, STATUS
 from wam.ros.worker import Worker
+from wam_msgs.msg import KVContext, PlannerStatus
+from wam_msgs.srv import SetInstruction
 from wam_planner_node.cycle import PlannerCycle
 from wam_planner_node.parameters import PlannerParameters
 
@@ -69,7 +68,9 @@ class PlannerNode(WamNode[PlannerParameters]):
         p = self.p
         robot = load_robot(p.robot)
         policy = self._load_policy(
-            PolicyRequest(p.policy, planner=True, executor=False, device=p.device, threads=p.threads, seed=p.seed),
+            PolicyRequest(
+                p.policy, planner=True, executor=False, device=p.device, threads=p.threads, seed=p.seed
+            ),
             robot=robot,
         )
         require_fit(policy.contract, robot)

@@ -15,7 +15,9 @@ class PlannerParameters:
     """What the planner node can be told."""
 
     robot: str = parameter(description="robot: a name in config/robots or the path of a YAML file")
-    policy: str = parameter(description="policy: directory of a bundle, or a built-in name (fake, aha_wam/tiny)")
+    policy: str = parameter(
+        description="policy: directory of a bundle, or a built-in name (fake, aha_wam/tiny)"
+    )
     instruction: str = parameter("", description="first task text; empty takes the policy's own")
     period: float = parameter(
         0.0,
@@ -25,7 +27,9 @@ class PlannerParameters:
         upper=60.0,
     )
     transport: str = parameter(
-        "auto", description="how contexts reach the executor; auto takes the cheapest both share", choices=TRANSPORTS
+        "auto",
+        description="how contexts reach the executor; auto takes the cheapest both share",
+        choices=TRANSPORTS,
     )
     device: str = parameter("cpu", description="device of the policy, e.g. cpu or cuda:0")
     threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)

@@ -26,7 +26,9 @@ class Example:
 
 
 def node_with(**values: object) -> Node:
-    return Node("example", parameter_overrides=[Parameter(name, value=value) for name, value in values.items()])
+    return Node(
+        "example", parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
+    )
 
 
 def test_defaults_and_given_values_arrive_typed(ros: None) -> None:

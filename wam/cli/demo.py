@@ -20,26 +20,33 @@ EXIT_PROBLEMS = 2
 
 def demo(
     robot: Annotated[str, typer.Argument(help="Robot to simulate: piper.")] = "piper",
-    seconds: Annotated[float, typer.Option(help="Length of the run after the first chunk [s].", min=1.0)] = 30.0,
+    seconds: Annotated[
+        float, typer.Option(help="Length of the run after the first chunk [s].", min=1.0)
+    ] = 30.0,
     policy: Annotated[
         str, typer.Option(help="Built-in policy (aha_wam/tiny, fake) or the directory of a bundle.")
     ] = DEFAULT_POLICY,
     report: Annotated[
-        Path | None, typer.Option(help="Directory of the report; default reports/ROBOT-TIME.", show_default=False)
+        Path | None,
+        typer.Option(help="Directory of the report; default reports/ROBOT-TIME.", show_default=False),
     ] = None,
-    instruction: Annotated[str, typer.Option(help="Task text; default: the policy's own.", show_default=False)] = "",
+    instruction: Annotated[
+        str, typer.Option(help="Task text; default: the policy's own.", show_default=False)
+    ] = "",
     seed: Annotated[int, typer.Option(help="Seed of the world and of the policy's noise.", min=0)] = 0,
     separate: Annotated[
         bool, typer.Option("--separate", help="Planner and executor in two processes (shared memory).")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report's numbers as JSON at the end.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report's numbers as JSON at the end.")
+    ] = False,
 ) -> None:
     """Start a simulated robot, planner, executor and safety nodes; show them live; write a report.
 
     Exit codes: 0 all went well, 1 could not run, 2 it ran but something went wrong (see the report).
     """
-    from wam.ros.environment import confine
     from wam.robots.paths import config_dir
+    from wam.ros.environment import confine
 
     console = Console(stderr=as_json)
     confine(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
@@ -60,8 +67,12 @@ def demo(
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     out = report or Path("reports") / f"{description.name}-{stamp}"
     if out.exists() and any(out.iterdir()):
-        raise ConfigError("report directory is not empty", value=str(out), allowed="a new or empty directory",
-                          where="--report")
+        raise ConfigError(
+            "report directory is not empty",
+            value=str(out),
+            allowed="a new or empty directory",
+            where="--report",
+        )
     out.mkdir(parents=True, exist_ok=True)
     options = StackOptions(
         robot=robot, policy=policy, seed=seed, instruction=instruction, composed=not separate

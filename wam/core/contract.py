@@ -53,7 +53,9 @@ class PolicyContract:
         if self.control_period_ns <= 0:
             raise ValueError(f"control_period_ns is {self.control_period_ns}, must be positive")
         if not 0 < self.chunk_rows <= self.horizon_rows:
-            raise ValueError(f"chunk_rows is {self.chunk_rows}, must be in 1..horizon_rows={self.horizon_rows}")
+            raise ValueError(
+                f"chunk_rows is {self.chunk_rows}, must be in 1..horizon_rows={self.horizon_rows}"
+            )
         for label, names in (("state_joints", self.state_joints), ("action_joints", self.action_joints)):
             if len(set(names)) != len(names) or not names:
                 raise ValueError(f"{label} must be distinct and not empty: {names}")

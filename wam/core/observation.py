@@ -34,7 +34,9 @@ class CameraFrame:
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype != np.uint8:
-            raise ValueError(f"rgb of {self.camera!r} is {self.rgb.dtype}{self.rgb.shape}, not uint8 [H, W, 3]")
+            raise ValueError(
+                f"rgb of {self.camera!r} is {self.rgb.dtype}{self.rgb.shape}, not uint8 [H, W, 3]"
+            )
         self.rgb.flags.writeable = False
 
 
@@ -105,7 +107,9 @@ class Instruction:
         if not self.text.strip():
             raise ValueError("an instruction must not be empty")
         if len(self.text) > MAX_INSTRUCTION_CHARS:
-            raise ValueError(f"an instruction has {len(self.text)} characters, allowed {MAX_INSTRUCTION_CHARS}")
+            raise ValueError(
+                f"an instruction has {len(self.text)} characters, allowed {MAX_INSTRUCTION_CHARS}"
+            )
 
 
 def index_of(have: tuple[str, ...], want: tuple[str, ...], *, what: str) -> npt.NDArray[np.intp]:

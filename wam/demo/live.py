@@ -57,7 +57,9 @@ class LiveTable:
         if progress.phase != self._phase or now - self._printed >= PLAIN_PERIOD_S:
             self._printed, self._phase = now, progress.phase
             rows = "; ".join(f"{name}: {text}" for name, text in _rows(progress) if text)
-            self._console.print(f"{progress.phase} {progress.elapsed:4.0f}/{progress.total:.0f} s  {rows}", soft_wrap=True)
+            self._console.print(
+                f"{progress.phase} {progress.elapsed:4.0f}/{progress.total:.0f} s  {rows}", soft_wrap=True
+            )
 
     def _table(self, progress: Progress) -> Table:
         table = Table(title=self._title, caption=progress.phase, min_width=76, show_lines=False)
@@ -74,7 +76,9 @@ class LiveTable:
 def _rows(progress: Progress) -> list[tuple[str, str]]:
     recorder = progress.recorder
     planner, executor = recorder.planner_status, recorder.executor_status
-    rows = [("sim", f"{_rate(progress, 'measured')}, {recorder.images} images" if recorder.images else "starting")]
+    rows = [
+        ("sim", f"{_rate(progress, 'measured')}, {recorder.images} images" if recorder.images else "starting")
+    ]
     if planner is None:
         rows.append(("planner", "starting"))
     else:

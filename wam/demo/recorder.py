@@ -14,7 +14,6 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext, PlannerStatus, SafetyEvent
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import WamError
@@ -25,6 +24,7 @@ from wam.robots.images import decode_image
 from wam.ros.context_channel import message_to_context
 from wam.ros.conversions import event_to_finding, message_to_chunk, time_to_ns
 from wam.ros.qos import CHUNK, CONTEXT, EVENT, IMAGE, JOINT_STATE, STATUS
+from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext, PlannerStatus, SafetyEvent
 
 FRAME_PERIOD_NS = NS_PER_S
 SPIN_TIMEOUT_S = 0.1
@@ -44,7 +44,9 @@ class _Series:
     def add(self, message: Any, arrival_ns: int) -> None:
         names = tuple(message.name)
         if names not in self._index:
-            self._index[names] = index_of(names, self._group.driver_names, what=f"joint topic of {self._group.name}")
+            self._index[names] = index_of(
+                names, self._group.driver_names, what=f"joint topic of {self._group.name}"
+            )
         self._rows.append(np.asarray(message.position, dtype=np.float64)[self._index[names]])
         self.stamps.append(time_to_ns(message.header.stamp))
         self.arrivals.append(arrival_ns)
@@ -73,7 +75,9 @@ class Recorder:
     def __init__(self, robot: RobotDescription, *, namespace: str = "") -> None:
         self._context = Context()
         rclpy.init(context=self._context, args=[])
-        self.node = Node("wam_recorder", context=self._context, namespace=namespace, use_global_arguments=False)
+        self.node = Node(
+            "wam_recorder", context=self._context, namespace=namespace, use_global_arguments=False
+        )
         self._changed = threading.Condition()
         self.measured = {group.name: _Series(group, rate=group.state_rate) for group in robot.groups}
         self.commanded = {
@@ -116,7 +120,12 @@ class Recorder:
     def _subscribe(self, robot: RobotDescription) -> None:
         listen = self._listen
         for group in robot.groups:
-            listen(JointState, group.state_topic, JOINT_STATE, partial(self._on_joints, self.measured[group.name]))
+            listen(
+                JointState,
+                group.state_topic,
+                JOINT_STATE,
+                partial(self._on_joints, self.measured[group.name]),
+            )
             if group.name in self.commanded:
                 callback = partial(self._on_joints, self.commanded[group.name])
                 listen(JointState, group.command_topic, JOINT_STATE, callback)
@@ -162,8 +171,15 @@ class Recorder:
         finding, before, after = event_to_finding(message)
         self.safety.append(
             SafetyRecord(
-                time_to_ns(message.header.stamp), before, after, finding.verdict, finding.code, finding.text,
-                finding.joint, finding.value, finding.limit,
+                time_to_ns(message.header.stamp),
+                before,
+                after,
+                finding.verdict,
+                finding.code,
+                finding.text,
+                finding.joint,
+                finding.value,
+                finding.limit,
             )
         )
 

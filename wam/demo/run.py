@@ -88,7 +88,9 @@ def run_demo(
                         )
                     if time.monotonic() > deadline:
                         raise DemoFailed(
-                            f"gave up while {phase}", value=f"{READY_TIMEOUT_S:.0f} s", where=f"the logs in {log_dir}"
+                            f"gave up while {phase}",
+                            value=f"{READY_TIMEOUT_S:.0f} s",
+                            where=f"the logs in {log_dir}",
                         )
 
             group.start(sim(options))

@@ -36,7 +36,10 @@ class StackOptions:
 def sim(options: StackOptions) -> NodeSpec:
     """Return the simulated robot's process."""
     return NodeSpec(
-        "sim", "wam_sim_node.main", {"wam_sim": {"robot": options.robot, "seed": options.seed}}, options.namespace
+        "sim",
+        "wam_sim_node.main",
+        {"wam_sim": {"robot": options.robot, "seed": options.seed}},
+        options.namespace,
     )
 
 
@@ -57,7 +60,9 @@ def planner(options: StackOptions) -> NodeSpec:
 
 def executor(options: StackOptions) -> NodeSpec:
     """Return the executor in a process of its own."""
-    return NodeSpec("executor", "wam_executor_node.main", {"wam_executor": _executor(options)}, options.namespace)
+    return NodeSpec(
+        "executor", "wam_executor_node.main", {"wam_executor": _executor(options)}, options.namespace
+    )
 
 
 def policy_processes(options: StackOptions) -> tuple[NodeSpec, ...]:

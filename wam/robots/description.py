@@ -23,7 +23,9 @@ class JointKind(enum.Enum):
 class CommandKind(enum.Enum):
     """What the robot's driver takes."""
 
-    JOINT_STATE_STREAM = "joint_state_stream"  # sensor_msgs/JointState at a high rate; nothing interpolates it
+    JOINT_STATE_STREAM = (
+        "joint_state_stream"  # sensor_msgs/JointState at a high rate; nothing interpolates it
+    )
     JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory to joint_trajectory_controller
     NONE = "none"  # recorded robot: it is never commanded
 
@@ -189,6 +191,7 @@ class RobotDescription:
 
     def limits(self) -> JointLimits:
         """Return the joint limits as arrays over all joints."""
+
         def column(field: str) -> npt.NDArray[np.float64]:
             return np.array([getattr(joint, field) for joint in self.joints], dtype=np.float64)
 

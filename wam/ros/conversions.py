@@ -76,9 +76,13 @@ def message_to_chunk(message: Any) -> ActionChunk:
             where="the node that publishes the chunk",
         )
     if len(set(message.joint_names)) != joints:
-        raise InputError(f"action chunk {message.sequence}: joint_names repeat", value=list(message.joint_names))
+        raise InputError(
+            f"action chunk {message.sequence}: joint_names repeat", value=list(message.joint_names)
+        )
     if period_ns <= 0:
-        raise InputError(f"action chunk {message.sequence}: row_period", value=f"{period_ns} ns", allowed="> 0 ns")
+        raise InputError(
+            f"action chunk {message.sequence}: row_period", value=f"{period_ns} ns", allowed="> 0 ns"
+        )
     return ActionChunk(
         stamp_ns=time_to_ns(message.header.stamp),
         generation=int(message.generation),
@@ -95,7 +99,13 @@ def message_to_chunk(message: Any) -> ActionChunk:
 
 
 def finding_to_event(
-    finding: Finding, *, now_ns: int, before: Ladder, after: Ladder, chunk_sequence: int, message_type: type[Any]
+    finding: Finding,
+    *,
+    now_ns: int,
+    before: Ladder,
+    after: Ladder,
+    chunk_sequence: int,
+    message_type: type[Any],
 ) -> Any:
     """Return a finding and the ladder's move as a `wam_msgs/SafetyEvent`."""
     message = message_type()

@@ -39,7 +39,10 @@ def confine(environment: MutableMapping[str, str], *, dds_profile: Path | None) 
     domain = environment["ROS_DOMAIN_ID"]
     if not domain.isdigit() or int(domain) > MAX_DOMAIN_ID:
         raise ConfigError(
-            "ROS_DOMAIN_ID", value=domain, allowed=f"0 .. {MAX_DOMAIN_ID}", where="the environment (or leave it unset)"
+            "ROS_DOMAIN_ID",
+            value=domain,
+            allowed=f"0 .. {MAX_DOMAIN_ID}",
+            where="the environment (or leave it unset)",
         )
     if dds_profile is not None and dds_profile.is_file():
         environment.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(dds_profile))

@@ -60,7 +60,11 @@ def parameter(
         choices: legal values; strings only.
     """
     metadata = {
-        "description": description, "unit": unit, "lower": lower, "upper": upper, "choices": choices,
+        "description": description,
+        "unit": unit,
+        "lower": lower,
+        "upper": upper,
+        "choices": choices,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -81,7 +85,9 @@ def describe(field: dataclasses.Field[Any]) -> ParameterDescriptor:
         else:
             low_f = -sys.float_info.max if lower is None else float(lower)
             high_f = sys.float_info.max if upper is None else float(upper)
-            descriptor.floating_point_range = [FloatingPointRange(from_value=low_f, to_value=high_f, step=0.0)]
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=low_f, to_value=high_f, step=0.0)
+            ]
     return descriptor
 
 
@@ -136,7 +142,10 @@ def _declare_one(node: Node, field: dataclasses.Field[Any], hint: Any) -> Any:
             ) from None
         except InvalidParameterValueException as error:
             raise ConfigError(
-                f"parameter {field.name} is out of range", value=str(error), allowed=_allowed(field), where=where
+                f"parameter {field.name} is out of range",
+                value=str(error),
+                allowed=_allowed(field),
+                where=where,
             ) from None
     try:
         value = node.get_parameter(field.name).value
@@ -145,7 +154,9 @@ def _declare_one(node: Node, field: dataclasses.Field[Any], hint: Any) -> Any:
     if value is None and type_key == "tuple[str, ...]":
         value = field.default if field.default is not dataclasses.MISSING else None
     if value is None or (value == "" and field.default is dataclasses.MISSING):
-        raise ConfigError(f"parameter {field.name} is required and was not set", allowed=_allowed(field), where=where)
+        raise ConfigError(
+            f"parameter {field.name} is required and was not set", allowed=_allowed(field), where=where
+        )
     choices = field.metadata["choices"]
     if choices and value not in choices:
         raise ConfigError(f"parameter {field.name}", value=value, allowed=_allowed(field), where=where)
