@@ -147,3 +147,14 @@ def test_ladder_spans_cover_the_run_without_gaps() -> None:
     assert spans[0][0] == 0.0
     assert spans[-1][1] == 3.0
     assert all(a[1] == b[0] for a, b in pairwise(spans))
+
+
+def test_logs_written_before_the_report_stay_in_it(tmp_path: Path) -> None:
+    """The demo writes its nodes' logs into the report folder while it runs; the report once threw them away."""
+    logs = tmp_path / "report" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "planner.log").write_text("hello")
+    for _ in range(2):
+        build_demo_report(recording(), tmp_path / "report")
+    assert (logs / "planner.log").read_text() == "hello"
+    assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["index.html", "logs", "summary.json"]

@@ -34,6 +34,7 @@ from wam.report.page import (
 from wam.report.recording import DemoRecording, JointSeries, SafetyRecord
 
 DEMO_SCHEMA = "wam/demo-report/1"
+LOGS = "logs"
 STRIP_IMAGES = 12
 CHUNKS_SHOWN = 40
 EVENTS_SHOWN = 60
@@ -54,14 +55,14 @@ def build_demo_report(run: DemoRecording, out_dir: Path) -> Path:
 
     Args:
         run: what the demo recorded.
-        out_dir: absent, empty, or an earlier report, which it replaces as a whole.
+        out_dir: absent, empty, or an earlier report, which it replaces as a whole; its `logs` stay.
 
     Raises:
         ConfigError: `out_dir` holds anything else; nothing was written.
     """
     samples = _samples(run)
     times = {name: distribution(values) for name, values in samples.items()}
-    with report_folder(out_dir) as folder:
+    with report_folder(out_dir, keep=(LOGS,)) as folder:
         write_json(folder / SUMMARY, _summary(run, times))
         (folder / INDEX).write_text(render(_page(run, samples, times)), encoding="utf-8")
     return out_dir / INDEX

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,12 @@ OWN_FILES = frozenset({SUMMARY, TIMING, EVENTS, INDEX, "replay.rrd"})
 SCHEMA_PREFIX = "wam/"
 
 
-def require_free(out_dir: Path) -> None:
+def require_free(out_dir: Path, *, keep: Collection[str] = ()) -> None:
     """Check that a report may be written to `out_dir`: it is absent, empty, or an earlier report of ours.
+
+    Args:
+        out_dir: where the report is wanted.
+        keep: names in it that belong to the run itself (its logs) and will stay.
 
     Raises:
         ConfigError: it is a file, or a folder that holds anything else.
@@ -32,7 +36,7 @@ def require_free(out_dir: Path) -> None:
         return
     if not out_dir.is_dir():
         raise _refusal(out_dir, "a file is in its place")
-    entries = sorted(entry.name for entry in out_dir.iterdir())
+    entries = sorted(entry.name for entry in out_dir.iterdir() if entry.name not in keep)
     if not entries:
         return
     foreign = [name for name in entries if name not in OWN_FILES]
@@ -43,13 +47,17 @@ def require_free(out_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def report_folder(out_dir: Path) -> Iterator[Path]:
+def report_folder(out_dir: Path, *, keep: Collection[str] = ()) -> Iterator[Path]:
     """Give a fresh folder to write in; on success it takes the place of `out_dir`, on error it vanishes.
+
+    Args:
+        out_dir: where the report is wanted.
+        keep: names in `out_dir` that move into the new folder as they are.
 
     Raises:
         ConfigError: `out_dir` may not be replaced, or cannot be written.
     """
-    require_free(out_dir)
+    require_free(out_dir, keep=keep)
     target = out_dir.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +70,7 @@ def report_folder(out_dir: Path) -> Iterator[Path]:
         ) from error
     try:
         yield work
-        _replace(work, target)
+        _replace(work, target, keep)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -77,15 +85,18 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _replace(work: Path, target: Path) -> None:
+def _replace(work: Path, target: Path, keep: Collection[str]) -> None:
     # mkdtemp makes a folder for the owner alone; a report is for whoever may read its place.
     umask = os.umask(0)
     os.umask(umask)
     work.chmod(0o777 & ~umask)
     if target.exists():
-        require_free(target)  # somebody may have put a file there while we computed
+        require_free(target, keep=keep)  # somebody may have put a file there while we computed
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
         target.rename(old / "old")
+        for name in keep:
+            if (old / "old" / name).exists():
+                (old / "old" / name).rename(work / name)
         work.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     else:
