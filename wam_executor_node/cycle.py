@@ -13,7 +13,7 @@ import numpy as np
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader
 from wam.core.contract import PolicyContract, require_same_contract
-from wam.core.errors import ContextError, PolicyFault, StaleContext, StaleObservation
+from wam.core.errors import ContextError, InputError, PolicyFault, StaleContext
 from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
 from wam.core.observation import Observation
 from wam.core.policy import ContextLease, ContextReader, Executor
@@ -39,7 +39,7 @@ class ExecutorCycle:
         contract: contract of the loaded policy.
         executor: the fast half of the policy.
         reader: executor's end of the context transport.
-        observe: returns the newest observation at a time [ns], or raises `StaleObservation`.
+        observe: returns the newest observation at a time [ns], or raises an `InputError`.
         max_context_age_ns: a context whose image is older than this is refused [ns]; the policy's horizon
             refuses it in any case.
         stopwatch: monotonic clock for inference time and overhead [ns].
@@ -110,7 +110,7 @@ class ExecutorCycle:
             routed = self._executor.route(observation, context=context)
             chunk = self._executor.act(routed, proprio=observation.state)
             finished = self._stopwatch()
-        except (StaleObservation, ContextError) as error:
+        except (InputError, ContextError) as error:
             return self._silent(str(error))
         # 5. The chunk must be what this node promised.
         self._require_sound(chunk)

@@ -10,7 +10,7 @@ from typing import Any
 
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract, require_same_contract
-from wam.core.errors import InputError, StaleObservation
+from wam.core.errors import InputError
 from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
 from wam.core.observation import MAX_INSTRUCTION_CHARS, Instruction, Observation
 from wam.core.policy import ContextPublisher, Planner
@@ -38,7 +38,7 @@ class PlannerCycle:
         contract: contract of the loaded policy.
         planner: the slow half of the policy.
         publisher: planner's end of the context transport.
-        observe: returns the newest observation at a time [ns], or raises `StaleObservation`.
+        observe: returns the newest observation at a time [ns], or raises an `InputError`.
         instruction: first task text.
         stopwatch: monotonic clock for the planning time [ns].
     """
@@ -95,7 +95,7 @@ class PlannerCycle:
         # 2. The newest observation.
         try:
             observation = self._observe(now_ns)
-        except StaleObservation as error:
+        except InputError as error:
             return self._silent(str(error))
         # 3. Nothing to do when this image was planned already.
         if self._planned == (instruction.generation, observation.stamp_ns):

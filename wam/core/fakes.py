@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
-from wam.core.context import ContextHeader, PlannerContext
+from wam.core.context import ContextHandle, ContextHeader, PlannerContext, Transport
 from wam.core.contract import CameraContract, PolicyContract
-from wam.core.errors import PolicyFault, StaleContext
+from wam.core.errors import ContextReleased, PolicyFault, StaleContext
 from wam.core.observation import Instruction, Observation, RobotState
 from wam.core.policy import RoutedContext
 
@@ -165,6 +165,94 @@ class FakeExecutor:
             joint_names=contract.action_joints,
             rows=self._centre[None, :] + wave[:, None] * np.ones((1, len(contract.action_joints))),
         )
+
+
+class FakeChannel:
+    """Both ends of a context transport in one object: a dictionary of what was published.
+
+    It refuses what a real transport refuses, so that a cycle's handling of it can be tested: call `retire` to make
+    every lease raise as after a restart of the planner.
+    """
+
+    def __init__(self) -> None:
+        self._contexts: dict[str, PlannerContext[Payload]] = {}
+        self.released: list[str] = []
+        self.opened: list[str] = []
+
+    @property
+    def transport(self) -> Transport:
+        """It claims to be the in-process transport."""
+        return Transport.IN_PROCESS
+
+    def publish(self, context: PlannerContext[Payload]) -> ContextHandle:
+        """Keep `context` under a name of its generation and version."""
+        name = f"fake.{context.header.generation}.{context.header.version}"
+        self._contexts[name] = context
+        total = sum(array.nbytes for array in context.payload.values())
+        return ContextHandle(Transport.IN_PROCESS, name, (), total)
+
+    def open(self, header: ContextHeader, handle: ContextHandle) -> FakeLease:
+        """Lease the context called `handle.name`.
+
+        Raises:
+            ContextReleased: it was never published here, or was retired.
+        """
+        if handle.name not in self._contexts:
+            raise ContextReleased("planner context is gone", value=handle.name)
+        self.opened.append(handle.name)
+        return FakeLease(self, handle.name)
+
+    def get(self, name: str) -> PlannerContext[Payload]:
+        """Return the context called `name`.
+
+        Raises:
+            ContextReleased: it was retired.
+        """
+        if name not in self._contexts:
+            raise ContextReleased("planner context is gone", value=name)
+        return self._contexts[name]
+
+    def leases(self) -> int:
+        """Return how many leases are out."""
+        return len(self.opened) - len(self.released)
+
+    def retire(self) -> None:
+        """Forget every context, as a restarted planner does."""
+        self._contexts.clear()
+
+    def close(self) -> None:
+        """Forget every context."""
+        self.retire()
+
+
+class FakeLease:
+    """Lease of a `FakeChannel`.
+
+    Args:
+        channel: where the context is kept.
+        name: of the context.
+    """
+
+    def __init__(self, channel: FakeChannel, name: str) -> None:
+        self._channel = channel
+        self._name = name
+        self._held = True
+
+    def get(self) -> PlannerContext[Payload]:
+        """Return the context.
+
+        Raises:
+            ContextReleased: the lease was given back, or the context was retired.
+        """
+        if not self._held:
+            raise ContextReleased("planner context was read after its lease was given back", value=self._name)
+        return self._channel.get(self._name)
+
+    def release(self) -> None:
+        """Give the lease back; safe to call twice."""
+        if self._held:
+            self._held = False
+            self._channel.released.append(self._name)
 
 
 def with_rows(chunk: ActionChunk, rows: npt.NDArray[np.float64]) -> ActionChunk:
