@@ -7,7 +7,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.wait_for_message import wait_for_message
+from std_msgs.msg import String
+
 from wam.core.clock import ns_to_seconds, seconds_to_ns
+from wam.core.contract import require_same_contract
 from wam.core.errors import WamError
 from wam.core.policy import ContextReader
 from wam.core.transport.select import make_reader
@@ -18,7 +22,7 @@ from wam.ros.conversions import chunk_to_message, ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.ingest import RosIngest, SharedIngest
 from wam.ros.lifecycle import WamNode
-from wam.ros.qos import CHUNK, CONTEXT, STATUS
+from wam.ros.qos import CHUNK, CONTEXT, STATIC, STATUS
 from wam.ros.worker import Worker
 from wam_executor_node.cycle import ExecutorCycle
 from wam_executor_node.parameters import ExecutorParameters
@@ -26,6 +30,7 @@ from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext
 
 STATUS_PERIOD_S = 0.5
 STOP_TIMEOUT_S = 5.0
+CONTRACT_TIMEOUT_S = 1.0
 
 
 class ExecutorNode(WamNode[ExecutorParameters]):
@@ -109,8 +114,9 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         self.get_logger().info(f"policy {policy.contract.kind}, contract {self._contract_hash[:12]}")
 
     def start(self) -> None:
-        """Start acting."""
+        """Start acting; a planner that is there already must have the same contract."""
         self._fault = ""
+        self._require_planner_of_same_contract()
         self._worker = Worker("executor", self._step, period=self.p.period, on_error=self._on_error)
         self._worker.start()
 
@@ -135,6 +141,22 @@ class ExecutorNode(WamNode[ExecutorParameters]):
             remove()
         self._entities = []
         self._reader, self._ingest, self.cycle, self._diagnostics = None, None, None, None
+
+    def _require_planner_of_same_contract(self) -> None:
+        topic = self.p.contract_topic
+        if self._composed or self.count_publishers(topic) == 0:
+            return
+        # Callbacks do not run inside a transition, so the latched contract is fetched with a wait of its own.
+        arrived, message = wait_for_message(
+            String, self, topic, qos_profile=STATIC, time_to_wait=CONTRACT_TIMEOUT_S
+        )
+        if arrived:
+            require_same_contract(
+                mine=self._contract_hash,
+                theirs=message.data,
+                my_side=f"executor {self.get_fully_qualified_name()}",
+                their_side=f"planner on {self.resolve_topic_name(topic)}",
+            )
 
     def _store_context(self, message: Any) -> None:
         if self.cycle is None:

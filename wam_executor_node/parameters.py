@@ -29,6 +29,10 @@ class ExecutorParameters:
     context_topic: str = parameter(
         "wam_planner/context", description="topic of the planner contexts, relative"
     )
+    contract_topic: str = parameter(
+        "wam_planner/contract",
+        description="topic of the planner's contract hash, checked at activation, relative",
+    )
     device: str = parameter("cpu", description="device of the policy, e.g. cpu or cuda:0")
     threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)
     seed: int = parameter(0, description="seed of the policy's noise", lower=0, upper=2**31 - 1)

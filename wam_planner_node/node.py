@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from std_msgs.msg import String
+
 from wam.core.context import ContextHandle, ContextHeader
 from wam.core.errors import WamError
 from wam.core.policy import ContextPublisher
@@ -17,7 +19,7 @@ from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.ingest import RosIngest, SharedIngest
 from wam.ros.lifecycle import WamNode
-from wam.ros.qos import CONTEXT, STATUS
+from wam.ros.qos import CONTEXT, STATIC, STATUS
 from wam.ros.worker import Worker
 from wam_msgs.msg import KVContext, PlannerStatus
 from wam_msgs.srv import SetInstruction
@@ -93,12 +95,15 @@ class PlannerNode(WamNode[PlannerParameters]):
         self._contract_hash = policy.contract.contract_hash
         self._context_topic = self.create_lifecycle_publisher(KVContext, "~/context", CONTEXT)
         self._status_topic = self.create_lifecycle_publisher(PlannerStatus, "~/status", STATUS)
+        contract_topic = self.create_publisher(String, "~/contract", STATIC)
+        contract_topic.publish(String(data=self._contract_hash))
         service = self.create_service(SetInstruction, "~/set_instruction", self._set_instruction)
         timer = self.create_timer(STATUS_PERIOD_S, self._report)
         self._diagnostics = Diagnostics(self, task="planning", hardware_id=robot.name)
         self._entities = [
             lambda: self.destroy_lifecycle_publisher(self._context_topic),
             lambda: self.destroy_lifecycle_publisher(self._status_topic),
+            lambda: self.destroy_publisher(contract_topic),
             lambda: self.destroy_service(service),
             lambda: self.destroy_timer(timer),
             self._diagnostics.close,
