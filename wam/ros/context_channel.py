@@ -42,7 +42,9 @@ def context_to_message(
     """
     check_message_size(header, handle)
     if tensor_type is None:
-        from wam_msgs.msg import TensorInfo as tensor_type
+        from wam_msgs.msg import TensorInfo
+
+        tensor_type = TensorInfo
     message = message_type()
     message.header.stamp = ns_to_time(header.stamp_ns)
     message.generation = header.generation

@@ -76,7 +76,7 @@ class SharedMemoryPublisher(Generic[T]):
             context.header,
             payload_bytes=total,
             table_crc=table_checksum(specs),
-            fill=lambda room: self._codec.write(context.payload, room),
+            fill=lambda name, room: self._codec.write(context.payload, room),
         )
         return ContextHandle(Transport.SHARED_MEMORY, str(name), specs, total)
 

@@ -71,7 +71,12 @@ class SlotPool:
             older.close()
 
     def write(
-        self, header: ContextHeader, *, payload_bytes: int, table_crc: int, fill: Callable[[memoryview], None]
+        self,
+        header: ContextHeader,
+        *,
+        payload_bytes: int,
+        table_crc: int,
+        fill: Callable[[SegmentName, memoryview], None],
     ) -> SegmentName:
         """Publish one payload and return the name of its segment.
 
@@ -79,7 +84,7 @@ class SlotPool:
             header: gives generation and version.
             payload_bytes: size of the payload [bytes].
             table_crc: CRC-32 of the tensor table.
-            fill: writes the payload into the bytes it is given; it keeps no view of them.
+            fill: writes the payload of the named segment into the bytes it is given; it keeps no view of them.
 
         Raises:
             ContextReleased: the pool was closed, or belongs to the parent of this process.
@@ -105,7 +110,7 @@ class SlotPool:
                         table_crc=table_crc,
                     )
                 )
-                fill(room)
+                fill(segment.name, room)
             except BaseException:
                 segment.unclaim()
                 raise
@@ -120,11 +125,21 @@ class SlotPool:
         with self._lock:
             return sum(segment.is_read() for segment in self._segments) if self._finalizer.alive else 0
 
-    def close(self) -> None:
-        """Retire and remove every segment; safe to call twice, and harmless in a forked child."""
+    def close(self) -> bool:
+        """Retire and remove every segment; safe to call twice, and harmless in a forked child.
+
+        Returns:
+            whether a reader still has a segment mapped, now that no further one can.
+        """
         with self._lock:
+            if not self._finalizer.alive or this_process() != self._process:
+                return False
             self._newest.clear()
+            for segment in self._segments:
+                segment.retire()
+            read = any(segment.is_read() for segment in self._segments)
             self._finalizer()
+            return read
 
     def _name(self, slot: str) -> SegmentName:
         return SegmentName(os.geteuid(), self._process, self._token, slot)
