@@ -23,4 +23,4 @@ def load_policy(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPol
     # torch takes seconds to import: only a real policy pays for it.
     from wam.models.registry import load_request
 
-    return load_request(request, robot_name=robot.name, joints=robot.joint_names, cameras=robot.cameras)
+    return load_request(request, robot=robot)

@@ -65,7 +65,9 @@ class Composite:
                 raise ValueError(f"tile {tile} does not lie in a composite of {self.height} x {self.width}")
             covered[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] += 1
         if not (covered == 1).all():
-            raise ValueError(f"the tiles do not cover {self.height} x {self.width} exactly once: {self.tiles}")
+            raise ValueError(
+                f"the tiles do not cover {self.height} x {self.width} exactly once: {self.tiles}"
+            )
         if len({t.camera for t in self.tiles}) != len(self.tiles):
             raise ValueError(f"a camera has two tiles: {self.tiles}")
 
@@ -81,7 +83,7 @@ def standard_layout(cameras: Sequence[str], *, height: int, width: int) -> Compo
     """
     if len(cameras) == 1:
         return Composite(height, width, (Tile(cameras[0], 0, 0, height, width),))
-    if len(cameras) not in (2, 3) or width % 2 or height % 3 and len(cameras) == 3:
+    if len(cameras) not in (2, 3) or width % 2 or (height % 3 and len(cameras) == 3):
         raise ValueError(f"no standard layout of {len(cameras)} cameras in {height} x {width}")
     half = width // 2
     top = 2 * height // 3 if len(cameras) == 3 else 0

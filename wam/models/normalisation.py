@@ -72,7 +72,9 @@ class FieldStats:
                     f"{what}.{name} has shape {array.shape}", allowed=f"({width},), one number per joint"
                 )
             if not np.isfinite(array).all():
-                raise BundleError(f"{what}.{name} is not finite", value=array.tolist(), allowed="finite numbers")
+                raise BundleError(
+                    f"{what}.{name} is not finite", value=array.tolist(), allowed="finite numbers"
+                )
             values[name] = array
         for name in ("mean", "std"):
             if name not in values:
@@ -96,7 +98,9 @@ class Normaliser:
         clamp: limit of model units on the way in; None leaves them.
     """
 
-    def __init__(self, stats: FieldStats, *, mode: NormMode = NormMode.Z_SCORE, clamp: float | None = CLAMP) -> None:
+    def __init__(
+        self, stats: FieldStats, *, mode: NormMode = NormMode.Z_SCORE, clamp: float | None = CLAMP
+    ) -> None:
         self.mode = mode
         self._clamp = clamp
         if mode is NormMode.Z_SCORE:
@@ -105,7 +109,9 @@ class Normaliser:
             return
         low_name, high_name = _RANGE_OF[mode]
         if low_name not in stats.values or high_name not in stats.values:
-            raise BundleError(f"normalisation {mode.value!r} needs {low_name} and {high_name} in the statistics")
+            raise BundleError(
+                f"normalisation {mode.value!r} needs {low_name} and {high_name} in the statistics"
+            )
         low, high = stats.values[low_name], stats.values[high_name]
         flat = high - low < MIN_RANGE
         self._scale = 2.0 / np.where(flat, 2.0, high - low)

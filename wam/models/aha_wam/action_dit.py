@@ -42,10 +42,13 @@ class ActionDit(nn.Module):
         self.text_embedding = nn.Sequential(
             nn.Linear(config.text_dim, c.width), nn.GELU(approximate="tanh"), nn.Linear(c.width, c.width)
         )
-        self.time_embedding = nn.Sequential(nn.Linear(c.freq_dim, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
+        self.time_embedding = nn.Sequential(
+            nn.Linear(c.freq_dim, c.width), nn.SiLU(), nn.Linear(c.width, c.width)
+        )
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(c.width, MODULATIONS * c.width))
         self.blocks = nn.ModuleList(
-            DitBlock(width=c.width, inner=c.inner, ffn=c.ffn, heads=c.heads, eps=c.eps) for _ in range(c.layers)
+            DitBlock(width=c.width, inner=c.inner, ffn=c.ffn, heads=c.heads, eps=c.eps)
+            for _ in range(c.layers)
         )
         self.head = nn.Linear(c.width, config.action_dim)
 

@@ -117,27 +117,44 @@ class AhaWamConfig:
         for what in ("layers", "heads", "head_dim"):
             mine, theirs = getattr(self.video, what), getattr(self.action, what)
             if mine != theirs:
-                raise ValueError(f"video.{what}={mine} but action.{what}={theirs}; joint attention needs them equal")
+                raise ValueError(
+                    f"video.{what}={mine} but action.{what}={theirs}; joint attention needs them equal"
+                )
         if self.video.width != self.video.inner:
             raise ValueError(
                 f"video.width={self.video.width} but heads*head_dim={self.video.inner}; the video DiT needs them equal"
             )
         if self.video.head_dim % 2 or self.video.head_dim < 6:
-            raise ValueError(f"head_dim={self.video.head_dim} cannot be split over three rotary axes of pairs")
+            raise ValueError(
+                f"head_dim={self.video.head_dim} cannot be split over three rotary axes of pairs"
+            )
         cell = VAE_STRIDE * self.patch
         for what in ("image_height", "image_width"):
             if getattr(self, what) % cell or getattr(self, what) <= 0:
                 raise ValueError(f"{what}={getattr(self, what)} is not a positive multiple of {cell}")
         if self.horizon_rows % self.chunk_rows:
-            raise ValueError(f"horizon_rows={self.horizon_rows} is not a multiple of chunk_rows={self.chunk_rows}")
+            raise ValueError(
+                f"horizon_rows={self.horizon_rows} is not a multiple of chunk_rows={self.chunk_rows}"
+            )
         if self.memory_window < 0 or self.queries < 0:
-            raise ValueError(f"memory_window={self.memory_window} and queries={self.queries} must not be negative")
-        for what in ("text_dim", "context_len", "state_dim", "action_dim", "memory_spacing_rows", "temporal_stride"):
+            raise ValueError(
+                f"memory_window={self.memory_window} and queries={self.queries} must not be negative"
+            )
+        for what in (
+            "text_dim",
+            "context_len",
+            "state_dim",
+            "action_dim",
+            "memory_spacing_rows",
+            "temporal_stride",
+        ):
             if getattr(self, what) < 1:
                 raise ValueError(f"{what}={getattr(self, what)} must be at least 1")
         for label, expert in (("video", self.video), ("action", self.action)):
             if expert.freq_dim % 2 or min(expert.layers, expert.heads, expert.ffn, expert.width) < 1:
-                raise ValueError(f"{label}: freq_dim={expert.freq_dim} must be even and all sizes positive: {expert}")
+                raise ValueError(
+                    f"{label}: freq_dim={expert.freq_dim} must be even and all sizes positive: {expert}"
+                )
 
     @property
     def latent_rows(self) -> int:
@@ -235,7 +252,7 @@ def tiny() -> AhaWamConfig:
         video=ExpertConfig(width=64, ffn=160, **shared),
         action=ExpertConfig(width=48, ffn=96, **shared),
         text_dim=40,
-        context_len=16,
+        context_len=32,
         state_dim=14,
         action_dim=14,
         image_height=96,

@@ -57,7 +57,8 @@ class MemoryView:
         if not self.entries:
             return None
         return LayerKv(
-            torch.cat([e.k_unrotated for e in self.entries], dim=2), torch.cat([e.v for e in self.entries], dim=2)
+            torch.cat([e.k_unrotated for e in self.entries], dim=2),
+            torch.cat([e.v for e in self.entries], dim=2),
         )
 
 

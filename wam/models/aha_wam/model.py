@@ -44,7 +44,9 @@ class AhaWam(nn.Module):
         self.branch_embedding = nn.Parameter(torch.randn(2, c.width) * 0.02) if executor else None
         routed = executor and config.queries > 0
         self.editor = (
-            ContextEditor(layers=c.layers, query_width=config.text_dim, inner=c.inner, heads=c.heads) if routed else None
+            ContextEditor(layers=c.layers, query_width=config.text_dim, inner=c.inner, heads=c.heads)
+            if routed
+            else None
         )
         self.query_encoder = (
             ObservationQueryEncoder(queries=config.queries, width=config.text_dim) if routed else None

@@ -69,14 +69,18 @@ class ContextEditor(nn.Module):
             nn.Sequential(nn.LayerNorm(query_width), nn.Linear(query_width, inner)) for _ in range(layers)
         )
         self.layer_delta_proj = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(inner), nn.Linear(inner, inner), nn.GELU(), nn.Linear(inner, 2 * inner))
+            nn.Sequential(
+                nn.LayerNorm(inner), nn.Linear(inner, inner), nn.GELU(), nn.Linear(inner, 2 * inner)
+            )
             for _ in range(layers)
         )
         for layer in self.layer_delta_proj:
             nn.init.zeros_(layer[3].weight)
             nn.init.zeros_(layer[3].bias)
 
-    def edit_layer(self, layer: int, queries_BQE: Tensor, k_BSI: Tensor, v_BSI: Tensor) -> tuple[Tensor, Tensor]:
+    def edit_layer(
+        self, layer: int, queries_BQE: Tensor, k_BSI: Tensor, v_BSI: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Edit the planner K/V of one layer.
 
         Read: slots R = Attn(q_l(Z), K, V).  Scatter: T = Attn(K, R, R), each planner token picks among the
@@ -96,7 +100,9 @@ class ContextEditor(nn.Module):
         """Edit every layer; `context` may have batch 1 where the queries have batch B."""
         batch = queries_BQE.shape[0]
         edited = [
-            self.edit_layer(i, queries_BQE, context.k[i].expand(batch, -1, -1), context.v[i].expand(batch, -1, -1))
+            self.edit_layer(
+                i, queries_BQE, context.k[i].expand(batch, -1, -1), context.v[i].expand(batch, -1, -1)
+            )
             for i in range(len(self.layer_delta_proj))
         ]
         return LayerKv(torch.stack([k for k, _ in edited]), torch.stack([v for _, v in edited]))
@@ -107,7 +113,9 @@ class VisualProjection(nn.Sequential):
 
     def __init__(self, config: AhaWamConfig) -> None:
         channels, width = config.vae.z_dim, config.text_dim
-        super().__init__(nn.LayerNorm(channels), nn.Linear(channels, width), nn.GELU(), nn.Linear(width, width))
+        super().__init__(
+            nn.LayerNorm(channels), nn.Linear(channels, width), nn.GELU(), nn.Linear(width, width)
+        )
 
 
 def visual_tokens(z_BCFHW: Tensor) -> Tensor:

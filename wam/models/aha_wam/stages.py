@@ -166,7 +166,13 @@ def denoise_step(
     if model.action is None:
         raise ValueError("this model was built without its executor half")
     out: Tensor = model.action(
-        x_BRA, modulations=modulations, branch=model.branch(), context=context, text=text, rope=rope, probe=probe
+        x_BRA,
+        modulations=modulations,
+        branch=model.branch(),
+        context=context,
+        text=text,
+        rope=rope,
+        probe=probe,
     )
     return out
 

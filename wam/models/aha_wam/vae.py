@@ -105,7 +105,9 @@ class FrameStage(nn.Module):
         self.outputs = outputs
         self.factor = 2 if halve else 1
         self.factor_time = 2 if halve_time else 1
-        self.resnets = nn.ModuleList(FrameResidual(inputs if i == 0 else outputs, outputs) for i in range(blocks))
+        self.resnets = nn.ModuleList(
+            FrameResidual(inputs if i == 0 else outputs, outputs) for i in range(blocks)
+        )
         self.downsampler = nn.Conv2d(outputs, outputs, 3, stride=2) if halve else None
 
     def shortcut(self, x: Tensor) -> Tensor:
@@ -172,7 +174,9 @@ def _frame_name(name: str) -> str:
     return name.replace("mid_block.resnets.1", "middle.2").replace("downsampler.resample.1.", "downsampler.")
 
 
-def collapse(state: Mapping[str, Tensor], config: VaeConfig, *, dtype: torch.dtype = torch.float32) -> FrameEncoder:
+def collapse(
+    state: Mapping[str, Tensor], config: VaeConfig, *, dtype: torch.dtype = torch.float32
+) -> FrameEncoder:
     """Make the 2-D encoder from the weights of the 3-D one.
 
     The posterior's 1x1 `quant_conv`, its choice of the mean and the standardisation are folded into the last
@@ -216,7 +220,7 @@ def collapse(state: Mapping[str, Tensor], config: VaeConfig, *, dtype: torch.dty
     extra = sorted(set(tensors) - set(want))
     if wrong or extra:
         raise BundleError(
-            f"the VAE's encoder does not fit its configuration: {wrong[:6]} missing or misshapen, {extra[:6]} left over",
+            f"the VAE's encoder does not fit its sizes: {wrong[:6]} missing or misshapen, {extra[:6]} left over",
             where="model.vae in policy.yaml",
         )
     ready = {n: t.to(dtype).contiguous() for n, t in tensors.items()}

@@ -85,10 +85,13 @@ class VideoDit(nn.Module):
         self.text_embedding = nn.Sequential(
             nn.Linear(config.text_dim, c.width), nn.GELU(approximate="tanh"), nn.Linear(c.width, c.width)
         )
-        self.time_embedding = nn.Sequential(nn.Linear(c.freq_dim, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
+        self.time_embedding = nn.Sequential(
+            nn.Linear(c.freq_dim, c.width), nn.SiLU(), nn.Linear(c.width, c.width)
+        )
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(c.width, MODULATIONS * c.width))
         self.blocks = nn.ModuleList(
-            DitBlock(width=c.width, inner=c.inner, ffn=c.ffn, heads=c.heads, eps=c.eps) for _ in range(c.layers)
+            DitBlock(width=c.width, inner=c.inner, ffn=c.ffn, heads=c.heads, eps=c.eps)
+            for _ in range(c.layers)
         )
         self.head = VideoHead(c.width, config.vae.z_dim * config.patch**2, eps=c.eps)
 
@@ -102,7 +105,13 @@ class VideoDit(nn.Module):
         """Cut latents into tokens, frame by frame in raster order: [B, N, D]."""
         # A strided convolution without overlap is one matrix product, which small images run faster.
         p = self.patch
-        patches = z_BCFHW.unflatten(4, (-1, p)).unflatten(3, (-1, p)).permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(1, 3)
+        patches = (
+            z_BCFHW.unflatten(4, (-1, p))
+            .unflatten(3, (-1, p))
+            .permute(0, 2, 3, 5, 1, 4, 6)
+            .flatten(4)
+            .flatten(1, 3)
+        )
         return F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
 
     def time(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -68,8 +68,14 @@ _VAE_RULES: tuple[tuple[str, str], ...] = (
     (r"^(encoder|decoder)\.middle\.0\.", r"\1.mid_block.resnets.0."),
     (r"^(encoder|decoder)\.middle\.1\.", r"\1.mid_block.attentions.0."),
     (r"^(encoder|decoder)\.middle\.2\.", r"\1.mid_block.resnets.1."),
-    (r"^encoder\.downsamples\.(\d+)\.downsamples\.\d+\.(resample|time_conv)\.", r"encoder.down_blocks.\1.downsampler.\2."),
-    (r"^decoder\.upsamples\.(\d+)\.upsamples\.\d+\.(resample|time_conv)\.", r"decoder.up_blocks.\1.upsampler.\2."),
+    (
+        r"^encoder\.downsamples\.(\d+)\.downsamples\.\d+\.(resample|time_conv)\.",
+        r"encoder.down_blocks.\1.downsampler.\2.",
+    ),
+    (
+        r"^decoder\.upsamples\.(\d+)\.upsamples\.\d+\.(resample|time_conv)\.",
+        r"decoder.up_blocks.\1.upsampler.\2.",
+    ),
     (r"^encoder\.downsamples\.(\d+)\.downsamples\.(\d+)\.", r"encoder.down_blocks.\1.resnets.\2."),
     (r"^decoder\.upsamples\.(\d+)\.upsamples\.(\d+)\.", r"decoder.up_blocks.\1.resnets.\2."),
 )

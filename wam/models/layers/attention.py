@@ -48,8 +48,6 @@ class RmsNorm(nn.Module):
         return F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight
 
 
-
-
 class Attention(nn.Module):
     """Projections of one attention: q, k, v, o with bias, RMSNorm over the full width of q and k.
 

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policy bundles: a directory with `policy.yaml`, `stats.json` and safetensors weights."""
+
+from wam.models.bundle.bundle import Bundle, contract_hash, open_bundle, write_bundle
+from wam.models.bundle.manifest import BundleCamera, Manifest
+from wam.models.bundle.weights import (
+    TensorInfo,
+    WeightsIndex,
+    load_into,
+    open_weights,
+    read_tensors,
+    save_weights,
+)
+
+__all__ = [
+    "Bundle",
+    "BundleCamera",
+    "Manifest",
+    "TensorInfo",
+    "WeightsIndex",
+    "contract_hash",
+    "load_into",
+    "open_bundle",
+    "open_weights",
+    "read_tensors",
+    "save_weights",
+    "write_bundle",
+]

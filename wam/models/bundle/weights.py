@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights in safetensors files: checked from their headers, read tensor by tensor.
+
+One file `model.safetensors`, or shards `model-00001-of-00003.safetensors` with
+`model.safetensors.index.json` (the layout of Hugging Face). Nothing is allocated before names, shapes,
+dtypes and file sizes have been found right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from wam.core.errors import BundleError
+
+SINGLE_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+MAX_HEADER_BYTES = 100_000_000
+DEFAULT_SHARD_BYTES = 4 << 30
+
+_DTYPE_OF = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
+_BYTES_OF = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One tensor as its file's header describes it.
+
+    Attributes:
+        file: the shard.
+        dtype: safetensors' name ("BF16").
+        shape: elements per axis.
+    """
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the tensor [bytes]."""
+        count = 1
+        for n in self.shape:
+            count *= n
+        return count * _BYTES_OF[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsIndex:
+    """All tensors of a bundle.
+
+    Attributes:
+        tensors: name -> place.
+        headers: the raw headers of the shards in order of their names, for the contract hash.
+    """
+
+    tensors: Mapping[str, TensorInfo]
+    headers: tuple[bytes, ...]
+
+    def require(
+        self, want: Mapping[str, tuple[int, ...]], *, what: str, ignore: tuple[str, ...] = ()
+    ) -> None:
+        """Demand exactly these names with these shapes.
+
+        Args:
+            want: name -> shape.
+            what: the network, for the error text.
+            ignore: prefixes of names that belong to another part and may be there too.
+
+        Raises:
+            BundleError: names or shapes differ; the text gives all numbers and the first of each kind.
+        """
+        have = {
+            n: i.shape for n, i in self.tensors.items() if n in want or not n.startswith(ignore or ("\0",))
+        }
+        missing = sorted(set(want) - set(have))
+        unexpected = sorted(set(have) - set(want))
+        misshapen = [
+            f"{n} is {have[n]}, not {want[n]}" for n in sorted(set(want) & set(have)) if have[n] != want[n]
+        ]
+        if missing or unexpected or misshapen:
+            raise BundleError(
+                f"the weights do not fit {what}: {len(missing)} missing {missing[:4]}, "
+                f"{len(unexpected)} unexpected {unexpected[:4]}, {len(misshapen)} of another shape {misshapen[:4]}",
+                where="the model section of policy.yaml, or the checkpoint that was converted",
+            )
+
+    def require_dtype(self, dtype: str, *, names: Iterable[str]) -> None:
+        """Demand that tensors are stored in the precision that the manifest names.
+
+        Raises:
+            BundleError: a tensor has another dtype.
+        """
+        for name in names:
+            info = self.tensors[name]
+            if _DTYPE_OF.get(info.dtype) is not getattr(torch, dtype):
+                raise BundleError(
+                    f"{info.file.name}: {name} is stored as {info.dtype}",
+                    allowed=f"{dtype}, as policy.yaml says",
+                    where="dtype in policy.yaml, or convert the checkpoint again",
+                )
+
+
+def read_header(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Read and check the header of one safetensors file.
+
+    Returns:
+        The raw header and its entries (without the metadata).
+
+    Raises:
+        BundleError: the file is missing, truncated or no safetensors file.
+    """
+    if not path.is_file():
+        raise BundleError(f"the weights file {path} is missing", where="the bundle; copy it again")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, max(size - 8, 0)):
+            raise BundleError(f"{path} is truncated or no safetensors file", value=f"{size} bytes")
+        raw = file.read(length)
+    try:
+        entries = json.loads(raw)
+        entries.pop("__metadata__", None)
+        end = max((e["data_offsets"][1] for e in entries.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise BundleError(f"{path} has a damaged header: {error}") from error
+    if size != 8 + length + end:
+        raise BundleError(
+            f"{path} is truncated or has trailing bytes",
+            value=f"{size} bytes",
+            allowed=f"{8 + length + end} bytes by its header",
+            where="the bundle; copy it again",
+        )
+    return raw, entries
+
+
+def weight_files(directory: Path) -> tuple[Path, ...]:
+    """Return the shards of a bundle in order of their names.
+
+    Raises:
+        BundleError: there are none, or the index names a shard that is missing.
+    """
+    index = directory / INDEX_NAME
+    if not index.is_file():
+        return (directory / SINGLE_NAME,)
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BundleError(f"{index} is damaged: {error}") from error
+    missing = [n for n in names if "/" in n or not (directory / n).is_file()]
+    if missing or not names:
+        raise BundleError(
+            f"{index} names {len(names)} shards, of which {len(missing)} are missing: {missing[:6]}",
+            where="the bundle; copy it again",
+        )
+    return tuple(directory / n for n in names)
+
+
+def open_weights(directory: Path) -> WeightsIndex:
+    """Read the headers of all shards of a bundle; no tensor is read.
+
+    Raises:
+        BundleError: a file is missing, truncated or damaged, or a tensor is in two shards.
+    """
+    tensors: dict[str, TensorInfo] = {}
+    headers = []
+    for path in weight_files(directory):
+        raw, entries = read_header(path)
+        headers.append(raw)
+        for name, entry in entries.items():
+            if name in tensors:
+                raise BundleError(f"{name} is in {tensors[name].file.name} and in {path.name}")
+            if entry["dtype"] not in _BYTES_OF:
+                raise BundleError(
+                    f"{path.name}: {name} has dtype", value=entry["dtype"], allowed=f"{sorted(_BYTES_OF)}"
+                )
+            tensors[name] = TensorInfo(path, entry["dtype"], tuple(entry["shape"]))
+    index = directory / INDEX_NAME
+    if index.is_file():
+        listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        if listed != set(tensors):
+            raise BundleError(
+                f"{index} lists other tensors than its shards hold", value=sorted(listed ^ set(tensors))[:6]
+            )
+    return WeightsIndex(tensors, tuple(headers))
+
+
+def iterate(
+    index: WeightsIndex,
+    names: Iterable[str],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Iterator[tuple[str, Tensor]]:
+    """Read tensors shard by shard, one at a time.
+
+    Every tensor is a copy: a file that is replaced while a policy runs must not change its weights.
+
+    Args:
+        index: from `open_weights`.
+        names: which tensors.
+        device: where they go.
+        dtype: what floating tensors become; None keeps theirs.
+    """
+    by_file: dict[Path, list[str]] = {}
+    for name in names:
+        by_file.setdefault(index.tensors[name].file, []).append(name)
+    for path, members in sorted(by_file.items()):
+        with safe_open(path, framework="pt") as shard:
+            for name in members:
+                stored = shard.get_tensor(name)
+                target = dtype if dtype is not None and stored.is_floating_point() else stored.dtype
+                yield name, stored.to(device=device, dtype=target, copy=True)
+
+
+def read_tensors(index: WeightsIndex, *, prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names start with `prefix`, without it."""
+    names = [n for n in index.tensors if n.startswith(prefix)]
+    return {name.removeprefix(prefix): tensor for name, tensor in iterate(index, names)}
+
+
+def load_into(
+    module: nn.Module,
+    index: WeightsIndex,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype | None = None,
+    name_in_file: Callable[[str], str] = lambda name: name,
+) -> None:
+    """Fill a module that was built on the meta device, tensor by tensor.
+
+    Host memory stays at the model plus one tensor. Names and shapes must have been checked. Every number is
+    looked at, because fused attention can hide a NaN weight from every later check.
+
+    Args:
+        module: on the meta device.
+        index: from `open_weights`.
+        device: where the weights go.
+        dtype: what they become; None keeps theirs.
+        name_in_file: translates a name of the module to the file's.
+
+    Raises:
+        BundleError: a weight is not finite.
+    """
+    ours = {name_in_file(name): name for name in module.state_dict()}
+    for stored_name, tensor in iterate(index, ours, device=device, dtype=dtype):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise BundleError(
+                f"{index.tensors[stored_name].file.name}: {stored_name} holds numbers that are not finite",
+                where="the checkpoint that was converted",
+            )
+        *path, leaf = ours[stored_name].split(".")
+        owner = module.get_submodule(".".join(path))
+        if leaf in owner._parameters:
+            owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+        else:
+            owner._buffers[leaf] = tensor
+
+
+def save_weights(
+    directory: Path, tensors: Mapping[str, Tensor], *, max_shard_bytes: int = DEFAULT_SHARD_BYTES
+) -> tuple[Path, ...]:
+    """Write tensors as one file, or as shards with an index.
+
+    Args:
+        directory: exists.
+        tensors: name -> tensor; contiguous copies are made where needed.
+        max_shard_bytes: a shard is closed before it would exceed this.
+
+    Returns:
+        The files written.
+    """
+    shards: list[dict[str, Tensor]] = [{}]
+    filled = 0
+    for name, tensor in tensors.items():
+        nbytes = tensor.numel() * tensor.element_size()
+        if filled and filled + nbytes > max_shard_bytes:
+            shards.append({})
+            filled = 0
+        shards[-1][name] = tensor
+        filled += nbytes
+    if len(shards) == 1:
+        save_file({n: t.contiguous() for n, t in shards[0].items()}, directory / SINGLE_NAME)
+        return (directory / SINGLE_NAME,)
+    weight_map: dict[str, str] = {}
+    paths = []
+    for i, shard in enumerate(shards, start=1):
+        path = directory / f"model-{i:05d}-of-{len(shards):05d}.safetensors"
+        save_file({n: t.contiguous() for n, t in shard.items()}, path)
+        weight_map.update(dict.fromkeys(shard, path.name))
+        paths.append(path)
+    total = sum(t.numel() * t.element_size() for t in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (directory / INDEX_NAME).write_text(json.dumps(index, indent=1), encoding="utf-8")
+    return tuple(paths)
