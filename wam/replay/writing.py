@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing a rosbag2 without ROS: beside its place first, then moved there whole."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+from rosbags.typesys import Stores, get_typestore
+
+from wam.core.clock import NS_PER_S
+from wam.core.errors import RecordingError
+
+JOINT_STATE = "sensor_msgs/msg/JointState"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+IMAGE = "sensor_msgs/msg/Image"
+STRING = "std_msgs/msg/String"
+
+
+class Storage(str, enum.Enum):
+    """Storage plugin of a rosbag2."""
+
+    MCAP = "mcap"
+    SQLITE3 = "sqlite3"
+
+
+class BagWriter:
+    """Writes messages of the few types that a recording of ours holds; connections open as topics appear.
+
+    Args:
+        writer: open rosbags writer.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._store = get_typestore(Stores.ROS2_JAZZY)
+        self._types = self._store.types
+        self._connections: dict[str, Any] = {}
+        self.count = 0
+
+    def joint_state(
+        self, topic: str, stamp_ns: int, *, names: Sequence[str], positions: npt.NDArray[np.float64]
+    ) -> None:
+        """Write a sensor_msgs/JointState with positions alone, float64 [N] (rad or m)."""
+        message = self._types[JOINT_STATE](
+            header=self._header(stamp_ns, ""),
+            name=list(names),
+            position=np.ascontiguousarray(positions, dtype=np.float64),
+            velocity=np.empty(0),
+            effort=np.empty(0),
+        )
+        self._write(topic, JOINT_STATE, stamp_ns, message)
+
+    def jpeg(self, topic: str, stamp_ns: int, *, frame_id: str, data: npt.NDArray[np.uint8]) -> None:
+        """Write a sensor_msgs/CompressedImage with format "jpeg"; `data` is uint8 [bytes]."""
+        message = self._types[COMPRESSED_IMAGE](
+            header=self._header(stamp_ns, frame_id), format="jpeg", data=np.ascontiguousarray(data).ravel()
+        )
+        self._write(topic, COMPRESSED_IMAGE, stamp_ns, message)
+
+    def image(self, topic: str, stamp_ns: int, *, frame_id: str, rgb: npt.NDArray[np.uint8]) -> None:
+        """Write a sensor_msgs/Image with encoding "rgb8"; `rgb` is uint8 [H, W, 3]."""
+        height, width = rgb.shape[:2]
+        message = self._types[IMAGE](
+            header=self._header(stamp_ns, frame_id),
+            height=height,
+            width=width,
+            encoding="rgb8",
+            is_bigendian=0,
+            step=3 * width,
+            data=np.ascontiguousarray(rgb).ravel(),
+        )
+        self._write(topic, IMAGE, stamp_ns, message)
+
+    def text(self, topic: str, stamp_ns: int, text: str) -> None:
+        """Write a std_msgs/String."""
+        self._write(topic, STRING, stamp_ns, self._types[STRING](data=text))
+
+    def _header(self, stamp_ns: int, frame_id: str) -> Any:
+        stamp = self._types["builtin_interfaces/msg/Time"](
+            sec=stamp_ns // NS_PER_S, nanosec=stamp_ns % NS_PER_S
+        )
+        return self._types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+
+    def _write(self, topic: str, msgtype: str, stamp_ns: int, message: Any) -> None:
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(topic, msgtype, typestore=self._store)
+        self._writer.write(self._connections[topic], stamp_ns, self._store.serialize_cdr(message, msgtype))
+        self.count += 1
+
+
+@contextlib.contextmanager
+def new_bag(out: Path, *, storage: Storage, metadata: Mapping[str, str]) -> Iterator[BagWriter]:
+    """Give a writer for a bag that appears at `out` when the block ends well; on error nothing is left.
+
+    Args:
+        out: folder of the bag; it must not exist.
+        storage: storage plugin.
+        metadata: custom data of the bag's metadata.yaml.
+
+    Raises:
+        RecordingError: `out` exists or its folder cannot be written.
+    """
+    if out.exists() or out.is_symlink():
+        raise RecordingError(
+            f"bag {out} exists already and is not overwritten", allowed="a new path", where="the argument OUT"
+        )
+    target = out.resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise RecordingError(
+            f"bag {out} cannot be written ({error.strerror})",
+            allowed="a folder that you may write",
+            where="the argument OUT",
+        ) from error
+    plugin = StoragePlugin.MCAP if storage is Storage.MCAP else StoragePlugin.SQLITE3
+    # The file inside a bag is named after its folder, hence a folder of the right name in the temporary one.
+    writer = Writer(work / target.name, version=9, storage_plugin=plugin)
+    try:
+        for key, value in metadata.items():
+            writer.set_custom_data(key, value)
+        with writer:
+            yield BagWriter(writer)
+        if target.exists():
+            raise RecordingError(
+                f"bag {out} appeared meanwhile and is not overwritten", where="the argument OUT"
+            )
+        (work / target.name).rename(target)
+    except (OSError, WriterError) as error:
+        raise RecordingError(f"bag {out} could not be written ({error})", where="the argument OUT") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
