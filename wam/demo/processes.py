@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from wam.ros.command_line import ParameterValue, yaml_scalar
+
 _PR_SET_PDEATHSIG = 1
 INTERRUPT_TIMEOUT_S = 8.0
 TERMINATE_TIMEOUT_S = 3.0
-
-ParameterValue = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class NodeSpec:
             command += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
         for node, values in self.parameters.items():
             for key, value in values.items():
-                command += ["-p", f"{node}:{key}:={_yaml(value)}"]
+                command += ["-p", f"{node}:{key}:={yaml_scalar(value)}"]
         return command
 
 
@@ -161,14 +161,6 @@ def wait_until_gone(pid: int, *, timeout: float) -> bool:
             return True
         time.sleep(0.02)
     return False
-
-
-def _yaml(value: ParameterValue) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
-    return repr(value)
 
 
 def _die_with_parent() -> None:

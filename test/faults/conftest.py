@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A rig of real processes over real DDS: simulated Piper, safety, planner and executor, each killable."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed (make setup)")
+pytest.importorskip("mujoco", reason="mujoco is not installed (make setup)")
+
+from wam.core.verdict import Ladder
+from wam.demo.processes import NodeProcess, NodeSpec, ProcessGroup
+from wam.demo.recorder import Recorder
+from wam.demo.stack import StackOptions, executor, planner, policy_processes, safety, sim
+from wam.robots.loader import load_robot
+from wam.ros.environment import confine
+
+_domains = itertools.count(os.getpid() % 50)
+TIMEOUT_S = 40.0
+
+
+class Rig:
+    """The processes of a run, the recorder that listens to them, and waits with words.
+
+    Args:
+        log_dir: where the processes write their logs.
+        environment: of the processes.
+    """
+
+    def __init__(self, log_dir: Path, environment: dict[str, str]) -> None:
+        self.group = ProcessGroup(log_dir=log_dir, environment=environment)
+        self.options = StackOptions(robot="piper", policy="fake", composed=False, plan_period=0.2)
+        self.recorder = Recorder(load_robot("piper"))
+
+    def start(self, spec: NodeSpec) -> NodeProcess:
+        return self.group.start(spec)
+
+    def until(self, what: str, condition: Callable[[Recorder], bool], *, timeout: float = TIMEOUT_S) -> None:
+        """Wait for `condition`; fail with the logs when it does not come true in time."""
+        if self.recorder.wait_for(condition, timeout=timeout):
+            return
+        logs = "\n".join(
+            f"--- {name} (exit code {process.exit_code()})\n{process.log_tail(15)}"
+            for name, process in self.group.processes.items()
+        )
+        pytest.fail(f"{what}: not seen within {timeout} s\n{logs}")
+
+    def start_all(self) -> None:
+        """Start every process and wait until the arms move in NOMINAL."""
+        self.start(sim(self.options))
+        self.start(safety(self.options))
+        if self.options.composed:
+            for spec in policy_processes(self.options):
+                self.start(spec)
+        else:
+            self.start(planner(self.options))
+            self.start(executor(self.options))
+        self.until_moving()
+
+    def until_moving(self) -> None:
+        """Wait for a fresh chunk and the rung NOMINAL."""
+        before = len(self.recorder.chunks)
+        self.until("a new chunk", lambda r: len(r.chunks) > before)
+        self.until("rung NOMINAL", lambda r: bool(r.safety) and r.safety[-1].ladder_to == Ladder.NOMINAL)
+
+    def until_rung(self, rung: Ladder) -> None:
+        """Wait until the degrade ladder stands on `rung`."""
+        self.until(f"rung {rung.name}", lambda r: bool(r.safety) and r.safety[-1].ladder_to == rung)
+
+    def close(self) -> None:
+        """End everything, also after a failure."""
+        self.group.stop()
+        self.recorder.close()
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    """A rig in a DDS domain of its own; nothing is started yet."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(next(_domains) % 100 + 1))
+    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE", raising=False)
+    environment = dict(os.environ)
+    root = Path(__file__).resolve().parents[2]
+    confine(environment, dds_profile=root / "config" / "dds" / "fastdds_shm.xml")
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    environment["PYTHONPATH"] = str(root)
+    rig = Rig(tmp_path / "logs", environment)
+    try:
+        yield rig
+    finally:
+        rig.close()
