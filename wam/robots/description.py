@@ -12,12 +12,20 @@ import numpy.typing as npt
 
 from wam.core.safety.limits import JointLimits
 
+COMPRESSED_SUFFIX = "/compressed"
+
 
 class JointKind(enum.Enum):
-    """Sort of a joint; it decides the unit (rad or m)."""
+    """Sort of a joint; it decides the unit (rad, m, or 1)."""
 
     REVOLUTE = "revolute"
     PRISMATIC = "prismatic"
+    RATIO = "ratio"  # fraction of the range, e.g. a hand whose driver gives 0 (closed) .. 1 (open)
+
+    @property
+    def unit(self) -> str:
+        """SI unit of the position."""
+        return {"revolute": "rad", "prismatic": "m", "ratio": "1"}[self.value]
 
 
 class CommandKind(enum.Enum):
@@ -30,6 +38,13 @@ class CommandKind(enum.Enum):
     NONE = "none"  # recorded robot: it is never commanded
 
 
+class DriverKind(enum.Enum):
+    """Whose rules a group's driver follows; the simulated robot answers by the same rules."""
+
+    PIPER = "piper"  # piper_ros: piper_ctrl_single_node, one per arm
+    NONE = "none"  # recorded robot
+
+
 class CameraTransport(enum.Enum):
     """Message type of a camera topic."""
 
@@ -38,19 +53,53 @@ class CameraTransport(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelJoint:
+    """A joint of the URDF that follows a joint of the driver: q = ratio * position + offset.
+
+    Attributes:
+        name: name in the URDF.
+        ratio: unit of the URDF joint per unit of the driver's joint.
+        offset: [rad or m].
+    """
+
+    name: str
+    ratio: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServoSpec:
+    """How the simulated twin moves one joint of the driver.
+
+    Attributes:
+        stiffness: position gain of each model joint [N m/rad or N/m].
+        damping: velocity gain of each model joint [N m s/rad or N s/m].
+        force: largest torque or force of each model joint [N m or N].
+        speed: fastest change of the set-point that the firmware allows [rad/s or m/s].
+    """
+
+    stiffness: float
+    damping: float
+    force: float
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
 class JointSpec:
-    """One joint, as the policy and as the driver name it.
+    """One joint, as the policy and as the driver name it. The unit u is rad, m or 1, by `kind`.
 
     Attributes:
         name: policy-side name, unique in the robot, e.g. "left_joint1".
         driver_name: name in the driver's messages, e.g. "joint1".
-        kind: revolute [rad] or prismatic [m].
-        lower: lower position limit [rad or m].
-        upper: upper position limit [rad or m].
-        velocity: operating velocity limit [rad/s or m/s].
-        acceleration: operating acceleration limit [rad/s^2 or m/s^2].
-        jerk: operating jerk limit [rad/s^3 or m/s^3].
-        home: position at start-up in simulation [rad or m].
+        kind: revolute [rad], prismatic [m] or ratio [1].
+        lower: lower position limit [u].
+        upper: upper position limit [u].
+        velocity: operating velocity limit [u/s].
+        acceleration: operating acceleration limit [u/s^2].
+        jerk: operating jerk limit [u/s^3].
+        home: position at start-up in simulation [u].
+        model_joints: joints of the URDF that follow it; empty for a robot without a model.
+        servo: how the simulated twin moves it, or None where it is not simulated.
     """
 
     name: str
@@ -62,6 +111,8 @@ class JointSpec:
     acceleration: float
     jerk: float
     home: float = 0.0
+    model_joints: tuple[ModelJoint, ...] = ()
+    servo: ServoSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +128,9 @@ class JointGroup:
         command_kind: what the driver takes.
         command_topic: topic of the commands, relative; "" where `command_kind` is NONE.
         command_rate: rate at which commands are streamed [Hz]; 0 where NONE.
+        driver: whose rules the driver follows.
+        base_link: link in which the group's poses are given, or "" for a robot without a model.
+        tip_link: last link of the chain, or "".
     """
 
     name: str
@@ -87,6 +141,9 @@ class JointGroup:
     command_kind: CommandKind
     command_topic: str
     command_rate: float
+    driver: DriverKind = DriverKind.NONE
+    base_link: str = ""
+    tip_link: str = ""
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -112,7 +169,8 @@ class CameraSpec:
         width: columns of the driver's image [px].
         rate: nominal rate [Hz].
         max_age_ns: an older image is not acted on [ns].
-        frame_id: optical frame.
+        frame_id: optical frame (z forward, x right), a link of the URDF where there is one.
+        vertical_fov: vertical field of view [rad], or None where it is not simulated.
     """
 
     name: str
@@ -124,6 +182,22 @@ class CameraSpec:
     rate: float
     max_age_ns: int
     frame_id: str
+    vertical_fov: float | None = None
+
+    @property
+    def raw_topic(self) -> str:
+        """Topic of sensor_msgs/Image, by the convention of image_transport."""
+        return self.topic.removesuffix(COMPRESSED_SUFFIX)
+
+    @property
+    def compressed_topic(self) -> str:
+        """Topic of sensor_msgs/CompressedImage, by the convention of image_transport."""
+        return self.raw_topic + COMPRESSED_SUFFIX
+
+    @property
+    def info_topic(self) -> str:
+        """Topic of sensor_msgs/CameraInfo: `camera_info` beside the raw image."""
+        return "/".join([*self.raw_topic.split("/")[:-1], "camera_info"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +262,14 @@ class RobotDescription:
             KeyError: there is none.
         """
         return {camera.name: camera for camera in self.cameras}[name]
+
+    def group(self, name: str) -> JointGroup:
+        """Return the joint group called `name`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {group.name: group for group in self.groups}[name]
 
     def limits(self) -> JointLimits:
         """Return the joint limits as arrays over all joints."""

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Robot files are read strictly: what is returned is valid, what is refused says where and why."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from wam.core.errors import ConfigError
+from wam.robots.description import CameraTransport, CommandKind, JointKind
+from wam.robots.loader import find_robot, list_robots, load_robot
+from wam.robots.units import UNITS, Dimension
+
+GOOD = """\
+title: One arm
+groups:
+  - name: arm
+    prefix: my_
+    state: {topic: arm/joint_states, rate: 200, max_age: {value: 50, unit: ms}}
+    command: {kind: joint_state_stream, topic: arm/command, rate: 100}
+    joints:
+      - driver_name: joint1
+        kind: revolute
+        lower: {value: -90, unit: deg}
+        upper: 1.5
+        velocity: {value: 180, unit: deg/s}
+        acceleration: 2
+        jerk: 50
+        home: 0.25
+      - {driver_name: gripper, kind: prismatic, lower: 0, upper: {value: 70, unit: mm}, velocity: 0.1, \
+         acceleration: 1, jerk: 1e1}
+cameras:
+  - {name: head, topic: head/image_raw, transport: raw, encoding: rgb8, height: 240, width: 320, \
+     rate: 15, max_age: 0.2, frame_id: head_optical}
+safety: {chunk_timeout: 0.25, max_jump: 0.2, tracking_error: 0.3, lead: 0.04, blend: 0.1}
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "arm.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_a_good_file_becomes_a_description_in_si_units(tmp_path: Path) -> None:
+    robot = load_robot(write(tmp_path, GOOD))
+    assert robot.name == "arm"
+    assert robot.joint_names == ("my_joint1", "my_gripper")
+    group = robot.group("arm")
+    assert group.driver_names == ("joint1", "gripper")
+    assert group.state_max_age_ns == 50_000_000
+    assert group.command_kind is CommandKind.JOINT_STATE_STREAM
+    joint, gripper = group.joints
+    assert joint.kind is JointKind.REVOLUTE
+    assert joint.lower == pytest.approx(-math.pi / 2)
+    assert joint.velocity == pytest.approx(math.pi)
+    assert joint.home == 0.25
+    assert gripper.upper == pytest.approx(0.07)
+    assert gripper.jerk == 10.0
+    camera = robot.camera("head")
+    assert camera.transport is CameraTransport.RAW
+    assert (camera.height, camera.width, camera.max_age_ns) == (240, 320, 200_000_000)
+    assert robot.safety.chunk_timeout_ns == 250_000_000
+    assert robot.urdf is None
+
+
+def test_topics_beside_an_image_follow_image_transport(tmp_path: Path) -> None:
+    camera = load_robot(write(tmp_path, GOOD)).camera("head")
+    assert camera.compressed_topic == "head/image_raw/compressed"
+    assert camera.info_topic == "head/camera_info"
+    compressed = GOOD.replace(
+        "head/image_raw, transport: raw, encoding: rgb8",
+        "head/image_raw/compressed, transport: compressed, encoding: jpeg",
+    )
+    assert load_robot(write(tmp_path, compressed)).camera("head").raw_topic == "head/image_raw"
+
+
+FAULTS = [
+    ("title: One arm", "titel: One arm", 1, "titel", "is an unknown key"),
+    ("title: One arm\n", "", 1, "top level", "lacks title"),
+    ("rate: 200", "rate: fast", 5, "groups[0].state.rate", "got 'fast'"),
+    ("rate: 200", "rate: -1", 5, "groups[0].state.rate", "allowed: 0.1 .. 10000 Hz"),
+    ("rate: 200", "rate: .nan", 5, "groups[0].state.rate", "is not a finite number"),
+    ("rate: 200", "rate: 1:30", 5, "groups[0].state.rate", "is not a finite number"),
+    ("rate: 200", "rate: [1]", 5, "groups[0].state.rate", "got 'a list'"),
+    ("unit: ms", "unit: deg", 5, "groups[0].state.max_age.unit", "allowed: s, ms, us"),
+    ("value: -90, unit: deg", "value: -90, unit: mm", 10, "groups[0].joints[0].lower.unit", "allowed: rad, deg, mrad"),
+    ("upper: 1.5", "upper: -3.0", 10, "groups[0].joints[0].lower", "is not below upper"),
+    ("velocity: 0.1", "velocity: 0", 16, "groups[0].joints[1].velocity", "is out of range"),
+    ("home: 0.25", "home: 2.0", 15, "groups[0].joints[0].home", "is out of range"),
+    ("kind: revolute", "kind: rotary", 9, "groups[0].joints[0].kind", "allowed: revolute, prismatic, ratio"),
+    ("jerk: 50", "jrek: 50", 14, "groups[0].joints[0].jrek", "is an unknown key"),
+    ("        jerk: 50\n", "", 8, "groups[0].joints[0]", "lacks jerk"),
+    ("driver_name: gripper", "driver_name: joint1", 16, "groups[0].joints[1].driver_name", "(first used in line 8)"),
+    ("topic: arm/command, ", "", 6, "groups[0].command", "lacks topic"),
+    ("kind: joint_state_stream", "kind: none", 6, "groups[0].command.topic", "is an unknown key"),
+    ("topic: arm/command", "topic: /arm/command", 6, "groups[0].command.topic", "without leading /"),
+    ("encoding: rgb8", "encoding: 16UC1", 18, "cameras[0].encoding", "rgb8, bgr8"),
+    ("height: 240", "height: 240.5", 18, "cameras[0].height", "a whole number"),
+    ("height: 240", "height: 0", 18, "cameras[0].height", "a whole number"),
+    ("lead: 0.04", "lead: 0.04, lead: 0.05", 19, "safety.lead", "is written twice"),
+    ("prefix: my_", "prefix: 3", 4, "groups[0].prefix", "is not a text"),
+    ("title: One arm", "title: One arm\nmodel: {urdf: nowhere.urdf}", 2, "model.urdf", "does not exist"),
+    ("title: One arm", "title: ''", 1, "title", "is not a text"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "path", "why"), FAULTS, ids=[f"{f[3]}: {f[4]}" for f in FAULTS])
+def test_a_fault_is_refused_with_line_and_path(
+    tmp_path: Path, old: str, new: str, line: int, path: str, why: str
+) -> None:
+    assert GOOD.count(old) == 1
+    file = write(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load_robot(file)
+    text = str(caught.value)
+    assert f"arm.yaml:{line}: {path} " in text
+    assert why in text
+    assert str(file) in text
+
+
+def test_joint_names_are_distinct_over_all_groups(tmp_path: Path) -> None:
+    block = GOOD[GOOD.index("  - name: arm") : GOOD.index("cameras:")]
+    file = write(tmp_path, GOOD.replace("cameras:", block.replace("name: arm", "name: other") + "cameras:"))
+    with pytest.raises(ConfigError, match=r"arm.yaml:22: groups\[1\].joints\[0\] repeats the joint name"):
+        load_robot(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("groups: [", r"arm.yaml:1: malformed YAML"),
+        ("a: b: c", r"arm.yaml:1: malformed YAML"),
+        ("", "is empty"),
+        ("- 1", "is not a mapping"),
+        ("&a [*a]", "is not a mapping"),
+        ("x: !!python/object/apply:os.system [true]", "is an unknown key"),
+    ],
+)
+def test_what_is_no_robot_file_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        load_robot(write(tmp_path, text))
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "arm.yaml"
+    file.write_bytes(b"title: \xff\xfe")
+    with pytest.raises(ConfigError, match="is not UTF-8"):
+        load_robot(file)
+
+
+def test_an_unknown_robot_lists_those_that_exist() -> None:
+    with pytest.raises(ConfigError, match=r"allowed: .*g1_inspire"):
+        load_robot("no_such_robot")
+
+
+def test_a_missing_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="robot file does not exist"):
+        load_robot(tmp_path / "missing.yaml")
+
+
+def test_robots_are_found_below_an_ament_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "share" / "wam_deploy" / "config" / "robots"
+    folder.mkdir(parents=True)
+    (folder / "fourth.yaml").write_text(GOOD)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"/nonexistent:{tmp_path}")
+    assert find_robot("fourth") == folder / "fourth.yaml"
+    assert "fourth" in list_robots()
+
+
+@pytest.mark.parametrize("name", list_robots())
+def test_every_robot_of_the_suite_loads(name: str) -> None:
+    robot = load_robot(name)
+    assert robot.name == name
+    assert robot.limits().joint_names == robot.joint_names
+
+
+def test_every_unit_table_starts_with_its_si_unit() -> None:
+    for dimension in Dimension:
+        assert UNITS[dimension][dimension.value] == 1.0
+
+
+def test_the_recorded_g1_has_the_joints_of_its_recording_in_their_order() -> None:
+    robot = load_robot("g1_inspire")
+    assert len(robot.joints) == 26
+    assert robot.joint_names[:2] == ("kLeftShoulderPitch", "kLeftShoulderRoll")
+    assert robot.joint_names[-1] == "kRightHandThumbRotation"
+    assert robot.groups[0].command_kind is CommandKind.NONE
