@@ -277,7 +277,6 @@ class DustHead(nn.Module):
         *,
         want_action: bool = True,
         want_vision: bool = True,
-        skip_last_vision_half: bool = False,
         decoupled: bool = False,
         probe: Probe | None = None,
     ) -> Velocities:
@@ -289,9 +288,7 @@ class DustHead(nn.Module):
             kv: of the features.
             slot: whose decoder.
             want_action: run the action's tail and decoder.
-            want_vision: run the vision tail and decoder.
-            skip_last_vision_half: where the vision is not wanted, the vision half of the last joint block gives
-                keys and values only, and what follows it is left out.
+            want_vision: run the vision tail and decoder; else the vision stream ends in the last joint block.
             decoupled: hide each stream's keys from the other; for checks.
             probe: sees the tokens after every block.
 
@@ -299,34 +296,31 @@ class DustHead(nn.Module):
             The velocities asked for.
         """
         config = self.config
-        streams = config.streams
-        last = max((i for i in range(config.mm_layers) if config.is_joint(i)), default=-1)
-        drop_vision = skip_last_vision_half and not want_vision and self.has_vision
-        x = {s: p.x for s, p in zip(streams, prefixes, strict=True)}
-        mod = dict(zip(streams, mods, strict=True))
-        first_joint = True
-        for i in range(config.mm_layers):
-            alive = [s for s in streams if not (drop_vision and s is Stream.VISION and i > last)]
-            blocks = {s: self.trunk_block(i, s) for s in alive}
+        x = {s: p.x for s, p in zip(config.streams, prefixes, strict=True)}
+        mod = dict(zip(config.streams, mods, strict=True))
+        joints = [i for i in range(config.mm_layers) if config.is_joint(i)]
+        # Vision tokens that no tail will read are needed only as keys and values of the last joint block.
+        ends_early = bool(joints) and not want_vision
+        for i in range(joints[0] if joints else config.mm_layers, config.mm_layers):
+            alive = config.streams
+            if ends_early and i > joints[-1]:
+                alive = (Stream.ACTION,)
             if not config.is_joint(i):
-                if not first_joint:
-                    for s in alive:
-                        x[s] = self._cross(("mm", i, s), blocks[s], x[s], mod[s].blocks[i], kv)
-                        _tell(probe, f"mm{i}.{s.value}", x[s])
+                for s in alive:
+                    x[s] = self._cross(("mm", i, s), self.trunk_block(i, s), x[s], mod[s].blocks[i], kv)
+                    _tell(probe, f"mm{i}.{s.value}", x[s])
                 continue
-            given = [p.qkv for p in prefixes] if first_joint else [None] * len(streams)
-            first_joint = False
-            qkv = [g or blocks[s].qkv(x[s], mod[s].blocks[i]) for s, g in zip(alive, given, strict=True)]
-            if drop_vision and i == last:
-                qkv[1] = qkv[1]._replace(q=qkv[1].q[:, :0])
-                alive = [Stream.ACTION]
+            qkv = [p.qkv for p in prefixes] if i == joints[0] else self._project(i, x, mod)
+            if ends_early and i == joints[-1]:
+                alive = (Stream.ACTION,)
+                qkv[-1] = qkv[-1]._replace(q=qkv[-1].q[:, :0])
             attended = joint_attention(qkv, heads=config.heads, own_only=decoupled)
             for s, rows in zip(alive, attended, strict=False):
                 extra, mask = None, None
                 if config.conditioning is Conditioning.EVERY:
                     k, v, mask = self._feature_rows(("mm", i, s), kv)
                     extra = (k, v)
-                x[s] = blocks[s].after(x[s], rows, mod[s].blocks[i], extra=extra, mask=mask)
+                x[s] = self.trunk_block(i, s).after(x[s], rows, mod[s].blocks[i], extra=extra, mask=mask)
                 _tell(probe, f"mm{i}.{s.value}", x[s])
         action = vision = None
         if want_action:
@@ -342,6 +336,11 @@ class DustHead(nn.Module):
     def _action_rows(self, y_BTH: Tensor) -> Tensor:
         end = y_BTH.shape[1] - self.config.future_tokens
         return y_BTH[:, end - self.config.action_rows : end]
+
+    def _project(
+        self, index: int, x: dict[Stream, Tensor], mod: dict[Stream, StreamModulation]
+    ) -> list[Qkv]:
+        return [self.trunk_block(index, s).qkv(x[s], mod[s].blocks[index]) for s in self.config.streams]
 
     def _tail(
         self, stream: Stream, x: Tensor, mod: StreamModulation, kv: FeatureKv, probe: Probe | None
