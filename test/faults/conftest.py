@@ -10,9 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("rclpy", reason="rclpy is not installed (make setup)")
-pytest.importorskip("mujoco", reason="mujoco is not installed (make setup)")
-
 from wam.core.verdict import Ladder
 from wam.demo.processes import NodeProcess, NodeSpec, ProcessGroup
 from wam.demo.recorder import Recorder

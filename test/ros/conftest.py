@@ -7,11 +7,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import rclpy
 
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 101 + 1))
-
-rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed (make setup)")
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ class Recorder:
     """
 
     def __init__(self, robot: RobotDescription, *, namespace: str = "") -> None:
+        self._robot = robot
         self._context = Context()
         rclpy.init(context=self._context, args=[])
         self.node = Node(
@@ -159,7 +160,11 @@ class Recorder:
         stamp_ns = time_to_ns(message.header.stamp)
         newest = next((frame.stamp_ns for frame in reversed(self.frames) if frame.camera == camera), None)
         if newest is None or stamp_ns - newest >= FRAME_PERIOD_NS:
-            self.frames.append(CameraFrame(camera, stamp_ns, decode_image(message, camera=camera)))
+            self.frames.append(CameraFrame(camera, stamp_ns, self._decode(camera, message)))
+
+    def _decode(self, camera: str, message: Any) -> Any:
+        spec = self._robot.camera(camera)
+        return decode_image(message, camera=camera, size=(spec.height, spec.width))
 
     def _on_chunk(self, message: Any, arrival_ns: int) -> None:
         self.chunks.append(ChunkRecord(arrival_ns, message_to_chunk(message)))
