@@ -127,8 +127,12 @@ def _check_tensor(spec: TensorSpec, total_bytes: int) -> None:
         raise HandleRefused(f"{place}: dtype", value=spec.dtype[:80], allowed=", ".join(DTYPE_BYTES))
     if len(spec.shape) > MAX_AXES:
         raise HandleRefused(f"{place}: axes", value=len(spec.shape), allowed=f"at most {MAX_AXES}")
-    if any(not 0 <= extent <= total_bytes for extent in spec.shape):
-        raise HandleRefused(f"{place}: shape", value=spec.shape, allowed=f"axes of 0 to {total_bytes}")
+    # An empty tensor may have long axes beside the empty one; numpy still multiplies those.
+    extent_bytes = DTYPE_BYTES[spec.dtype] * math.prod(extent or 1 for extent in spec.shape)
+    if any(extent < 0 for extent in spec.shape) or extent_bytes > MAX_PAYLOAD_BYTES:
+        raise HandleRefused(
+            f"{place}: shape", value=spec.shape, allowed=f"axes from 0, {MAX_PAYLOAD_BYTES} bytes together"
+        )
     if spec.byte_offset < 0 or spec.byte_offset % ALIGNMENT:
         raise HandleRefused(
             f"{place}: byte_offset", value=spec.byte_offset, allowed=f"a multiple of {ALIGNMENT} from 0"
