@@ -337,9 +337,7 @@ class DustHead(nn.Module):
         end = y_BTH.shape[1] - self.config.future_tokens
         return y_BTH[:, end - self.config.action_rows : end]
 
-    def _project(
-        self, index: int, x: dict[Stream, Tensor], mod: dict[Stream, StreamModulation]
-    ) -> list[Qkv]:
+    def _project(self, index: int, x: dict[Stream, Tensor], mod: dict[Stream, StreamModulation]) -> list[Qkv]:
         return [self.trunk_block(index, s).qkv(x[s], mod[s].blocks[index]) for s in self.config.streams]
 
     def _tail(

@@ -101,7 +101,9 @@ class SamplerSettings:
         for name in ("action_steps", "q"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"sampler.{name}", value=value, allowed="a whole number from 1", where=_WHERE)
+                raise ConfigError(
+                    f"sampler.{name}", value=value, allowed="a whole number from 1", where=_WHERE
+                )
         if self.vision_steps > MAX_EVALUATIONS:
             raise ConfigError(
                 "sampler: action_steps * q",
@@ -118,7 +120,9 @@ class SamplerSettings:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `policy.yaml`."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: value.value if isinstance(value, enum.Enum) else value for name, value in values.items()}
+        return {
+            name: value.value if isinstance(value, enum.Enum) else value for name, value in values.items()
+        }
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> SamplerSettings:
@@ -137,7 +141,10 @@ class SamplerSettings:
                     read[name] = kind(read[name])
                 except ValueError as error:
                     raise ConfigError(
-                        f"sampler.{name}", value=read[name], allowed=f"{[k.value for k in kind]}", where=_WHERE
+                        f"sampler.{name}",
+                        value=read[name],
+                        allowed=f"{[k.value for k in kind]}",
+                        where=_WHERE,
                     ) from error
         return replace(SamplerSettings(), **read)
 
