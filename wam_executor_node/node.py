@@ -9,6 +9,7 @@ from typing import Any
 
 from rclpy.wait_for_message import wait_for_message
 from std_msgs.msg import String
+from std_srvs.srv import SetBool
 
 from wam.core.clock import ns_to_seconds, seconds_to_ns
 from wam.core.contract import require_same_contract
@@ -63,6 +64,7 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         self._entities: list[Callable[[], Any]] = []
         self._fault = ""
         self._refused = ""
+        self._paused = False
         self._contract_hash = ""
 
     def offer_context(self, header: Any, handle: Any) -> None:
@@ -98,13 +100,16 @@ class ExecutorNode(WamNode[ExecutorParameters]):
             max_context_age_ns=seconds_to_ns(p.max_context_age),
         )
         self._contract_hash = policy.contract.contract_hash
+        self._paused = not p.acting
         self._chunk_topic = self.create_lifecycle_publisher(ActionChunk, "~/chunk", CHUNK)
         self._status_topic = self.create_lifecycle_publisher(ExecutorStatus, "~/status", STATUS)
+        service = self.create_service(SetBool, "~/set_acting", self._set_acting)
         timer = self.create_timer(STATUS_PERIOD_S, self._report)
         self._diagnostics = Diagnostics(self, task="acting", hardware_id=robot.name)
         self._entities = [
             lambda: self.destroy_lifecycle_publisher(self._chunk_topic),
             lambda: self.destroy_lifecycle_publisher(self._status_topic),
+            lambda: self.destroy_service(service),
             lambda: self.destroy_timer(timer),
             self._diagnostics.close,
         ]
@@ -171,8 +176,19 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         self._refused = ""
         self.cycle.offer_context(header, handle)
 
+    def _set_acting(self, request: Any, response: Any) -> Any:
+        response.success = not self._fault and self._worker is not None
+        response.message = (
+            "" if response.success else self._fault or "the executor is not active; activate it first"
+        )
+        if response.success:
+            self._paused = not request.data
+        return response
+
     def _step(self) -> None:
         assert self.cycle is not None
+        if self._paused:
+            return
         result = self.cycle.step(self.clock.now_ns())
         if result.chunk is not None:
             self._chunk_topic.publish(chunk_to_message(result.chunk, ActionChunk))
@@ -184,6 +200,8 @@ class ExecutorNode(WamNode[ExecutorParameters]):
     def _reason(self, cycle: ExecutorCycle) -> str:
         if self._fault:
             return self._fault
+        if self._paused:
+            return "paused; call ~/set_acting or start a task"
         reason = "" if cycle.reason == "no newer image" else cycle.reason
         lost = not self._composed and self.count_publishers(self.p.context_topic) == 0
         if lost:

@@ -16,6 +16,9 @@ class ExecutorParameters:
     policy: str = parameter(
         description="policy: directory of a bundle, or a built-in name (fake, aha_wam/tiny)"
     )
+    acting: bool = parameter(
+        True, description="act from activation on; false waits for ~/set_acting or a task of wam_task"
+    )
     period: float = parameter(
         0.1, description="time between the starts of two chunks", unit="s", lower=0.005, upper=10.0
     )

@@ -4,123 +4,27 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import CompressedImage, JointState
 
 from wam.core.context import MAX_MESSAGE_BYTES
 from wam.core.errors import ConfigError, ContractMismatch
 from wam.core.fakes import FakePlanner
 from wam.core.policy import LoadedPolicy
 from wam.robots.description import RobotDescription
-from wam.robots.loader import load_robot
 from wam.robots.policies import PolicyRequest, load_fake
 from wam.ros.ingest import SharedIngest
-from wam.ros.qos import CHUNK, CONTEXT, IMAGE_PUBLISHER, JOINT_STATE_PUBLISHER, STATUS
-from wam_executor_node.node import ExecutorNode
-from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext, PlannerStatus
+from wam_msgs.msg import ExecutorStatus, KVContext, PlannerStatus
 from wam_msgs.srv import SetInstruction
-from wam_planner_node.node import PlannerNode
 
 pytestmark = pytest.mark.ros
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 TIMEOUT_S = 20.0
-
-
-class World:
-    """Publishes what a recorded robot's drivers publish, and keeps what the nodes answer."""
-
-    def __init__(self, robot: RobotDescription) -> None:
-        self.robot = robot
-        self.node = Node("world")
-        camera, group = robot.cameras[0], robot.groups[0]
-        self._images = self.node.create_publisher(CompressedImage, camera.topic, IMAGE_PUBLISHER)
-        self._states = self.node.create_publisher(JointState, group.state_topic, JOINT_STATE_PUBLISHER)
-        _, jpeg = cv2.imencode(".jpg", np.full((camera.height, camera.width, 3), 90, dtype=np.uint8))
-        self._jpeg = jpeg.tobytes()
-        self.contexts: list[Any] = []
-        self.chunks: list[Any] = []
-        self.planner_status: list[Any] = []
-        self.executor_status: list[Any] = []
-        listen = self.node.create_subscription
-        listen(KVContext, "wam_planner/context", self.contexts.append, CONTEXT)
-        listen(ActionChunk, "wam_executor/chunk", self.chunks.append, CHUNK)
-        listen(PlannerStatus, "wam_planner/status", self.planner_status.append, STATUS)
-        listen(ExecutorStatus, "wam_executor/status", self.executor_status.append, STATUS)
-        self.camera_on = True
-        self.node.create_timer(1 / 30, self._tick)
-
-    def _tick(self) -> None:
-        stamp = self.node.get_clock().now().to_msg()
-        group = self.robot.groups[0]
-        state = JointState(name=list(group.driver_names), position=[0.1] * len(group.joints))
-        state.header.stamp = stamp
-        self._states.publish(state)
-        if self.camera_on:
-            image = CompressedImage(format="jpeg", data=self._jpeg)
-            image.header.stamp = stamp
-            self._images.publish(image)
-
-
-class Stage:
-    """A world, the nodes of one test, and the rclpy executor that spins them in the test's own thread."""
-
-    def __init__(self) -> None:
-        self.executor = SingleThreadedExecutor()
-        self.nodes: list[Any] = []
-        self.world = World(load_robot("g1_inspire"))
-        self.add(self.world.node)
-
-    def add(self, node: Any) -> Any:
-        self.nodes.append(node)
-        self.executor.add_node(node)
-        return node
-
-    def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Spin until `condition` holds."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}: not seen within {TIMEOUT_S} s"
-            self.executor.spin_once(timeout_sec=0.1)
-
-    def close(self) -> None:
-        for node in reversed(self.nodes):
-            if hasattr(node, "trigger_shutdown"):
-                node.trigger_shutdown()
-            node.destroy_node()
-        self.executor.shutdown()
-
-    def planner(self, **node_args: Any) -> PlannerNode:
-        overrides = parameters(robot="g1_inspire", policy="fake", period=0.05)
-        return self.add(
-            PlannerNode(**{"load_policy": load_fake, "parameter_overrides": overrides, **node_args})
-        )
-
-    def act(self, **node_args: Any) -> ExecutorNode:
-        overrides = parameters(robot="g1_inspire", policy="fake", period=0.02)
-        return self.add(
-            ExecutorNode(**{"load_policy": load_fake, "parameter_overrides": overrides, **node_args})
-        )
-
-
-def parameters(**values: Any) -> list[Parameter[Any]]:
-    return [Parameter(name, value=value) for name, value in values.items()]
-
-
-def bring_up(*nodes: Any) -> None:
-    for node in nodes:
-        assert node.trigger_configure() == SUCCESS, node.last_error
-        assert node.trigger_activate() == SUCCESS, node.last_error
 
 
 def load_other_contract(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
@@ -130,15 +34,8 @@ def load_other_contract(request: PolicyRequest, *, robot: RobotDescription) -> L
     return dataclasses.replace(loaded, contract=contract, planner=loaded.planner and FakePlanner(contract))
 
 
-@pytest.fixture
-def stage(ros: None) -> Iterator[Stage]:
-    stage = Stage()
-    yield stage
-    stage.close()
-
-
-def test_two_nodes_in_two_threads_turn_images_into_contexts_and_chunks(stage: Stage) -> None:
-    bring_up(stage.planner(), stage.act())
+def test_two_nodes_in_two_threads_turn_images_into_contexts_and_chunks(stage: Any) -> None:
+    stage.bring_up(stage.planner(), stage.act())
     world = stage.world
     stage.until(lambda: len(world.chunks) >= 5, "five chunks")
     chunk, context = world.chunks[-1], world.contexts[-1]
@@ -152,12 +49,12 @@ def test_two_nodes_in_two_threads_turn_images_into_contexts_and_chunks(stage: St
     stage.until(lambda: any(s.version > 0 for s in world.planner_status), "planner status")
 
 
-def test_composed_nodes_share_one_subscription_per_camera_and_copy_nothing(stage: Stage) -> None:
+def test_composed_nodes_share_one_subscription_per_camera_and_copy_nothing(stage: Any) -> None:
     host = stage.add(Node("wam_ingest"))
     shared = SharedIngest(host)
     executor = stage.act(shared_ingest=shared, composed=True)
     planner = stage.planner(shared_ingest=shared, sink=executor.offer_context)
-    bring_up(executor, planner)
+    stage.bring_up(executor, planner)
     world = stage.world
     stage.until(lambda: len(world.chunks) >= 5, "five chunks")
     assert world.contexts[-1].transport == KVContext.TRANSPORT_IN_PROCESS
@@ -165,8 +62,8 @@ def test_composed_nodes_share_one_subscription_per_camera_and_copy_nothing(stage
     assert stage.world.node.count_subscribers(camera.topic) == 1
 
 
-def test_the_instruction_service_starts_a_new_generation_that_reaches_the_chunks(stage: Stage) -> None:
-    bring_up(stage.planner(), stage.act())
+def test_the_instruction_service_starts_a_new_generation_that_reaches_the_chunks(stage: Any) -> None:
+    stage.bring_up(stage.planner(), stage.act())
     world = stage.world
     stage.until(lambda: bool(world.chunks), "a chunk")
     client = world.node.create_client(SetInstruction, "wam_planner/set_instruction")
@@ -183,10 +80,10 @@ def test_the_instruction_service_starts_a_new_generation_that_reaches_the_chunks
     assert refused.result().generation == 2
 
 
-def test_a_silent_camera_is_named_in_both_statuses_and_recovers(stage: Stage) -> None:
+def test_a_silent_camera_is_named_in_both_statuses_and_recovers(stage: Any) -> None:
     world = stage.world
     world.camera_on = False
-    bring_up(stage.planner(), stage.act())
+    stage.bring_up(stage.planner(), stage.act())
     stage.until(
         lambda: (
             bool(world.planner_status) and "cam_high/image_raw/compressed" in world.planner_status[-1].reason
@@ -199,8 +96,8 @@ def test_a_silent_camera_is_named_in_both_statuses_and_recovers(stage: Stage) ->
     stage.until(lambda: bool(world.chunks), "a chunk")
 
 
-def test_activation_refuses_a_planner_of_another_contract_and_names_both_sides(stage: Stage) -> None:
-    bring_up(stage.planner(load_policy=load_other_contract))
+def test_activation_refuses_a_planner_of_another_contract_and_names_both_sides(stage: Any) -> None:
+    stage.bring_up(stage.planner(load_policy=load_other_contract))
     executor = stage.act()
     assert executor.trigger_configure() == SUCCESS
     stage.until(lambda: executor.count_publishers("wam_planner/contract") == 1, "discovery of the planner")
@@ -211,9 +108,9 @@ def test_activation_refuses_a_planner_of_another_contract_and_names_both_sides(s
     assert "planner on /wam_planner/contract has bbbbbbbbbbbb" in text
 
 
-def test_a_planner_of_another_contract_that_comes_later_is_refused_at_its_first_context(stage: Stage) -> None:
-    bring_up(stage.act())
-    bring_up(stage.planner(load_policy=load_other_contract))
+def test_a_planner_of_another_contract_that_comes_later_is_refused_at_its_first_context(stage: Any) -> None:
+    stage.bring_up(stage.act())
+    stage.bring_up(stage.planner(load_policy=load_other_contract))
     world = stage.world
     stage.until(
         lambda: bool(world.executor_status) and world.executor_status[-1].state == ExecutorStatus.STATE_FAULT,
@@ -223,9 +120,9 @@ def test_a_planner_of_another_contract_that_comes_later_is_refused_at_its_first_
     assert not world.chunks
 
 
-def test_a_planner_that_goes_away_is_named_and_a_new_one_is_taken(stage: Stage) -> None:
+def test_a_planner_that_goes_away_is_named_and_a_new_one_is_taken(stage: Any) -> None:
     planner = stage.planner()
-    bring_up(planner, stage.act())
+    stage.bring_up(planner, stage.act())
     world = stage.world
     stage.until(lambda: bool(world.chunks), "a chunk")
     assert planner.trigger_deactivate() == SUCCESS
@@ -237,12 +134,14 @@ def test_a_planner_that_goes_away_is_named_and_a_new_one_is_taken(stage: Stage) 
         "the executor says that the planner has gone",
     )
     count = len(world.chunks)
-    bring_up(planner)
+    stage.bring_up(planner)
     stage.until(lambda: len(world.chunks) > count + 2, "chunks again")
 
 
-def test_a_wrong_robot_name_refuses_to_configure_and_lists_the_robots(stage: Stage) -> None:
-    node = stage.planner(parameter_overrides=parameters(robot="pipper", policy="fake"))
+def test_a_wrong_robot_name_refuses_to_configure_and_lists_the_robots(stage: Any) -> None:
+    node = stage.planner(
+        parameter_overrides=[Parameter("robot", value="pipper"), Parameter("policy", value="fake")]
+    )
     assert node.trigger_configure() == FAILURE
     assert isinstance(node.last_error, ConfigError)
     assert "g1_inspire" in str(node.last_error)
