@@ -2,8 +2,8 @@
 """Random weights for tests and demos, and the action DiT's start from the video DiT.
 
 The released initialisation shrinks every Wan tensor to the action expert's shape by linear interpolation
-along each axis in turn (end points kept); where the last axis of a matrix changes, values are multiplied by
-sqrt(video width / action width), which keeps the scale of its output.
+along each axis in turn (end points kept); where the last axis of a matrix changes from n to m, values are
+multiplied by sqrt(n / m), which keeps the scale of its output.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wam.core.errors import BundleError
+from wam.models.aha_wam.action_dit import ActionDit
 from wam.models.aha_wam.config import AhaWamConfig, VaeConfig
 from wam.models.aha_wam.key_map import require_same_keys
 from wam.models.aha_wam.model import AhaWam
 from wam.models.aha_wam.vae import FrameEncoder
+from wam.models.bundle.weights import listed
 
 RANDOM_PREFIXES = ("action_encoder.", "head.")
 """Parts of the action DiT that have no counterpart in the video DiT and stay random."""
@@ -39,21 +41,15 @@ def interpolate_axis(tensor: Tensor, *, axis: int, size: int) -> Tensor:
     return out.reshape(*moved.shape[:-1], size).movedim(-1, axis)
 
 
-def shrink(tensor: Tensor, shape: tuple[int, ...], *, scale: float) -> Tensor:
-    """Bring one tensor of the video DiT to the shape it has in the action DiT.
-
-    Args:
-        tensor: float32.
-        shape: wanted.
-        scale: factor where the last axis of a matrix changes.
-    """
+def shrink(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Bring one tensor of the video DiT to the shape it has in the action DiT, float32."""
     if tensor.dim() != len(shape):
         raise ValueError(f"cannot bring shape {tuple(tensor.shape)} to {shape}")
-    out = tensor
+    out = tensor.float()
     for axis, size in enumerate(shape):
         out = interpolate_axis(out, axis=axis, size=size)
     if tensor.dim() >= 2 and tensor.shape[-1] != shape[-1]:
-        out = out * scale
+        out = out * math.sqrt(tensor.shape[-1] / shape[-1])
     return out.contiguous()
 
 
@@ -71,15 +67,11 @@ def action_from_video(video: Mapping[str, Tensor], config: AhaWamConfig) -> dict
         BundleError: the video DiT lacks a tensor.
     """
     with torch.device("meta"):
-        model = AhaWam(config, planner=False)
-    assert model.action is not None
-    want = {
-        n: tuple(t.shape) for n, t in model.action.state_dict().items() if not n.startswith(RANDOM_PREFIXES)
-    }
+        network = ActionDit(config)
+    want = {n: tuple(t.shape) for n, t in network.state_dict().items() if not n.startswith(RANDOM_PREFIXES)}
     if missing := sorted(set(want) - set(video)):
-        raise BundleError(f"the video DiT lacks {len(missing)} tensors: {missing[:6]}")
-    scale = math.sqrt(config.video.width / config.action.width)
-    return {name: shrink(video[name].float(), shape, scale=scale) for name, shape in want.items()}
+        raise BundleError(f"the video DiT lacks {len(missing)} tensors: {listed(missing)}")
+    return {name: shrink(video[name], shape) for name, shape in want.items()}
 
 
 def backbone_meta(config: AhaWamConfig) -> dict[str, Any]:

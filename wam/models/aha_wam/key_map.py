@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from wam.core.errors import BundleError
+from wam.models.bundle.weights import listed
 
 V = TypeVar("V")
 
@@ -50,14 +51,13 @@ def rename_released(tensors: Mapping[str, V]) -> dict[str, V]:
     """Translate every name of a released checkpoint.
 
     Raises:
-        BundleError: a name is covered by no rule; the text lists them.
+        BundleError: a name is covered by no rule; the text names them.
     """
     renamed = {from_released(name): value for name, value in tensors.items()}
     unknown = sorted(name for name in tensors if from_released(name) is None)
     if unknown:
         raise BundleError(
-            f"the checkpoint has {len(unknown)} tensors that AHA-WAM does not know",
-            value=unknown[:8],
+            f"the checkpoint has {len(unknown)} tensors that AHA-WAM does not know: {listed(unknown)}",
             allowed=f"names that start with {[theirs for theirs, _ in RELEASED_PREFIXES]}",
         )
     return {name: value for name, value in renamed.items() if name is not None}
@@ -67,13 +67,14 @@ def require_same_keys(*, have: Iterable[str], want: Iterable[str], what: str) ->
     """Demand an exact match of tensor names.
 
     Raises:
-        BundleError: names are missing or left over; the text gives their number and the first of each.
+        BundleError: names are missing or left over; the text names them.
     """
     have_set, want_set = set(have), set(want)
     missing, unexpected = sorted(want_set - have_set), sorted(have_set - want_set)
     if missing or unexpected:
         raise BundleError(
-            f"{what}: {len(missing)} tensors missing {missing[:6]}, {len(unexpected)} unexpected {unexpected[:6]}",
+            f"{what}: {len(missing)} tensors missing ({listed(missing)}), "
+            f"{len(unexpected)} unexpected ({listed(unexpected)})",
             allowed=f"exactly the {len(want_set)} names of the configured network",
             where="the model section of policy.yaml, or the checkpoint",
         )

@@ -100,6 +100,8 @@ def check(bundle: Bundle) -> AhaWamConfig:
     bundle.weights.require(want, what=f"the AHA-WAM network of {bundle.directory}", ignore=(VAE_PREFIX,))
     bundle.weights.require_dtype(bundle.manifest.dtype, names=want)
     sampler_of(bundle.manifest)
+    if not any(name.startswith(VAE_PREFIX) for name in bundle.weights.tensors):
+        raise BundleError(f"the bundle {bundle.directory} has no VAE", where="wam convert add-vae")
     return config
 
 
@@ -158,11 +160,11 @@ def load(
         if planner
         else None
     )
+    vision = _shared_vision(bundle, config, device=device, dtype=dtype or getattr(torch, manifest.dtype))
     with torch.device("meta"):
         model = AhaWam(config, planner=planner, executor=executor)
     load_into(model, bundle.weights, device=device, dtype=dtype)
     _freeze(model)
-    vision = _shared_vision(bundle, config, device=device, dtype=dtype or getattr(torch, manifest.dtype))
     state_norm = Normaliser(bundle.stats.state, mode=manifest.state_norm)
     slow = (
         AhaPlanner(

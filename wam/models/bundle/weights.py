@@ -9,7 +9,7 @@ dtypes and file sizes have been found right.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,17 @@ from wam.core.errors import BundleError
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
-DEFAULT_SHARD_BYTES = 4 << 30
+DEFAULT_SHARD_BYTES = 2 << 30
+MOST_NAMES = 60
 
 _DTYPE_OF = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
 _BYTES_OF = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for an error text; of very many, the first ones and how many more there are."""
+    shown = ", ".join(names[:MOST_NAMES])
+    return f"{shown}, and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else shown or "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class WeightsIndex:
             ignore: prefixes of names that belong to another part and may be there too.
 
         Raises:
-            BundleError: names or shapes differ; the text gives all numbers and the first of each kind.
+            BundleError: names or shapes differ; the text names them.
         """
         have = {
             n: i.shape for n, i in self.tensors.items() if n in want or not n.startswith(ignore or ("\0",))
@@ -88,8 +95,9 @@ class WeightsIndex:
         ]
         if missing or unexpected or misshapen:
             raise BundleError(
-                f"the weights do not fit {what}: {len(missing)} missing {missing[:4]}, "
-                f"{len(unexpected)} unexpected {unexpected[:4]}, {len(misshapen)} of another shape {misshapen[:4]}",
+                f"the weights do not fit {what}: {len(missing)} missing ({listed(missing)}), "
+                f"{len(unexpected)} unexpected ({listed(unexpected)}), "
+                f"{len(misshapen)} of another shape ({listed(misshapen)})",
                 where="the model section of policy.yaml, or the checkpoint that was converted",
             )
 
