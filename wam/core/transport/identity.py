@@ -46,9 +46,6 @@ def _identity_of(pid: int) -> ProcessIdentity:
     return ProcessIdentity(pid, 0 if stat is None else stat[1])
 
 
-os.register_at_fork(after_in_child=_identity_of.cache_clear)
-
-
 def _read_stat(pid: int) -> tuple[str, int] | None:
     """Return state letter and start time of a process, or None where there is no such process."""
     try:
