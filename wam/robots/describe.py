@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `wam info --robot NAME` tells: a robot as plain values, ready for JSON and for tables."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from wam.core.clock import ns_to_seconds
+from wam.robots.description import CameraSpec, JointGroup, JointSpec, RobotDescription
+from wam.robots.urdf import robot_urdf, urdf_joints
+
+
+def describe(robot: RobotDescription) -> dict[str, Any]:
+    """Return a robot as JSON-ready values, in SI units.
+
+    Keys: name, title, source, model {urdf, args, srdf} or null, groups [{name, driver, base_link, tip_link, state,
+    command, joints [...]}], cameras [...], safety {...}, frames [{link, parent, joint, kind}] (empty without a model).
+
+    Raises:
+        ConfigError: the model is faulty.
+        MissingDependency: the robot has a model and xacro is not installed.
+    """
+    model = None
+    frames: list[dict[str, Any]] = []
+    if robot.urdf is not None:
+        model = {
+            "urdf": str(robot.urdf),
+            "args": dict(robot.xacro_args),
+            "srdf": None if robot.srdf is None else str(robot.srdf),
+        }
+        frames = [
+            {"link": joint.child, "parent": joint.parent, "joint": joint.name, "kind": joint.kind}
+            for joint in urdf_joints(robot_urdf(robot)).values()
+        ]
+    safety = robot.safety
+    return {
+        "name": robot.name,
+        "title": robot.title,
+        "source": str(robot.source),
+        "model": model,
+        "groups": [_group(group) for group in robot.groups],
+        "cameras": [_camera(camera) for camera in robot.cameras],
+        "safety": {
+            "chunk_timeout_s": ns_to_seconds(safety.chunk_timeout_ns),
+            "max_jump": safety.max_jump,
+            "tracking_error": safety.tracking_error,
+            "lead_s": ns_to_seconds(safety.lead_ns),
+            "blend_s": ns_to_seconds(safety.blend_ns),
+        },
+        "frames": frames,
+    }
+
+
+def _group(group: JointGroup) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "driver": group.driver.value,
+        "base_link": group.base_link,
+        "tip_link": group.tip_link,
+        "state": {
+            "topic": group.state_topic,
+            "rate_hz": group.state_rate,
+            "max_age_s": ns_to_seconds(group.state_max_age_ns),
+        },
+        "command": {
+            "kind": group.command_kind.value, "topic": group.command_topic, "rate_hz": group.command_rate,
+        },
+        "joints": [_joint(joint) for joint in group.joints],
+    }
+
+
+def _joint(joint: JointSpec) -> dict[str, Any]:
+    return {
+        "name": joint.name,
+        "driver_name": joint.driver_name,
+        "kind": joint.kind.value,
+        "unit": joint.kind.unit,
+        "lower": joint.lower,
+        "upper": joint.upper,
+        "velocity": joint.velocity,
+        "acceleration": joint.acceleration,
+        "jerk": joint.jerk,
+        "home": joint.home,
+        "model_joints": [
+            {"name": coupled.name, "ratio": coupled.ratio, "offset": coupled.offset} for coupled in joint.model_joints
+        ],
+    }
+
+
+def _camera(camera: CameraSpec) -> dict[str, Any]:
+    return {
+        "name": camera.name,
+        "topic": camera.topic,
+        "transport": camera.transport.value,
+        "encoding": camera.encoding,
+        "height": camera.height,
+        "width": camera.width,
+        "rate_hz": camera.rate,
+        "max_age_s": ns_to_seconds(camera.max_age_ns),
+        "frame_id": camera.frame_id,
+        "vertical_fov_deg": None if camera.vertical_fov is None else round(math.degrees(camera.vertical_fov), 6),
+    }
