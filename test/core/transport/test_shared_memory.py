@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import gc
 import os
 import stat
@@ -189,7 +190,7 @@ def test_a_larger_payload_gets_a_larger_segment(publisher, reader, context, tmp_
 
 
 def test_a_codec_that_fails_leaves_the_slot_unreadable_and_free(
-    publisher, reader, context, codec, monkeypatch
+    publisher, reader, context, codec, monkeypatch, tmp_path
 ):
     handle = publisher.publish(context(1))
 
@@ -201,6 +202,9 @@ def test_a_codec_that_fails_leaves_the_slot_unreadable_and_free(
         patch.setattr(codec, "write", fail)
         with pytest.raises(OSError, match="no such device"):
             publisher.publish(context(2))
+    for path in tmp_path.glob("wam_ctx.*.[0-9]"):
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     assert reader.open(context(1).header, handle).get().payload["k"][0, 0, 0] == 101
     third = publisher.publish(context(3))
     assert reader.open(context(3).header, third).get().payload["k"][0, 0, 0] == 103
@@ -220,6 +224,21 @@ def test_full_shared_memory_is_an_error_that_names_it(codec, context, tmp_path, 
     monkeypatch.undo()
     publisher.publish(context(1))
     publisher.close()
+
+
+def test_a_segment_that_could_not_grow_does_not_block_its_successors(publisher, context, monkeypatch):
+    """The name of the segment given up was counted from the number left, and taken already."""
+    for version in range(1, 5):
+        publisher.publish(context(version))
+
+    def full(fd: int, offset: int, length: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segment.os, "posix_fallocate", full)
+        with pytest.raises(ContextError, match="no room"):
+            publisher.publish(context(5, rows=4000))
+    publisher.publish(context(5))
 
 
 def test_a_system_without_shared_memory_is_told_so(codec, tmp_path):

@@ -157,6 +157,37 @@ def test_a_planner_of_another_pid_namespace_is_not_swept_while_it_holds_its_lock
     assert list(tmp_path.iterdir()) == []
 
 
+FORKING = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from wam.core.context import ContextHeader, PlannerContext
+from wam.core.transport.numpy_codec import NumpyCodec
+from wam.core.transport.shared_memory import SharedMemoryPublisher
+directory = Path(sys.argv[1])
+publisher = SharedMemoryPublisher(NumpyCodec(), directory=directory)
+publisher.publish(PlannerContext(ContextHeader(1, 1, 1, "a" * 64, "", 1, 1), {"k": np.zeros(3)}))
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+os.waitpid(child, 0)
+print(len(list(directory.iterdir())))
+"""
+
+
+def test_a_forked_child_that_exits_leaves_the_segments_and_the_parent_removes_them(tmp_path):
+    """Clean-up at the exit of a data-loading child took the planner's memory away."""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == "2\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_sweeping_touches_no_file_of_another_name_or_user(tmp_path):
     dead = ProcessIdentity(2**22 + 1, 1)
     kept = [
