@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: N815  (fields carry shape suffixes)
 """What one training step sees.
 
 A `Sample` is one item of the data set with pictures; a `PixelBatch` is several of them; a `LatentBatch` is

@@ -88,7 +88,11 @@ def anchor_weights(bias: AnchorBias) -> tuple[float, ...]:
 
 
 def draw_distill(
-    batch: LatentBatch, generator: torch.Generator, *, bias: AnchorBias = AnchorBias.UNIFORM, per_chunk: bool = True
+    batch: LatentBatch,
+    generator: torch.Generator,
+    *,
+    bias: AnchorBias = AnchorBias.UNIFORM,
+    per_chunk: bool = True,
 ) -> DistillDraws:
     """Draw start noise and anchors, on the device of `generator`.
 
@@ -158,7 +162,9 @@ def rollout(
 
 
 @torch.no_grad()
-def teacher_path(teacher: AhaWam, batch: LatentBatch, inputs: ChunkInputs, noise_BHA: Tensor) -> dict[int, Tensor]:
+def teacher_path(
+    teacher: AhaWam, batch: LatentBatch, inputs: ChunkInputs, noise_BHA: Tensor
+) -> dict[int, Tensor]:
     """Return the teacher's states at the anchors."""
     states = rollout(teacher, batch, inputs, noise_BHA, steps=TEACHER_STEPS)
     return {step: states[step] for step in ANCHORS}

@@ -71,7 +71,11 @@ class Velocities(NamedTuple):
 
 
 def draw(
-    batch: LatentBatch, generator: torch.Generator, *, times: NoiseTimes = NoiseTimes.UNIFORM, per_chunk: bool = True
+    batch: LatentBatch,
+    generator: torch.Generator,
+    *,
+    times: NoiseTimes = NoiseTimes.UNIFORM,
+    per_chunk: bool = True,
 ) -> Draws:
     """Draw the random numbers of one step, on the device of `generator`, in float32.
 
@@ -256,7 +260,9 @@ def action_velocity(
     B, K = t_BK.shape
     chunks = x_BHA.unflatten(1, (K, -1)).flatten(0, 1)
     modulations = _action(model).modulations(t_BK.flatten())
-    velocity = stages.denoise_step(model, chunks, modulations=modulations, context=context, text=text, rope=rope)
+    velocity = stages.denoise_step(
+        model, chunks, modulations=modulations, context=context, text=text, rope=rope
+    )
     return velocity.unflatten(0, (B, K)).flatten(1, 2)
 
 
@@ -273,7 +279,9 @@ def joint_velocities(model: AhaWam, batch: LatentBatch, draws: Draws) -> Velocit
     noisy = interpolate(batch.z_BCFHW, draws.video_noise, sigma_v.view(-1, 1, 1, 1, 1))
     noisy = torch.cat((batch.z_BCFHW[:, :, :1], noisy[:, :, 1:]), dim=2)
     video_t = TRAIN_TIMESTEPS * sigma_v
-    t_BN = torch.cat((torch.zeros_like(video_t[:, None].expand(-1, S)), video_t[:, None].expand(-1, (frames - 1) * S)), 1)
+    t_BN = torch.cat(
+        (torch.zeros_like(video_t[:, None].expand(-1, S)), video_t[:, None].expand(-1, (frames - 1) * S)), 1
+    )
 
     text = planner_text(model, batch)
     history = history_kv(model, batch, text)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints that continue a run as if it had never stopped.
+
+    checkpoints/step_00000500/
+        model.safetensors    weights, float32, by the network's own names (shards for large networks)
+        state.pt             optimiser state and position; read with torch.load(weights_only=True)
+        config.yaml          configuration of the run
+        dataset_stats.json   statistics that the run normalises with
+
+A folder appears under its name only when it is complete. The order of samples and every random number are
+functions of the seed and of the position, so the position is all that has to be kept of them. Optimiser
+state is kept by parameter name and in full, so that a run may continue with another number of processes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from wam.core.errors import BundleError, ConfigError
+from wam.models.bundle import open_weights, save_weights
+from wam.models.bundle.weights import iterate
+from wam.training.config import TrainConfig, to_plain
+from wam.training.parallel import World
+from wam.training.statistics import DatasetStats, write_dataset_stats
+
+CONFIG_NAME = "config.yaml"
+STATE_NAME = "state.pt"
+STATS_NAME = "dataset_stats.json"
+FOLDER = "checkpoints"
+FORMAT = "wam-training-state/1"
+MUST_AGREE = ("model", "data", "optim", "distill")
+"""Sections that a continued run may not change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Position of a run.
+
+    Attributes:
+        step: optimiser steps done.
+        batches: batches consumed by all processes together, over all epochs.
+    """
+
+    step: int = 0
+    batches: int = 0
+
+
+def full_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return all weights on the CPU; with several processes every one must call, and the first gets them."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    found: dict[str, Tensor] = get_model_state_dict(model, options=options)
+    return found
+
+
+def put_weights(model: nn.Module, weights: Mapping[str, Tensor], world: World) -> None:
+    """Fill a model; with several processes the first hands its weights out."""
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=world.size > 1)
+    set_model_state_dict(model, dict(weights), options=options)
+
+
+def save_checkpoint(
+    run: Path,
+    *,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    config: TrainConfig,
+    stats: DatasetStats,
+    world: World,
+) -> Path:
+    """Write a checkpoint and delete the oldest ones; every process must call.
+
+    Returns:
+        Its folder.
+    """
+    weights = full_weights(model)
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    optimiser_state = get_optimizer_state_dict(model, optimiser, options=options)
+    target = run / FOLDER / f"step_{progress.step:08d}"
+    if not world.is_first:
+        return target
+    scratch = target.with_suffix(".part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    save_weights(scratch, weights)
+    torch.save(
+        {
+            "format": FORMAT,
+            "step": progress.step,
+            "batches": progress.batches,
+            "seed": config.run.seed,
+            "optimiser": optimiser_state,
+        },
+        scratch / STATE_NAME,
+    )
+    (scratch / CONFIG_NAME).write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
+    write_dataset_stats(scratch / STATS_NAME, stats)
+    shutil.rmtree(target, ignore_errors=True)
+    scratch.rename(target)
+    for old in list_checkpoints(run)[: -config.run.keep_checkpoints]:
+        shutil.rmtree(old)
+    return target
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """Return the complete checkpoints of a run, oldest first."""
+    return sorted(path for path in (run / FOLDER).glob("step_*") if path.suffix != ".part")
+
+
+def load_checkpoint(
+    folder: Path,
+    *,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    config: TrainConfig,
+    world: World,
+) -> Progress:
+    """Restore weights, optimiser and position.
+
+    Raises:
+        BundleError: a file is missing, truncated or of another format or network.
+        ConfigError: the configuration is not the one of the checkpoint.
+    """
+    path = folder / STATE_NAME
+    if not path.is_file():
+        raise BundleError(f"{path} is missing", allowed="a complete checkpoint", where="--resume")
+    _require_same_config(folder, config)
+    try:
+        # Memory-mapped, so that processes that only need the position do not hold the optimiser state.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        found = state["format"]
+    except (RuntimeError, KeyError, EOFError, ValueError) as error:
+        raise BundleError(f"{path} is damaged: {type(error).__name__} {error}", where="--resume") from error
+    if found != FORMAT:
+        raise BundleError(f"{path}: format", value=found, allowed=FORMAT, where="--resume")
+    index = open_weights(folder)
+    want = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    index.require(want, what=f"the network of {folder}")
+    put_weights(model, dict(iterate(index, want)) if world.is_first else {}, world)
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=world.size > 1)
+    set_optimizer_state_dict(model, optimiser, state["optimiser"] if world.is_first else {}, options=options)
+    return Progress(int(state["step"]), int(state["batches"]))
+
+
+def _require_same_config(folder: Path, config: TrainConfig) -> None:
+    stored = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    mine: dict[str, Any] = to_plain(config)
+    changed = [
+        f"{section}.{key}: {stored[section].get(key)!r} then, {value!r} now"
+        for section in MUST_AGREE
+        for key, value in mine[section].items()
+        if stored[section].get(key) != value and key not in ("workers", "latent_cache")
+    ]
+    if stored["run"]["seed"] != config.run.seed:
+        changed.append(f"run.seed: {stored['run']['seed']} then, {config.run.seed} now")
+    if changed:
+        raise ConfigError(
+            f"the configuration differs from the checkpoint's in {folder}: {'; '.join(changed[:4])}",
+            allowed="the same model, data, optim and distill sections and seed",
+            where="--config, or start a new run",
+        )

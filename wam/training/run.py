@@ -1,0 +1,478 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole run from its configuration: `train` (joint training) and `distill` (Flash)."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+
+import torch
+import torch.distributed as dist
+import yaml
+from torch import Tensor, nn
+
+from wam.core.errors import ConfigError
+from wam.datasets.lerobot import Episode, LeRobotDataset, open_dataset
+from wam.models.aha_wam.model import AhaWam
+from wam.models.bundle import Bundle
+from wam.models.images import Composite
+from wam.training.checkpoint import (
+    CONFIG_NAME,
+    full_weights,
+    list_checkpoints,
+    load_checkpoint,
+    put_weights,
+    save_checkpoint,
+)
+from wam.training.config import DataSection, OptimSection, TrainConfig, to_plain
+from wam.training.distill import DistillObjective, draw_distill
+from wam.training.export import SAMPLER_STEPS, export_bundle
+from wam.training.forward import JointObjective, draw
+from wam.training.latents import LatentEncoder, LatentSamples, fill_cache
+from wam.training.loop import Drawing, Source, Trainer, whole_run
+from wam.training.optim import make_optimiser
+from wam.training.parallel import World, join_world, leave_world, shard
+from wam.training.recompute import recompute_blocks
+from wam.training.reports import CSV_NAME, PLOT_NAME, LossLog, StepRecord, plot_losses
+from wam.training.sampler import HistoryBatchSampler
+from wam.training.samples import Columns, EpisodeTable, Pictures, PixelSamples, SampleNumbers, embed_tasks
+from wam.training.start import Start, camera_names, sample_layout, start
+from wam.training.statistics import DatasetStats, read_dataset_stats
+
+BUNDLE = "bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a run is going to do; told to the listener before the first step.
+
+    Attributes:
+        kind: "train" or "distill".
+        samples: of an epoch.
+        episodes: of the data set that are used.
+        batches_per_epoch: of every process.
+        steps: of the whole run.
+        first_step: 0, or the step that the run continues after.
+        parameters: that learn.
+        world: this process among all.
+    """
+
+    kind: str
+    samples: int
+    episodes: int
+    batches_per_epoch: int
+    steps: int
+    first_step: int
+    parameters: int
+    world: World
+
+
+class Listener:
+    """Sees a run; the base class does nothing."""
+
+    def on_plan(self, plan: RunPlan) -> None:
+        """Called once, before the first step."""
+
+    def on_step(self, record: StepRecord) -> None:
+        """Called after every step, in every process."""
+
+    def on_checkpoint(self, folder: Path) -> None:
+        """Called when a checkpoint is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        bundle: policy bundle; None in processes that write no files.
+        step: last step.
+        finished: whether that is the last of the run.
+        losses: `losses.csv`.
+        plot: loss curve.
+    """
+
+    bundle: Path | None
+    step: int
+    finished: bool
+    losses: Path
+    plot: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """The part in which training and distillation differ."""
+
+    kind: str
+    objective: nn.Module
+    models: Sequence[AhaWam]
+    draw: Drawing
+    names: tuple[str, ...]
+    sampler_steps: int
+
+
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    until: int | None = None,
+    listener: Listener | None = None,
+    stop: Event | None = None,
+) -> RunResult:
+    """Train planner and executor together (paper section 3).
+
+    Args:
+        config: of the run.
+        resume: continue after the last checkpoint in `run.out`; without it that folder must not have one.
+        until: stop after this step, as an interrupted run does; None runs to the end.
+        listener: sees the run.
+        stop: once set, the run writes a checkpoint and a bundle and ends after the current step.
+
+    Raises:
+        WamError: configuration, data set, weights or statistics cannot be used; nothing has been trained.
+        PolicyFault: the loss or gradient is not finite.
+    """
+
+    def make(begin: Start) -> _Task:
+        if config.model.freeze_video and begin.model.video is not None:
+            begin.model.video.requires_grad_(False)
+        weight = 0.0 if config.model.freeze_video else config.optim.video_weight
+        drawing = functools.partial(
+            draw, times=config.optim.noise_times, per_chunk=config.optim.times_per_chunk
+        )
+        objective = JointObjective(begin.model, video_weight=weight)
+        return _Task("train", objective, (begin.model,), drawing, ("total", "video", "action"), SAMPLER_STEPS)
+
+    return _run(
+        config, make, use_bundle_stats=False, resume=resume, until=until, listener=listener, stop=stop
+    )
+
+
+def distill(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    until: int | None = None,
+    listener: Listener | None = None,
+    stop: Event | None = None,
+) -> RunResult:
+    """Distil a trained bundle into few integration steps (AHA-WAM-Flash); arguments as for `train`.
+
+    Raises:
+        ConfigError: `model.bundle` is not given.
+    """
+    if config.model.bundle is None:
+        raise ConfigError(
+            "model.bundle is missing", allowed="the bundle of the teacher", where="model.bundle"
+        )
+
+    def make(begin: Start) -> _Task:
+        objective = DistillObjective(begin.model)
+        drawing = functools.partial(
+            draw_distill, bias=config.distill.anchors, per_chunk=config.distill.anchors_per_chunk
+        )
+        models = (objective.model, objective.teacher)
+        return _Task("distill", objective, models, drawing, ("total",), config.distill.steps)
+
+    return _run(config, make, use_bundle_stats=True, resume=resume, until=until, listener=listener, stop=stop)
+
+
+def _run(
+    config: TrainConfig,
+    make: Callable[[Start], _Task],
+    *,
+    use_bundle_stats: bool,
+    resume: bool,
+    until: int | None,
+    listener: Listener | None,
+    stop: Event | None,
+) -> RunResult:
+    checkpoints = list_checkpoints(config.run.out)
+    if checkpoints and not resume:
+        raise ConfigError(
+            f"{config.run.out} holds checkpoints up to {checkpoints[-1].name}",
+            allowed="a new folder, or --resume",
+            where="run.out",
+        )
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    torch.set_float32_matmul_precision("high")
+    world = join_world(config.run.device)
+    try:
+        return _run_in(
+            world,
+            config,
+            make,
+            use_bundle_stats=use_bundle_stats,
+            checkpoint=checkpoints[-1] if checkpoints else None,
+            until=until,
+            listener=listener or Listener(),
+            stop=stop,
+        )
+    finally:
+        leave_world(world)
+
+
+def _run_in(
+    world: World,
+    config: TrainConfig,
+    make: Callable[[Start], _Task],
+    *,
+    use_bundle_stats: bool,
+    checkpoint: Path | None,
+    until: int | None,
+    listener: Listener,
+    stop: Event | None,
+) -> RunResult:
+    dataset = open_dataset(config.data.root)
+    train_episodes, held_out = split_episodes(dataset, config.data, seed=config.run.seed)
+    begin = start(config.model, config.data, dataset, weights=world.is_first)
+    columns = Columns(config.data.cameras, config.data.state, config.data.action)
+    table = EpisodeTable(dataset, train_episodes, columns)
+    stats = _statistics(table, begin, config.data, use_bundle_stats=use_bundle_stats)
+    out = config.run.out
+    if world.is_first:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / CONFIG_NAME).write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
+    source = _source(table, begin, stats, config, world, shuffled=True)
+    validation = None
+    if held_out:
+        held_table = EpisodeTable(dataset, held_out, columns)
+        validation = _source(held_table, begin, stats, config, world, shuffled=False)
+
+    task = make(begin)
+    _place(task, begin, world, config.optim)
+    optimiser = make_optimiser(task.objective.parameters(), config.optim)
+    total = whole_run(config.optim, batches_per_epoch=len(source.sampler))
+    trainer = Trainer(
+        task.objective,
+        optimiser,
+        draw=task.draw,
+        source=source,
+        options=config.optim,
+        total=total,
+        seed=config.run.seed,
+        world=world,
+        validation=validation,
+    )
+    student = task.models[0]
+    if checkpoint is not None:
+        trainer.progress = load_checkpoint(
+            checkpoint, model=student, optimiser=optimiser, config=config, world=world
+        )
+    listener.on_plan(
+        RunPlan(
+            kind=task.kind,
+            samples=len(table),
+            episodes=len(table.episodes),
+            batches_per_epoch=len(source.sampler),
+            steps=total,
+            first_step=trainer.progress.step,
+            parameters=sum(p.numel() for p in task.objective.parameters() if p.requires_grad),
+            world=world,
+        )
+    )
+    _loop(trainer, task, config, stats, listener, until=min(until or total, total), stop=stop)
+
+    finished = trainer.progress.step >= total
+    weights = full_weights(student)
+    bundle = None
+    if world.is_first:
+        bundle = _export(out / BUNDLE, begin, weights, stats, config, dataset, task, trainer.progress.step)
+        plot_losses(out / CSV_NAME, out / PLOT_NAME, title=f"AHA-WAM {task.kind}: {dataset.root.name}")
+    return RunResult(
+        bundle=bundle.directory if bundle is not None else None,
+        step=trainer.progress.step,
+        finished=finished,
+        losses=out / CSV_NAME,
+        plot=out / PLOT_NAME,
+    )
+
+
+def split_episodes(
+    dataset: LeRobotDataset, data: DataSection, *, seed: int
+) -> tuple[tuple[Episode, ...], tuple[Episode, ...]]:
+    """Return training and validation episodes.
+
+    Raises:
+        ConfigError: an episode that was asked for is not there, or none is left to train on.
+    """
+    chosen = dataset.present()
+    if data.episodes:
+        by_index = {e.index: e for e in chosen}
+        missing = [i for i in data.episodes if i not in by_index]
+        if missing:
+            raise ConfigError(
+                f"{dataset.root}: episodes {missing[:6]} are not on disk",
+                allowed=f"{sorted(by_index)[:12]}",
+                where="data.episodes",
+            )
+        chosen = tuple(by_index[i] for i in data.episodes)
+    if data.validation_fraction == 0:
+        return chosen, ()
+    count = max(1, round(data.validation_fraction * len(chosen)))
+    if count >= len(chosen):
+        raise ConfigError(
+            f"data.validation_fraction keeps {count} of {len(chosen)} episodes",
+            value=data.validation_fraction,
+            allowed="a share that leaves at least one to train on",
+            where="data.validation_fraction",
+        )
+    order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed)).tolist()
+    held = set(order[:count])
+    return (
+        tuple(e for i, e in enumerate(chosen) if i not in held),
+        tuple(e for i, e in enumerate(chosen) if i in held),
+    )
+
+
+def _statistics(
+    table: EpisodeTable, begin: Start, data: DataSection, *, use_bundle_stats: bool
+) -> DatasetStats:
+    if data.stats is not None:
+        return read_dataset_stats(
+            data.stats, state_width=begin.config.state_dim, action_width=begin.config.action_dim
+        )
+    if use_bundle_stats and begin.stats is not None:
+        # A student speaks the units of its teacher.
+        return DatasetStats(begin.stats, len(table.episodes), len(table))
+    return table.statistics(min_std=data.min_std)
+
+
+def _source(
+    table: EpisodeTable,
+    begin: Start,
+    stats: DatasetStats,
+    config: TrainConfig,
+    world: World,
+    *,
+    shuffled: bool,
+) -> Source:
+    layout = sample_layout(begin.config, config.data)
+    text = embed_tasks(table, begin.text, template=begin.template)
+    numbers = SampleNumbers(table, layout, stats.stats, text)
+    composite = _by_feature(begin.composite, config.data)
+    pictures = Pictures(table, composite)
+    encoder = LatentEncoder(begin.vae, begin.config, device=world.device)
+    sampler = HistoryBatchSampler(
+        table.history_lengths(layout),
+        batch_size=config.optim.batch_size,
+        max_offset=config.data.max_offset,
+        seed=config.run.seed,
+        rank=world.rank if shuffled else 0,
+        world=world.size if shuffled else 1,
+    )
+    cache = config.data.latent_cache
+    if cache is None:
+        return Source(PixelSamples(numbers, pictures), sampler, encoder, config.data.workers)
+    files = fill_cache(
+        cache,
+        numbers,
+        pictures,
+        encoder,
+        composite=composite,
+        device=world.device,
+        rank=world.rank,
+        world=world.size,
+    )
+    if world.size > 1:
+        dist.barrier()
+    return Source(LatentSamples(numbers, files), sampler, None, config.data.workers)
+
+
+def _by_feature(composite: Composite, data: DataSection) -> Composite:
+    feature = dict(zip(camera_names(data), data.cameras, strict=True))
+    return replace(composite, tiles=tuple(replace(t, camera=feature[t.camera]) for t in composite.tiles))
+
+
+def _place(task: _Task, begin: Start, world: World, options: OptimSection) -> None:
+    """Bring the objective to the device, sharded where there are several processes."""
+    if options.recompute_blocks:
+        recompute_blocks(task.models[0])
+    if world.size == 1:
+        task.objective.to(world.device)
+        return
+    weights: Mapping[str, Tensor] = {}
+    if world.is_first:
+        weights = dict(begin.model.state_dict())
+        task.objective.to("meta")
+    shard(task.objective, world, precision=options.precision)
+    task.objective.to_empty(device=world.device)
+    for model in task.models:
+        put_weights(model, weights, world)
+
+
+def _loop(
+    trainer: Trainer,
+    task: _Task,
+    config: TrainConfig,
+    stats: DatasetStats,
+    listener: Listener,
+    *,
+    until: int,
+    stop: Event | None,
+) -> None:
+    run, world = config.run, trainer.world
+    log = None
+    if world.is_first:
+        log = LossLog(
+            run.out, names=task.names, after_step=trainer.progress.step, tensorboard=run.tensorboard
+        )
+
+    def on_step(record: StepRecord) -> None:
+        if log is not None:
+            log(record)
+        listener.on_step(record)
+
+    def on_checkpoint() -> None:
+        folder = save_checkpoint(
+            run.out,
+            model=task.models[0],
+            optimiser=trainer.optimiser,
+            progress=trainer.progress,
+            config=config,
+            stats=stats,
+            world=world,
+        )
+        listener.on_checkpoint(folder)
+
+    try:
+        trainer.run(
+            until=until,
+            on_step=on_step,
+            on_checkpoint=on_checkpoint,
+            checkpoint_every=run.checkpoint_every,
+            validate_every=run.validate_every,
+            stop=stop,
+        )
+    finally:
+        if log is not None:
+            log.close()
+
+
+def _export(
+    directory: Path,
+    begin: Start,
+    weights: Mapping[str, Tensor],
+    stats: DatasetStats,
+    config: TrainConfig,
+    dataset: LeRobotDataset,
+    task: _Task,
+    step: int,
+) -> Bundle:
+    shutil.rmtree(directory, ignore_errors=True)
+    return export_bundle(
+        directory,
+        start=begin,
+        weights=weights,
+        stats=stats.stats,
+        data=config.data,
+        dataset=dataset,
+        dtype=config.run.bundle_dtype,
+        steps=task.sampler_steps,
+        source={"kind": task.kind, "data_set": dataset.root.name, "step": step},
+    )
