@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,8 +69,20 @@ def _view(spec: TensorSpec, data: memoryview) -> Tensor:
     dtype, nbytes = DTYPES[spec.dtype], tensor_bytes(spec)
     if nbytes == 0:
         return torch.empty(spec.shape, dtype=dtype)
-    flat = torch.frombuffer(data, dtype=torch.uint8, offset=spec.byte_offset, count=nbytes)
-    return flat.view(dtype).view(spec.shape)
+    room = _Bytes(data[spec.byte_offset : spec.byte_offset + nbytes])
+    return torch.from_numpy(np.asarray(room)).view(dtype).view(spec.shape)
+
+
+class _Bytes:
+    """Bytes that say they may be written: torch has no read-only tensors and warns of every one it is given."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = np.frombuffer(data, dtype=np.uint8)
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        whole = self._data.__array_interface__
+        return {**whole, "data": (whole["data"][0], False)}
 
 
 class TorchCodec(Generic[T]):
