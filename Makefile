@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+# make demo   a simulated robot moved by a planner and an executor, on real ROS 2, with a report
+# make test   all tests          make lint    style, types, import rules
+# make bench  the benchmarks     make clean   remove what the targets made (.venv, caches)
+# make setup  only the set-up that the others do first: .venv, pinned requirements, ROS 2 wheels, wam_msgs
+#
+# PYTHON=python3.12   the Python to make .venv from (3.10-3.13)
+# ARGS=...            more arguments: make test ARGS="test/core -x"; make demo ARGS="--seconds 10"
+# WAM_DOMAIN_ID=7     the ROS domain (0..101); by default one of this user and checkout
+
+PYTHON ?= python3
+ARGS ?=
+BENCHES ?= context chunk
+RUN := ./tools/setup/env.sh
+export PYTHON
+
+.PHONY: help setup demo test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+setup:
+	@./tools/setup/setup.sh
+
+demo: setup
+	@$(RUN) .venv/bin/wam demo piper $(ARGS)
+
+test: setup
+	@$(RUN) .venv/bin/python -m pytest $(ARGS)
+
+lint: setup
+	@$(RUN) .venv/bin/ruff check .
+	@$(RUN) .venv/bin/ruff format --check .
+	@$(RUN) .venv/bin/mypy
+	@$(RUN) .venv/bin/lint-imports
+
+bench: setup
+	@status=0; for name in $(BENCHES); do $(RUN) .venv/bin/wam bench $$name $(ARGS) || status=1; done; exit $$status
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build wam_deploy.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ament_python package `wam_deploy`; tool settings are in pyproject.toml, ROS dependencies in package.xml."""
+
+import sys
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "wam_deploy"
+EXECUTABLES = ("wam_planner_node", "wam_executor_node", "wam_safety_node", "wam_sim_node", "wam_bringup")
+SHARED = ("launch", "config", "urdf")
+
+
+def data_files() -> list[tuple[str, list[str]]]:
+    """Every file below launch/, config/ and urdf/, each in the same place below share/wam_deploy."""
+    files = [
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+    ]
+    if (
+        "editable_wheel" in sys.argv
+    ):  # an editable installation reads the checkout; copies would only grow old
+        return files
+    for top in SHARED:
+        for folder in sorted({path.parent for path in Path(top).rglob("*") if path.is_file()}):
+            inside = sorted(
+                str(path) for path in folder.iterdir() if path.is_file() and path.suffix != ".pyc"
+            )
+            if inside and folder.name != "__pycache__":
+                files.append((f"share/{NAME}/{folder}", inside))
+    return files
+
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="World-action-model policies on real robots, through ROS 2",
+    license="Apache-2.0",
+    maintainer="The wam_deploy maintainers",
+    maintainer_email="wam-deploy@example.org",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["wam", "wam.*", *EXECUTABLES, *(f"{name}.*" for name in EXECUTABLES)]),
+    package_data={"": ["*.j2", "*.json", "*.yaml", "py.typed"]},
+    data_files=data_files(),
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            "wam = wam.cli.main:main",
+            *(f"{name} = {name}.main:main" for name in EXECUTABLES),
+        ],
+    },
+)

@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes `.venv` complete: environment, pinned requirements, wam_msgs, and the project itself.
+
+Started by `tools/setup/setup.sh` with a plain Python (standard library only). Every stage leaves a stamp, the hash of
+what it was made from, as its very last act; a stage whose stamp fits is skipped, so a second run costs a blink and an
+interrupted one is taken up again. Two runs at once wait for each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STATE = VENV / ".wam"
+INSTALLING = STATE / "installing"
+"""Exists while pip changes the environment; found at a start, it tells that pip was killed half-way."""
+REQUIREMENTS = [ROOT / "requirements" / f"{name}.txt" for name in ("base", "ros", "model", "sim", "dev")]
+CMAKE_CURE = ROOT / "tools" / "setup" / "wheel_includes.cmake"
+CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+MIN_CMAKE = (3, 20)
+FOREIGN = re.compile(
+    r"PYTHONPATH|PYTHONHOME|PYTHONSTARTUP|VIRTUAL_ENV|_ROS_WHEELS_BOOTSTRAP_COMPLETE|LD_LIBRARY_PATH|LD_PRELOAD"
+    r"|MAKEFLAGS|MFLAGS|MAKELEVEL|AMENT_.*|COLCON_.*|ROS_.*|RMW_.*|CMAKE_PREFIX_PATH|PIP_(TARGET|PREFIX|ROOT|USER|REQUIREMENT|CONSTRAINT)"
+)
+"""Variables of a sourced ROS distribution, another environment or pip that would leak into the set-up."""
+
+
+class SetupError(Exception):
+    """The set-up cannot go on; the text is one line for the person at the keyboard."""
+
+
+def main() -> int:
+    """Run the stages that are not done yet and return the exit code."""
+    started = time.monotonic()
+    try:
+        with _only_one():
+            worked = _prepare()
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; the next `make setup` goes on from here", file=sys.stderr)
+        return 130
+    if worked:
+        print(f"set up in {time.monotonic() - started:.0f} s")
+    if not _has_egl():
+        print(
+            "note: no EGL, so simulated cameras cannot render (the rest works): "
+            "sudo apt install libegl1 libgl1-mesa-dri",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _prepare() -> bool:
+    """Bring every stage up to date; return whether anything had to be done."""
+    worked = False
+    requirements = _digest([*REQUIREMENTS, ROOT / "requirements" / "constraints.txt"], _torch_flavour())
+    messages = _digest(
+        [
+            path
+            for path in (ROOT / "wam_msgs").rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        ],
+        CMAKE_CURE.read_text(),
+        (ROOT / "requirements" / "ros.txt").read_text(),
+    )
+    project = _digest(
+        [ROOT / name for name in ("setup.py", "setup.cfg", "package.xml", "pyproject.toml")],
+        *sorted(path.parent.name for path in ROOT.glob("*/__init__.py")),
+    )
+    if not _venv_usable():
+        _make_venv()
+        worked = True
+    for stage, digest, work in (
+        ("requirements", requirements, _install_requirements),
+        ("messages", messages, _build_messages),
+        ("project", project, _install_project),
+    ):
+        stamp = STATE / stage
+        if stamp.is_file() and stamp.read_text() == digest:
+            continue
+        work()
+        _write_stamp(stamp, digest)
+        worked = True
+    return worked
+
+
+# -- stages ----------------------------------------------------------------------------------------------------------
+
+
+def _venv_usable() -> bool:
+    """Tell whether `.venv` can be kept; one that was moved, broken or half-installed is made anew."""
+    if not PYTHON.exists() or INSTALLING.exists():
+        return False
+    place = STATE / "place"
+    if place.is_file() and place.read_text() != str(ROOT):
+        return False
+    if not place.is_file():  # made by hand, or killed while it was made
+        if subprocess.run(
+            [PYTHON, "-I", "-m", "pip", "--version"], capture_output=True, env=_clean_environment()
+        ).returncode:
+            return False
+        _write_stamp(place, str(ROOT))
+    config = (VENV / "pyvenv.cfg").read_text() if (VENV / "pyvenv.cfg").is_file() else ""
+    version = re.search(r"^version(?:_info)? *= *(\d+)\.(\d+)", config, re.MULTILINE)
+    if version is None:
+        return False
+    minor = (int(version[1]), int(version[2]))
+    if minor != sys.version_info[:2]:
+        if not (3, 10) <= minor <= (3, 13):
+            return False
+        print(
+            f"note: .venv keeps its Python {minor[0]}.{minor[1]}; `make clean` first to change it",
+            file=sys.stderr,
+        )
+    return True
+
+
+def _make_venv() -> None:
+    _check_system()
+    print(f"[1/4] virtual environment for Python {sys.version_info[0]}.{sys.version_info[1]} in .venv")
+    if VENV.is_symlink() or (VENV.exists() and not VENV.is_dir()):
+        raise SetupError(".venv is not a directory; move it away")
+    if VENV.is_dir() and any(VENV.iterdir()) and not (VENV / "pyvenv.cfg").is_file():
+        raise SetupError(".venv exists and is no virtual environment; move it away")
+    _run([sys.executable, "-I", "-m", "venv", "--clear", str(VENV)], "venv")
+    STATE.mkdir(parents=True, exist_ok=True)
+    _write_stamp(STATE / "place", str(ROOT))
+
+
+def _install_requirements() -> None:
+    print("[2/4] pinned requirements, ROS 2 among them (a first time: some minutes, about 4 GB of disk)")
+    STATE.mkdir(parents=True, exist_ok=True)
+    INSTALLING.touch()
+    if _torch_flavour() == "cpu" and not _torch_installed():
+        _install_cpu_torch()
+    files = [part for path in REQUIREMENTS for part in ("-r", str(path))]
+    _pip([*files, "--prefer-binary"], "pip")
+    INSTALLING.unlink()
+
+
+def _install_cpu_torch() -> None:
+    """Prefer the build without CUDA: first from the indexes that pip is set up with, then from PyTorch's own."""
+    wanted = f"{_torch_pin()}+cpu"
+    for extra in ([], ["--index-url", CPU_TORCH_INDEX, "--retries", "1", "--timeout", "15"]):
+        with contextlib.suppress(SetupError):
+            _pip(["--no-deps", *extra, wanted], "torch")
+            return
+    print(
+        "note: no CPU build of torch within reach; taking PyPI's, which brings CUDA (several GB)",
+        file=sys.stderr,
+    )
+
+
+def _build_messages() -> None:
+    _check_system()
+    print("[3/4] wam_msgs (half a minute)")
+    build = STATE / "wam_msgs"
+    _remove_installed_messages(build / "install_manifest.txt")
+    shutil.rmtree(build, ignore_errors=True)
+    build.mkdir(parents=True)
+    _run(
+        [
+            "cmake", "-S", str(ROOT / "wam_msgs"), "-B", str(build),
+            f"-DCMAKE_PREFIX_PATH={VENV}", f"-DCMAKE_INSTALL_PREFIX={VENV}", f"-DPython3_EXECUTABLE={PYTHON}",
+            f"-DCMAKE_PROJECT_INCLUDE={CMAKE_CURE}", "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_TESTING=OFF",
+        ],
+        "wam_msgs",
+    )  # fmt: skip
+    _run(["cmake", "--build", str(build), "--parallel", str(os.cpu_count() or 1)], "wam_msgs")
+    _run(["cmake", "--install", str(build)], "wam_msgs")
+    # From the root, `import wam_msgs` would find the source folder as a namespace; -I keeps it out of the path.
+    _run([str(PYTHON), "-I", "-c", "import wam_msgs.msg, wam_msgs.srv, wam_msgs.action"], "wam_msgs")
+
+
+def _remove_installed_messages(manifest: Path) -> None:
+    """Remove what an earlier build installed, so that a message that was deleted does not live on."""
+    if not manifest.is_file():
+        return
+    for line in manifest.read_text().splitlines():
+        path = Path(line)
+        if VENV in path.parents:
+            path.unlink(missing_ok=True)
+
+
+def _install_project() -> None:
+    print("[4/4] the wam command")
+    _pip(["--no-deps", "--no-build-isolation", "--editable", str(ROOT)], "project")
+
+
+# -- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _check_system() -> None:
+    """Refuse to start with parts missing, naming all of them and their Debian packages in one line.
+
+    Raises:
+        SetupError: a compiler, CMake, Python's headers or its venv module is missing or too old.
+    """
+    missing: list[tuple[str, str]] = []
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name):
+        missing.append(("a C++ compiler", "g++"))
+    if not any(shutil.which(name) for name in (os.environ.get("CC", ""), "cc", "gcc", "clang") if name):
+        missing.append(("a C compiler", "gcc"))
+    version = _cmake_version()
+    if version is None:
+        missing.append(("CMake", "cmake"))
+    elif version < MIN_CMAKE:
+        raise SetupError(
+            f"CMake {version[0]}.{version[1]} is too old, 3.20 or newer is needed: sudo apt install cmake"
+        )
+    suffix = f"{sys.version_info[0]}.{sys.version_info[1]}" if sys.executable.startswith("/usr/bin/") else "3"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        missing.append(("the headers of Python", f"python{suffix}-dev"))
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        missing.append(("Python's venv module", f"python{suffix}-venv"))
+    if missing:
+        names = ", ".join(name for name, _ in missing)
+        raise SetupError(
+            f"missing: {names}; install: sudo apt install {' '.join(package for _, package in missing)}"
+        )
+
+
+def _cmake_version() -> tuple[int, int] | None:
+    cmake = shutil.which("cmake")
+    if cmake is None:
+        return None
+    text = subprocess.run(
+        [cmake, "--version"], capture_output=True, text=True, env=_clean_environment()
+    ).stdout
+    found = re.search(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _has_egl() -> bool:
+    """Tell whether libEGL loads and a vendor (Mesa or a GPU's driver) is registered with it."""
+    try:
+        ctypes.CDLL("libEGL.so.1")
+    except OSError:
+        return False
+    places = (Path("/usr/share/glvnd/egl_vendor.d"), Path("/etc/glvnd/egl_vendor.d"))
+    return any(any(place.glob("*.json")) for place in places if place.is_dir())
+
+
+def _torch_flavour() -> str:
+    """Return "cpu" or "cuda": WAM_TORCH if it is set, otherwise by whether an NVIDIA driver is loaded."""
+    chosen = os.environ.get("WAM_TORCH", "")
+    if chosen not in ("", "cpu", "cuda"):
+        raise SetupError(f"WAM_TORCH: got {chosen!r}; allowed: cpu, cuda, or unset")
+    return chosen or ("cuda" if Path("/proc/driver/nvidia/version").exists() else "cpu")
+
+
+def _torch_pin() -> str:
+    pin = re.search(r"^torch==\S+", (ROOT / "requirements" / "model.txt").read_text(), re.MULTILINE)
+    if pin is None:
+        raise SetupError("requirements/model.txt pins no torch")
+    return pin[0]
+
+
+def _torch_installed() -> bool:
+    version = _torch_pin().partition("==")[2]
+    return any((VENV / "lib").glob(f"python3*/site-packages/torch-{version}*.dist-info"))
+
+
+# -- plumbing --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _only_one() -> Iterator[None]:
+    """Hold the lock of this checkout; the kernel frees it when this process and its children are gone."""
+    with (ROOT / ".setup.lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another set-up of this checkout is running; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _digest(files: Sequence[Path], *texts: str) -> str:
+    total = hashlib.sha256()
+    for path in sorted(files):
+        content = path.read_bytes() if path.is_file() else b"missing"
+        total.update(str(path.relative_to(ROOT)).encode() + b"\0" + hashlib.sha256(content).digest())
+    for text in texts:
+        total.update(hashlib.sha256(text.encode()).digest())
+    return total.hexdigest()
+
+
+def _write_stamp(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def _clean_environment() -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
+    environment["PATH"] = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    environment["PIP_USER"] = "0"
+    environment["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    return environment
+
+
+def _pip(arguments: Sequence[str], log: str) -> None:
+    _run([str(PYTHON), "-I", "-m", "pip", "install", "--no-input", *arguments], log)
+
+
+def _run(command: Sequence[str], log_name: str) -> None:
+    """Run a command with its output in `.venv/.wam/NAME.log` and, on a terminal, its last line on the screen.
+
+    Raises:
+        SetupError: it failed; its last lines have been printed.
+    """
+    lines: list[str] = []
+    live = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns - 7
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=_clean_environment(),
+        cwd=ROOT,
+        close_fds=False,  # the children hold the lock, so a pip that outlives this process keeps the next one waiting
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            if live and line.strip():
+                print(f"\r\x1b[K      {line.strip()[:width]}", end="", flush=True)
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        if live:
+            print("\r\x1b[K", end="", flush=True)
+    code = process.wait()
+    log = STATE / f"{log_name}.log"
+    if STATE.parent.is_dir():
+        STATE.mkdir(exist_ok=True)
+        log.write_text("".join(lines))
+    if code != 0:
+        sys.stderr.write("".join(lines[-15:]))
+        raise SetupError(f"`{' '.join(command[:6])} ...` ended with {code}; the whole output is in {log}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

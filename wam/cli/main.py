@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam`: finds the verb, runs it, and turns what went wrong into one line and an exit code.
+
+A verb is a module `wam/cli/VERB.py` with a typer function of the verb's name, or a typer `app` for a verb with verbs of
+its own. It is imported when it is called, not before.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
+
+from wam import __version__
+from wam.core.errors import MissingDependency, WamError
+
+# typer brings its own click from 0.26 on and uses the installed one before; these are the same classes either way.
+_UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
+
+EXIT_OK = 0
+EXIT_COULD_NOT_RUN = 1
+EXIT_FAILED_CHECK = 2
+EXIT_INTERRUPTED = 130
+
+VERBS = {
+    "doctor": "Check this machine: Python, ROS 2, rendering, compiler, shared memory; say how to mend what is wrong.",
+    "demo": "Simulate a robot and let a planner and an executor move it; live table, report.",
+    "replay": "Run a recorded episode through planner and executor as if it were live; report.",
+    "convert": "Turn data sets into bags, and released checkpoints into policy bundles.",
+    "info": "List robots, policies and presets, or show one of them.",
+    "bench": "Measure latencies and compare them with their limits.",
+}
+"""Every verb with its line in `wam --help`, in the order shown."""
+
+HELP = """
+Put world-action-model policies on robots: a slow [bold]planner[/bold] looks, a fast [bold]executor[/bold] acts.
+
+New here? [bold]wam doctor[/bold] checks the machine, [bold]wam demo piper[/bold] moves a simulated robot,
+[bold]wam replay[/bold] judges a policy on your recording.
+
+Exit codes: 0 all well, 1 could not run (the last line says why), 2 ran, but a check failed.
+"""
+
+
+def load_verb(name: str) -> Any:
+    """Import the module of a verb and return its (click) command.
+
+    Raises:
+        MissingDependency: the module needs something that is not installed.
+    """
+    try:
+        module = importlib.import_module(f"wam.cli.{name}")
+    except ModuleNotFoundError as error:
+        if _is_ours(error):
+            raise
+        raise missing_dependency(error, needed_by=f"wam {name}") from error
+    app = getattr(module, "app", None)
+    if app is None:
+        app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+        app.command(name)(getattr(module, name))
+    command = typer.main.get_command(app)
+    command.name = name
+    _keep_brackets(command)
+    return command
+
+
+def _keep_brackets(command: Any) -> None:
+    """Escape units such as [s] in the help texts, which rich would take for markup."""
+    command.help = escape(command.help or "")
+    for parameter in command.params:
+        if getattr(parameter, "help", None):
+            parameter.help = escape(parameter.help)
+    for verb in getattr(command, "commands", {}).values():
+        _keep_brackets(verb)
+
+
+def _is_ours(error: ModuleNotFoundError) -> bool:
+    """Tell whether a module of this package is missing, which is a fault and not a matter of installation."""
+    return (error.name or "").partition(".")[0] == "wam"
+
+
+def missing_dependency(error: ModuleNotFoundError, *, needed_by: str) -> MissingDependency:
+    """Return the error that tells a person what to install."""
+    module = (error.name or str(error)).partition(".")[0]
+    remedies = {
+        "rclpy": "run `make setup` or source a ROS 2 distribution",
+        "wam_msgs": "run `make setup`, or `colcon build --base-paths . wam_msgs` and source the result",
+    }
+    remedy = remedies.get(module, "run `make setup`, or pip install it in the version of requirements/")
+    return MissingDependency(f"{needed_by} needs the Python module {module}, which is not installed; {remedy}")
+
+
+class LazyVerb(TyperCommand):
+    """Stands for a verb in the help until it is called."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, help=VERBS[name], short_help=VERBS[name])
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Hand over to the real command, which click then invokes."""
+        return load_verb(str(self.name)).make_context(info_name, args, parent=parent, **extra)
+
+
+class Verbs(TyperGroup):
+    """The group of all verbs; knows their names without importing them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the verbs in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> LazyVerb | None:
+        """Return the stand-in of a verb, or None for a word that is none."""
+        return LazyVerb(cmd_name) if cmd_name in VERBS else None
+
+
+app = typer.Typer(
+    cls=Verbs,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wam {__version__}")
+        raise typer.Exit(EXIT_OK)
+
+
+@app.callback(help=HELP)
+def wam(
+    context: typer.Context,
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Read the options that come before the verb; without a verb, show the help."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(EXIT_COULD_NOT_RUN)
+
+
+def run(arguments: Sequence[str], *, command: Callable[[], Any] | None = None) -> int:
+    """Run the `wam` command and return its exit code; errors are told on stderr.
+
+    Args:
+        arguments: command line without the program's name.
+        command: makes the command to run; tests put their own here.
+    """
+    make = command or (lambda: typer.main.get_command(app))
+    try:
+        result = make().main(args=list(arguments), prog_name="wam", standalone_mode=False)
+    except WamError as error:
+        return _refuse(str(error))
+    except ModuleNotFoundError as error:
+        if _is_ours(error):
+            raise
+        return _refuse(str(missing_dependency(error, needed_by="wam")))
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except _ClickException as error:
+        return _refuse_usage(error)
+    return result if isinstance(result, int) else EXIT_OK
+
+
+def _refuse(text: str, *, after: str = "") -> int:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        f"[bold red]error:[/bold red] [red]{escape(text)}[/red]{escape(after)}"
+    )
+    return EXIT_COULD_NOT_RUN
+
+
+def _refuse_usage(error: Any) -> int:
+    """Tell a wrong command line in one line; click would end with 2, which here means a failed check."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return EXIT_COULD_NOT_RUN
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "wam"
+    after = f"; see `{path} --help`" if isinstance(error, _UsageError) else ""
+    return _refuse(error.format_message().rstrip("."), after=after)
+
+
+def main() -> None:
+    """Entry point of the `wam` executable."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
