@@ -149,11 +149,21 @@ def test_a_fast_wam_checkpoint_becomes_a_bundle_without_routing_or_memory(
         assert mot["action_branch_embedding"].abs().max() > 0
     else:
         del mot["action_branch_embedding"]
-    torch.save({"mot": mot, "step": 1, "torch_dtype": "torch.float32", "proprio_encoder": raw["proprio_encoder"]}, files[0])
+    torch.save(
+        {"mot": mot, "step": 1, "torch_dtype": "torch.float32", "proprio_encoder": raw["proprio_encoder"]},
+        files[0],
+    )
     bundle = convert_fast_wam(*files, tmp_path / "out", options=OPTIONS, vae=vae_file)
     config = config_of(bundle.manifest)
     reference = fast_wam()
-    for name in ("queries", "memory_window", "chunk_rows", "horizon_rows", "proprio_in_planner", "first_frame_causal"):
+    for name in (
+        "queries",
+        "memory_window",
+        "chunk_rows",
+        "horizon_rows",
+        "proprio_in_planner",
+        "first_frame_causal",
+    ):
         assert getattr(config, name) == getattr(reference, name), name
     policy = load_policy(bundle.directory, planner=False)
     assert policy.executor._model.branch_embedding.abs().max() == 0
@@ -171,7 +181,9 @@ def test_an_old_one_row_branch_embedding_goes_to_the_row_that_is_used(
     assert torch.equal(policy.executor._model.branch(), model.branch())
 
 
-def test_the_precision_of_the_checkpoint_is_kept(tmp_path: Path, files: tuple[Path, Path], model: AhaWam) -> None:
+def test_the_precision_of_the_checkpoint_is_kept(
+    tmp_path: Path, files: tuple[Path, Path], model: AhaWam
+) -> None:
     half = AhaWam(CONFIG)
     half.load_state_dict(model.state_dict())
     torch.save(released(half.bfloat16()), files[0])
@@ -322,7 +334,9 @@ def test_embeddings_of_the_release_are_collected_with_padding_set_to_zero(
         import_released_text_cache(bundle.directory, cache, ["open the drawer"])
 
 
-def test_the_video_dit_loads_from_its_original_and_from_its_diffusers_files(tmp_path: Path, model: AhaWam) -> None:
+def test_the_video_dit_loads_from_its_original_and_from_its_diffusers_files(
+    tmp_path: Path, model: AhaWam
+) -> None:
     state = {n: t.contiguous() for n, t in model.video.state_dict().items()}
     original = tmp_path / "original"
     original.mkdir()
@@ -334,7 +348,9 @@ def test_the_video_dit_loads_from_its_original_and_from_its_diffusers_files(tmp_
     (original / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
     library = tmp_path / "transformer"
     library.mkdir()
-    save_file({dit_to_diffusers(n): t for n, t in state.items()}, library / "diffusion_pytorch_model.safetensors")
+    save_file(
+        {dit_to_diffusers(n): t for n, t in state.items()}, library / "diffusion_pytorch_model.safetensors"
+    )
     for directory in (original, library):
         loaded = read_video_dit(directory, CONFIG)
         assert set(loaded) == set(state)
@@ -356,7 +372,9 @@ def test_the_action_backbone_is_the_shrunken_video_dit(tmp_path: Path, model: Ah
     narrow, wide = CONFIG.action.width, CONFIG.video.width
     q = video["blocks.0.self_attn.q.weight"]
     by_hand = torch.nn.functional.interpolate(q[None], size=narrow, mode="linear", align_corners=True)[0]
-    assert torch.allclose(backbone["blocks.0.self_attn.q.weight"], by_hand * (wide / narrow) ** 0.5, atol=1e-6)
+    assert torch.allclose(
+        backbone["blocks.0.self_attn.q.weight"], by_hand * (wide / narrow) ** 0.5, atol=1e-6
+    )
     assert backbone["blocks.0.self_attn.q.weight"].shape == (CONFIG.action.inner, narrow)
     # Biases and unchanged last axes are not scaled.
     bias = interpolate_axis(video["blocks.0.ffn.2.bias"], axis=0, size=narrow)

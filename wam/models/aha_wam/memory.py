@@ -4,8 +4,8 @@
 Entries are keys before rotation and values of earlier prefills. They are chosen and placed by acquisition
 stamps, never by a count of calls:
 
-- An entry is kept when at least `spacing_rows` control rows have passed since the last kept one, and read
-  when it is at least that old, so that a prefill sees its past at the distances of training.
+- An entry is kept when it is the prefill nearest to `spacing_rows` control rows after the last kept one, and
+  read when it is about that old, so that a prefill sees its past at the distances of training.
 - Positions are counted from the oldest entry, so they stay below (window + 2) * spacing / stride however
   long the planner runs, and keys are rotated anew for every prefill, so no rounding accumulates.
 - An entry older than (window + 1) * spacing rows is dropped: training never looked that far back.
@@ -79,6 +79,8 @@ class RollingMemory:
         self._period_ns = period_ns
         self._entries: list[MemoryEntry] = []
         self._waiting: MemoryEntry | None = None
+        self._last_ns: int | None = None
+        self._threshold_rows = float(spacing_rows)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -87,6 +89,7 @@ class RollingMemory:
         """Forget everything."""
         self._entries.clear()
         self._waiting = None
+        self._last_ns = None
 
     def _rows(self, later_ns: int, earlier_ns: int) -> int:
         return round((later_ns - earlier_ns) / self._period_ns)
@@ -96,8 +99,12 @@ class RollingMemory:
 
         The entry that waits becomes readable here, and entries that training never reached back to go.
         """
+        # Half an interval early is nearer to the spacing than the next prefill will be.
+        interval = 0 if self._last_ns is None else self._rows(stamp_ns, self._last_ns)
+        self._threshold_rows = self._spacing_rows - min(interval, self._spacing_rows) / 2
+        self._last_ns = stamp_ns
         waiting = self._waiting
-        if waiting is not None and self._rows(stamp_ns, waiting.stamp_ns) >= self._spacing_rows:
+        if waiting is not None and self._rows(stamp_ns, waiting.stamp_ns) >= self._threshold_rows:
             self._entries = [*self._entries, waiting][-self._window :]
             self._waiting = None
         reach = (self._window + 1) * self._spacing_rows
@@ -111,14 +118,14 @@ class RollingMemory:
         )
 
     def admit(self, entry: MemoryEntry) -> bool:
-        """Keep `entry` if it lies far enough behind the last kept one; call after its prefill.
+        """Keep `entry` if it lies far enough behind the last kept one; call after `view` of the same stamp.
 
         Returns:
             Whether it was kept.
         """
         if self._window == 0 or self._waiting is not None:
             return False
-        if self._entries and self._rows(entry.stamp_ns, self._entries[-1].stamp_ns) < self._spacing_rows:
+        if self._entries and self._rows(entry.stamp_ns, self._entries[-1].stamp_ns) < self._threshold_rows:
             return False
         self._waiting = entry
         return True

@@ -113,7 +113,9 @@ def sizes_of(tensors: Mapping[str, Tensor], options: ConversionOptions, *, fast:
         inner, width = _shape(tensors, f"{part}.blocks.0.self_attn.q.weight")
         if inner % options.head_dim:
             raise BundleError(
-                f"{part}: attention width {inner} is no multiple of head_dim", value=options.head_dim, where="head_dim"
+                f"{part}: attention width {inner} is no multiple of head_dim",
+                value=options.head_dim,
+                where="head_dim",
             )
         return ExpertConfig(
             layers=_layers(tensors, f"{part}.blocks."),
@@ -149,7 +151,9 @@ def sizes_of(tensors: Mapping[str, Tensor], options: ConversionOptions, *, fast:
             vae=replace(options.vae, z_dim=z_dim),
         )
     except ValueError as error:
-        raise BundleError(f"the checkpoint's sizes are impossible: {error}", where="the conversion options") from error
+        raise BundleError(
+            f"the checkpoint's sizes are impossible: {error}", where="the conversion options"
+        ) from error
 
 
 def _tensors(container: Container, *, fast: bool) -> dict[str, Tensor]:
@@ -222,7 +226,9 @@ def convert(
     config = sizes_of(tensors, options, fast=fast)
     want = expected_shapes(config)
     require_same_keys(have=tensors, want=want, what=str(checkpoint))
-    wrong = [f"{n} is {tuple(t.shape)}, not {want[n]}" for n, t in tensors.items() if tuple(t.shape) != want[n]]
+    wrong = [
+        f"{n} is {tuple(t.shape)}, not {want[n]}" for n, t in tensors.items() if tuple(t.shape) != want[n]
+    ]
     if wrong:
         raise BundleError(f"{checkpoint}: {len(wrong)} tensors have another shape: {listed(wrong)}")
     dtype = _dtype_of(container, tensors)
@@ -246,7 +252,10 @@ def convert(
         action_norm=NormMode.Z_SCORE,
         dtype=dtype,
         text={"kind": "cache", "file": CACHE_NAME},
-        sampler={"steps": options.steps or (FLASH_STEPS if distilled else TEACHER_STEPS), "seed": options.seed},
+        sampler={
+            "steps": options.steps or (FLASH_STEPS if distilled else TEACHER_STEPS),
+            "seed": options.seed,
+        },
         source={
             "weights": checkpoint.name,
             "policy": "Fast-WAM" if fast else "AHA-WAM-Flash" if distilled else "AHA-WAM",
@@ -258,7 +267,9 @@ def convert(
     stored = {name: tensors[name] for name in want}
     if vae is not None:
         stored.update({VAE_PREFIX + n: t for n, t in read_vae(vae, config.vae).items()})
-    return write_bundle(out, manifest=manifest, stats=statistics, tensors=stored, max_shard_bytes=max_shard_bytes)
+    return write_bundle(
+        out, manifest=manifest, stats=statistics, tensors=stored, max_shard_bytes=max_shard_bytes
+    )
 
 
 def convert_aha_wam(checkpoint: Path, stats: Path, out: Path, **keywords: Any) -> Bundle:
@@ -297,7 +308,9 @@ def add_vae(source: Path, vae: Path, out: Path, *, max_shard_bytes: int = DEFAUL
     return made
 
 
-def add_text_embeddings(bundle_dir: Path, tasks: list[str], encoder: TextEncoder, *, encoder_name: str) -> Path:
+def add_text_embeddings(
+    bundle_dir: Path, tasks: list[str], encoder: TextEncoder, *, encoder_name: str
+) -> Path:
     """Embed tasks with a bundle's instruction template and put the cache into the bundle.
 
     Args:
@@ -345,7 +358,9 @@ def import_released_text_cache(bundle_dir: Path, cache_dir: Path, tasks: list[st
     return path
 
 
-def write_action_backbone(video: Path, out: Path, config: AhaWamConfig, *, dtype: torch.dtype = torch.float32) -> Path:
+def write_action_backbone(
+    video: Path, out: Path, config: AhaWamConfig, *, dtype: torch.dtype = torch.float32
+) -> Path:
     """Make the released kind of initialisation file for the action DiT from Wan weights.
 
     Args:
@@ -384,11 +399,15 @@ def read_action_backbone(path: Path, config: AhaWamConfig) -> dict[str, Tensor]:
     meta = {n.removeprefix("meta."): v for n, v in container.values.items() if n.startswith("meta.")}
     want = backbone_meta(config)
     if meta != want:
-        raise BundleError(f"{path} was made for other sizes", value=meta, allowed=f"{want}", where="the preset")
+        raise BundleError(
+            f"{path} was made for other sizes", value=meta, allowed=f"{want}", where="the preset"
+        )
     shapes = expected_shapes(config)
     names = [n.removeprefix("action.") for n in shapes if n.startswith("action.")]
     require_same_keys(
-        have=tensors, want=[n for n in names if not n.startswith(RANDOM_PREFIXES)], what=f"action backbone {path}"
+        have=tensors,
+        want=[n for n in names if not n.startswith(RANDOM_PREFIXES)],
+        what=f"action backbone {path}",
     )
     return tensors
 
@@ -400,6 +419,14 @@ def describe(directory: Path) -> dict[str, Any]:
     weights = open_weights(directory)
     has_vae = any(n.startswith(VAE_PREFIX) for n in weights.tensors)
     lacks = [] if has_vae else ["the VAE (add_vae)"]
-    if manifest.text.get("kind") == "cache" and not (directory / str(manifest.text.get("file", CACHE_NAME))).is_file():
+    if (
+        manifest.text.get("kind") == "cache"
+        and not (directory / str(manifest.text.get("file", CACHE_NAME))).is_file()
+    ):
         lacks.append("text embeddings (add_text_embeddings)")
-    return {"source": dict(manifest.source), "dtype": manifest.dtype, "tensors": len(weights.tensors), "lacks": lacks}
+    return {
+        "source": dict(manifest.source),
+        "dtype": manifest.dtype,
+        "tensors": len(weights.tensors),
+        "lacks": lacks,
+    }

@@ -33,7 +33,9 @@ def read_dataset_stats(path: Path, *, state_width: int, action_width: int) -> Po
     except ValueError as error:
         raise BundleError(f"{path} is not JSON: {error}") from error
     if not isinstance(raw, Mapping):
-        raise BundleError(f"{path} holds a {type(raw).__name__}", allowed='an object with "state" and "action"')
+        raise BundleError(
+            f"{path} holds a {type(raw).__name__}", allowed='an object with "state" and "action"'
+        )
     return PolicyStats(
         state=_field(raw, "state", path=path, width=state_width),
         action=_field(raw, "action", path=path, width=action_width),

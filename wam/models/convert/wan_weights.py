@@ -34,7 +34,9 @@ def read_video_dit(path: Path, config: AhaWamConfig) -> dict[str, Tensor]:
         want = {n: t.shape for n, t in VideoDit(config).state_dict().items()}
     tensors = dit_from_diffusers(read_tensors(path), original_names=list(want))
     require_same_keys(have=tensors, want=want, what=f"the video DiT in {path}")
-    wrong = [f"{n} is {tuple(t.shape)}, not {tuple(want[n])}" for n, t in tensors.items() if t.shape != want[n]]
+    wrong = [
+        f"{n} is {tuple(t.shape)}, not {tuple(want[n])}" for n, t in tensors.items() if t.shape != want[n]
+    ]
     if wrong:
         raise BundleError(f"the video DiT in {path} has other sizes: {wrong[:6]}", where="the preset")
     return tensors
