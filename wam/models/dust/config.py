@@ -361,7 +361,7 @@ def tiny() -> DustConfig:
         head_dim=12,
         mm_layers=4,
         tail_layers=2,
-        hidden=40,
+        hidden=96,
         state_dim=12,
         action_dim=10,
         action_rows=16,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel, SiglipVisionConfig, SiglipVisionModel
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from wam.core.errors import InputError
 from wam.models.dust.config import EagleConfig
@@ -102,6 +103,12 @@ class EagleBackbone(nn.Module):
         """Stop gradients to the pretrained parts, and to the projection too where `linear` says so."""
         for name in (*FROZEN_PARTS, *(("linear",) if linear else ())):
             self.get_submodule(name).requires_grad_(False).eval()
+
+    def restore_buffers(self, device: torch.device | str) -> None:
+        """Make the buffers that no checkpoint holds, after a build on the meta device."""
+        embeddings = self.vision.embeddings
+        embeddings.position_ids = torch.arange(embeddings.num_positions, device=device)[None]
+        self.language.rotary_emb = LlamaRotaryEmbedding(self.language.config).to(device)
 
     def see(self, pixels_V3HW: Tensor) -> Tensor:
         """Return the patches of every image after the tower's last norm, [V, G, W]; pixels are in [-1, 1].

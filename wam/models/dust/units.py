@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between SI units of the robot's joints and the padded, normalised numbers of the head."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from wam.models.normalisation import FieldStats, Normaliser, NormMode
+
+BINARY_THRESHOLD = 0.5
+
+
+class StateUnits:
+    """Joint state in SI units -> normalised state with zeros behind it.
+
+    Args:
+        stats: of the state.
+        mode: how it is normalised.
+        padded: values of the head.
+    """
+
+    def __init__(self, stats: FieldStats, *, mode: NormMode, padded: int) -> None:
+        self._norm = Normaliser(stats, mode=mode, clamp=None)
+        self._padded = padded
+
+    def to_model(self, positions: npt.NDArray[np.float64]) -> Tensor:
+        """Return float32 [..., padded]."""
+        own = self._norm.to_model(positions)
+        out = np.zeros((*own.shape[:-1], self._padded), dtype=np.float32)
+        out[..., : own.shape[-1]] = own
+        return torch.from_numpy(out)
+
+
+class ActionUnits:
+    """Normalised, padded action rows <-> joint targets in SI units.
+
+    A binary column (a gripper that is open or closed) is 1 above the middle of its range and 0 below; coming
+    back, above 0.5 is the upper end of the range and the rest the lower end (GR00T-N1's mode "binary").
+
+    Args:
+        stats: of the actions; binary columns need min and max.
+        mode: how the other columns are normalised.
+        padded: values of the head.
+        binary: columns that are binary.
+    """
+
+    def __init__(self, stats: FieldStats, *, mode: NormMode, padded: int, binary: tuple[int, ...] = ()) -> None:
+        self._norm = Normaliser(stats, mode=mode, clamp=None)
+        self._width = stats.width
+        self._padded = padded
+        self._binary = list(binary)
+        if binary:
+            self._low, self._high = stats.values["min"][self._binary], stats.values["max"][self._binary]
+
+    def to_model(self, rows: npt.NDArray[np.float64]) -> Tensor:
+        """Return float32 [..., padded]."""
+        own = self._norm.to_model(rows)
+        if self._binary:
+            own[..., self._binary] = rows[..., self._binary] > (self._low + self._high) / 2
+        out = np.zeros((*own.shape[:-1], self._padded), dtype=np.float32)
+        out[..., : self._width] = own
+        return torch.from_numpy(out)
+
+    def to_si(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return float64 [..., N joints]; padding is dropped, nothing is clamped."""
+        own = rows[..., : self._width].astype(np.float64)
+        out = self._norm.to_si(own)
+        if self._binary:
+            out[..., self._binary] = np.where(own[..., self._binary] > BINARY_THRESHOLD, self._high, self._low)
+        return out
+
+    def mask(self) -> Tensor:
+        """Return 1 for real columns and 0 for padding, float32 [padded]."""
+        mask = torch.zeros(self._padded)
+        mask[: self._width] = 1
+        return mask
