@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ament_python package `wam_deploy`; tool settings are in pyproject.toml, ROS dependencies in package.xml."""
 
-import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -17,10 +16,6 @@ def data_files() -> list[tuple[str, list[str]]]:
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
     ]
-    if (
-        "editable_wheel" in sys.argv
-    ):  # an editable installation reads the checkout; copies would only grow old
-        return files
     for top in SHARED:
         for folder in sorted({path.parent for path in Path(top).rglob("*") if path.is_file()}):
             inside = sorted(

@@ -144,7 +144,7 @@ def _make_venv() -> None:
 
 
 def _install_requirements() -> None:
-    print("[2/4] pinned requirements, ROS 2 among them (a first time: some minutes, about 4 GB of disk)")
+    print("[2/4] pinned requirements, ROS 2 among them (a first time: some minutes, about 3 GB of disk)")
     STATE.mkdir(parents=True, exist_ok=True)
     INSTALLING.touch()
     if _torch_flavour() == "cpu" and not _torch_installed():
