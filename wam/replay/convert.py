@@ -14,6 +14,7 @@ import numpy.typing as npt
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
+from wam.replay.joint_names import driver_aliases
 from wam.replay.lerobot import ACTION, IMAGES, STATE, Episode, LerobotDataset
 from wam.replay.writing import BagWriter, Storage, new_bag
 from wam.robots.description import CameraTransport, RobotDescription
@@ -122,7 +123,7 @@ def joint_columns(
             allowed=f"the {len(robot.joints)} joint names of {robot.name}, in order",
             where=f"meta/info.json: features['{feature}'].names",
         )
-    aliases = _aliases(robot)
+    aliases = driver_aliases(robot)
     place = {aliases.get(name, name): column for column, name in enumerate(names)}
     missing = [joint.name for joint in robot.joints if joint.name not in place]
     if missing:
@@ -171,23 +172,13 @@ def camera_views(
     return {by_name[camera.name]: camera.name for camera in robot.cameras}
 
 
-def _aliases(robot: RobotDescription) -> dict[str, str]:
-    """Return driver name -> policy-side name, for driver names that only one joint has."""
-    drivers = [joint.driver_name for joint in robot.joints]
-    return {
-        joint.driver_name: joint.name
-        for joint in robot.joints
-        if drivers.count(joint.driver_name) == 1 and joint.driver_name not in robot.joint_names
-    }
-
-
 def _action_names(
     episode: Episode, robot: RobotDescription, dataset: Path, lenient: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the policy-side names of the action columns (empty: nothing to write) and warnings."""
     if episode.action is None:
         return (), (f"data set {dataset} records no action: replay can compare with measured states alone",)
-    aliases = _aliases(robot)
+    aliases = driver_aliases(robot)
     names = tuple(aliases.get(name, name) for name in episode.action_names)
     if episode.action.shape[1] == episode.state.shape[1] and set(robot.joint_names) <= set(names):
         return names, ()

@@ -24,6 +24,9 @@ PREDICTED = "#1d4ed8"
 ROWS = "#f59e0b"
 BOUNDARY = "#e2e8f0"
 WARN = "#b45309"
+MAX_BOUNDARIES = 60
+"""Most verticals that can still be told apart."""
+
 MAX_POINTS = 600
 """Most points of one line; a longer one is thinned so that no extreme is lost."""
 
@@ -101,7 +104,7 @@ def line_chart(
         height: of the drawing [inch]; the width is 3.4.
     """
     figure, axes = _canvas(height)
-    if len(boundaries) <= 80:
+    if len(boundaries) <= MAX_BOUNDARIES:
         for boundary in boundaries:
             axes.axvline(boundary, color=BOUNDARY, linewidth=0.6, zorder=0)
     for line in lines:
@@ -125,12 +128,10 @@ def histogram(values: npt.ArrayLike, *, x_label: str, marks: Sequence[tuple[str,
             low, high = low - 0.5, high + 0.5
         axes.hist(sample, bins=min(40, max(8, int(np.sqrt(sample.size)))), range=(low, high), color="#93b4f5")
         top = axes.get_ylim()[1]
-        for label, x in marks:
+        for i, (label, x) in enumerate(marks):
             axes.axvline(x, color=WARN, linewidth=0.9)
-            right = x > (low + high) / 2
-            axes.text(
-                x, top, f" {label} ", color=WARN, ha="right" if right else "left", va="top", fontsize=7.0
-            )
+            side = "right" if x > (low + high) / 2 else "left"
+            axes.text(x, top * (1 - 0.1 * i), f" {label} ", color=WARN, ha=side, va="top", fontsize=7.0)
     axes.set_xlabel(x_label)
     axes.set_ylabel("count")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam convert`: data sets into bags."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from wam.cli.progress import row_progress
+from wam.core.errors import ConfigError
+from wam.replay.writing import Storage
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Turn data sets into bags, and released checkpoints into policy bundles.",
+    no_args_is_help=True,
+)
+
+
+@app.callback()
+def convert() -> None:
+    """Turn data sets into bags, and released checkpoints into policy bundles."""
+
+
+@app.command()
+def lerobot(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="Folder of a LeRobot data set (v2.0, v2.1, v3.0).")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the new bag; it must not exist.")],
+    robot: Annotated[
+        str,
+        typer.Option(
+            help="Robot that was recorded: a name in config/robots or a YAML file.", show_default=False
+        ),
+    ],
+    episode: Annotated[int, typer.Option(help="Number of the episode.", min=0)] = 0,
+    storage: Annotated[Storage, typer.Option(help="Storage plugin of the bag.")] = Storage.MCAP,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="DATASET_NAME=ROBOT_NAME, where a camera is called otherwise in the robot file.",
+            show_default=False,
+        ),
+    ] = None,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Let short videos and wrong rates pass as warnings.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write one episode of a LeRobot data set as a rosbag2 with the robot's own topics and joint names.
+
+    Joint states go to the state topics of the robot file, images (JPEG) to its cameras, the recorded action to
+    /action and the task text to /instruction. Nothing half-made stays when it fails.
+
+    Example: wam convert lerobot ~/g1_pick g1_ep1 --robot g1_inspire --episode 1
+    """
+    from wam.replay.convert import convert_lerobot
+    from wam.robots.loader import load_robot
+
+    description = load_robot(robot)
+    console = Console(stderr=True)
+    with row_progress(console, f"episode {episode}", unit="rows") as progress:
+        result = convert_lerobot(
+            source,
+            out,
+            robot=description,
+            episode=episode,
+            storage=storage,
+            cameras=parse_pairs(
+                camera or [], separator="=", option="--camera", form="DATASET_NAME=ROBOT_NAME"
+            ),
+            lenient=lenient,
+            progress=progress,
+        )
+    for warning in result.warnings:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "bag": str(result.bag),
+                    "episode": result.episode,
+                    "rows": result.rows,
+                    "messages": result.messages,
+                    "topics": dict(result.topics),
+                    "instruction": result.instruction,
+                    "warnings": list(result.warnings),
+                },
+                indent=2,
+                ensure_ascii=False,
+            )
+        )
+        return
+    typer.echo(f"{result.bag}: {result.messages} messages, {result.rows} rows, “{result.instruction}”")
+    for topic, origin in result.topics.items():
+        typer.echo(f"  {topic:<44} {origin}")
+
+
+def parse_pairs(values: list[str], *, separator: str, option: str, form: str) -> dict[str, str]:
+    """Return options of the form LEFT{separator}RIGHT as a mapping.
+
+    Raises:
+        ConfigError: one has another form.
+    """
+    pairs = {}
+    for value in values:
+        left, found, right = value.partition(separator)
+        if not found or not left or not right:
+            raise ConfigError(f"option {option}", value=value, allowed=form, where=option)
+        pairs[left] = right
+    return pairs

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam replay`: a recorded episode through planner and executor, judged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+from wam.cli.convert import parse_pairs
+from wam.cli.progress import row_progress
+from wam.core.clock import seconds_to_ns
+from wam.core.errors import ConfigError
+
+EXIT_FAILED_GATE = 2
+MEASURED = "measured"
+DEFAULT_PLANNER_LATENCY = "0.1"
+DEFAULT_EXECUTOR_LATENCY = "0.05"
+SHOWN = (
+    "action_l1",
+    "hold_l1",
+    "executed_l1",
+    "coverage",
+    "seam_jump_p99",
+    "context_age_p50_s",
+    "phase_offset_p50_rows",
+)
+
+
+class RunByDefault(TyperGroup):
+    """`wam replay BAG` is `wam replay run BAG`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the verb in where it was left out."""
+        if not args or args[0] not in self.commands:
+            args = ["run", *args]
+        return list(super().parse_args(ctx, args))
+
+
+app = typer.Typer(
+    cls=RunByDefault, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False
+)
+
+
+@app.callback()
+def replay() -> None:
+    """Run a recorded episode through planner and executor as if it were live; report."""
+
+
+@app.command()
+def run(
+    bag: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BAG", help="Recording: a rosbag2 folder, or an .mcap, .db3 or ROS 1 .bag file."
+        ),
+    ],
+    robot: Annotated[
+        str,
+        typer.Option(
+            help="Robot that was recorded: a name in config/robots or a YAML file.", show_default=False
+        ),
+    ],
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="Directory of a bundle, or a built-in policy (aha_wam/tiny, fake).", show_default=False
+        ),
+    ],
+    report: Annotated[
+        Path, typer.Option(help="Folder of the report: new, empty, or an earlier report.", show_default=False)
+    ],
+    instruction: Annotated[
+        str,
+        typer.Option(help="Task text; default: the recording's, or else the policy's.", show_default=False),
+    ] = "",
+    gate: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with thresholds; exit code 2 when one fails.", show_default=False),
+    ] = None,
+    planner_latency: Annotated[
+        str,
+        typer.Option(
+            help="Time a plan takes on the recording's clock [s]; 'measured' takes what it takes here."
+        ),
+    ] = DEFAULT_PLANNER_LATENCY,
+    executor_latency: Annotated[
+        str, typer.Option(help="Time a chunk takes on the recording's clock [s], or 'measured'.")
+    ] = DEFAULT_EXECUTOR_LATENCY,
+    planner_period: Annotated[
+        float, typer.Option(help="Least time between two plans [s]; 0 plans every new image.", min=0.0)
+    ] = 0.0,
+    executor_period: Annotated[
+        float, typer.Option(help="Time between the starts of two chunks [s].", min=0.005)
+    ] = 0.1,
+    max_context_age: Annotated[
+        float, typer.Option(help="An older planner context is refused [s].", min=0.01)
+    ] = 2.0,
+    time: Annotated[
+        str,
+        typer.Option(help="Which time decides: 'stamps' (message headers) or 'receive' (the recorder's)."),
+    ] = "stamps",
+    namespace: Annotated[
+        str, typer.Option(help="Namespace of the robot in the recording.", show_default=False)
+    ] = "",
+    remap: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ROBOT_TOPIC:=RECORDED_TOPIC, where a topic is called otherwise.", show_default=False
+        ),
+    ] = None,
+    action_topic: Annotated[
+        str,
+        typer.Option(
+            help="Topic of the recorded action; default: /action, or the robot's command topics.",
+            show_default=False,
+        ),
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the policy's noise.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads of the policy.", min=1)] = 1,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Let faults of the recording pass as warnings in the report.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
+) -> None:
+    """Replay a recording through planner and executor at full speed, and judge what comes out.
+
+    Both run on the recording's own clock with the latencies given here, so context ages and phase offsets are those
+    of a real run, and a repetition gives the same summary.json and events.jsonl, byte for byte ('measured' latencies
+    do not). Compare two reports with [bold]wam replay compare A B[/bold].
+
+    Exit codes: 0 replayed (and the gate passed), 1 could not run, 2 the gate failed or the policy was at fault.
+
+    Example: wam replay g1_ep1 --robot g1_inspire --policy aha_wam/tiny --report out
+    """
+    from wam.replay.binding import TopicNames
+    from wam.replay.gate import read_gate
+    from wam.replay.offline import ReplaySettings
+    from wam.replay.session import ReplayOptions
+    from wam.replay.session import replay as run_replay
+    from wam.report.folder import require_free
+    from wam.robots.loader import load_robot
+    from wam.robots.policies import PolicyRequest
+    from wam_bringup.loading import load_policy
+
+    if time not in ("stamps", "receive"):
+        raise ConfigError("option --time", value=time, allowed="stamps or receive", where="--time")
+    options = ReplayOptions(
+        bag=bag,
+        policy_name=policy,
+        settings=ReplaySettings(
+            planner_latency_ns=parse_latency(planner_latency, option="--planner-latency"),
+            executor_latency_ns=parse_latency(executor_latency, option="--executor-latency"),
+            planner_period_ns=seconds_to_ns(planner_period),
+            executor_period_ns=seconds_to_ns(executor_period),
+            max_context_age_ns=seconds_to_ns(max_context_age),
+        ),
+        names=TopicNames(
+            namespace=namespace,
+            renamed=parse_pairs(
+                remap or [], separator=":=", option="--remap", form="ROBOT_TOPIC:=RECORDED_TOPIC"
+            ),
+            action=action_topic,
+        ),
+        instruction=instruction,
+        seed=seed,
+        lenient=lenient,
+        use_stamps=time == "stamps",
+        gate=read_gate(gate) if gate is not None else (),
+    )
+    # What is cheap to refuse is refused before the policy is loaded.
+    description = load_robot(robot)
+    require_free(report)
+    if not bag.exists():
+        raise ConfigError(f"recording {bag} does not exist", where="the argument BAG")
+    console = Console(stderr=True)
+    with console.status(f"loading {policy}") if console.is_terminal else contextlib.nullcontext():
+        request = PolicyRequest(
+            policy, planner=True, executor=True, device=device, threads=threads, seed=seed
+        )
+        loaded = load_policy(request, robot=description)
+    with row_progress(console, f"replaying {bag.name}", unit="s of recording") as progress:
+        total = _duration(bag, lenient)
+        outcome = run_replay(
+            options,
+            robot=description,
+            policy=loaded,
+            report=report,
+            progress=lambda seconds, chunks: progress(int(seconds), int(total)),
+        )
+    if as_json:
+        typer.echo(
+            json.dumps({"summary": outcome.summary, "timing": outcome.timing}, indent=2, ensure_ascii=False)
+        )
+    else:
+        _print(Console(), outcome)
+    for warning in outcome.summary["warnings"]:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+    console.print(f"report: {outcome.page.resolve()}", soft_wrap=True, highlight=False)
+    if not outcome.passed:
+        raise typer.Exit(EXIT_FAILED_GATE)
+
+
+def parse_latency(text: str, *, option: str) -> int | None:
+    """Return a latency [ns], or None for "measured".
+
+    Raises:
+        ConfigError: it is neither that nor a time from 0 to 60 s.
+    """
+    if text == MEASURED:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds <= 60.0:
+        raise ConfigError(f"option {option}", value=text, allowed=f"0 to 60 [s], or {MEASURED}", where=option)
+    return seconds_to_ns(seconds)
+
+
+def _duration(bag: Path, lenient: bool) -> float:
+    from wam.replay.reading import Recording
+
+    with Recording(bag, lenient=lenient) as recording:
+        return recording.duration
+
+
+def _print(console: Console, outcome: Any) -> None:
+    metrics = outcome.summary["metrics"]
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("verdict", outcome.summary["verdict"])
+    table.add_row("chunks", f"{metrics['chunks']:.0f} ({metrics['contexts']:.0f} planner contexts)")
+    for name in SHOWN:
+        value = metrics[name]
+        table.add_row(name, "–" if value is None else f"{value:.4g}")
+    factor = outcome.timing["results"]["realtime_factor"]
+    table.add_row("speed", f"{factor:.1f} x real time" if factor else "–")
+    for check in outcome.checks:
+        mark = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
+        table.add_row(
+            f"gate: {check.threshold.metric}", f"{mark} {check.value} (allowed {check.threshold.text()})"
+        )
+    console.print(table)

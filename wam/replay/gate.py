@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Thresholds that decide whether a replay passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wam.core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A limit on one metric.
+
+    Attributes:
+        metric: flat name of the metric.
+        low: least value that passes, or None.
+        high: largest value that passes, or None.
+    """
+
+    metric: str
+    low: float | None
+    high: float | None
+
+    def text(self) -> str:
+        """Return the limit for people."""
+        parts = []
+        if self.low is not None:
+            parts.append(f"at least {self.low:g}")
+        if self.high is not None:
+            parts.append(f"at most {self.high:g}")
+        return " and ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A threshold with what was measured.
+
+    Attributes:
+        threshold: the limit.
+        value: measured value.
+        passed: whether it lies within the limit; a value that is not a number does not.
+    """
+
+    threshold: Threshold
+    value: float | None
+    passed: bool
+
+
+def read_gate(path: Path) -> tuple[Threshold, ...]:
+    """Read a gate: `thresholds: {METRIC: {min: NUMBER, max: NUMBER}}`.
+
+    Raises:
+        ConfigError: the file is missing or illegal; the text names the place.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"gate {path} does not exist", where="--gate") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        line = str(error).splitlines()[0]
+        raise ConfigError(f"gate {path} cannot be read ({line})", allowed="YAML", where=str(path)) from error
+    return parse_gate(content, source=str(path))
+
+
+def parse_gate(content: Any, *, source: str) -> tuple[Threshold, ...]:
+    """Return the thresholds of a gate that was read from `source`.
+
+    Raises:
+        ConfigError: the content is illegal; the text names the place.
+    """
+    if not isinstance(content, dict) or set(content) != {"thresholds"}:
+        keys = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise ConfigError(f"{source}: keys", value=keys, allowed="thresholds", where=source)
+    entries = content["thresholds"]
+    if not isinstance(entries, dict) or not entries:
+        raise ConfigError(f"{source}: thresholds", allowed="METRIC: {min: NUMBER, max: NUMBER}", where=source)
+    return tuple(_threshold(str(name), entry, source) for name, entry in entries.items())
+
+
+def check_gate(thresholds: tuple[Threshold, ...], metrics: Mapping[str, float | None]) -> tuple[Check, ...]:
+    """Return every threshold with what was measured.
+
+    Raises:
+        ConfigError: a threshold names a metric that this run does not have.
+    """
+    checks = []
+    for threshold in thresholds:
+        if threshold.metric not in metrics:
+            raise ConfigError(
+                f"gate: metric {threshold.metric} is unknown",
+                allowed=", ".join(sorted(metrics)),
+                where="the gate file",
+            )
+        value = metrics[threshold.metric]
+        passed = (
+            value is not None
+            and (threshold.low is None or value >= threshold.low)
+            and (threshold.high is None or value <= threshold.high)
+        )
+        checks.append(Check(threshold, value, passed))
+    return tuple(checks)
+
+
+def _threshold(name: str, entry: Any, source: str) -> Threshold:
+    where = f"{source}: thresholds.{name}"
+    if not isinstance(entry, dict) or not entry or not set(entry) <= {"min", "max"}:
+        raise ConfigError(where, value=str(entry), allowed="min, max or both", where=source)
+    limits: dict[str, float] = {}
+    for key, value in entry.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(f"{where}.{key}", value=str(value), allowed="a number", where=source)
+        limits[key] = float(value)
+    low, high = limits.get("min"), limits.get("max")
+    if low is not None and high is not None and low > high:
+        raise ConfigError(where, value=f"min {low:g} above max {high:g}", allowed="min <= max", where=source)
+    return Threshold(name, low, high)

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planner and executor on the clock of a recording: the live nodes' cycles, scheduled by their latencies.
+
+    message at its time -> ingest -> planner starts when idle and there is a newer image
+                                     its context reaches the executor one planner latency later
+                                  -> executor starts once per period, when idle
+                                     its chunk is out one executor latency later
+
+A cycle sees what had arrived when it started, as on a robot; nothing waits for the host. Two runs with configured
+latencies and one seed therefore give the same events, byte for byte.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from wam.core.chunk import ActionChunk
+from wam.core.clock import NS_PER_MS, NS_PER_S, ManualClock
+from wam.core.context import ContextHandle, ContextHeader
+from wam.core.errors import PolicyFault
+from wam.core.latency import Stopwatch, monotonic_ns
+from wam.core.observation import Observation
+from wam.core.policy import LoadedPolicy
+from wam.core.transport.in_process import InProcessPublisher, InProcessReader, InProcessRegistry
+from wam.replay.stamps import BagMessage
+from wam.robots.description import RobotDescription
+from wam.robots.ingest import Notice, StreamIngest
+from wam_executor_node.cycle import ExecutorCycle
+from wam_planner_node.cycle import PlannerCycle
+
+PLANNER = "planner"
+EXECUTOR = "executor"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySettings:
+    """How planner and executor are scheduled.
+
+    Attributes:
+        planner_latency_ns: from the start of a plan to its context being usable [ns]; None takes what it took here.
+        executor_latency_ns: from the start of a cycle to its chunk being out [ns]; None takes what it took here.
+        planner_period_ns: least time between the starts of two plans [ns]; 0 plans every new image.
+        executor_period_ns: time between the starts of two chunks [ns].
+        max_context_age_ns: a context with an older image is refused [ns].
+    """
+
+    planner_latency_ns: int | None
+    executor_latency_ns: int | None
+    planner_period_ns: int = 0
+    executor_period_ns: int = 100 * NS_PER_MS
+    max_context_age_ns: int = 2 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class ContextEvent:
+    """A planner context came out.
+
+    Attributes:
+        start_ns: when its plan started [ns].
+        ready_ns: when the executor could use it [ns].
+        header: what it says about itself.
+        host_ns: time it took on this host [ns].
+    """
+
+    start_ns: int
+    ready_ns: int
+    header: ContextHeader
+    host_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEvent:
+    """An action chunk came out.
+
+    Attributes:
+        start_ns: when its cycle started [ns].
+        ready_ns: when it was out [ns].
+        chunk: the chunk.
+        observation: what it was computed from.
+        host_ns: time its cycle took on this host [ns].
+    """
+
+    start_ns: int
+    ready_ns: int
+    chunk: ActionChunk
+    observation: Observation
+    host_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalEvent:
+    """A cycle stayed silent.
+
+    Attributes:
+        time_ns: when [ns].
+        node: "planner" or "executor".
+        reason: why, as the node would report it.
+    """
+
+    time_ns: int
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeEvent:
+    """The ingest refused a message, recovered, or saw a clock go back.
+
+    Attributes:
+        time_ns: when [ns].
+        notice: what it said.
+    """
+
+    time_ns: int
+    notice: Notice
+
+
+@dataclass(frozen=True, slots=True)
+class FaultEvent:
+    """A policy produced what must not reach a robot; its node does nothing more, as a live one.
+
+    Attributes:
+        time_ns: when [ns].
+        node: "planner" or "executor".
+        error: what it raised.
+    """
+
+    time_ns: int
+    node: str
+    error: PolicyFault
+
+
+Event = ContextEvent | ChunkEvent | RefusalEvent | NoticeEvent | FaultEvent
+
+
+@dataclass(order=True, slots=True)
+class _Due:
+    time_ns: int
+    rank: int
+    """Order of what is due at one instant: a context arrives before the executor starts."""
+    number: int
+    run: Callable[[int], Iterator[Event]]
+
+
+class OfflineReplay:
+    """Drives both cycles over a recording. Single-threaded; used once.
+
+    Args:
+        robot: whose recording it is.
+        policy: both halves of the policy.
+        settings: how they are scheduled.
+        instruction: first task text; "" takes the policy's own.
+        stopwatch: monotonic clock of the host [ns].
+
+    Raises:
+        ValueError: a half of the policy is missing.
+    """
+
+    def __init__(
+        self,
+        *,
+        robot: RobotDescription,
+        policy: LoadedPolicy,
+        settings: ReplaySettings,
+        instruction: str = "",
+        stopwatch: Stopwatch = monotonic_ns,
+    ) -> None:
+        if policy.planner is None or policy.executor is None:
+            raise ValueError("replay needs both halves of a policy")
+        self.clock = ManualClock()
+        self.ingest = StreamIngest(robot, cameras=policy.contract.camera_names)
+        self._settings = settings
+        self._stopwatch = stopwatch
+        self._observation: Observation | None = None
+        # A registry of its own: two replays in one process must not retire each other's contexts.
+        registry = InProcessRegistry()
+        self._publisher = InProcessPublisher(policy.codec, owner="replay", registry=registry)
+        self._reader: InProcessReader[Any] = InProcessReader(registry=registry)
+        self.planner = PlannerCycle(
+            contract=policy.contract,
+            planner=policy.planner,
+            publisher=self._publisher,
+            observe=self._observe,
+            instruction=instruction or policy.contract.instruction,
+            stopwatch=_watch(stopwatch, settings.planner_latency_ns),
+        )
+        self.executor = ExecutorCycle(
+            contract=policy.contract,
+            executor=policy.executor,
+            reader=self._reader,
+            observe=self._observe,
+            max_context_age_ns=settings.max_context_age_ns,
+            stopwatch=_watch(stopwatch, settings.executor_latency_ns),
+        )
+        self._due: list[_Due] = []
+        self._numbers = 0
+        self._now_ns: int | None = None
+        self._planner_busy = False
+        self._planner_woken = False
+        self._planner_started_ns: int | None = None
+        self._faulted: set[str] = set()
+
+    def run(self, deliveries: Iterable[tuple[BagMessage, Callable[[StreamIngest], bool]]]) -> Iterator[Event]:
+        """Give what happens, in order of time.
+
+        Args:
+            deliveries: every message with the function that puts it into the ingest (or elsewhere) and returns
+                whether it was an image.
+
+        Raises:
+            ContractMismatch: planner and executor were built for different policies.
+        """
+        try:
+            for message, deliver in deliveries:
+                if self._now_ns is None:
+                    self._schedule(message.time_ns, 2, self._executor_tick)
+                elif message.time_ns < self._now_ns:
+                    yield from self._clock_went_back(message.time_ns)
+                yield from self._advance(message.time_ns)
+                self._now_ns = message.time_ns
+                self.clock.set(message.time_ns)
+                is_image = deliver(self.ingest)
+                for notice in self.ingest.take_notices():
+                    yield NoticeEvent(message.time_ns, notice)
+                if is_image:
+                    self._wake_planner(message.time_ns)
+            yield from self._finish()
+        finally:
+            self.close()
+
+    def set_instruction(self, text: str) -> None:
+        """Start a new generation of the planner with other words.
+
+        Raises:
+            InputError: the text is too long or empty.
+        """
+        self.planner.set_instruction(text)
+
+    def close(self) -> None:
+        """Give back what both cycles hold; safe to call twice."""
+        self.executor.close()
+        self._reader.close()
+        self._publisher.close()
+
+    def _observe(self, now_ns: int) -> Observation:
+        self._observation = self.ingest.assemble(now_ns=now_ns)
+        return self._observation
+
+    def _schedule(self, time_ns: int, rank: int, run: Callable[[int], Iterator[Event]]) -> None:
+        self._numbers += 1
+        heapq.heappush(self._due, _Due(time_ns, rank, self._numbers, run))
+
+    def _advance(self, until_ns: int) -> Iterator[Event]:
+        """Run what is due before `until_ns`; messages of one instant arrive before a cycle starts in it."""
+        while self._due and self._due[0].time_ns < until_ns:
+            due = heapq.heappop(self._due)
+            self.clock.set(due.time_ns)
+            yield from due.run(due.time_ns)
+
+    def _finish(self) -> Iterator[Event]:
+        """Let what is under way come out; start nothing after the last message."""
+        end_ns = self._now_ns
+        if end_ns is None:
+            return
+        yield from self._advance(end_ns + 1)
+        while self._due:
+            due = heapq.heappop(self._due)
+            if due.rank != 2:
+                self.clock.set(due.time_ns)
+                yield from due.run(due.time_ns)
+
+    def _clock_went_back(self, now_ns: int) -> Iterator[Event]:
+        """Let what is under way come out at once, and start the executor's period anew."""
+        for due in sorted(self._due):
+            if due.rank != 2:
+                yield from due.run(due.time_ns)
+        self._due.clear()
+        self._planner_busy = False
+        self._planner_started_ns = None
+        self._schedule(now_ns, 2, self._executor_tick)
+
+    def _wake_planner(self, now_ns: int) -> None:
+        self._planner_woken = True
+        if not self._planner_busy:
+            self._schedule_plan(now_ns)
+
+    def _schedule_plan(self, now_ns: int) -> None:
+        earliest_ns = now_ns
+        if self._planner_started_ns is not None:
+            earliest_ns = max(now_ns, self._planner_started_ns + self._settings.planner_period_ns)
+        self._planner_busy = True
+        self._planner_woken = False
+        self._schedule(earliest_ns, 2, self._plan)
+
+    def _plan(self, now_ns: int) -> Iterator[Event]:
+        self._planner_busy = False
+        if PLANNER in self._faulted:
+            return
+        began = self._stopwatch()
+        try:
+            result = self.planner.step(now_ns)
+        except PolicyFault as error:
+            self._faulted.add(PLANNER)
+            yield FaultEvent(now_ns, PLANNER, error)
+            return
+        host_ns = self._stopwatch() - began
+        if result.header is None or result.handle is None:
+            yield RefusalEvent(now_ns, PLANNER, result.reason)
+            return
+        self._planner_busy = True
+        self._planner_started_ns = now_ns
+        latency_ns = self._settings.planner_latency_ns
+        ready_ns = now_ns + (host_ns if latency_ns is None else latency_ns)
+        event = ContextEvent(now_ns, ready_ns, result.header, host_ns)
+        handle = result.handle
+        self._schedule(ready_ns, 0, lambda time_ns: self._context_arrives(time_ns, event, handle))
+
+    def _context_arrives(self, now_ns: int, event: ContextEvent, handle: ContextHandle) -> Iterator[Event]:
+        yield event
+        self.executor.offer_context(event.header, handle)
+        self._planner_busy = False
+        if self._planner_woken:
+            self._schedule_plan(now_ns)
+
+    def _executor_tick(self, now_ns: int) -> Iterator[Event]:
+        if EXECUTOR in self._faulted:
+            return
+        began = self._stopwatch()
+        try:
+            result = self.executor.step(now_ns)
+        except PolicyFault as error:
+            self._faulted.add(EXECUTOR)
+            yield FaultEvent(now_ns, EXECUTOR, error)
+            return
+        host_ns = self._stopwatch() - began
+        period_ns = self._settings.executor_period_ns
+        if result.chunk is None:
+            yield RefusalEvent(now_ns, EXECUTOR, result.reason)
+            self._schedule(now_ns + period_ns, 2, self._executor_tick)
+            return
+        assert self._observation is not None
+        latency_ns = self._settings.executor_latency_ns
+        ready_ns = now_ns + (host_ns if latency_ns is None else latency_ns)
+        event = ChunkEvent(now_ns, ready_ns, result.chunk, self._observation, host_ns)
+        self._schedule(ready_ns, 1, lambda time_ns: iter((event,)))
+        # As the live worker: a late cycle does not shift the next one by more than it has to.
+        self._schedule(max(now_ns + period_ns, ready_ns), 2, self._executor_tick)
+
+
+def _watch(host: Stopwatch, latency_ns: int | None) -> Stopwatch:
+    """Return the host's clock, or one that advances by the configured latency at every reading."""
+    if latency_ns is None:
+        return host
+    reading = 0
+
+    def scripted() -> int:
+        nonlocal reading
+        reading += latency_ns
+        return reading
+
+    return scripted

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One replay from recording to report folder."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wam.core.clock import NS_PER_S
+from wam.core.errors import InputError, RecordingError
+from wam.core.policy import LoadedPolicy
+from wam.replay.binding import Binding, Feed, Role, TopicNames, bind
+from wam.replay.collect import Collector
+from wam.replay.events import EventWriter
+from wam.replay.gate import Check, Threshold, check_gate
+from wam.replay.joint_names import columns_of, driver_aliases
+from wam.replay.offline import NoticeEvent, OfflineReplay, ReplaySettings
+from wam.replay.reading import Recording
+from wam.replay.reference import Reference
+from wam.replay.stamps import BagMessage, StampReport
+from wam.replay.summary import Judged, build_summary, build_timing, flat_metrics
+from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, require_free, write_json
+from wam.robots.description import RobotDescription
+from wam.robots.ingest import NoticeKind, StreamIngest
+from wam.robots.policies import require_fit
+
+REFERENCE_GAP_ROWS = 3
+"""The reference is not interpolated between samples more than this many rows apart."""
+
+Progress = Callable[[float, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """What to replay and how.
+
+    Attributes:
+        bag: recording.
+        policy_name: as the user gave it.
+        settings: schedule of planner and executor.
+        names: topics that differ from the robot file.
+        instruction: task text; "" takes the recording's, or else the policy's.
+        seed: of the policy's noise, for the report.
+        lenient: let faults that leave usable data pass as warnings.
+        use_stamps: False goes by receive time instead of header stamps.
+        gate: thresholds; none judge nothing.
+    """
+
+    bag: Path
+    policy_name: str
+    settings: ReplaySettings
+    names: TopicNames = field(default_factory=TopicNames)
+    instruction: str = ""
+    seed: int = 0
+    lenient: bool = False
+    use_stamps: bool = True
+    gate: tuple[Threshold, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a replay came to.
+
+    Attributes:
+        summary: content of summary.json.
+        timing: content of timing.json.
+        checks: thresholds with what was measured.
+        passed: whether no threshold and no policy fault speaks against it.
+        page: path of index.html.
+    """
+
+    summary: dict[str, Any]
+    timing: dict[str, Any]
+    checks: tuple[Check, ...]
+    passed: bool
+    page: Path
+
+
+def replay(
+    options: ReplayOptions,
+    *,
+    robot: RobotDescription,
+    policy: LoadedPolicy,
+    report: Path,
+    progress: Progress = lambda seconds, chunks: None,
+) -> Outcome:
+    """Replay a recording and write its report.
+
+    Args:
+        options: what and how.
+        robot: whose recording it is.
+        policy: both halves.
+        report: folder of the report: absent, empty, or an earlier report.
+        progress: called now and then with seconds of the recording done and chunks so far.
+
+    Raises:
+        RecordingError: the recording cannot be used; nothing is written.
+        ConfigError: the report folder is taken, or the gate names an unknown metric; nothing is written.
+        ContractMismatch: policy and robot do not fit.
+    """
+    require_free(report)
+    require_fit(policy.contract, robot)
+    started = time.perf_counter()
+    with Recording(options.bag, lenient=options.lenient) as recording, report_folder(report) as folder:
+        binding = bind(recording, robot=robot, contract=policy.contract, names=options.names)
+        session = _Session(options, recording, binding, robot, policy)
+        with (folder / EVENTS).open("w", encoding="utf-8") as file:
+            session.run(file, progress)
+        wall = time.perf_counter() - started
+        judged = session.judged()
+        metrics = flat_metrics(judged)
+        checks = check_gate(options.gate, metrics)
+        summary = build_summary(judged, checks)
+        timing = build_timing(judged, wall=wall, peak_rss_mb=_peak_rss_mb())
+        write_json(folder / SUMMARY, summary)
+        write_json(folder / TIMING, timing)
+        from wam.replay.page import build_page  # matplotlib takes a second to import; errors come first
+
+        (folder / INDEX).write_text(build_page(judged, summary, timing, checks), encoding="utf-8")
+    passed = all(check.passed for check in checks) and not judged.collector.faults
+    return Outcome(summary, timing, checks, passed, report / INDEX)
+
+
+class _Session:
+    """Feeds the recording to planner and executor, and what comes out to the collector."""
+
+    def __init__(
+        self,
+        options: ReplayOptions,
+        recording: Recording,
+        binding: Binding,
+        robot: RobotDescription,
+        policy: LoadedPolicy,
+    ) -> None:
+        self._options = options
+        self._recording = recording
+        self._binding = binding
+        self._robot = robot
+        self._policy = policy
+        contract = policy.contract
+        self._reference = Reference(
+            contract.action_joints, max_gap_ns=REFERENCE_GAP_ROWS * contract.control_period_ns
+        )
+        self._from_action = binding.first(Role.ACTION) is not None
+        self._columns: dict[tuple[str, tuple[str, ...]], Any] = {}
+        instruction = options.instruction or recording.custom.get("wam.instruction", "")
+        self._replay = OfflineReplay(
+            robot=robot, policy=policy, settings=options.settings, instruction=instruction
+        )
+        self.collector = Collector(
+            robot=robot, contract=contract, reference=self._reference, duration=recording.duration
+        )
+        self._first_ns: int | None = None
+        self._last_ns = 0
+        self._counts: dict[str, int] = dict.fromkeys(binding.feeds, 0)
+
+    def run(self, file: Any, progress: Progress) -> None:
+        """Replay to the end.
+
+        Raises:
+            RecordingError: a message cannot be used (unless lenient), or no chunk came out.
+        """
+        writer = EventWriter(file, with_inference=self._options.settings.executor_latency_ns is not None)
+        messages = self._recording.messages(list(self._binding.feeds), use_stamps=self._options.use_stamps)
+        with contextlib.closing(self._replay):
+            for event in self._replay.run(self._deliveries(messages, progress)):
+                if isinstance(event, NoticeEvent):
+                    self._judge_notice(event)
+                self.collector.take(event)
+                writer.event(event)
+                for score in self.collector.settle():
+                    writer.score(score)
+        for score in self.collector.finish(self._last_ns):
+            writer.score(score)
+        if not self.collector.chunks and not self.collector.faults:
+            self._refuse_silence()
+
+    def judged(self) -> Judged:
+        """Return everything that summary and page are made of."""
+        stamps: tuple[StampReport, ...] = self._recording.order.reports()
+        return Judged(
+            options=self._options,
+            robot=self._robot,
+            contract=self._policy.contract,
+            recording=self._recording,
+            binding=self._binding,
+            collector=self.collector,
+            stamps=stamps,
+            instruction=self._replay.planner.instruction.text,
+            first_ns=self._first_ns or 0,
+            last_ns=self._last_ns,
+            from_action=self._from_action,
+            refused_messages=sum(stream.refused for stream in self._replay.ingest.status()),
+            warnings=(
+                *self._binding.warnings,
+                *self._recording.warnings,
+                *stamp_warnings(stamps, self._binding),
+            ),
+        )
+
+    def _deliveries(
+        self, messages: Iterator[BagMessage], progress: Progress
+    ) -> Iterator[tuple[BagMessage, Callable[[StreamIngest], bool]]]:
+        next_progress_ns = 0
+        for message in messages:
+            feed = self._binding.feeds[message.topic]
+            if message.msgtype != feed.msgtype:
+                continue
+            self._counts[message.topic] += 1
+            if self._first_ns is None:
+                self._first_ns = message.time_ns
+            self._last_ns = message.time_ns
+            if message.time_ns >= next_progress_ns:
+                next_progress_ns = message.time_ns + NS_PER_S // 4
+                progress((message.time_ns - self._first_ns) / NS_PER_S, self.collector.chunks)
+            yield message, functools.partial(self._deliver, message, feed)
+
+    def _deliver(self, message: BagMessage, feed: Feed, ingest: StreamIngest) -> bool:
+        """Put one message where it belongs; return whether it was an image."""
+        content = message.message
+        if feed.role is Role.CAMERA:
+            self._stamp(message)
+            ingest.put_image(feed.stream, content, receive_ns=message.receive_ns)
+            return True
+        if feed.role is Role.JOINTS:
+            self._stamp(message)
+            ingest.put_joint_state(feed.stream, content, receive_ns=message.receive_ns)
+            if not self._from_action:
+                self._add_reference(message, feed)
+        elif feed.role is Role.ACTION:
+            self._add_reference(message, feed)
+        elif not self._options.instruction:
+            self._take_instruction(content.data)
+        return False
+
+    def _stamp(self, message: BagMessage) -> None:
+        """Give a message without a stamp the time at which it is delivered (receive time, the named fallback)."""
+        if message.stamp_ns is not None and self._options.use_stamps:
+            return
+        stamp = message.message.header.stamp
+        stamp.sec, stamp.nanosec = divmod(message.time_ns, NS_PER_S)
+
+    def _take_instruction(self, text: str) -> None:
+        if not text.strip() or text == self._replay.planner.instruction.text:
+            return
+        try:
+            self._replay.set_instruction(text)
+        except InputError as error:
+            raise RecordingError(f"instruction in the recording: {error}") from error
+
+    def _add_reference(self, message: BagMessage, feed: Feed) -> None:
+        content = message.message
+        names = tuple(content.name)
+        key = (feed.topic, names)
+        if key not in self._columns:
+            self._columns[key] = columns_of(
+                names,
+                aliases=driver_aliases(self._robot, group=feed.stream),
+                wanted=self._policy.contract.action_joints,
+            )
+        index, columns = self._columns[key]
+        if not len(index) or len(content.position) != len(names):
+            if self._options.lenient:
+                return
+            raise RecordingError(
+                f"action in {feed.topic} of {self._options.bag} does not fit robot {self._robot.name}",
+                value=f"names {list(names)}, {len(content.position)} positions",
+                allowed=f"positions for joints among {list(self._policy.contract.action_joints)}",
+                where="--action-topic, or pass --lenient",
+            )
+        self._reference.add(feed.topic, message.stamp_ns or message.time_ns, index, content.position[columns])
+
+    def _judge_notice(self, event: NoticeEvent) -> None:
+        if event.notice.kind is NoticeKind.REFUSED and not self._options.lenient:
+            raise RecordingError(
+                f"recording {self._options.bag}: {event.notice.text}; or pass --lenient to leave such messages out"
+            ) from event.notice.error
+
+    def _refuse_silence(self) -> None:
+        reasons = [
+            f"{reason} ({node}, {n} times)" for (node, reason), n in self.collector.refusals.most_common(4)
+        ]
+        raise RecordingError(
+            f"no chunk came out of {self._options.bag}",
+            value="; ".join(reasons) or "no message",
+            allowed="a recording longer than the latencies, with all streams fresh",
+            where="the recording, max_age in the robot file, or --planner-latency",
+        )
+
+
+def stamp_warnings(reports: tuple[StampReport, ...], binding: Binding) -> tuple[str, ...]:
+    """Return a line for every oddity in the stamps that a person should know."""
+    lines = []
+    for report in reports:
+        stamped = binding.feeds[report.topic].role is not Role.INSTRUCTION  # a String has no header
+        oddities = (
+            (report.without_stamp * stamped, "without a stamp (receive time was taken)"),
+            (report.negative_latency, "received before they were stamped"),
+            (report.clock_resets, "clock resets"),
+            (report.gaps, f"gaps, the longest {report.longest_gap_s:.2f} s"),
+            (report.late, "too late to be put in order"),
+        )
+        found = [f"{count} {text}" for count, text in oddities if count]
+        if found:
+            lines.append(f"{report.topic} ({report.messages} messages): {'; '.join(found)}")
+    return tuple(lines)
+
+
+def _peak_rss_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
