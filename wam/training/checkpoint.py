@@ -36,11 +36,10 @@ from wam.models.bundle import open_weights, save_weights
 from wam.models.bundle.weights import iterate
 from wam.training.config import TrainConfig, to_plain
 from wam.training.parallel import World
-from wam.training.statistics import DatasetStats, write_dataset_stats
+from wam.training.statistics import STATS_NAME, DatasetStats, write_dataset_stats
 
 CONFIG_NAME = "config.yaml"
 STATE_NAME = "state.pt"
-STATS_NAME = "dataset_stats.json"
 FOLDER = "checkpoints"
 FORMAT = "wam-training-state/1"
 MUST_AGREE = ("model", "data", "optim", "distill")

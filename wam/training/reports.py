@@ -101,7 +101,7 @@ def _event_writer(folder: Path, *, purge_step: int) -> Any:
         raise MissingDependency(
             "TensorBoard logs need tensorboard", where="pip install tensorboard, or run.tensorboard: false"
         ) from error
-    return SummaryWriter(str(folder), purge_step=purge_step)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 def read_losses(path: Path) -> list[dict[str, float]]:

@@ -6,20 +6,18 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 import torch
-import torch.distributed as dist
 import yaml
 from torch import Tensor, nn
 
 from wam.core.errors import ConfigError
-from wam.datasets.lerobot import Episode, LeRobotDataset, open_dataset
+from wam.datasets.lerobot import LeRobotDataset, open_dataset
 from wam.models.aha_wam.model import AhaWam
 from wam.models.bundle import Bundle
-from wam.models.images import Composite
 from wam.training.checkpoint import (
     CONFIG_NAME,
     full_weights,
@@ -28,20 +26,19 @@ from wam.training.checkpoint import (
     put_weights,
     save_checkpoint,
 )
-from wam.training.config import DataSection, OptimSection, TrainConfig, to_plain
+from wam.training.config import OptimSection, TrainConfig, to_plain
 from wam.training.distill import DistillObjective, draw_distill
 from wam.training.export import SAMPLER_STEPS, export_bundle
 from wam.training.forward import JointObjective, draw
-from wam.training.latents import LatentEncoder, LatentSamples, fill_cache
-from wam.training.loop import Drawing, Source, Trainer, whole_run
+from wam.training.loop import Drawing, Trainer, whole_run
 from wam.training.optim import make_optimiser
 from wam.training.parallel import World, join_world, leave_world, shard
 from wam.training.recompute import recompute_blocks
 from wam.training.reports import CSV_NAME, PLOT_NAME, LossLog, StepRecord, plot_losses
-from wam.training.sampler import HistoryBatchSampler
-from wam.training.samples import Columns, EpisodeTable, Pictures, PixelSamples, SampleNumbers, embed_tasks
-from wam.training.start import Start, camera_names, sample_layout, start
-from wam.training.statistics import DatasetStats, read_dataset_stats
+from wam.training.samples import Columns, EpisodeTable
+from wam.training.sources import make_source, split_episodes, statistics_of
+from wam.training.start import Start, start
+from wam.training.statistics import DatasetStats
 
 BUNDLE = "bundle"
 
@@ -233,16 +230,16 @@ def _run_in(
     begin = start(config.model, config.data, dataset, weights=world.is_first)
     columns = Columns(config.data.cameras, config.data.state, config.data.action)
     table = EpisodeTable(dataset, train_episodes, columns)
-    stats = _statistics(table, begin, config.data, use_bundle_stats=use_bundle_stats)
+    stats = statistics_of(table, begin, config.data, use_bundle_stats=use_bundle_stats)
     out = config.run.out
     if world.is_first:
         out.mkdir(parents=True, exist_ok=True)
         (out / CONFIG_NAME).write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
-    source = _source(table, begin, stats, config, world, shuffled=True)
+    source = make_source(table, begin, stats, config, world, shuffled=True)
     validation = None
     if held_out:
         held_table = EpisodeTable(dataset, held_out, columns)
-        validation = _source(held_table, begin, stats, config, world, shuffled=False)
+        validation = make_source(held_table, begin, stats, config, world, shuffled=False)
 
     task = make(begin)
     _place(task, begin, world, config.optim)
@@ -291,102 +288,6 @@ def _run_in(
         losses=out / CSV_NAME,
         plot=out / PLOT_NAME,
     )
-
-
-def split_episodes(
-    dataset: LeRobotDataset, data: DataSection, *, seed: int
-) -> tuple[tuple[Episode, ...], tuple[Episode, ...]]:
-    """Return training and validation episodes.
-
-    Raises:
-        ConfigError: an episode that was asked for is not there, or none is left to train on.
-    """
-    chosen = dataset.present()
-    if data.episodes:
-        by_index = {e.index: e for e in chosen}
-        missing = [i for i in data.episodes if i not in by_index]
-        if missing:
-            raise ConfigError(
-                f"{dataset.root}: episodes {missing[:6]} are not on disk",
-                allowed=f"{sorted(by_index)[:12]}",
-                where="data.episodes",
-            )
-        chosen = tuple(by_index[i] for i in data.episodes)
-    if data.validation_fraction == 0:
-        return chosen, ()
-    count = max(1, round(data.validation_fraction * len(chosen)))
-    if count >= len(chosen):
-        raise ConfigError(
-            f"data.validation_fraction keeps {count} of {len(chosen)} episodes",
-            value=data.validation_fraction,
-            allowed="a share that leaves at least one to train on",
-            where="data.validation_fraction",
-        )
-    order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed)).tolist()
-    held = set(order[:count])
-    return (
-        tuple(e for i, e in enumerate(chosen) if i not in held),
-        tuple(e for i, e in enumerate(chosen) if i in held),
-    )
-
-
-def _statistics(
-    table: EpisodeTable, begin: Start, data: DataSection, *, use_bundle_stats: bool
-) -> DatasetStats:
-    if data.stats is not None:
-        return read_dataset_stats(
-            data.stats, state_width=begin.config.state_dim, action_width=begin.config.action_dim
-        )
-    if use_bundle_stats and begin.stats is not None:
-        # A student speaks the units of its teacher.
-        return DatasetStats(begin.stats, len(table.episodes), len(table))
-    return table.statistics(min_std=data.min_std)
-
-
-def _source(
-    table: EpisodeTable,
-    begin: Start,
-    stats: DatasetStats,
-    config: TrainConfig,
-    world: World,
-    *,
-    shuffled: bool,
-) -> Source:
-    layout = sample_layout(begin.config, config.data)
-    text = embed_tasks(table, begin.text, template=begin.template)
-    numbers = SampleNumbers(table, layout, stats.stats, text)
-    composite = _by_feature(begin.composite, config.data)
-    pictures = Pictures(table, composite)
-    encoder = LatentEncoder(begin.vae, begin.config, device=world.device)
-    sampler = HistoryBatchSampler(
-        table.history_lengths(layout),
-        batch_size=config.optim.batch_size,
-        max_offset=config.data.max_offset,
-        seed=config.run.seed,
-        rank=world.rank if shuffled else 0,
-        world=world.size if shuffled else 1,
-    )
-    cache = config.data.latent_cache
-    if cache is None:
-        return Source(PixelSamples(numbers, pictures), sampler, encoder, config.data.workers)
-    files = fill_cache(
-        cache,
-        numbers,
-        pictures,
-        encoder,
-        composite=composite,
-        device=world.device,
-        rank=world.rank,
-        world=world.size,
-    )
-    if world.size > 1:
-        dist.barrier()
-    return Source(LatentSamples(numbers, files), sampler, None, config.data.workers)
-
-
-def _by_feature(composite: Composite, data: DataSection) -> Composite:
-    feature = dict(zip(camera_names(data), data.cameras, strict=True))
-    return replace(composite, tiles=tuple(replace(t, camera=feature[t.camera]) for t in composite.tiles))
 
 
 def _place(task: _Task, begin: Start, world: World, options: OptimSection) -> None:

@@ -3,34 +3,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
-from wam.core.errors import BundleError, ConfigError
+from wam.core.errors import ConfigError
 from wam.datasets.lerobot import LeRobotDataset
 from wam.models.aha_wam.config import AhaWamConfig, preset
 from wam.models.aha_wam.initialise import load_action_backbone, random_vae
-from wam.models.aha_wam.key_map import require_same_keys
 from wam.models.aha_wam.model import AhaWam
 from wam.models.aha_wam.policy import VAE_PREFIX, check, layout_of
 from wam.models.bundle import Bundle, open_bundle, read_tensors
-from wam.models.bundle.weights import iterate, read_header
-from wam.models.convert.wan_names import dit_from_diffusers, vae_to_diffusers
+from wam.models.bundle.weights import iterate
+from wam.models.convert.aha_wam import read_action_backbone
+from wam.models.convert.wan_weights import read_vae, read_video_dit
 from wam.models.images import Composite, standard_layout
 from wam.models.normalisation import PolicyStats
 from wam.models.text import TextEncoder, text_encoder
 from wam.training.ablation import ablate
 from wam.training.config import DataSection, ModelSection
 from wam.training.layout import SampleLayout
-
-BACKBONE_FORMAT = "wam-action-backbone/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +183,18 @@ def _from_preset(model: ModelSection, data: DataSection, widths: tuple[int, ...]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(model.seed)
             network = AhaWam(config)
-        if model.video_weights is not None:
-            load_video(network, model.video_weights)
+        if model.video_weights is not None and network.video is not None:
+            network.video.load_state_dict(read_video_dit(model.video_weights, config), strict=True)
         if model.action_backbone is not None:
-            load_action_backbone(network, read_backbone(model.action_backbone))
+            load_action_backbone(network, read_action_backbone(model.action_backbone, config))
     else:
         with torch.device("meta"):
             network = AhaWam(config)
-    vae = random_vae(config.vae, seed=model.seed + 1)
-    if model.vae_weights is not None:
-        vae = {vae_to_diffusers(n): t for n, t in read_safetensors(model.vae_weights).items()}
+    vae = (
+        random_vae(config.vae, seed=model.seed + 1)
+        if model.vae_weights is None
+        else read_vae(model.vae_weights, config.vae)
+    )
     try:
         composite = standard_layout(camera_names(data), height=config.image_height, width=config.image_width)
     except ValueError as error:
@@ -235,68 +233,6 @@ def preset_config(name: str, overrides: Mapping[str, Any]) -> AhaWamConfig:
         return AhaWamConfig.from_dict(values)
     except ValueError as error:
         raise ConfigError(f"model.preset or model.overrides: {error}", where="the model section") from error
-
-
-def load_video(network: AhaWam, path: Path) -> None:
-    """Put a Wan 2.2 video DiT (original or diffusers names) into the planner.
-
-    Raises:
-        BundleError: names or shapes differ.
-    """
-    if network.video is None:
-        raise ValueError("this model was built without its planner half")
-    want = network.video.state_dict()
-    tensors = dit_from_diffusers(read_safetensors(path), original_names=list(want))
-    require_same_keys(have=tensors, want=want, what=f"the video DiT in {path}")
-    wrong = [n for n, t in tensors.items() if t.shape != want[n].shape]
-    if wrong:
-        raise BundleError(
-            f"{path}: {len(wrong)} tensors have another shape, {wrong[0]} is {tuple(tensors[wrong[0]].shape)}",
-            allowed=f"{tuple(want[wrong[0]].shape)} for this preset",
-            where="model.preset or model.video_weights",
-        )
-    network.video.load_state_dict(tensors, strict=True)
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return all tensors of one file, or of all `*.safetensors` files of a directory.
-
-    Raises:
-        BundleError: there is no such file, one is truncated, or a name occurs twice.
-    """
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    if not files:
-        raise BundleError(f"{path} holds no *.safetensors file", where="the path in the configuration")
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        read_header(file)
-        with safe_open(file, framework="pt") as shard:
-            for name in shard.keys():  # noqa: SIM118
-                if name in tensors:
-                    raise BundleError(f"{name} is in two files of {path}")
-                tensors[name] = shard.get_tensor(name)
-    return tensors
-
-
-def read_backbone(path: Path) -> dict[str, Tensor]:
-    """Read an action backbone that `wam init action-dit` wrote.
-
-    Raises:
-        BundleError: the file is missing, truncated or something else.
-    """
-    tensors = read_safetensors(path)
-    with safe_open(path, framework="pt") as file:
-        found = (file.metadata() or {}).get("format")
-    if found != BACKBONE_FORMAT:
-        raise BundleError(
-            f"{path}: format", value=found, allowed=BACKBONE_FORMAT, where="model.action_backbone"
-        )
-    return tensors
-
-
-def backbone_metadata(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metadata of an action backbone file."""
-    return {"format": BACKBONE_FORMAT, "meta": json.dumps(dict(meta))}
 
 
 def _absolute(section: Mapping[str, Any], base: Path) -> dict[str, Any]:

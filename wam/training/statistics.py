@@ -17,7 +17,7 @@ Shapes: N rows, J joints.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.errors import BundleError
-from wam.models.normalisation import STATISTICS, FieldStats, PolicyStats
+from wam.models.normalisation import FieldStats, PolicyStats
 
 STATS_NAME = "dataset_stats.json"
 GLOBAL = "global_"
@@ -86,7 +86,7 @@ def field_statistics(
     if min_std > 0:
         std = np.maximum(std, min_std)
     elif still.any():
-        joints = [names[i] if i < len(names) else str(i) for i in np.flatnonzero(still)]
+        joints = [names[i] if i < len(names) else str(i) for i in np.flatnonzero(still).tolist()]
         raise BundleError(
             f"{what}: {len(joints)} joints never move in this data set: {', '.join(joints[:8])}",
             allowed="joints that move, or a floor under the standard deviation",
@@ -113,36 +113,3 @@ def write_dataset_stats(path: Path, found: DatasetStats) -> None:
     payload["num_episodes"] = found.episodes
     payload["num_transition"] = found.rows
     path.write_text(json.dumps(payload, indent=1), encoding="utf-8")
-
-
-def read_dataset_stats(path: Path, *, state_width: int, action_width: int) -> DatasetStats:
-    """Read `dataset_stats.json`, ours or the released one.
-
-    Raises:
-        BundleError: the file is missing or no such file, a statistic is missing, not finite or of another
-            width, or a standard deviation is zero.
-    """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BundleError(f"the statistics {path} are missing", where="data.stats") from error
-    except ValueError as error:
-        raise BundleError(f"{path} is not JSON: {error}", where="data.stats") from error
-    if not isinstance(raw, Mapping):
-        raise BundleError(f"{path} holds no statistics", where="data.stats")
-    fields = {label: _global_part(raw, label, path=path) for label in ("state", "action")}
-    stats = PolicyStats.from_dict(fields, what=str(path), state_width=state_width, action_width=action_width)
-    return DatasetStats(stats, int(raw.get("num_episodes", 0)), int(raw.get("num_transition", 0)))
-
-
-def _global_part(raw: Mapping[str, Any], label: str, *, path: Path) -> dict[str, Any]:
-    group = raw.get(label)
-    if not isinstance(group, Mapping) or len(group) != 1:
-        raise BundleError(
-            f"{path}: {label}",
-            value=sorted(group) if isinstance(group, Mapping) else None,
-            allowed='one group of statistics, {"default": {...}}',
-            where="data.stats",
-        )
-    values = next(iter(group.values()))
-    return {name: values[GLOBAL + name] for name in STATISTICS if GLOBAL + name in values}
