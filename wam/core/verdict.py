@@ -49,6 +49,23 @@ class Finding:
     limit: float = math.nan
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One move on the ladder, or one verdict of a filter while the rung stays.
+
+    Attributes:
+        finding: the cause.
+        before: rung before.
+        after: rung after.
+        chunk_sequence: sequence of the chunk concerned, 0 where none is.
+    """
+
+    finding: Finding
+    before: Ladder
+    after: Ladder
+    chunk_sequence: int = 0
+
+
 def worst(findings: tuple[Finding, ...]) -> Finding | None:
     """Return the most severe finding, the first one among equals, or None."""
     return max(findings, key=lambda finding: finding.verdict, default=None)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trajectories: fits through chunk rows, resampling, stops."""
+"""From rows to commands: C2 resampling, the limited follower, rolling trajectories, tool channels."""

@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The safety node on real rclpy, against a driver made of two topics per arm."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 101 + 1))
+
+rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed (make setup)")
+pytest.importorskip("wam_msgs.msg", reason="wam_msgs is not built (make setup)")
+
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
+from std_msgs.msg import Bool  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+
+from wam.core.chunk import ActionChunk as Chunk  # noqa: E402
+from wam.core.verdict import Ladder  # noqa: E402
+from wam.robots.loader import load_robot  # noqa: E402
+from wam.ros.conversions import chunk_to_message, ns_to_time  # noqa: E402
+from wam.ros.qos import CHUNK, COMMAND, EVENT, JOINT_STATE, JOINT_STATE_PUBLISHER  # noqa: E402
+from wam_msgs.msg import ActionChunk, SafetyEvent  # noqa: E402
+from wam_safety_node.node import SafetyNode  # noqa: E402
+
+pytestmark = pytest.mark.ros
+
+ROBOT = "piper"
+PERIOD_NS = 33_333_333
+
+
+class Arms(Node):
+    """Both arms and an executor: states follow commands, chunks are published on demand."""
+
+    def __init__(self) -> None:
+        super().__init__("arms")
+        self.robot = load_robot(ROBOT)
+        self.changed = threading.Condition()
+        self.measured = {g.name: np.array([j.home for j in g.joints]) for g in self.robot.groups}
+        self.commands: dict[str, list[np.ndarray]] = {g.name: [] for g in self.robot.groups}
+        self.messages: list[JointState] = []
+        self.events: list[SafetyEvent] = []
+        self.follow = True
+        self.report = True
+        self._states = {
+            g.name: self.create_publisher(JointState, g.state_topic, JOINT_STATE_PUBLISHER)
+            for g in self.robot.groups
+        }
+        for group in self.robot.groups:
+            self.create_subscription(
+                JointState, group.command_topic, lambda m, g=group: self._on_command(g, m), COMMAND
+            )
+        self.create_subscription(SafetyEvent, "wam_safety/event", self._on_event, EVENT)
+        self.chunks = self.create_publisher(ActionChunk, "wam_executor/chunk", CHUNK)
+        self.estop = self.create_publisher(Bool, "estop", EVENT)
+        self._sequence = 0
+        self.offset = 0.0
+        self.sending = False
+        self.create_timer(0.01, self._tick)
+        self.create_timer(0.1, self._send)
+
+    def now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def _tick(self) -> None:
+        if not self.report:
+            return
+        for group in self.robot.groups:
+            message = JointState(name=list(group.driver_names), position=self.measured[group.name].tolist())
+            message.header.stamp = ns_to_time(self.now_ns())
+            self._states[group.name].publish(message)
+
+    def _send(self) -> None:
+        if self.sending:
+            self.publish_chunk(self.rows())
+
+    def rows(self) -> np.ndarray:
+        """Sixteen rows: every arm joint swings by 0.1 rad about its home position, two seconds a period."""
+        times = (self.now_ns() - 100_000_000 + np.arange(16) * PERIOD_NS) * 1e-9
+        swing = 0.1 * np.sin(np.pi * times)
+        home = np.array([j.home for j in self.robot.joints])
+        arm = np.array([0.0 if j.name.endswith("gripper") else 1.0 for j in self.robot.joints])
+        return home + swing[:, None] * arm + self.offset
+
+    def publish_chunk(self, rows: np.ndarray, **changes: Any) -> None:
+        self._sequence += 1
+        values: dict[str, Any] = {
+            "stamp_ns": self.now_ns() - 100_000_000,
+            "generation": 1,
+            "sequence": self._sequence,
+            "contract_hash": "a" * 64,
+            "context_version": 1,
+            "context_age_ns": 100_000_000,
+            "phase_offset_rows": 3,
+            "row_period_ns": PERIOD_NS,
+            "joint_names": self.robot.joint_names,
+            "rows": rows,
+        }
+        self.chunks.publish(chunk_to_message(Chunk(**{**values, **changes}), ActionChunk))
+
+    def _on_command(self, group: Any, message: JointState) -> None:
+        with self.changed:
+            self.messages.append(message)
+            self.commands[group.name].append(np.array(message.position))
+            if self.follow and list(message.name) == list(group.driver_names):
+                self.measured[group.name] = np.array(message.position)
+            self.changed.notify_all()
+
+    def _on_event(self, message: SafetyEvent) -> None:
+        with self.changed:
+            self.events.append(message)
+            self.changed.notify_all()
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float = 20.0) -> bool:
+        with self.changed:
+            return self.changed.wait_for(condition, timeout)
+
+    def saw(self, code: str) -> bool:
+        return any(event.code == code for event in self.events)
+
+
+class Bench:
+    """Safety node and arms, spun in a thread each."""
+
+    def __init__(self, **parameters: Any) -> None:
+        rclpy.init(args=[])
+        values = {"robot": ROBOT, "dry_run": False, **parameters}
+        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        self.safety = SafetyNode(parameter_overrides=overrides)
+        self.arms = Arms()
+        self._stopping = threading.Event()
+        self._threads = []
+        for node in (self.safety, self.arms):
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            thread = threading.Thread(target=self._spin, args=(executor,), daemon=True)
+            thread.start()
+            self._threads.append((thread, executor))
+
+    def _spin(self, executor: SingleThreadedExecutor) -> None:
+        while not self._stopping.is_set():
+            executor.spin_once(timeout_sec=0.05)
+
+    def activate(self) -> None:
+        assert self.safety.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert self.safety.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+    def call(self, name: str) -> Any:
+        client = self.arms.create_client(Trigger, f"wam_safety/{name}")
+        assert client.wait_for_service(10.0)
+        future = client.call_async(Trigger.Request())
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(10.0)
+        return future.result()
+
+    def close(self) -> None:
+        self.safety.trigger_shutdown()
+        self._stopping.set()
+        for thread, executor in self._threads:
+            thread.join(5.0)
+            executor.shutdown()
+        self.safety.destroy_node()
+        self.arms.destroy_node()
+        rclpy.try_shutdown()
+
+
+@pytest.fixture
+def make_bench() -> Iterator[Callable[..., Bench]]:
+    made: list[Bench] = []
+
+    def make(**parameters: Any) -> Bench:
+        made.append(Bench(**parameters))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_both_arms_are_streamed_completely_and_hold_the_measured_position_when_chunks_stop(
+    make_bench: Callable[..., Bench],
+) -> None:
+    """A joint that is missing from a Piper command is driven to 0 rad, so every command names all seven."""
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    assert arms.wait_for(lambda: all(arms.commands.values())), "held position is streamed before any chunk"
+    home = {g.name: np.array([j.home for j in g.joints]) for g in arms.robot.groups}
+    for name, commands in arms.commands.items():
+        np.testing.assert_allclose(commands[0], home[name], atol=1e-9)
+    arms.sending = True
+    assert arms.wait_for(lambda: any(abs(c[0] - home["left"][0]) > 0.05 for c in arms.commands["left"]))
+    arms.sending = False
+    assert arms.wait_for(lambda: arms.saw("chunk_timeout"))
+    seen = len(arms.commands["left"])
+    assert arms.wait_for(lambda: len(arms.commands["left"]) > seen + 100)
+    settled = arms.commands["left"][-20:]
+    np.testing.assert_allclose(settled, np.broadcast_to(settled[-1], (20, 7)), atol=1e-4)
+    assert np.abs(settled[-1] - arms.measured["left"]).max() < 1e-3
+    for message in arms.messages:
+        assert list(message.name) == ["joint1", "joint2", "joint3", "joint4", "joint5", "joint6", "gripper"]
+        assert len(message.position) == 7
+        assert not message.velocity, "Piper reads velocity as speed percent"
+        assert not message.effort, "Piper reads effort as gripper effort"
+    arms.sending = True
+    assert arms.wait_for(lambda: any(e.code == "recovered" for e in arms.events[-3:]))
+
+
+def test_an_emergency_stop_is_latched_until_it_is_cleared(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    arms.sending = True
+    assert arms.wait_for(lambda: arms.saw("recovered"))
+    assert bench.call("estop").success
+    assert arms.wait_for(lambda: arms.saw("estop"))
+    seen = len(arms.commands["left"])
+    assert arms.wait_for(lambda: len(arms.commands["left"]) > seen + 150)
+    last = arms.commands["left"][-10:]
+    np.testing.assert_allclose(last, np.broadcast_to(last[-1], (10, 7)), atol=1e-4)
+    assert bench.safety.cycle is not None
+    assert bench.safety.cycle.ladder.rung is Ladder.STOP
+    assert bench.call("clear_fault").success
+    assert arms.wait_for(lambda: arms.saw("fault_cleared"))
+    assert arms.wait_for(lambda: arms.events[-1].ladder_to == int(Ladder.NOMINAL))
+
+
+def test_a_held_emergency_stop_cannot_be_cleared_away(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    arms.sending = True
+    assert arms.wait_for(lambda: arms.saw("recovered"))
+    deadline = time.monotonic() + 20.0
+    while not arms.saw("estop") and time.monotonic() < deadline:
+        arms.estop.publish(Bool(data=True))
+        arms.wait_for(lambda: arms.saw("estop"), 0.2)
+    assert arms.saw("estop")
+    bench.call("clear_fault")
+    seen = len(arms.commands["left"])
+    assert arms.wait_for(lambda: len(arms.commands["left"]) > seen + 20)
+    assert bench.safety.cycle is not None
+    assert bench.safety.cycle.ladder.rung is Ladder.STOP
+
+
+def test_a_second_publisher_on_the_command_topic_stops_the_arm_and_is_named(
+    make_bench: Callable[..., Bench],
+) -> None:
+    """Two nodes that command one arm pull it to and fro; CRISP ignores commands then, others do not look."""
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    assert arms.wait_for(lambda: all(arms.commands.values()))
+    intruder = arms.create_publisher(JointState, "left/joint_ctrl_single", COMMAND)
+    assert arms.wait_for(lambda: arms.saw("second_publisher"))
+    event = next(e for e in arms.events if e.code == "second_publisher")
+    assert "/arms" in event.text
+    assert event.ladder_to == int(Ladder.STOP)
+    arms.destroy_publisher(intruder)
+
+
+def test_a_dry_run_sends_nothing_and_shows_what_it_would_send(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(dry_run=True)
+    arms = bench.arms
+    shown: list[JointState] = []
+
+    def show(message: JointState) -> None:
+        with arms.changed:
+            shown.append(message)
+            arms.changed.notify_all()
+
+    arms.create_subscription(JointState, "wam_safety/command_preview", show, JOINT_STATE)
+    bench.activate()
+    arms.sending = True
+    assert arms.wait_for(lambda: len(shown) > 20)
+    assert tuple(shown[-1].name) == arms.robot.joint_names
+    assert not any(arms.commands.values())
+    assert bench.safety.count_publishers("left/joint_ctrl_single") == 0
+
+
+def test_lost_joint_states_hold_both_arms_and_motion_resumes_when_they_return(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    arms.sending = True
+    assert arms.wait_for(lambda: arms.saw("recovered"))
+    arms.report = False
+    assert arms.wait_for(lambda: arms.saw("joint_state_timeout"))
+    count = len(arms.events)
+    arms.report = True
+    assert arms.wait_for(lambda: any(e.code == "recovered" for e in arms.events[count:]))
+
+
+def test_commands_do_not_start_before_the_arm_was_measured(make_bench: Callable[..., Bench]) -> None:
+    """Without a measured state the only position one could send is a guess: zeros slam the arm."""
+    bench = make_bench()
+    bench.arms.report = False
+    bench.activate()
+    bench.arms.sending = True
+    stream = bench.safety._stream
+    assert stream is not None
+    deadline = time.monotonic() + 20.0
+    while stream.health().ticks < 50 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert stream.health().ticks >= 50
+    assert not any(bench.arms.commands.values())
+    bench.arms.report = True
+    assert bench.arms.wait_for(lambda: all(bench.arms.commands.values()))
+
+
+def test_deactivation_brings_the_arm_to_rest_before_the_stream_ends(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    arms.sending = True
+    home = arms.robot.groups[0].joints[0].home
+    assert arms.wait_for(lambda: any(abs(c[0] - home) > 0.03 for c in arms.commands["left"]))
+    assert bench.safety.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    tail = np.array(arms.commands["left"][-3:])
+    assert np.abs(np.diff(tail, axis=0)).max() < 1e-3
+    assert bench.safety.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    count = len(arms.events)
+    assert arms.wait_for(lambda: any(e.code == "recovered" for e in arms.events[count:]))

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which chunks are let in: contract, generation, order, joint names; rows brought into the robot's joint order."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.chunk.action_chunk import ActionChunk
+from wam.core.errors import InputError
+
+Rows = npt.NDArray[np.float64]
+Index = npt.NDArray[np.intp]
+
+
+class Refusal(enum.Enum):
+    """Why a chunk is not let in; the value is the code of the event."""
+
+    CONTRACT = "contract_mismatch"
+    JOINTS = "unknown_joints"
+    DUPLICATE = "duplicate_chunk"
+    OLD_GENERATION = "old_generation"
+    STALE = "stale_chunk"
+
+
+class ChunkRefused(InputError):
+    """A chunk was not let in.
+
+    Args:
+        refusal: why.
+        text: what, value, allowed.
+    """
+
+    def __init__(self, refusal: Refusal, text: str) -> None:
+        super().__init__(text)
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A chunk that was let in.
+
+    Attributes:
+        chunk: the chunk.
+        index: intp [n], place of each of its columns among the robot's joints.
+        reset: the chunk starts a new timeline: a new generation, or a restarted planner that counts from 1 again.
+    """
+
+    chunk: ActionChunk
+    index: Index
+    reset: bool
+
+    def over(self, position: npt.NDArray[np.float64]) -> Rows:
+        """Return rows over all joints of the robot, float64 [H, N]; joints the policy leaves out keep `position`."""
+        chunk = self.chunk
+        if len(self.index) == len(position) and np.array_equal(self.index, np.arange(len(position))):
+            return chunk.rows
+        rows = np.repeat(position[None, :], len(chunk.rows), axis=0)
+        rows[:, self.index] = chunk.rows
+        return rows
+
+
+class Admission:
+    """Lets chunks in, in order; one thread.
+
+    Args:
+        joint_names: joints of the robot, in its order.
+        contract_hash: the only contract that is let in; "" takes that of the first chunk.
+    """
+
+    def __init__(self, joint_names: tuple[str, ...], *, contract_hash: str = "") -> None:
+        self._place = {name: i for i, name in enumerate(joint_names)}
+        self._given_hash = contract_hash
+        self._hash = contract_hash
+        self._last: ActionChunk | None = None
+        self._index: dict[tuple[str, ...], Index] = {}
+
+    @property
+    def contract_hash(self) -> str:
+        """The contract in force; "" before the first chunk."""
+        return self._hash
+
+    def forget(self, *, contract: bool = False) -> None:
+        """Forget the order of chunks (after a jump of the clock), and the contract taken from the first one."""
+        self._last = None
+        if contract:
+            self._hash = self._given_hash
+
+    def admit(self, chunk: ActionChunk) -> Admitted:
+        """Let `chunk` in.
+
+        Columns are matched by name, never by place, so a permuted chunk moves the right joints.
+
+        Raises:
+            ChunkRefused: another contract, an unknown joint, a repeated or overtaken chunk.
+        """
+        if self._hash and chunk.contract_hash != self._hash:
+            raise ChunkRefused(
+                Refusal.CONTRACT,
+                f"chunk {chunk.sequence} has contract {chunk.contract_hash[:12]}, this node moves the robot for "
+                f"{self._hash[:12]}; start executor and safety for the same policy, or cycle the safety node",
+            )
+        index = self._places(chunk)
+        last = self._last
+        reset = last is None
+        if last is not None:
+            newer = chunk.stamp_ns > last.stamp_ns
+            if chunk.generation == last.generation:
+                # Same generation, counting anew, newer image: the executor or the planner was restarted.
+                reset = newer and chunk.sequence <= last.sequence
+                if not newer:
+                    raise ChunkRefused(
+                        Refusal.DUPLICATE,
+                        f"chunk {chunk.sequence} is not newer than chunk {last.sequence}, which came before it",
+                    )
+            elif chunk.generation < last.generation and not newer:
+                raise ChunkRefused(
+                    Refusal.OLD_GENERATION,
+                    f"chunk {chunk.sequence} is of generation {chunk.generation}, in force is {last.generation}",
+                )
+            else:
+                reset = True
+        self._hash = chunk.contract_hash
+        self._last = chunk
+        return Admitted(chunk, index, reset)
+
+    def _places(self, chunk: ActionChunk) -> Index:
+        names = chunk.joint_names
+        index = self._index.get(names)
+        if index is None:
+            unknown = [name for name in names if name not in self._place]
+            if unknown or len(set(names)) != len(names):
+                raise ChunkRefused(
+                    Refusal.JOINTS,
+                    f"chunk {chunk.sequence} names {', '.join(unknown) or 'a joint twice'}; "
+                    f"joints of the robot: {', '.join(self._place)}",
+                )
+            index = np.array([self._place[name] for name in names], dtype=np.intp)
+            if len(self._index) < 16:  # a healthy policy has one order; a broken one must not fill the memory
+                self._index[names] = index
+        return index

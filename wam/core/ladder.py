@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The degrade ladder (design.md section 5): one state machine, one table, one text per cause.
+
+    rung      entered when                                        left when
+    NOMINAL   no cause below holds
+    LATE      a chunk or its context is older than its budget     the next fresh chunk
+    SLOW      rows are about to run out: time is scaled down      the next chunk brings rows
+    HOLD      no valid chunk in time, state lost, chunk refused   the cause is gone and a valid chunk has come
+    STOP      limit, collision, non-finite, e-stop, ...           `clear` alone, once the cause is gone
+
+The rung is the highest that any present cause asks for. STOP is latched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wam.core.verdict import Event, Finding, Ladder, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A line of the table.
+
+    Attributes:
+        rung: the rung that the cause asks for.
+        verdict: verdict of the event that reports it.
+        text: sentence with `{value}` and `{limit}`; findings of filters bring their own.
+    """
+
+    rung: Ladder
+    verdict: Verdict
+    text: str = ""
+
+
+CAUSES: dict[str, Cause] = {
+    # LATE: rows remain, the head of every chunk is skipped by its measured delay.
+    "chunk_late": Cause(
+        Ladder.LATE, Verdict.OK, "no chunk for {value:.3f} s, usual {limit:.3f} s; rows remain"
+    ),
+    "context_late": Cause(
+        Ladder.LATE,
+        Verdict.OK,
+        "the planner context of the newest chunk is {value:.3f} s old, budget {limit:.3f} s (max_context_age)",
+    ),
+    # SLOW: time is scaled, jerk-limited.
+    "horizon_short": Cause(
+        Ladder.SLOW,
+        Verdict.SCALED,
+        "rows for {value:.3f} s are left, the arm needs {limit:.3f} s to come to rest; it is slowed",
+    ),
+    "robot_slowed": Cause(
+        Ladder.SLOW,
+        Verdict.SCALED,
+        "the robot runs at {value:.2f} of its speed (speed scaling); the row index is frozen below {limit:.2f}",
+    ),
+    # HOLD: jerk-limited stop, then the measured position; left by itself when the cause has gone.
+    "no_chunk_yet": Cause(Ladder.HOLD, Verdict.HOLD, "no chunk has come yet; the measured position is held"),
+    "no_joint_state_yet": Cause(
+        Ladder.HOLD,
+        Verdict.HOLD,
+        "no joint state has come yet; nothing is commanded before the arm was measured",
+    ),
+    "chunk_timeout": Cause(
+        Ladder.HOLD,
+        Verdict.HOLD,
+        "no valid chunk for {value:.3f} s, allowed {limit:.3f} s (safety.chunk_timeout of the robot file)",
+    ),
+    "rows_exhausted": Cause(
+        Ladder.HOLD, Verdict.HOLD, "the last row was due {value:.3f} s ago; chunks come too seldom"
+    ),
+    "joint_state_timeout": Cause(
+        Ladder.HOLD,
+        Verdict.HOLD,
+        "joint state is {value:.3f} s old, allowed {limit:.3f} s (state_max_age of the robot file)",
+    ),
+    "clock_jump": Cause(
+        Ladder.HOLD, Verdict.HOLD, "the clock jumped by {value:.3f} s, allowed {limit:.3f} s"
+    ),
+    "clock_paused": Cause(Ladder.HOLD, Verdict.HOLD, "the clock has stood still for {value:.3f} s"),
+    "command_gap": Cause(
+        Ladder.HOLD,
+        Verdict.HOLD,
+        "the command stream was silent for {value:.3f} s, allowed {limit:.3f} s; it starts anew",
+    ),
+    "generation_reset": Cause(
+        Ladder.HOLD, Verdict.HOLD, "the policy was reset; rows of the old task are dropped"
+    ),
+    "deactivated": Cause(Ladder.HOLD, Verdict.HOLD, "the node was deactivated; the arm is brought to rest"),
+    "no_collision_answer": Cause(Ladder.HOLD, Verdict.HOLD),
+    "jump": Cause(Ladder.HOLD, Verdict.HOLD),
+    "velocity_limit": Cause(Ladder.HOLD, Verdict.HOLD),
+    "acceleration_limit": Cause(Ladder.HOLD, Verdict.HOLD),
+    "jerk_limit": Cause(Ladder.HOLD, Verdict.HOLD),
+    "collision": Cause(Ladder.STOP, Verdict.STOP),
+    # STOP: latched until `clear`.
+    "estop": Cause(Ladder.STOP, Verdict.STOP, "emergency stop was asked for"),
+    "non_finite": Cause(Ladder.STOP, Verdict.STOP),
+    "position_limit": Cause(Ladder.STOP, Verdict.STOP),
+    "outside_limits": Cause(Ladder.STOP, Verdict.STOP),
+    "workspace": Cause(Ladder.STOP, Verdict.STOP),
+    "tracking_error": Cause(Ladder.STOP, Verdict.STOP),
+    "command_limit": Cause(Ladder.STOP, Verdict.STOP),
+    "second_publisher": Cause(Ladder.STOP, Verdict.STOP),
+    "liveliness_lost": Cause(Ladder.STOP, Verdict.STOP),
+    "internal_error": Cause(Ladder.STOP, Verdict.STOP),
+}
+
+
+def finding(code: str, *, value: float = math.nan, limit: float = math.nan, joint: str = "") -> Finding:
+    """Return the finding of a cause that has a text of its own.
+
+    Args:
+        code: a key of `CAUSES`.
+        value: measured value, in the unit of the text.
+        limit: limit it crossed.
+        joint: joint or group concerned, put in front of the text.
+    """
+    cause = CAUSES[code]
+    text = cause.text.format(value=value, limit=limit)
+    return Finding(cause.verdict, code, f"{joint}: {text}" if joint else text, joint, value, limit)
+
+
+class DegradeLadder:
+    """The rung in force and the moves between rungs; one thread."""
+
+    def __init__(self) -> None:
+        self.rung = Ladder.HOLD
+        self.cause: Finding | None = finding("no_chunk_yet")
+        self._latched: Finding | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether STOP is latched."""
+        return self._latched is not None
+
+    @property
+    def code(self) -> str:
+        """Code of the cause in force; "" while NOMINAL."""
+        return self.cause.code if self.cause is not None else ""
+
+    def update(self, findings: Iterable[Finding], *, chunk_sequence: int = 0) -> Event | None:
+        """Take the causes that hold now and return the move they make, or None.
+
+        Args:
+            findings: present causes; their codes are keys of `CAUSES`, verdicts below HOLD of filters are ignored.
+            chunk_sequence: chunk concerned, for the event.
+        """
+        present = [one for one in findings if one.code in CAUSES and _rung(one) > Ladder.NOMINAL]
+        worst = max(present, key=_rung, default=None)
+        if worst is not None and _rung(worst) is Ladder.STOP and self._latched is None:
+            self._latched = worst
+        if self._latched is not None:
+            worst = self._latched
+        rung = Ladder.NOMINAL if worst is None else _rung(worst)
+        code = "" if worst is None else worst.code
+        before, before_code = self.rung, self.code
+        # The numbers of a cause change all the time; an event is a change of rung or of cause.
+        if rung is before and code == before_code:
+            return None
+        self.rung, self.cause = rung, worst
+        report = worst or Finding(
+            Verdict.OK, "recovered", f"nominal again after {before_code or before.name}"
+        )
+        return Event(report, before, rung, chunk_sequence)
+
+    def clear(self, findings: Iterable[Finding] = ()) -> Event | None:
+        """Release a latched STOP unless a cause of STOP still holds; the arm holds until the next valid chunk.
+
+        Args:
+            findings: causes that hold now.
+
+        Returns:
+            The move, or None when nothing was latched or a cause of STOP still holds.
+        """
+        if self._latched is None or any(one.code in CAUSES and _rung(one) is Ladder.STOP for one in findings):
+            return None
+        was, self._latched = self._latched, None
+        before, self.rung = self.rung, Ladder.HOLD
+        self.cause = finding("no_chunk_yet")
+        return Event(
+            Finding(Verdict.HOLD, "fault_cleared", f"{was.code} was cleared by the operator"),
+            before,
+            self.rung,
+        )
+
+
+def _rung(one: Finding) -> Ladder:
+    """Return the rung a finding asks for: the table's, but a milder verdict of a filter asks for none."""
+    cause = CAUSES[one.code]
+    if not cause.text and one.verdict < Verdict.HOLD:
+        return Ladder.NOMINAL
+    if not cause.text and one.verdict is Verdict.STOP:
+        return Ladder.STOP
+    return cause.rung

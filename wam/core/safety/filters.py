@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Filters of the safety chain: each looks at a motion and returns value plus verdict.
+
+Every code has one text; a verdict's numbers say what was measured and which limit it crossed. The chain runs twice:
+on the rows of the chunk, and on the trajectory resampled from them, since a spline may leave limits between rows that
+keep them.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.safety.limits import JointLimits
+from wam.core.trajectory.motion import Motion
+from wam.core.verdict import Finding, Verdict
+
+Vector = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.float64]
+
+DIFFERENCE_WINDOW_NS = 160_000_000
+"""Accelerations and jerks are judged over differences of this length [ns]: shorter ones measure the noise of a
+network's rows, which the follower smooths, and not a motion that has to be slowed."""
+
+
+class Stage(enum.Enum):
+    """Where in a cycle the chain runs."""
+
+    CHUNK = "chunk"
+    TRAJECTORY = "trajectory"
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """What a filter returns.
+
+    Attributes:
+        motion: the motion, changed or as it came; unusable from a verdict of HOLD on.
+        finding: why the verdict is not OK, or None.
+    """
+
+    motion: Motion
+    finding: Finding | None = None
+
+
+class Filter(Protocol):
+    """One filter. Called from the command thread; must not block and must not keep the motion."""
+
+    @property
+    def name(self) -> str:
+        """Name by which a filter can be switched off."""
+        ...
+
+    @property
+    def stages(self) -> frozenset[Stage]:
+        """Where the filter runs."""
+        ...
+
+    def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
+        """Judge and, where a milder verdict allows it, mend `motion`.
+
+        Args:
+            motion: rows of all joints of the robot; the first `motion.settled` rows are history.
+            measured: float64 [N], newest measured positions [rad or m].
+        """
+        ...
+
+
+BOTH = frozenset({Stage.CHUNK, Stage.TRAJECTORY})
+
+
+@dataclass(frozen=True, slots=True)
+class FiniteFilter:
+    """Refuses NaN and infinity: STOP."""
+
+    joint_names: tuple[str, ...]
+    name: str = "finite"
+    stages: frozenset[Stage] = BOTH
+
+    def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
+        """Judge every row, history included."""
+        if np.isfinite(motion.rows).all():
+            return Filtered(motion)
+        row, column = np.argwhere(~np.isfinite(motion.rows))[0]
+        joint = self.joint_names[column]
+        value = float(motion.rows[row, column])
+        text = f"row {row} holds {value} for {joint}, not a finite number: the policy or its statistics are broken"
+        return Filtered(motion, Finding(Verdict.STOP, "non_finite", text, joint, value))
+
+
+@dataclass(frozen=True, slots=True)
+class PositionFilter:
+    """Moves targets into the position limits: CLAMPED; a target further outside than `gross`: STOP.
+
+    Attributes:
+        limits: position limits.
+        gross: float64 [N], distance beyond a limit that no policy means [rad or m].
+    """
+
+    limits: JointLimits
+    gross: Vector
+    name: str = "position"
+    stages: frozenset[Stage] = BOTH
+
+    def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
+        """Judge the rows to come; clip them."""
+        limits, rows = self.limits, motion.rows
+        clipped = np.minimum(np.maximum(rows, limits.lower), limits.upper)
+        over = np.abs(rows - clipped)[motion.settled :]
+        if not over.any():
+            return Filtered(motion)
+        share = over / self.gross
+        if not share.any():
+            share = over / (limits.upper - limits.lower)
+        row, column = np.unravel_index(np.argmax(share), over.shape)
+        joint, value = limits.joint_names[column], float(rows[motion.settled + row, column])
+        end = float(limits.upper[column] if value > limits.upper[column] else limits.lower[column])
+        stop = over[row, column] > self.gross[column]
+        # History is clipped as well: differences across the hand-over would see a step otherwise.
+        return Filtered(
+            motion if stop else replace(motion, rows=clipped),
+            Finding(
+                Verdict.STOP if stop else Verdict.CLAMPED,
+                "position_limit",
+                f"target {value:.4g} of {joint} is beyond its limit {end:.4g} rad or m; it was "
+                f"{'refused' if stop else 'moved to the limit'} (limits: the robot file, groups.joints)",
+                joint,
+                value,
+                end,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JumpFilter:
+    """Refuses a chunk whose first row to come is far from where the arm is: HOLD.
+
+    Attributes:
+        joint_names: names for the text.
+        max_jump: float64 [N], largest distance [rad]; infinite for joints that may jump (grippers).
+    """
+
+    joint_names: tuple[str, ...]
+    max_jump: Vector
+    name: str = "jump"
+    stages: frozenset[Stage] = frozenset({Stage.CHUNK})
+
+    def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
+        """Judge the first row to come."""
+        first = motion.rows[min(motion.settled, len(motion.rows) - 1)]
+        distance = np.abs(first - measured)
+        over = distance > self.max_jump
+        if not over.any():
+            return Filtered(motion)
+        column = int(np.argmax(np.where(over, distance / self.max_jump, 0.0)))
+        joint, value, limit = self.joint_names[column], float(distance[column]), float(self.max_jump[column])
+        text = (
+            f"first row is {value:.3f} rad from the measured position of {joint}, allowed {limit:.3f} "
+            "(safety.max_jump of the robot file): the policy sees another arm than this one, or joints are swapped"
+        )
+        return Filtered(motion, Finding(Verdict.HOLD, "jump", text, joint, value, limit))
+
+
+class _Derivative(enum.Enum):
+    """Order of a difference with its words."""
+
+    VELOCITY = ("velocity", 1, "rad/s or m/s")
+    ACCELERATION = ("acceleration", 2, "rad/s^2 or m/s^2")
+    JERK = ("jerk", 3, "rad/s^3 or m/s^3")
+
+
+@dataclass(frozen=True, slots=True)
+class SlowingFilter:
+    """Slows a motion that is too fast, all joints by one factor so that its direction is kept: SCALED.
+
+    One factor k on the period divides velocities by k, accelerations by k^2 and jerks by k^3; the largest k that any
+    of them asks for is used. A motion that would have to be slowed by more than `max_scale` is refused: HOLD.
+
+    Attributes:
+        limits: limits of velocity (also position-dependent), acceleration and jerk, of the judged joints.
+        columns: intp [n], the joints that are judged; a gripper that snaps shut must not slow the arm.
+        orders: which of 1 (velocity), 2 (acceleration), 3 (jerk) are judged.
+        max_scale: largest factor.
+    """
+
+    limits: JointLimits
+    columns: npt.NDArray[np.intp]
+    orders: tuple[int, ...] = (1, 2, 3)
+    max_scale: float = 4.0
+    name: str = "slowing"
+    stages: frozenset[Stage] = BOTH
+
+    def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
+        """Judge the differences of the rows to come; lengthen the period."""
+        rows = motion.rows[max(0, motion.settled - 1) :, self.columns]
+        scale, worst = 1.0, None
+        for kind in _Derivative:
+            _, order, _ = kind.value
+            if order not in self.orders:
+                continue
+            ratio = self._ratio(rows, motion.period_ns, order)
+            if ratio is None:
+                continue
+            peak = float(ratio.max())
+            needed = peak if order == 1 else peak ** (1.0 / order)
+            if needed > scale * (1.0 + 1e-9):
+                scale, worst = needed, (kind, peak, int(np.argmax(ratio.max(axis=0))))
+        if worst is None:
+            return Filtered(motion)
+        kind, peak, column = worst
+        word, _, unit = kind.value
+        limit = float(getattr(self.limits, word)[column])
+        joint = self.limits.joint_names[column]
+        refused = scale > self.max_scale
+        text = (
+            f"{joint} is asked for {peak * limit:.3g} {unit}, limit {limit:.3g} (groups.joints of the robot file); "
+            + (
+                f"refused: it would have to be slowed {scale:.1f} times, allowed {self.max_scale:.1f} (max_scale)"
+                if refused
+                else f"all joints are slowed {scale:.2f} times"
+            )
+        )
+        finding = Finding(
+            Verdict.HOLD if refused else Verdict.SCALED, f"{word}_limit", text, joint, peak * limit, limit
+        )
+        if refused:
+            return Filtered(motion, finding)
+        return Filtered(replace(motion, period_ns=int(motion.period_ns * scale) + 1), finding)
+
+    def _ratio(self, rows: Rows, period_ns: int, order: int) -> Rows | None:
+        """Return |difference| / limit, float64 [R, N], or None where there are too few rows."""
+        stride = 1 if order == 1 else max(1, DIFFERENCE_WINDOW_NS // period_ns)
+        stride = min(stride, (len(rows) - 1) // order)
+        if stride < 1:
+            return None
+        step = stride * period_ns * 1e-9
+        with np.errstate(over="ignore", invalid="ignore"):
+            change = (rows[stride:] - rows[:-stride]) / step
+            if order == 1:
+                ratio: Rows = np.abs(change) / self.limits.velocity
+                envelope = self.limits.velocity_envelope
+                if envelope is not None:
+                    upper, lower = envelope.bounds(rows[1:])
+                    allowed = np.maximum(np.where(change > 0, upper, -lower), 1e-3 * self.limits.velocity)
+                    ratio = np.maximum(ratio, np.abs(change) / allowed)
+                return ratio
+            change = (change[stride:] - change[:-stride]) / step
+            if order == 2:
+                return np.abs(change) / self.limits.acceleration
+            change = (change[stride:] - change[:-stride]) / step
+            return np.abs(change) / self.limits.jerk

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts a safety cycle together for a robot. No rclpy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from wam.core.clock import NS_PER_S
+from wam.core.errors import ConfigError
+from wam.core.safety.chain import SafetyChain, joint_filters
+from wam.core.safety.filters import Filter
+from wam.core.safety.tracking import TrackingWatch
+from wam.robots.description import CommandKind, JointKind, RobotDescription
+from wam_safety_node.cycle import CycleSettings, SafetyCycle
+from wam_safety_node.measured import MeasuredState
+
+STREAM_RATE = 100.0
+"""Rate of the command stream where no group asks for another [Hz]."""
+
+MAX_RATE = 250.0
+
+
+def stream_rate(robot: RobotDescription) -> float:
+    """Return the rate of the command stream [Hz]: the highest that a streamed group asks for.
+
+    Raises:
+        ConfigError: no group is commanded, or a rate is beyond what a Python thread keeps.
+    """
+    commanded = [group for group in robot.groups if group.command_kind is not CommandKind.NONE]
+    if not commanded:
+        raise ConfigError(
+            f"robot {robot.name} has no commanded joint group: it is a recorded robot",
+            allowed="a command topic in at least one group",
+            where=str(robot.source),
+        )
+    rates = [one.command_rate for one in commanded if one.command_kind is CommandKind.JOINT_STATE_STREAM]
+    rate = max(rates, default=STREAM_RATE)
+    if rate > MAX_RATE:
+        raise ConfigError(
+            "command rate", value=f"{rate:g} Hz", allowed=f"at most {MAX_RATE:g} Hz", where=str(robot.source)
+        )
+    return rate
+
+
+def settings_for(robot: RobotDescription, **changes: object) -> CycleSettings:
+    """Return the settings that `robot` asks for; `changes` are fields of `CycleSettings`."""
+    budget = robot.safety
+    values: dict[str, object] = {
+        "tick_ns": round(NS_PER_S / stream_rate(robot)),
+        "lead_ns": budget.lead_ns,
+        "blend_ns": budget.blend_ns,
+        "chunk_timeout_ns": budget.chunk_timeout_ns,
+    }
+    return CycleSettings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def build_cycle(
+    robot: RobotDescription,
+    settings: CycleSettings,
+    *,
+    filters_off: tuple[str, ...] = (),
+    max_scale: float = 4.0,
+    contract_hash: str = "",
+    extra_filters: tuple[Filter, ...] = (),
+    wall: Callable[[], int] = time.monotonic_ns,
+) -> SafetyCycle:
+    """Return the cycle of the safety node for `robot`.
+
+    Args:
+        robot: limits, groups and budgets.
+        settings: times and strategy.
+        filters_off: names of filters that are switched off.
+        max_scale: a chunk that would have to be slowed more is refused.
+        contract_hash: the only contract let in; "" takes that of the first chunk.
+        extra_filters: filters that need more than joint limits (workspace, collision), run last.
+        wall: monotonic time [ns].
+
+    Raises:
+        ConfigError: `filters_off` names a filter that does not exist.
+    """
+    limits = robot.limits()
+    # A gripper may be blocked by what it holds, and may open or close from one row to the next.
+    free = np.array([joint.kind is not JointKind.REVOLUTE for joint in robot.joints])
+    max_jump = np.where(free, np.inf, robot.safety.max_jump)
+    gross = np.where(free, np.inf, np.minimum(limits.upper - limits.lower, np.pi))
+    filters = joint_filters(
+        limits, max_jump=max_jump, gross=gross, paced=np.flatnonzero(~free), max_scale=max_scale
+    )
+    return SafetyCycle(
+        limits=limits,
+        measured=MeasuredState(robot),
+        chain=SafetyChain(filters + extra_filters, off=filters_off),
+        settings=settings,
+        tracking=TrackingWatch(robot.joint_names, np.where(free, np.inf, robot.safety.tracking_error)),
+        contract_hash=contract_hash,
+        wall=wall,
+    )

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The safety node: plumbing between ROS and `SafetyCycle`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+
+from wam.core.chunk.splice import Strategy
+from wam.core.clock import seconds_to_ns
+from wam.core.errors import InputError
+from wam.core.verdict import Finding, Ladder, Verdict
+from wam.robots.description import RobotDescription
+from wam.robots.joint_reader import JointReader
+from wam.robots.loader import load_robot
+from wam.ros.conversions import finding_to_event, message_to_chunk, time_to_ns
+from wam.ros.diagnostics import Diagnostics, Level
+from wam.ros.lifecycle import WamNode
+from wam.ros.qos import CHUNK, EVENT, JOINT_STATE
+from wam_msgs.msg import ActionChunk, SafetyEvent
+from wam_safety_node.build import build_cycle, settings_for
+from wam_safety_node.cycle import CycleResult, SafetyCycle
+from wam_safety_node.outputs import Outputs
+from wam_safety_node.parameters import SafetyParameters
+from wam_safety_node.stream import CommandStream
+
+REPORT_PERIOD_S = 0.5
+STOP_TIMEOUT_S = 3.0
+
+LEVELS = {
+    Ladder.NOMINAL: Level.OK,
+    Ladder.LATE: Level.WARN,
+    Ladder.SLOW: Level.WARN,
+    Ladder.HOLD: Level.ERROR,
+    Ladder.STOP: Level.ERROR,
+}
+
+
+class SafetyNode(WamNode[SafetyParameters]):
+    """Lifecycle node `wam_safety`: chunks and joint states in, bounded commands out.
+
+    Args:
+        node_args: passed to the lifecycle node.
+    """
+
+    def __init__(self, **node_args: Any) -> None:
+        super().__init__("wam_safety", SafetyParameters, **node_args)
+        self.cycle: SafetyCycle | None = None
+        self._robot: RobotDescription | None = None
+        self._outputs: Outputs | None = None
+        self._stream: CommandStream | None = None
+        self._diagnostics: Diagnostics | None = None
+        self._entities: list[Callable[[], Any]] = []
+        self._reason = ""
+        self._publishing = threading.Event()
+
+    def setup(self) -> None:
+        """Load the robot file, build the cycle, then make the topics."""
+        p = self.p
+        robot = load_robot(p.robot)
+        settings = settings_for(
+            robot,
+            strategy=Strategy(p.strategy),
+            max_context_age_ns=seconds_to_ns(p.max_context_age),
+            track=not p.dry_run,
+        )
+        cycle = build_cycle(
+            robot,
+            settings,
+            filters_off=p.filters_off,
+            max_scale=p.max_scale,
+            contract_hash=p.contract,
+        )
+        self._robot, self.cycle, self._period_ns = robot, cycle, settings.tick_ns
+        self._outputs = Outputs(self, robot, settings, dry_run=p.dry_run)
+        self._event_topic = self.create_lifecycle_publisher(SafetyEvent, "~/event", EVENT)
+        self._diagnostics = Diagnostics(self, task="commanding", hardware_id=robot.name)
+        self._entities = [
+            self._outputs.close,
+            lambda: self.destroy_lifecycle_publisher(self._event_topic),
+            self._diagnostics.close,
+        ]
+        self._listen(ActionChunk, p.chunk_topic, self._store_chunk, CHUNK)
+        self._listen(Bool, p.estop_topic, self._store_estop, EVENT)
+        for group in robot.groups:
+            store = partial(self._store_state, group.name, JointReader(group))
+            self._listen(self._outputs.state_type, group.state_topic, store, JOINT_STATE)
+        services = (
+            self.create_service(Trigger, "~/estop", self._serve_estop),
+            self.create_service(Trigger, "~/clear_fault", self._serve_clear),
+        )
+        timer = self.create_timer(REPORT_PERIOD_S, self._report)
+        self._entities += [partial(self.destroy_service, service) for service in services]
+        self._entities.append(partial(self.destroy_timer, timer))
+        for name in cycle.filters_off:
+            self.get_logger().warning(f"filter {name} is OFF (parameter filters_off)")
+        if p.dry_run:
+            self.get_logger().warning("dry run: nothing is sent to the robot (parameter dry_run)")
+
+    def start(self) -> None:
+        """Start the command stream; it holds the measured position until the first chunk."""
+        if self.cycle is not None:
+            self.cycle.withdraw_cause("deactivated")
+        self._publishing.set()
+        self._stream = CommandStream(self._step, period_ns=self._period_ns, on_error=self._on_error)
+        self._stream.start()
+
+    def stop(self) -> None:
+        """Bring the arm to rest with limited jerk, then end the command stream."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        if self.cycle is not None:
+            self.cycle.rest()
+            self.cycle.rested.wait(STOP_TIMEOUT_S)
+        self._publishing.clear()
+        if not stream.stop(timeout=STOP_TIMEOUT_S):
+            self.get_logger().error(f"the command stream has not ended within {STOP_TIMEOUT_S} s")
+
+    def teardown(self) -> None:
+        """Remove topics and services."""
+        for remove in reversed(self._entities):
+            remove()
+        self._entities = []
+        self.cycle, self._outputs, self._diagnostics = None, None, None
+
+    def _listen(self, kind: type[Any], topic: str, store: Callable[[Any], None], qos: Any) -> None:
+        subscription = self.create_subscription(kind, topic, store, qos)
+        self._entities.append(partial(self.destroy_subscription, subscription))
+
+    def _store_chunk(self, message: Any) -> None:
+        cycle = self.cycle
+        if cycle is None:
+            return
+        try:
+            chunk = message_to_chunk(message)
+        except (InputError, ValueError) as error:
+            cycle.reject("malformed_chunk", str(error))
+            return
+        cycle.offer_chunk(chunk, arrival_ns=self.clock.now_ns())
+
+    def _store_state(self, group: str, reader: JointReader, message: Any) -> None:
+        cycle = self.cycle
+        if cycle is None:
+            return
+        try:
+            positions, _ = reader.read(message)
+        except InputError as error:
+            cycle.reject("malformed_joint_state", str(error))
+            return
+        cycle.offer_state(group, stamp_ns=time_to_ns(message.header.stamp), positions=positions)
+
+    def _store_estop(self, message: Any) -> None:
+        if self.cycle is None:
+            return
+        if message.data:
+            self.cycle.estop(held=True)
+        else:
+            self.cycle.withdraw_cause("estop")
+
+    def _serve_estop(self, _request: Any, response: Any) -> Any:
+        if self.cycle is not None:
+            self.cycle.estop()
+        response.success = self.cycle is not None
+        response.message = "stopping; ~/clear_fault releases it"
+        return response
+
+    def _serve_clear(self, _request: Any, response: Any) -> Any:
+        if self.cycle is None:
+            response.success, response.message = False, "the node is not configured"
+            return response
+        cause = self.cycle.ladder.cause
+        response.success = self.cycle.ladder.stopped
+        response.message = (
+            f"asked to clear: {cause.text}" if response.success and cause else "nothing was latched"
+        )
+        self.cycle.clear_fault()
+        return response
+
+    def _step(self) -> None:
+        cycle, outputs = self.cycle, self._outputs
+        if cycle is None or outputs is None or not self._publishing.is_set():
+            return
+        now_ns = self.clock.now_ns()
+        result = cycle.step(now_ns)
+        outputs.send(result, cycle, now_ns)
+        self._announce(result, cycle, now_ns)
+
+    def _announce(self, result: CycleResult, cycle: SafetyCycle, now_ns: int) -> None:
+        self._reason = result.reason
+        logger = self.get_logger()
+        for event in result.events:
+            message = finding_to_event(
+                event.finding,
+                now_ns=now_ns,
+                before=event.before,
+                after=event.after,
+                chunk_sequence=event.chunk_sequence,
+                message_type=SafetyEvent,
+            )
+            self._event_topic.publish(message)
+            text = f"{event.before.name} -> {event.after.name}: {event.finding.code}: {event.finding.text}"
+            if event.after >= Ladder.HOLD and event.after is not event.before:
+                logger.error(text)
+            elif event.finding.verdict > Verdict.OK or event.after is not Ladder.NOMINAL:
+                logger.warning(text)
+            else:
+                logger.info(text)
+
+    def _on_error(self, error: Exception) -> None:
+        self.get_logger().error(f"the command stream has ended: {type(error).__name__}: {error}")
+        self._reason = f"internal error: {error}"
+        if self.cycle is not None:
+            self.cycle.raise_cause(
+                Finding(Verdict.STOP, "internal_error", f"the command stream has ended: {error}")
+            )
+
+    def _watch_topics(self) -> None:
+        """Look for a second publisher of our commands, and for drivers that have gone."""
+        cycle, outputs, robot = self.cycle, self._outputs, self._robot
+        if cycle is None or outputs is None or robot is None:
+            return
+        others = outputs.other_publishers()
+        if others:
+            text = (
+                f"{others[0].topic} is published by {others[0].node} as well; only this node may command the arm: "
+                "stop that node, then call ~/clear_fault"
+            )
+            cycle.raise_cause(
+                Finding(Verdict.STOP, "second_publisher", text, others[0].topic, float(len(others) + 1), 1.0)
+            )
+        else:
+            cycle.withdraw_cause("second_publisher")
+
+    def _report(self) -> None:
+        cycle, stream, diagnostics = self.cycle, self._stream, self._diagnostics
+        if cycle is None or diagnostics is None:
+            return
+        self._watch_topics()
+        cause = cycle.ladder.cause
+        level, text = LEVELS[cycle.ladder.rung], "commanding" if cause is None else cause.text
+        if stream is None:
+            level, text = Level.OK, "inactive"
+        elif self._reason:
+            level, text = Level.ERROR, self._reason
+        values: dict[str, object] = {
+            "ladder": cycle.ladder.rung.name,
+            "code": cycle.ladder.code,
+            "dry_run": self.p.dry_run,
+            "chunks_accepted": cycle.accepted,
+            "chunks_refused": cycle.refused,
+            "chunk_delay_p90 [s]": cycle.delays.delay_ns() * 1e-9,
+            "chunk_interval_p90 [s]": cycle.delays.interval_ns() * 1e-9,
+            "slowed": f"{cycle.scale:.2f}",
+            "tracking_error [rad]": f"{cycle.tracking_error:.4f}",
+            "filters_off": ",".join(cycle.filters_off) or "none",
+        }
+        if stream is not None:
+            health = stream.health()
+            values.update(
+                {
+                    "ticks": health.ticks,
+                    "missed_deadlines": health.missed,
+                    "jitter_p99 [s]": f"{health.jitter_p99:.6f}",
+                    "step_p99 [s]": f"{health.step_p99:.6f}",
+                    "realtime": stream.realtime,
+                }
+            )
+        diagnostics.report(level, text, values)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command messages of each joint group: what the driver takes, always for all of its joints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from wam.core.clock import NS_PER_S
+from wam.core.trajectory.rolling import Rolling, RollingPlan
+from wam.robots.description import CommandKind, JointGroup, RobotDescription
+from wam.ros.conversions import ns_to_duration, ns_to_time
+from wam.ros.qos import COMMAND, STATUS
+from wam_safety_node.cycle import CycleResult, CycleSettings, SafetyCycle
+
+TRAJECTORY_RATE = 20.0
+"""Rate of rolling trajectories where a group asks for none [Hz]."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPublisher:
+    """A node that publishes on one of our command topics.
+
+    Attributes:
+        topic: absolute name.
+        node: absolute name.
+    """
+
+    topic: str
+    node: str
+
+
+class Outputs:
+    """Publishers of the command topics and of the preview.
+
+    Args:
+        node: the node that owns them.
+        robot: its groups.
+        settings: tick and lead.
+        dry_run: make no command publisher at all.
+    """
+
+    state_type = JointState
+
+    def __init__(self, node: Any, robot: RobotDescription, settings: CycleSettings, *, dry_run: bool) -> None:
+        self._node = node
+        self._settings = settings
+        self._groups: list[tuple[JointGroup, slice, Any, Callable[..., None]]] = []
+        self._topics: list[str] = []
+        self._ticks = 0
+        self._publishers: list[Any] = []
+        self._rolling = Rolling(tick_ns=settings.tick_ns, lead_ns=settings.lead_ns)
+        start = 0
+        for group in robot.groups:
+            columns = slice(start, start + len(group.joints))
+            start += len(group.joints)
+            if group.command_kind is CommandKind.NONE or dry_run:
+                continue
+            stream = group.command_kind is CommandKind.JOINT_STATE_STREAM
+            kind = JointState if stream else JointTrajectory
+            publisher = node.create_lifecycle_publisher(kind, group.command_topic, COMMAND)
+            self._publishers.append(publisher)
+            self._topics.append(node.resolve_topic_name(group.command_topic))
+            self._groups.append(
+                (group, columns, publisher, self._send_state if stream else self._send_trajectory)
+            )
+        self._preview = None
+        if dry_run:
+            self._preview = node.create_lifecycle_publisher(JointState, "~/command_preview", STATUS)
+            self._publishers.append(self._preview)
+        self._preview_names = list(robot.joint_names)
+
+    def send(self, result: CycleResult, cycle: SafetyCycle, now_ns: int) -> None:
+        """Publish what `result` commands; nothing where it commands nothing."""
+        if result.position is None:
+            return
+        self._ticks += 1
+        if self._preview is not None:
+            message = JointState(name=self._preview_names, position=result.position.tolist())
+            message.velocity = [] if result.velocity is None else result.velocity.tolist()
+            message.header.stamp = ns_to_time(now_ns)
+            self._preview.publish(message)
+        for group, columns, publisher, send in self._groups:
+            send(group, columns, publisher, result, cycle, now_ns)
+
+    def other_publishers(self) -> list[OtherPublisher]:
+        """Return the nodes beside this one that publish on our command topics."""
+        others = []
+        mine = (self._node.get_name(), self._node.get_namespace())
+        for topic in self._topics:
+            own_seen = False
+            for info in self._node.get_publishers_info_by_topic(topic):
+                if (info.node_name, info.node_namespace) == mine and not own_seen:
+                    own_seen = True
+                    continue
+                others.append(OtherPublisher(topic, f"{info.node_namespace.rstrip('/')}/{info.node_name}"))
+        return others
+
+    def close(self) -> None:
+        """Remove the publishers."""
+        for publisher in self._publishers:
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._publishers, self._groups, self._preview = [], [], None
+
+    def _send_state(
+        self,
+        group: JointGroup,
+        columns: slice,
+        publisher: Any,
+        result: CycleResult,
+        cycle: SafetyCycle,
+        now_ns: int,
+    ) -> None:
+        # Velocity and effort stay empty: the Piper driver reads them as speed percent and gripper effort.
+        message = JointState(name=list(group.driver_names))
+        message.position = result.position[columns].tolist()
+        message.header.stamp = ns_to_time(now_ns)
+        publisher.publish(message)
+
+    def _send_trajectory(
+        self,
+        group: JointGroup,
+        columns: slice,
+        publisher: Any,
+        result: CycleResult,
+        cycle: SafetyCycle,
+        now_ns: int,
+    ) -> None:
+        every = max(1, round(NS_PER_S / self._settings.tick_ns / (group.command_rate or TRAJECTORY_RATE)))
+        if self._ticks % every:
+            return
+        plan = self._rolling.plan(cycle)
+        publisher.publish(trajectory_message(group, columns, plan))
+
+
+def trajectory_message(group: JointGroup, columns: slice, plan: RollingPlan) -> JointTrajectory:
+    """Return the message of `group` for joint_trajectory_controller.
+
+    Stamp 0 (start at reception), strictly increasing times from the lead on, every field filled, last velocity
+    exactly zero: the rules of the controller's acceptance checks.
+    """
+    message = JointTrajectory(joint_names=list(group.driver_names))
+    message.points = [
+        JointTrajectoryPoint(
+            positions=position[columns].tolist(),
+            velocities=velocity[columns].tolist(),
+            accelerations=acceleration[columns].tolist(),
+            time_from_start=ns_to_duration(int(time_ns)),
+        )
+        for time_ns, position, velocity, acceleration in zip(
+            plan.times_ns, plan.positions, plan.velocities, plan.accelerations, strict=True
+        )
+    ]
+    return message

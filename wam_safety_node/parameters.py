@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of the safety node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wam.core.chunk.splice import Strategy
+from wam.ros.parameters import parameter
+
+
+@dataclass(frozen=True, slots=True)
+class SafetyParameters:
+    """What the safety node can be told. Limits, deadlines and distances are those of the robot file."""
+
+    robot: str = parameter(description="robot: a name in config/robots or the path of a YAML file")
+    dry_run: bool = parameter(
+        True,
+        description="compute and check everything, send nothing; ~/command_preview shows what would be sent",
+    )
+    contract: str = parameter(
+        "",
+        description="contract hash (SHA-256, hex) of the only policy that may move the robot; empty takes that of "
+        "the first chunk",
+    )
+    strategy: str = parameter(
+        Strategy.BLEND.value,
+        description="how a chunk takes over from the one before it",
+        choices=tuple(one.value for one in Strategy),
+    )
+    filters_off: tuple[str, ...] = parameter(
+        (), description="filters of the safety chain that are switched off, each by its name"
+    )
+    max_scale: float = parameter(
+        4.0,
+        description="a chunk that would have to be slowed more than this is refused",
+        unit="1",
+        lower=1.0,
+        upper=20.0,
+    )
+    max_context_age: float = parameter(
+        1.0, description="an older planner context means LATE", unit="s", lower=0.01, upper=60.0
+    )
+    chunk_topic: str = parameter("wam_executor/chunk", description="topic of the action chunks, relative")
+    estop_topic: str = parameter("estop", description="std_msgs/Bool, true stops the arm; relative")

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command thread: absolute deadlines on the monotonic clock, its jitter recorded. No rclpy."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wam.core.clock import NS_PER_S
+from wam.core.latency import LatencyWindow
+
+REALTIME_PRIORITY = 50
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHealth:
+    """How well the thread kept its deadlines.
+
+    Attributes:
+        ticks: steps run.
+        missed: deadlines that were skipped because a step or the machine was late; never made up for by a burst.
+        jitter_p50: lateness of a step's start, median of the last window [s].
+        jitter_p99: the same, 99th percentile [s].
+        step_p99: duration of a step, 99th percentile [s].
+    """
+
+    ticks: int
+    missed: int
+    jitter_p50: float
+    jitter_p99: float
+    step_p99: float
+
+
+class CommandStream:
+    """Runs `step` once per period in a thread of its own.
+
+    Args:
+        step: called without arguments in the thread.
+        period_ns: time between two deadlines [ns].
+        on_error: called in the thread with an exception of `step`; the thread ends after it.
+        window: steps over which percentiles are taken.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[], None],
+        *,
+        period_ns: int,
+        on_error: Callable[[Exception], None],
+        window: int = 2000,
+    ) -> None:
+        self._step = step
+        self._period_ns = period_ns
+        self._on_error = on_error
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
+        self._jitter = LatencyWindow(window)
+        self._duration = LatencyWindow(window)
+        self._ticks = 0
+        self._missed = 0
+        self.realtime = False
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, *, timeout: float) -> bool:
+        """Ask the thread to end after its step; return whether it has ended within `timeout` [s]."""
+        self._stopping.set()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def health(self) -> StreamHealth:
+        """Return how well deadlines were kept; called from any thread."""
+        return StreamHealth(
+            self._ticks,
+            self._missed,
+            self._jitter.percentile(50),
+            self._jitter.percentile(99),
+            self._duration.percentile(99),
+        )
+
+    def _run(self) -> None:
+        self.realtime = _ask_for_realtime()
+        deadline = time.monotonic_ns()
+        while not self._stopping.is_set():
+            deadline += self._period_ns
+            now = time.monotonic_ns()
+            if now > deadline + self._period_ns:
+                late = (now - deadline) // self._period_ns
+                self._missed += late
+                deadline += late * self._period_ns
+            if deadline > now:
+                time.sleep((deadline - now) / NS_PER_S)
+            woken = time.monotonic_ns()
+            try:
+                self._step()
+            except Exception as error:  # handed to the node, which stops the arm and says so
+                self._on_error(error)
+                return
+            self._ticks += 1
+            self._jitter.add(max(0, woken - deadline))
+            self._duration.add(time.monotonic_ns() - woken)
+
+
+def _ask_for_realtime() -> bool:
+    """Ask for SCHED_FIFO for this thread; return whether the system allows it (rtprio in limits.conf)."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REALTIME_PRIORITY))
+    except (PermissionError, OSError, AttributeError):
+        return False
+    return True
