@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measurements with limits: `wam bench NAME`. A further one is a module with `run` and a line in `BENCHES`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from wam.bench.result import Measured
+from wam.core.errors import ConfigError
+
+Stage = Callable[[str], None]
+"""Called with a few words whenever a bench begins something that takes a while."""
+
+BENCHES: dict[str, str] = {
+    "chunk": "wam.bench.chunk:run",
+    "context": "wam.bench.context:run",
+}
+"""Name -> module and function; the function takes a `Stage` and returns `Measured`."""
+
+
+def load_bench(name: str) -> Callable[[Stage], Measured]:
+    """Return the bench called `name`; its module is imported only now.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    target = BENCHES.get(name)
+    if target is None:
+        raise ConfigError("bench", value=name, allowed=", ".join(sorted(BENCHES)), where="wam bench NAME")
+    module, _, function = target.partition(":")
+    loaded: Callable[[Stage], Measured] = getattr(importlib.import_module(module), function)
+    return loaded
