@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LeRobot data sets of format v2.1 and v3.0, read in place.
+"""LeRobot data sets of format v2.1 and v3.0, read in place, episodes and rows in any order.
 
-    v2.1  one parquet file and one video per episode; meta/episodes.jsonl, meta/tasks.jsonl
+    v2.1  one parquet file and one video per episode; meta/episodes.jsonl, meta/tasks.jsonl (v2.0 as well)
     v3.0  many episodes per parquet file and per video; meta/episodes/**.parquet, meta/tasks.parquet
 
 Both come out as the same values: a table of episodes, columns as arrays, frames by row. Rows are control
@@ -27,7 +27,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from wam.core.errors import RecordingError
 from wam.datasets.video import decode_image, read_frames
 
-SUPPORTED = ("v2.1", "v3.0")
+SUPPORTED = ("v2.0", "v2.1", "v3.0")
 IMAGE_TYPES = ("video", "image")
 
 
@@ -96,7 +96,7 @@ class LeRobotDataset:
 
     Attributes:
         root: its folder.
-        version: "v2.1" or "v3.0".
+        version: one of `SUPPORTED`.
         fps: control rows per second.
         robot_type: as in info.json.
         features: by name.
@@ -254,9 +254,11 @@ def open_dataset(root: str | Path) -> LeRobotDataset:
             where="LeRobot's conversion script",
         )
     try:
+        for key in ("data_path", "video_path"):
+            _require_inside(folder, key, str(info.get(key) or ""))
         features = {name: _feature(name, spec) for name, spec in info["features"].items()}
         keys = [f.name for f in features.values() if f.dtype == "video"]
-        read = _episodes_v21 if version == "v2.1" else _episodes_v30
+        read = _episodes_v30 if version == "v3.0" else _episodes_v21
         tasks, episodes = read(folder, info, keys)
         fps = float(info["fps"])
     except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
@@ -276,6 +278,14 @@ def _json(path: Path) -> dict[str, Any]:
         raise RecordingError(f"{path} is missing", allowed="a folder with a LeRobot data set") from error
     except ValueError as error:
         raise RecordingError(f"{path} is not JSON: {error}") from error
+
+
+def _require_inside(root: Path, key: str, template: str) -> None:
+    """Refuse a path that leaves the data set, which a downloaded info.json could name."""
+    if template.startswith("/") or ".." in Path(template).parts:
+        raise RecordingError(
+            f"{root}/meta/info.json: {key}", value=template, allowed="a path inside the data set"
+        )
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
