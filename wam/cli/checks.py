@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checks of `wam doctor`: each looks at one thing and says what to do about it."""
+
+from __future__ import annotations
+
+import enum
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from wam.core.transport.identity import is_alive
+from wam.core.transport.segment import SHM_DIRECTORY, SegmentName
+
+GIB = 2**30
+MIN_SHM_BYTES = 512 * 2**20
+"""Three contexts of the paper's AHA-WAM at one history frame (44 MB each) and the images of a few cameras."""
+MIN_DISK_BYTES = 3 * GIB
+MIN_MEMORY_BYTES = 4 * GIB
+PROBES = str(Path(__file__).resolve().with_name("probes.py"))
+PROBE_TIMEOUT_S = 60.0
+MAX_DOMAIN_ID = 101
+OPTIONAL_ROS_PARTS = {
+    "launch": "launch",
+    "launch_ros": "launch-ros",
+    "cv_bridge": "cv-bridge",
+    "control_msgs": "control-msgs",
+    "moveit_msgs": "moveit-msgs",
+    "moveit": "moveit-py",
+    "tf2_ros": "tf2-ros-py",
+}
+"""Python modules that only a ROS distribution has, with their Debian package after `ros-DISTRO-`."""
+
+
+class Outcome(enum.Enum):
+    """How a check ended, mildest first."""
+
+    OK = "OK"
+    WARN = "WARN"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        name: what was looked at.
+        outcome: how it is.
+        found: what was found.
+        remedy: what to do; empty when nothing needs doing.
+    """
+
+    name: str
+    outcome: Outcome
+    found: str
+    remedy: str = ""
+
+
+def python_check() -> Check:
+    """Look at the interpreter and its environment."""
+    found = f"{platform.python_version()} in {sys.prefix}"
+    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+        return Check("python", Outcome.FAIL, found, "use Python 3.10-3.13: make setup PYTHON=python3.12")
+    return Check("python", Outcome.OK, found)
+
+
+def mixture_check(environment: Mapping[str, str]) -> Check:
+    """Look for a second ROS installation that leaks into this one."""
+    name = "environment"
+    own = _has_wheels()
+    foreign = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if "/opt/ros/" in path]
+    foreign += [
+        path
+        for path in environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+        if path.startswith("/opt/ros/")
+    ]
+    if own and foreign:
+        return Check(
+            name,
+            Outcome.FAIL,
+            f"ROS 2 of {sys.prefix} and of {foreign[0]} at once",
+            "open a shell without a sourced distribution, or go through make or tools/setup/env.sh",
+        )
+    domain = environment.get("ROS_DOMAIN_ID", "0")
+    if not domain.isdigit() or int(domain) > MAX_DOMAIN_ID:
+        return Check(
+            name, Outcome.FAIL, f"ROS_DOMAIN_ID={domain}", f"set ROS_DOMAIN_ID to 0..{MAX_DOMAIN_ID}"
+        )
+    profile = environment.get("FASTDDS_DEFAULT_PROFILES_FILE", "")
+    found = f"ROS 2 from {'wheels' if own else 'a distribution'}, domain {domain}, "
+    found += environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    if profile and not Path(profile).is_file():
+        return Check(
+            name,
+            Outcome.FAIL,
+            f"Fast DDS profile {profile} does not exist",
+            "unset FASTDDS_DEFAULT_PROFILES_FILE",
+        )
+    if not profile:
+        return Check(
+            name,
+            Outcome.WARN,
+            f"{found}; no Fast DDS profile, images are slow",
+            "go through make or tools/setup/env.sh",
+        )
+    return Check(name, Outcome.OK, found)
+
+
+def ros_checks(environment: Mapping[str, str]) -> list[Check]:
+    """Try rclpy and a message through DDS."""
+    if importlib.util.find_spec("rclpy") is None:
+        remedy = "make setup, or source a ROS 2 distribution"
+        return [Check("rclpy", Outcome.FAIL, "not installed", remedy)]
+    answer, error = probe("ros", environment)
+    if answer is None:
+        return [
+            Check("rclpy", Outcome.FAIL, error, "make clean && make setup; or source one distribution only")
+        ]
+    version = _version("ros-rclpy") or _version("rclpy") or "unknown version"
+    checks = [Check("rclpy", Outcome.OK, f"{version}, {answer['rmw']}, {answer['rclpy']}")]
+    if answer["arrived"]:
+        checks.append(Check("dds", Outcome.OK, f"a message went round in {answer['round_trip_ms']} ms"))
+    else:
+        remedy = "a firewall on the loopback interface, or a full /dev/shm, keeps DDS from working"
+        checks.append(Check("dds", Outcome.FAIL, "a message to this process did not arrive", remedy))
+    return checks
+
+
+def messages_check(environment: Mapping[str, str]) -> Check:
+    """Look whether wam_msgs is built."""
+    answer, error = probe("messages", environment)
+    if answer is None:
+        return Check("wam_msgs", Outcome.FAIL, error, "make setup, or colcon build --base-paths . wam_msgs")
+    return Check("wam_msgs", Outcome.OK, f"{len(answer['messages'])} messages in {answer['place']}")
+
+
+def torch_check(environment: Mapping[str, str]) -> Check:
+    """Look at torch and the GPU."""
+    answer, error = probe("torch", environment)
+    if answer is None:
+        return Check("torch", Outcome.FAIL, error, "make setup")
+    devices = ", ".join(answer["devices"]) or "no GPU"
+    found = f"{answer['version']}, {answer['threads']} threads, {devices}"
+    if not answer["devices"] and Path("/proc/driver/nvidia/version").exists():
+        remedy = (
+            "this torch cannot use the NVIDIA GPU of this machine: make clean && make setup WAM_TORCH=cuda"
+        )
+        return Check("torch", Outcome.WARN, found, remedy)
+    return Check("torch", Outcome.OK, found)
+
+
+def render_check(environment: Mapping[str, str]) -> Check:
+    """Render one tiny picture without a display."""
+    answer, error = probe("render", environment)
+    if answer is None:
+        remedy = "sudo apt install libegl1 libgl1-mesa-dri (only simulated cameras need it)"
+        return Check("rendering", Outcome.WARN, error, remedy)
+    found = f"MuJoCo {answer['version']}, {answer['backend']}, {answer['render_ms']} ms for a tiny picture"
+    if not answer["red"]:
+        return Check(
+            "rendering", Outcome.WARN, f"{found}, of the wrong colour", "another driver: MUJOCO_GL=osmesa"
+        )
+    return Check("rendering", Outcome.OK, found)
+
+
+def compiler_check() -> Check:
+    """Look for what builds wam_msgs."""
+    missing = [
+        package
+        for package, programs in (("g++", ("c++", "g++", "clang++")), ("cmake", ("cmake",)))
+        if not any(shutil.which(program) for program in programs)
+    ]
+    if missing:
+        return Check(
+            "compiler",
+            Outcome.WARN,
+            f"missing: {', '.join(missing)}",
+            f"sudo apt install {' '.join(missing)}",
+        )
+    return Check(
+        "compiler", Outcome.OK, f"{shutil.which('c++') or shutil.which('g++')}, {shutil.which('cmake')}"
+    )
+
+
+def shared_memory_check(directory: Path = SHM_DIRECTORY) -> Check:
+    """Look at the room for planner contexts and images, and for what dead processes left there."""
+    name = "shared memory"
+    if not directory.is_dir():
+        return Check(
+            name, Outcome.FAIL, f"{directory} does not exist", "mount it: sudo mount -t tmpfs tmpfs /dev/shm"
+        )
+    usage = shutil.disk_usage(directory)
+    segments = [parsed for entry in os.listdir(directory) if (parsed := SegmentName.parse(entry)) is not None]
+    dead = [s for s in segments if s.uid == os.geteuid() and not is_alive(s.owner)]
+    found = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free, {len(segments)} context segments"
+    if usage.free < MIN_SHM_BYTES:
+        return Check(name, Outcome.WARN, found, "make room in /dev/shm (docker: --shm-size=2g)")
+    if dead:
+        return Check(
+            name, Outcome.WARN, f"{found}, {len(dead)} of dead planners", "the next planner removes them"
+        )
+    return Check(name, Outcome.OK, found)
+
+
+def optional_check(environment: Mapping[str, str]) -> Check:
+    """Look for the parts that only a ROS distribution has; none of them is needed."""
+    have = [name for name in OPTIONAL_ROS_PARTS if importlib.util.find_spec(name) is not None]
+    lack = [name for name in OPTIONAL_ROS_PARTS if name not in have]
+    found = f"found: {', '.join(have) or 'none'}; not found: {', '.join(lack) or 'none'}"
+    distribution = environment.get("ROS_DISTRO", "")
+    remedy = ""
+    if lack and distribution:
+        remedy = "if wanted: sudo apt install " + " ".join(
+            f"ros-{distribution}-{OPTIONAL_ROS_PARTS[name]}" for name in lack
+        )
+    return Check("optional ROS parts", Outcome.OK, found, remedy)
+
+
+def processor_check() -> Check:
+    """Look at cores and load."""
+    cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    found = f"{cores} cores, load {load:.1f}"
+    if cores < 2:
+        return Check("processor", Outcome.WARN, found, "planner, executor and safety want two cores or more")
+    if load > cores:
+        return Check(
+            "processor", Outcome.WARN, found, "other programs keep the cores busy; figures will be poor"
+        )
+    return Check("processor", Outcome.OK, found)
+
+
+def memory_check() -> Check:
+    """Look at the memory that is free."""
+    text = Path("/proc/meminfo").read_text()
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    free = int(match[1]) * 1024 if match else 0
+    found = f"{free / GIB:.1f} GiB available"
+    if free < MIN_MEMORY_BYTES:
+        return Check(
+            "memory", Outcome.WARN, found, "a demo wants 4 GiB, a real checkpoint its own size and more"
+        )
+    return Check("memory", Outcome.OK, found)
+
+
+def disk_check(place: Path) -> Check:
+    """Look at the room for reports and bundles."""
+    usage = shutil.disk_usage(place)
+    found = f"{usage.free / GIB:.1f} GiB free in {place}"
+    if usage.free < MIN_DISK_BYTES:
+        return Check("disk", Outcome.WARN, found, "reports, bags and bundles want some GiB")
+    return Check("disk", Outcome.OK, found)
+
+
+def all_checks(environment: Mapping[str, str]) -> list[Callable[[], list[Check]]]:
+    """Return the checks in the order of the report; each is called without arguments."""
+    return [
+        lambda: [python_check()],
+        lambda: [mixture_check(environment)],
+        lambda: ros_checks(environment),
+        lambda: [messages_check(environment)],
+        lambda: [torch_check(environment)],
+        lambda: [render_check(environment)],
+        lambda: [compiler_check()],
+        lambda: [shared_memory_check()],
+        lambda: [optional_check(environment)],
+        lambda: [processor_check()],
+        lambda: [memory_check()],
+        lambda: [disk_check(Path.cwd())],
+    ]
+
+
+def probe(name: str, environment: Mapping[str, str]) -> tuple[dict[str, Any] | None, str]:
+    """Run a probe of `wam.cli.probes` in its own process.
+
+    Returns:
+        Its answer and "", or None and what went wrong in one line.
+    """
+    # By its path and from another folder: beside the checkout, wam_msgs would be found without being built.
+    code = f"import runpy, sys; sys.argv[1:] = [{name!r}]; runpy.run_path({PROBES!r}, run_name='__main__')"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PROBE_TIMEOUT_S,
+            env=dict(environment),
+            cwd="/",
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"no answer within {PROBE_TIMEOUT_S:.0f} s"
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+        if done.returncode < 0:
+            return None, f"crashed with signal {-done.returncode}"
+        return None, lines[-1].strip() if lines else f"ended with {done.returncode}"
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer, ""
+
+
+def _has_wheels() -> bool:
+    """Tell whether this environment carries its own ROS 2."""
+    return _version("ros-rclpy") is not None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

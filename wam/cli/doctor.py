@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam doctor`: is this machine fit, and if not, what mends it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from wam.cli.checks import Check, Outcome, all_checks
+
+EXIT_FAILED_CHECK = 2
+PARALLEL = 2
+COLOURS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as one JSON object.")] = False,
+) -> None:
+    """Check this machine and say how to mend what is wrong. Changes nothing.
+
+    Tries what the suite needs: Python, ROS 2 with a message through DDS, the built messages, torch and GPU, rendering
+    without a display, compiler, shared memory, cores, memory and disk.
+
+    Exit codes: 0 nothing failed (warnings are all right), 2 a check failed.
+    """
+    from wam.robots.paths import config_dir
+    from wam.ros.environment import confine
+
+    environment = dict(os.environ)
+    confine(environment, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
+    console = Console(stderr=True)
+    waiting = console.status("looking at this machine") if console.is_terminal else contextlib.nullcontext()
+    with waiting, ThreadPoolExecutor(PARALLEL) as pool:
+        checks = [check for group in pool.map(lambda run: run(), all_checks(environment)) for check in group]
+    failed = sum(check.outcome is Outcome.FAIL for check in checks)
+    if as_json:
+        typer.echo(json.dumps(as_object(checks), indent=2))
+    else:
+        _show(checks)
+    if failed:
+        raise typer.Exit(EXIT_FAILED_CHECK)
+
+
+def as_object(checks: list[Check]) -> dict[str, object]:
+    """Return the checks as JSON-ready values: ok (nothing failed) and checks."""
+    return {
+        "ok": all(check.outcome is not Outcome.FAIL for check in checks),
+        "checks": [
+            {"name": c.name, "outcome": c.outcome.value, "found": c.found, "remedy": c.remedy} for c in checks
+        ],
+    }
+
+
+def _show(checks: list[Check]) -> None:
+    console = Console(soft_wrap=False)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for check in checks:
+        text = escape(check.found)
+        if check.remedy:
+            text += f"\n[bold]→ {escape(check.remedy)}[/bold]"
+        table.add_row(f"[{COLOURS[check.outcome]}]{check.outcome.value}[/]", check.name, text)
+    console.print(table)
+    counts = {outcome: sum(check.outcome is outcome for check in checks) for outcome in Outcome}
+    console.print(f"{len(checks)} checks: {counts[Outcome.WARN]} warnings, {counts[Outcome.FAIL]} failures")

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam info`: which robots, policies and presets there are, and what one of them is."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from wam.core.errors import BundleError, ConfigError, WamError
+
+MILLION = 1_000_000
+
+
+def info(
+    robot: Annotated[
+        str, typer.Option(help="Show a robot: a name in config/robots or a YAML file.", show_default=False)
+    ] = "",
+    preset: Annotated[
+        str, typer.Option(help="Show a network's sizes: KIND/NAME, e.g. aha_wam/paper.", show_default=False)
+    ] = "",
+    policy: Annotated[
+        Path | None, typer.Option(help="Show a policy bundle: its directory.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
+) -> None:
+    """List robots, policies and presets, or show one of them. Changes nothing.
+
+    Exit codes: 0 shown, 1 there is no such thing or its file is faulty.
+
+    Example: wam info --robot piper
+    """
+    chosen = [
+        name for name, value in (("--robot", robot), ("--preset", preset), ("--policy", policy)) if value
+    ]
+    if len(chosen) > 1:
+        raise ConfigError("wam info", value=" ".join(chosen), allowed="one of them", where="the command line")
+    if robot:
+        shown = robot_values(robot)
+    elif preset:
+        shown = preset_values(preset)
+    elif policy:
+        shown = bundle_values(policy)
+    else:
+        shown = catalogue()
+    if as_json:
+        typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    elif robot:
+        _show_robot(shown)
+    elif chosen:
+        _show(shown)
+    else:
+        _show_catalogue(shown)
+
+
+def catalogue() -> dict[str, Any]:
+    """Return all robots, built-in policies and presets; a faulty robot file is listed with its error.
+
+    Keys: robots [{name, title, joints, cameras} or {name, error}], policies [name], presets [name].
+    """
+    from wam.robots.paths import config_dir
+
+    robots = []
+    for path in sorted((config_dir() / "robots").glob("*.yaml")):
+        try:
+            robots.append(_robot_line(path.stem))
+        except WamError as error:
+            robots.append({"name": path.stem, "error": str(error)})
+    kinds = available_kinds()
+    policies = ["fake", *(f"{kind}/tiny" for kind in kinds)]
+    presets = [f"{kind}/{name}" for kind in kinds for name in _config(kind).PRESETS]
+    return {"robots": robots, "policies": policies, "presets": presets}
+
+
+def _robot_line(name: str) -> dict[str, Any]:
+    from wam.robots.loader import load_robot
+
+    robot = load_robot(name)
+    return {
+        "name": robot.name,
+        "title": robot.title,
+        "joints": len(robot.joint_names),
+        "cameras": [camera.name for camera in robot.cameras],
+    }
+
+
+def robot_values(name: str) -> dict[str, Any]:
+    """Return a robot as plain values; see `wam.robots.describe.describe`.
+
+    Raises:
+        ConfigError: there is no such robot, or its files are faulty.
+    """
+    from wam.robots.describe import describe
+    from wam.robots.loader import load_robot
+
+    return describe(load_robot(name))
+
+
+def preset_values(name: str) -> dict[str, Any]:
+    """Return sizes and parameter counts of a preset; nothing is allocated.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    kind, _, preset = name.partition("/")
+    kinds = available_kinds()
+    names = [f"{k}/{p}" for k in kinds for p in _config(k).PRESETS]
+    if name not in names:
+        raise ConfigError("there is no such preset", value=name, allowed=", ".join(names), where="--preset")
+    config = _config(kind).PRESETS[preset]()
+    model = importlib.import_module(f"wam.models.{kind}.model")
+    counts: dict[str, int] = model.parameter_counts(config)
+    return {"preset": name, "parameters": counts, "config": config.to_dict()}
+
+
+def bundle_values(directory: Path) -> dict[str, Any]:
+    """Return what a policy bundle says about itself; its tensors are not loaded.
+
+    Raises:
+        BundleError: the directory is no bundle, or a damaged one.
+    """
+    from wam.models.bundle import open_bundle
+
+    if not directory.is_dir():
+        raise BundleError(
+            "there is no such policy bundle",
+            value=str(directory),
+            allowed="a directory with policy.yaml",
+            where="--policy",
+        )
+    contract = open_bundle(directory).contract
+    return {
+        "policy": str(directory),
+        "kind": contract.kind,
+        "contract_hash": contract.contract_hash,
+        "cameras": [{"name": c.name, "height": c.height, "width": c.width} for c in contract.cameras],
+        "state_joints": list(contract.state_joints),
+        "action_joints": list(contract.action_joints),
+        "control_period_s": contract.control_period_ns / 1e9,
+    }
+
+
+def available_kinds() -> list[str]:
+    """Return the policy kinds of this installation: packages of wam.models with a policy and presets.
+
+    They are found by their files, since importing a policy imports torch.
+    """
+    import wam.models
+
+    folders = {path for place in wam.models.__path__ for path in Path(place).iterdir()}
+    return sorted(
+        path.name for path in folders if (path / "policy.py").is_file() and (path / "config.py").is_file()
+    )
+
+
+def _config(kind: str) -> ModuleType:
+    return importlib.import_module(f"wam.models.{kind}.config")
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _show_catalogue(shown: dict[str, Any]) -> None:
+    console = Console()
+    table = Table("robot", "what it is", "joints", "cameras", box=None, title="Robots", title_justify="left")
+    for robot in shown["robots"]:
+        if "error" in robot:
+            table.add_row(robot["name"], f"[red]{escape(robot['error'])}[/red]", "", "")
+        else:
+            table.add_row(
+                robot["name"], escape(robot["title"]), str(robot["joints"]), ", ".join(robot["cameras"])
+            )
+    console.print(table)
+    console.print(f"\n[italic]Built-in policies[/italic] (random weights)\n {', '.join(shown['policies'])}")
+    console.print(f"\n[italic]Presets[/italic]\n {', '.join(shown['presets'])}")
+    console.print("\nMore: wam info --robot NAME, wam info --preset KIND/NAME, wam info --policy DIRECTORY")
+
+
+def _show_robot(shown: dict[str, Any]) -> None:
+    console = Console()
+    console.print(f"[bold]{escape(shown['title'])}[/bold]\n{escape(shown['source'])}", soft_wrap=True)
+    for group in shown["groups"]:
+        state, command = group["state"], group["command"]
+        console.print(
+            f"\ngroup [bold]{group['name']}[/bold], driver {group['driver']}: state {state['topic']} at "
+            f"{state['rate_hz']:g} Hz, command {command['topic']} ({command['kind']}) at {command['rate_hz']:g} Hz"
+        )
+        table = Table("joint", "unit", "lower", "upper", "velocity", "acceleration", "jerk", "home", box=None)
+        for joint in group["joints"]:
+            numbers = (
+                _text(joint[key]) for key in ("lower", "upper", "velocity", "acceleration", "jerk", "home")
+            )
+            table.add_row(joint["name"], joint["unit"], *numbers)
+        console.print(table)
+    cameras = Table("camera", "topic", "transport", "size", "rate", box=None)
+    for camera in shown["cameras"]:
+        size = f"{camera['width']}x{camera['height']} {camera['encoding']}"
+        cameras.add_row(
+            camera["name"], camera["topic"], camera["transport"], size, f"{camera['rate_hz']:g} Hz"
+        )
+    console.print()
+    console.print(cameras)
+    console.print(
+        "\nsafety: " + ", ".join(f"{name} {_text(value)}" for name, value in shown["safety"].items())
+    )
+    if shown["model"]:
+        console.print(f"model: {escape(shown['model']['urdf'])}", soft_wrap=True)
+
+
+def _show(shown: dict[str, Any]) -> None:
+    console = Console()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in shown.items():
+        if name == "parameters":
+            text = ", ".join(f"{part} {count / MILLION:,.1f} M" for part, count in value.items())
+            table.add_row(name, text)
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                table.add_row(f"{name}: {key}", escape(_text(inner)))
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for entry in value:
+                table.add_row(name, escape(_text(entry)))
+        else:
+            table.add_row(name, escape(_text(value)))
+    console.print(table)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_text(inner) for inner in value) + "]"
+    return str(value)
