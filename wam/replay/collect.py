@@ -7,6 +7,7 @@ import heapq
 from collections import Counter, deque
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +21,7 @@ from wam.robots.ingest import NoticeKind
 
 STRIP_PICTURES = 12
 WORST_PICTURES = 4
+PICTURE_WIDTH = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Picture:
     Attributes:
         camera: name of the camera.
         stamp_ns: acquisition time [ns].
-        rgb: uint8 [H, W, 3], thinned to about 320 columns.
+        rgb: uint8 [H, W, 3], at most 320 columns.
         error: mean absolute error of the chunk computed from it; NaN where unknown.
     """
 
@@ -193,8 +195,11 @@ def thumbnails(observation: Observation, error: float = float("nan")) -> tuple[P
     """Return small copies of the images of an observation."""
     pictures = []
     for frame in observation.frames.values():
-        step = max(1, round(frame.rgb.shape[1] / 320))
-        pictures.append(Picture(frame.camera, frame.stamp_ns, frame.rgb[::step, ::step].copy(), error))
+        height, width = frame.rgb.shape[:2]
+        scale = min(1.0, PICTURE_WIDTH / width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
+        pictures.append(Picture(frame.camera, frame.stamp_ns, small.astype(np.uint8, copy=False), error))
     return tuple(pictures)
 
 

@@ -177,7 +177,7 @@ def _metric_section(judged: Judged) -> Section:
     )
     return Section(
         "Figures",
-        (Table(("", "value", "95 % interval", "name in summary.json"), rows),),
+        (Table(("", "value", "95 % interval", "name in summary.json"), rows, last_is_detail=True),),
         intro=f"Chunks are compared with the {_reference(judged)}, in the joints' own units (rad, m, or 1 for a "
         "fraction of the range). Executed means: always following the newest chunk that is out.",
     )
@@ -194,13 +194,16 @@ def _joint_section(judged: Judged) -> Section:
             plots.Line("reference", seconds, truth[:, i], plots.RECORDED, width=1.3),
             plots.Line("policy", seconds, targets[:, i], plots.PREDICTED, width=0.9),
         ]
-        svg = plots.line_chart(lines, x_label="time [s]", y_label=f"[{units[i]}]", boundaries=boundaries)
+        svg = plots.line_chart(lines, x_label="time [s]", y_label=_axis(units[i]), boundaries=boundaries)
         note = f"L1 {number(figures.l1)} {units[i] if units[i] != '1' else ''}".rstrip()
         charts.append(Chart(name, svg, note))
     crowded = len(boundaries) > plots.MAX_BOUNDARIES
-    text = "" if crowded else " Faint verticals: a new chunk takes over."
+    text = "" if crowded else "Faint verticals: a new chunk takes over."
     if crowded:
-        text = f" {len(boundaries)} chunks are too many to mark each; the first 4 seconds are shown below with marks."
+        text = (
+            f"{len(boundaries)} chunks are too many to mark where each takes over; the last drawings show four "
+            "seconds around the largest error, with marks."
+        )
     legend = ((_reference(judged), plots.RECORDED), ("policy, as executed", plots.PREDICTED))
     blocks: list[Charts] = [Charts(tuple(charts), legend=legend)]
     if crowded:
@@ -224,7 +227,7 @@ def _close_up(judged: Judged, seconds: Any, targets: Any, truth: Any, boundaries
             plots.Line("policy", seconds[inside], targets[inside, i], plots.PREDICTED, width=0.9),
         ]
         svg = plots.line_chart(
-            lines, x_label="time [s]", y_label=f"[{joint_units(judged)[int(i)]}]", boundaries=marks
+            lines, x_label="time [s]", y_label=_axis(joint_units(judged)[int(i)]), boundaries=marks
         )
         charts.append(Chart(f"{name}, around the largest error", svg))
     return Charts(tuple(charts))
@@ -366,3 +369,7 @@ def _ms(seconds: float | None) -> str:
 
 def _latency(value_ns: int | None) -> str:
     return "as long as it took here" if value_ns is None else f"{value_ns / 1e6:.0f} ms"
+
+
+def _axis(unit: str) -> str:
+    return "share of range" if unit == "1" else f"[{unit}]"

@@ -39,12 +39,21 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; the first column is text, the others are aligned as numbers unless `text` is set."""
+    """A table; the first column is text, the others are aligned as numbers unless `text` is set.
+
+    Attributes:
+        columns: headings; none for a list of names and values.
+        rows: cells.
+        caption: line above it.
+        text: every column is text.
+        last_is_detail: the last column is left out on a narrow screen.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
     text: bool = False
+    last_is_detail: bool = False
     kind: str = "table"
 
 

@@ -140,7 +140,7 @@ def histogram(values: npt.ArrayLike, *, x_label: str, marks: Sequence[tuple[str,
 
 def bar_chart(labels: Sequence[str], values: npt.ArrayLike, *, x_label: str) -> str:
     """Return horizontal bars, the first on top, as SVG."""
-    figure, axes = _canvas(0.5 + 0.16 * len(labels), width=5.2)
+    figure, axes = _canvas(0.5 + 0.16 * len(labels))
     y = np.arange(len(labels))
     axes.barh(y, np.asarray(values, dtype=np.float64), color="#93b4f5", height=0.7)
     axes.set_yticks(y, labels)
