@@ -100,7 +100,8 @@ class InProcessPublisher(Generic[T]):
         self._keep = keep
         self._max_slots = max_slots
         self._registry = registry
-        self._process = this_process()
+        process = this_process()
+        self._prefix = f"in_process.{process.pid}.{process.start_ticks}.{self.token}."
         self._lock = threading.Lock()
         self._slots: list[_Entry[T]] = []
         self._newest: deque[_Entry[T]] = deque()
@@ -139,10 +140,7 @@ class InProcessPublisher(Generic[T]):
             self._newest.append(entry)
             while len(self._newest) > self._keep:
                 self._drop_if_unused(self._newest.popleft())
-        name = (
-            f"in_process.{self._process.pid}.{self._process.start_ticks}.{self.token}"
-            f".{index}.{header.generation}.{header.version}"
-        )
+        name = f"{self._prefix}{index}.{header.generation}.{header.version}"
         return ContextHandle(Transport.IN_PROCESS, name, specs, payload_bytes(specs))
 
     def leases(self) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import zlib
@@ -64,6 +65,12 @@ def pack(tensors: Sequence[tuple[str, str, tuple[int, ...]]]) -> tuple[TensorSpe
     Raises:
         ValueError: a dtype is not one of `DTYPE_BYTES`.
     """
+    return _pack(tuple(tensors))
+
+
+@functools.lru_cache(maxsize=64)
+def _pack(tensors: tuple[tuple[str, str, tuple[int, ...]], ...]) -> tuple[TensorSpec, ...]:
+    """Pack; cached, since a planner publishes the same shapes again and again."""
     specs: list[TensorSpec] = []
     offset = 0
     for name, dtype, shape in tensors:

@@ -11,6 +11,9 @@ import numpy.typing as npt
 from wam.core.context import TensorSpec
 from wam.core.transport.layout import DTYPE_BYTES, pack, tensor_bytes
 
+_NAMES = {np.dtype(name): name for name in DTYPE_BYTES if name != "bfloat16"}
+"""Types of native byte order; asking a dtype for its name takes ten times as long."""
+
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
@@ -43,12 +46,14 @@ class NumpyCodec:
         return {spec.name: _view(spec, data) for spec in specs}
 
     def _dtype(self, name: str, array: npt.NDArray[np.generic]) -> str:
-        dtype = array.dtype.name
+        dtype = _NAMES.get(array.dtype)
         if name in self._bfloat16:
             if dtype != "uint16":
-                raise ValueError(f"array {name!r} is bfloat16 by name and {dtype} by type; allowed: uint16")
+                raise ValueError(
+                    f"array {name!r} is bfloat16 by name and {array.dtype} by type; allowed: uint16"
+                )
             return "bfloat16"
-        if dtype not in DTYPE_BYTES or not array.dtype.isnative:
+        if dtype is None:
             raise ValueError(f"array {name!r} has dtype {array.dtype}; allowed: {', '.join(DTYPE_BYTES)}")
         return dtype
 
