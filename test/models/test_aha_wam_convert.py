@@ -41,7 +41,7 @@ from wam.models.convert.aha_wam import (
 from wam.models.convert.wan_names import dit_to_diffusers
 from wam.models.convert.wan_weights import read_video_dit
 from wam.models.registry import load_policy
-from wam.models.text import HashTextEncoder, prompt_key
+from wam.models.text import CachedTextEncoder, HashTextEncoder, prompt_key
 
 CONFIG = tiny()
 OPTIONS = ConversionOptions(
@@ -117,7 +117,7 @@ def test_an_aha_wam_checkpoint_becomes_a_bundle_with_the_same_tensors(
     assert bundle.manifest.source["step"] == 45000
     assert bundle.manifest.sampler["steps"] == 10
     policy = load_policy(bundle.directory)
-    loaded = {**policy.planner._model.state_dict(), **policy.executor._model.state_dict()}
+    loaded = {**policy.planner.model.state_dict(), **policy.executor.model.state_dict()}
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded[name], tensor), name
 
@@ -166,7 +166,7 @@ def test_a_fast_wam_checkpoint_becomes_a_bundle_without_routing_or_memory(
     ):
         assert getattr(config, name) == getattr(reference, name), name
     policy = load_policy(bundle.directory, planner=False)
-    assert policy.executor._model.branch_embedding.abs().max() == 0
+    assert policy.executor.model.branch_embedding.abs().max() == 0
 
 
 def test_an_old_one_row_branch_embedding_goes_to_the_row_that_is_used(
@@ -178,7 +178,7 @@ def test_an_old_one_row_branch_embedding_goes_to_the_row_that_is_used(
     policy = load_policy(
         convert_aha_wam(*files, tmp_path / "out", options=OPTIONS, vae=vae_file).directory, planner=False
     )
-    assert torch.equal(policy.executor._model.branch(), model.branch())
+    assert torch.equal(policy.executor.model.branch(), model.branch())
 
 
 def test_the_precision_of_the_checkpoint_is_kept(
@@ -325,9 +325,9 @@ def test_embeddings_of_the_release_are_collected_with_padding_set_to_zero(
     cache.mkdir()
     name = f"{prompt_key(prompt)}.t5_len{CONFIG.context_len}.wan22ti2v5b.pt"
     torch.save({"context": rows, "mask": mask}, cache / name)
-    import_released_text_cache(bundle.directory, cache, ["fold the towel"])
-    policy = load_policy(bundle.directory)
-    have = policy.planner._text.embed(prompt)
+    path = import_released_text_cache(bundle.directory, cache, ["fold the towel"])
+    assert load_policy(bundle.directory).planner is not None
+    have = CachedTextEncoder(path, text_len=CONFIG.context_len, width=CONFIG.text_dim).embed(prompt)
     assert torch.equal(have[:5], rows[:5])
     assert have[5:].abs().max() == 0
     with pytest.raises(BundleError, match="no embedding"):
@@ -405,7 +405,7 @@ def test_a_large_checkpoint_is_written_in_shards_that_load_like_one_file(
     bundle = convert_aha_wam(*files, tmp_path / "out", options=OPTIONS, vae=vae_file, max_shard_bytes=300_000)
     assert len(bundle.weights.headers) > 5
     policy = load_policy(bundle.directory, planner=False)
-    for name, tensor in policy.executor._model.state_dict().items():
+    for name, tensor in policy.executor.model.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name
     shard = sorted(bundle.directory.glob("model-*.safetensors"))[2]
     shard.unlink()

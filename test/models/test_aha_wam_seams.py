@@ -270,7 +270,7 @@ def poison(module: torch.nn.Module, name: str) -> None:
 
 def test_a_planner_value_that_is_not_finite_stops_the_plan_and_names_the_layer(bundle_dir: Path) -> None:
     policy = load_policy(bundle_dir, executor=False)
-    poison(policy.planner._model, "video.blocks.1.self_attn.k.weight")
+    poison(policy.planner.model, "video.blocks.1.self_attn.k.weight")
     with pytest.raises(PolicyFault, match="planner key of layer 1"):
         policy.planner.plan(observe(policy.contract, START_NS), instruction=TASK)
 
@@ -278,7 +278,7 @@ def test_a_planner_value_that_is_not_finite_stops_the_plan_and_names_the_layer(b
 def test_a_routed_value_that_is_not_finite_stops_the_chunk_and_names_the_layer(policy: LoadedPolicy) -> None:
     observation = observe(policy.contract, START_NS)
     context = policy.planner.plan(observation, instruction=TASK)
-    poison(policy.executor._model, "editor.layer_delta_proj.2.3.weight")
+    poison(policy.executor.model, "editor.layer_delta_proj.2.3.weight")
     with pytest.raises(PolicyFault, match="routed key of layer 2"):
         policy.executor.route(observation, context=context)
 
@@ -286,7 +286,7 @@ def test_a_routed_value_that_is_not_finite_stops_the_chunk_and_names_the_layer(p
 def test_an_action_that_is_not_finite_stops_the_chunk_and_names_the_layer(policy: LoadedPolicy) -> None:
     observation = observe(policy.contract, START_NS)
     routed = policy.executor.route(observation, context=policy.planner.plan(observation, instruction=TASK))
-    poison(policy.executor._model, "action.blocks.1.ffn.0.weight")
+    poison(policy.executor.model, "action.blocks.1.ffn.0.weight")
     with pytest.raises(PolicyFault, match="action DiT layer 1 in integration step 0"):
         policy.executor.act(routed, proprio=observation.state)
 
@@ -296,9 +296,62 @@ def test_each_half_loads_alone_with_its_own_weights_only(bundle_dir: Path) -> No
     fast = load_policy(bundle_dir, planner=False)
     assert slow.executor is None
     assert fast.planner is None
-    assert {n.split(".")[0] for n, _ in slow.planner._model.named_parameters()} == {"video"}
-    assert "video" not in {n.split(".")[0] for n, _ in fast.executor._model.named_parameters()}
+    assert {n.split(".")[0] for n, _ in slow.planner.model.named_parameters()} == {"video"}
+    assert "video" not in {n.split(".")[0] for n, _ in fast.executor.model.named_parameters()}
     observation = observe(slow.contract, START_NS)
     context = slow.planner.plan(observation, instruction=TASK)
     both = load_policy(bundle_dir)
     assert np.array_equal(rows_of(fast, context, observation), rows_of(both, context, observation))
+
+
+FAST = {
+    "queries": 0,
+    "memory_window": 0,
+    "chunk_rows": 32,
+    "horizon_rows": 32,
+    "proprio_in_planner": True,
+    "first_frame_causal": True,
+}
+
+
+def test_fast_wam_runs_behind_the_same_seams(tmp_path: Path) -> None:
+    policy = load_policy(make_tiny_bundle(tmp_path / "fast", overrides=FAST).directory)
+    c = policy.contract
+    observation = observe(c, START_NS)
+    context = policy.planner.plan(observation, instruction=TASK)
+    assert rows_of(policy, context, observation).shape == (32, 14)
+    moved = policy.planner.plan(observe(c, START_NS, position=0.3), instruction=TASK)
+    assert (moved.payload.v - context.payload.v).abs().max() > 1e-4
+    routed = policy.executor.route(observation, context=context)
+    assert torch.equal(routed.payload.context.k, context.payload.k)
+
+
+def test_a_half_precision_policy_runs_and_stays_near_the_exact_one(
+    policy: LoadedPolicy, bundle_dir: Path
+) -> None:
+    half = load_policy(bundle_dir, dtype=torch.bfloat16)
+    observation = observe(policy.contract, START_NS)
+    context = half.planner.plan(observation, instruction=TASK)
+    assert context.payload.k.dtype is torch.bfloat16
+    exact = rows_of(policy, policy.planner.plan(observation, instruction=TASK), observation)
+    assert np.abs(rows_of(half, context, observation) - exact).max() < 0.02
+
+
+def test_fewer_integration_steps_can_be_asked_for(policy: LoadedPolicy, bundle_dir: Path) -> None:
+    fast = load_policy(bundle_dir, steps=2)
+    observation = observe(policy.contract, START_NS)
+    context = policy.planner.plan(observation, instruction=TASK)
+    assert np.abs(rows_of(fast, context, observation) - rows_of(policy, context, observation)).max() > 1e-4
+
+
+def test_the_image_of_a_plan_is_not_encoded_again_for_its_chunk(policy: LoadedPolicy) -> None:
+    c = policy.contract
+    vision = policy.planner.vision
+    assert policy.executor.vision is vision
+    before = vision.encoded
+    observation = observe(c, START_NS)
+    context = policy.planner.plan(observation, instruction=TASK)
+    rows_of(policy, context, observation)
+    assert vision.encoded == before + 1
+    rows_of(policy, context, observe(c, START_NS))
+    assert vision.encoded == before + 2

@@ -8,7 +8,6 @@ time six prefills took.
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +191,7 @@ def test_a_hundred_thousand_prefills_stay_bounded_and_leave_no_trace(bundle: Bun
     """
     c = bundle.contract
     old = planner(bundle)
-    rolling = old._memory
+    rolling = old.memory
     contexts = run(bundle, 0, [0, 70, 140])
     pool = [(kv.payload.k, kv.payload.v) for kv in contexts]
     recent: list[MemoryEntry] = []
@@ -214,13 +213,14 @@ def test_a_hundred_thousand_prefills_stay_bounded_and_leave_no_trace(bundle: Bun
             recent.append(made)
     assert largest < 1e3
     young = planner(bundle)
+    young.plan(observe(c, 0, 0), instruction=TASK)
+    young.memory.clear()
     for made in recent:
-        young._memory.view(made.stamp_ns)
-        young._memory.admit(made)
+        young.memory.view(made.stamp_ns)
+        young.memory.admit(made)
     stamp = PREFILLS * PREFILL_ROWS * PERIOD_NS
-    a = old.plan(observe(c, stamp, 5), instruction=replace(TASK, generation=old._generation))
-    young._generation = old._generation
-    b = young.plan(observe(c, stamp, 5), instruction=replace(TASK, generation=old._generation))
+    a = old.plan(observe(c, stamp, 5), instruction=TASK)
+    b = young.plan(observe(c, stamp, 5), instruction=TASK)
     assert len(rolling.view(stamp).entries) == WINDOW
     assert torch.equal(a.payload.k, b.payload.k)
     assert torch.equal(a.payload.v, b.payload.v)

@@ -23,12 +23,15 @@ from wam.core.errors import (
 )
 from wam.core.transport.layout import payload_bytes
 from wam.models.context_codec import TorchCodec, read_tensors, specs_of, write_tensors
+from wam.models.convert.wan_names import text_to_transformers
 from wam.models.finite import require_finite, require_finite_layers
 from wam.models.images import Composite, Tile, compose, resize_bytes, standard_layout, to_model_pixels
 from wam.models.normalisation import FieldStats, Normaliser, NormMode
 from wam.models.text import (
     CachedTextEncoder,
     HashTextEncoder,
+    Umt5TextEncoder,
+    build_umt5,
     clean_prompt,
     pad_rows,
     text_encoder,
@@ -154,8 +157,69 @@ def test_an_embedding_cache_goes_round_and_names_what_it_lacks(tmp_path: Path) -
 
 
 def test_a_real_encoder_that_is_absent_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="text_encoder"):
+    with pytest.raises(BundleError, match="holds no text encoder"):
         text_encoder({"kind": "umt5", "directory": "umt5"}, directory=tmp_path, text_len=5, width=8)
+
+
+def tiny_umt5():
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    torch.manual_seed(0)
+    config = UMT5Config(
+        vocab_size=12, d_model=8, d_kv=4, d_ff=16, num_layers=2, num_heads=3, feed_forward_proj="gated-gelu"
+    )
+    return UMT5EncoderModel(config).eval()
+
+
+def save_tokenizer(directory: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "</s>", "<unk>", "fold", "the", "towel", "open"]
+    raw = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+    fast.save_pretrained(directory)
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "original"])
+def test_the_text_encoder_loads_from_either_layout_and_pads_after_the_end(
+    tmp_path: Path, layout: str
+) -> None:
+    theirs = tiny_umt5()
+    save_tokenizer(tmp_path / "tokenizer")
+    if layout == "diffusers":
+        theirs.save_pretrained(tmp_path / "text_encoder")
+    else:
+        original = {}
+        for name in ("token_embedding.weight", "norm.weight"):
+            original[name] = theirs.state_dict()[text_to_transformers(name)]
+        for i in range(2):
+            parts = [f"attn.{n}" for n in "qkvo"] + ["ffn.gate.0", "ffn.fc1", "ffn.fc2", "norm1", "norm2"]
+            for part in [*parts, "pos_embedding.embedding"]:
+                name = f"blocks.{i}.{part}.weight"
+                original[name] = theirs.state_dict()[text_to_transformers(name)]
+        torch.save(original, tmp_path / "models_t5_umt5-xxl-enc-bf16.pth")
+    encoder = Umt5TextEncoder.from_directory(tmp_path, text_len=6, dtype=torch.float32)
+    rows = encoder.embed("fold  the towel")
+    ids, mask = torch.tensor([[3, 4, 5, 1, 0, 0]]), torch.tensor([[1, 1, 1, 1, 0, 0]])
+    with torch.inference_mode():
+        want = theirs(input_ids=ids, attention_mask=mask).last_hidden_state[0]
+    torch.testing.assert_close(rows[:4], want[:4], atol=1e-5, rtol=0)
+    assert rows.shape == (6, 8)
+    assert rows[4:].abs().max() == 0
+    with pytest.raises(InputError, match="7 tokens"):
+        encoder.embed("fold the towel open fold the")
+
+
+def test_a_text_encoder_with_a_missing_tensor_is_refused() -> None:
+    state = dict(tiny_umt5().state_dict())
+    del state["encoder.block.1.layer.1.DenseReluDense.wo.weight"]
+    with pytest.raises(BundleError, match=r"encoder\.block\.1\.layer\.1\.DenseReluDense\.wo\.weight"):
+        build_umt5(state)
 
 
 def test_a_prompt_is_cleaned_as_the_released_tokenizer_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wam.core.errors import BundleError, InputError, MissingDependency
+from wam.models.convert.wan_names import text_to_transformers
 
 CACHE_NAME = "text_embeddings.safetensors"
 CACHE_FORMAT = "wam-text-embeddings/1"
@@ -130,36 +131,117 @@ class CachedTextEncoder:
         return pad_rows(rows, text_len=self._text_len, prompt=prompt)
 
 
-class Umt5TextEncoder:
-    """The real encoder, `transformers.UMT5EncoderModel`, from a directory on this machine.
+def build_umt5(tensors: Mapping[str, Tensor]) -> Any:
+    """Build `transformers.UMT5EncoderModel` from the original Wan text encoder; sizes come from the tensors.
 
     Args:
-        directory: with `text_encoder/` and `tokenizer/`, as in the diffusers layout of Wan 2.2.
-        text_len: T.
-        device: where it runs.
+        tensors: of `models_t5_umt5-xxl-enc-bf16.pth` (original names) or of the library class.
 
     Raises:
         MissingDependency: transformers is not installed.
-        BundleError: the directory lacks a part.
+        BundleError: names are missing or left over.
+    """
+    try:
+        from transformers import UMT5Config, UMT5EncoderModel
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            "the text encoder needs transformers", where="pip install transformers"
+        ) from error
+    state = {text_to_transformers(name): tensor for name, tensor in tensors.items()}
+    first = "encoder.block.0.layer."
+    try:
+        vocab, width = state["shared.weight"].shape
+        buckets, heads = state[f"{first}0.SelfAttention.relative_attention_bias.weight"].shape
+        inner = state[f"{first}0.SelfAttention.q.weight"].shape[0]
+        ffn = state[f"{first}1.DenseReluDense.wi_0.weight"].shape[0]
+    except KeyError as error:
+        raise BundleError(f"the text encoder lacks {error}") from error
+    config = UMT5Config(
+        vocab_size=vocab,
+        d_model=width,
+        d_kv=inner // heads,
+        d_ff=ffn,
+        num_layers=1 + max(int(n.split(".")[2]) for n in state if n.startswith("encoder.block.")),
+        num_heads=heads,
+        relative_attention_num_buckets=buckets,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+    )
+    with torch.device("meta"):
+        model: Any = UMT5EncoderModel(config)
+    tied = {"encoder.embed_tokens.weight"}
+    have, want = set(state) - tied, set(model.state_dict()) - tied
+    if have != want:
+        raise BundleError(
+            f"the text encoder does not fit: {len(want - have)} missing {sorted(want - have)[:6]}, "
+            f"{len(have - want)} unexpected {sorted(have - want)[:6]}"
+        )
+    model.load_state_dict(
+        {**state, "encoder.embed_tokens.weight": state["shared.weight"]}, strict=False, assign=True
+    )
+    return model.eval().requires_grad_(False)
+
+
+class Umt5TextEncoder:
+    """The real encoder, `transformers.UMT5EncoderModel`.
+
+    Args:
+        model: on its device.
+        tokenizer: of google/umt5-xxl.
+        text_len: T.
     """
 
-    def __init__(self, directory: Path, *, text_len: int, device: torch.device | str = "cpu") -> None:
-        for part in ("text_encoder", "tokenizer"):
-            if not (directory / part).is_dir():
-                raise BundleError(f"{directory / part} is missing", where="text.directory in policy.yaml")
+    def __init__(self, model: Any, tokenizer: Any, *, text_len: int) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._text_len = text_len
+
+    @staticmethod
+    def from_directory(
+        directory: Path,
+        *,
+        text_len: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> Umt5TextEncoder:
+        """Load from this machine.
+
+        Args:
+            directory: with `tokenizer/` and either `text_encoder/` (diffusers layout of Wan 2.2) or the original
+                `models_t5_umt5-xxl-enc-bf16.pth`.
+            text_len: T.
+            device: where the encoder runs.
+            dtype: of its weights.
+
+        Raises:
+            MissingDependency: transformers is not installed.
+            BundleError: the directory lacks a part.
+        """
+        original = sorted(directory.glob("models_t5*.pth")) + sorted(directory.glob("models_t5*.safetensors"))
+        library = directory / "text_encoder"
+        if not (directory / "tokenizer").is_dir() or not (library.is_dir() or original):
+            raise BundleError(
+                f"{directory} holds no text encoder",
+                allowed="tokenizer/ and text_encoder/, or tokenizer/ and models_t5*.pth",
+                where="text.directory in policy.yaml",
+            )
         try:
             from transformers import AutoTokenizer, UMT5EncoderModel
         except ModuleNotFoundError as error:
             raise MissingDependency(
                 "the text encoder needs transformers", where="pip install transformers"
             ) from error
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(directory / "tokenizer", local_files_only=True)
-        self._model: Any = UMT5EncoderModel.from_pretrained(
-            directory / "text_encoder", local_files_only=True, torch_dtype=torch.bfloat16
+        model: Any
+        if library.is_dir():
+            model = UMT5EncoderModel.from_pretrained(library, local_files_only=True)
+        else:
+            from wam.models.convert.container import read_tensors
+
+            model = build_umt5(read_tensors(original[0]))
+        tokenizer: Any = AutoTokenizer.from_pretrained(directory / "tokenizer", local_files_only=True)
+        return Umt5TextEncoder(
+            model.to(device=device, dtype=dtype).eval().requires_grad_(False), tokenizer, text_len=text_len
         )
-        self._model = self._model.to(device).eval().requires_grad_(False)
-        self._text_len = text_len
-        self._device = device
 
     @torch.inference_mode()
     def embed(self, prompt: str) -> Tensor:
@@ -171,10 +253,9 @@ class Umt5TextEncoder:
                 allowed=f"at most {self._text_len}",
                 where="the instruction",
             )
-        padding = self._text_len - len(ids)
-        ids_T = torch.tensor([ids + [self._tokenizer.pad_token_id] * padding], device=self._device)
-        mask_T = torch.tensor([[1] * len(ids) + [0] * padding], device=self._device)
-        rows = self._model(input_ids=ids_T, attention_mask=mask_T).last_hidden_state[0, : len(ids)]
+        # Padding is attended to by nobody, so the tokens alone give the same rows.
+        ids_1T = torch.tensor([ids], device=self._model.device)
+        rows = self._model(input_ids=ids_1T, attention_mask=torch.ones_like(ids_1T)).last_hidden_state[0]
         return pad_rows(rows.cpu(), text_len=self._text_len, prompt=prompt)
 
 
@@ -250,7 +331,6 @@ def text_encoder(
             directory / str(options.get("file", CACHE_NAME)), text_len=text_len, width=width
         )
     if kind == "umt5":
-        return Umt5TextEncoder(
-            directory / str(options.get("directory", "")), text_len=text_len, device=device
-        )
+        path = directory / str(options.get("directory", ""))
+        return Umt5TextEncoder.from_directory(path, text_len=text_len, device=device)
     raise BundleError("policy.yaml: text.kind", value=kind, allowed="hash, cache or umt5")

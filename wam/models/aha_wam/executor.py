@@ -92,6 +92,16 @@ class AhaExecutor:
         self._ropes: dict[int, Rope] = {}
         self._text: tuple[Tensor, LayerKv] | None = None
 
+    @property
+    def model(self) -> AhaWam:
+        """The networks of the executor's half."""
+        return self._model
+
+    @property
+    def vision(self) -> VisualEncoder:
+        """The visual encoder, shared with the planner of the same process."""
+        return self._vision
+
     @torch.inference_mode()
     def route(
         self, observation: Observation, *, context: PlannerContext[AhaContext]

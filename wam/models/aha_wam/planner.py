@@ -80,6 +80,21 @@ class AhaPlanner:
     def _eager_prefill(self, *args: Tensor, **kwargs: object) -> VideoKv:
         return stages.planner_prefill(self._video, *args, **kwargs)  # type: ignore[arg-type]
 
+    @property
+    def model(self) -> AhaWam:
+        """The networks of the planner's half."""
+        return self._model
+
+    @property
+    def memory(self) -> RollingMemory:
+        """The rolling memory; only the planner's worker thread may touch it."""
+        return self._memory
+
+    @property
+    def vision(self) -> VisualEncoder:
+        """The visual encoder, shared with the executor of the same process."""
+        return self._vision
+
     def reset(self) -> None:
         """Forget the rolling memory and the version count."""
         self._memory.clear()

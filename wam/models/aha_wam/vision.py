@@ -24,6 +24,9 @@ class VisualEncoder:
         encode: [1, 3, H, W] in [-1, 1] -> latent; the stage `vae_encode`, eager or replaced.
         layout: composite of the policy.
         device: where the latent is made.
+
+    Attributes:
+        encoded: images encoded so far; a repeated observation does not count.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class VisualEncoder:
         self._device = device
         self._lock = threading.Lock()
         self._kept: list[tuple[tuple[CameraFrame, ...], Tensor]] = []
+        self.encoded = 0
 
     def latent(self, observation: Observation) -> Tensor:
         """Return the latent [1, C, 1, h, w] of the observation's images.
@@ -55,4 +59,5 @@ class VisualEncoder:
         require_finite(latent, what="VAE latent of the image")
         with self._lock:
             self._kept = [(frames, latent), *self._kept][:KEPT]
+            self.encoded += 1
         return latent
