@@ -18,7 +18,7 @@ PIPER_SPREAD = (0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.01) * 2
 
 MAX_CAMERAS = 3
 SPREAD_OF_RANGE = 0.05
-MAX_SPREAD = 0.2
+SPREAD_LIMITS = (1e-3, 0.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,9 @@ class RobotLayout:
             state_joints=robot.joint_names,
             action_joints=robot.joint_names,
             centre=tuple(joint.home for joint in robot.joints),
-            spread=tuple(min(MAX_SPREAD, SPREAD_OF_RANGE * (j.upper - j.lower)) for j in robot.joints),
+            spread=tuple(
+                float(np.clip(SPREAD_OF_RANGE * (j.upper - j.lower), *SPREAD_LIMITS)) for j in robot.joints
+            ),
         )
 
     def stats(self) -> PolicyStats:

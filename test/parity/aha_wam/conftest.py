@@ -45,6 +45,10 @@ class Golden:
         return int(self.info["config"]["robotwin_chunks_per_video_prefill"])
 
     @property
+    def steps(self) -> int:
+        return len(next(v for k, v in sorted(self.io.items()) if k.endswith(".t_steps")))
+
+    @property
     def vae_state(self) -> dict[str, Tensor]:
         return {
             vae_to_diffusers(k.removeprefix("vae.")): v

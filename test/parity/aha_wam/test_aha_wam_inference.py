@@ -120,7 +120,7 @@ def test_every_action_chunk_agrees(golden, prefills) -> None:
                 io[f"A.p{p}.c{c}.proprio"],
                 noise,
                 c,
-                steps=10,
+                steps=golden.steps,
                 shift=golden.config.infer_shift,
             )
             close(chunk[0], io[f"A.p{p}.c{c}.action_chunk"], ACTION_ATOL)

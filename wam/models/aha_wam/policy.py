@@ -204,7 +204,9 @@ def _shared_vision(
     key = (f"{bundle.directory.resolve()}:{bundle.contract.contract_hash}", str(device), dtype)
     vision = _visions.get(key)
     if vision is None:
-        vae = collapse(read_tensors(bundle.weights, prefix=VAE_PREFIX), config.vae, dtype=dtype).to(device)
+        # A bundle may hold the decoder too, which is three quarters of the VAE; nothing here decodes.
+        state = read_tensors(bundle.weights, prefix=VAE_PREFIX, parts=("encoder.", "quant_conv."))
+        vae = collapse(state, config.vae, dtype=dtype).to(device)
         encode = functools.partial(stages.vae_encode, vae)
         vision = VisualEncoder(encode, layout=layout_of(bundle.manifest, config), device=device)
         _visions[key] = vision

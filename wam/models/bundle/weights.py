@@ -12,10 +12,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -27,8 +26,17 @@ MAX_HEADER_BYTES = 100_000_000
 DEFAULT_SHARD_BYTES = 2 << 30
 MOST_NAMES = 60
 
-_DTYPE_OF = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
-_BYTES_OF = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_DTYPE_OF = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 
 def listed(names: Sequence[str]) -> str:
@@ -45,11 +53,13 @@ class TensorInfo:
         file: the shard.
         dtype: safetensors' name ("BF16").
         shape: elements per axis.
+        offset: first byte in the file.
     """
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
+    offset: int
 
     @property
     def nbytes(self) -> int:
@@ -57,7 +67,7 @@ class TensorInfo:
         count = 1
         for n in self.shape:
             count *= n
-        return count * _BYTES_OF[self.dtype]
+        return count * _DTYPE_OF[self.dtype].itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +196,12 @@ def open_weights(directory: Path) -> WeightsIndex:
         for name, entry in entries.items():
             if name in tensors:
                 raise BundleError(f"{name} is in {tensors[name].file.name} and in {path.name}")
-            if entry["dtype"] not in _BYTES_OF:
+            if entry["dtype"] not in _DTYPE_OF:
                 raise BundleError(
-                    f"{path.name}: {name} has dtype", value=entry["dtype"], allowed=f"{sorted(_BYTES_OF)}"
+                    f"{path.name}: {name} has dtype", value=entry["dtype"], allowed=f"{sorted(_DTYPE_OF)}"
                 )
-            tensors[name] = TensorInfo(path, entry["dtype"], tuple(entry["shape"]))
+            offset = 8 + len(raw) + entry["data_offsets"][0]
+            tensors[name] = TensorInfo(path, entry["dtype"], tuple(entry["shape"]), offset)
     index = directory / INDEX_NAME
     if index.is_file():
         listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
@@ -210,28 +221,45 @@ def iterate(
 ) -> Iterator[tuple[str, Tensor]]:
     """Read tensors shard by shard, one at a time.
 
-    Every tensor is a copy: a file that is replaced while a policy runs must not change its weights.
+    They are read, not mapped: a file that is replaced while a policy runs must not change its weights or end the
+    process, and mapped pages of every shard would count as memory of this process.
 
     Args:
         index: from `open_weights`.
         names: which tensors.
         device: where they go.
         dtype: what floating tensors become; None keeps theirs.
+
+    Raises:
+        BundleError: a file has become shorter since its header was read.
     """
     by_file: dict[Path, list[str]] = {}
     for name in names:
         by_file.setdefault(index.tensors[name].file, []).append(name)
     for path, members in sorted(by_file.items()):
-        with safe_open(path, framework="pt") as shard:
-            for name in members:
-                stored = shard.get_tensor(name)
+        with path.open("rb") as file:
+            for name in sorted(members, key=lambda n: index.tensors[n].offset):
+                stored = _read(file, index.tensors[name])
                 target = dtype if dtype is not None and stored.is_floating_point() else stored.dtype
-                yield name, stored.to(device=device, dtype=target, copy=True)
+                yield name, stored.to(device=device, dtype=target)
 
 
-def read_tensors(index: WeightsIndex, *, prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names start with `prefix`, without it."""
-    names = [n for n in index.tensors if n.startswith(prefix)]
+def _read(file: BinaryIO, info: TensorInfo) -> Tensor:
+    tensor = torch.empty(info.shape, dtype=_DTYPE_OF[info.dtype], device="cpu")
+    if tensor.numel():
+        room = memoryview(tensor.view(-1).view(torch.uint8).numpy())
+        file.seek(info.offset)
+        if file.readinto(room) != info.nbytes:  # type: ignore[attr-defined]
+            raise BundleError(
+                f"{info.file} has become shorter while it was read", where="the bundle; copy it again"
+            )
+    return tensor
+
+
+def read_tensors(index: WeightsIndex, *, prefix: str, parts: tuple[str, ...] = ("",)) -> dict[str, Tensor]:
+    """Return the tensors whose names start with `prefix` and then one of `parts`; names come without the prefix."""
+    wanted = tuple(prefix + part for part in parts)
+    names = [n for n in index.tensors if n.startswith(wanted)]
     return {name.removeprefix(prefix): tensor for name, tensor in iterate(index, names)}
 
 
