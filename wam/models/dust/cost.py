@@ -123,9 +123,7 @@ SAVING_STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Columns of the cost table; each adds to the one before."""
 
 
-def cost_table(
-    config: DustConfig, *, feature_rows: int, settings: SamplerSettings
-) -> tuple[ChunkCost, ...]:
+def cost_table(config: DustConfig, *, feature_rows: int, settings: SamplerSettings) -> tuple[ChunkCost, ...]:
     """Count one chunk, actions only, from no saving to all of them.
 
     Args:

@@ -15,6 +15,7 @@ O vision channels, C cross-attention layers (`DustConfig.cross_layers`), R rows 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -121,9 +122,7 @@ class DustHead(nn.Module):
         self.has_vision = Stream.VISION in config.streams
         if self.has_vision:
             widths = (config.vision_dim, D, D, D)
-            self.vision_encoder = nn.ModuleList(
-                nn.Linear(i, o) for i, o in zip(widths, widths[1:], strict=False)
-            )
+            self.vision_encoder = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
             self.vision_decoder = nn.ModuleList(
                 (nn.Linear(config.hidden, config.hidden), nn.Linear(config.hidden, config.vision_dim))
             )

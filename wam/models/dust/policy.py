@@ -87,13 +87,18 @@ def config_of(manifest: Manifest) -> DustPolicyConfig:
     embodiment, crop = own["embodiment"], own["crop"]
     if not isinstance(embodiment, int) or not 0 <= embodiment < network.embodiments:
         raise BundleError(
-            "policy.yaml: model.embodiment", value=embodiment, allowed=f"0 .. {network.embodiments - 1}", where=_WHERE
+            "policy.yaml: model.embodiment",
+            value=embodiment,
+            allowed=f"0 .. {network.embodiments - 1}",
+            where=_WHERE,
         )
     if not isinstance(crop, (int, float)) or not 0 < crop <= 1:
         raise BundleError("policy.yaml: model.crop", value=crop, allowed="above 0, at most 1", where=_WHERE)
     if unknown := sorted(set(own["binary_joints"]) - set(manifest.action_joints)):
         raise BundleError(
-            "policy.yaml: model.binary_joints", value=unknown, allowed=f"some of {list(manifest.action_joints)}"
+            "policy.yaml: model.binary_joints",
+            value=unknown,
+            allowed=f"some of {list(manifest.action_joints)}",
         )
     config = DustPolicyConfig(network, embodiment, float(crop), tuple(own["binary_joints"]), sampler)
     _require_robot_fits(manifest, network)
@@ -127,7 +132,9 @@ def _require_robot_fits(manifest: Manifest, network: DustConfig) -> None:
     ):
         if len(joints) > width:
             raise BundleError(
-                f"policy.yaml: {len(joints)} {label}", allowed=f"at most {width}, the width of the network", where=_WHERE
+                f"policy.yaml: {len(joints)} {label}",
+                allowed=f"at most {width}, the width of the network",
+                where=_WHERE,
             )
 
 
@@ -251,7 +258,9 @@ def units_of(bundle: Bundle, config: DustPolicyConfig) -> tuple[StateUnits, Acti
     manifest, network = bundle.manifest, config.network
     binary = tuple(manifest.action_joints.index(joint) for joint in config.binary_joints)
     if binary and not {"min", "max"} <= set(bundle.stats.action.values):
-        raise BundleError("stats.json: action lacks min and max, which binary joints need", value=config.binary_joints)
+        raise BundleError(
+            "stats.json: action lacks min and max, which binary joints need", value=config.binary_joints
+        )
     return (
         StateUnits(bundle.stats.state, mode=manifest.state_norm, padded=network.state_dim),
         ActionUnits(bundle.stats.action, mode=manifest.action_norm, padded=network.action_dim, binary=binary),

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prompts of Eagle-2: the chat text around images and instruction, and its tokens.
 
-    <|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n
-    <|im_start|>user\\n{<image k> where there are several}<img>{64 x <IMG_CONTEXT>}</img>\\n ... {instruction}<|im_end|>\\n
-    <|im_start|>assistant\\n
+    <|im_start|>system          You are a helpful assistant.                      <|im_end|>
+    <|im_start|>user            VIEW VIEW ... instruction                         <|im_end|>
+    <|im_start|>assistant
+
+with a line break after each of them, where VIEW is `<img>`, 64 times `<IMG_CONTEXT>`, `</img>` and a line break;
+several views are numbered, `<image k>` in front of each.
 
 "assistant" is an added token in this vocabulary, also inside the system sentence.
 """

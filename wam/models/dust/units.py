@@ -47,7 +47,9 @@ class ActionUnits:
         binary: columns that are binary.
     """
 
-    def __init__(self, stats: FieldStats, *, mode: NormMode, padded: int, binary: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, stats: FieldStats, *, mode: NormMode, padded: int, binary: tuple[int, ...] = ()
+    ) -> None:
         self._norm = Normaliser(stats, mode=mode, clamp=None)
         self._width = stats.width
         self._padded = padded
@@ -69,7 +71,9 @@ class ActionUnits:
         own = rows[..., : self._width].astype(np.float64)
         out = self._norm.to_si(own)
         if self._binary:
-            out[..., self._binary] = np.where(own[..., self._binary] > BINARY_THRESHOLD, self._high, self._low)
+            out[..., self._binary] = np.where(
+                own[..., self._binary] > BINARY_THRESHOLD, self._high, self._low
+            )
         return out
 
     def mask(self) -> Tensor:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From camera images to what SigLIP sees, in the steps of GR00T-N1's deployment.
 
-    middle 95 % of the image -> resized in floats (widened bilinear) -> bytes, rounded down -> [-1, 1]
+middle 95 % of the image -> resized in floats (widened bilinear) -> bytes, rounded down -> [-1, 1]
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def prepare_views(
             )
         window = crop_window(*views[camera].shape[:2], crop=crop)
         if min(window[2:]) < 1:
-            raise ImageError(f"image of camera {camera!r}", value=views[camera].shape, allowed="at least 2 x 2 pixels")
+            raise ImageError(
+                f"image of camera {camera!r}", value=views[camera].shape, allowed="at least 2 x 2 pixels"
+            )
         out.append(prepare(views[camera], size=size, window=window))
     return torch.stack(out)
