@@ -171,7 +171,10 @@ def _build_messages() -> None:
     _check_system()
     print("[3/4] wam_msgs (half a minute)")
     build = STATE / "wam_msgs"
-    _remove_installed_messages(build / "install_manifest.txt")
+    # Kept beside the build folder: a build that fails must not forget what the one before installed.
+    record, manifest = STATE / "wam_msgs.installed", build / "install_manifest.txt"
+    lists = [path.read_text() for path in (record, manifest) if path.is_file()]
+    _write_stamp(record, "\n".join(lists))
     shutil.rmtree(build, ignore_errors=True)
     build.mkdir(parents=True)
     _run(
@@ -183,17 +186,16 @@ def _build_messages() -> None:
         "wam_msgs",
     )  # fmt: skip
     _run(["cmake", "--build", str(build), "--parallel", str(os.cpu_count() or 1)], "wam_msgs")
+    _remove_installed_messages(record.read_text().splitlines())
     _run(["cmake", "--install", str(build)], "wam_msgs")
+    _write_stamp(record, manifest.read_text())
     # From the root, `import wam_msgs` would find the source folder as a namespace; -I keeps it out of the path.
     _run([str(PYTHON), "-I", "-c", "import wam_msgs.msg, wam_msgs.srv, wam_msgs.action"], "wam_msgs")
 
 
-def _remove_installed_messages(manifest: Path) -> None:
+def _remove_installed_messages(files: Sequence[str]) -> None:
     """Remove what an earlier build installed, so that a message that was deleted does not live on."""
-    if not manifest.is_file():
-        return
-    for line in manifest.read_text().splitlines():
-        path = Path(line)
+    for path in {Path(name) for name in files}:
         if VENV in path.parents:
             path.unlink(missing_ok=True)
 

@@ -33,6 +33,9 @@ VERBS = {
     "demo": "Simulate a robot and let a planner and an executor move it; live table, report.",
     "replay": "Run a recorded episode through planner and executor as if it were live; report.",
     "convert": "Turn data sets into bags, and released checkpoints into policy bundles.",
+    "train": "Train a policy on a LeRobot data set; the result is a policy bundle.",
+    "distill": "Make a trained policy need fewer integration steps.",
+    "init": "Make the weights that training starts from.",
     "info": "List robots, policies and presets, or show one of them.",
     "bench": "Measure latencies and compare them with their limits.",
 }
@@ -93,7 +96,9 @@ def missing_dependency(error: ModuleNotFoundError, *, needed_by: str) -> Missing
         "wam_msgs": "run `make setup`, or `colcon build --base-paths . wam_msgs` and source the result",
     }
     remedy = remedies.get(module, "run `make setup`, or pip install it in the version of requirements/")
-    return MissingDependency(f"{needed_by} needs the Python module {module}, which is not installed; {remedy}")
+    return MissingDependency(
+        f"{needed_by} needs the Python module {module}, which is not installed; {remedy}"
+    )
 
 
 class LazyVerb(TyperCommand):

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""package.xml, setup.py, requirements and the tree tell the same story."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+import setuptools
+
+import wam
+
+ROS_PACKAGES = {
+    "action_msgs", "builtin_interfaces", "control_msgs", "cv_bridge", "diagnostic_msgs", "geometry_msgs", "launch",
+    "launch_ros", "lifecycle_msgs", "moveit_msgs", "rcl_interfaces", "rclpy", "rosgraph_msgs", "sensor_msgs",
+    "std_msgs", "std_srvs", "trajectory_msgs", "wam_msgs", "xacro",
+}  # fmt: skip
+"""Modules that a ROS distribution provides under the same name."""
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "OpenGL": "pyopengl",
+    "cv2": "opencv-python-headless",
+    "pinocchio": "pin",
+    "yaml": "pyyaml",
+    "backports": "backports-zstd",
+    "compression": None,  # the standard library from Python 3.14 on
+}
+"""Modules whose distribution has another name."""
+
+
+@pytest.fixture(scope="module")
+def described(tree: Any) -> dict[str, Any]:
+    """What setup.py hands to setuptools."""
+    given: dict[str, Any] = {}
+    patch = pytest.MonkeyPatch()
+    patch.setattr(setuptools, "setup", lambda **keywords: given.update(keywords))
+    patch.chdir(tree.root)
+    try:
+        runpy.run_path("setup.py")
+    finally:
+        patch.undo()
+    return given
+
+
+def xml_of(path: Path) -> ET.Element:
+    return ET.parse(path).getroot()
+
+
+def dependencies(path: Path) -> set[str]:
+    return {str(node.text) for node in xml_of(path) if node.tag.endswith("depend")}
+
+
+def pinned(root: Path) -> dict[str, set[str]]:
+    """Return the names pinned in each requirements file, normalised."""
+    files = {}
+    for path in sorted((root / "requirements").glob("*.txt")):
+        lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+        names = (re.split(r"[=\[;]", line)[0] for line in lines if line and not line.startswith("-"))
+        files[path.stem] = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+    return files
+
+
+def test_all_files_name_the_same_version_and_package(tree: Any, described: dict[str, Any]) -> None:
+    root_xml, messages_xml = xml_of(tree.root / "package.xml"), xml_of(tree.root / "wam_msgs" / "package.xml")
+    assert root_xml.findtext("version") == described["version"] == wam.__version__
+    assert messages_xml.findtext("version") == wam.__version__
+    assert root_xml.findtext("name") == described["name"] == "wam_deploy"
+    assert messages_xml.findtext("name") == "wam_msgs"
+
+
+def test_build_types_are_what_colcon_needs(tree: Any) -> None:
+    assert xml_of(tree.root / "package.xml").findtext("export/build_type") == "ament_python"
+    assert xml_of(tree.root / "wam_msgs" / "package.xml").findtext("export/build_type") == "ament_cmake"
+    assert (tree.root / "resource" / "wam_deploy").is_file()
+
+
+def test_setup_finds_every_folder_with_code_and_nothing_else(tree: Any, described: dict[str, Any]) -> None:
+    folders = {
+        str(path.parent.relative_to(tree.root)).replace("/", ".")
+        for path in tree.python_files(*tree.packages)
+        if "__pycache__" not in path.parts
+    }
+    assert set(described["packages"]) == folders, (
+        "a folder with code lacks __init__.py, or the other way round"
+    )
+
+
+def test_every_entry_point_leads_to_a_function(tree: Any, described: dict[str, Any]) -> None:
+    entries = dict(entry.split(" = ") for entry in described["entry_points"]["console_scripts"])
+    assert set(entries) == {"wam", *(name for name in tree.packages if name != "wam")}
+    for name, target in entries.items():
+        module, _, function = target.partition(":")
+        path = tree.root / (module.replace(".", "/") + ".py")
+        assert path.is_file(), f"{name}: {path} does not exist"
+        functions = [
+            node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)
+        ]
+        assert function in functions, f"{name}: {path} has no {function}()"
+
+
+def test_every_file_to_share_is_shared_in_its_place(tree: Any, described: dict[str, Any]) -> None:
+    shared = {
+        str(Path(target) / Path(name).name): name
+        for target, names in described["data_files"]
+        for name in names
+    }
+    wanted = {
+        f"share/wam_deploy/{path.relative_to(tree.root)}"
+        for top in ("launch", "config", "urdf")
+        for path in (tree.root / top).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    own = {"share/wam_deploy/package.xml", "share/ament_index/resource_index/packages/wam_deploy"}
+    assert set(shared) == wanted | own
+
+
+def test_files_beside_the_code_are_installed_with_it(tree: Any, described: dict[str, Any]) -> None:
+    patterns = described["package_data"][""]
+    for folder in tree.packages:
+        for path in (tree.root / folder).rglob("*"):
+            if path.is_file() and path.suffix not in (".py", ".pyc"):
+                assert any(path.match(pattern) for pattern in patterns), (
+                    f"{path} is in no pattern of package_data"
+                )
+
+
+def test_package_xml_names_the_ros_packages_that_the_code_imports(tree: Any) -> None:
+    declared = dependencies(tree.root / "package.xml")
+    imported = {name for name in tree.external_imports(*tree.packages, "launch") if name in ROS_PACKAGES}
+    assert imported <= declared, f"missing in package.xml: {sorted(imported - declared)}"
+    unused = {name for name in declared & ROS_PACKAGES if name not in imported}
+    assert not unused, f"in package.xml, imported nowhere: {sorted(unused)}"
+
+
+def test_every_third_party_import_is_pinned_in_a_requirements_file(tree: Any) -> None:
+    direct = set().union(*(names for stem, names in pinned(tree.root).items() if stem != "constraints"))
+    for name, files in tree.external_imports().items():
+        distribution = DISTRIBUTIONS.get(name, name.lower().replace("_", "-"))
+        if name in ROS_PACKAGES or distribution is None:
+            continue
+        assert distribution in direct, (
+            f"{name}, imported by {sorted(map(str, files))[0]}, is in no requirements file"
+        )
+
+
+def test_every_requirement_has_an_exact_version_once_per_python(tree: Any) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for path in sorted((tree.root / "requirements").glob("*.txt")):
+        for line in path.read_text().splitlines():
+            text = line.partition("#")[0].strip()
+            if not text or text == "-c constraints.txt":
+                continue
+            match = re.fullmatch(r"([\w.-]+)(\[\w+\])?==([\w.]+)(; python_version (<|>=) \"3\.11\")?", text)
+            assert match, f"{path.name}: {text!r} is not NAME==VERSION with at most a mark for Python 3.11"
+            key = (re.sub(r"[-_.]+", "-", match[1]).lower(), match[4] or "")
+            assert key not in seen, f"{text!r} is in {path.name} and in {seen[key]}"
+            seen[key] = path.name
+
+
+def test_wam_msgs_builds_every_file_and_declares_what_its_fields_use(tree: Any) -> None:
+    folder = tree.root / "wam_msgs"
+    text = re.sub(r"#.*", "", (folder / "CMakeLists.txt").read_text())
+    listed = set(re.findall(r'"((?:msg|srv|action)/\w+\.\w+)"', text))
+    present = {
+        str(path.relative_to(folder))
+        for kind in ("msg", "srv", "action")
+        for path in folder.glob(f"{kind}/*")
+    }
+    assert listed == present
+    used = set()
+    for name in present:
+        used |= set(re.findall(r"^(\w+)/\w+(?:\[\w*\])?\s", (folder / name).read_text(), re.MULTILINE))
+    if any(name.startswith("action/") for name in present):
+        used.add("action_msgs")
+    block = re.search(r"DEPENDENCIES([^)]*)", text)
+    assert block is not None
+    assert set(block[1].split()) == used
+    declared = {str(node.text) for node in xml_of(folder / "package.xml") if node.tag == "depend"}
+    assert declared == used
