@@ -249,3 +249,39 @@ def _print(console: Console, outcome: Any) -> None:
             f"gate: {check.threshold.metric}", f"{mark} {check.value} (allowed {check.threshold.text()})"
         )
     console.print(table)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Report of the first replay.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Report of the second, of the same recording.")],
+    fail_if_worse: Annotated[
+        bool, typer.Option("--fail-if-worse", help="Exit code 2 when B is significantly worse in any error.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Compare two reports of one recording, chunk by chunk.
+
+    Chunks are paired by the stamp of their image. A difference is called significant when the 95 % bootstrap interval
+    of the paired differences leaves zero out.
+    """
+    from wam.replay.compare import compare_reports
+
+    result = compare_reports(first, second)
+    if as_json:
+        typer.echo(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
+    else:
+        console = Console()
+        for name, values in result.settings.items():
+            console.print(f"{name}: {values[0]} | {values[1]}", highlight=False)
+        table = Table("error of a chunk", "A", "B", "B - A", "95 % interval", "", box=None, pad_edge=False)
+        for d in result.differences:
+            span = f"{d.difference.low:.3g} to {d.difference.high:.3g}"
+            numbers = (f"{d.first:.4g}", f"{d.second:.4g}", f"{d.difference.value:+.3g}")
+            table.add_row(d.name, *numbers, span, d.verdict)
+        console.print(table)
+        console.print(
+            f"{result.pairs} pairs of chunks, {result.unpaired} chunks without a partner", highlight=False
+        )
+    if fail_if_worse and any(d.verdict == "first is better" for d in result.differences):
+        raise typer.Exit(EXIT_FAILED_GATE)

@@ -116,6 +116,8 @@ def write_fake_bag(
     action: bool = True,
     images: bool = True,
     distinct_images: int = 64,
+    stamps: bool = True,
+    latency: float = 0.0,
 ) -> None:
     """Write a bag of `robot` with images, joint states and (where asked for) the recorded action.
 
@@ -128,6 +130,8 @@ def write_fake_bag(
         action: whether to write `/action`; it is the state of the next row.
         images: whether to write images.
         distinct_images: so many images are encoded; then they repeat.
+        stamps: whether joint states and images carry a stamp; without one it is zero.
+        latency: receive time minus time of acquisition [s].
     """
     rows = round(seconds * rate)
     group, camera = robot.groups[0], robot.cameras[0]
@@ -139,18 +143,33 @@ def write_fake_bag(
         cv2.imencode(".jpg", p[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1] for p in pictures
     ]
     with new_bag(out, storage=storage, metadata={"wam.robot": robot.name}) as bag:
-        bag.text(INSTRUCTION_TOPIC, EPOCH_NS, "follow the sine")
+        bag.text(INSTRUCTION_TOPIC, EPOCH_NS + round(latency * NS_PER_S), "follow the sine")
         for row in range(rows):
-            stamp_ns = EPOCH_NS + round(row * NS_PER_S / rate)
-            bag.joint_state(f"/{group.state_topic}", stamp_ns, names=group.driver_names, positions=state[row])
+            taken_ns = EPOCH_NS + round(row * NS_PER_S / rate)
+            stamp_ns, receive_ns = taken_ns if stamps else 0, taken_ns + round(latency * NS_PER_S)
+            bag.joint_state(
+                f"/{group.state_topic}",
+                stamp_ns,
+                names=group.driver_names,
+                positions=state[row],
+                receive_ns=receive_ns,
+            )
             if action:
-                bag.joint_state(ACTION_TOPIC, stamp_ns, names=group.joint_names, positions=state[row + 1])
+                bag.joint_state(
+                    ACTION_TOPIC,
+                    stamp_ns,
+                    names=group.joint_names,
+                    positions=state[row + 1],
+                    receive_ns=receive_ns,
+                )
             if not images:
                 continue
+            topic = f"/{camera.topic}"
             if camera.transport is CameraTransport.RAW:
-                bag.image(f"/{camera.topic}", stamp_ns, frame_id="", rgb=pictures[row % len(pictures)])
+                bag.image(topic, stamp_ns, frame_id="", rgb=pictures[row % len(pictures)])
             else:
-                bag.jpeg(f"/{camera.topic}", stamp_ns, frame_id="", data=encoded[row % len(encoded)])
+                data = encoded[row % len(encoded)]
+                bag.jpeg(topic, stamp_ns, frame_id="", data=data, receive_ns=receive_ns)
 
 
 def write_fake_dataset(

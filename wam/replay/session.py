@@ -274,7 +274,8 @@ class _Session:
                 allowed=f"positions for joints among {list(self._policy.contract.action_joints)}",
                 where="--action-topic, or pass --lenient",
             )
-        self._reference.add(feed.topic, message.stamp_ns or message.time_ns, index, content.position[columns])
+        stamp_ns = message.stamp_ns if self._options.use_stamps else None
+        self._reference.add(feed.topic, stamp_ns or message.time_ns, index, content.position[columns])
 
     def _judge_notice(self, event: NoticeEvent) -> None:
         if event.notice.kind is NoticeKind.REFUSED and not self._options.lenient:

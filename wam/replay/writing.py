@@ -47,9 +47,18 @@ class BagWriter:
         self.count = 0
 
     def joint_state(
-        self, topic: str, stamp_ns: int, *, names: Sequence[str], positions: npt.NDArray[np.float64]
+        self,
+        topic: str,
+        stamp_ns: int,
+        *,
+        names: Sequence[str],
+        positions: npt.NDArray[np.float64],
+        receive_ns: int | None = None,
     ) -> None:
-        """Write a sensor_msgs/JointState with positions alone, float64 [N] (rad or m)."""
+        """Write a sensor_msgs/JointState with positions alone, float64 [N] (rad or m).
+
+        Its receive time is `receive_ns`, or the stamp [ns].
+        """
         message = self._types[JOINT_STATE](
             header=self._header(stamp_ns, ""),
             name=list(names),
@@ -57,14 +66,22 @@ class BagWriter:
             velocity=np.empty(0),
             effort=np.empty(0),
         )
-        self._write(topic, JOINT_STATE, stamp_ns, message)
+        self._write(topic, JOINT_STATE, stamp_ns if receive_ns is None else receive_ns, message)
 
-    def jpeg(self, topic: str, stamp_ns: int, *, frame_id: str, data: npt.NDArray[np.uint8]) -> None:
+    def jpeg(
+        self,
+        topic: str,
+        stamp_ns: int,
+        *,
+        frame_id: str,
+        data: npt.NDArray[np.uint8],
+        receive_ns: int | None = None,
+    ) -> None:
         """Write a sensor_msgs/CompressedImage with format "jpeg"; `data` is uint8 [bytes]."""
         message = self._types[COMPRESSED_IMAGE](
             header=self._header(stamp_ns, frame_id), format="jpeg", data=np.ascontiguousarray(data).ravel()
         )
-        self._write(topic, COMPRESSED_IMAGE, stamp_ns, message)
+        self._write(topic, COMPRESSED_IMAGE, stamp_ns if receive_ns is None else receive_ns, message)
 
     def image(self, topic: str, stamp_ns: int, *, frame_id: str, rgb: npt.NDArray[np.uint8]) -> None:
         """Write a sensor_msgs/Image with encoding "rgb8"; `rgb` is uint8 [H, W, 3]."""
@@ -90,10 +107,10 @@ class BagWriter:
         )
         return self._types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
 
-    def _write(self, topic: str, msgtype: str, stamp_ns: int, message: Any) -> None:
+    def _write(self, topic: str, msgtype: str, receive_ns: int, message: Any) -> None:
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(topic, msgtype, typestore=self._store)
-        self._writer.write(self._connections[topic], stamp_ns, self._store.serialize_cdr(message, msgtype))
+        self._writer.write(self._connections[topic], receive_ns, self._store.serialize_cdr(message, msgtype))
         self.count += 1
 
 
