@@ -14,6 +14,7 @@ from std_srvs.srv import Trigger
 from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import InputError
+from wam.core.ladder import finding
 from wam.core.verdict import Finding, Ladder, Verdict
 from wam.robots.description import RobotDescription
 from wam.robots.joint_reader import JointReader
@@ -187,6 +188,11 @@ class SafetyNode(WamNode[SafetyParameters]):
         if cycle is None or outputs is None or not self._publishing.is_set():
             return
         now_ns = self.clock.now_ns()
+        unheard = outputs.unheard()
+        if unheard:
+            cycle.raise_cause(finding("no_listener", joint=unheard))
+        else:
+            cycle.withdraw_cause("no_listener")
         result = cycle.step(now_ns)
         outputs.send(result, cycle, now_ns)
         self._announce(result, cycle, now_ns)

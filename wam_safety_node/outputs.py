@@ -87,6 +87,16 @@ class Outputs:
         for group, columns, publisher, send in self._groups:
             send(group, columns, publisher, result, cycle, now_ns)
 
+    def unheard(self) -> str:
+        """Return a command topic that no driver subscribes to, or "" where every one has a listener.
+
+        A driver whose subscription is discovered late would see its first command far from where the arm stands.
+        """
+        for topic, (_, _, publisher, _) in zip(self._topics, self._groups, strict=True):
+            if publisher.get_subscription_count() == 0:
+                return topic
+        return ""
+
     def other_publishers(self) -> list[OtherPublisher]:
         """Return the nodes beside this one that publish on our command topics."""
         others = []

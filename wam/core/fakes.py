@@ -108,7 +108,7 @@ class FakeExecutor:
 
     Args:
         contract: what it claims to be.
-        amplitude: largest distance from the centre [rad or m].
+        amplitude: largest distance from the centre [rad or m], one for all joints or float64 [N].
         frequency: of the wave [Hz].
         centre: float64 [N] about which to wave; None takes the first measured state.
     """
@@ -117,7 +117,7 @@ class FakeExecutor:
         self,
         contract: PolicyContract,
         *,
-        amplitude: float = 0.2,
+        amplitude: float | npt.NDArray[np.float64] = 0.2,
         frequency: float = 0.2,
         centre: npt.NDArray[np.float64] | None = None,
     ) -> None:
@@ -152,7 +152,7 @@ class FakeExecutor:
         if self._start_ns is None:
             self._start_ns = routed.stamp_ns
         t = routed.stamp_ns - self._start_ns + np.arange(contract.chunk_rows) * contract.control_period_ns
-        wave = self._amplitude * np.sin(self._omega * t / NS_PER_S)
+        wave = np.sin(self._omega * t / NS_PER_S)
         return ActionChunk(
             stamp_ns=routed.stamp_ns,
             generation=header.generation,
@@ -163,7 +163,8 @@ class FakeExecutor:
             phase_offset_rows=header.phase_offset_rows(routed.stamp_ns),
             row_period_ns=contract.control_period_ns,
             joint_names=contract.action_joints,
-            rows=self._centre[None, :] + wave[:, None] * np.ones((1, len(contract.action_joints))),
+            rows=self._centre
+            + wave[:, None] * np.broadcast_to(self._amplitude, (len(contract.action_joints),)),
         )
 
 

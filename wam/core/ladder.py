@@ -88,6 +88,9 @@ CAUSES: dict[str, Cause] = {
     "generation_reset": Cause(
         Ladder.HOLD, Verdict.HOLD, "the policy was reset; rows of the old task are dropped"
     ),
+    "no_listener": Cause(
+        Ladder.HOLD, Verdict.HOLD, "nobody subscribes to this command topic; the arm would not follow"
+    ),
     "deactivated": Cause(Ladder.HOLD, Verdict.HOLD, "the node was deactivated; the arm is brought to rest"),
     "no_collision_answer": Cause(Ladder.HOLD, Verdict.HOLD),
     "jump": Cause(Ladder.HOLD, Verdict.HOLD),

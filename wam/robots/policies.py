@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from wam.core.clock import NS_PER_S
 from wam.core.contract import CameraContract, PolicyContract
 from wam.core.errors import ContractMismatch
@@ -16,6 +18,9 @@ from wam.robots.description import RobotDescription
 
 FAKE_POLICY = "fake"
 FAKE_ROWS_PER_SECOND = 30
+FAKE_AMPLITUDE = 0.2
+FAKE_SHARE_OF_RANGE = 0.2
+"""A gripper of 0.07 m must not wave by 0.2 m."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,12 @@ def load_fake(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolic
         cameras=(CameraContract(camera.name, camera.height, camera.width),),
         control_period_ns=NS_PER_S // FAKE_ROWS_PER_SECOND,
     )
+    limits = robot.limits()
+    amplitude = np.minimum(FAKE_AMPLITUDE, FAKE_SHARE_OF_RANGE * (limits.upper - limits.lower))
     return LoadedPolicy(
         contract=contract,
         planner=FakePlanner(contract) if request.planner else None,
-        executor=FakeExecutor(contract) if request.executor else None,
+        executor=FakeExecutor(contract, amplitude=amplitude) if request.executor else None,
         codec=NumpyCodec(),
     )
 
