@@ -224,7 +224,7 @@ def random_batch(config: AhaWamConfig, *, seed: int = 0, sizes: Sizes | None = N
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., AhaWam]:
     """Makes networks whose editor has an effect from the start."""
 
@@ -241,7 +241,7 @@ def make_model() -> Callable[..., AhaWam]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_batch() -> Callable[..., LatentBatch]:
     return random_batch
 
