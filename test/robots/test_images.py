@@ -21,7 +21,12 @@ def raw(pixels: np.ndarray, encoding: str, *, pad: int = 0) -> SimpleNamespace:
     rows = pixels.reshape(height, pixels.size // max(height, 1))
     padded = np.concatenate([rows, np.full((height, pad), 77, np.uint8)], axis=1)
     return SimpleNamespace(
-        height=height, width=width, encoding=encoding, is_bigendian=0, step=padded.shape[1], data=padded.tobytes()
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=padded.shape[1],
+        data=padded.tobytes(),
     )
 
 
@@ -94,7 +99,9 @@ def test_another_size_names_both_sizes() -> None:
 def test_a_row_step_below_the_width_is_refused() -> None:
     message = raw(RGB, "rgb8")
     message.step = 14
-    with pytest.raises(ImageError, match=r"row step of camera 'head' is too small: got '14 bytes'; .*at least 15"):
+    with pytest.raises(
+        ImageError, match=r"row step of camera 'head' is too small: got '14 bytes'; .*at least 15"
+    ):
         check_image(message, camera="head")
 
 

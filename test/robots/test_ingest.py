@@ -51,11 +51,17 @@ def group(name: str) -> JointGroup:
 
 
 def camera(name: str, transport: CameraTransport = CameraTransport.RAW) -> CameraSpec:
-    return CameraSpec(name, f"{name}/image_raw", transport, "rgb8", HEIGHT, WIDTH, 15.0, 200 * NS_PER_MS, "optical")
+    return CameraSpec(
+        name, f"{name}/image_raw", transport, "rgb8", HEIGHT, WIDTH, 15.0, 200 * NS_PER_MS, "optical"
+    )
 
 
 ROBOT = RobotDescription(
-    name="test", title="Test", urdf=None, xacro_args=(), srdf=None,
+    name="test",
+    title="Test",
+    urdf=None,
+    xacro_args=(),
+    srdf=None,
     groups=(group("left"), group("right")),
     cameras=(camera("head"), camera("wrist", CameraTransport.COMPRESSED)),
     safety=SafetyBudget(NS_PER_S, 0.1, 0.1, 0, 0),
@@ -68,9 +74,13 @@ def stamped(stamp_ns: int, **fields: object) -> SimpleNamespace:
     return SimpleNamespace(header=SimpleNamespace(stamp=stamp), **fields)
 
 
-def image(stamp_ns: int, *, colour: int = 50, encoding: str = "rgb8", height: int = HEIGHT) -> SimpleNamespace:
+def image(
+    stamp_ns: int, *, colour: int = 50, encoding: str = "rgb8", height: int = HEIGHT
+) -> SimpleNamespace:
     data = bytes([colour]) * (height * WIDTH * 3)
-    return stamped(stamp_ns, height=height, width=WIDTH, encoding=encoding, step=WIDTH * 3, is_bigendian=0, data=data)
+    return stamped(
+        stamp_ns, height=height, width=WIDTH, encoding=encoding, step=WIDTH * 3, is_bigendian=0, data=data
+    )
 
 
 def jpeg(stamp_ns: int, *, keep: float = 1.0) -> SimpleNamespace:
@@ -104,7 +114,9 @@ def texts(ingest: StreamIngest) -> list[str]:
 
 def test_all_streams_are_merged_in_the_robots_order() -> None:
     ingest = fed()
-    ingest.put_joint_state("left", joints(T0 + 1, (0.07, -0.4), names=("gripper", "joint1"), velocity=(0.3, 0.2)))
+    ingest.put_joint_state(
+        "left", joints(T0 + 1, (0.07, -0.4), names=("gripper", "joint1"), velocity=(0.3, 0.2))
+    )
     ingest.put_image("head", image(T0 + 2, colour=7))
     observation = ingest.assemble(now_ns=T0 + 3)
     assert observation.stamp_ns == T0 + 2
@@ -184,7 +196,9 @@ def test_a_stale_image_names_stream_age_and_budget() -> None:
 
 def test_a_driver_that_died_is_stale_although_the_image_still_has_a_state() -> None:
     ingest = fed()
-    with pytest.raises(StaleObservation, match=r"joint group 'left' .*is stale: got '51 ms'; allowed: at most 50 ms"):
+    with pytest.raises(
+        StaleObservation, match=r"joint group 'left' .*is stale: got '51 ms'; allowed: at most 50 ms"
+    ):
         ingest.assemble(now_ns=T0 + 51 * NS_PER_MS)
 
 
@@ -194,7 +208,9 @@ def test_a_gap_in_the_joint_states_before_the_image_is_refused() -> None:
     ingest.put_image("head", image(image_ns))
     for name in ("left", "right"):
         ingest.put_joint_state(name, joints(image_ns + 10 * NS_PER_MS))
-    with pytest.raises(StaleObservation, match=r"'left' .*too far from it: got '60 ms'; allowed: at most 50 ms"):
+    with pytest.raises(
+        StaleObservation, match=r"'left' .*too far from it: got '60 ms'; allowed: at most 50 ms"
+    ):
         ingest.assemble(now_ns=image_ns + 10 * NS_PER_MS)
 
 
@@ -248,14 +264,23 @@ def test_a_clock_that_goes_back_starts_a_new_history_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("message", "why"),
     [
-        (joints(T0, (0.1,), names=("joint1",)), "lacks gripper: got ['joint1']; allowed: all of ['joint1', 'gripper']"),
+        (
+            joints(T0, (0.1,), names=("joint1",)),
+            "lacks gripper: got ['joint1']; allowed: all of ['joint1', 'gripper']",
+        ),
         (joints(T0, (0.1, 0.2, 0.3), names=("joint1", "gripper", "joint1")), "repeats joint1"),
-        (joints(T0, (0.1,)), "another number of positions than names: got '1 positions'; allowed: 2 positions"),
+        (
+            joints(T0, (0.1,)),
+            "another number of positions than names: got '1 positions'; allowed: 2 positions",
+        ),
         (joints(T0, velocity=(1.0, 2.0, 3.0)), "more velocities than names"),
         (joints(T0, (np.nan, 0.0)), "non-finite position for joint1: got nan"),
         (joints(T0, (0.0, np.inf)), "non-finite position for gripper: got inf"),
         (joints(T0, velocity=(np.inf,)), "infinite velocity for joint1"),
-        (joints(T0, (30.0, 0.0)), "impossible position for joint1 (another unit?): got '30'; allowed: -2 .. 2 rad"),
+        (
+            joints(T0, (30.0, 0.0)),
+            "impossible position for joint1 (another unit?): got '30'; allowed: -2 .. 2 rad",
+        ),
         (joints(T0, (0.0, 50.0)), "impossible position for gripper (another unit?)"),
     ],
 )
@@ -267,7 +292,9 @@ def test_a_joint_state_that_does_not_fit_is_refused_by_name(message: SimpleNames
     assert notice.kind is NoticeKind.REFUSED
     assert isinstance(notice.error, JointError)
     assert why in notice.text
-    assert "joint group 'left'" in notice.text or "group 'left' (topic left/joint_states_single)" in notice.text
+    assert (
+        "joint group 'left'" in notice.text or "group 'left' (topic left/joint_states_single)" in notice.text
+    )
     with pytest.raises(StaleObservation) as caught:
         ingest.assemble(now_ns=T0)
     assert why in str(caught.value)
@@ -398,12 +425,20 @@ def test_messages_of_rosbags_give_the_same_observation_as_plain_ones() -> None:
     header = header_type(stamp=time_type(sec=T0 // NS_PER_S, nanosec=0), frame_id="optical")
     plain_image, plain_joints = image(T0, colour=33), joints(T0)
     bagged_image = types["sensor_msgs/msg/Image"](
-        header=header, height=HEIGHT, width=WIDTH, encoding="rgb8", is_bigendian=0, step=WIDTH * 3,
+        header=header,
+        height=HEIGHT,
+        width=WIDTH,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=WIDTH * 3,
         data=np.frombuffer(plain_image.data, np.uint8),
     )
     bagged_joints = types["sensor_msgs/msg/JointState"](
-        header=header, name=list(NAMES), position=np.array(plain_joints.position),
-        velocity=np.array(plain_joints.velocity), effort=np.zeros(0),
+        header=header,
+        name=list(NAMES),
+        position=np.array(plain_joints.position),
+        velocity=np.array(plain_joints.velocity),
+        effort=np.zeros(0),
     )
     observations = []
     for picture, state in ((plain_image, plain_joints), (bagged_image, bagged_joints)):
@@ -454,5 +489,7 @@ def test_the_ingest_needs_neither_rclpy_nor_torch_nor_opencv() -> None:
         "print(sorted(m for m in ('rclpy', 'torch', 'cv2', 'mujoco') if m in sys.modules))"
     )
     root = Path(__file__).resolve().parents[2]
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
+    )
     assert result.stdout.strip() == "[]"

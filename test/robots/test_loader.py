@@ -86,14 +86,26 @@ FAULTS = [
     ("rate: 200", "rate: 1:30", 5, "groups[0].state.rate", "is not a finite number"),
     ("rate: 200", "rate: [1]", 5, "groups[0].state.rate", "got 'a list'"),
     ("unit: ms", "unit: deg", 5, "groups[0].state.max_age.unit", "allowed: s, ms, us"),
-    ("value: -90, unit: deg", "value: -90, unit: mm", 10, "groups[0].joints[0].lower.unit", "allowed: rad, deg, mrad"),
+    (
+        "value: -90, unit: deg",
+        "value: -90, unit: mm",
+        10,
+        "groups[0].joints[0].lower.unit",
+        "allowed: rad, deg, mrad",
+    ),
     ("upper: 1.5", "upper: -3.0", 10, "groups[0].joints[0].lower", "is not below upper"),
     ("velocity: 0.1", "velocity: 0", 16, "groups[0].joints[1].velocity", "is out of range"),
     ("home: 0.25", "home: 2.0", 15, "groups[0].joints[0].home", "is out of range"),
     ("kind: revolute", "kind: rotary", 9, "groups[0].joints[0].kind", "allowed: revolute, prismatic, ratio"),
     ("jerk: 50", "jrek: 50", 14, "groups[0].joints[0].jrek", "is an unknown key"),
     ("        jerk: 50\n", "", 8, "groups[0].joints[0]", "lacks jerk"),
-    ("driver_name: gripper", "driver_name: joint1", 16, "groups[0].joints[1].driver_name", "(first used in line 8)"),
+    (
+        "driver_name: gripper",
+        "driver_name: joint1",
+        16,
+        "groups[0].joints[1].driver_name",
+        "(first used in line 8)",
+    ),
     ("topic: arm/command, ", "", 6, "groups[0].command", "lacks topic"),
     ("kind: joint_state_stream", "kind: none", 6, "groups[0].command.topic", "is an unknown key"),
     ("topic: arm/command", "topic: /arm/command", 6, "groups[0].command.topic", "without leading /"),
@@ -107,7 +119,9 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "line", "path", "why"), FAULTS, ids=[f"{f[3]}: {f[4]}" for f in FAULTS])
+@pytest.mark.parametrize(
+    ("old", "new", "line", "path", "why"), FAULTS, ids=[f"{f[3]}: {f[4]}" for f in FAULTS]
+)
 def test_a_fault_is_refused_with_line_and_path(
     tmp_path: Path, old: str, new: str, line: int, path: str, why: str
 ) -> None:

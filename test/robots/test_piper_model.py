@@ -57,7 +57,9 @@ def test_the_two_zeros_describe_one_arm_whose_joints_read_two_degrees_apart() ->
     q = np.array([0.3, 1.2, -1.0, 0.2, 0.4, -0.5])
     read_by_old = q + np.radians([0, 2, -2, 0, 0, 0])
     np.testing.assert_allclose(
-        forward_kinematics(old, "left_link6", read_by_old), forward_kinematics(PIPER, "left_link6", q), atol=1e-9
+        forward_kinematics(old, "left_link6", read_by_old),
+        forward_kinematics(PIPER, "left_link6", q),
+        atol=1e-9,
     )
     same_readings = [forward_kinematics(robot, "left_link6", q)[:3, 3] for robot in (old, PIPER)]
     assert np.linalg.norm(same_readings[0] - same_readings[1]) > 5e-3
@@ -88,7 +90,8 @@ def test_a_gripper_in_the_table_is_a_contact(tmp_path: Path) -> None:
     low = HOME.copy()
     low[1] = 2.2
     assert ("left_gripper_base", "table") in _contacts(low, tmp_path) or (
-        "left_gripper_link1", "table"
+        "left_gripper_link1",
+        "table",
     ) in _contacts(low, tmp_path)
 
 
@@ -124,9 +127,13 @@ def test_a_mistyped_xacro_argument_is_refused() -> None:
 
 def test_a_driven_joint_that_the_model_lacks_is_refused() -> None:
     left = PIPER.groups[0]
-    joints = (replace(left.joints[0], model_joints=(replace(left.joints[0].model_joints[0], name="left_elbow"),)),)
+    joints = (
+        replace(left.joints[0], model_joints=(replace(left.joints[0].model_joints[0], name="left_elbow"),)),
+    )
     wrong = replace(PIPER, groups=(replace(left, joints=joints),))
-    with pytest.raises(ConfigError, match=r"joint left_joint1 drives a joint .*got 'left_elbow'; allowed: left_joint1"):
+    with pytest.raises(
+        ConfigError, match=r"joint left_joint1 drives a joint .*got 'left_elbow'; allowed: left_joint1"
+    ):
         RobotModel(wrong)
 
 
@@ -137,7 +144,9 @@ def test_a_robot_without_a_model_says_so() -> None:
 
 def test_a_faulty_xacro_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "broken.urdf.xacro"
-    file.write_text('<robot name="x" xmlns:xacro="http://www.ros.org/wiki/xacro"><link name="${nothing}"/></robot>')
+    file.write_text(
+        '<robot name="x" xmlns:xacro="http://www.ros.org/wiki/xacro"><link name="${nothing}"/></robot>'
+    )
     with pytest.raises(ConfigError, match=r"broken.urdf.xacro cannot be expanded: .*nothing"):
         expand_xacro(file, {})
 
@@ -165,7 +174,9 @@ def test_the_description_for_people_holds_units_topics_and_frames() -> None:
     left = told["groups"][0]
     assert left["state"] == {"topic": "left/joint_states_single", "rate_hz": 200.0, "max_age_s": 0.1}
     assert [joint["unit"] for joint in left["joints"]] == ["rad"] * 6 + ["m"]
-    assert {"link": "left_link6", "parent": "left_link5", "joint": "left_joint6", "kind": "revolute"} in told["frames"]
+    assert {"link": "left_link6", "parent": "left_link5", "joint": "left_joint6", "kind": "revolute"} in told[
+        "frames"
+    ]
     assert describe(load_robot("g1_inspire"))["model"] is None
 
 
@@ -176,7 +187,9 @@ def _contacts(positions: np.ndarray, folder: Path) -> set[tuple[str, ...]]:
     geometry = pin.buildGeomFromUrdf(model.pinocchio_model, str(file), pin.GeometryType.COLLISION)
     geometry.addAllCollisionPairs()
     data, results = model.pinocchio_model.createData(), geometry.createData()
-    pin.computeCollisions(model.pinocchio_model, data, geometry, results, model.configuration(positions), False)
+    pin.computeCollisions(
+        model.pinocchio_model, data, geometry, results, model.configuration(positions), False
+    )
     ignored = ignored_pairs(PIPER)
     touching = set()
     for i, pair in enumerate(geometry.collisionPairs):

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wam.core.errors import ConfigError, MissingDependency
+from wam.core.errors import ConfigError
 from wam.robots.loader import load_robot
-from wam.sim.rendering import CameraRenderer, require_egl
+from wam.sim.rendering import CameraRenderer
 from wam.sim.world import SimWorld
 
 PIPER = load_robot("piper")
@@ -31,10 +31,6 @@ def world() -> SimWorld:
 
 @pytest.fixture
 def renderer(world: SimWorld) -> Iterator[CameraRenderer]:
-    try:
-        require_egl()
-    except MissingDependency as error:
-        pytest.skip(str(error))
     made = CameraRenderer(world.model, CAMERA)
     yield made
     made.close()
@@ -88,7 +84,9 @@ def test_a_camera_can_be_rendered_in_a_thread_of_its_own_while_the_world_runs(
 
 
 @pytest.mark.camera
-def test_a_second_thread_may_not_use_a_context_that_is_not_its_own(world: SimWorld, renderer: CameraRenderer) -> None:
+def test_a_second_thread_may_not_use_a_context_that_is_not_its_own(
+    world: SimWorld, renderer: CameraRenderer
+) -> None:
     snapshot = world.snapshot(0)
     renderer.render(snapshot)
     raised: list[BaseException] = []

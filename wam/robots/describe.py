@@ -64,7 +64,9 @@ def _group(group: JointGroup) -> dict[str, Any]:
             "max_age_s": ns_to_seconds(group.state_max_age_ns),
         },
         "command": {
-            "kind": group.command_kind.value, "topic": group.command_topic, "rate_hz": group.command_rate,
+            "kind": group.command_kind.value,
+            "topic": group.command_topic,
+            "rate_hz": group.command_rate,
         },
         "joints": [_joint(joint) for joint in group.joints],
     }
@@ -83,7 +85,8 @@ def _joint(joint: JointSpec) -> dict[str, Any]:
         "jerk": joint.jerk,
         "home": joint.home,
         "model_joints": [
-            {"name": coupled.name, "ratio": coupled.ratio, "offset": coupled.offset} for coupled in joint.model_joints
+            {"name": coupled.name, "ratio": coupled.ratio, "offset": coupled.offset}
+            for coupled in joint.model_joints
         ],
     }
 
@@ -99,5 +102,7 @@ def _camera(camera: CameraSpec) -> dict[str, Any]:
         "rate_hz": camera.rate,
         "max_age_s": ns_to_seconds(camera.max_age_ns),
         "frame_id": camera.frame_id,
-        "vertical_fov_deg": None if camera.vertical_fov is None else round(math.degrees(camera.vertical_fov), 6),
+        "vertical_fov_deg": None
+        if camera.vertical_fov is None
+        else round(math.degrees(camera.vertical_fov), 6),
     }

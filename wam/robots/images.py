@@ -17,13 +17,15 @@ import numpy as np
 from wam.core.errors import ImageError, MissingDependency
 from wam.core.observation import Rgb
 
-RAW_ENCODINGS: Mapping[str, tuple[int, tuple[int, int, int]]] = MappingProxyType({
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
-})
+RAW_ENCODINGS: Mapping[str, tuple[int, tuple[int, int, int]]] = MappingProxyType(
+    {
+        "rgb8": (3, (0, 1, 2)),
+        "bgr8": (3, (2, 1, 0)),
+        "rgba8": (4, (0, 1, 2)),
+        "bgra8": (4, (2, 1, 0)),
+        "mono8": (1, (0, 0, 0)),
+    }
+)
 """Encoding of sensor_msgs/Image -> bytes per pixel and where red, green and blue stand in them."""
 
 COMPRESSED_FORMATS = ("jpeg", "png")
@@ -58,7 +60,10 @@ def check_image(message: Any, *, camera: str, size: Size | None = None) -> Size:
         actual = _check_raw(message, camera)
     if size is not None and actual != size:
         raise ImageError(
-            f"image of camera {camera!r} has another size", value=_shown(actual), allowed=_shown(size), where=_WHERE
+            f"image of camera {camera!r} has another size",
+            value=_shown(actual),
+            allowed=_shown(size),
+            where=_WHERE,
         )
     return actual
 
@@ -101,25 +106,33 @@ def _check_raw(message: Any, camera: str) -> Size:
     if message.encoding not in RAW_ENCODINGS:
         raise ImageError(
             f"image of camera {camera!r} has an encoding that is no colour or grey image of 8 bits",
-            value=str(message.encoding), allowed=", ".join(RAW_ENCODINGS), where=_WHERE,
+            value=str(message.encoding),
+            allowed=", ".join(RAW_ENCODINGS),
+            where=_WHERE,
         )
     height, width, step = int(message.height), int(message.width), int(message.step)
     row = width * RAW_ENCODINGS[message.encoding][0]
     if height <= 0 or width <= 0:
         raise ImageError(
-            f"image of camera {camera!r} is empty", value=_shown((height, width)), allowed="at least 1x1 px",
+            f"image of camera {camera!r} is empty",
+            value=_shown((height, width)),
+            allowed="at least 1x1 px",
             where=_WHERE,
         )
     if step < row:
         raise ImageError(
-            f"row step of camera {camera!r} is too small", value=f"{step} bytes",
-            allowed=f"at least {row} bytes ({width} px of {message.encoding})", where=_WHERE,
+            f"row step of camera {camera!r} is too small",
+            value=f"{step} bytes",
+            allowed=f"at least {row} bytes ({width} px of {message.encoding})",
+            where=_WHERE,
         )
     needed = (height - 1) * step + row
     if len(message.data) < needed:
         raise ImageError(
-            f"image of camera {camera!r} is truncated", value=f"{len(message.data)} bytes",
-            allowed=f"{needed} bytes ({_shown((height, width))} of {message.encoding}, step {step})", where=_WHERE,
+            f"image of camera {camera!r} is truncated",
+            value=f"{len(message.data)} bytes",
+            allowed=f"{needed} bytes ({_shown((height, width))} of {message.encoding}, step {step})",
+            where=_WHERE,
         )
     return height, width
 
@@ -137,7 +150,9 @@ def _format_of(message: Any, camera: str) -> tuple[str, bool]:
     if not kind or depth:
         raise ImageError(
             f"compressed image of camera {camera!r} has a format that is no colour image of 8 bits",
-            value=str(message.format), allowed="jpeg, png, or e.g. 'rgb8; jpeg compressed bgr8'", where=_WHERE,
+            value=str(message.format),
+            allowed="jpeg, png, or e.g. 'rgb8; jpeg compressed bgr8'",
+            where=_WHERE,
         )
     return ("jpeg" if kind == "jpg" else kind), words[-1] in ("rgb8", "rgba8")
 
@@ -148,7 +163,9 @@ def _compressed_size(data: memoryview, camera: str) -> Size:
     if size is None or min(size) <= 0:
         raise ImageError(
             f"compressed image of camera {camera!r} is damaged: no size in its header",
-            value=f"{len(data)} bytes", allowed="a complete JPEG or PNG", where=_WHERE,
+            value=f"{len(data)} bytes",
+            allowed="a complete JPEG or PNG",
+            where=_WHERE,
         )
     return size
 
@@ -200,8 +217,10 @@ def _decode_compressed(message: Any, camera: str, size: Size) -> Rgb:
             pass
     if decoded is None or decoded.shape[:2] != size:
         raise ImageError(
-            f"compressed image of camera {camera!r} is damaged", value=f"{len(data)} bytes",
-            allowed="a complete JPEG or PNG", where=_WHERE,
+            f"compressed image of camera {camera!r} is damaged",
+            value=f"{len(data)} bytes",
+            allowed="a complete JPEG or PNG",
+            where=_WHERE,
         )
     rgb = decoded if red_first else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return rgb.astype(np.uint8, copy=False)

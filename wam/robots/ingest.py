@@ -112,8 +112,16 @@ class _Joints:
 class _Stream:
     """Bookkeeping that cameras and joint groups share; the ingest's lock guards it."""
 
-    def __init__(self, kind: str, spec: CameraSpec | JointGroup, *, topic: str, rate: float, max_age_ns: int,
-                 history_ns: int) -> None:
+    def __init__(
+        self,
+        kind: str,
+        spec: CameraSpec | JointGroup,
+        *,
+        topic: str,
+        rate: float,
+        max_age_ns: int,
+        history_ns: int,
+    ) -> None:
         self.label = f"{kind} {spec.name!r} (topic {topic})"
         self.name, self.topic, self.max_age_ns = spec.name, topic, max_age_ns
         # Half as much again, since drivers jitter; four, so that a slow stream keeps a history at all.
@@ -137,7 +145,8 @@ class _Stream:
             raise self._stale("the newest sample is stale", f"{age_ns / 1e6:.0f} ms", budget)
         if age_ns < -FUTURE_TOLERANCE_NS:
             raise self._stale(
-                "the newest stamp lies in the future: the clocks differ", f"{-age_ns / 1e6:.0f} ms ahead",
+                "the newest stamp lies in the future: the clocks differ",
+                f"{-age_ns / 1e6:.0f} ms ahead",
                 f"at most {FUTURE_TOLERANCE_NS / 1e6:.0f} ms ahead",
             )
         return sample
@@ -147,12 +156,14 @@ class _Stream:
         self.newest(now_ns)
         sample = self.buffer.newest_at(reference_ns)
         if sample is None:
-            raise self._stale("there is no sample at or before the reference image yet", None,
-                              "one sample before the image")
+            raise self._stale(
+                "there is no sample at or before the reference image yet", None, "one sample before the image"
+            )
         gap_ns = reference_ns - sample.stamp_ns
         if gap_ns > self.max_age_ns:
             raise self._stale(
-                "the newest sample before the reference image is too far from it", f"{gap_ns / 1e6:.0f} ms",
+                "the newest sample before the reference image is too far from it",
+                f"{gap_ns / 1e6:.0f} ms",
                 f"at most {self.max_age_ns / 1e6:.0f} ms",
             )
         return sample
@@ -183,15 +194,23 @@ class StreamIngest:
         self._cameras = {camera.name: camera for camera in specs}
         self._images = {
             camera.name: _Stream(
-                "camera", camera, topic=camera.topic, rate=camera.rate, max_age_ns=camera.max_age_ns,
+                "camera",
+                camera,
+                topic=camera.topic,
+                rate=camera.rate,
+                max_age_ns=camera.max_age_ns,
                 history_ns=camera.max_age_ns + image_age_ns,
             )
             for camera in specs
         }
         self._joints = {
             group.name: _Stream(
-                "joint group", group, topic=group.state_topic, rate=group.state_rate,
-                max_age_ns=group.state_max_age_ns, history_ns=group.state_max_age_ns + image_age_ns,
+                "joint group",
+                group,
+                topic=group.state_topic,
+                rate=group.state_rate,
+                max_age_ns=group.state_max_age_ns,
+                history_ns=group.state_max_age_ns + image_age_ns,
             )
             for group in robot.groups
         }
@@ -248,9 +267,9 @@ class StreamIngest:
         while True:
             with self._lock:
                 reference_ns, images = self._pick_images(now_ns)
-                state = self._state({
-                    name: stream.at(reference_ns, now_ns) for name, stream in self._joints.items()
-                })
+                state = self._state(
+                    {name: stream.at(reference_ns, now_ns) for name, stream in self._joints.items()}
+                )
             try:
                 frames = {name: self._decode(name, sample) for name, sample in images.items()}
             except _Undecodable as damaged:
@@ -285,9 +304,13 @@ class StreamIngest:
         with self._lock:
             return tuple(
                 StreamStatus(
-                    stream=stream.name, topic=stream.topic, received=stream.received, refused=stream.refused,
+                    stream=stream.name,
+                    topic=stream.topic,
+                    received=stream.received,
+                    refused=stream.refused,
                     newest_ns=stream.buffer.newest.stamp_ns if stream.buffer.newest else None,
-                    latency_ns=stream.latency_ns, fault=str(stream.fault) if stream.fault else "",
+                    latency_ns=stream.latency_ns,
+                    fault=str(stream.fault) if stream.fault else "",
                 )
                 for stream in (*self._images.values(), *self._joints.values())
             )
@@ -337,8 +360,11 @@ class StreamIngest:
             stream.latency_ns = None if receive_ns is None else receive_ns - stamp_ns
             if pushed is Pushed.RESET and before is not None:
                 step = (before.stamp_ns - stamp_ns) / NS_PER_S
-                self._note(NoticeKind.CLOCK_RESET, stream,
-                           f"{stream.label}: its clock went back by {step:.3f} s; older samples were dropped")
+                self._note(
+                    NoticeKind.CLOCK_RESET,
+                    stream,
+                    f"{stream.label}: its clock went back by {step:.3f} s; older samples were dropped",
+                )
             self._count_good(stream, in_pixels=False)
 
     def _count_good(self, stream: _Stream, *, in_pixels: bool) -> None:
@@ -347,8 +373,11 @@ class StreamIngest:
             return
         stream.good_in_a_row += 1
         if stream.good_in_a_row >= RECOVERED_AFTER:
-            self._note(NoticeKind.RECOVERED, stream,
-                       f"{stream.label}: usable again after {stream.fault_refused} refused messages")
+            self._note(
+                NoticeKind.RECOVERED,
+                stream,
+                f"{stream.label}: usable again after {stream.fault_refused} refused messages",
+            )
             stream.fault, stream.fault_refused = None, 0
 
     def _refuse(self, stream: _Stream, error: InputError, *, in_pixels: bool = False) -> None:
@@ -381,7 +410,9 @@ def _stamp_ns(message: Any, stream: _Stream) -> int:
     if stamp_ns <= 0:
         kind = ImageError if hasattr(message, "data") else JointError
         raise kind(
-            f"{stream.label}: header.stamp is not set", value=f"{stamp_ns} ns", allowed="the acquisition time",
+            f"{stream.label}: header.stamp is not set",
+            value=f"{stamp_ns} ns",
+            allowed="the acquisition time",
             where="the driver (it must stamp its messages)",
         )
     return stamp_ns

@@ -52,7 +52,8 @@ class JointReader:
         everything = np.asarray(message.position, dtype=np.float64)
         if everything.shape != (len(names),):
             raise self._error(
-                "has another number of positions than names", f"{everything.size} positions",
+                "has another number of positions than names",
+                f"{everything.size} positions",
                 f"{len(names)} positions for {list(names)}",
             )
         positions = everything[index]
@@ -68,7 +69,9 @@ class JointReader:
         if np.any(np.isinf(velocities)):
             at = int(np.argmax(np.isinf(velocities)))
             raise self._error(
-                f"has an infinite velocity for {self._group.driver_names[at]}", velocities[at], "finite numbers"
+                f"has an infinite velocity for {self._group.driver_names[at]}",
+                velocities[at],
+                "finite numbers",
             )
         return positions, velocities
 
@@ -95,7 +98,9 @@ class JointReader:
         at = int(np.argmin(good))
         joint = self._group.joints[at]
         if not np.isfinite(positions[at]):
-            raise self._error(f"has a non-finite position for {joint.driver_name}", positions[at], "finite numbers")
+            raise self._error(
+                f"has a non-finite position for {joint.driver_name}", positions[at], "finite numbers"
+            )
         raise self._error(
             f"has an impossible position for {joint.driver_name} (another unit?)",
             f"{positions[at]:g}",
@@ -107,6 +112,7 @@ class JointReader:
         group = self._group
         return JointError(
             f"joint state of group {group.name!r} (topic {group.state_topic}) {problem}",
-            value=value, allowed=allowed,
+            value=value,
+            allowed=allowed,
             where="the driver, or the group's joints in the robot file (config/robots)",
         )

@@ -44,7 +44,9 @@ class RobotModel:
                     moving = [joint.name for joint in self.joints.values() if joint.moves]
                     raise ConfigError(
                         f"{robot.source.name}: joint {spec.name} drives a joint that the URDF does not have",
-                        value=coupled.name, allowed=", ".join(moving), where=str(robot.source),
+                        value=coupled.name,
+                        allowed=", ".join(moving),
+                        where=str(robot.source),
                     )
                 at = int(self._model.joints[self._model.getJointId(coupled.name)].idx_q)
                 self._couplings.append((at, column, coupled.ratio, coupled.offset))
@@ -119,7 +121,8 @@ class RobotModel:
             joint = self._by_child.get(at)
             if joint is None:
                 raise InputError(
-                    f"{base} does not carry {link}", allowed=f"one of the links between {self.root} and {link}",
+                    f"{base} does not carry {link}",
+                    allowed=f"one of the links between {self.root} and {link}",
                     where="the base link asked for",
                 )
             moving.append(joint)
@@ -130,7 +133,9 @@ class RobotModel:
     def _frame(self, link: str) -> int:
         if link not in self.links:
             raise InputError(
-                f"robot {self.robot.name} has no link of this name", value=link, allowed=", ".join(self.links),
+                f"robot {self.robot.name} has no link of this name",
+                value=link,
+                allowed=", ".join(self.links),
                 where="the link asked for",
             )
         return int(self._model.getFrameId(link))
@@ -165,7 +170,8 @@ def forward_kinematics(
         everything = given
     else:
         raise InputError(
-            f"q for {tip}", value=f"{given.size} values",
+            f"q for {tip}",
+            value=f"{given.size} values",
             allowed=f"{len(chain)} ({', '.join(joint.name for joint in chain)}) or all {everything.size} of the robot",
             where="the argument q",
         )
@@ -180,5 +186,7 @@ def _pinocchio() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "pinocchio":
             raise
-        raise MissingDependency("kinematics need Pinocchio", where="the environment: pip install pin") from None
+        raise MissingDependency(
+            "kinematics need Pinocchio", where="the environment: pip install pin"
+        ) from None
     return pinocchio

@@ -41,11 +41,17 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 _MOTION = {
     JointKind.REVOLUTE: (
-        Dimension.ANGLE, Dimension.ANGULAR_VELOCITY, Dimension.ANGULAR_ACCELERATION, Dimension.ANGULAR_JERK,
+        Dimension.ANGLE,
+        Dimension.ANGULAR_VELOCITY,
+        Dimension.ANGULAR_ACCELERATION,
+        Dimension.ANGULAR_JERK,
     ),
     JointKind.PRISMATIC: (Dimension.LENGTH, Dimension.VELOCITY, Dimension.ACCELERATION, Dimension.JERK),
     JointKind.RATIO: (
-        Dimension.RATIO, Dimension.RATIO_VELOCITY, Dimension.RATIO_ACCELERATION, Dimension.RATIO_JERK,
+        Dimension.RATIO,
+        Dimension.RATIO_VELOCITY,
+        Dimension.RATIO_ACCELERATION,
+        Dimension.RATIO_JERK,
     ),
 }
 _SERVO = {
@@ -70,7 +76,9 @@ def load_robot(name_or_path: str | Path) -> RobotDescription:
 
 def list_robots() -> tuple[str, ...]:
     """Return the names of all robots in config/robots, sorted."""
-    return tuple(sorted({file.stem for root in share_roots() for file in (root / "config/robots").glob("*" + SUFFIX)}))
+    return tuple(
+        sorted({file.stem for root in share_roots() for file in (root / "config/robots").glob("*" + SUFFIX)})
+    )
 
 
 def find_robot(name_or_path: str | Path) -> Path:
@@ -84,14 +92,19 @@ def find_robot(name_or_path: str | Path) -> Path:
         path = Path(given).expanduser()
         if path.is_file():
             return path.resolve()
-        raise ConfigError("robot file does not exist", value=given, allowed="an existing YAML file",
-                          where="the argument or parameter `robot`")
+        raise ConfigError(
+            "robot file does not exist",
+            value=given,
+            allowed="an existing YAML file",
+            where="the argument or parameter `robot`",
+        )
     for root in share_roots():
         path = root / "config" / "robots" / (given + SUFFIX)
         if path.is_file():
             return path
     raise ConfigError(
-        "there is no such robot", value=given,
+        "there is no such robot",
+        value=given,
         allowed=f"{', '.join(list_robots()) or 'none installed'}, or the path of a YAML file",
         where="the argument or parameter `robot`",
     )
@@ -122,7 +135,8 @@ def _robot(root: Value) -> RobotDescription:
 
 def _group(value: Value, *, has_model: bool) -> JointGroup:
     fields = value.fields(
-        ("name", "state", "command", "joints"), ("prefix", "driver", *(("base_link", "tip_link") if has_model else ()))
+        ("name", "state", "command", "joints"),
+        ("prefix", "driver", *(("base_link", "tip_link") if has_model else ())),
     )
     state = fields["state"].fields(("topic", "rate", "max_age"))
     kind = fields["command"].fields(("kind",), ("topic", "rate"))["kind"].choice(CommandKind)
@@ -140,7 +154,9 @@ def _group(value: Value, *, has_model: bool) -> JointGroup:
         state_max_age_ns=state["max_age"].duration_ns(),
         command_kind=kind,
         command_topic=_topic(command["topic"]) if commanded else "",
-        command_rate=command["rate"].quantity(Dimension.FREQUENCY, lower=0.1, upper=10_000.0) if commanded else 0.0,
+        command_rate=command["rate"].quantity(Dimension.FREQUENCY, lower=0.1, upper=10_000.0)
+        if commanded
+        else 0.0,
         driver=fields["driver"].choice(DriverKind) if "driver" in fields else DriverKind.NONE,
         base_link=_name(fields["base_link"]) if "base_link" in fields else "",
         tip_link=_name(fields["tip_link"]) if "tip_link" in fields else "",
@@ -155,7 +171,9 @@ def _joint(value: Value, *, prefix: str, has_model: bool) -> JointSpec:
     lower, upper = fields["lower"].quantity(position), fields["upper"].quantity(position)
     if lower >= upper:
         raise fields["lower"].error(
-            "is not below upper", value=f"lower {lower:g}, upper {upper:g} {position.value}", allowed="lower < upper"
+            "is not below upper",
+            value=f"lower {lower:g}, upper {upper:g} {position.value}",
+            allowed="lower < upper",
         )
     tiny = 1e-9
     name = prefix + (_name(fields["name"]) if "name" in fields else _name(fields["driver_name"]))
@@ -211,7 +229,11 @@ def _camera(value: Value) -> CameraSpec:
     encoding = fields["encoding"].text()
     if encoding not in encodings:
         raise fields["encoding"].error("is illegal", value=encoding, allowed=", ".join(encodings))
-    fov = fields["vertical_fov"].quantity(Dimension.ANGLE, lower=0.01, upper=3.0) if "vertical_fov" in fields else None
+    fov = (
+        fields["vertical_fov"].quantity(Dimension.ANGLE, lower=0.01, upper=3.0)
+        if "vertical_fov" in fields
+        else None
+    )
     return CameraSpec(
         name=_name(fields["name"]),
         topic=_topic(fields["topic"]),
@@ -240,14 +262,18 @@ def _safety(value: Value) -> SafetyBudget:
 def _topic(value: Value) -> str:
     text = value.text()
     if not _TOPIC.fullmatch(text):
-        raise value.error("is no relative topic name", value=text, allowed="e.g. left/joint_states, without leading /")
+        raise value.error(
+            "is no relative topic name", value=text, allowed="e.g. left/joint_states, without leading /"
+        )
     return text
 
 
 def _name(value: Value) -> str:
     text = value.text()
     if not _NAME.fullmatch(text):
-        raise value.error("is no name", value=text, allowed="letters, digits, _, . and -, not starting with a digit")
+        raise value.error(
+            "is no name", value=text, allowed="letters, digits, _, . and -, not starting with a digit"
+        )
     return text
 
 
@@ -273,7 +299,9 @@ def _distinct(what: str, named: Iterable[tuple[str, Value]]) -> None:
     for name, value in named:
         if name in seen:
             raise value.error(
-                f"repeats the {what} name", value=name, allowed=f"distinct names (first used in line {seen[name].line})"
+                f"repeats the {what} name",
+                value=name,
+                allowed=f"distinct names (first used in line {seen[name].line})",
             )
         seen[name] = value
 

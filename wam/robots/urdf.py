@@ -52,7 +52,8 @@ def robot_urdf(robot: RobotDescription) -> str:
     """
     if robot.urdf is None:
         raise ConfigError(
-            f"robot {robot.name} has no model", allowed="a robot whose file has `model: {urdf: ...}`",
+            f"robot {robot.name} has no model",
+            allowed="a robot whose file has `model: {urdf: ...}`",
             where=str(robot.source),
         )
     # xacro ignores an argument that it does not know, and a mistyped one would give the default's robot.
@@ -61,7 +62,9 @@ def robot_urdf(robot: RobotDescription) -> str:
         if name not in known:
             raise ConfigError(
                 f"{robot.source.name}: model.args names an argument that {robot.urdf.name} does not have",
-                value=name, allowed=", ".join(known) or "none", where=str(robot.source),
+                value=name,
+                allowed=", ".join(known) or "none",
+                where=str(robot.source),
             )
     return expand_xacro(robot.urdf, dict(robot.xacro_args))
 
@@ -78,7 +81,9 @@ def expand_xacro(file: Path, arguments: dict[str, str]) -> str:
     except ModuleNotFoundError as error:
         if error.name != "xacro":
             raise
-        raise MissingDependency("robot models need xacro", where="the environment: pip install xacro") from None
+        raise MissingDependency(
+            "robot models need xacro", where="the environment: pip install xacro"
+        ) from None
     try:
         return str(xacro.process_file(str(file), mappings=arguments).toxml())
     except Exception as error:  # xacro raises what the expressions in a file raise
@@ -95,7 +100,9 @@ def urdf_joints(urdf: str) -> dict[str, UrdfJoint]:
     for element in _root(urdf, "the URDF").findall("joint"):
         parent, child, limit = element.find("parent"), element.find("child"), element.find("limit")
         if parent is None or child is None:
-            raise ConfigError(f"URDF joint {element.get('name')} lacks its parent or child", where="the xacro file")
+            raise ConfigError(
+                f"URDF joint {element.get('name')} lacks its parent or child", where="the xacro file"
+            )
         bounds = {} if limit is None else limit.attrib
         name = element.get("name", "")
         joints[name] = UrdfJoint(

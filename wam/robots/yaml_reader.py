@@ -85,8 +85,14 @@ class Value:
             ConfigError: it is none.
         """
         node = self._node
-        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str" or not node.value.strip():
-            raise self.error("is not a text", value=self._shown(), allowed="a text (quote numbers and yes/no)")
+        if (
+            not isinstance(node, yaml.ScalarNode)
+            or node.tag != "tag:yaml.org,2002:str"
+            or not node.value.strip()
+        ):
+            raise self.error(
+                "is not a text", value=self._shown(), allowed="a text (quote numbers and yes/no)"
+            )
         return str(node.value)
 
     def scalar(self) -> str:
@@ -119,7 +125,9 @@ class Value:
         """
         number = self._number(f"a whole number, {lower} .. {upper}")
         if number != int(number) or not lower <= number <= upper:
-            raise self.error("is out of range", value=self._shown(), allowed=f"a whole number, {lower} .. {upper}")
+            raise self.error(
+                "is out of range", value=self._shown(), allowed=f"a whole number, {lower} .. {upper}"
+            )
         return int(number)
 
     def quantity(self, dimension: Dimension, *, lower: float = -math.inf, upper: float = math.inf) -> float:
@@ -200,8 +208,10 @@ def read_yaml(file: Path) -> Value:
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise ConfigError(
-                f"{file.name} is too large", value=f"{file.stat().st_size} bytes",
-                allowed=f"at most {MAX_FILE_BYTES} bytes", where=str(file),
+                f"{file.name} is too large",
+                value=f"{file.stat().st_size} bytes",
+                allowed=f"at most {MAX_FILE_BYTES} bytes",
+                where=str(file),
             )
         text = file.read_text(encoding="utf-8")
     except OSError as error:
@@ -215,7 +225,8 @@ def read_yaml(file: Path) -> Value:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(
-            f"{file.name}:{line}: malformed YAML: {error.problem or error.context}", where=f"{file}, line {line}"
+            f"{file.name}:{line}: malformed YAML: {error.problem or error.context}",
+            where=f"{file}, line {line}",
         ) from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{file.name}: malformed YAML: {error}", where=str(file)) from None

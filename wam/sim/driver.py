@@ -56,7 +56,11 @@ class DriverTwin(Protocol):
         ...
 
     def command(
-        self, names: Sequence[str], positions: Sequence[float], velocities: Sequence[float], efforts: Sequence[float]
+        self,
+        names: Sequence[str],
+        positions: Sequence[float],
+        velocities: Sequence[float],
+        efforts: Sequence[float],
     ) -> None:
         """Take a command message by the driver's own rules.
 
@@ -99,9 +103,12 @@ class PiperDriver:
 
     def __init__(self, group: JointGroup) -> None:
         kinds = [joint.kind for joint in group.joints]
-        if kinds != [JointKind.REVOLUTE] * 6 + [JointKind.PRISMATIC] or any(j.servo is None for j in group.joints):
+        if kinds != [JointKind.REVOLUTE] * 6 + [JointKind.PRISMATIC] or any(
+            j.servo is None for j in group.joints
+        ):
             raise ConfigError(
-                f"group {group.name} cannot have a Piper driver", value=", ".join(group.driver_names),
+                f"group {group.name} cannot have a Piper driver",
+                value=", ".join(group.driver_names),
                 allowed="six revolute joints and a prismatic gripper, each with `servo`",
                 where="the group's joints in the robot file",
             )
@@ -133,7 +140,11 @@ class PiperDriver:
         return fractions
 
     def command(
-        self, names: Sequence[str], positions: Sequence[float], velocities: Sequence[float], efforts: Sequence[float]
+        self,
+        names: Sequence[str],
+        positions: Sequence[float],
+        velocities: Sequence[float],
+        efforts: Sequence[float],
     ) -> None:
         """Take a command message; see the rules above.
 
@@ -143,7 +154,8 @@ class PiperDriver:
         if len(names) != len(positions):
             raise JointError(
                 f"command of group {self._group.name!r} (topic {self._group.command_topic})",
-                value=f"{len(names)} names, {len(positions)} positions", allowed="one position per name",
+                value=f"{len(names)} names, {len(positions)} positions",
+                allowed="one position per name",
                 where="the node that publishes commands",
             )
         given = dict(zip(names, positions, strict=True))
@@ -153,7 +165,9 @@ class PiperDriver:
         if not np.all(np.isfinite([*target, percent, effort])):
             raise JointError(
                 f"command of group {self._group.name!r} (topic {self._group.command_topic}) is not finite",
-                value=list(positions), allowed="finite numbers", where="the node that publishes commands",
+                value=list(positions),
+                allowed="finite numbers",
+                where="the node that publishes commands",
             )
         if not self._enabled:
             return
@@ -199,6 +213,8 @@ def make_driver(group: JointGroup) -> DriverTwin:
     if group.driver is DriverKind.PIPER:
         return PiperDriver(group)
     raise ConfigError(
-        f"group {group.name} has a driver without a twin", value=group.driver.value, allowed=DriverKind.PIPER.value,
+        f"group {group.name} has a driver without a twin",
+        value=group.driver.value,
+        allowed=DriverKind.PIPER.value,
         where="the group's `driver` in the robot file",
     )

@@ -39,7 +39,8 @@ class CameraRenderer:
         self._camera_id = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera.name)
         if self._camera_id < 0:
             raise ConfigError(
-                f"camera {camera.name} cannot be simulated", allowed="a camera with `vertical_fov` in the robot file",
+                f"camera {camera.name} cannot be simulated",
+                allowed="a camera with `vertical_fov` in the robot file",
                 where="the camera's entry in the robot file (config/robots)",
             )
         buffer = model.vis.global_
@@ -59,9 +60,8 @@ class CameraRenderer:
         Raises:
             MissingDependency: EGL cannot be used on this machine; the text names the Debian packages.
         """
-        if self._gl is None:
-            self._open()
-        elif self._thread != threading.get_ident():
+        self.open()
+        if self._thread != threading.get_ident():
             raise RuntimeError(f"camera {self.camera.name} was first rendered in another thread")
         data = self._data
         data.qpos[:] = snapshot.qpos
@@ -77,6 +77,15 @@ class CameraRenderer:
         mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._context)
         size = (self.camera.width, self.camera.height)
         return np.ascontiguousarray(cv2.resize(self._pixels, size, interpolation=cv2.INTER_AREA)[::-1])
+
+    def open(self) -> None:
+        """Make the context in this thread, which owns it from then on; it takes some tenths of a second.
+
+        Raises:
+            MissingDependency: EGL cannot be used on this machine; the text names the Debian packages.
+        """
+        if self._gl is None:
+            self._open()
 
     def close(self) -> None:
         """Free the context; safe to call twice."""

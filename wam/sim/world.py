@@ -55,7 +55,9 @@ class _GroupMap:
     """Where a joint group lives in the model: one row per model joint."""
 
     def __init__(self, model: mujoco.MjModel, number: int, group: JointGroup) -> None:
-        rows = [(column, coupled) for column, joint in enumerate(group.joints) for coupled in joint.model_joints]
+        rows = [
+            (column, coupled) for column, joint in enumerate(group.joints) for coupled in joint.model_joints
+        ]
         joints = [model.joint(coupled.name) for _, coupled in rows]
         self.width = len(group.joints)
         self.column = np.array([column for column, _ in rows])
@@ -120,7 +122,13 @@ class SimWorld:
             address = self.model.joint(item.name).qposadr[0]
             half = place.yaw / 2
             self._data.qpos[address : address + 7] = [
-                place.x, place.y, place.z + item.height / 2, math.cos(half), 0.0, 0.0, math.sin(half),
+                place.x,
+                place.y,
+                place.z + item.height / 2,
+                math.cos(half),
+                0.0,
+                0.0,
+                math.sin(half),
             ]
         mujoco.mj_forward(self.model, self._data)
 
@@ -156,7 +164,9 @@ class SimWorld:
         mujoco.mj_step(self.model, self._data)
         # MuJoCo resets a diverged world by itself; a robot that jumps home unasked would look like a working one.
         for kind in (
-            mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC
+            mujoco.mjtWarning.mjWARN_BADQPOS,
+            mujoco.mjtWarning.mjWARN_BADQVEL,
+            mujoco.mjtWarning.mjWARN_BADQACC,
         ):
             warning = self._data.warning[kind]
             if warning.number:
