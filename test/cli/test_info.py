@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam info`: lists what there is and shows one of them, as tables and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wam.cli import info
+from wam.cli import main as cli
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert cli.run(["info", *arguments, "--json"]) == cli.EXIT_OK
+    values: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return values
+
+
+def test_every_robot_file_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    files = {path.stem for path in (ROOT / "config" / "robots").glob("*.yaml")}
+    robots = shown(capsys)["robots"]
+    assert {robot["name"] for robot in robots} == files
+    assert not [robot for robot in robots if "error" in robot]
+
+
+def test_every_kind_offers_its_presets_and_a_tiny_policy(capsys: pytest.CaptureFixture[str]) -> None:
+    values = shown(capsys)
+    assert "fake" in values["policies"]
+    assert "aha_wam/tiny" in values["policies"]
+    assert "aha_wam/paper" in values["presets"]
+    assert {name.partition("/")[0] for name in values["presets"]} == set(info.available_kinds())
+
+
+def test_a_faulty_robot_file_is_told_and_hides_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    robots = tmp_path / "robots"
+    robots.mkdir()
+    (robots / "broken.yaml").write_text("name: [")
+    (robots / "piper.yaml").write_text((ROOT / "config" / "robots" / "piper.yaml").read_text())
+    monkeypatch.setattr("wam.robots.paths.config_dir", lambda: tmp_path)
+    by_name = {robot["name"]: robot for robot in shown(capsys)["robots"]}
+    assert "error" in by_name["broken"]
+    assert "error" not in by_name["piper"]
+
+
+def test_a_robot_is_shown_with_its_joints_and_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["info", "--robot", "piper"]) == cli.EXIT_OK
+    text = capsys.readouterr().out
+    assert "left_joint1" in text
+    assert "right_gripper" in text
+    values = shown(capsys, "--robot", "piper")
+    assert values["groups"][0]["joints"][0]["unit"] == "rad"
+
+
+def test_a_preset_is_shown_with_its_parameters_without_building_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    values = shown(capsys, "--preset", "aha_wam/paper")
+    assert values["config"]["video"]["layers"] == 30
+    assert values["parameters"]["total"] > 5e9
+    assert cli.run(["info", "--preset", "aha_wam/paper"]) == cli.EXIT_OK
+    assert "total" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--robot", "nao"), "piper"),
+        (("--preset", "aha_wam/huge"), "aha_wam/paper"),
+        (("--policy", "/nowhere"), "a directory with policy.yaml"),
+        (("--robot", "piper", "--preset", "aha_wam/tiny"), "one of them"),
+    ],
+)
+def test_what_does_not_exist_is_told_with_what_does(
+    arguments: tuple[str, ...], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["info", *arguments]) == cli.EXIT_COULD_NOT_RUN
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert text in captured.err
+
+
+def test_a_bundle_is_shown_with_its_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    registry = pytest.importorskip("wam.models.registry")
+    registry.make_tiny_bundle(tmp_path / "tiny")
+    values = shown(capsys, "--policy", str(tmp_path / "tiny"))
+    assert values["kind"] == "aha_wam"
+    assert len(values["contract_hash"]) == 64
+    assert len(values["action_joints"]) == 14
