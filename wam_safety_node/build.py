@@ -95,6 +95,7 @@ def build_cycle(
         chain=SafetyChain(filters + extra_filters, off=filters_off),
         settings=settings,
         tracking=TrackingWatch(robot.joint_names, np.where(free, np.inf, robot.safety.tracking_error)),
+        smoothing=np.where(free, np.inf, limits.acceleration),
         contract_hash=contract_hash,
         wall=wall,
     )

@@ -101,6 +101,7 @@ class SafetyCycle:
         chain: filters of chunk and trajectory.
         settings: times and strategy.
         tracking: watch of the distance between command and measured state.
+        smoothing: float64 [N], acceleration beyond which rows are averaged; infinite for joints that may snap.
         contract_hash: the only contract let in; "" takes that of the first chunk.
         wall: monotonic time [ns], to notice a stream that was silent and a clock that stands still.
     """
@@ -113,6 +114,7 @@ class SafetyCycle:
         chain: SafetyChain,
         settings: CycleSettings,
         tracking: TrackingWatch,
+        smoothing: Vector,
         contract_hash: str = "",
         wall: Callable[[], int],
     ) -> None:
@@ -121,6 +123,7 @@ class SafetyCycle:
         self._chain = chain
         self._settings = settings
         self._tracking = tracking
+        self._smoothing = smoothing
         self._wall = wall
         self._admission = Admission(limits.joint_names, contract_hash=contract_hash)
         period = settings.tick_ns * 1e-9
@@ -232,15 +235,13 @@ class SafetyCycle:
             self._hold = finding("no_chunk_yet")
         # 2. Time: the clock may have jumped, stand still, or this thread may have slept through ticks.
         ticks, time_cause = self._keep_time(now_ns)
-        # 3. The newest measured state; the first one that is complete and fresh seeds the command stream.
+        # 3. The newest measured state; the first one that is complete and fresh seeds the command stream. A clock
+        #    that jumps does not break the stream: the arm is moving and is brought to rest by the same follower.
         measured = self._measured.look(now_ns)
         seed_cause = self._seed(measured)
         if time_cause is not None:
-            self._enter_hold(time_cause)
-        if measured.stale is not None:
-            causes.append(measured.stale)
-        if seed_cause is not None:
-            causes.append(seed_cause)
+            causes.insert(0, self._enter_hold(time_cause))
+        causes += [one for one in (measured.stale, seed_cause) if one is not None]
         # 4. The newest chunk: admit -> chain -> splice -> resample -> chain again.
         if offered is not None and self._seeded:
             self._take_chunk(*offered, now_ns=now_ns, measured=measured)
@@ -286,7 +287,6 @@ class SafetyCycle:
             self._admission.forget()
             self._measured.forget()
             self.delays.pause()
-            self._seeded = False
             limit = -CLOCK_BACK_NS if elapsed < 0 else CLOCK_AHEAD_NS
             return 1, finding("clock_jump", value=elapsed * 1e-9, limit=limit * 1e-9)
         if silent > MAX_GAP_TICKS * tick_ns:
@@ -331,7 +331,7 @@ class SafetyCycle:
         settings = self._settings
         # 4a. Is it for us, in order, and of joints that we have?
         try:
-            admitted = self._admission.admit(chunk)
+            admitted = self._admission.admit(chunk, now_ns=now_ns)
         except ChunkRefused as error:
             self._refuse(error.refusal, str(error), chunk, now_ns)
             return
@@ -364,7 +364,12 @@ class SafetyCycle:
             return
         # 4d. C2 fit and resampling; then the chain again, since a spline may leave limits between its rows.
         slower = judged.motion.period_ns / chunk.row_period_ns
-        motion = resample(timeline.motion, from_ns=takeover_ns, period_ns=settings.tick_ns)
+        motion = resample(
+            timeline.motion,
+            from_ns=takeover_ns,
+            period_ns=settings.tick_ns,
+            acceleration=self._smoothing,
+        )
         motion = replace(motion, period_ns=int(settings.tick_ns * slower))
         judged = self._chain.run(motion, stage=Stage.TRAJECTORY, measured=measured.positions)
         if self._refused_by(judged, chunk, now_ns):
@@ -414,7 +419,7 @@ class SafetyCycle:
     def _judge(self, now_ns: int, measured: Measured) -> list[Finding]:
         """Return the causes that hold now, beside those from outside."""
         settings = self._settings
-        if measured.stale is not None and self._seeded:
+        if measured.stale is not None and self._reference is not None:
             self._enter_hold(measured.stale)
         elif measured.stale is None and self._seeded and settings.track:
             off = self._tracking.check(measured.positions)

@@ -24,6 +24,12 @@ class Refusal(enum.Enum):
     DUPLICATE = "duplicate_chunk"
     OLD_GENERATION = "old_generation"
     STALE = "stale_chunk"
+    FUTURE = "future_chunk"
+
+
+FUTURE_TOLERANCE_NS = 100_000_000
+"""Largest lead of a stamp over the clock [ns]: skew of two synchronised machines. A chunk from further ahead is not
+let in, since every later one would seem older than it."""
 
 
 class ChunkRefused(InputError):
@@ -89,19 +95,25 @@ class Admission:
         if contract:
             self._hash = self._given_hash
 
-    def admit(self, chunk: ActionChunk) -> Admitted:
-        """Let `chunk` in.
+    def admit(self, chunk: ActionChunk, *, now_ns: int) -> Admitted:
+        """Let `chunk` in at `now_ns` [ns].
 
         Columns are matched by name, never by place, so a permuted chunk moves the right joints.
 
         Raises:
-            ChunkRefused: another contract, an unknown joint, a repeated or overtaken chunk.
+            ChunkRefused: another contract, an unknown joint, a repeated or overtaken chunk, a stamp in the future.
         """
         if self._hash and chunk.contract_hash != self._hash:
             raise ChunkRefused(
                 Refusal.CONTRACT,
                 f"chunk {chunk.sequence} has contract {chunk.contract_hash[:12]}, this node moves the robot for "
                 f"{self._hash[:12]}; start executor and safety for the same policy, or cycle the safety node",
+            )
+        if chunk.stamp_ns > now_ns + FUTURE_TOLERANCE_NS:
+            raise ChunkRefused(
+                Refusal.FUTURE,
+                f"chunk {chunk.sequence} is stamped {(chunk.stamp_ns - now_ns) * 1e-9:.3f} s ahead of this clock, "
+                f"allowed {FUTURE_TOLERANCE_NS * 1e-9:.1f} s; synchronise the clocks of the two machines",
             )
         index = self._places(chunk)
         last = self._last

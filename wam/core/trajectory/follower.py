@@ -68,7 +68,9 @@ class Follower:
         release = RELEASE_SHARE * limits.jerk
         slope, corner, upper, lower = _envelope(limits, release)
         self._slope, self._corner, self._corner2 = slope, corner, corner * corner
+        self._half_slope = 0.5 * slope
         self._release, self._two_by_release = release, 2.0 / release
+        self._buffers = np.empty((7, 2, len(slope)))
         self._ends = np.stack([upper, -lower])
         self._sign = np.array([[1.0], [-1.0]])
         self._brake_law = 1.6 * limits.jerk
@@ -135,22 +137,42 @@ class Follower:
 
     def _bounds(self) -> tuple[Vector, Vector]:
         """Return the largest and the smallest admissible next acceleration, float64 [N] each."""
-        dt, sign = self._dt, self._sign
-        # Row 0 looks at the upper ends, row 1 at the lower ends through a mirror.
-        velocity = sign * self.velocity
-        most = np.minimum(sign * self.acceleration + self._j_dt, self._a_max)
-        distance = self._ends - sign * self.position - (velocity + most * dt) * dt
-        root = np.sqrt(self._corner2 + self._slope * np.maximum(distance, 0.0))
-        envelope = np.minimum(root - self._corner, self._v_max)
-        steepness = 0.5 * self._slope / root
-        approach = np.maximum(velocity, 0.0) * steepness
-        lag = dt / (1.0 + steepness * dt)
-        gap = envelope - velocity + lag * approach
-        release = self._release * (
-            np.sqrt(lag * lag + self._two_by_release * np.maximum(gap, 0.0)) - lag
-        ) + np.minimum(gap / lag, 0.0)
-        bound = (release - approach) * (lag / dt)
-        return bound[0], -bound[1]
+        dt = self._dt
+        # Row 0 looks at the upper ends, row 1 at the lower ends through a mirror. Buffers are reused: at 14 joints an
+        # allocation costs as much as the arithmetic.
+        velocity, most, distance, root, lag, gap, approach = self._buffers
+        np.multiply(self._sign, self.velocity, out=velocity)
+        np.multiply(self._sign, self.acceleration, out=most)
+        most += self._j_dt
+        np.minimum(most, self._a_max, out=most)
+        np.multiply(self._sign, self.position, out=distance)
+        np.subtract(self._ends, distance, out=distance)
+        distance -= (velocity + most * dt) * dt
+        np.maximum(distance, 0.0, out=distance)
+        np.multiply(self._slope, distance, out=root)
+        root += self._corner2
+        np.sqrt(root, out=root)
+        np.subtract(root, self._corner, out=gap)
+        np.minimum(gap, self._v_max, out=gap)
+        gap -= velocity
+        np.divide(self._half_slope, root, out=root)  # from here on: steepness of the envelope
+        np.maximum(velocity, 0.0, out=approach)
+        approach *= root
+        np.multiply(root, dt, out=lag)
+        lag += 1.0
+        np.divide(dt, lag, out=lag)
+        gap += lag * approach
+        np.maximum(gap, 0.0, out=root)  # from here on: the acceleration that can still be taken back
+        root *= self._two_by_release
+        root += lag * lag
+        np.sqrt(root, out=root)
+        root -= lag
+        root *= self._release
+        root += np.minimum(gap / lag, 0.0)
+        root -= approach
+        root *= lag
+        root /= dt
+        return root[0], -root[1]
 
 
 def _envelope(limits: JointLimits, release: Vector) -> tuple[Vector, Vector, Vector, Vector]:

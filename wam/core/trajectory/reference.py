@@ -17,17 +17,53 @@ Rows = npt.NDArray[np.float64]
 DIFFERENCE_ROWS = 2
 """Samples before the first that finite differences look back on."""
 
+SMOOTHING_TICKS = (2, 4, 7, 12)
+"""Half-widths of the averages that are tried, narrowest first [samples]; each is applied twice."""
 
-def resample(motion: Motion, *, from_ns: int, period_ns: int) -> Motion:
-    """Return `motion` sampled every `period_ns` [ns] by a C2 spline, from `from_ns` [ns] to its end.
+PAST_ROWS = DIFFERENCE_ROWS + 2 * SMOOTHING_TICKS[-1]
 
-    The result has `DIFFERENCE_ROWS` settled rows before `from_ns`, and always at least two rows after it.
+
+def resample(motion: Motion, *, from_ns: int, period_ns: int, acceleration: Vector) -> Motion:
+    """Return `motion` sampled every `period_ns` [ns] by a C2 spline, from `from_ns` [ns] up to its end.
+
+    Rows that ask for more acceleration than a joint has (the noise of a network, a corner at a limit, two chunks that
+    disagree) are averaged over a window as wide as it has to be: the whole motion by the same window, so that its path
+    is rounded and not bent. Rows that ask for less are passed through exactly.
+
+    Args:
+        motion: rows with some history.
+        from_ns: time of the first sample [ns].
+        period_ns: time between two samples [ns].
+        acceleration: float64 [N], acceleration limits; infinite for joints that need not be smooth.
+
+    Returns:
+        The samples, with `DIFFERENCE_ROWS` settled rows before `from_ns` and at least two after it.
     """
-    start_ns = from_ns - DIFFERENCE_ROWS * period_ns
-    ahead = max(2, -((from_ns - motion.end_ns) // period_ns) + 1)
+    # No sample beyond the end: holding the last row of a moving arm would look like a corner.
+    ahead = max(2, (motion.end_ns - from_ns) // period_ns + 1)
+    start_ns = from_ns - PAST_ROWS * period_ns
     offset = (start_ns - motion.start_ns) / motion.period_ns
-    at = offset + np.arange(DIFFERENCE_ROWS + ahead, dtype=np.float64) * (period_ns / motion.period_ns)
-    return Motion(start_ns, period_ns, sample(motion.rows, at), settled=DIFFERENCE_ROWS)
+    at = offset + np.arange(PAST_ROWS + ahead, dtype=np.float64) * (period_ns / motion.period_ns)
+    rows = sample(motion.rows, at)
+    smooth, first = rows, PAST_ROWS - DIFFERENCE_ROWS
+    allowed = acceleration * (period_ns * 1e-9) ** 2
+    for half in (0, *SMOOTHING_TICKS):
+        if half:
+            smooth = _average(_average(rows, half), half)
+        bends = smooth[first + 2 :] - 2.0 * smooth[first + 1 : -1] + smooth[first:-2]
+        if (np.abs(bends) <= allowed).all():
+            break
+    return Motion(from_ns - DIFFERENCE_ROWS * period_ns, period_ns, smooth[first:], settled=DIFFERENCE_ROWS)
+
+
+def _average(rows: Rows, half: int) -> Rows:
+    """Return the running mean over 2 * half + 1 rows, float64 [M, N]; the end rows are held beyond the ends."""
+    width = 2 * half + 1
+    padded = np.concatenate((np.repeat(rows[:1], half + 1, axis=0), rows, np.repeat(rows[-1:], half, axis=0)))
+    # Sums of differences to the first row: positions near 3 rad lose no digits over a hundred rows.
+    sums = np.cumsum(padded - rows[0], axis=0)
+    mean: Rows = (sums[width:] - sums[:-width]) / width + rows[0]
+    return mean
 
 
 @dataclass(frozen=True, slots=True)
