@@ -27,6 +27,7 @@ from wam.models.aha_wam.key_map import to_released
 from wam.models.aha_wam.model import AhaWam
 from wam.models.aha_wam.policy import config_of
 from wam.models.bundle import open_bundle
+from wam.models.convert.action_backbone import read_action_backbone, write_action_backbone
 from wam.models.convert.aha_wam import (
     ConversionOptions,
     add_text_embeddings,
@@ -35,8 +36,6 @@ from wam.models.convert.aha_wam import (
     convert_fast_wam,
     describe,
     import_released_text_cache,
-    read_action_backbone,
-    write_action_backbone,
 )
 from wam.models.convert.wan_names import dit_to_diffusers
 from wam.models.convert.wan_weights import read_video_dit
