@@ -98,6 +98,9 @@ def run(stage: Callable[[str], None]) -> Measured:
         results |= shared_memory(
             size, make_payload(tokens), hand_overs=SHARED_HAND_OVERS[size], reads=FULL_READS
         )
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load > cores:
+        notes.append(f"{load:.1f} processes wanted {cores} cores: wake-ups waited for them, and p99 shows it")
     stage("DDS, two processes")
     try:
         results |= through_dds()
