@@ -15,11 +15,12 @@ Stage = Callable[[str], None]
 BENCHES: dict[str, str] = {
     "chunk": "wam.bench.chunk:run",
     "context": "wam.bench.context:run",
+    "replay": "wam.replay.bench:run",
 }
-"""Name -> module and function; the function takes a `Stage` and returns `Measured`."""
+"""Name -> module and function; the function takes a `Stage` and its options by name."""
 
 
-def load_bench(name: str) -> Callable[[Stage], Measured]:
+def load_bench(name: str) -> Callable[..., Measured]:
     """Return the bench called `name`; its module is imported only now.
 
     Raises:
@@ -29,5 +30,5 @@ def load_bench(name: str) -> Callable[[Stage], Measured]:
     if target is None:
         raise ConfigError("bench", value=name, allowed=", ".join(sorted(BENCHES)), where="wam bench NAME")
     module, _, function = target.partition(":")
-    loaded: Callable[[Stage], Measured] = getattr(importlib.import_module(module), function)
+    loaded: Callable[..., Measured] = getattr(importlib.import_module(module), function)
     return loaded

@@ -22,7 +22,7 @@ from rclpy.parameter import Parameter
 
 from wam.bench import Stage
 from wam.bench.result import Bar, Measured, percentiles
-from wam.core.errors import MissingDependency, WamError
+from wam.core.errors import ConfigError, MissingDependency, WamError
 from wam.robots.paths import config_dir
 from wam.ros.environment import confine
 from wam.ros.ingest import SharedIngest
@@ -35,12 +35,13 @@ TIMEOUT_S = 90.0
 BARS = {"chunk_overhead_p99_ms": Bar(5.0)}
 
 
-def run(stage: Stage, *, policy: str = "") -> Measured:
+def run(stage: Stage, *, policy: str = "", q: str = "") -> Measured:
     """Measure the overhead with the fake policy, and with `policy` its prefill and chunk times as well.
 
     Args:
         stage: told what is being measured.
-        policy: "aha_wam/tiny" or a bundle's directory; "" measures the overhead alone.
+        policy: "aha_wam/tiny", "dust/tiny" or a bundle's directory; "" measures the overhead alone.
+        q: for a dust policy, vision steps per action step, comma separated.
 
     Raises:
         WamError: the nodes did not start, or chunks stayed away.
@@ -55,7 +56,26 @@ def run(stage: Stage, *, policy: str = "") -> Measured:
     if policy:
         stage(f"policy {policy}")
         results.update(_policy_times(policy))
+    if q:
+        results.update(_scaling(stage, policy or "dust/tiny", q))
     return Measured(results=results, bars=BARS)
+
+
+def _scaling(stage: Stage, policy: str, q: str) -> dict[str, float]:
+    """Return time, operations and evaluations of a dust chunk for each q, naive and cached."""
+    from wam.models.dust.bench import bench_chunk
+
+    try:
+        factors = [int(word) for word in q.split(",")]
+    except ValueError:
+        raise ConfigError("--q", value=q, allowed="whole numbers, comma separated, e.g. 1,4,16") from None
+    results: dict[str, float] = {}
+    for row in bench_chunk(policy, qs=factors, stage=stage):
+        name = f"dust_q{row.q}_{row.variant}"
+        results[f"{name}_p50_ms"] = round(row.p50_ms, 3)
+        results[f"{name}_gflops"] = round(row.flops / 1e9, 6)
+        results[f"{name}_evaluations"] = float(row.evaluations["total"])
+    return results
 
 
 def _policy_times(policy: str) -> dict[str, float]:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,22 +22,40 @@ EXIT_UNKNOWN = 2
 
 def bench(
     name: Annotated[str, typer.Argument(help=f"What to measure: {', '.join(sorted(BENCHES))}.")],
+    policy: Annotated[
+        str | None,
+        typer.Option(help="chunk: policy whose prefill and chunk are timed as well.", show_default=False),
+    ] = None,
+    chunks: Annotated[
+        int | None, typer.Option(help="seams: how many chunks.", min=1, show_default=False)
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="command: length of the run [s].", min=1.0, show_default=False)
+    ] = None,
+    q: Annotated[
+        str | None,
+        typer.Option(
+            help="chunk of a dust policy: vision steps per action step, e.g. 1,4,16.", show_default=False
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results, bars and machine as one JSON object.")
     ] = False,
 ) -> None:
     """Measure a part of the suite on this machine and compare it with its limits.
 
-    Exit codes: 0 every limit was kept, 1 one was missed, 2 there is no such bench.
+    Exit codes: 0 every limit was kept, 1 one was missed, 2 there is no such bench or it has no such option.
     """
     progress = Console(stderr=True)
+    given = {"policy": policy, "chunks": chunks, "seconds": seconds, "q": q}
     try:
         run = load_bench(name)
+        options = options_for(name, run, given)
     except ConfigError as error:
         progress.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(EXIT_UNKNOWN) from None
     with progress.status(f"bench {name}") as status:
-        measured = run(lambda text: status.update(f"bench {name}: {text}"))
+        measured = run(lambda text: status.update(f"bench {name}: {text}"), **options)
     if as_json:
         typer.echo(json.dumps(measured.as_json(), indent=2))
     else:
@@ -45,6 +64,24 @@ def bench(
         progress.print(f"note: {escape(note)}")
     if not measured.ok:
         raise typer.Exit(EXIT_MISSED)
+
+
+def options_for(name: str, run: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were set, after a check that the bench has them.
+
+    Raises:
+        ConfigError: an option was set that this bench does not have.
+    """
+    has = [option for option in inspect.signature(run).parameters if option in given]
+    chosen = {option: value for option, value in given.items() if value is not None}
+    for option in chosen:
+        if option not in has:
+            raise ConfigError(
+                f"bench {name} has no option --{option}",
+                allowed=", ".join(f"--{option}" for option in has) or "no option but --json",
+                where="the command line",
+            )
+    return chosen
 
 
 def _table(name: str, measured: Measured) -> Table:
