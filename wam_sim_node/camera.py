@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import array
 import math
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -26,9 +25,6 @@ from wam.sim.world import Snapshot
 
 OPEN_TIMEOUT_S = 20.0
 CLOSE_TIMEOUT_S = 3.0
-
-NICENESS = 5
-"""Of a camera's thread and of the software renderer's threads that it starts: joint states come first."""
 
 
 class CameraStream:
@@ -112,7 +108,6 @@ class CameraStream:
             self._closed.set()
             return
         if not self._opened.is_set():
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
             self._renderer.open()
             self._opened.set()
         snapshot = self._snapshot()
