@@ -222,8 +222,10 @@ def test_measured_latencies_are_those_of_the_host() -> None:
     replay = OfflineReplay(robot=ROBOT, policy=policy(), settings=settings, stopwatch=stopwatch)
     events = list(replay.run(recording()))
     plans = {event.ready_ns - event.start_ns for event in of(events, ContextEvent)}
-    assert plans == {3 * 7 * MS}  # read before and after the step, and twice within it
-    assert {event.ready_ns - event.start_ns for event in of(events, ChunkEvent)} == {5 * 7 * MS}
+    assert plans == {5 * 7 * MS}  # the clock is read once before, four times within and once after the step
+    assert {event.ready_ns - event.start_ns for event in of(events, ChunkEvent)} == {9 * 7 * MS}
+    assert {event.policy_ns for event in of(events, ContextEvent)} == {7 * MS}
+    assert {event.policy_ns for event in of(events, ChunkEvent)} == {2 * 7 * MS}  # routing and denoising
 
 
 def test_a_policy_without_one_half_is_an_error_of_the_caller() -> None:

@@ -209,8 +209,9 @@ def test_a_policy_for_another_robot_is_refused_before_anything_is_read(tmp_path:
 def test_the_recorded_instruction_is_used_unless_another_is_given(tmp_path: Path, bag: Path) -> None:
     assert go(bag, tmp_path / "a").summary["settings"]["instruction"] == "follow the sine"
     assert go(bag, tmp_path / "b", instruction="wave").summary["settings"]["instruction"] == "wave"
-    texts = {event["instruction"] for event in read_events(tmp_path / "b" / "events.jsonl", "context")}
-    assert texts == {"wave"}
+    for name, text in (("a", "follow the sine"), ("b", "wave")):
+        contexts = list(read_events(tmp_path / name / "events.jsonl", "context"))
+        assert {(event["instruction"], event["generation"]) for event in contexts} == {(text, 1)}
 
 
 def test_receive_time_stands_in_for_stamps_of_zero_and_is_told(tmp_path: Path, bag: Path) -> None:

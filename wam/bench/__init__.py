@@ -15,6 +15,8 @@ Stage = Callable[[str], None]
 BENCHES: dict[str, str] = {
     "chunk": "wam.bench.chunk:run",
     "context": "wam.bench.context:run",
+    "seams": "wam.bench.seams:run",
+    "command": "wam.bench.command:run",
     "replay": "wam.replay.bench:run",
 }
 """Name -> module and function; the function takes a `Stage` and its options by name."""

@@ -188,13 +188,12 @@ def run(
         )
         loaded = load_policy(request, robot=description)
     with row_progress(console, f"replaying {bag.name}", unit="s of recording") as progress:
-        total = _duration(bag, lenient)
         outcome = run_replay(
             options,
             robot=description,
             policy=loaded,
             report=report,
-            progress=lambda seconds, chunks: progress(int(seconds), int(total)),
+            progress=lambda seconds, total: progress(int(seconds), int(total)),
         )
     if as_json:
         typer.echo(
@@ -224,13 +223,6 @@ def parse_latency(text: str, *, option: str) -> int | None:
     if not 0.0 <= seconds <= 60.0:
         raise ConfigError(f"option {option}", value=text, allowed=f"0 to 60 [s], or {MEASURED}", where=option)
     return seconds_to_ns(seconds)
-
-
-def _duration(bag: Path, lenient: bool) -> float:
-    from wam.replay.reading import Recording
-
-    with Recording(bag, lenient=lenient) as recording:
-        return recording.duration
 
 
 def _print(console: Console, outcome: Any) -> None:

@@ -72,7 +72,8 @@ class Collector:
         self.chunks = 0
         self.plan_host_ns: list[int] = []
         self.chunk_host_ns: list[int] = []
-        self.inference_ns: list[int] = []
+        self.prefill_ns: list[int] = []
+        self.denoise_ns: list[int] = []
         self.image_to_chunk_ns: list[int] = []
         self.context_age_ns: list[int] = []
         self.phase_offset_rows: list[int] = []
@@ -93,6 +94,7 @@ class Collector:
         elif isinstance(event, ContextEvent):
             self.contexts += 1
             self.plan_host_ns.append(event.host_ns)
+            self.prefill_ns.append(event.policy_ns)
         elif isinstance(event, RefusalEvent):
             self.refusals[event.node, short_reason(event.reason)] += 1
         elif isinstance(event, NoticeEvent):
@@ -137,7 +139,7 @@ class Collector:
         chunk = event.chunk
         self.chunks += 1
         self.chunk_host_ns.append(event.host_ns)
-        self.inference_ns.append(chunk.inference_ns)
+        self.denoise_ns.append(event.policy_ns)
         self.image_to_chunk_ns.append(event.ready_ns - chunk.stamp_ns)
         self.context_age_ns.append(chunk.context_age_ns)
         self.phase_offset_rows.append(chunk.phase_offset_rows)

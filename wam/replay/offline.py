@@ -19,11 +19,11 @@ from typing import Any
 
 from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_MS, NS_PER_S, ManualClock
-from wam.core.context import ContextHandle, ContextHeader
+from wam.core.context import ContextHandle, ContextHeader, PlannerContext
 from wam.core.errors import PolicyFault
 from wam.core.latency import Stopwatch, monotonic_ns
-from wam.core.observation import Observation
-from wam.core.policy import LoadedPolicy
+from wam.core.observation import Instruction, Observation, RobotState
+from wam.core.policy import Executor, LoadedPolicy, Planner, RoutedContext
 from wam.core.transport.in_process import InProcessPublisher, InProcessReader, InProcessRegistry
 from wam.replay.stamps import BagMessage
 from wam.robots.description import RobotDescription
@@ -62,13 +62,15 @@ class ContextEvent:
         start_ns: when its plan started [ns].
         ready_ns: when the executor could use it [ns].
         header: what it says about itself.
-        host_ns: time it took on this host [ns].
+        host_ns: time its cycle took on this host [ns].
+        policy_ns: of that, time in the policy (prefill) [ns].
     """
 
     start_ns: int
     ready_ns: int
     header: ContextHeader
     host_ns: int
+    policy_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class ChunkEvent:
         chunk: the chunk.
         observation: what it was computed from.
         host_ns: time its cycle took on this host [ns].
+        policy_ns: of that, time in the policy (routing and denoising) [ns].
     """
 
     start_ns: int
@@ -88,6 +91,7 @@ class ChunkEvent:
     chunk: ActionChunk
     observation: Observation
     host_ns: int
+    policy_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +183,10 @@ class OfflineReplay:
         registry = InProcessRegistry()
         self._publisher = InProcessPublisher(policy.codec, owner="replay", registry=registry)
         self._reader: InProcessReader[Any] = InProcessReader(registry=registry)
+        self._timed = _TimedPolicy(policy.planner, policy.executor, stopwatch)
         self.planner = PlannerCycle(
             contract=policy.contract,
-            planner=policy.planner,
+            planner=self._timed,
             publisher=self._publisher,
             observe=self._observe,
             instruction=instruction or policy.contract.instruction,
@@ -189,7 +194,7 @@ class OfflineReplay:
         )
         self.executor = ExecutorCycle(
             contract=policy.contract,
-            executor=policy.executor,
+            executor=self._timed,
             reader=self._reader,
             observe=self._observe,
             max_context_age_ns=settings.max_context_age_ns,
@@ -314,7 +319,7 @@ class OfflineReplay:
         self._planner_started_ns = now_ns
         latency_ns = self._settings.planner_latency_ns
         ready_ns = now_ns + (host_ns if latency_ns is None else latency_ns)
-        event = ContextEvent(now_ns, ready_ns, result.header, host_ns)
+        event = ContextEvent(now_ns, ready_ns, result.header, host_ns, self._timed.plan_ns)
         handle = result.handle
         self._schedule(ready_ns, 0, lambda time_ns: self._context_arrives(time_ns, event, handle))
 
@@ -344,10 +349,52 @@ class OfflineReplay:
         assert self._observation is not None
         latency_ns = self._settings.executor_latency_ns
         ready_ns = now_ns + (host_ns if latency_ns is None else latency_ns)
-        event = ChunkEvent(now_ns, ready_ns, result.chunk, self._observation, host_ns)
+        event = ChunkEvent(now_ns, ready_ns, result.chunk, self._observation, host_ns, self._timed.chunk_ns)
         self._schedule(ready_ns, 1, lambda time_ns: iter((event,)))
         # As the live worker: a late cycle does not shift the next one by more than it has to.
         self._schedule(max(now_ns + period_ns, ready_ns), 2, self._executor_tick)
+
+
+class _TimedPolicy:
+    """Both halves of a policy with a stopwatch around them; holds the times of the last calls.
+
+    Args:
+        planner: the slow half.
+        executor: the fast half.
+        stopwatch: monotonic clock of the host [ns].
+    """
+
+    def __init__(self, planner: Planner[Any], executor: Executor[Any], stopwatch: Stopwatch) -> None:
+        self._planner = planner
+        self._executor = executor
+        self._stopwatch = stopwatch
+        self.plan_ns = 0
+        self.chunk_ns = 0
+
+    def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[Any]:
+        """See `Planner.plan`."""
+        began = self._stopwatch()
+        context = self._planner.plan(observation, instruction=instruction)
+        self.plan_ns = self._stopwatch() - began
+        return context
+
+    def reset(self) -> None:
+        """See `Planner.reset`."""
+        self._planner.reset()
+
+    def route(self, observation: Observation, *, context: PlannerContext[Any]) -> RoutedContext[Any]:
+        """See `Executor.route`."""
+        began = self._stopwatch()
+        routed = self._executor.route(observation, context=context)
+        self.chunk_ns = self._stopwatch() - began
+        return routed
+
+    def act(self, routed: RoutedContext[Any], *, proprio: RobotState) -> ActionChunk:
+        """See `Executor.act`."""
+        began = self._stopwatch()
+        chunk = self._executor.act(routed, proprio=proprio)
+        self.chunk_ns += self._stopwatch() - began
+        return chunk
 
 
 def _watch(host: Stopwatch, latency_ns: int | None) -> Stopwatch:

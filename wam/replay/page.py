@@ -259,7 +259,7 @@ def _step_section(judged: Judged) -> Section | None:
 def _time_section(judged: Judged, timing: dict[str, Any]) -> Section:
     collector = judged.collector
     age, offset = np.array(collector.context_age_ns) * 1e-6, np.array(collector.phase_offset_rows)
-    chunk, plan = np.array(collector.chunk_host_ns) * 1e-6, np.array(collector.plan_host_ns) * 1e-6
+    chunk, plan = np.array(collector.denoise_ns) * 1e-6, np.array(collector.prefill_ns) * 1e-6
     latency = np.array(collector.image_to_chunk_ns) * 1e-6
     charts = tuple(
         Chart(title, plots.histogram(values, x_label=unit, marks=_marks(values)), note)
@@ -268,9 +268,9 @@ def _time_section(judged: Judged, timing: dict[str, Any]) -> Section:
                 "chunk latency on this host",
                 chunk,
                 "ms",
-                "routing and denoising, with the first image decoded",
+                "L_chunk: routing and denoising",
             ),
-            ("planning time on this host", plan, "ms", ""),
+            ("planning time on this host", plan, "ms", "L_prefill"),
             ("image to chunk, on the recording's clock", latency, "ms", "from image stamp to chunk out"),
             ("context age at the chunk", age, "ms", "chunk's image minus context's image"),
             ("phase offset", offset, "rows", "rows between the context's image and row 0"),

@@ -33,7 +33,7 @@ from wam.robots.policies import require_fit
 REFERENCE_GAP_ROWS = 3
 """The reference is not interpolated between samples more than this many rows apart."""
 
-Progress = Callable[[float, int], None]
+Progress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def replay(
     robot: RobotDescription,
     policy: LoadedPolicy,
     report: Path,
-    progress: Progress = lambda seconds, chunks: None,
+    progress: Progress = lambda seconds, total: None,
 ) -> Outcome:
     """Replay a recording and write its report.
 
@@ -97,7 +97,7 @@ def replay(
         robot: whose recording it is.
         policy: both halves.
         report: folder of the report: absent, empty, or an earlier report.
-        progress: called now and then with seconds of the recording done and chunks so far.
+        progress: called now and then with seconds of the recording done and seconds in all.
 
     Raises:
         RecordingError: the recording cannot be used; nothing is written.
@@ -149,7 +149,7 @@ class _Session:
         )
         self._from_action = binding.first(Role.ACTION) is not None
         self._columns: dict[tuple[str, tuple[str, ...]], Any] = {}
-        instruction = options.instruction or recording.custom.get("wam.instruction", "")
+        instruction = options.instruction or _first_instruction(recording, binding)
         self._replay = OfflineReplay(
             robot=robot, policy=policy, settings=options.settings, instruction=instruction
         )
@@ -218,7 +218,7 @@ class _Session:
             self._last_ns = message.time_ns
             if message.time_ns >= next_progress_ns:
                 next_progress_ns = message.time_ns + NS_PER_S // 4
-                progress((message.time_ns - self._first_ns) / NS_PER_S, self.collector.chunks)
+                progress((message.time_ns - self._first_ns) / NS_PER_S, self._recording.duration)
             yield message, functools.partial(self._deliver, message, feed)
 
     def _deliver(self, message: BagMessage, feed: Feed, ingest: StreamIngest) -> bool:
@@ -293,6 +293,15 @@ class _Session:
             allowed="a recording longer than the latencies, with all streams fresh",
             where="the recording, max_age in the robot file, or --planner-latency",
         )
+
+
+def _first_instruction(recording: Recording, binding: Binding) -> str:
+    """Return the first task text of the recording, or "": it is in force from the start, not from when it was heard."""
+    feed = binding.first(Role.INSTRUCTION)
+    if feed is None:
+        return recording.custom.get("wam.instruction", "")
+    texts = (str(message.message.data) for message in recording.messages([feed.topic]))
+    return next((text for text in texts if text.strip()), "")
 
 
 def stamp_warnings(reports: tuple[StampReport, ...], binding: Binding) -> tuple[str, ...]:

@@ -247,14 +247,18 @@ def build_timing(judged: Judged, *, wall: float, peak_rss_mb: float) -> dict[str
         peak_rss_mb: largest resident memory of the process [MB].
     """
     collector = judged.collector
-    plan, chunk = np.array(collector.plan_host_ns) * 1e-6, np.array(collector.chunk_host_ns) * 1e-6
     results: dict[str, float | None] = {
         "wall_s": round(wall, 3),
         "realtime_factor": _number(judged.duration / wall) if wall > 0 else None,
         "peak_rss_mb": round(peak_rss_mb, 1),
     }
-    for name, sample in (("plan", plan), ("chunk", chunk)):
-        summary = distribution(sample)
+    for name, sample in (
+        ("l_prefill", collector.prefill_ns),
+        ("l_chunk", collector.denoise_ns),
+        ("plan_cycle", collector.plan_host_ns),
+        ("chunk_cycle", collector.chunk_host_ns),
+    ):
+        summary = distribution(np.array(sample) * 1e-6)
         for label, value in (
             ("mean", summary.mean),
             ("p50", summary.p50),

@@ -140,7 +140,7 @@ def histogram(values: npt.ArrayLike, *, x_label: str, marks: Sequence[tuple[str,
 
 def bar_chart(labels: Sequence[str], values: npt.ArrayLike, *, x_label: str) -> str:
     """Return horizontal bars, the first on top, as SVG."""
-    figure, axes = _canvas(0.5 + 0.16 * len(labels))
+    figure, axes = _canvas(0.55 + 0.16 * len(labels), left=0.15 + 0.068 * max(map(len, labels), default=0))
     y = np.arange(len(labels))
     axes.barh(y, np.asarray(values, dtype=np.float64), color="#93b4f5", height=0.7)
     axes.set_yticks(y, labels)
@@ -154,7 +154,7 @@ def timeline(
     spans: Sequence[Span], levels: Sequence[str], *, x_label: str, x_range: tuple[float, float]
 ) -> str:
     """Return a timeline with one row per name in `levels`, the first lowest, as SVG."""
-    figure, axes = _canvas(0.45 + 0.25 * len(levels), width=7.2)
+    figure, axes = _canvas(0.5 + 0.25 * len(levels), width=7.2, left=0.8)
     for span in spans:
         axes.broken_barh(
             [(span.start, max(span.end - span.start, 0.0))], (span.level - 0.35, 0.7), facecolors=span.color
@@ -187,15 +187,21 @@ def thin(x: Values, y: Values, limit: int = MAX_POINTS) -> tuple[Values, Values]
     return x[index], y[index]
 
 
-def _canvas(height: float, width: float = 3.4) -> tuple[Figure, Axes]:
+def _canvas(height: float, width: float = 3.4, left: float = 0.66) -> tuple[Figure, Axes]:
+    """Return a figure with margins in inches; a layout engine would draw everything twice to find them."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height))
+        figure.subplots_adjust(
+            left=left / width, right=1 - 0.1 / width, bottom=0.42 / height, top=1 - 0.08 / height
+        )
         figure.patch.set_alpha(0.0)
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0.0)
         axes.grid(visible=True)
         axes.set_axisbelow(True)
+        # A fixed place for the axis label: wide tick labels would push it out of the drawing.
+        axes.yaxis.set_label_coords(-(left - 0.1) / (width - left - 0.1), 0.5)
     return figure, axes
 
 
