@@ -172,6 +172,12 @@ def dataset_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("data") / "cups")
 
 
+@pytest.fixture(scope="session")
+def short_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A v3.0 data set that is quick to encode; not to be changed."""
+    return write_dataset(tmp_path_factory.mktemp("data") / "short", version="v3.0", lengths=(70, 12))
+
+
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Path]:
     def make(**options: Any) -> Path:
@@ -247,14 +253,19 @@ def make_batch() -> Callable[..., LatentBatch]:
 
 
 @pytest.fixture
-def run_values(dataset_root: Path, tmp_path: Path) -> dict[str, Any]:
+def run_values(short_root: Path, tmp_path: Path) -> dict[str, Any]:
     """Plain values of a configuration that trains in seconds."""
     return {
         "model": {
             "preset": "tiny",
             "overrides": {"image_height": 32, "image_width": 32, "memory_window": 2, "queries": 4},
         },
-        "data": {"root": str(dataset_root), "cameras": [CAMERA], "history_frames": 2},
+        "data": {
+            "root": str(short_root),
+            "cameras": [CAMERA],
+            "history_frames": 2,
+            "horizon_rows": 32,
+        },
         "optim": {"steps": 6, "batch_size": 2, "learning_rate": 1e-3, "precision": "float32"},
         "run": {
             "out": str(tmp_path / "run"),

@@ -36,7 +36,7 @@ def action_dit(
 ) -> int:
     """Shrink the video DiT to the action expert by linear interpolation; its encoder and head stay random."""
     from wam.core.errors import ConfigError
-    from wam.models.convert.aha_wam import write_action_backbone
+    from wam.models.convert.action_backbone import write_action_backbone
     from wam.training.start import preset_config
 
     if out.exists():

@@ -19,7 +19,7 @@ from wam.models.aha_wam.model import AhaWam
 from wam.models.aha_wam.policy import VAE_PREFIX, check, layout_of
 from wam.models.bundle import Bundle, open_bundle, read_tensors
 from wam.models.bundle.weights import iterate
-from wam.models.convert.aha_wam import read_action_backbone
+from wam.models.convert.action_backbone import read_action_backbone
 from wam.models.convert.wan_weights import read_vae, read_video_dit
 from wam.models.images import Composite, standard_layout
 from wam.models.normalisation import PolicyStats
