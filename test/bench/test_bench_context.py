@@ -31,7 +31,9 @@ def small(monkeypatch):
     monkeypatch.setattr(context, "PLANNER_PERIOD_S", 0.0)
 
 
-def test_a_run_without_ros_measures_the_rest_and_says_what_is_missing(small, monkeypatch):
+def test_a_run_without_ros_measures_the_rest_and_says_what_is_missing(
+    small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def absent() -> dict[str, float]:
         raise RuntimeError("wam_msgs is not built")
 
@@ -46,7 +48,7 @@ def test_a_run_without_ros_measures_the_rest_and_says_what_is_missing(small, mon
     assert len(stages) == 5
 
 
-def test_a_transport_that_copied_would_be_seen(small, monkeypatch):
+def test_a_transport_that_copied_would_be_seen(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The counter compares addresses: it must not be 0 by construction."""
     publish = InProcessPublisher.publish
 
@@ -62,13 +64,13 @@ def test_a_transport_that_copied_would_be_seen(small, monkeypatch):
     assert results["in_process_peak_alloc_bytes"] >= size
 
 
-def test_the_large_contexts_have_the_sizes_of_their_names():
+def test_the_large_contexts_have_the_sizes_of_their_names() -> None:
     table = CODEC.specs({name: np.broadcast_to(np.uint16(0), (30, 120, 24, 128)) for name in ("k", "v")})
     assert table[1].byte_offset * 2 == 44_236_800
     assert pytest.approx(400e6, rel=1e-3) == 30 * context.TOKENS_400MB * 24 * 128 * 2 * 2
 
 
-def test_a_handle_survives_its_line():
+def test_a_handle_survives_its_line() -> None:
     published = make_context(3, make_payload(1))
     handle = InProcessPublisher(CODEC, registry=InProcessRegistry()).publish(published)
     assert from_line(to_line(published.header, handle)) == (published.header, handle)
@@ -76,7 +78,7 @@ def test_a_handle_survives_its_line():
 
 
 @pytest.mark.ros
-def test_the_dds_part_runs_between_two_processes(monkeypatch):
+def test_the_dds_part_runs_between_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rclpy", reason="rclpy is not installed (make setup)")
     try:
         from wam_msgs.msg import KVContext  # noqa: F401

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import typer
@@ -50,15 +51,15 @@ def canned(monkeypatch):
         (Bar(5.0, "min"), math.nan, False),
     ],
 )
-def test_a_bar_is_kept_only_by_a_measured_value(bar, value, ok):
+def test_a_bar_is_kept_only_by_a_measured_value(bar: Any, value: Any, ok: Any) -> None:
     assert bar.ok(value) is ok
 
 
-def test_percentiles_carry_unit_and_quantile_in_their_names():
+def test_percentiles_carry_unit_and_quantile_in_their_names() -> None:
     assert percentiles("x", "ms", [1.0, 2.0, 3.0]) == {"x_p50_ms": 2.0, "x_p99_ms": 2.98}
 
 
-def test_json_holds_results_bars_and_machine(command, canned):
+def test_json_holds_results_bars_and_machine(command: Any, canned: Any) -> None:
     canned({"a_ms": 1.0, "b_ms": 2.0}, {"a_ms": Bar(3.0)})
     done = command("canned", "--json")
     assert done.exit_code == 0
@@ -70,12 +71,12 @@ def test_json_holds_results_bars_and_machine(command, canned):
 
 
 @pytest.mark.parametrize("arguments", [("canned",), ("canned", "--json")])
-def test_a_missed_bar_ends_with_1(command, canned, arguments):
+def test_a_missed_bar_ends_with_1(command: Any, canned: Any, arguments: Any) -> None:
     canned({"a_ms": 4.0}, {"a_ms": Bar(3.0)})
     assert command(*arguments).exit_code == 1
 
 
-def test_a_metric_that_was_not_measured_misses_its_bar_and_is_shown(command, canned):
+def test_a_metric_that_was_not_measured_misses_its_bar_and_is_shown(command: Any, canned: Any) -> None:
     canned({}, {"a_ms": Bar(3.0)}, notes=("no ROS here",))
     done = command("canned")
     assert done.exit_code == 1
@@ -83,7 +84,7 @@ def test_a_metric_that_was_not_measured_misses_its_bar_and_is_shown(command, can
     assert "no ROS here" in done.output
 
 
-def test_an_unknown_bench_names_those_that_exist(command):
+def test_an_unknown_bench_names_those_that_exist(command: Any) -> None:
     done = command("speed")
     assert done.exit_code == 2
     assert "context" in done.output
@@ -92,5 +93,5 @@ def test_an_unknown_bench_names_those_that_exist(command):
 
 
 @pytest.mark.parametrize("name", sorted(benches.BENCHES))
-def test_every_registered_bench_can_be_loaded(name):
+def test_every_registered_bench_can_be_loaded(name: Any) -> None:
     assert callable(load_bench(name))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from wam.core.transport.shared_memory import SharedMemoryPublisher, SharedMemory
 from wam.models.context_codec import TorchCodec
 
 
-def test_a_tensor_held_after_release_keeps_its_slot_and_its_values(tmp_path):
+def test_a_tensor_held_after_release_keeps_its_slot_and_its_values(tmp_path: Path) -> None:
     """torch warned of read-only memory once a process, which the tests take for an error."""
     codec = TorchCodec(dict, dict)
     publisher = SharedMemoryPublisher(codec, max_slots=4, directory=tmp_path)

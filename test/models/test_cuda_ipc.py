@@ -111,7 +111,7 @@ def values(payload: dict[str, torch.Tensor]) -> set[float]:
     return {float(x) for tensor in payload.values() for x in tensor.flatten().tolist()}
 
 
-def test_tensors_reach_the_reader_with_their_types(publisher, reader):
+def test_tensors_reach_the_reader_with_their_types(publisher: Any, reader: Any) -> None:
     handle = publisher.publish(context(7))
     received = reader.open(context(7).header, handle).get().payload
     assert handle.transport is Transport.CUDA_IPC
@@ -123,12 +123,14 @@ def test_tensors_reach_the_reader_with_their_types(publisher, reader):
     assert values(received) == {7.0}
 
 
-def test_the_copy_is_complete_before_the_handle_leaves(publisher, device):
+def test_the_copy_is_complete_before_the_handle_leaves(publisher: Any, device: Any) -> None:
     publisher.publish(context(1))
     assert device.synchronized == 1
 
 
-def test_a_read_after_release_raises_and_the_memory_is_closed(publisher, reader, device):
+def test_a_read_after_release_raises_and_the_memory_is_closed(
+    publisher: Any, reader: Any, device: Any
+) -> None:
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     assert publisher.leases() == 1
     lease.release()
@@ -138,7 +140,9 @@ def test_a_read_after_release_raises_and_the_memory_is_closed(publisher, reader,
     assert set(device.opened.values()) == {0}
 
 
-def test_a_tensor_held_after_release_keeps_its_memory_and_its_slot(publisher, reader, device):
+def test_a_tensor_held_after_release_keeps_its_memory_and_its_slot(
+    publisher: Any, reader: Any, device: Any
+) -> None:
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     tensor = lease.get().payload["n"]
     lease.release()
@@ -151,7 +155,9 @@ def test_a_tensor_held_after_release_keeps_its_memory_and_its_slot(publisher, re
     assert set(device.opened.values()) == {0}
 
 
-def test_a_larger_context_gets_larger_memory_and_the_smaller_is_freed(publisher, reader, device):
+def test_a_larger_context_gets_larger_memory_and_the_smaller_is_freed(
+    publisher: Any, reader: Any, device: Any
+) -> None:
     for version in range(1, 5):
         publisher.publish(context(version))
     for version in range(5, 9):
@@ -162,7 +168,9 @@ def test_a_larger_context_gets_larger_memory_and_the_smaller_is_freed(publisher,
     assert {len(buffer) for buffer in device.memory.values()} == {2048 + 40}
 
 
-def test_closing_the_planner_ends_leases_and_spares_memory_that_is_open(publisher, reader, device):
+def test_closing_the_planner_ends_leases_and_spares_memory_that_is_open(
+    publisher: Any, reader: Any, device: Any
+) -> None:
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     tensor = lease.get().payload["n"]
     publisher.close()
@@ -171,20 +179,22 @@ def test_closing_the_planner_ends_leases_and_spares_memory_that_is_open(publishe
     assert set(tensor.tolist()) == {1}
 
 
-def test_closing_a_planner_that_nobody_reads_frees_the_device(publisher, device):
+def test_closing_a_planner_that_nobody_reads_frees_the_device(publisher: Any, device: Any) -> None:
     publisher.publish(context(1))
     publisher.close()
     assert device.memory == {}
 
 
-def test_a_context_on_two_devices_is_refused(publisher):
+def test_a_context_on_two_devices_is_refused(publisher: Any) -> None:
     mixed = context(1)
     mixed.payload["k"] = mixed.payload["k"].to("meta")
     with pytest.raises(ValueError, match="one device"):
         publisher.publish(mixed)
 
 
-def test_memory_of_the_own_process_is_refused(publisher, codec, device, tmp_path):
+def test_memory_of_the_own_process_is_refused(
+    publisher: Any, codec: Any, device: Any, tmp_path: Path
+) -> None:
     reader = CudaIpcReader(codec, directory=tmp_path, devices=lambda: [device])
     handle = publisher.publish(context(1))
     with pytest.raises(HandleRefused, match="own process"):
@@ -192,7 +202,9 @@ def test_memory_of_the_own_process_is_refused(publisher, codec, device, tmp_path
     assert publisher.leases() == 0
 
 
-def test_a_device_that_is_not_visible_is_refused_by_its_uuid(publisher, codec, tmp_path, monkeypatch):
+def test_a_device_that_is_not_visible_is_refused_by_its_uuid(
+    publisher: Any, codec: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cuda_ipc, "this_process", lambda: None)
     reader = CudaIpcReader(codec, directory=tmp_path, devices=lambda: [])
     handle = publisher.publish(context(1))
@@ -200,7 +212,7 @@ def test_a_device_that_is_not_visible_is_refused_by_its_uuid(publisher, codec, t
         reader.open(context(1).header, handle)
 
 
-def test_a_table_that_was_not_written_is_refused(publisher, reader):
+def test_a_table_that_was_not_written_is_refused(publisher: Any, reader: Any) -> None:
     handle = publisher.publish(context(1))
     n = dataclasses.replace(handle.specs[1], dtype="float64")
     with pytest.raises(HandleRefused, match="tensor table"):
@@ -210,7 +222,7 @@ def test_a_table_that_was_not_written_is_refused(publisher, reader):
 GOOD = Descriptor(UUID, bytes(range(64)), 4096)
 
 
-def test_a_descriptor_survives_its_bytes():
+def test_a_descriptor_survives_its_bytes() -> None:
     assert Descriptor.unpack(GOOD.pack(), needed_bytes=4096) == GOOD
 
 
@@ -226,25 +238,25 @@ def test_a_descriptor_survives_its_bytes():
         (dataclasses.replace(GOOD, size=2**63).pack(), "size"),
     ],
 )
-def test_a_damaged_descriptor_is_refused(data, text):
+def test_a_damaged_descriptor_is_refused(data: Any, text: Any) -> None:
     with pytest.raises(HandleRefused, match=text):
         Descriptor.unpack(data, needed_bytes=4096)
 
 
 @given(st.binary(min_size=116, max_size=116))
-def test_random_bytes_are_no_descriptor(data):
+def test_random_bytes_are_no_descriptor(data: Any) -> None:
     with pytest.raises(HandleRefused):
         Descriptor.unpack(data, needed_bytes=1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tells what happens without a GPU")
-def test_without_a_gpu_the_error_says_so():
+def test_without_a_gpu_the_error_says_so() -> None:
     assert visible_devices() == []
     with pytest.raises(MissingDependency, match="no CUDA device"):
         CudaRuntime(0)
 
 
-def test_registering_makes_the_transport_known(codec, monkeypatch):
+def test_registering_makes_the_transport_known(codec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(select, "_FACTORIES", dict(select._FACTORIES))
     cuda_ipc.register()
     publisher = select.make_publisher(Transport.CUDA_IPC, codec, owner="test_register")
@@ -279,7 +291,7 @@ for line in sys.stdin:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-def test_tensors_cross_to_another_process_on_the_gpu(codec, tmp_path):
+def test_tensors_cross_to_another_process_on_the_gpu(codec: Any, tmp_path: Path) -> None:
     publisher = CudaIpcPublisher(codec, max_slots=4, directory=tmp_path)
     with subprocess.Popen(
         [sys.executable, "-c", READER, str(tmp_path)],
@@ -311,6 +323,6 @@ def test_tensors_cross_to_another_process_on_the_gpu(codec, tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-def test_a_handle_that_cuda_does_not_know_is_an_error():
+def test_a_handle_that_cuda_does_not_know_is_an_error() -> None:
     with pytest.raises(ContextError, match="cudaIpcOpenMemHandle"):
         CudaRuntime(0).open(b"\0" * 64)

@@ -50,12 +50,12 @@ def over_the_wire(message: Any) -> Any:
 
 
 @pytest.mark.parametrize("handle", [HANDLE, INLINE])
-def test_a_context_survives_the_message(handle):
+def test_a_context_survives_the_message(handle: Any) -> None:
     message = over_the_wire(context_to_message(HEADER, handle, KVContext))
     assert message_to_context(message) == (HEADER, handle)
 
 
-def test_the_message_of_44_megabytes_is_a_few_hundred_bytes():
+def test_the_message_of_44_megabytes_is_a_few_hundred_bytes() -> None:
     assert HANDLE.total_bytes == 44_236_800
     assert len(serialize_message(context_to_message(HEADER, HANDLE, KVContext))) < 512
 
@@ -75,7 +75,9 @@ def test_the_message_of_44_megabytes_is_a_few_hundred_bytes():
     data=st.binary(max_size=50),
 )
 @settings(max_examples=200, deadline=None)
-def test_the_computed_size_is_that_of_the_serialized_message(tensors, instruction, name, data):
+def test_the_computed_size_is_that_of_the_serialized_message(
+    tensors: Any, instruction: Any, name: Any, data: Any
+) -> None:
     specs = pack(tensors)
     handle = ContextHandle(Transport.INLINE, name, specs, payload_bytes(specs), data)
     header = dataclasses.replace(HEADER, instruction=instruction)
@@ -84,14 +86,14 @@ def test_the_computed_size_is_that_of_the_serialized_message(tensors, instructio
     assert 0 <= len(serialized) - message_bytes(header, handle) <= 3
 
 
-def test_a_message_that_outgrew_4096_bytes_is_not_made():
+def test_a_message_that_outgrew_4096_bytes_is_not_made() -> None:
     specs = pack([(f"{i:02d}" + "x" * 61, "bfloat16", (1,) * 8) for i in range(24)])
     handle = ContextHandle(Transport.IN_PROCESS, "in_process", specs, payload_bytes(specs))
     with pytest.raises(ContextError, match="at most 4096 bytes"):
         context_to_message(dataclasses.replace(HEADER, instruction="🤖" * 256), handle, KVContext)
 
 
-def test_a_long_instruction_is_cut_in_the_message():
+def test_a_long_instruction_is_cut_in_the_message() -> None:
     header = dataclasses.replace(HEADER, instruction="x" * 300)
     assert context_to_message(header, HANDLE, KVContext).instruction == "x" * 256
 
@@ -146,7 +148,7 @@ def damaged(field: str, value: Any) -> Any:
         ("data", b"\0", "data"),
     ],
 )
-def test_a_field_out_of_range_is_refused_by_name(field, value, named):
+def test_a_field_out_of_range_is_refused_by_name(field: Any, value: Any, named: Any) -> None:
     message = damaged(field, value)
     if named is None:
         assert message_to_context(message)[0].stamp_ns == 123_456_789
@@ -155,12 +157,12 @@ def test_a_field_out_of_range_is_refused_by_name(field, value, named):
         message_to_context(message)
 
 
-def test_a_message_that_nobody_filled_is_refused():
+def test_a_message_that_nobody_filled_is_refused() -> None:
     with pytest.raises(HandleRefused):
         message_to_context(KVContext())
 
 
-def test_a_table_of_too_many_tensors_is_refused():
+def test_a_table_of_too_many_tensors_is_refused() -> None:
     message = context_to_message(HEADER, HANDLE, KVContext)
     message.tensors = list(message.tensors) * 13
     with pytest.raises(HandleRefused, match=r"KVContext\.tensors.*26"):
@@ -169,7 +171,7 @@ def test_a_table_of_too_many_tensors_is_refused():
 
 @given(data=st.binary(min_size=1, max_size=400))
 @settings(max_examples=300, deadline=None)
-def test_random_fields_give_a_context_or_a_refusal(data):
+def test_random_fields_give_a_context_or_a_refusal(data: Any) -> None:
     message = context_to_message(HEADER, HANDLE, KVContext)
     numbers = [int.from_bytes(data[i : i + 8], "little") for i in range(0, len(data), 8)]
     for index, number in enumerate(numbers):

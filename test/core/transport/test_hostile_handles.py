@@ -69,7 +69,7 @@ def renamed(handle: ContextHandle, index: int, field: str) -> ContextHandle:
         "wam_ctx." + "9" * 4000,
     ],
 )
-def test_a_name_outside_the_pattern_is_refused(reader, publisher, context, name):
+def test_a_name_outside_the_pattern_is_refused(reader: Any, publisher: Any, context: Any, name: Any) -> None:
     handle = dataclasses.replace(publisher.publish(context(1)), name=name)
     with pytest.raises(HandleRefused, match="name"):
         reader.open(context(1).header, handle)
@@ -77,7 +77,7 @@ def test_a_name_outside_the_pattern_is_refused(reader, publisher, context, name)
 
 @given(name=st.text(max_size=100))
 @settings(max_examples=300, deadline=None)
-def test_no_text_opens_a_file(tmp_path_factory, name):
+def test_no_text_opens_a_file(tmp_path_factory: pytest.TempPathFactory, name: Any) -> None:
     reader: SharedMemoryReader[Any] = SharedMemoryReader(
         NumpyCodec(), directory=tmp_path_factory.getbasetemp()
     )
@@ -86,13 +86,15 @@ def test_no_text_opens_a_file(tmp_path_factory, name):
         reader.open(ContextHeader(1, 1, 1, "a" * 64, "", 1, 1), handle)
 
 
-def test_a_name_of_another_user_is_refused(reader, publisher, context):
+def test_a_name_of_another_user_is_refused(reader: Any, publisher: Any, context: Any) -> None:
     handle = renamed(publisher.publish(context(1)), 1, str(os.geteuid() + 1))
     with pytest.raises(HandleRefused, match="another user"):
         reader.open(context(1).header, handle)
 
 
-def test_a_file_of_another_user_is_refused(reader, publisher, context, monkeypatch):
+def test_a_file_of_another_user_is_refused(
+    reader: Any, publisher: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     handle = publisher.publish(context(1))
     real = os.fstat
 
@@ -107,14 +109,16 @@ def test_a_file_of_another_user_is_refused(reader, publisher, context, monkeypat
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o606, 0o700])
-def test_a_file_that_others_may_touch_is_refused(reader, publisher, context, tmp_path, mode):
+def test_a_file_that_others_may_touch_is_refused(
+    reader: Any, publisher: Any, context: Any, tmp_path: Path, mode: Any
+) -> None:
     handle = publisher.publish(context(1))
     (tmp_path / handle.name).chmod(mode)
     with pytest.raises(HandleRefused, match="mode"):
         reader.open(context(1).header, handle)
 
 
-def test_a_link_is_refused(reader, publisher, context, tmp_path):
+def test_a_link_is_refused(reader: Any, publisher: Any, context: Any, tmp_path: Path) -> None:
     handle = publisher.publish(context(1))
     link = renamed(handle, 5, "77")
     (tmp_path / link.name).symlink_to(tmp_path / handle.name)
@@ -123,7 +127,9 @@ def test_a_link_is_refused(reader, publisher, context, tmp_path):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_what_is_no_file_is_refused_and_not_waited_for(reader, publisher, context, tmp_path, make):
+def test_what_is_no_file_is_refused_and_not_waited_for(
+    reader: Any, publisher: Any, context: Any, tmp_path: Path, make: Any
+) -> None:
     """Opening a FIFO for reading blocks until somebody writes to it."""
     handle = renamed(publisher.publish(context(1)), 5, "77")
     make(tmp_path / handle.name, 0o600)
@@ -131,7 +137,9 @@ def test_what_is_no_file_is_refused_and_not_waited_for(reader, publisher, contex
         reader.open(context(1).header, handle)
 
 
-def test_a_copy_of_a_segment_under_another_name_is_refused(reader, publisher, context, tmp_path):
+def test_a_copy_of_a_segment_under_another_name_is_refused(
+    reader: Any, publisher: Any, context: Any, tmp_path: Path
+) -> None:
     handle = publisher.publish(context(1))
     copy = renamed(handle, 5, "77")
     target = tmp_path / copy.name
@@ -141,7 +149,9 @@ def test_a_copy_of_a_segment_under_another_name_is_refused(reader, publisher, co
         reader.open(context(1).header, copy)
 
 
-def test_a_file_shorter_than_its_payload_is_refused(reader, publisher, context, tmp_path):
+def test_a_file_shorter_than_its_payload_is_refused(
+    reader: Any, publisher: Any, context: Any, tmp_path: Path
+) -> None:
     """A mapping past the end of its file kills the reader with SIGBUS."""
     handle = publisher.publish(context(1))
     os.truncate(tmp_path / handle.name, segment.PAYLOAD_OFFSET + handle.total_bytes - 1)
@@ -150,7 +160,9 @@ def test_a_file_shorter_than_its_payload_is_refused(reader, publisher, context, 
 
 
 @pytest.mark.parametrize("byte", [0, 8, 12, 16, 40, 64, 68, 136])
-def test_a_damaged_header_is_refused(reader, publisher, context, tmp_path, byte):
+def test_a_damaged_header_is_refused(
+    reader: Any, publisher: Any, context: Any, tmp_path: Path, byte: Any
+) -> None:
     handle = publisher.publish(context(1))
     with (tmp_path / handle.name).open("r+b") as file:
         file.seek(byte)
@@ -161,14 +173,14 @@ def test_a_damaged_header_is_refused(reader, publisher, context, tmp_path, byte)
         reader.open(context(1).header, handle)
 
 
-def test_a_payload_of_another_size_than_written_is_refused(reader, publisher, context):
+def test_a_payload_of_another_size_than_written_is_refused(reader: Any, publisher: Any, context: Any) -> None:
     handle = publisher.publish(context(1))
     k = dataclasses.replace(handle.specs[0], shape=(1,))
     with pytest.raises(HandleRefused, match="tensor table"):
         reader.open(context(1).header, dataclasses.replace(handle, specs=(k,), total_bytes=64))
 
 
-def test_a_handle_of_another_transport_is_refused(reader, publisher, context):
+def test_a_handle_of_another_transport_is_refused(reader: Any, publisher: Any, context: Any) -> None:
     handle = dataclasses.replace(publisher.publish(context(1)), transport=Transport.CUDA_IPC)
     with pytest.raises(HandleRefused):
         reader.open(context(1).header, handle)
@@ -205,7 +217,9 @@ K = TensorSpec("k", "float32", (4, 4), 0)
         ((TensorSpec("a\nb", "uint8", (1,), 0),), 64, "name"),
     ],
 )
-def test_an_absurd_table_is_refused(reader, publisher, context, specs, total, text):
+def test_an_absurd_table_is_refused(
+    reader: Any, publisher: Any, context: Any, specs: Any, total: Any, text: Any
+) -> None:
     handle = dataclasses.replace(publisher.publish(context(1)), specs=specs, total_bytes=total)
     with pytest.raises(HandleRefused, match=text):
         reader.open(context(1).header, handle)
@@ -226,7 +240,9 @@ def test_an_absurd_table_is_refused(reader, publisher, context, specs, total, te
     data=st.integers(0, 300),
 )
 @settings(max_examples=500, deadline=None)
-def test_a_table_that_passes_can_be_read_without_leaving_the_payload(specs, total, data):
+def test_a_table_that_passes_can_be_read_without_leaving_the_payload(
+    specs: Any, total: Any, data: Any
+) -> None:
     """Either the table is refused, or numpy views of a payload of that size exist for all of it."""
     size = min(data, max(total, 0))
     try:
@@ -237,7 +253,7 @@ def test_a_table_that_passes_can_be_read_without_leaving_the_payload(specs, tota
     assert {name: array.shape for name, array in payload.items()} == {s.name: s.shape for s in specs}
 
 
-def test_a_message_with_fewer_bytes_than_it_says_is_refused(codec, context):
+def test_a_message_with_fewer_bytes_than_it_says_is_refused(codec: Any, context: Any) -> None:
     handle = InlinePublisher(codec).publish(context(1))
     reader: InlineReader[Any] = InlineReader(codec)
     for data in (b"", handle.data[:-1], handle.data + b"\0"):
@@ -245,13 +261,13 @@ def test_a_message_with_fewer_bytes_than_it_says_is_refused(codec, context):
             reader.open(context(1).header, dataclasses.replace(handle, data=data))
 
 
-def test_a_message_larger_than_the_reader_accepts_is_refused(codec, context):
+def test_a_message_larger_than_the_reader_accepts_is_refused(codec: Any, context: Any) -> None:
     handle = InlinePublisher(codec).publish(context(1))
     with pytest.raises(HandleRefused, match="total_bytes"):
         InlineReader(codec, limit_bytes=10).open(context(1).header, handle)
 
 
-def test_nothing_in_the_transports_can_unpickle():
+def test_nothing_in_the_transports_can_unpickle() -> None:
     """Handles come from the network: a reader that unpickles runs whatever they say."""
     root = Path(segment.__file__).parent
     models = root.parents[1] / "models"
@@ -277,7 +293,7 @@ def _without_docstrings(tree: Any) -> Any:
     return tree
 
 
-def test_a_refused_handle_holds_no_slot(publisher, codec, context, tmp_path):
+def test_a_refused_handle_holds_no_slot(publisher: Any, codec: Any, context: Any, tmp_path: Path) -> None:
     handle = publisher.publish(context(1))
     reader: SharedMemoryReader[Any] = SharedMemoryReader(codec, directory=tmp_path)
     wrong = dataclasses.replace(

@@ -45,7 +45,9 @@ def reader(registry: InProcessRegistry) -> InProcessReader[Any]:
     return InProcessReader(registry=registry)
 
 
-def test_the_reader_gets_the_very_arrays_that_were_published(publisher, reader, context):
+def test_the_reader_gets_the_very_arrays_that_were_published(
+    publisher: Any, reader: Any, context: Any
+) -> None:
     published = context(1)
     handle = publisher.publish(published)
     received = reader.open(published.header, handle).get()
@@ -54,7 +56,7 @@ def test_the_reader_gets_the_very_arrays_that_were_published(publisher, reader, 
         assert received.payload[name].__array_interface__["data"] == array.__array_interface__["data"]
 
 
-def test_the_handle_carries_no_payload_and_the_whole_table(publisher, context):
+def test_the_handle_carries_no_payload_and_the_whole_table(publisher: Any, context: Any) -> None:
     handle = publisher.publish(context(1))
     assert handle.transport is Transport.IN_PROCESS
     assert handle.data == b""
@@ -64,7 +66,7 @@ def test_the_handle_carries_no_payload_and_the_whole_table(publisher, context):
     ]
 
 
-def test_a_read_after_release_raises(publisher, reader, context):
+def test_a_read_after_release_raises(publisher: Any, reader: Any, context: Any) -> None:
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     lease.release()
     lease.release()
@@ -73,21 +75,23 @@ def test_a_read_after_release_raises(publisher, reader, context):
     assert publisher.leases() == 0
 
 
-def test_leaving_a_with_block_gives_the_lease_back(publisher, reader, context):
+def test_leaving_a_with_block_gives_the_lease_back(publisher: Any, reader: Any, context: Any) -> None:
     with reader.open(context(1).header, publisher.publish(context(1))) as lease:
         assert publisher.leases() == 1
     with pytest.raises(ContextReleased):
         lease.get()
 
 
-def test_a_lease_outlives_the_newest_ones(publisher, reader, context):
+def test_a_lease_outlives_the_newest_ones(publisher: Any, reader: Any, context: Any) -> None:
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     for version in range(2, 9):
         publisher.publish(context(version))
     assert lease.get().payload["k"][0, 0, 0] == 101
 
 
-def test_an_unleased_context_is_forgotten_once_it_is_no_longer_among_the_newest(publisher, reader, context):
+def test_an_unleased_context_is_forgotten_once_it_is_no_longer_among_the_newest(
+    publisher: Any, reader: Any, context: Any
+) -> None:
     handle = publisher.publish(context(1))
     publisher.publish(context(2))
     publisher.publish(context(3))
@@ -95,7 +99,7 @@ def test_an_unleased_context_is_forgotten_once_it_is_no_longer_among_the_newest(
         reader.open(context(1).header, handle)
 
 
-def test_a_handle_whose_slot_holds_another_context_raises(publisher, reader, context):
+def test_a_handle_whose_slot_holds_another_context_raises(publisher: Any, reader: Any, context: Any) -> None:
     handle = publisher.publish(context(1))
     for version in range(2, 5):
         publisher.publish(context(version))
@@ -103,7 +107,7 @@ def test_a_handle_whose_slot_holds_another_context_raises(publisher, reader, con
         reader.open(context(1).header, handle)
 
 
-def test_closing_the_planner_ends_every_lease(publisher, reader, context):
+def test_closing_the_planner_ends_every_lease(publisher: Any, reader: Any, context: Any) -> None:
     handle = publisher.publish(context(1))
     lease = reader.open(context(1).header, handle)
     publisher.close()
@@ -115,7 +119,9 @@ def test_closing_the_planner_ends_every_lease(publisher, reader, context):
         publisher.publish(context(2))
 
 
-def test_a_restarted_planner_ends_the_leases_of_the_first(publisher, reader, registry, context, codec):
+def test_a_restarted_planner_ends_the_leases_of_the_first(
+    publisher: Any, reader: Any, registry: Any, context: Any, codec: Any
+) -> None:
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     second = InProcessPublisher(codec, registry=registry)
     with pytest.raises(ContextReleased):
@@ -123,20 +129,22 @@ def test_a_restarted_planner_ends_the_leases_of_the_first(publisher, reader, reg
     assert reader.open(context(1).header, second.publish(context(1))).get().payload["k"][0, 0, 0] == 101
 
 
-def test_a_planner_of_another_name_leaves_leases_alone(publisher, reader, registry, context, codec):
+def test_a_planner_of_another_name_leaves_leases_alone(
+    publisher: Any, reader: Any, registry: Any, context: Any, codec: Any
+) -> None:
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     InProcessPublisher(codec, owner="left_planner", registry=registry)
     assert lease.get().header.version == 1
 
 
-def test_a_new_generation_ends_the_leases_of_the_old_one(publisher, reader, context):
+def test_a_new_generation_ends_the_leases_of_the_old_one(publisher: Any, reader: Any, context: Any) -> None:
     lease = reader.open(context(7).header, publisher.publish(context(7)))
     publisher.publish(context(1, generation=2))
     with pytest.raises(ContextReleased):
         lease.get()
 
 
-def test_publications_must_rise(publisher, context):
+def test_publications_must_rise(publisher: Any, context: Any) -> None:
     publisher.publish(context(2))
     with pytest.raises(ValueError, match="must rise"):
         publisher.publish(context(2))
@@ -144,7 +152,9 @@ def test_publications_must_rise(publisher, context):
         publisher.publish(context(3, generation=0))
 
 
-def test_readers_that_release_nothing_are_named_when_slots_run_out(publisher, reader, context):
+def test_readers_that_release_nothing_are_named_when_slots_run_out(
+    publisher: Any, reader: Any, context: Any
+) -> None:
     for version in range(1, 5):
         reader.open(context(version).header, publisher.publish(context(version)))
     with pytest.raises(ContextError, match="4 slots"):
@@ -153,14 +163,16 @@ def test_readers_that_release_nothing_are_named_when_slots_run_out(publisher, re
     publisher.publish(context(5))
 
 
-def test_a_handle_of_another_process_is_refused(publisher, reader, context):
+def test_a_handle_of_another_process_is_refused(publisher: Any, reader: Any, context: Any) -> None:
     handle = publisher.publish(context(1))
     other = dataclasses.replace(handle, name=handle.name.replace(f".{os.getpid()}.", ".1.", 1))
     with pytest.raises(HandleRefused, match="process 1"):
         reader.open(context(1).header, other)
 
 
-def test_a_header_that_does_not_belong_to_the_handle_is_refused(publisher, reader, context):
+def test_a_header_that_does_not_belong_to_the_handle_is_refused(
+    publisher: Any, reader: Any, context: Any
+) -> None:
     publisher.publish(context(1))
     handle = publisher.publish(context(2))
     with pytest.raises(HandleRefused, match="two contexts"):
@@ -171,7 +183,7 @@ def test_a_header_that_does_not_belong_to_the_handle_is_refused(publisher, reade
 
 
 @pytest.mark.parametrize("slot", ["99", "9999"])
-def test_a_slot_that_does_not_exist_is_refused(publisher, reader, context, slot):
+def test_a_slot_that_does_not_exist_is_refused(publisher: Any, reader: Any, context: Any, slot: Any) -> None:
     handle = publisher.publish(context(1))
     parts = handle.name.split(".")
     parts[4] = slot
@@ -181,7 +193,7 @@ def test_a_slot_that_does_not_exist_is_refused(publisher, reader, context, slot)
 
 @given(name=st.text(max_size=80))
 @settings(max_examples=200, deadline=None)
-def test_no_text_is_taken_for_a_handle(name):
+def test_no_text_is_taken_for_a_handle(name: Any) -> None:
     reader: InProcessReader[Any] = InProcessReader(registry=InProcessRegistry())
     header = ContextHeader(1, 1, 1, "a" * 64, "", 1, 1)
     handle = InProcessPublisher(NumpyCodec(), registry=InProcessRegistry()).publish(
@@ -204,7 +216,7 @@ def test_no_text_is_taken_for_a_handle(name):
     )
 )
 @settings(max_examples=150, deadline=None)
-def test_no_order_of_events_ever_shows_another_context(steps):
+def test_no_order_of_events_ever_shows_another_context(steps: Any) -> None:
     """Whatever is published, opened, released and restarted: a lease shows its own context or raises."""
     registry = InProcessRegistry()
     codec = NumpyCodec()
@@ -245,7 +257,9 @@ def test_no_order_of_events_ever_shows_another_context(steps):
             assert set(seen.tolist()) == {expected}
 
 
-def test_threads_that_publish_open_and_release_see_whole_contexts(publisher, reader, context):
+def test_threads_that_publish_open_and_release_see_whole_contexts(
+    publisher: Any, reader: Any, context: Any
+) -> None:
     """A lock left out of the slot table showed as a context of two publications."""
     newest: list[Any] = [None]
     finished = threading.Event()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def reader(codec):
     return InlineReader(codec)
 
 
-def test_the_payload_travels_in_the_handle(publisher, reader, context):
+def test_the_payload_travels_in_the_handle(publisher: Any, reader: Any, context: Any) -> None:
     published = context(1)
     handle = publisher.publish(published)
     assert handle.transport is Transport.INLINE
@@ -34,12 +35,12 @@ def test_the_payload_travels_in_the_handle(publisher, reader, context):
         assert not received.payload[name].flags.writeable
 
 
-def test_a_payload_over_the_limit_names_both_sizes(codec, context):
+def test_a_payload_over_the_limit_names_both_sizes(codec: Any, context: Any) -> None:
     with pytest.raises(ContextError, match=r"188 bytes.*at most 100 bytes"):
         InlinePublisher(codec, limit_bytes=100).publish(context(1))
 
 
-def test_a_read_after_release_raises(publisher, reader, context):
+def test_a_read_after_release_raises(publisher: Any, reader: Any, context: Any) -> None:
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     lease.release()
     with pytest.raises(ContextReleased):
@@ -47,8 +48,8 @@ def test_a_read_after_release_raises(publisher, reader, context):
 
 
 def test_a_new_planner_ends_the_leases_of_the_old_one_and_its_late_messages(
-    publisher, reader, codec, context
-):
+    publisher: Any, reader: Any, codec: Any, context: Any
+) -> None:
     late = publisher.publish(context(1))
     lease = reader.open(context(2).header, publisher.publish(context(2)))
     successor = InlinePublisher(codec)
@@ -60,7 +61,9 @@ def test_a_new_planner_ends_the_leases_of_the_old_one_and_its_late_messages(
     assert fresh.get().header.version == 1
 
 
-def test_a_new_generation_ends_the_leases_of_the_old_one_and_its_late_messages(publisher, reader, context):
+def test_a_new_generation_ends_the_leases_of_the_old_one_and_its_late_messages(
+    publisher: Any, reader: Any, context: Any
+) -> None:
     late = publisher.publish(context(1))
     lease = reader.open(context(2).header, publisher.publish(context(2)))
     reader.open(context(1, generation=2).header, publisher.publish(context(1, generation=2)))
@@ -70,13 +73,15 @@ def test_a_new_generation_ends_the_leases_of_the_old_one_and_its_late_messages(p
         reader.open(context(1).header, late)
 
 
-def test_a_closed_publisher_publishes_nothing(publisher, context):
+def test_a_closed_publisher_publishes_nothing(publisher: Any, context: Any) -> None:
     publisher.close()
     with pytest.raises(ContextReleased):
         publisher.publish(context(1))
 
 
-def test_a_header_that_does_not_belong_to_the_handle_is_refused(publisher, reader, context):
+def test_a_header_that_does_not_belong_to_the_handle_is_refused(
+    publisher: Any, reader: Any, context: Any
+) -> None:
     with pytest.raises(HandleRefused, match="two contexts"):
         reader.open(context(2).header, publisher.publish(context(1)))
 
@@ -84,7 +89,7 @@ def test_a_header_that_does_not_belong_to_the_handle_is_refused(publisher, reade
 @pytest.mark.parametrize(
     "name", ["", "inline", "inline.0123456789abcdef.1", "wam_ctx.0.1.1.0123456789abcdef.0"]
 )
-def test_a_name_outside_the_pattern_is_refused(publisher, reader, context, name):
+def test_a_name_outside_the_pattern_is_refused(publisher: Any, reader: Any, context: Any, name: Any) -> None:
     handle = dataclasses.replace(publisher.publish(context(1)), name=name)
     with pytest.raises(HandleRefused, match="name"):
         reader.open(context(1).header, handle)

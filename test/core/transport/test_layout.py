@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from wam.core.transport.message_size import check_message_size, message_bytes
 from wam.core.transport.numpy_codec import NumpyCodec
 
 
-def test_element_sizes_are_those_of_numpy():
+def test_element_sizes_are_those_of_numpy() -> None:
     numpy_types = {name: size for name, size in DTYPE_BYTES.items() if name != "bfloat16"}
     assert numpy_types == {name: np.dtype(name).itemsize for name in numpy_types}
     assert DTYPE_BYTES["bfloat16"] == 2
@@ -30,19 +31,19 @@ def test_element_sizes_are_those_of_numpy():
         max_size=24,
     )
 )
-def test_packed_tensors_are_aligned_and_pass_the_check(tensors):
+def test_packed_tensors_are_aligned_and_pass_the_check(tensors: Any) -> None:
     specs = pack([(f"t{i}", dtype, shape) for i, (dtype, shape) in enumerate(tensors)])
     assert all(spec.byte_offset % ALIGNMENT == 0 for spec in specs)
     if payload_bytes(specs):
         check_table(specs, payload_bytes(specs))
 
 
-def test_an_unknown_type_is_not_packed():
+def test_an_unknown_type_is_not_packed() -> None:
     with pytest.raises(ValueError, match="complex64"):
         pack([("k", "complex64", (1,))])
 
 
-def test_the_checksum_tells_tables_apart():
+def test_the_checksum_tells_tables_apart() -> None:
     spec = TensorSpec("k", "float32", (2, 3), 0)
     others = [
         dataclasses.replace(spec, name="v"),
@@ -54,7 +55,7 @@ def test_the_checksum_tells_tables_apart():
 
 
 @pytest.mark.parametrize("dtype", sorted(set(DTYPE_BYTES) - {"bfloat16"}))
-def test_every_type_survives_the_codec(dtype):
+def test_every_type_survives_the_codec(dtype: Any) -> None:
     codec = NumpyCodec()
     array = (np.arange(24) % 2).astype(dtype).reshape(2, 3, 4)
     specs = codec.specs({"a": array})
@@ -65,7 +66,7 @@ def test_every_type_survives_the_codec(dtype):
     np.testing.assert_array_equal(received, array)
 
 
-def test_bfloat16_travels_as_two_byte_elements_under_its_name(codec):
+def test_bfloat16_travels_as_two_byte_elements_under_its_name(codec: Any) -> None:
     array = np.array([0x3F80, 0x4000], dtype=np.uint16)
     specs = codec.specs({"v": array})
     assert specs == (TensorSpec("v", "bfloat16", (2,), 0),)
@@ -74,7 +75,7 @@ def test_bfloat16_travels_as_two_byte_elements_under_its_name(codec):
     np.testing.assert_array_equal(codec.read(specs, memoryview(data))["v"], array)
 
 
-def test_arrays_that_are_not_contiguous_are_written_in_row_order(codec):
+def test_arrays_that_are_not_contiguous_are_written_in_row_order(codec: Any) -> None:
     array = np.arange(24, dtype=np.float32).reshape(4, 6).T[::2]
     specs = codec.specs({"k": array})
     data = bytearray(payload_bytes(specs))
@@ -82,7 +83,7 @@ def test_arrays_that_are_not_contiguous_are_written_in_row_order(codec):
     np.testing.assert_array_equal(codec.read(specs, memoryview(data))["k"], array)
 
 
-def test_what_cannot_travel_is_named(codec):
+def test_what_cannot_travel_is_named(codec: Any) -> None:
     with pytest.raises(ValueError, match="'k' has dtype object"):
         codec.specs({"k": np.array([None])})
     with pytest.raises(ValueError, match="'v' is bfloat16 by name and float32 by type"):
@@ -91,7 +92,7 @@ def test_what_cannot_travel_is_named(codec):
         codec.specs({"k": np.zeros(1, ">f4")})
 
 
-def test_a_message_that_outgrew_a_handle_is_not_sent(header):
+def test_a_message_that_outgrew_a_handle_is_not_sent(header: Any) -> None:
     specs = pack([(f"layer_{i:02d}_" + "x" * 54, "bfloat16", (1,) * 8) for i in range(24)])
     long = dataclasses.replace(header(1), instruction="🤖" * 256)
     handle = ContextHandle(Transport.SHARED_MEMORY, "n" * 100, specs, payload_bytes(specs))

@@ -33,12 +33,14 @@ def without_cuda(monkeypatch):
         (False, False, "cuda:0", Transport.INLINE),
     ],
 )
-def test_auto_takes_the_cheapest_both_share(without_cuda, same_process, same_host, device, expected):
+def test_auto_takes_the_cheapest_both_share(
+    without_cuda: Any, same_process: Any, same_host: Any, device: Any, expected: Any
+) -> None:
     taken = choose_transport("auto", same_process=same_process, same_host=same_host, device=device)
     assert taken is expected
 
 
-def test_auto_keeps_tensors_on_the_gpu_where_cuda_ipc_is_registered(without_cuda):
+def test_auto_keeps_tensors_on_the_gpu_where_cuda_ipc_is_registered(without_cuda: Any) -> None:
     without_cuda[Transport.CUDA_IPC] = without_cuda[Transport.INLINE]
     assert choose_transport("auto", same_process=False, device="cuda:0") is Transport.CUDA_IPC
     assert choose_transport("auto", same_process=False, device="cpu") is Transport.SHARED_MEMORY
@@ -46,7 +48,7 @@ def test_auto_keeps_tensors_on_the_gpu_where_cuda_ipc_is_registered(without_cuda
 
 
 @pytest.mark.parametrize("name", ["inline", "INLINE", "shared_memory"])
-def test_a_transport_can_be_asked_for_by_name(name):
+def test_a_transport_can_be_asked_for_by_name(name: Any) -> None:
     assert choose_transport(name, same_process=True) is Transport[name.upper()]
 
 
@@ -59,19 +61,21 @@ def test_a_transport_can_be_asked_for_by_name(name):
         ("zenoh", False, True, "auto, in_process, shared_memory, cuda_ipc, inline"),
     ],
 )
-def test_a_transport_that_cannot_work_is_refused_by_name(wanted, same_process, same_host, text):
+def test_a_transport_that_cannot_work_is_refused_by_name(
+    wanted: Any, same_process: Any, same_host: Any, text: Any
+) -> None:
     with pytest.raises(ConfigError, match=text) as caught:
         choose_transport(wanted, same_process=same_process, same_host=same_host)
     assert "parameter `transport`" in str(caught.value)
 
 
-def test_a_transport_that_nothing_provides_says_what_it_needs(without_cuda, codec):
+def test_a_transport_that_nothing_provides_says_what_it_needs(without_cuda: Any, codec: Any) -> None:
     with pytest.raises(MissingDependency, match="CUDA_IPC"):
         make_publisher(Transport.CUDA_IPC, codec, owner="wam_planner")
 
 
 @pytest.mark.parametrize("transport", [Transport.IN_PROCESS, Transport.SHARED_MEMORY, Transport.INLINE])
-def test_one_reader_opens_the_handles_of_every_transport(codec, context, transport):
+def test_one_reader_opens_the_handles_of_every_transport(codec: Any, context: Any, transport: Any) -> None:
     publisher = make_publisher(transport, codec, owner=f"test_{transport.name}")
     reader = make_reader(codec)
     try:
@@ -86,13 +90,15 @@ def test_one_reader_opens_the_handles_of_every_transport(codec, context, transpo
         publisher.close()
 
 
-def test_a_handle_of_a_transport_this_side_lacks_is_refused(without_cuda, codec, context):
+def test_a_handle_of_a_transport_this_side_lacks_is_refused(
+    without_cuda: Any, codec: Any, context: Any
+) -> None:
     handle = InlinePublisher(codec).publish(context(1))
     with pytest.raises(HandleRefused, match="CUDA_IPC"):
         make_reader(codec).open(context(1).header, dataclasses.replace(handle, transport=Transport.CUDA_IPC))
 
 
-def test_a_registered_transport_is_used(without_cuda, codec, context):
+def test_a_registered_transport_is_used(without_cuda: Any, codec: Any, context: Any) -> None:
     made: list[str] = []
 
     def publisher(codec: Any, owner: str) -> Any:

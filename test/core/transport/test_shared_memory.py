@@ -36,7 +36,7 @@ def reader(codec, tmp_path):
     return SharedMemoryReader(codec, directory=tmp_path)
 
 
-def test_the_reader_sees_the_tensors_where_they_lie(publisher, reader, context):
+def test_the_reader_sees_the_tensors_where_they_lie(publisher: Any, reader: Any, context: Any) -> None:
     published = context(3)
     handle = publisher.publish(published)
     received = reader.open(published.header, handle).get()
@@ -46,18 +46,18 @@ def test_the_reader_sees_the_tensors_where_they_lie(publisher, reader, context):
         np.testing.assert_array_equal(received.payload[name], array)
 
 
-def test_the_reader_cannot_write(publisher, reader, context):
+def test_the_reader_cannot_write(publisher: Any, reader: Any, context: Any) -> None:
     received = reader.open(context(1).header, publisher.publish(context(1))).get()
     with pytest.raises(ValueError, match="read-only"):
         received.payload["k"][0] = 0.0
 
 
-def test_a_segment_is_a_private_file(publisher, context, tmp_path):
+def test_a_segment_is_a_private_file(publisher: Any, context: Any, tmp_path: Path) -> None:
     handle = publisher.publish(context(1))
     assert stat.S_IMODE((tmp_path / handle.name).stat().st_mode) == 0o600
 
 
-def test_a_read_after_release_raises(publisher, reader, context):
+def test_a_read_after_release_raises(publisher: Any, reader: Any, context: Any) -> None:
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     assert publisher.leases() == 1
     lease.release()
@@ -67,7 +67,7 @@ def test_a_read_after_release_raises(publisher, reader, context):
         lease.get()
 
 
-def test_closing_the_reader_gives_every_lease_back(publisher, reader, context):
+def test_closing_the_reader_gives_every_lease_back(publisher: Any, reader: Any, context: Any) -> None:
     with reader.open(context(1).header, publisher.publish(context(1))) as first:
         second = reader.open(context(2).header, publisher.publish(context(2)))
         reader.close()
@@ -77,7 +77,7 @@ def test_closing_the_reader_gives_every_lease_back(publisher, reader, context):
     assert publisher.leases() == 0
 
 
-def test_a_recycled_slot_raises(publisher, reader, context):
+def test_a_recycled_slot_raises(publisher: Any, reader: Any, context: Any) -> None:
     handle = publisher.publish(context(1))
     names = [publisher.publish(context(version)).name for version in range(2, 5)]
     assert handle.name in names, "the slot was not used again, so the test shows nothing"
@@ -85,14 +85,16 @@ def test_a_recycled_slot_raises(publisher, reader, context):
         reader.open(context(1).header, handle)
 
 
-def test_a_leased_slot_is_never_written(publisher, reader, context):
+def test_a_leased_slot_is_never_written(publisher: Any, reader: Any, context: Any) -> None:
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     for version in range(2, 30):
         publisher.publish(context(version))
     assert set(lease.get().payload["k"].ravel().tolist()) == {101.0}
 
 
-def test_a_view_held_after_release_never_shows_another_context(publisher, reader, context):
+def test_a_view_held_after_release_never_shows_another_context(
+    publisher: Any, reader: Any, context: Any
+) -> None:
     """A slot rewritten under a view that outlived its lease would feed one chunk from two contexts."""
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     view = lease.get().payload["k"]
@@ -105,13 +107,15 @@ def test_a_view_held_after_release_never_shows_another_context(publisher, reader
     assert publisher.leases() == 0
 
 
-def test_a_view_held_past_the_planner_shows_what_it_showed(publisher, reader, context):
+def test_a_view_held_past_the_planner_shows_what_it_showed(publisher: Any, reader: Any, context: Any) -> None:
     view = reader.open(context(1).header, publisher.publish(context(1))).get().payload["k"]
     publisher.close()
     assert set(view.ravel().tolist()) == {101.0}
 
 
-def test_closing_the_planner_ends_every_lease_and_leaves_no_file(publisher, reader, context, tmp_path):
+def test_closing_the_planner_ends_every_lease_and_leaves_no_file(
+    publisher: Any, reader: Any, context: Any, tmp_path: Path
+) -> None:
     handle = publisher.publish(context(1))
     lease = reader.open(context(1).header, handle)
     publisher.close()
@@ -126,8 +130,8 @@ def test_closing_the_planner_ends_every_lease_and_leaves_no_file(publisher, read
 
 
 def test_a_planner_configured_anew_in_the_same_process_ends_older_leases(
-    publisher, reader, context, codec, tmp_path
-):
+    publisher: Any, reader: Any, context: Any, codec: Any, tmp_path: Path
+) -> None:
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     second = SharedMemoryPublisher(codec, directory=tmp_path)
     with pytest.raises(ContextReleased):
@@ -136,7 +140,9 @@ def test_a_planner_configured_anew_in_the_same_process_ends_older_leases(
     second.close()
 
 
-def test_two_planners_of_two_names_live_side_by_side(publisher, reader, context, codec, tmp_path):
+def test_two_planners_of_two_names_live_side_by_side(
+    publisher: Any, reader: Any, context: Any, codec: Any, tmp_path: Path
+) -> None:
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     other = SharedMemoryPublisher(codec, owner="/left/wam_planner", directory=tmp_path)
     other.publish(context(1))
@@ -144,7 +150,7 @@ def test_two_planners_of_two_names_live_side_by_side(publisher, reader, context,
     other.close()
 
 
-def test_a_forgotten_publisher_leaves_no_file(codec, context, tmp_path):
+def test_a_forgotten_publisher_leaves_no_file(codec: Any, context: Any, tmp_path: Path) -> None:
     publisher = SharedMemoryPublisher(codec, owner="forgotten", directory=tmp_path)
     publisher.publish(context(1))
     del publisher
@@ -152,7 +158,7 @@ def test_a_forgotten_publisher_leaves_no_file(codec, context, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_new_generation_ends_the_leases_of_the_old_one(publisher, reader, context):
+def test_a_new_generation_ends_the_leases_of_the_old_one(publisher: Any, reader: Any, context: Any) -> None:
     handle = publisher.publish(context(7))
     lease = reader.open(context(7).header, handle)
     publisher.publish(context(1, generation=2))
@@ -162,13 +168,15 @@ def test_a_new_generation_ends_the_leases_of_the_old_one(publisher, reader, cont
         reader.open(context(7).header, handle)
 
 
-def test_the_newest_contexts_survive_without_a_lease(publisher, reader, context):
+def test_the_newest_contexts_survive_without_a_lease(publisher: Any, reader: Any, context: Any) -> None:
     handles = [publisher.publish(context(version)) for version in range(1, 6)]
     for version in (4, 5):
         assert reader.open(context(version).header, handles[version - 1]).get().header.version == version
 
 
-def test_readers_that_release_nothing_are_named_when_slots_run_out(publisher, reader, context):
+def test_readers_that_release_nothing_are_named_when_slots_run_out(
+    publisher: Any, reader: Any, context: Any
+) -> None:
     for version in range(1, 5):
         reader.open(context(version).header, publisher.publish(context(version)))
     with pytest.raises(ContextError, match="4 slots"):
@@ -177,7 +185,9 @@ def test_readers_that_release_nothing_are_named_when_slots_run_out(publisher, re
     publisher.publish(context(5))
 
 
-def test_a_larger_payload_gets_a_larger_segment(publisher, reader, context, tmp_path):
+def test_a_larger_payload_gets_a_larger_segment(
+    publisher: Any, reader: Any, context: Any, tmp_path: Path
+) -> None:
     for version in range(1, 5):
         publisher.publish(context(version))
     for version in range(5, 9):
@@ -190,8 +200,8 @@ def test_a_larger_payload_gets_a_larger_segment(publisher, reader, context, tmp_
 
 
 def test_a_codec_that_fails_leaves_the_slot_unreadable_and_free(
-    publisher, reader, context, codec, monkeypatch, tmp_path
-):
+    publisher: Any, reader: Any, context: Any, codec: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     handle = publisher.publish(context(1))
 
     def fail(payload: Any, into: memoryview) -> None:
@@ -210,7 +220,9 @@ def test_a_codec_that_fails_leaves_the_slot_unreadable_and_free(
     assert reader.open(context(3).header, third).get().payload["k"][0, 0, 0] == 103
 
 
-def test_full_shared_memory_is_an_error_that_names_it(codec, context, tmp_path, monkeypatch):
+def test_full_shared_memory_is_an_error_that_names_it(
+    codec: Any, context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the reservation the planner died of SIGBUS in the middle of a write."""
     publisher = SharedMemoryPublisher(codec, directory=tmp_path)
 
@@ -226,7 +238,9 @@ def test_full_shared_memory_is_an_error_that_names_it(codec, context, tmp_path, 
     publisher.close()
 
 
-def test_a_segment_that_could_not_grow_does_not_block_its_successors(publisher, context, monkeypatch):
+def test_a_segment_that_could_not_grow_does_not_block_its_successors(
+    publisher: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The name of the segment given up was counted from the number left, and taken already."""
     for version in range(1, 5):
         publisher.publish(context(version))
@@ -241,12 +255,12 @@ def test_a_segment_that_could_not_grow_does_not_block_its_successors(publisher, 
     publisher.publish(context(5))
 
 
-def test_a_system_without_shared_memory_is_told_so(codec, tmp_path):
+def test_a_system_without_shared_memory_is_told_so(codec: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="in_process or inline"):
         SharedMemoryPublisher(codec, directory=tmp_path / "absent")
 
 
-def test_counting_leases_never_turns_a_reader_away(publisher, reader, context):
+def test_counting_leases_never_turns_a_reader_away(publisher: Any, reader: Any, context: Any) -> None:
     """The owner's look at the lock made a reader that opened at that moment believe in a rewrite."""
     handle = publisher.publish(context(1))
     stop = threading.Event()
@@ -266,7 +280,9 @@ def test_counting_leases_never_turns_a_reader_away(publisher, reader, context):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_neither_publishes_nor_removes(publisher, reader, context, tmp_path):
+def test_a_forked_child_neither_publishes_nor_removes(
+    publisher: Any, reader: Any, context: Any, tmp_path: Path
+) -> None:
     """A child that ends normally ran the parent's clean-up and took its segments away."""
     handle = publisher.publish(context(1))
     child = os.fork()
@@ -291,7 +307,9 @@ def test_a_forked_child_neither_publishes_nor_removes(publisher, reader, context
     )
 )
 @settings(max_examples=60, deadline=None)
-def test_no_order_of_events_ever_shows_another_context(tmp_path_factory, steps):
+def test_no_order_of_events_ever_shows_another_context(
+    tmp_path_factory: pytest.TempPathFactory, steps: Any
+) -> None:
     """Whatever is published, opened, kept, released and restarted: a lease or a view shows its own data."""
     directory: Path = tmp_path_factory.mktemp("segments")
     codec = NumpyCodec()
@@ -341,14 +359,16 @@ def test_no_order_of_events_ever_shows_another_context(tmp_path_factory, steps):
     assert list(directory.iterdir()) == []
 
 
-def test_a_header_that_does_not_belong_to_the_handle_is_recycled(publisher, reader, context):
+def test_a_header_that_does_not_belong_to_the_handle_is_recycled(
+    publisher: Any, reader: Any, context: Any
+) -> None:
     publisher.publish(context(1))
     handle = publisher.publish(context(2))
     with pytest.raises(ContextRecycled):
         reader.open(context(1).header, handle)
 
 
-def test_a_table_that_was_not_written_is_refused(publisher, reader, context):
+def test_a_table_that_was_not_written_is_refused(publisher: Any, reader: Any, context: Any) -> None:
     handle = publisher.publish(context(1))
     k, v = handle.specs
     swapped = dataclasses.replace(handle, specs=(dataclasses.replace(k, dtype="int32"), v))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def reader(codec, tmp_path):
     return SharedMemoryReader(codec, directory=tmp_path)
 
 
-def test_a_context_crosses_to_another_process(peer, publisher, context):
+def test_a_context_crosses_to_another_process(peer: Any, publisher: Any, context: Any) -> None:
     other = peer()
     handle = as_request(publisher.publish(context(1)))
     assert other.ask("open", handle=handle, version=1) == [101.0]
@@ -55,7 +56,7 @@ def test_a_context_crosses_to_another_process(peer, publisher, context):
     assert other.ask("get")["error"] == "ContextReleased"
 
 
-def test_a_handle_that_comes_late_is_recycled(peer, publisher, context):
+def test_a_handle_that_comes_late_is_recycled(peer: Any, publisher: Any, context: Any) -> None:
     other = peer()
     late = as_request(publisher.publish(context(1)))
     for version in range(2, 5):
@@ -63,7 +64,7 @@ def test_a_handle_that_comes_late_is_recycled(peer, publisher, context):
     assert other.ask("open", handle=late, version=1)["error"] == "ContextRecycled"
 
 
-def test_a_view_in_another_process_keeps_its_slot(peer, publisher, context):
+def test_a_view_in_another_process_keeps_its_slot(peer: Any, publisher: Any, context: Any) -> None:
     """The lease was back, the planner wrote the slot again, and the executor's tensors changed under it."""
     other = peer()
     other.ask("open", handle=as_request(publisher.publish(context(1))), version=1)
@@ -77,7 +78,7 @@ def test_a_view_in_another_process_keeps_its_slot(peer, publisher, context):
     assert publisher.leases() == 0
 
 
-def test_a_killed_reader_loses_its_lease(peer, publisher, context):
+def test_a_killed_reader_loses_its_lease(peer: Any, publisher: Any, context: Any) -> None:
     other = peer()
     other.ask("open", handle=as_request(publisher.publish(context(1))), version=1)
     other.ask("hold_view")
@@ -86,7 +87,9 @@ def test_a_killed_reader_loses_its_lease(peer, publisher, context):
     assert publisher.leases() == 0
 
 
-def test_a_killed_planner_leaves_nothing_after_the_next_start(peer, reader, codec, context, header, tmp_path):
+def test_a_killed_planner_leaves_nothing_after_the_next_start(
+    peer: Any, reader: Any, codec: Any, context: Any, header: Any, tmp_path: Path
+) -> None:
     first = peer()
     answer = first.ask("publish", version=1)
     first.ask("publish", version=2)
@@ -110,7 +113,9 @@ def test_a_killed_planner_leaves_nothing_after_the_next_start(peer, reader, code
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_planner_killed_in_the_middle_of_a_write_leaves_nothing_readable(peer, publisher, tmp_path, header):
+def test_a_planner_killed_in_the_middle_of_a_write_leaves_nothing_readable(
+    peer: Any, publisher: Any, tmp_path: Path, header: Any
+) -> None:
     other = peer()
     answer = other.ask("publish", version=1)
     path = tmp_path / answer["name"]
@@ -120,7 +125,7 @@ def test_a_planner_killed_in_the_middle_of_a_write_leaves_nothing_readable(peer,
     assert peer().ask("open", handle=answer, version=1)["error"] == "ContextReleased"
 
 
-def test_a_live_planner_is_not_swept(peer, codec, header, tmp_path):
+def test_a_live_planner_is_not_swept(peer: Any, codec: Any, header: Any, tmp_path: Path) -> None:
     other = peer()
     answer = other.ask("publish", version=1)
     successor = SharedMemoryPublisher(codec, owner="another", directory=tmp_path)
@@ -130,7 +135,9 @@ def test_a_live_planner_is_not_swept(peer, codec, header, tmp_path):
     successor.close()
 
 
-def test_a_planner_of_another_pid_namespace_is_not_swept_while_it_holds_its_lock(peer, header, tmp_path):
+def test_a_planner_of_another_pid_namespace_is_not_swept_while_it_holds_its_lock(
+    peer: Any, header: Any, tmp_path: Path
+) -> None:
     """Two containers share /dev/shm: the pid of the other one's planner means nothing here."""
     holder = subprocess.Popen(
         [
@@ -175,7 +182,7 @@ print(len(list(directory.iterdir())))
 """
 
 
-def test_a_forked_child_that_exits_leaves_the_segments_and_the_parent_removes_them(tmp_path):
+def test_a_forked_child_that_exits_leaves_the_segments_and_the_parent_removes_them(tmp_path: Path) -> None:
     """Clean-up at the exit of a data-loading child took the planner's memory away."""
     result = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, str(tmp_path)],
@@ -188,7 +195,7 @@ def test_a_forked_child_that_exits_leaves_the_segments_and_the_parent_removes_th
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sweeping_touches_no_file_of_another_name_or_user(tmp_path):
+def test_sweeping_touches_no_file_of_another_name_or_user(tmp_path: Path) -> None:
     dead = ProcessIdentity(2**22 + 1, 1)
     kept = [
         tmp_path / "psm_cafe",
@@ -204,7 +211,7 @@ def test_sweeping_touches_no_file_of_another_name_or_user(tmp_path):
     assert all(path.read_bytes() == b"somebody's" for path in kept)
 
 
-def test_sweeping_a_link_removes_the_link_and_not_what_it_points_to(tmp_path):
+def test_sweeping_a_link_removes_the_link_and_not_what_it_points_to(tmp_path: Path) -> None:
     target = tmp_path / "precious"
     target.write_bytes(b"\0" * 8192)
     link = tmp_path / str(SegmentName(os.geteuid(), ProcessIdentity(2**22 + 1, 1), "0" * 16, "0"))
@@ -214,14 +221,14 @@ def test_sweeping_a_link_removes_the_link_and_not_what_it_points_to(tmp_path):
     assert target.read_bytes() == b"\0" * 8192
 
 
-def test_a_pid_that_was_used_again_is_another_process():
+def test_a_pid_that_was_used_again_is_another_process() -> None:
     me = this_process()
     assert is_alive(me)
     assert not is_alive(ProcessIdentity(me.pid, me.start_ticks + 1))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_zombie_is_dead():
+def test_a_zombie_is_dead() -> None:
     """A killed planner whose launcher had not reaped it kept its shared memory."""
     child = os.fork()
     if child == 0:
