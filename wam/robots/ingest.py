@@ -13,7 +13,6 @@ Nothing is logged here: what happened is collected as notices, each bad state on
 
 from __future__ import annotations
 
-import enum
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -22,76 +21,21 @@ from typing import Any
 
 import numpy as np
 
-from wam.core.clock import NS_PER_MS, NS_PER_S
-from wam.core.errors import ImageError, InputError, JointError, StaleObservation
+from wam.core.clock import NS_PER_S
+from wam.core.errors import ImageError, InputError, JointError
 from wam.core.observation import CameraFrame, Observation, RobotState, Vector
-from wam.robots.description import CameraSpec, JointGroup, RobotDescription
+from wam.robots.description import RobotDescription
 from wam.robots.images import check_image, decode_image
 from wam.robots.joint_reader import JointReader
-from wam.robots.stream_buffer import Pushed, Sample, StreamBuffer
+from wam.robots.stream import FUTURE_TOLERANCE_NS, Notice, NoticeKind, Stream, StreamStatus
+from wam.robots.stream_buffer import Pushed, Sample
 
-FUTURE_TOLERANCE_NS = 100 * NS_PER_MS
-"""Largest lead of a stamp over the clock: skew of two synchronised machines, or the step of a simulated clock."""
+__all__ = ["FUTURE_TOLERANCE_NS", "RECOVERED_AFTER", "Notice", "NoticeKind", "StreamIngest", "StreamStatus"]
 
 RECOVERED_AFTER = 3
 """Good messages in a row that end a bad state; with fewer, two publishers on one topic would fill the log."""
 
 MAX_NOTICES = 100
-
-
-class NoticeKind(enum.Enum):
-    """What a notice reports."""
-
-    REFUSED = "refused"
-    RECOVERED = "recovered"
-    CLOCK_RESET = "clock_reset"
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something that a person should read once.
-
-    Attributes:
-        kind: what happened.
-        stream: name of the camera or joint group.
-        topic: its topic, relative.
-        text: one line for the log.
-        error: why a message was refused; None for other kinds.
-    """
-
-    kind: NoticeKind
-    stream: str
-    topic: str
-    text: str
-    error: InputError | None = None
-
-    @property
-    def recovered(self) -> bool:
-        """Whether this is good news."""
-        return self.kind is NoticeKind.RECOVERED
-
-
-@dataclass(frozen=True, slots=True)
-class StreamStatus:
-    """Counters of one stream.
-
-    Attributes:
-        stream: name of the camera or joint group.
-        topic: its topic, relative.
-        received: messages stored.
-        refused: messages refused.
-        newest_ns: newest acquisition stamp [ns], or None before the first message.
-        latency_ns: from stamp to receipt of the last message [ns], or None where it is unknown.
-        fault: text of the refusal that is in force, or "".
-    """
-
-    stream: str
-    topic: str
-    received: int
-    refused: int
-    newest_ns: int | None
-    latency_ns: int | None
-    fault: str
 
 
 @dataclass(slots=True)
@@ -107,74 +51,6 @@ class _Image:
 class _Joints:
     positions: Vector
     velocities: Vector
-
-
-class _Stream:
-    """Bookkeeping that cameras and joint groups share; the ingest's lock guards it."""
-
-    def __init__(
-        self,
-        kind: str,
-        spec: CameraSpec | JointGroup,
-        *,
-        topic: str,
-        rate: float,
-        max_age_ns: int,
-        history_ns: int,
-    ) -> None:
-        self.label = f"{kind} {spec.name!r} (topic {topic})"
-        self.name, self.topic, self.max_age_ns = spec.name, topic, max_age_ns
-        # Half as much again, since drivers jitter; four, so that a slow stream keeps a history at all.
-        self.buffer: StreamBuffer[Any] = StreamBuffer(max(4, int(1.5 * rate * history_ns / NS_PER_S) + 2))
-        self.received, self.refused, self.good_in_a_row = 0, 0, 0
-        self.latency_ns: int | None = None
-        self.fault: InputError | None = None
-        self.fault_in_pixels = False
-        self.fault_refused = 0
-
-    def newest(self, now_ns: int) -> Sample[Any]:
-        """Return the newest sample after a check that the stream is alive at `now_ns`."""
-        sample = self.buffer.newest
-        budget = f"at most {self.max_age_ns / 1e6:.0f} ms"
-        if sample is None:
-            raise self._stale(
-                "the last message was refused" if self.fault else "nothing has arrived yet", None, budget
-            )
-        age_ns = now_ns - sample.stamp_ns
-        if age_ns > self.max_age_ns:
-            raise self._stale("the newest sample is stale", f"{age_ns / 1e6:.0f} ms", budget)
-        if age_ns < -FUTURE_TOLERANCE_NS:
-            raise self._stale(
-                "the newest stamp lies in the future: the clocks differ",
-                f"{-age_ns / 1e6:.0f} ms ahead",
-                f"at most {FUTURE_TOLERANCE_NS / 1e6:.0f} ms ahead",
-            )
-        return sample
-
-    def at(self, reference_ns: int, now_ns: int) -> Sample[Any]:
-        """Return the newest sample at or before `reference_ns`."""
-        self.newest(now_ns)
-        sample = self.buffer.newest_at(reference_ns)
-        if sample is None:
-            raise self._stale(
-                "there is no sample at or before the reference image yet", None, "one sample before the image"
-            )
-        gap_ns = reference_ns - sample.stamp_ns
-        if gap_ns > self.max_age_ns:
-            raise self._stale(
-                "the newest sample before the reference image is too far from it",
-                f"{gap_ns / 1e6:.0f} ms",
-                f"at most {self.max_age_ns / 1e6:.0f} ms",
-            )
-        return sample
-
-    def _stale(self, problem: str, value: str | None, allowed: str) -> StaleObservation:
-        where = "its driver, the network or max_age in the robot file; check topic, namespace and clock"
-        if self.fault is not None:
-            where += f"; last refused message: {self.fault}"
-        error = StaleObservation(f"{self.label}: {problem}", value=value, allowed=allowed, where=where)
-        error.__cause__ = self.fault
-        return error
 
 
 class StreamIngest:
@@ -193,7 +69,7 @@ class StreamIngest:
         image_age_ns = max((camera.max_age_ns for camera in specs), default=0)
         self._cameras = {camera.name: camera for camera in specs}
         self._images = {
-            camera.name: _Stream(
+            camera.name: Stream(
                 "camera",
                 camera,
                 topic=camera.topic,
@@ -204,7 +80,7 @@ class StreamIngest:
             for camera in specs
         }
         self._joints = {
-            group.name: _Stream(
+            group.name: Stream(
                 "joint group",
                 group,
                 topic=group.state_topic,
@@ -352,7 +228,7 @@ class StreamIngest:
                     self._count_good(self._images[camera], in_pixels=True)
             return image.frame
 
-    def _store(self, stream: _Stream, stamp_ns: int, value: object, receive_ns: int | None) -> None:
+    def _store(self, stream: Stream, stamp_ns: int, value: object, receive_ns: int | None) -> None:
         with self._lock:
             before = stream.buffer.newest
             pushed = stream.buffer.push(stamp_ns, value)
@@ -367,7 +243,7 @@ class StreamIngest:
                 )
             self._count_good(stream, in_pixels=False)
 
-    def _count_good(self, stream: _Stream, *, in_pixels: bool) -> None:
+    def _count_good(self, stream: Stream, *, in_pixels: bool) -> None:
         # Damaged pixels show only when they are decoded, so a good header says nothing about them.
         if stream.fault is None or stream.fault_in_pixels is not in_pixels:
             return
@@ -380,7 +256,7 @@ class StreamIngest:
             )
             stream.fault, stream.fault_refused = None, 0
 
-    def _refuse(self, stream: _Stream, error: InputError, *, in_pixels: bool = False) -> None:
+    def _refuse(self, stream: Stream, error: InputError, *, in_pixels: bool = False) -> None:
         with self._lock:
             stream.fault_in_pixels = in_pixels
             stream.refused += 1
@@ -392,7 +268,7 @@ class StreamIngest:
             if known is None or type(known) is not type(error) or known.what != error.what:
                 self._note(NoticeKind.REFUSED, stream, f"message refused: {error}", error)
 
-    def _note(self, kind: NoticeKind, stream: _Stream, text: str, error: InputError | None = None) -> None:
+    def _note(self, kind: NoticeKind, stream: Stream, text: str, error: InputError | None = None) -> None:
         self._notices.append(Notice(kind, stream.name, stream.topic, text, error))
 
 
@@ -404,7 +280,7 @@ class _Undecodable(Exception):
         self.camera, self.stamp_ns, self.error = camera, stamp_ns, error
 
 
-def _stamp_ns(message: Any, stream: _Stream) -> int:
+def _stamp_ns(message: Any, stream: Stream) -> int:
     stamp = message.header.stamp
     stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
     if stamp_ns <= 0:
