@@ -160,10 +160,10 @@ class EagleBackbone(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the weights."""
-        return self.linear.weight.dtype
+        """Dtype of the towers; the projection may learn in another."""
+        return self.mlp1[0].weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """Device of the weights."""
-        return self.linear.weight.device
+        """Device of the towers."""
+        return self.mlp1[0].weight.device
