@@ -23,4 +23,9 @@ def load_policy(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPol
     # torch takes seconds to import: only a real policy pays for it.
     from wam.models.registry import load_request
 
+    if request.device.startswith("cuda"):
+        from wam.models import cuda_ipc
+
+        cuda_ipc.register()
+
     return load_request(request, robot=robot)

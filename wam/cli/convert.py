@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam convert`: data sets into bags."""
+"""`wam convert`: data sets into bags, released checkpoints into bundles (see `convert_policy`)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from wam.cli import convert_policy
 from wam.cli.progress import row_progress
 from wam.core.errors import ConfigError
 from wam.replay.writing import Storage
@@ -102,6 +103,9 @@ def lerobot(
     typer.echo(f"{result.bag}: {result.messages} messages, {result.rows} rows, “{result.instruction}”")
     for topic, origin in result.topics.items():
         typer.echo(f"  {topic:<44} {origin}")
+
+
+convert_policy.register(app)
 
 
 def parse_pairs(values: list[str], *, separator: str, option: str, form: str) -> dict[str, str]:

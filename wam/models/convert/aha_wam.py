@@ -363,12 +363,12 @@ def describe(directory: Path) -> dict[str, Any]:
     read_stats(directory, manifest)
     weights = open_weights(directory)
     has_vae = any(n.startswith(VAE_PREFIX) for n in weights.tensors)
-    lacks = [] if has_vae else ["the VAE (add_vae)"]
+    lacks = [] if has_vae else ["the VAE (wam convert add-vae)"]
     if (
         manifest.text.get("kind") == "cache"
         and not (directory / str(manifest.text.get("file", CACHE_NAME))).is_file()
     ):
-        lacks.append("text embeddings (add_text_embeddings)")
+        lacks.append("text embeddings (wam convert add-text)")
     return {
         "source": dict(manifest.source),
         "dtype": manifest.dtype,
