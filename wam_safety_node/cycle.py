@@ -22,7 +22,7 @@ from wam.core.safety.monitor import StreamMonitor
 from wam.core.safety.tracking import TrackingWatch
 from wam.core.trajectory.follower import Follower
 from wam.core.trajectory.motion import Motion
-from wam.core.trajectory.reference import Reference, make_reference, resample
+from wam.core.trajectory.reference import Reference, make_reference, resample, warm_up
 from wam.core.verdict import Event, Finding, Ladder, Verdict
 from wam_safety_node.measured import Measured, MeasuredState
 
@@ -130,6 +130,7 @@ class SafetyCycle:
         self._follower = Follower(limits, period=period)
         self._monitor = StreamMonitor(limits, period=period)
         self._stop_need = 1.0 / (2.0 * STOP_SHARE * limits.acceleration)
+        warm_up()
         self.ladder = DegradeLadder()
         self.delays = DelayWindow()
         self._lock = threading.Lock()
@@ -147,6 +148,8 @@ class SafetyCycle:
         self._last_wall_ns = 0
         self._still_since_ns: int | None = None
         self._arrival_ns = 0
+        self._interval_ns = 0
+        self._need_ns = 0.0
         self._context_age_ns = 0
         self._seen: dict[str, int] = {}
         self._events: list[Event] = []
@@ -381,6 +384,7 @@ class SafetyCycle:
         self.scale = judged.motion.period_ns / settings.tick_ns
         self._hold_at = None
         self._arrival_ns = arrival_ns
+        self._interval_ns = self.delays.interval_ns()
         self._context_age_ns = chunk.context_age_ns
         self.sequence = chunk.sequence
         self.accepted += 1
@@ -437,23 +441,23 @@ class SafetyCycle:
             late_ns = now_ns + settings.lead_ns - reference.start_ns - reference.last * reference.period_ns
             return [self._enter_hold(finding("rows_exhausted", value=max(0, late_ns) * 1e-9))]
         causes = []
-        usual_ns = 2 * self.delays.interval_ns() + 2 * settings.tick_ns
-        if self.delays.interval_ns() and age_ns > usual_ns:
+        usual_ns = 2 * self._interval_ns + 2 * settings.tick_ns
+        if self._interval_ns and age_ns > usual_ns:
             causes.append(finding("chunk_late", value=age_ns * 1e-9, limit=usual_ns * 1e-9))
         context_ns = self._context_age_ns + age_ns
         if context_ns > settings.max_context_age_ns:
             limit = settings.max_context_age_ns * 1e-9
             causes.append(finding("context_late", value=context_ns * 1e-9, limit=limit))
-        need_ns = self._need_ns(reference)
+        need_ns = self._need_ns = self._time_to_rest()
         if left_ns < need_ns:
             causes.append(finding("horizon_short", value=left_ns * 1e-9, limit=need_ns * 1e-9))
         if self.speed_scaling < 0.99:
             causes.append(finding("robot_slowed", value=self.speed_scaling, limit=0.99))
         return causes
 
-    def _need_ns(self, reference: Reference) -> float:
+    def _time_to_rest(self) -> float:
         """Return the time of rows over which the arm can be slowed from its present speed to rest [ns]."""
-        return float(np.max(np.abs(self._follower.velocity) * self._stop_need)) * 1e9
+        return float((np.abs(self._follower.velocity) * self._stop_need).max()) * 1e9
 
     def _rate(self, reference: Reference) -> float:
         """Return samples per tick: slowed as the chain asked, to the end of the rows, and with the robot."""
@@ -461,7 +465,7 @@ class SafetyCycle:
             return 0.0
         rate = reference.tick_ns / reference.period_ns
         left_ns = (reference.last - max(self._index, 0.0)) * reference.period_ns
-        need_ns = self._need_ns(reference)
+        need_ns = self._need_ns
         if left_ns < need_ns:
             rate *= float(np.sqrt(left_ns / need_ns))
         return rate

@@ -3,18 +3,31 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from wam.ros.process import run
 from wam_safety_node.node import SafetyNode
+from wam_safety_node.stream import PROCESS_PRIORITY, ask_for_realtime
 
 SWITCH_INTERVAL_S = 0.0005
 """Python lets a thread run this long before another may; the command thread waits for callbacks no longer."""
 
 
+def prepare_process() -> None:
+    """Make this process fit for a command stream; called before any thread is started.
+
+    Everything made so far is taken out of garbage collection, whose full runs would pause the stream.
+    """
+    ask_for_realtime(PROCESS_PRIORITY)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> None:
     """Run the safety node until SIGINT or SIGTERM."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    prepare_process()
     sys.exit(run(lambda: [SafetyNode()]))
 
 

@@ -28,7 +28,7 @@ from wam_safety_node.build import build_cycle, settings_for
 from wam_safety_node.cycle import CycleResult, SafetyCycle
 from wam_safety_node.outputs import Outputs
 from wam_safety_node.parameters import SafetyParameters
-from wam_safety_node.stream import CommandStream
+from wam_safety_node.stream import CommandStream, StreamHealth
 
 REPORT_PERIOD_S = 0.5
 STOP_TIMEOUT_S = 3.0
@@ -58,7 +58,22 @@ class SafetyNode(WamNode[SafetyParameters]):
         self._diagnostics: Diagnostics | None = None
         self._entities: list[Callable[[], Any]] = []
         self._reason = ""
+        self._period_ns = 0
         self._publishing = threading.Event()
+
+    @property
+    def period_ns(self) -> int:
+        """Time between two commands [ns]; valid once configured."""
+        return self._period_ns
+
+    @property
+    def realtime(self) -> bool:
+        """Whether the command thread runs at real-time priority."""
+        return self._stream is not None and self._stream.realtime
+
+    def health(self) -> StreamHealth | None:
+        """Return how well deadlines were kept, None while inactive."""
+        return None if self._stream is None else self._stream.health()
 
     def setup(self) -> None:
         """Load the robot file, build the cycle, then make the topics."""

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from wam.core.clock import NS_PER_S
 from wam.core.latency import LatencyWindow
 
-REALTIME_PRIORITY = 50
+COMMAND_PRIORITY = 50
+"""SCHED_FIFO priority of the command thread, that of ros2_control's controller manager."""
+
+PROCESS_PRIORITY = 40
+"""SCHED_FIFO priority of the other threads. At normal priority a thread that holds the interpreter lock could be put
+aside by a busy process for many milliseconds, and the command thread would wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ class CommandStream:
         )
 
     def _run(self) -> None:
-        self.realtime = _ask_for_realtime()
+        self.realtime = ask_for_realtime(COMMAND_PRIORITY)
         deadline = time.monotonic_ns()
         while not self._stopping.is_set():
             deadline += self._period_ns
@@ -107,10 +112,17 @@ class CommandStream:
             self._duration.add(time.monotonic_ns() - woken)
 
 
-def _ask_for_realtime() -> bool:
-    """Ask for SCHED_FIFO for this thread; return whether the system allows it (rtprio in limits.conf)."""
+def ask_for_realtime(priority: int) -> bool:
+    """Ask for SCHED_FIFO for this thread and the threads it starts from now on.
+
+    Args:
+        priority: 1..99.
+
+    Returns:
+        Whether the system allows it (rtprio in /etc/security/limits.conf).
+    """
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REALTIME_PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except (PermissionError, OSError, AttributeError):
         return False
     return True

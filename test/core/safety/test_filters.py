@@ -199,7 +199,7 @@ def test_filters_are_switched_off_by_name_and_by_no_other_means() -> None:
     chain = SafetyChain(filters(), off=("jump",))
     assert chain.off == ("jump",)
     assert chain.run(motion(rows), stage=Stage.CHUNK, measured=MEASURED).verdict is Verdict.OK
-    with pytest.raises(ConfigError, match="everything.*finite"):
+    with pytest.raises(ConfigError, match=r"everything.*finite"):
         SafetyChain(filters(), off=("everything",))
 
 

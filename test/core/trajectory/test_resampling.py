@@ -9,7 +9,15 @@ import pytest
 from wam.core.safety.limits import JointLimits
 from wam.core.trajectory.follower import Follower
 from wam.core.trajectory.motion import Motion
-from wam.core.trajectory.reference import Reference, make_reference, resample
+from wam.core.trajectory.reference import (
+    DIFFERENCE_ROWS,
+    PAST_ROWS,
+    SMOOTHING_TICKS,
+    Reference,
+    _average,
+    make_reference,
+    resample,
+)
 from wam.core.trajectory.rolling import Rolling
 from wam.core.trajectory.spline import sample
 
@@ -179,3 +187,15 @@ def test_an_arm_that_holds_gets_a_trajectory_of_rest_without_velocities() -> Non
     assert len(plan.times_ns) >= 2
     assert not plan.velocities.any()
     np.testing.assert_array_equal(plan.positions, np.broadcast_to(plan.positions[0], plan.positions.shape))
+
+
+@pytest.mark.parametrize("count", [3, 40, 300, 700])
+def test_averaging_equals_two_running_means(count: int) -> None:
+    rows = rows_of(PAST_ROWS + count, seed=count)
+    for half in SMOOTHING_TICKS:
+        padded = np.concatenate((rows, np.repeat(rows[-1:], 2 * half, axis=0)))
+        kernel = np.convolve(*[np.full(2 * half + 1, 1.0 / (2 * half + 1))] * 2)
+        expected = np.array([np.convolve(column, kernel, "valid") for column in padded.T]).T
+        smooth = _average(rows, half)
+        np.testing.assert_allclose(smooth, expected[-len(smooth) :], atol=1e-12)
+        assert len(smooth) == count + DIFFERENCE_ROWS

@@ -52,9 +52,11 @@ class StreamMonitor:
         acceleration = velocity - velocity0
         jerk = acceleration - acceleration0
         self._last.extend((acceleration, velocity, position))
-        over = (np.abs(velocity) > self._steps[0]) | (position < self._lower) | (position > self._upper)
-        over |= (np.abs(acceleration) > self._steps[1]) | (np.abs(jerk) > self._steps[2])
-        if not over.any() and np.isfinite(position).all():
+        # A comparison with NaN is false, so values that are not finite are not within.
+        within = (np.abs(velocity) <= self._steps[0]) & (np.abs(acceleration) <= self._steps[1])
+        within &= np.abs(jerk) <= self._steps[2]
+        within &= (position >= self._lower) & (position <= self._upper)
+        if within.all():
             return None
         return self._name((position, velocity, acceleration, jerk))
 

@@ -43,7 +43,7 @@ class TrackingWatch:
         low, high = self._ring.min(axis=0), self._ring.max(axis=0)
         distance = np.maximum(np.maximum(measured - high, low - measured), 0.0)
         share = distance / self._allowed
-        column = int(np.argmax(share))
+        column = int(share.argmax())
         self.error = float(distance[column])
         if share[column] <= 1.0:
             return None

@@ -73,6 +73,7 @@ class Follower:
         self._buffers = np.empty((7, 2, len(slope)))
         self._ends = np.stack([upper, -lower])
         self._sign = np.array([[1.0], [-1.0]])
+        self._rest_velocity = REST_SHARE * 50.0 * self._j_dt * period
         self._brake_law = 1.6 * limits.jerk
         self._track_law = limits.jerk
         self.position = np.zeros(0)
@@ -113,10 +114,9 @@ class Follower:
 
     def at_rest(self) -> bool:
         """Return whether every joint has stopped, to within what one tick of jerk could do."""
-        return bool(
-            np.all(np.abs(self.velocity) <= REST_SHARE * self._j_dt * self._dt * 50)
-            and np.all(np.abs(self.acceleration) <= REST_SHARE * self._a_max)
-        )
+        if not (np.abs(self.velocity) <= self._rest_velocity).all():
+            return False
+        return bool((np.abs(self.acceleration) <= REST_SHARE * self._a_max).all())
 
     def _accelerate(self, velocity_error: Vector, law: Vector) -> Vector:
         size = np.abs(velocity_error)

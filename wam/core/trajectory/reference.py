@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ DIFFERENCE_ROWS = 2
 
 SMOOTHING_TICKS = (2, 4, 7, 12)
 """Half-widths of the averages that are tried, narrowest first [samples]; each is applied twice."""
+
+BAND_ROWS = 256
+"""Samples averaged by one matrix product; longer motions take several."""
 
 PAST_ROWS = DIFFERENCE_ROWS + 2 * SMOOTHING_TICKS[-1]
 
@@ -45,25 +49,55 @@ def resample(motion: Motion, *, from_ns: int, period_ns: int, acceleration: Vect
     offset = (start_ns - motion.start_ns) / motion.period_ns
     at = offset + np.arange(PAST_ROWS + ahead, dtype=np.float64) * (period_ns / motion.period_ns)
     rows = sample(motion.rows, at)
-    smooth, first = rows, PAST_ROWS - DIFFERENCE_ROWS
-    allowed = acceleration * (period_ns * 1e-9) ** 2
-    for half in (0, *SMOOTHING_TICKS):
-        if half:
-            smooth = _average(_average(rows, half), half)
-        bends = smooth[first + 2 :] - 2.0 * smooth[first + 1 : -1] + smooth[first:-2]
-        if (np.abs(bends) <= allowed).all():
+    smooth = rows[PAST_ROWS - DIFFERENCE_ROWS :]
+    excess = _excess(smooth, acceleration, period_ns)
+    for half in SMOOTHING_TICKS:
+        if excess <= 1.0:
             break
-    return Motion(from_ns - DIFFERENCE_ROWS * period_ns, period_ns, smooth[first:], settled=DIFFERENCE_ROWS)
+        # An average over w samples takes at most a factor w off a peak: narrower windows need not be tried.
+        if 2 * half + 1 >= min(excess, 2 * SMOOTHING_TICKS[-1] + 1):
+            smooth = _average(rows, half)
+            excess = _excess(smooth, acceleration, period_ns)
+    return Motion(from_ns - DIFFERENCE_ROWS * period_ns, period_ns, smooth, settled=DIFFERENCE_ROWS)
+
+
+def warm_up() -> None:
+    """Make the averaging matrices now and not within a command cycle."""
+    for half in SMOOTHING_TICKS:
+        _band(half)
+
+
+def _excess(rows: Rows, acceleration: Vector, period_ns: int) -> float:
+    """Return the largest share of its acceleration limit that a joint is asked for."""
+    bends = np.abs(rows[2:] - 2.0 * rows[1:-1] + rows[:-2])
+    return float((bends.max(axis=0) / acceleration).max()) * (1e9 / period_ns) ** 2
 
 
 def _average(rows: Rows, half: int) -> Rows:
-    """Return the running mean over 2 * half + 1 rows, float64 [M, N]; the end rows are held beyond the ends."""
-    width = 2 * half + 1
-    padded = np.concatenate((np.repeat(rows[:1], half + 1, axis=0), rows, np.repeat(rows[-1:], half, axis=0)))
-    # Sums of differences to the first row: positions near 3 rad lose no digits over a hundred rows.
-    sums = np.cumsum(padded - rows[0], axis=0)
-    mean: Rows = (sums[width:] - sums[:-width]) / width + rows[0]
-    return mean
+    """Return `rows` averaged twice over 2 * half + 1, without the past; the last row is held beyond the end."""
+    first = PAST_ROWS - DIFFERENCE_ROWS
+    padded = np.concatenate((rows[first - 2 * half :], np.repeat(rows[-1:], 2 * half, axis=0)))
+    band = _band(half)
+    count = len(rows) - first
+    blocks = [
+        band[: min(BAND_ROWS, count - at), : min(BAND_ROWS, count - at) + 4 * half]
+        @ padded[at : at + BAND_ROWS + 4 * half]
+        for at in range(0, count, BAND_ROWS)
+    ]
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+@lru_cache(maxsize=len(SMOOTHING_TICKS))
+def _band(half: int) -> Rows:
+    """Return the float64 [BAND_ROWS, BAND_ROWS + 4 half] whose every row is the twofold average, shifted by one."""
+    box = np.full(2 * half + 1, 1.0 / (2 * half + 1))
+    kernel = np.convolve(box, box)
+    band = np.zeros((BAND_ROWS, BAND_ROWS + len(kernel) - 1))
+    line = np.arange(BAND_ROWS)
+    for shift, weight in enumerate(kernel):
+        band[line, line + shift] = weight
+    band.flags.writeable = False
+    return band
 
 
 @dataclass(frozen=True, slots=True)

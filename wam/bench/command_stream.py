@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The timed safety node of `wam bench command`: `python -m wam.bench.command_stream ROBOT SECONDS RESULT`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from wam.core.verdict import Ladder
+from wam_safety_node.main import prepare_process
+from wam_safety_node.node import SafetyNode
+
+WARM_UP_S = 2.0
+START_TIMEOUT_S = 40.0
+
+
+class TimedSafety(SafetyNode):
+    """The safety node with the time of every publication."""
+
+    def __init__(self, robot: str) -> None:
+        values = {"robot": robot, "dry_run": False}
+        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        super().__init__(parameter_overrides=overrides)
+        self.sent_ns: list[int] = []
+        self.step_ns: list[int] = []
+
+    def _step(self) -> None:
+        started = time.monotonic_ns()
+        super()._step()
+        now = time.monotonic_ns()
+        self.sent_ns.append(now)
+        self.step_ns.append(now - started)
+
+
+def main() -> None:
+    """Run the node, wait until it is nominal, time it, write the result."""
+    robot, seconds, answer = sys.argv[1], float(sys.argv[2]), Path(sys.argv[3])
+    prepare_process()
+    rclpy.init(args=[])
+    node = TimedSafety(robot)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    for transition in (node.trigger_configure, node.trigger_activate):
+        if transition() != TransitionCallbackReturn.SUCCESS:
+            sys.exit(f"the safety node did not start: {node.last_error}")
+    cycle = node.cycle
+    assert cycle is not None
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while cycle.ladder.rung is not Ladder.NOMINAL and time.monotonic() < deadline:
+        executor.spin_once(timeout_sec=0.1)
+    if cycle.ladder.rung is not Ladder.NOMINAL:
+        sys.exit(f"the safety node is not nominal: {cycle.ladder.cause}")
+    _spin(executor, WARM_UP_S)
+    first, health = len(node.sent_ns), node.health()
+    accepted = cycle.accepted
+    _spin(executor, seconds)
+    sent, steps = np.array(node.sent_ns[first:]), np.array(node.step_ns[first:])
+    after = node.health()
+    assert health is not None
+    assert after is not None
+    period_ns = node.period_ns
+    jitter = np.abs(np.diff(sent) - period_ns) * 1e-6
+    expected = round((sent[-1] - sent[0]) / period_ns) + 1
+    missed = after.missed - health.missed
+    results = {
+        "command_jitter_p50_ms": float(np.percentile(jitter, 50)),
+        "command_jitter_p99_ms": float(np.percentile(jitter, 99)),
+        "command_jitter_p999_ms": float(np.percentile(jitter, 99.9)),
+        "command_jitter_max_ms": float(jitter.max()),
+        "command_step_p50_ms": float(np.percentile(steps, 50)) * 1e-6,
+        "command_step_p99_ms": float(np.percentile(steps, 99)) * 1e-6,
+        "commands": float(len(sent)),
+        "command_rate_hz": 1e9 * (len(sent) - 1) / float(sent[-1] - sent[0]),
+        "command_missed_deadlines": float(missed),
+        "command_unreported_misses": float(max(0, expected - len(sent) - missed)),
+        "command_chunks_accepted": float(cycle.accepted - accepted),
+        "command_realtime": float(node.realtime),
+    }
+    answer.write_text(
+        json.dumps({name: round(value, 4) for name, value in results.items()}), encoding="utf-8"
+    )
+    node.trigger_shutdown()
+    node.destroy_node()
+    executor.shutdown()
+    rclpy.try_shutdown()
+
+
+def _spin(executor: SingleThreadedExecutor, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        executor.spin_once(timeout_sec=0.1)
+
+
+if __name__ == "__main__":
+    main()
