@@ -83,7 +83,7 @@ def _rows(progress: Progress) -> list[tuple[str, str]]:
         rows.append(("planner", "starting"))
     else:
         text = f"{planner.version} contexts, prefill p50 {_ms(planner.plan_time_p50)}, p99 {_ms(planner.plan_time_p99)}"
-        rows.append(("planner", planner.reason or text))
+        rows.append(("planner", planner.reason.partition(";")[0] or text))
     if executor is None:
         rows.append(("executor", "starting"))
     else:
@@ -91,7 +91,7 @@ def _rows(progress: Progress) -> list[tuple[str, str]]:
             f"{executor.chunks} chunks, p50 {_ms(executor.chunk_time_p50)}, p99 {_ms(executor.chunk_time_p99)}, "
             f"context age {_ms(executor.context_age)}, phase +{executor.phase_offset} rows"
         )
-        rows.append(("executor", executor.reason or text))
+        rows.append(("executor", executor.reason.partition(";")[0] or text))
     ladder = progress.ladder
     commands = _rate(progress, "commanded")
     if ladder is None:
