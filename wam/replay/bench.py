@@ -32,6 +32,8 @@ DECODE_SECONDS = 20.0
 DECODE_ROUNDS = 5
 BIG_BYTES = 2_000_000_000
 HEIGHT, WIDTH, RATE = 480, 640, 30.0
+TEXTURE = 5.0
+"""Grain that makes the images as large as those of a camera (about 65 kB)."""
 FREE_NEEDED = 1.2 * BIG_BYTES
 
 
@@ -62,7 +64,8 @@ def run(stage: Stage) -> Measured:
     notes = (
         "replay_realtime_factor: from opening the bag to summary.json, fake policy, one core; with index.html it is "
         f"{results['replay_with_page_realtime_factor']}",
-        "replay_decode_ratio: every image decoded and every message put into the ingest, against AnyReader + imdecode",
+        "replay_decode_ratio: every image decoded and every message put into the ingest, against AnyReader + imdecode, "
+        "in processor time",
     )
     return Measured(results=results, bars=BARS, notes=notes)
 
@@ -87,7 +90,7 @@ def measure_speed(folder: Path, *, seconds: float = SECONDS) -> dict[str, float]
 
     robot = fake_robot(joints=14, height=HEIGHT, width=WIDTH)
     bag = folder / "speed"
-    write_fake_bag(bag, robot=robot, seconds=seconds, rate=RATE)
+    write_fake_bag(bag, robot=robot, seconds=seconds, rate=RATE, texture=TEXTURE)
     policy = load_fake(PolicyRequest("fake", planner=True, executor=True), robot=robot)
     settings = ReplaySettings(planner_latency_ns=100_000_000, executor_latency_ns=50_000_000)
     options = ReplayOptions(bag=bag, policy_name="fake", settings=settings)
@@ -108,15 +111,16 @@ def measure_decoding(folder: Path, *, seconds: float = DECODE_SECONDS) -> dict[s
 
     robot = fake_robot(joints=14, height=HEIGHT, width=WIDTH)
     bag = folder / "decode"
-    write_fake_bag(bag, robot=robot, seconds=seconds, rate=RATE)
+    write_fake_bag(bag, robot=robot, seconds=seconds, rate=RATE, texture=TEXTURE)
     ours: list[float] = []
     plain: list[float] = []
     for _ in range(DECODE_ROUNDS):
         for times, decode in ((plain, _decode_plainly), (ours, _decode_through_ingest)):
             gc.collect()
-            started = time.perf_counter()
+            # Processor time: on a busy machine the clock on the wall would measure the others.
+            started = time.process_time()
             count = decode(bag, robot)
-            times.append((time.perf_counter() - started) / count)
+            times.append((time.process_time() - started) / count)
     shutil.rmtree(bag)
     # The fastest round of each: what else runs on the machine only ever slows a round down.
     return {

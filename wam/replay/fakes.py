@@ -93,11 +93,22 @@ def fake_robot(
     )
 
 
-def fake_image(index: int, *, height: int, width: int) -> Rgb:
-    """Return a smooth image whose brightness tells its index (and which survives compression)."""
+def fake_image(index: int, *, height: int, width: int, texture: float = 0.0) -> Rgb:
+    """Return an image whose brightness tells its index (and which survives compression).
+
+    Args:
+        index: number of the image.
+        height: rows [px].
+        width: columns [px].
+        texture: amplitude of a grain; 5 makes a JPEG of 640x480 as large as a camera's (65 kB), 0 a smooth image.
+    """
     ramp = np.linspace(0, 60, width)[None, :] + np.linspace(0, 30, height)[:, None]
     level = 40 + (index * 7) % 120
-    return np.stack([ramp + level, ramp + level / 2, np.full_like(ramp, level)], axis=2).astype(np.uint8)
+    rgb = np.stack([ramp + level, ramp + level / 2, np.full_like(ramp, level)], axis=2)
+    if texture:
+        grain = np.random.default_rng(index).normal(0.0, texture, size=(height // 4 + 1, width // 4 + 1))
+        rgb += np.kron(grain, np.ones((4, 4)))[:height, :width, None]
+    return np.clip(rgb, 0, 255).astype(np.uint8)
 
 
 def fake_trajectory(rows: int, joints: int, *, rate: float = 30.0) -> npt.NDArray[np.float64]:
@@ -118,6 +129,7 @@ def write_fake_bag(
     distinct_images: int = 64,
     stamps: bool = True,
     latency: float = 0.0,
+    texture: float = 0.0,
 ) -> None:
     """Write a bag of `robot` with images, joint states and (where asked for) the recorded action.
 
@@ -132,12 +144,14 @@ def write_fake_bag(
         distinct_images: so many images are encoded; then they repeat.
         stamps: whether joint states and images carry a stamp; without one it is zero.
         latency: receive time minus time of acquisition [s].
+        texture: grain of the images, see `fake_image`.
     """
     rows = round(seconds * rate)
     group, camera = robot.groups[0], robot.cameras[0]
     state = fake_trajectory(rows + 1, len(group.joints), rate=rate)
     pictures = [
-        fake_image(i, height=camera.height, width=camera.width) for i in range(min(rows, distinct_images))
+        fake_image(i, height=camera.height, width=camera.width, texture=texture)
+        for i in range(min(rows, distinct_images))
     ]
     encoded = [
         cv2.imencode(".jpg", p[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1] for p in pictures

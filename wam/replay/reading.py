@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -211,7 +212,7 @@ def message_reader(channel: Channel) -> tuple[MessageReader | None, str]:
     stores = [common] if channel.msgtype in common.types else []
     reason = "of unknown type, without a definition"
     if channel.definition:
-        own, reason = _own_store(channel)
+        own, reason = _own_store(channel.msgtype, channel.definition, channel.is_idl)
         stores = [own, *stores] if own is not None else stores
     return (MessageReader(channel, stores), "") if stores else (None, reason)
 
@@ -251,24 +252,25 @@ class MessageReader:
         raise first or ValueError("no type store")
 
 
-def _own_store(channel: Channel) -> tuple[Typestore | None, str]:
+@functools.lru_cache(maxsize=64)
+def _own_store(msgtype: str, definition: str, is_idl: bool) -> tuple[Typestore | None, str]:
+    """Return a store with the type as a recording defines it; kept, since its code is generated at first use."""
     store = get_typestore(Stores.EMPTY)
     try:
-        store.register(_parse_definition(channel))
+        store.register(_parse_definition(msgtype, definition, is_idl))
     except Exception as error:  # the parser's complaints are of any type
         return None, f"its type definition cannot be read ({type(error).__name__})"
-    if channel.msgtype not in store.types:
+    if msgtype not in store.types:
         return None, "its type definition defines another type"
     return store, ""
 
 
-def _parse_definition(channel: Channel) -> Any:
-    text = channel.definition
-    if not channel.is_idl:
-        return get_types_from_msg(text, channel.msgtype)
-    if not text.startswith(f"{IDL_SEPARATOR}IDL: "):
-        return get_types_from_idl(text)
+def _parse_definition(msgtype: str, definition: str, is_idl: bool) -> Any:
+    if not is_idl:
+        return get_types_from_msg(definition, msgtype)
+    if not definition.startswith(f"{IDL_SEPARATOR}IDL: "):
+        return get_types_from_idl(definition)
     types: dict[str, Any] = {}
-    for part in text.split(IDL_SEPARATOR)[1:]:
+    for part in definition.split(IDL_SEPARATOR)[1:]:
         types |= get_types_from_idl(part.split("\n", 1)[1])
     return types

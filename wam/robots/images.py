@@ -206,11 +206,13 @@ def _decode_compressed(message: Any, camera: str, size: Size) -> Rgb:
         ) from None
     _, red_first = _format_of(message, camera)
     # The pixels count, not what a camera wrote about its orientation.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    # From 4.11 on OpenCV writes red first by itself, which spares a pass over the pixels.
+    to_rgb = 0 if red_first else getattr(cv2, "IMREAD_COLOR_RGB", 0)
+    flags = (to_rgb or cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     data = np.frombuffer(_bytes(message.data), dtype=np.uint8)
     decoded = None
     # OpenCV before 5 fills the rest of a truncated JPEG with grey and returns it.
-    if bytes(data[:8]) == _PNG_START or _JPEG_END in data.tobytes():
+    if bytes(data[:8]) == _PNG_START or data.tobytes().rfind(_JPEG_END) >= 0:
         try:
             decoded = cv2.imdecode(data, flags)
         except cv2.error:
@@ -222,7 +224,7 @@ def _decode_compressed(message: Any, camera: str, size: Size) -> Rgb:
             allowed="a complete JPEG or PNG",
             where=_WHERE,
         )
-    rgb = decoded if red_first else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    rgb = decoded if red_first or to_rgb else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return rgb.astype(np.uint8, copy=False)
 
 
