@@ -40,6 +40,9 @@ CLOCK_AHEAD_NS = 2_000_000_000
 CLOCK_STILL_NS = 100_000_000
 """A clock that stands still for longer (wall time) is paused."""
 
+UNSEED_NS = 1_000_000_000
+"""Joint states lost for longer: the robot may be another one when they return, so the stream starts anew [ns]."""
+
 REPEAT_NS = 1_000_000_000
 """A verdict that leaves the rung as it is is reported again after it was absent for so long [ns]."""
 
@@ -135,7 +138,7 @@ class SafetyCycle:
         self.delays = DelayWindow()
         self._lock = threading.Lock()
         self._offered: tuple[ActionChunk, int] | None = None
-        self._causes: dict[str, Finding] = {}
+        self._causes: dict[tuple[str, str], Finding] = {}
         self._clear_asked = False
         self._seeded = False
         self._timeline: Timeline | None = None
@@ -158,6 +161,7 @@ class SafetyCycle:
         self.accepted = 0
         self.refused = 0
         self.sequence = 0
+        self.answered = threading.Event()
         self.rested = threading.Event()
         self.rested.set()
 
@@ -199,20 +203,21 @@ class SafetyCycle:
         """Ask for an emergency stop; `held` keeps the cause present until `withdraw_cause("estop")`."""
         self.raise_cause(finding("estop"), once=not held)
 
-    def raise_cause(self, cause: Finding, *, once: bool = False) -> None:
+    def raise_cause(self, cause: Finding, *, once: bool = False, of: str = "") -> None:
         """Add a cause that lies outside of the cycle (second publisher, liveliness, e-stop).
 
         Args:
             cause: its code is a key of `wam.core.ladder.CAUSES`.
             once: the cause is seen by one step alone (a STOP stays latched after it).
+            of: whose cause it is, where several may raise the same.
         """
         with self._lock:
-            self._causes["!" + cause.code if once else cause.code] = cause
+            self._causes[("once" if once else of, cause.code)] = cause
 
-    def withdraw_cause(self, code: str) -> None:
+    def withdraw_cause(self, code: str, *, of: str = "") -> None:
         """Remove a cause that was raised; a latched STOP stays until `clear_fault`."""
         with self._lock:
-            self._causes.pop(code, None)
+            self._causes.pop((of, code), None)
 
     def rest(self) -> None:
         """Ask for a stop that ends the command stream; `rested` is set once the arm is at rest."""
@@ -220,14 +225,15 @@ class SafetyCycle:
         self.raise_cause(finding("deactivated"))
 
     def clear_fault(self) -> None:
-        """Ask the next step to release a latched STOP."""
+        """Ask the next step to release a latched STOP; `answered` is set once it has decided."""
         with self._lock:
             self._clear_asked = True
+            self.answered.clear()
 
     def reject(self, refusal: str, text: str) -> None:
         """Report a message that could not even be read as a chunk; called from any thread."""
         with self._lock:
-            self._causes["!" + refusal] = Finding(Verdict.HOLD, refusal, text)
+            self._causes["once", refusal] = Finding(Verdict.HOLD, refusal, text)
 
     def step(self, now_ns: int) -> CycleResult:
         """Run one cycle at `now_ns` [ns]."""
@@ -253,11 +259,16 @@ class SafetyCycle:
         # 6. The ladder decides the rung.
         if clear_asked:
             self._note(self.ladder.clear(causes))
+            self.answered.set()
         self._note(self.ladder.update(causes, chunk_sequence=self.sequence))
         rung = self.ladder.rung
+        if any(one.code == "no_listener" for one in causes):
+            # Nobody follows, so the arm may stand anywhere when somebody does: start anew from there.
+            self._seeded = False
         if not self._seeded:
             self.rested.set()
-            return self._silent(rung, "no complete and fresh joint state yet")
+            cause = self.ladder.cause
+            return self._silent(rung, "" if cause is None else cause.text)
         # 7. The follower moves one tick: along the reference, or to a stop and then the measured position.
         position = self._follow(rung, ticks, measured)
         # 8. The last look at what is about to be emitted.
@@ -270,7 +281,7 @@ class SafetyCycle:
         with self._lock:
             offered, self._offered = self._offered, None
             given = list(self._causes.values())
-            self._causes = {key: one for key, one in self._causes.items() if not key.startswith("!")}
+            self._causes = {key: one for key, one in self._causes.items() if key[0] != "once"}
             asked, self._clear_asked = self._clear_asked, False
         causes = [one for one in given if one.code in CAUSES]
         for one in given:
@@ -308,7 +319,11 @@ class SafetyCycle:
 
     def _seed(self, measured: Measured) -> Finding | None:
         """Start the command stream at the measured position, at rest; return why that is refused."""
-        if self._seeded or not measured.complete or measured.stale is not None:
+        if measured.stale is not None or not measured.complete:
+            if measured.age_ns > UNSEED_NS:
+                self._seeded = False
+            return None
+        if self._seeded:
             return None
         limits, positions = self._limits, measured.positions
         outside = np.maximum(limits.lower - positions, positions - limits.upper)

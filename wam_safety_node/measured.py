@@ -24,11 +24,13 @@ class Measured:
         positions: float64 [N] [rad or m]; NaN for groups that have never reported.
         complete: every group has reported since the start.
         stale: why the state must not be acted on, or None.
+        age_ns: age of the oldest group's state [ns].
     """
 
     positions: Vector
     complete: bool
     stale: Finding | None
+    age_ns: int = 0
 
 
 class MeasuredState:
@@ -71,14 +73,15 @@ class MeasuredState:
             positions = self._positions.copy()
             stamps = dict(self._stamps)
         stale: Finding | None = None
-        oldest = 0
+        oldest = eldest = 0
         for group in self._groups:
             stamp = stamps.get(group.name)
             if stamp is None:
                 stale = finding("no_joint_state_yet", joint=group.name)
                 break
             age = now_ns - stamp
+            eldest = max(eldest, age)
             if age > max(oldest, group.state_max_age_ns):
                 oldest, limit = age, group.state_max_age_ns * 1e-9
                 stale = finding("joint_state_timeout", value=age * 1e-9, limit=limit, joint=group.name)
-        return Measured(positions, len(stamps) == len(self._groups), stale)
+        return Measured(positions, len(stamps) == len(self._groups), stale, eldest)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,7 +15,6 @@ from std_srvs.srv import Trigger
 from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import InputError
-from wam.core.ladder import finding
 from wam.core.verdict import Finding, Ladder, Verdict
 from wam.robots.description import RobotDescription
 from wam.robots.joint_reader import JointReader
@@ -29,9 +29,13 @@ from wam_safety_node.cycle import CycleResult, SafetyCycle
 from wam_safety_node.outputs import Outputs
 from wam_safety_node.parameters import SafetyParameters
 from wam_safety_node.stream import CommandStream, StreamHealth
+from wam_safety_node.watch import GraphWatch
 
 REPORT_PERIOD_S = 0.5
 STOP_TIMEOUT_S = 3.0
+CLEAR_TIMEOUT_S = 0.5
+MAX_FAILURES = 3
+"""Cycles that may fail in a row before the stream is given up."""
 
 LEVELS = {
     Ladder.NOMINAL: Level.OK,
@@ -60,6 +64,8 @@ class SafetyNode(WamNode[SafetyParameters]):
         self._reason = ""
         self._period_ns = 0
         self._publishing = threading.Event()
+        self._watch: GraphWatch | None = None
+        self._failures = 0
 
     @property
     def period_ns(self) -> int:
@@ -101,7 +107,8 @@ class SafetyNode(WamNode[SafetyParameters]):
             lambda: self.destroy_lifecycle_publisher(self._event_topic),
             self._diagnostics.close,
         ]
-        self._listen(ActionChunk, p.chunk_topic, self._store_chunk, CHUNK)
+        self._watch = GraphWatch(self, robot, self._outputs, cycle, latch_driver_loss=p.latch_driver_loss)
+        self._listen(ActionChunk, p.chunk_topic, self._store_chunk, CHUNK, self._watch.chunk_events())
         self._listen(Bool, p.estop_topic, self._store_estop, EVENT)
         for group in robot.groups:
             store = partial(self._store_state, group.name, JointReader(group))
@@ -143,10 +150,12 @@ class SafetyNode(WamNode[SafetyParameters]):
         for remove in reversed(self._entities):
             remove()
         self._entities = []
-        self.cycle, self._outputs, self._diagnostics = None, None, None
+        self.cycle, self._outputs, self._diagnostics, self._watch = None, None, None, None
 
-    def _listen(self, kind: type[Any], topic: str, store: Callable[[Any], None], qos: Any) -> None:
-        subscription = self.create_subscription(kind, topic, store, qos)
+    def _listen(
+        self, kind: type[Any], topic: str, store: Callable[[Any], None], qos: Any, events: Any = None
+    ) -> None:
+        subscription = self.create_subscription(kind, topic, store, qos, event_callbacks=events)
         self._entities.append(partial(self.destroy_subscription, subscription))
 
     def _store_chunk(self, message: Any) -> None:
@@ -190,12 +199,19 @@ class SafetyNode(WamNode[SafetyParameters]):
         if self.cycle is None:
             response.success, response.message = False, "the node is not configured"
             return response
-        cause = self.cycle.ladder.cause
-        response.success = self.cycle.ladder.stopped
-        response.message = (
-            f"asked to clear: {cause.text}" if response.success and cause else "nothing was latched"
-        )
+        ladder = self.cycle.ladder
+        if not ladder.stopped:
+            response.success, response.message = True, "nothing was latched"
+            return response
         self.cycle.clear_fault()
+        answered = self.cycle.answered.wait(CLEAR_TIMEOUT_S)
+        response.success = answered and not ladder.stopped
+        if response.success:
+            response.message = "cleared; the arm holds until the next valid chunk"
+        else:
+            cause = ladder.cause
+            still = "the command stream does not run" if cause is None or not answered else cause.text
+            response.message = f"not cleared: {still}"
         return response
 
     def _step(self) -> None:
@@ -203,12 +219,21 @@ class SafetyNode(WamNode[SafetyParameters]):
         if cycle is None or outputs is None or not self._publishing.is_set():
             return
         now_ns = self.clock.now_ns()
-        unheard = outputs.unheard()
-        if unheard:
-            cycle.raise_cause(finding("no_listener", joint=unheard))
-        else:
-            cycle.withdraw_cause("no_listener")
-        result = cycle.step(now_ns)
+        if self._watch is not None:
+            self._watch.before_step()
+        try:
+            result = cycle.step(now_ns)
+        except (
+            Exception
+        ) as error:  # whatever it was, the arm is stopped by the next step, which takes no chunk
+            self._failures += 1
+            if self._failures > MAX_FAILURES:
+                raise
+            self.get_logger().error(f"a command cycle failed:\n{traceback.format_exc()}")
+            text = f"a command cycle failed: {type(error).__name__}: {error}"
+            cycle.raise_cause(Finding(Verdict.STOP, "internal_error", text), once=True)
+            return
+        self._failures = 0
         outputs.send(result, cycle, now_ns)
         self._announce(result, cycle, now_ns)
 
@@ -241,28 +266,12 @@ class SafetyNode(WamNode[SafetyParameters]):
                 Finding(Verdict.STOP, "internal_error", f"the command stream has ended: {error}")
             )
 
-    def _watch_topics(self) -> None:
-        """Look for a second publisher of our commands, and for drivers that have gone."""
-        cycle, outputs, robot = self.cycle, self._outputs, self._robot
-        if cycle is None or outputs is None or robot is None:
-            return
-        others = outputs.other_publishers()
-        if others:
-            text = (
-                f"{others[0].topic} is published by {others[0].node} as well; only this node may command the arm: "
-                "stop that node, then call ~/clear_fault"
-            )
-            cycle.raise_cause(
-                Finding(Verdict.STOP, "second_publisher", text, others[0].topic, float(len(others) + 1), 1.0)
-            )
-        else:
-            cycle.withdraw_cause("second_publisher")
-
     def _report(self) -> None:
         cycle, stream, diagnostics = self.cycle, self._stream, self._diagnostics
         if cycle is None or diagnostics is None:
             return
-        self._watch_topics()
+        if self._watch is not None:
+            self._watch.look()
         cause = cycle.ladder.cause
         level, text = LEVELS[cycle.ladder.rung], "commanding" if cause is None else cause.text
         if stream is None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +16,11 @@ from wam.core.clock import NS_PER_S
 from wam.core.trajectory.rolling import Rolling, RollingPlan
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_duration, ns_to_time
-from wam.ros.qos import COMMAND, STATUS
+from wam.ros.qos import COMMAND, COMMAND_PUBLISHER, STATUS
 from wam_safety_node.cycle import CycleResult, CycleSettings, SafetyCycle
+
+PARTICIPANT_BYTES = 12
+"""Leading bytes of a DDS endpoint's gid that are its participant's."""
 
 TRAJECTORY_RATE = 20.0
 """Rate of rolling trajectories where a group asks for none [Hz]."""
@@ -28,10 +33,14 @@ class OtherPublisher:
     Attributes:
         topic: absolute name.
         node: absolute name.
+        gid: identity of the publisher.
+        namesake: the node has our own name: another instance, or a killed predecessor that the graph still shows.
     """
 
     topic: str
     node: str
+    gid: tuple[int, ...]
+    namesake: bool
 
 
 class Outputs:
@@ -62,7 +71,7 @@ class Outputs:
                 continue
             stream = group.command_kind is CommandKind.JOINT_STATE_STREAM
             kind = JointState if stream else JointTrajectory
-            publisher = node.create_lifecycle_publisher(kind, group.command_topic, COMMAND)
+            publisher = node.create_lifecycle_publisher(kind, group.command_topic, COMMAND_PUBLISHER)
             self._publishers.append(publisher)
             self._topics.append(node.resolve_topic_name(group.command_topic))
             self._groups.append(
@@ -72,6 +81,7 @@ class Outputs:
         if dry_run:
             self._preview = node.create_lifecycle_publisher(JointState, "~/command_preview", STATUS)
             self._publishers.append(self._preview)
+        self._identity = _participant(node)
         self._preview_names = list(robot.joint_names)
 
     def send(self, result: CycleResult, cycle: SafetyCycle, now_ns: int) -> None:
@@ -102,12 +112,18 @@ class Outputs:
         others = []
         mine = (self._node.get_name(), self._node.get_namespace())
         for topic in self._topics:
-            own_seen = False
-            for info in self._node.get_publishers_info_by_topic(topic):
-                if (info.node_name, info.node_namespace) == mine and not own_seen:
-                    own_seen = True
-                    continue
-                others.append(OtherPublisher(topic, f"{info.node_namespace.rstrip('/')}/{info.node_name}"))
+            found = [
+                OtherPublisher(
+                    topic,
+                    f"{info.node_namespace.rstrip('/')}/{info.node_name}",
+                    tuple(info.endpoint_gid),
+                    (info.node_name, info.node_namespace) == mine,
+                )
+                for info in self._node.get_publishers_info_by_topic(topic)
+            ]
+            others += [
+                one for one in found if not (one.namesake and one.gid[:PARTICIPANT_BYTES] == self._identity)
+            ]
         return others
 
     def close(self) -> None:
@@ -145,6 +161,18 @@ class Outputs:
             return
         plan = self._rolling.plan(cycle)
         publisher.publish(trajectory_message(group, columns, plan))
+
+
+def _participant(node: Any) -> tuple[int, ...]:
+    """Return the part of a publisher's gid that names this process's DDS participant.
+
+    rclpy tells no publisher its own gid; a topic that nobody else can have shows it in the graph.
+    """
+    topic = f"~/identity_{os.getpid()}_{time.monotonic_ns()}"
+    probe = node.create_publisher(JointState, topic, COMMAND)
+    infos = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
+    node.destroy_publisher(probe)
+    return tuple(infos[0].endpoint_gid[:PARTICIPANT_BYTES]) if infos else ()
 
 
 def trajectory_message(group: JointGroup, columns: slice, plan: RollingPlan) -> JointTrajectory:

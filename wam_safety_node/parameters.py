@@ -41,5 +41,9 @@ class SafetyParameters:
     max_context_age: float = parameter(
         1.0, description="an older planner context means LATE", unit="s", lower=0.01, upper=60.0
     )
+    latch_driver_loss: bool = parameter(
+        False,
+        description="a driver that has gone (no publisher of joint states any more) is STOP, cleared by hand, not HOLD",
+    )
     chunk_topic: str = parameter("wam_executor/chunk", description="topic of the action chunks, relative")
     estop_topic: str = parameter("estop", description="std_msgs/Bool, true stops the arm; relative")

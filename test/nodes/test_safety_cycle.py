@@ -256,8 +256,8 @@ def test_an_old_planner_context_is_late_and_not_a_reason_to_stop() -> None:
         world.step(10)
     assert world.rung is Ladder.LATE
     assert world.cycle.ladder.code == "context_late"
-    world.offer(world.chunk())
-    world.step(1)
+    world.sending = True
+    world.step(60)
     assert world.rung is Ladder.NOMINAL
 
 

@@ -91,6 +91,10 @@ CAUSES: dict[str, Cause] = {
     "no_listener": Cause(
         Ladder.HOLD, Verdict.HOLD, "nobody subscribes to this command topic; the arm would not follow"
     ),
+    "executor_lost": Cause(
+        Ladder.HOLD, Verdict.HOLD, "the executor has gone: nobody publishes action chunks any more"
+    ),
+    "driver_lost": Cause(Ladder.HOLD, Verdict.HOLD, "the driver has gone: nobody publishes joint states"),
     "deactivated": Cause(Ladder.HOLD, Verdict.HOLD, "the node was deactivated; the arm is brought to rest"),
     "no_collision_answer": Cause(Ladder.HOLD, Verdict.HOLD),
     "jump": Cause(Ladder.HOLD, Verdict.HOLD),
@@ -126,10 +130,21 @@ def finding(code: str, *, value: float = math.nan, limit: float = math.nan, join
     return Finding(cause.verdict, code, f"{joint}: {text}" if joint else text, joint, value, limit)
 
 
-class DegradeLadder:
-    """The rung in force and the moves between rungs; one thread."""
+CALM_UPDATES = 20
+"""Updates without their causes after which LATE and SLOW are left: chunks that are late now and then would otherwise
+make two events each."""
 
-    def __init__(self) -> None:
+
+class DegradeLadder:
+    """The rung in force and the moves between rungs; one thread.
+
+    Args:
+        calm: updates after which LATE and SLOW are left.
+    """
+
+    def __init__(self, *, calm: int = CALM_UPDATES) -> None:
+        self._calm = calm
+        self._quiet = 0
         self.rung = Ladder.HOLD
         self.cause: Finding | None = finding("no_chunk_yet")
         self._latched: Finding | None = None
@@ -160,6 +175,11 @@ class DegradeLadder:
         rung = Ladder.NOMINAL if worst is None else _rung(worst)
         code = "" if worst is None else worst.code
         before, before_code = self.rung, self.code
+        if before in (Ladder.LATE, Ladder.SLOW) and rung < before:
+            self._quiet += 1
+            if self._quiet < self._calm:
+                return None
+        self._quiet = 0
         # The numbers of a cause change all the time; an event is a change of rung or of cause.
         if rung is before and code == before_code:
             return None

@@ -3,11 +3,37 @@
 
 from __future__ import annotations
 
-from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+from typing import Any
+
+from rclpy.duration import Duration
+from rclpy.qos import (
+    QoSDurabilityPolicy,
+    QoSHistoryPolicy,
+    QoSLivelinessPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+)
 
 
-def _profile(*, reliable: bool, depth: int, latched: bool = False) -> QoSProfile:
+def _profile(
+    *,
+    reliable: bool,
+    depth: int,
+    latched: bool = False,
+    deadline: float = 0.0,
+    lifespan: float = 0.0,
+    lease: float = 0.0,
+) -> QoSProfile:
+    watched: dict[str, Any] = {}
+    if deadline:
+        watched["deadline"] = Duration(nanoseconds=int(deadline * 1e9))
+    if lifespan:
+        watched["lifespan"] = Duration(nanoseconds=int(lifespan * 1e9))
+    if lease:
+        watched["liveliness"] = QoSLivelinessPolicy.AUTOMATIC
+        watched["liveliness_lease_duration"] = Duration(nanoseconds=int(lease * 1e9))
     return QoSProfile(
+        **watched,
         history=QoSHistoryPolicy.KEEP_LAST,
         depth=depth,
         reliability=QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT,
@@ -28,13 +54,16 @@ JOINT_STATE = _profile(reliable=False, depth=10)
 """Subscribers of joint states match publishers of either reliability."""
 
 COMMAND = _profile(reliable=True, depth=1)
-"""Commands to a driver: the newest one counts."""
+"""Commands to a driver: the newest one counts. Drivers ask for nothing more."""
+
+COMMAND_PUBLISHER = _profile(reliable=True, depth=1, deadline=0.1, lifespan=0.1, lease=0.5)
+"""Offered beyond that: a command is never delivered late, and a subscriber may watch the stream."""
 
 CONTEXT = _profile(reliable=True, depth=1)
 """Context handles: volatile, since a handle must never be latched."""
 
-CHUNK = _profile(reliable=True, depth=1)
-"""Action chunks: the newest one counts."""
+CHUNK = _profile(reliable=True, depth=1, deadline=1.0, lifespan=1.0, lease=1.0)
+"""Action chunks: the newest one counts, an old one is not delivered, a killed publisher is noticed."""
 
 EVENT = _profile(reliable=True, depth=100)
 """Typed events: each one counts."""

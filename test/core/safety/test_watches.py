@@ -142,6 +142,18 @@ def test_the_worst_cause_decides() -> None:
     assert ladder.code == "chunk_timeout"
 
 
+def test_late_and_slow_are_left_after_a_while_so_that_now_and_then_makes_no_flood() -> None:
+    ladder = DegradeLadder(calm=5)
+    ladder.update([])
+    events = [ladder.update([finding("chunk_late")] if k % 3 == 0 else []) for k in range(28)]
+    assert sum(event is not None for event in events) == 1
+    for _ in range(4):
+        assert ladder.update([]) is None
+    event = ladder.update([])
+    assert event is not None
+    assert event.after is Ladder.NOMINAL
+
+
 def test_hold_is_left_by_itself_and_stop_is_not() -> None:
     ladder = DegradeLadder()
     ladder.update([finding("chunk_timeout")])
