@@ -30,6 +30,18 @@ class DustStep(NamedTuple):
     world: Tensor
 
 
+class StepDraws(NamedTuple):
+    """The random numbers of one step.
+
+    Attributes:
+        flow: noise and noise levels.
+        seed: of dropout.
+    """
+
+    flow: DustDraws
+    seed: int
+
+
 class DustTrainable(nn.Module):
     """Projection of the features, head and, for the baseline, the alignment.
 
@@ -79,12 +91,21 @@ class DustTrainable(nn.Module):
             target_valid=features.target_valid_B,
         )
 
-    def draw(self, features: DustFeatures, generator: torch.Generator) -> DustDraws:
+    def draw(self, features: DustFeatures, generator: torch.Generator) -> StepDraws:
         """Draw the random numbers of one step."""
-        return draw(self.batch_of(features), self.objective, generator)
+        flow = draw(self.batch_of(features), self.objective, generator)
+        seed = torch.randint(1 << 62, (), generator=generator, device=generator.device)
+        return StepDraws(flow, int(seed))
 
-    def forward(self, features: DustFeatures, draws: DustDraws) -> DustStep:
+    def forward(self, features: DustFeatures, draws: StepDraws) -> DustStep:
         """Run one training step's forward pass."""
+        device = self.head.device
+        # Dropout draws from the global generator, which no checkpoint holds.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(draws.seed)
+            return self._losses(features, draws.flow)
+
+    def _losses(self, features: DustFeatures, draws: DustDraws) -> DustStep:
         batch = self.batch_of(features)
         projected = self.linear(features.features_BSL.to(self.linear.weight.dtype))
         if self.alignment is not None:

@@ -399,7 +399,6 @@ def _loop(
 
     def on_checkpoint() -> None:
         folder = save_checkpoint(
-            run.out,
             model=trainable,
             optimiser=trainer.optimiser,
             progress=trainer.progress,
