@@ -35,7 +35,7 @@ from wam.core.errors import BundleError, ConfigError
 from wam.models.bundle import open_weights, save_weights
 from wam.models.bundle.weights import iterate
 from wam.training.config import TrainConfig, to_plain
-from wam.training.parallel import World
+from wam.training.parallel import World, wait_for_all
 from wam.training.statistics import STATS_NAME, DatasetStats, write_dataset_stats
 
 CONFIG_NAME = "config.yaml"
@@ -44,6 +44,9 @@ FOLDER = "checkpoints"
 FORMAT = "wam-training-state/1"
 MUST_AGREE = ("model", "data", "optim", "distill")
 """Sections that a continued run may not change."""
+
+MAY_DIFFER = ("workers", "latent_cache", "accumulate")
+"""Keys in them that do not change what is computed; for `accumulate` the product with the processes is checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,6 @@ def put_weights(model: nn.Module, weights: Mapping[str, Tensor], world: World) -
 
 
 def save_checkpoint(
-    run: Path,
     *,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
@@ -82,7 +84,7 @@ def save_checkpoint(
     stats: DatasetStats,
     world: World,
 ) -> Path:
-    """Write a checkpoint and delete the oldest ones; every process must call.
+    """Write a checkpoint into `run.out` and delete the oldest ones; every process must call.
 
     Returns:
         Its folder.
@@ -90,30 +92,40 @@ def save_checkpoint(
     weights = full_weights(model)
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     optimiser_state = get_optimizer_state_dict(model, optimiser, options=options)
-    target = run / FOLDER / f"step_{progress.step:08d}"
-    if not world.is_first:
-        return target
+    target = config.run.out / FOLDER / f"step_{progress.step:08d}"
+    if world.is_first:
+        state = {
+            "format": FORMAT,
+            "step": progress.step,
+            "batches": progress.batches,
+            "batches_per_step": config.optim.accumulate * world.size,
+            "optimiser": optimiser_state,
+        }
+        _write(target, weights, state, config=config, stats=stats)
+    # No process may look for the checkpoint before it is there.
+    wait_for_all(world)
+    return target
+
+
+def _write(
+    target: Path,
+    weights: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    *,
+    config: TrainConfig,
+    stats: DatasetStats,
+) -> None:
     scratch = target.with_suffix(".part")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     save_weights(scratch, weights)
-    torch.save(
-        {
-            "format": FORMAT,
-            "step": progress.step,
-            "batches": progress.batches,
-            "seed": config.run.seed,
-            "optimiser": optimiser_state,
-        },
-        scratch / STATE_NAME,
-    )
+    torch.save(dict(state), scratch / STATE_NAME)
     (scratch / CONFIG_NAME).write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
     write_dataset_stats(scratch / STATS_NAME, stats)
     shutil.rmtree(target, ignore_errors=True)
     scratch.rename(target)
-    for old in list_checkpoints(run)[: -config.run.keep_checkpoints]:
+    for old in list_checkpoints(config.run.out)[: -config.run.keep_checkpoints]:
         shutil.rmtree(old)
-    return target
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -147,6 +159,13 @@ def load_checkpoint(
         raise BundleError(f"{path} is damaged: {type(error).__name__} {error}", where="--resume") from error
     if found != FORMAT:
         raise BundleError(f"{path}: format", value=found, allowed=FORMAT, where="--resume")
+    per_step = config.optim.accumulate * world.size
+    if state["batches_per_step"] != per_step:
+        raise ConfigError(
+            f"{folder} was written with {state['batches_per_step']} batches per step, this run has {per_step}",
+            allowed="an equal product of optim.accumulate and the number of processes",
+            where="optim.accumulate, or torchrun --nproc-per-node",
+        )
     index = open_weights(folder)
     want = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     index.require(want, what=f"the network of {folder}")
@@ -163,7 +182,7 @@ def _require_same_config(folder: Path, config: TrainConfig) -> None:
         f"{section}.{key}: {stored[section].get(key)!r} then, {value!r} now"
         for section in MUST_AGREE
         for key, value in mine[section].items()
-        if stored[section].get(key) != value and key not in ("workers", "latent_cache")
+        if stored[section].get(key) != value and key not in MAY_DIFFER
     ]
     if stored["run"]["seed"] != config.run.seed:
         changed.append(f"run.seed: {stored['run']['seed']} then, {config.run.seed} now")

@@ -32,11 +32,13 @@ class World:
         rank: its number; 0 writes files and reports.
         size: how many there are.
         device: where its share of the model lives.
+        owns_group: whether `leave_world` ends the process group, which it does if `join_world` began it.
     """
 
     rank: int
     size: int
     device: torch.device
+    owns_group: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -67,17 +69,27 @@ def join_world(option: str) -> World:
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     device = pick_device(option, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, as the released code trains
     if size == 1:
         return World(0, 1, device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if dist.is_initialized():
+        return World(dist.get_rank(), size, device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return World(dist.get_rank(), size, device)
+    return World(dist.get_rank(), size, device, owns_group=True)
+
+
+def wait_for_all(world: World) -> None:
+    """Return when every process has come here."""
+    if world.size > 1:
+        dist.barrier()
 
 
 def leave_world(world: World) -> None:
     """Undo `join_world`."""
-    if world.size > 1:
+    if world.owns_group:
         dist.destroy_process_group()
 
 

@@ -32,7 +32,7 @@ from wam.training.export import SAMPLER_STEPS, export_bundle
 from wam.training.forward import JointObjective, draw
 from wam.training.loop import Drawing, Trainer, whole_run
 from wam.training.optim import make_optimiser
-from wam.training.parallel import World, join_world, leave_world, shard
+from wam.training.parallel import World, join_world, leave_world, shard, wait_for_all
 from wam.training.recompute import recompute_blocks
 from wam.training.reports import CSV_NAME, PLOT_NAME, LossLog, StepRecord, plot_losses
 from wam.training.samples import Columns, EpisodeTable
@@ -188,6 +188,29 @@ def _run(
     listener: Listener | None,
     stop: Event | None,
 ) -> RunResult:
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    world = join_world(config.run.device)
+    try:
+        checkpoint = _last_checkpoint(config, resume=resume)
+        wait_for_all(world)
+        result = _run_in(
+            world,
+            config,
+            make,
+            use_bundle_stats=use_bundle_stats,
+            checkpoint=checkpoint,
+            until=until,
+            listener=listener or Listener(),
+            stop=stop,
+        )
+        wait_for_all(world)
+        return result
+    finally:
+        leave_world(world)
+
+
+def _last_checkpoint(config: TrainConfig, *, resume: bool) -> Path | None:
     checkpoints = list_checkpoints(config.run.out)
     if checkpoints and not resume:
         raise ConfigError(
@@ -195,23 +218,7 @@ def _run(
             allowed="a new folder, or --resume",
             where="run.out",
         )
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    torch.set_float32_matmul_precision("high")
-    world = join_world(config.run.device)
-    try:
-        return _run_in(
-            world,
-            config,
-            make,
-            use_bundle_stats=use_bundle_stats,
-            checkpoint=checkpoints[-1] if checkpoints else None,
-            until=until,
-            listener=listener or Listener(),
-            stop=stop,
-        )
-    finally:
-        leave_world(world)
+    return checkpoints[-1] if checkpoints else None
 
 
 def _run_in(
@@ -331,7 +338,6 @@ def _loop(
 
     def on_checkpoint() -> None:
         folder = save_checkpoint(
-            run.out,
             model=task.models[0],
             optimiser=trainer.optimiser,
             progress=trainer.progress,

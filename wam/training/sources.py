@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-import torch.distributed as dist
 
 from wam.core.errors import ConfigError
 from wam.datasets.lerobot import Episode, LeRobotDataset
@@ -15,7 +14,7 @@ from wam.models.images import Composite
 from wam.training.config import DataSection, TrainConfig
 from wam.training.latents import LatentEncoder, LatentSamples, fill_cache
 from wam.training.loop import Source
-from wam.training.parallel import World
+from wam.training.parallel import World, wait_for_all
 from wam.training.sampler import HistoryBatchSampler
 from wam.training.samples import EpisodeTable, Pictures, PixelSamples, SampleNumbers, embed_tasks
 from wam.training.start import Start, camera_names, sample_layout
@@ -129,8 +128,7 @@ def make_source(
         rank=world.rank,
         world=world.size,
     )
-    if world.size > 1:
-        dist.barrier()
+    wait_for_all(world)
     return Source(LatentSamples(numbers, files), sampler, None, config.data.workers)
 
 
