@@ -27,6 +27,7 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "pinocchio": "pin",
     "yaml": "pyyaml",
+    "serial": "pyserial",
     "backports": "backports-zstd",
     "compression": None,  # the standard library from Python 3.14 on
 }

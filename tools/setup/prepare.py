@@ -28,7 +28,7 @@ PYTHON = VENV / "bin" / "python"
 STATE = VENV / ".wam"
 INSTALLING = STATE / "installing"
 """Exists while pip changes the environment; found at a start, it tells that pip was killed half-way."""
-REQUIREMENTS = [ROOT / "requirements" / f"{name}.txt" for name in ("base", "ros", "model", "sim", "dev")]
+REQUIREMENTS = [ROOT / "requirements" / f"{name}.txt" for name in ("base", "ros", "model", "sim", "robots", "dev")]
 CMAKE_CURE = ROOT / "tools" / "setup" / "wheel_includes.cmake"
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 MIN_CMAKE = (3, 20)
