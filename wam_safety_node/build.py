@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import ConfigError
@@ -82,13 +83,8 @@ def build_cycle(
         ConfigError: `filters_off` names a filter that does not exist.
     """
     limits = robot.limits()
-    # A gripper may be blocked by what it holds, and may open or close from one row to the next.
-    free = np.array([joint.kind is not JointKind.REVOLUTE for joint in robot.joints])
-    max_jump = np.where(free, np.inf, robot.safety.max_jump)
-    gross = np.where(free, np.inf, np.minimum(limits.upper - limits.lower, np.pi))
-    filters = joint_filters(
-        limits, max_jump=max_jump, gross=gross, paced=np.flatnonzero(~free), max_scale=max_scale
-    )
+    free = _free_joints(robot)
+    filters = filters_for(robot, max_scale=max_scale)
     return SafetyCycle(
         limits=limits,
         measured=MeasuredState(robot),
@@ -99,3 +95,26 @@ def build_cycle(
         contract_hash=contract_hash,
         wall=wall,
     )
+
+
+def filters_for(robot: RobotDescription, *, max_scale: float = 4.0) -> tuple[Filter, ...]:
+    """Return the filters that need joint limits only, as the safety node and replay run them.
+
+    Args:
+        robot: limits and budgets.
+        max_scale: a chunk that would have to be slowed more is refused.
+    """
+    limits = robot.limits()
+    free = _free_joints(robot)
+    max_jump = np.where(free, np.inf, robot.safety.max_jump)
+    gross = np.where(free, np.inf, np.minimum(limits.upper - limits.lower, np.pi))
+    return joint_filters(
+        limits, max_jump=max_jump, gross=gross, paced=np.flatnonzero(~free), max_scale=max_scale
+    )
+
+
+def _free_joints(robot: RobotDescription) -> npt.NDArray[np.bool_]:
+    """Return which joints may jump: a gripper may be blocked by what it holds, and may open or close from one row
+    to the next.
+    """
+    return np.array([joint.kind is not JointKind.REVOLUTE for joint in robot.joints])

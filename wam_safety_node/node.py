@@ -178,6 +178,8 @@ class SafetyNode(WamNode[SafetyParameters]):
         except InputError as error:
             cycle.reject("malformed_joint_state", str(error))
             return
+        if self._watch is not None:
+            self._watch.heard(group)
         cycle.offer_state(group, stamp_ns=time_to_ns(message.header.stamp), positions=positions)
 
     def _store_estop(self, message: Any) -> None:
@@ -203,6 +205,8 @@ class SafetyNode(WamNode[SafetyParameters]):
         if not ladder.stopped:
             response.success, response.message = True, "nothing was latched"
             return response
+        if self._watch is not None:
+            self._watch.look()
         self.cycle.clear_fault()
         answered = self.cycle.answered.wait(CLEAR_TIMEOUT_S)
         response.success = answered and not ladder.stopped

@@ -54,6 +54,10 @@ class GraphWatch:
         """Return the callbacks of the chunk subscription: liveliness tells of a killed executor within its lease."""
         return SubscriptionEventCallbacks(liveliness=self._on_liveliness)
 
+    def heard(self, group: str) -> None:
+        """Note that the driver of `group` has published; called from a callback."""
+        self._drivers.add(group)
+
     def before_step(self) -> None:
         """Look at what a command needs at once: somebody who listens. Called in the command thread."""
         unheard = self._outputs.unheard()
@@ -87,21 +91,18 @@ class GraphWatch:
     def _look_for_drivers(self) -> None:
         for group in self._robot.groups:
             if self._node.count_publishers(group.state_topic):
-                self._drivers.add(group.name)
-                lost = None
-            elif group.name in self._drivers:
-                topic = self._node.resolve_topic_name(group.state_topic)
-                lost = finding("driver_lost", joint=topic)
-                if self._latch:
-                    text = f"{lost.text}; look at the arm, then call ~/clear_fault (latch_driver_loss)"
-                    lost = Finding(Verdict.STOP, "liveliness_lost", text, topic)
-            else:
-                continue
-            if lost is None:
                 self._cycle.withdraw_cause("driver_lost", of=group.name)
                 self._cycle.withdraw_cause("liveliness_lost", of=group.name)
-            else:
-                self._cycle.raise_cause(lost, of=group.name)
+            elif group.name in self._drivers:
+                self._cycle.raise_cause(self._lost(group.state_topic), of=group.name)
+
+    def _lost(self, topic: str) -> Finding:
+        topic = self._node.resolve_topic_name(topic)
+        lost = finding("driver_lost", joint=topic)
+        if not self._latch:
+            return lost
+        text = f"{lost.text}; look at the arm, then call ~/clear_fault (latch_driver_loss)"
+        return Finding(Verdict.STOP, "liveliness_lost", text, topic)
 
     def _on_liveliness(self, info: Any) -> None:
         with self._lock:

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +28,11 @@ from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
+from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from wam.core.chunk import ActionChunk as Chunk  # noqa: E402
 from wam.core.verdict import Ladder  # noqa: E402
-from wam.robots.loader import load_robot  # noqa: E402
+from wam.robots.loader import find_robot, load_robot  # noqa: E402
 from wam.ros.conversions import chunk_to_message, ns_to_time  # noqa: E402
 from wam.ros.qos import CHUNK, COMMAND, EVENT, JOINT_STATE, JOINT_STATE_PUBLISHER  # noqa: E402
 from wam_msgs.msg import ActionChunk, SafetyEvent  # noqa: E402
@@ -69,6 +73,14 @@ class Arms(Node):
         self.sending = False
         self.create_timer(0.01, self._tick)
         self.create_timer(0.1, self._send)
+
+    def revive(self) -> None:
+        """The driver comes back."""
+        self._states = {
+            g.name: self.create_publisher(JointState, g.state_topic, JOINT_STATE_PUBLISHER)
+            for g in self.robot.groups
+        }
+        self.report = True
 
     def now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
@@ -335,3 +347,152 @@ def test_deactivation_brings_the_arm_to_rest_before_the_stream_ends(make_bench: 
     assert bench.safety.trigger_activate() == TransitionCallbackReturn.SUCCESS
     count = len(arms.events)
     assert arms.wait_for(lambda: any(e.code == "recovered" for e in arms.events[count:]))
+
+
+def test_a_driver_that_goes_is_named_and_taken_up_again(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    arms.sending = True
+    assert arms.wait_for(lambda: arms.saw("recovered"))
+    arms.report = False
+    for publisher in arms._states.values():
+        arms.destroy_publisher(publisher)
+    assert arms.wait_for(lambda: arms.saw("joint_state_timeout"))
+    assert bench.safety.cycle is not None
+    deadline = time.monotonic() + 20.0
+    while not _raised(bench, "driver_lost") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _raised(bench, "driver_lost")
+    arms.revive()
+    count = len(arms.events)
+    assert arms.wait_for(lambda: any(e.code == "recovered" for e in arms.events[count:]))
+
+
+def test_a_driver_that_goes_is_a_stop_where_that_was_asked_for(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(latch_driver_loss=True)
+    bench.activate()
+    arms = bench.arms
+    assert arms.wait_for(lambda: all(arms.commands.values()))
+    arms.report = False
+    for publisher in arms._states.values():
+        arms.destroy_publisher(publisher)
+    assert arms.wait_for(lambda: arms.saw("liveliness_lost"))
+    arms.revive()
+    seen = len(arms.commands["left"])
+    assert arms.wait_for(lambda: len(arms.commands["left"]) > seen + 20)
+    assert bench.safety.cycle is not None
+    assert bench.safety.cycle.ladder.rung is Ladder.STOP
+    assert bench.call("clear_fault").success
+
+
+def test_an_executor_that_goes_is_named(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    arms.sending = True
+    assert arms.wait_for(lambda: arms.saw("recovered"))
+    arms.sending = False
+    arms.destroy_publisher(arms.chunks)
+    assert arms.wait_for(lambda: arms.saw("executor_lost"))
+
+
+def test_a_chunk_that_cannot_be_read_is_named_once_and_moves_nothing(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    assert arms.wait_for(lambda: all(arms.commands.values()))
+    broken = ActionChunk(num_rows=3, joint_names=["left_joint1"], positions=[1.0])
+    deadline = time.monotonic() + 20.0
+    while not arms.saw("malformed_chunk") and time.monotonic() < deadline:
+        arms.chunks.publish(broken)
+        arms.wait_for(lambda: arms.saw("malformed_chunk"), 0.05)
+    assert sum(event.code == "malformed_chunk" for event in arms.events) == 1
+    home = np.array([joint.home for joint in arms.robot.groups[0].joints])
+    np.testing.assert_allclose(arms.commands["left"][-1], home, atol=1e-9)
+
+
+def test_a_cycle_that_fails_is_a_stop_and_the_arm_is_still_commanded(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that dies of an exception leaves the arm to a driver that has no watchdog."""
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    cycle = bench.safety.cycle
+    assert cycle is not None
+    arms.sending = True
+    assert arms.wait_for(lambda: arms.saw("recovered"))
+    original = cycle._take_chunk
+
+    def fail(*args: Any, **named: Any) -> None:
+        monkeypatch.setattr(cycle, "_take_chunk", original)
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setattr(cycle, "_take_chunk", fail)
+    assert arms.wait_for(lambda: arms.saw("internal_error"))
+    seen = len(arms.commands["left"])
+    assert arms.wait_for(lambda: len(arms.commands["left"]) > seen + 50)
+    assert cycle.ladder.rung is Ladder.STOP
+
+
+def test_an_unknown_filter_or_strategy_refuses_to_configure(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(filters_off=["speed"])
+    assert bench.safety.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert "filters_off" in str(bench.safety.last_error)
+
+
+def test_the_process_of_the_safety_node_never_imports_torch() -> None:
+    code = (
+        "import sys, wam_safety_node.main\n"
+        "bad = [m for m in sys.modules if m.split('.')[0] == 'torch' or m.startswith('wam.models')]\n"
+        "sys.exit(', '.join(bad) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_group_of_a_trajectory_controller_gets_rolling_trajectories(
+    make_bench: Callable[..., Bench], tmp_path: Path
+) -> None:
+    """joint_trajectory_controller tells a topic's publisher nothing when it drops a message, so the rules of its
+    acceptance checks are kept by construction: stamp 0, known joints, increasing times, rest at the end."""
+    text = find_robot(ROBOT).read_text(encoding="utf-8")
+    text = text.replace("kind: joint_state_stream", "kind: joint_trajectory").replace("rate: 100", "rate: 20")
+    text = text.replace("joint_ctrl_single", "joint_trajectory")
+    file = tmp_path / "arm_with_controller.yaml"
+    file.write_text(text, encoding="utf-8")
+    bench = make_bench(robot=str(file))
+    arms = bench.arms
+    seen: list[JointTrajectory] = []
+
+    def keep(message: JointTrajectory) -> None:
+        with arms.changed:
+            seen.append(message)
+            arms.measured["left"] = np.array(message.points[0].positions)
+            arms.changed.notify_all()
+
+    def keep_right(message: JointTrajectory) -> None:
+        arms.measured["right"] = np.array(message.points[0].positions)
+
+    robot = load_robot(file)
+    arms.create_subscription(JointTrajectory, robot.groups[0].command_topic, keep, COMMAND)
+    arms.create_subscription(JointTrajectory, robot.groups[1].command_topic, keep_right, COMMAND)
+    bench.activate()
+    arms.sending = True
+    home = robot.groups[0].joints[0].home
+    assert arms.wait_for(lambda: any(abs(m.points[0].positions[0] - home) > 0.05 for m in seen))
+    for message in seen:
+        assert list(message.joint_names) == list(robot.groups[0].driver_names)
+        assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
+        times = [p.time_from_start.sec * 10**9 + p.time_from_start.nanosec for p in message.points]
+        assert times[0] == robot.safety.lead_ns
+        assert times == sorted(set(times))
+        assert not any(message.points[-1].velocities)
+        for point in message.points:
+            assert len(point.positions) == len(point.velocities) == len(point.accelerations) == 7
+
+
+def _raised(bench: Bench, code: str) -> bool:
+    assert bench.safety.cycle is not None
+    return any(key[1] == code for key in list(bench.safety.cycle._causes))
