@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from wam.core.safety.limits import JointLimits
+from wam.core.safety.limits import JointLimits, VelocityEnvelope
 
 COMPRESSED_SUFFIX = "/compressed"
 
@@ -42,7 +43,21 @@ class DriverKind(enum.Enum):
     """Whose rules a group's driver follows; the simulated robot answers by the same rules."""
 
     PIPER = "piper"  # piper_ros: piper_ctrl_single_node, one per arm
+    FRANKA = "franka"  # franka_ros2: joint_trajectory_controller with effort interface
+    FRANKA_GRIPPER = "franka_gripper"  # franka_gripper: goals, not a stream; our adapter stands before it
+    UR = "ur"  # ur_robot_driver: (scaled) joint_trajectory_controller
+    INSPIRE = "inspire"  # our own adapter of the RH56 hand
     NONE = "none"  # recorded robot
+
+
+class Distribution(enum.Enum):
+    """ROS 2 distributions between which drivers and controllers differ, oldest first."""
+
+    HUMBLE = "humble"
+    JAZZY = "jazzy"
+    KILTED = "kilted"
+    LYRICAL = "lyrical"
+    ROLLING = "rolling"
 
 
 class CameraTransport(enum.Enum):
@@ -85,6 +100,39 @@ class ServoSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class RawScale:
+    """What a device writes on its wire for a joint, linear between the joint's limits.
+
+    Attributes:
+        at_lower: raw value at the lower limit.
+        at_upper: raw value at the upper limit; smaller than `at_lower` for a device that counts the other way.
+    """
+
+    at_lower: float
+    at_upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class JointEnvelope:
+    """Position-dependent velocity limit of one joint; see `VelocityEnvelope`.
+
+    Attributes:
+        slope: [u/s^2].
+        corner: [u/s].
+        upper_end: [u].
+        lower_end: [u].
+    """
+
+    slope: float
+    corner: float
+    upper_end: float
+    lower_end: float
+
+
+NO_ENVELOPE = JointEnvelope(math.inf, 0.0, math.inf, -math.inf)
+
+
+@dataclass(frozen=True, slots=True)
 class JointSpec:
     """One joint, as the policy and as the driver name it. The unit u is rad, m or 1, by `kind`.
 
@@ -100,6 +148,8 @@ class JointSpec:
         home: position at start-up in simulation [u].
         model_joints: joints of the URDF that follow it; empty for a robot without a model.
         servo: how the simulated twin moves it, or None where it is not simulated.
+        envelope: velocity limit that depends on the position, or None.
+        raw: what the device writes on its wire, or None where the driver's messages are all there is.
     """
 
     name: str
@@ -113,6 +163,30 @@ class JointSpec:
     home: float = 0.0
     model_joints: tuple[ModelJoint, ...] = ()
     servo: ServoSpec | None = None
+    envelope: JointEnvelope | None = None
+    raw: RawScale | None = None
+
+    def to_raw(self, position: float) -> float:
+        """Return the device's raw value for `position` [u].
+
+        Raises:
+            ValueError: the joint has no raw scale.
+        """
+        if self.raw is None:
+            raise ValueError(f"{self.name} has no raw scale")
+        share = (position - self.lower) / (self.upper - self.lower)
+        return self.raw.at_lower + share * (self.raw.at_upper - self.raw.at_lower)
+
+    def from_raw(self, value: float) -> float:
+        """Return the position [u] for the device's raw `value`.
+
+        Raises:
+            ValueError: the joint has no raw scale.
+        """
+        if self.raw is None:
+            raise ValueError(f"{self.name} has no raw scale")
+        share = (value - self.raw.at_lower) / (self.raw.at_upper - self.raw.at_lower)
+        return self.lower + share * (self.upper - self.lower)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +205,8 @@ class JointGroup:
         driver: whose rules the driver follows.
         base_link: link in which the group's poses are given, or "" for a robot without a model.
         tip_link: last link of the chain, or "".
+        command_topics: distribution -> command topic, where it is another than for the rest; `command_topic` is that
+            of the distribution in force.
     """
 
     name: str
@@ -144,6 +220,7 @@ class JointGroup:
     driver: DriverKind = DriverKind.NONE
     base_link: str = ""
     tip_link: str = ""
+    command_topics: tuple[tuple[Distribution, str], ...] = ()
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -284,4 +361,20 @@ class RobotDescription:
             velocity=column("velocity"),
             acceleration=column("acceleration"),
             jerk=column("jerk"),
+            velocity_envelope=self._velocity_envelope(),
+        )
+
+    def _velocity_envelope(self) -> VelocityEnvelope | None:
+        if all(joint.envelope is None for joint in self.joints):
+            return None
+        rows = [joint.envelope or NO_ENVELOPE for joint in self.joints]
+
+        def column(field: str) -> npt.NDArray[np.float64]:
+            return np.array([getattr(row, field) for row in rows], dtype=np.float64)
+
+        return VelocityEnvelope(
+            slope=column("slope"),
+            corner=column("corner"),
+            upper_end=column("upper_end"),
+            lower_end=column("lower_end"),
         )

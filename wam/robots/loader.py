@@ -7,6 +7,7 @@ line, dotted path, value, what is allowed and the remedy.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,11 +18,14 @@ from wam.robots.description import (
     CameraSpec,
     CameraTransport,
     CommandKind,
+    Distribution,
     DriverKind,
+    JointEnvelope,
     JointGroup,
     JointKind,
     JointSpec,
     ModelJoint,
+    RawScale,
     RobotDescription,
     SafetyBudget,
     ServoSpec,
@@ -32,6 +36,9 @@ from wam.robots.units import Dimension
 from wam.robots.yaml_reader import Value, read_yaml
 
 T = TypeVar("T")
+
+DISTRIBUTION_VARIABLE = "ROS_DISTRO"
+"""Environment variable that a sourced distribution sets; it chooses between command topics that differ."""
 
 SUFFIX = ".yaml"
 MAX_SIDE_PX = 8192
@@ -67,6 +74,8 @@ def load_robot(name_or_path: str | Path) -> RobotDescription:
     Args:
         name_or_path: a name in config/robots ("piper"), or the path of a YAML file (it ends in .yaml or holds a
             slash).
+
+    A command topic that differs between ROS 2 distributions is that of the environment's `ROS_DISTRO`.
 
     Raises:
         ConfigError: there is no such robot, or its file is illegal.
@@ -139,9 +148,17 @@ def _group(value: Value, *, has_model: bool) -> JointGroup:
         ("prefix", "driver", *(("base_link", "tip_link") if has_model else ())),
     )
     state = fields["state"].fields(("topic", "rate", "max_age"))
-    kind = fields["command"].fields(("kind",), ("topic", "rate"))["kind"].choice(CommandKind)
+    kind = (
+        fields["command"]
+        .fields(("kind",), ("topic", "rate", "topic_by_distribution"))["kind"]
+        .choice(CommandKind)
+    )
     commanded = kind is not CommandKind.NONE
-    command = fields["command"].fields(("kind", "topic", "rate") if commanded else ("kind",))
+    command = fields["command"].fields(
+        ("kind", "topic", "rate") if commanded else ("kind",), ("topic_by_distribution",) if commanded else ()
+    )
+    topics = _topics(command["topic_by_distribution"]) if "topic_by_distribution" in command else {}
+    here = {one.value: topic for one, topic in topics.items()}.get(os.environ.get(DISTRIBUTION_VARIABLE, ""))
     prefix = _name(fields["prefix"]) if "prefix" in fields else ""
     joints = fields["joints"].items()
     specs = tuple(_joint(joint, prefix=prefix, has_model=has_model) for joint in joints)
@@ -153,19 +170,27 @@ def _group(value: Value, *, has_model: bool) -> JointGroup:
         state_rate=state["rate"].quantity(Dimension.FREQUENCY, lower=0.1, upper=10_000.0),
         state_max_age_ns=state["max_age"].duration_ns(),
         command_kind=kind,
-        command_topic=_topic(command["topic"]) if commanded else "",
+        command_topic=(here or _topic(command["topic"])) if commanded else "",
         command_rate=command["rate"].quantity(Dimension.FREQUENCY, lower=0.1, upper=10_000.0)
         if commanded
         else 0.0,
         driver=fields["driver"].choice(DriverKind) if "driver" in fields else DriverKind.NONE,
         base_link=_name(fields["base_link"]) if "base_link" in fields else "",
         tip_link=_name(fields["tip_link"]) if "tip_link" in fields else "",
+        command_topics=tuple(topics.items()),
     )
+
+
+def _topics(value: Value) -> dict[Distribution, str]:
+    names = tuple(one.value for one in Distribution)
+    return {Distribution(name): _topic(topic) for name, topic in value.fields((), names).items()}
 
 
 def _joint(value: Value, *, prefix: str, has_model: bool) -> JointSpec:
     required = ("driver_name", "kind", "lower", "upper", "velocity", "acceleration", "jerk")
-    fields = value.fields(required, ("name", "home", *(("model", "servo") if has_model else ())))
+    fields = value.fields(
+        required, ("name", "home", "velocity_envelope", "raw", *(("model", "servo") if has_model else ()))
+    )
     kind = fields["kind"].choice(JointKind)
     position, velocity, acceleration, jerk = _MOTION[kind]
     lower, upper = fields["lower"].quantity(position), fields["upper"].quantity(position)
@@ -198,7 +223,30 @@ def _joint(value: Value, *, prefix: str, has_model: bool) -> JointSpec:
         home=home,
         model_joints=model_joints,
         servo=_servo(fields["servo"], kind) if "servo" in fields else None,
+        envelope=_envelope(fields["velocity_envelope"], kind, lower, upper)
+        if "velocity_envelope" in fields
+        else None,
+        raw=_raw(fields["raw"]) if "raw" in fields else None,
     )
+
+
+def _envelope(value: Value, kind: JointKind, lower: float, upper: float) -> JointEnvelope:
+    position, velocity, acceleration, _ = _MOTION[kind]
+    fields = value.fields(("slope", "corner", "upper_end", "lower_end"))
+    return JointEnvelope(
+        slope=fields["slope"].quantity(acceleration, lower=1e-9),
+        corner=fields["corner"].quantity(velocity, lower=0.0),
+        upper_end=fields["upper_end"].quantity(position, lower=upper),
+        lower_end=fields["lower_end"].quantity(position, upper=lower),
+    )
+
+
+def _raw(value: Value) -> RawScale:
+    fields = value.fields(("at_lower", "at_upper"))
+    scale = RawScale(*(fields[key].quantity(Dimension.RATIO) for key in ("at_lower", "at_upper")))
+    if scale.at_lower == scale.at_upper:
+        raise value.error("maps the whole range to one value", allowed="two different numbers")
+    return scale
 
 
 def _model_joint(value: Value, prefix: str) -> ModelJoint:
