@@ -84,7 +84,7 @@ def test_an_instruction_is_neither_empty_nor_endless(text: str) -> None:
 
 
 def test_a_contract_with_impossible_sizes_is_refused() -> None:
-    with pytest.raises(ValueError, match="chunk_rows is 32, must be in 1..horizon_rows=16"):
+    with pytest.raises(ValueError, match=r"chunk_rows is 32, must be in 1\.\.horizon_rows=16"):
         fake_contract(
             joint_names=("a",), cameras=(CameraContract("head", 4, 6),), chunk_rows=32, horizon_rows=16
         )
