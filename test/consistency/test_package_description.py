@@ -26,6 +26,7 @@ DISTRIBUTIONS = {
     "OpenGL": "pyopengl",
     "cv2": "opencv-python-headless",
     "pinocchio": "pin",
+    "serial": "pyserial",
     "yaml": "pyyaml",
     "serial": "pyserial",
     "backports": "backports-zstd",

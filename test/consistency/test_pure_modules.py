@@ -46,6 +46,7 @@ def modules(tree: Any, *places: str) -> list[str]:
     [
         (("wam/core",), (*ROS, *NETWORKS, "scipy", "yaml", "mujoco", "cv2", "typer", "rich")),
         (("wam/robots",), (*ROS, *NETWORKS, "mujoco")),
+        (("wam/drivers",), (*ROS, *NETWORKS, "mujoco")),
         (("wam/sim",), (*ROS, *NETWORKS)),
         (("wam/replay",), ROS),
         (("wam/models",), ROS),

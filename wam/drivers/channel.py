@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command channel of a device that is no arm: the newest trajectory, read a lead ahead of now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.errors import JointError
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    start_ns: int
+    times_ns: npt.NDArray[np.int64]
+    positions: Vector
+
+
+class TrajectoryChannel:
+    """Keeps the newest rolling trajectory and returns the target for a moment. Offered and read from any thread.
+
+    A rolling trajectory ends at rest, so after its last point the target stays there: silence is a hold.
+
+    Args:
+        names: driver's joint names, in the order of the targets.
+        lead_ns: targets are read this far ahead, to make up for the device's own delay [ns].
+    """
+
+    def __init__(self, names: Sequence[str], *, lead_ns: int = 0) -> None:
+        self._names, self._lead_ns = tuple(names), lead_ns
+        self._lock = threading.Lock()
+        self._plan: _Plan | None = None
+
+    def offer(
+        self,
+        names: Sequence[str],
+        times_ns: Sequence[int],
+        positions: Sequence[Sequence[float]],
+        *,
+        start_ns: int,
+    ) -> None:
+        """Take a trajectory; the former one ends at once.
+
+        Args:
+            names: joint names of the message, in any order; others than ours are ignored.
+            times_ns: time of each point after `start_ns` [ns], strictly increasing.
+            positions: one row per point, one value per name [rad, m or 1].
+            start_ns: when it takes over: the message's stamp, or its arrival where that is 0 [ns].
+
+        Raises:
+            JointError: a joint is missing or repeated, numbers do not fit, or are not finite; the former one stays.
+        """
+        missing = [name for name in self._names if name not in names]
+        if missing or len(set(names)) != len(names):
+            raise self._error(
+                f"lacks {', '.join(missing)}" if missing else "repeats a joint",
+                value=str(list(names)),
+                allowed=f"all of {list(self._names)}, each once",
+            )
+        times = np.asarray(times_ns, dtype=np.int64)
+        if times.size == 0 or np.any(np.diff(times) <= 0) or times[0] < 0:
+            raise self._error(
+                "has no strictly increasing times", value=times.tolist(), allowed="0 <= t0 < t1 < ..."
+            )
+        if len(positions) != times.size or any(len(row) != len(names) for row in positions):
+            raise self._error(
+                "has rows of another number or width",
+                value=f"{[len(row) for row in positions]}",
+                allowed=f"{times.size} rows of {len(names)} positions",
+            )
+        rows = np.asarray(positions, dtype=np.float64)[:, [list(names).index(name) for name in self._names]]
+        if not np.isfinite(rows).all():
+            raise self._error("holds a position that is not finite", value=None, allowed="finite numbers")
+        with self._lock:
+            self._plan = _Plan(start_ns, times, rows)
+
+    def hold(self) -> None:
+        """Forget the trajectory: there is no target until the next one."""
+        with self._lock:
+            self._plan = None
+
+    def target(self, now_ns: int) -> Vector | None:
+        """Return the target for now and the lead, float64 [N], or None before the first trajectory.
+
+        Before the first point its positions count, after the last one those of the last.
+        """
+        with self._lock:
+            plan = self._plan
+        if plan is None:
+            return None
+        at = float(now_ns + self._lead_ns - plan.start_ns)
+        times = plan.times_ns.astype(np.float64)
+        return np.array([np.interp(at, times, column) for column in plan.positions.T])
+
+    def _error(self, problem: str, *, value: object, allowed: str) -> JointError:
+        return JointError(
+            f"trajectory for {', '.join(self._names)} {problem}",
+            value=value,
+            allowed=allowed,
+            where="the publisher on the command topic (only wam_safety should be one)",
+        )
