@@ -49,6 +49,41 @@ def test_a_faulty_robot_file_is_told_and_hides_nothing_else(
     assert "error" not in by_name["piper"]
 
 
+def test_the_pose_of_a_tip_is_told_in_its_base(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = (
+        "--robot",
+        "ur5e_inspire",
+        "--fk",
+        "tool0",
+        "--q",
+        "0, -1.5707963267948966, 0 -1.5707963267948966 0 0",
+    )
+    values = shown(capsys, *asked)
+    assert values["base"] == "base_link"
+    assert [row[3] for row in values["pose"]] == pytest.approx([0, 0.2329, 1.0794, 1], abs=1e-9)
+    turned = shown(capsys, *asked, "--base", "base_link_inertia")
+    assert [row[3] for row in turned["pose"]] == pytest.approx([0, -0.2329, 1.0794, 1], abs=1e-9)
+    assert cli.run(["info", *asked]) == cli.EXIT_OK
+    assert "1.079400" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--robot", "franka", "--fk", "fr3_link8", "--q", "0 0 x"), "got '0 0 x'"),
+        (("--robot", "franka", "--fk", "fr3_link8", "--q", "0 0"), "got '2 values'; allowed: 7 (fr3_joint1"),
+        (("--robot", "franka", "--fk", "fr3_link9", "--q", "0"), "has no link of this name: got 'fr3_link9'"),
+        (("--fk", "fr3_link8", "--q", "0"), "allowed: --robot NAME --fk LINK --q POSITIONS"),
+        (("--robot", "g1_inspire", "--fk", "hand", "--q", "0"), "has no model"),
+    ],
+)
+def test_a_pose_that_cannot_be_told_says_why(
+    arguments: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["info", *arguments]) == cli.EXIT_COULD_NOT_RUN
+    assert why in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_robot_is_shown_with_its_joints_and_limits(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["info", "--robot", "piper"]) == cli.EXIT_OK
     text = capsys.readouterr().out

@@ -29,20 +29,41 @@ def info(
     policy: Annotated[
         Path | None, typer.Option(help="Show a policy bundle: its directory.", show_default=False)
     ] = None,
+    fk: Annotated[
+        str,
+        typer.Option(
+            "--fk", help="With --robot: pose of this link at the joint positions --q.", show_default=False
+        ),
+    ] = "",
+    q: Annotated[
+        str,
+        typer.Option(
+            "--q", help="Joint positions [rad or m], base to tip, by spaces or commas.", show_default=False
+        ),
+    ] = "",
+    base: Annotated[
+        str, typer.Option(help="With --fk: link in which the pose is given.", show_default=False)
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
     """List robots, policies and presets, or show one of them. Changes nothing.
 
     Exit codes: 0 shown, 1 there is no such thing or its file is faulty.
 
-    Example: wam info --robot piper
+    Example: wam info --robot piper, wam info --robot piper --fk left_link6 --q "0 1.57 -1.57 0 0 0"
     """
     chosen = [
         name for name, value in (("--robot", robot), ("--preset", preset), ("--policy", policy)) if value
     ]
     if len(chosen) > 1:
         raise ConfigError("wam info", value=" ".join(chosen), allowed="one of them", where="the command line")
-    if robot:
+    if (fk or q or base) and not (robot and fk and q):
+        raise ConfigError(
+            "forward kinematics", allowed="--robot NAME --fk LINK --q POSITIONS", where="the command line"
+        )
+    if fk:
+        shown = pose_values(robot, fk, q, base=base or None)
+    elif robot:
         shown = robot_values(robot)
     elif preset:
         shown = preset_values(preset)
@@ -52,6 +73,8 @@ def info(
         shown = catalogue()
     if as_json:
         typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    elif fk:
+        _show_pose(shown)
     elif robot:
         _show_robot(shown)
     elif chosen:
@@ -101,6 +124,41 @@ def robot_values(name: str) -> dict[str, Any]:
     from wam.robots.loader import load_robot
 
     return describe(load_robot(name))
+
+
+def pose_values(robot: str, tip: str, q: str, *, base: str | None = None) -> dict[str, Any]:
+    """Return the pose of link `tip` of `robot`.
+
+    Keys: robot, tip, base, q [rad or m], pose (4 rows of 4; lengths in m).
+
+    Args:
+        robot: name or file.
+        tip: link.
+        q: positions of the joints between base and tip, or of all joints, separated by spaces or commas.
+        base: link in which the pose is given; default the base link of the tip's joint group.
+
+    Raises:
+        ConfigError: there is no such robot, or it has no model, or `q` holds something that is no number.
+        InputError: there is no such link, or `q` has another width.
+    """
+    from wam.robots.kinematics import RobotModel, forward_kinematics
+    from wam.robots.loader import load_robot
+
+    try:
+        positions = [float(word) for word in q.replace(",", " ").split()]
+    except ValueError:
+        raise ConfigError(
+            "joint positions", value=q, allowed='numbers, e.g. "0 1.57 -1.57 0 0 0"', where="--q"
+        ) from None
+    description = load_robot(robot)
+    pose = forward_kinematics(description, tip, positions, base=base)
+    return {
+        "robot": description.name,
+        "tip": tip,
+        "base": base or RobotModel(description).default_base(tip),
+        "q": positions,
+        "pose": [[float(value) for value in row] for row in pose],
+    }
 
 
 def preset_values(name: str) -> dict[str, Any]:
@@ -212,6 +270,13 @@ def _show_robot(shown: dict[str, Any]) -> None:
     )
     if shown["model"]:
         console.print(f"model: {escape(shown['model']['urdf'])}", soft_wrap=True)
+
+
+def _show_pose(shown: dict[str, Any]) -> None:
+    console = Console()
+    console.print(f"{shown['tip']} in {shown['base']} of {shown['robot']}, lengths in m")
+    for row in shown["pose"]:
+        console.print("  ".join(f"{value:10.6f}" for value in row))
 
 
 def _show(shown: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from wam.core.clock import ns_to_seconds
@@ -67,6 +68,7 @@ def _group(group: JointGroup) -> dict[str, Any]:
             "kind": group.command_kind.value,
             "topic": group.command_topic,
             "rate_hz": group.command_rate,
+            "topic_by_distribution": {one.value: topic for one, topic in group.command_topics},
         },
         "joints": [_joint(joint) for joint in group.joints],
     }
@@ -84,6 +86,8 @@ def _joint(joint: JointSpec) -> dict[str, Any]:
         "acceleration": joint.acceleration,
         "jerk": joint.jerk,
         "home": joint.home,
+        "velocity_envelope": None if joint.envelope is None else asdict(joint.envelope),
+        "raw": None if joint.raw is None else asdict(joint.raw),
         "model_joints": [
             {"name": coupled.name, "ratio": coupled.ratio, "offset": coupled.offset}
             for coupled in joint.model_joints
