@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from wam.core.errors import RecordingError
+from wam.replay.convert import convert_lerobot
+from wam.replay.offline import ReplaySettings
 from wam.replay.reading import Recording
+from wam.replay.session import ReplayOptions, replay
+from wam.robots.loader import load_robot
+from wam.robots.policies import PolicyRequest, load_fake
 
 ROOT = Path(os.environ.get("WAM_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 ROSBAG2 = ROOT / "rosbag2_conformance"
@@ -109,3 +114,31 @@ def test_a_real_ros_1_bag_is_read_with_its_custom_type() -> None:
 
 def test_a_recording_of_many_sensors_is_read_completely() -> None:
     assert read(ROOT / "sensor_types_rosbag2") == (194, 194, 194)
+
+
+def test_a_real_episode_becomes_a_bag_and_is_replayed_with_real_phase_offsets(tmp_path: Path) -> None:
+    robot = load_robot("g1_inspire")
+    converted = convert_lerobot(ROOT / "g1_inspire_lerobot", tmp_path / "ep1", robot=robot, episode=1)
+    assert (converted.rows, converted.messages) == (393, 3 * 393 + 1)
+    assert converted.instruction == "Pick up the yellow bottle on the table."
+    assert converted.warnings == ()
+    settings = ReplaySettings(planner_latency_ns=100_000_000, executor_latency_ns=50_000_000)
+    options = ReplayOptions(bag=tmp_path / "ep1", policy_name="fake", settings=settings)
+    policy = load_fake(PolicyRequest("fake", planner=True, executor=True), robot=robot)
+    outcome = replay(options, robot=robot, policy=policy, report=tmp_path / "report")
+    metrics = outcome.summary["metrics"]
+    assert metrics["chunks"] > 120
+    assert metrics["scored_chunks"] == metrics["chunks"]
+    assert 2 <= metrics["phase_offset_p50_rows"] <= 4
+    assert metrics["coverage"] == 1.0
+    # Standing still is off by what the teleoperator moved within half a second.
+    assert 0.01 < metrics["hold_l1"] < 0.1
+    assert outcome.summary["warnings"] == []
+
+
+def test_an_episode_that_the_metadata_name_but_the_disk_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="has no episode 0; allowed: 1, 2"):
+        convert_lerobot(
+            ROOT / "g1_inspire_lerobot", tmp_path / "ep0", robot=load_robot("g1_inspire"), episode=0
+        )
+    assert list(tmp_path.iterdir()) == []

@@ -110,6 +110,20 @@ def test_a_policy_that_knows_the_action_has_no_error_and_an_offset_shows_as_such
     )
 
 
+def test_the_safety_chain_judges_every_chunk_from_where_the_robot_was(tmp_path: Path, bag: Path) -> None:
+    policy = loaded()
+    oracle = Oracle(policy.contract)
+    summary = go(bag, tmp_path / "a", policy=replace(policy, executor=oracle)).summary
+    assert summary["metrics"]["safety_ok"] == summary["metrics"]["chunks"]
+    assert summary["safety"] == {}
+    oracle.error = 0.8  # max_jump of the robot is 0.5 rad
+    summary = go(bag, tmp_path / "b", policy=replace(policy, executor=oracle)).summary
+    assert summary["metrics"]["safety_refused_rate"] == 1.0
+    assert summary["safety"]["jump"]["chunks"] == summary["metrics"]["chunks"]
+    verdicts = {event["verdict"] for event in read_events(tmp_path / "b" / "events.jsonl", "chunk")}
+    assert verdicts == {"HOLD"}
+
+
 def test_ages_and_offsets_are_those_of_the_latencies(tmp_path: Path, bag: Path) -> None:
     metrics = go(bag, tmp_path / "r").summary["metrics"]
     # A plan takes 100 ms and is used for 100 ms: the context's image is 2 to 6 rows of 33 ms older.

@@ -16,6 +16,7 @@ from wam.core.observation import Observation
 from wam.replay.metrics import ChunkErrors, ChunkScore, Execution, Stamps, Table, row_times, target_at
 from wam.replay.offline import ChunkEvent, ContextEvent, Event, FaultEvent, NoticeEvent, RefusalEvent
 from wam.replay.reference import Reference
+from wam.replay.verdicts import ChunkJudge, ChunkVerdict
 from wam.robots.description import RobotDescription
 from wam.robots.ingest import NoticeKind
 
@@ -56,6 +57,7 @@ class Collector:
     ) -> None:
         limits = robot.limits()
         index = [limits.joint_names.index(name) for name in contract.action_joints]
+        self.judge = ChunkJudge(robot)
         self._lower, self._upper = limits.lower[index], limits.upper[index]
         self._velocity = limits.velocity[index]
         self._reference = reference
@@ -87,10 +89,11 @@ class Collector:
         self.rows_beyond_limits = 0
         self.steps_too_fast = 0
 
-    def take(self, event: Event) -> None:
-        """Take one event."""
+    def take(self, event: Event) -> ChunkVerdict | None:
+        """Take one event; return what the safety chain says to a chunk, None for other events."""
         if isinstance(event, ChunkEvent):
             self._take_chunk(event)
+            return self.judge.judge(event)
         elif isinstance(event, ContextEvent):
             self.contexts += 1
             self.plan_host_ns.append(event.host_ns)
@@ -101,6 +104,7 @@ class Collector:
             self.notices.append(event)
         else:
             self.faults.append(event)
+        return None
 
     def settle(self, *, final: bool = False) -> list[ChunkScore]:
         """Compare what has become comparable and forget what is no longer needed; return the new scores."""

@@ -18,7 +18,7 @@ from wam.report.folder import EVENTS, SUMMARY
 from wam.report.statistics import Interval, bootstrap_mean
 
 COMPARE_SCHEMA = "wam/replay-compare/1"
-SCORES = ("l1", "mse", "normalised_mse", "first_l1")
+SCORES = ("l1", "mse", "normalised_mse", "first_l1", "warped_l1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Difference:
     """One error in both runs.
 
     Attributes:
-        name: error of a chunk: l1, mse, normalised_mse, first_l1.
+        name: error of a chunk: l1, mse, normalised_mse, first_l1, warped_l1.
         first: mean over the paired chunks in the first run.
         second: mean in the second run.
         difference: second minus first with its 95 % interval; negative says that the second is better.

@@ -11,6 +11,7 @@ from typing import IO, Any
 from wam.core.errors import RecordingError
 from wam.replay.metrics import ChunkScore
 from wam.replay.offline import ChunkEvent, ContextEvent, Event, FaultEvent, NoticeEvent, RefusalEvent
+from wam.replay.verdicts import ChunkVerdict
 
 DIGITS = 6
 """Digits after the point of action values: a micrometre, a microradian."""
@@ -29,8 +30,13 @@ class EventWriter:
         self._with_inference = with_inference
         self._last_refusal: tuple[str, str] | None = None
 
-    def event(self, event: Event) -> None:
-        """Write one event; a refusal that repeats the one before is written once."""
+    def event(self, event: Event, verdict: ChunkVerdict | None = None) -> None:
+        """Write one event; a refusal that repeats the one before is written once.
+
+        Args:
+            event: the event.
+            verdict: what the safety chain says to a chunk.
+        """
         if isinstance(event, RefusalEvent):
             key = (event.node, event.reason)
             if key == self._last_refusal:
@@ -38,7 +44,11 @@ class EventWriter:
             self._last_refusal = key
         elif isinstance(event, ChunkEvent):
             self._last_refusal = None
-        self._write(_fields(event, self._with_inference))
+        fields = _fields(event, self._with_inference)
+        if verdict is not None:
+            fields["verdict"] = verdict.verdict.name
+            fields["finding"] = "" if verdict.finding is None else verdict.finding.code
+        self._write(fields)
 
     def score(self, score: ChunkScore) -> None:
         """Write how far a chunk was from the reference."""
@@ -54,6 +64,7 @@ class EventWriter:
                 "normalised_mse": _number(score.normalised_mse),
                 "first_l1": _number(score.first_l1),
                 "hold_l1": _number(score.hold_l1),
+                "warped_l1": _number(score.warped_l1),
             }
         )
 

@@ -15,6 +15,7 @@ from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
 from wam.replay.offline import ChunkEvent
 from wam.replay.reference import Reference
+from wam.replay.shape import warped_l1
 
 Table = npt.NDArray[np.float64]
 Stamps = npt.NDArray[np.int64]
@@ -34,6 +35,7 @@ class ChunkScore:
         normalised_mse: the same as `mse` with every joint divided by its range.
         first_l1: mean absolute error of the first row; NaN where it was not compared.
         hold_l1: mean absolute error of staying where the robot was measured, over the same rows.
+        warped_l1: mean absolute error along the best matching in time; NaN where a row was not compared.
     """
 
     sequence: int
@@ -45,6 +47,7 @@ class ChunkScore:
     normalised_mse: float
     first_l1: float
     hold_l1: float
+    warped_l1: float
 
 
 class ChunkErrors:
@@ -133,6 +136,7 @@ class ChunkErrors:
             normalised_mse=float(((filled / self._range) ** 2).sum() / count),
             first_l1=float(np.abs(error[0]).mean()) if known[0].all() else math.nan,
             hold_l1=float(np.abs(hold[known]).mean()),
+            warped_l1=warped_l1(chunk.rows, truth) if known.all() else math.nan,
         )
 
     def _grow(self, rows: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wam.core.clock import NS_PER_S
+from wam.core.verdict import Verdict
 from wam.replay.collect import Picture
 from wam.replay.gate import Check
 from wam.replay.summary import Judged, flat_metrics, intervals, joint_numbers, joint_units, verdict
@@ -32,10 +33,12 @@ METRIC_TITLES = {
     "action_mse_normalised": "the same, joints divided by their range",
     "action_l1": "mean absolute error of all rows",
     "first_action_l1": "mean absolute error of the first row",
+    "warped_l1": "mean absolute error when timing is forgiven (time warping)",
     "hold_l1": "mean absolute error of standing still",
     "skill": "skill against standing still (1 is perfect, 0 no better)",
     "executed_mse": "mean squared error of what would have been executed",
     "executed_l1": "mean absolute error of what would have been executed",
+    "gripper_agreement": "agreement about when grippers and fingers open and close (F1, within 0.3 s)",
     "coverage": "share of time with a valid row",
     "jerk_rms": "jerk of the executed rows, RMS over time, mean over joints",
     "reference_jerk_rms": "jerk of the reference",
@@ -43,6 +46,7 @@ METRIC_TITLES = {
     "seam_jump_p99": "the same, 99th percentile",
     "seam_jump_max": "the same, largest",
     "overlap_l1": "disagreement of consecutive chunks about common rows",
+    "safety_refused_rate": "share of chunks that the safety chain would have refused",
     "rows_beyond_limits": "rows beyond a joint's position limits",
     "steps_too_fast": "steps between rows faster than a joint's velocity limit",
 }
@@ -67,6 +71,7 @@ def build_page(
                 _metric_section(judged),
                 _joint_section(judged),
                 _step_section(judged),
+                _safety_section(judged),
                 _time_section(judged, timing),
                 _camera_section(judged),
                 _recording_section(judged, summary),
@@ -254,6 +259,24 @@ def _step_section(judged: Judged) -> Section | None:
         plots.bar_chart(worst, [numbers[name].l1 for name in worst], x_label="L1 [unit of the joint]"),
     )
     return Section("Where the error is", (Charts((steps, bars)),))
+
+
+def _safety_section(judged: Judged) -> Section | None:
+    judge = judged.collector.judge
+    if not judge.verdicts:
+        return None
+    counts = Table(
+        ("verdict", "chunks"), tuple((verdict.name, str(judge.verdicts[verdict])) for verdict in Verdict)
+    )
+    blocks: tuple[Table, ...] = (counts,)
+    if judge.codes:
+        rows = tuple((code, str(count), judge.examples[code]) for code, count in judge.codes.most_common())
+        blocks += (Table(("finding", "chunks", "for example"), rows, text=True),)
+    return Section(
+        "Safety chain",
+        blocks,
+        intro="What the safety node's joint filters say to every chunk, starting from where the recorded robot was.",
+    )
 
 
 def _time_section(judged: Judged, timing: dict[str, Any]) -> Section:

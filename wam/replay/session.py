@@ -172,8 +172,7 @@ class _Session:
             for event in self._replay.run(self._deliveries(messages, progress)):
                 if isinstance(event, NoticeEvent):
                     self._judge_notice(event)
-                self.collector.take(event)
-                writer.event(event)
+                writer.event(event, self.collector.take(event))
                 for score in self.collector.settle():
                     writer.score(score)
         for score in self.collector.finish(self._last_ns):

@@ -12,16 +12,18 @@ import numpy as np
 
 from wam.core.clock import NS_PER_S
 from wam.core.contract import PolicyContract
+from wam.core.verdict import Verdict
 from wam.replay.binding import Binding
 from wam.replay.collect import Collector
 from wam.replay.gate import Check
 from wam.replay.metrics import Table, jerk, root_mean_square
 from wam.replay.reading import Recording
+from wam.replay.shape import SwitchAgreement, switch_agreement
 from wam.replay.stamps import StampReport
 from wam.report.machine import machine_info
 from wam.report.numbers import distribution
 from wam.report.statistics import Interval, bootstrap_mean, wilson
-from wam.robots.description import RobotDescription
+from wam.robots.description import JointKind, RobotDescription
 
 if TYPE_CHECKING:
     from wam.replay.session import ReplayOptions
@@ -123,11 +125,15 @@ def flat_metrics(judged: Judged) -> dict[str, float | None]:
     l1 = _mean([score.l1 for score in scores])
     hold = _mean([score.hold_l1 for score in scores])
     seconds = judged.duration
+    switching = _switching(judged)
     values = {
         "action_mse": mse,
         "action_l1": l1,
         "action_mse_normalised": _mean([score.normalised_mse for score in scores]),
         "first_action_l1": _mean([score.first_l1 for score in scores]),
+        "warped_l1": _mean([score.warped_l1 for score in scores]),
+        "gripper_switches": float(switching.recorded),
+        "gripper_agreement": switching.f1,
         "hold_l1": hold,
         "skill": 1.0 - l1 / hold if hold > 0 else math.nan,
         "executed_mse": _mean(error**2),
@@ -150,6 +156,12 @@ def flat_metrics(judged: Judged) -> dict[str, float | None]:
         "executor_refusals": float(_refusals(judged, "executor")),
         "refused_messages": float(judged.refused_messages),
         "policy_faults": float(len(collector.faults)),
+        "safety_ok": float(collector.judge.verdicts[Verdict.OK]),
+        "safety_changed": float(
+            collector.judge.verdicts[Verdict.SCALED] + collector.judge.verdicts[Verdict.CLAMPED]
+        ),
+        "safety_refused": float(_refused(judged)),
+        "safety_refused_rate": _refused(judged) / collector.chunks if collector.chunks else math.nan,
     }
     for name, sample, scale in (
         ("context_age_{}_s", collector.context_age_ns, 1e-9),
@@ -217,6 +229,10 @@ def build_summary(judged: Judged, checks: tuple[Check, ...]) -> dict[str, Any]:
         },
         "refusals": {
             f"{node}: {reason}": count for (node, reason), count in sorted(collector.refusals.items())
+        },
+        "safety": {
+            code: {"chunks": count, "example": collector.judge.examples[code]}
+            for code, count in sorted(collector.judge.codes.items())
         },
         "faults": [f"{event.node}: {event.error}" for event in collector.faults],
         "stamps": {
@@ -287,6 +303,7 @@ def intervals(judged: Judged) -> dict[str, Interval]:
         "seam_jump_mean": bootstrap_mean(_row_maxima(_jumps(judged))),
         "better_than_hold_rate": wilson(sum(better), len(better)),
         "coverage": wilson(covered, len(targets)),
+        "safety_refused_rate": wilson(_refused(judged), collector.chunks),
     }
 
 
@@ -318,6 +335,30 @@ def joint_units(judged: Judged) -> list[str]:
 
 def _refusals(judged: Judged, node: str) -> int:
     return sum(count for (who, _), count in judged.collector.refusals.items() if who == node)
+
+
+def _switching(judged: Judged) -> SwitchAgreement:
+    """Compare openings and closings of grippers and fingers: joints that do not rotate an arm."""
+    kinds = {joint.name: joint for joint in judged.robot.joints}
+    grips = [
+        i
+        for i, name in enumerate(judged.contract.action_joints)
+        if kinds[name].kind is not JointKind.REVOLUTE
+    ]
+    joints = [kinds[judged.contract.action_joints[i]] for i in grips]
+    times, targets, truth = judged.collector.trajectory()
+    return switch_agreement(
+        times,
+        targets[:, grips],
+        truth[:, grips],
+        lower=np.array([joint.lower for joint in joints]),
+        upper=np.array([joint.upper for joint in joints]),
+    )
+
+
+def _refused(judged: Judged) -> int:
+    verdicts = judged.collector.judge.verdicts
+    return verdicts[Verdict.HOLD] + verdicts[Verdict.STOP]
 
 
 def _jumps(judged: Judged) -> Table:

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that forgive timing: dynamic time warping of chunks, and agreement about when grippers open and close."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Table = npt.NDArray[np.float64]
+Stamps = npt.NDArray[np.int64]
+
+SWITCH_TOLERANCE_NS = 300_000_000
+"""A gripper that opens or closes this much earlier or later than recorded still agrees with it [ns]."""
+
+HYSTERESIS = 0.1
+"""Share of a joint's range about its middle within which it is neither open nor closed."""
+
+
+def warped_l1(rows: Table, truth: Table) -> float:
+    """Return the mean absolute error along the best monotonic matching of two sequences (Sakoe and Chiba 1978).
+
+    Args:
+        rows: float64 [H, N].
+        truth: float64 [K, N], finite.
+    """
+    cost = np.abs(rows[:, None, :] - truth[None, :, :]).mean(axis=2)
+    h, k = cost.shape
+    total = np.full((h + 1, k + 1), np.inf)
+    steps = np.zeros((h + 1, k + 1))
+    total[0, 0] = 0.0
+    for i in range(1, h + 1):
+        for j in range(1, k + 1):
+            before = min(((i - 1, j - 1), (i - 1, j), (i, j - 1)), key=lambda cell: total[cell])
+            total[i, j] = total[before] + cost[i - 1, j - 1]
+            steps[i, j] = steps[before] + 1
+    return float(total[h, k] / steps[h, k])
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchAgreement:
+    """How far two trajectories agree about when grippers open and close.
+
+    Attributes:
+        recorded: openings and closings in the reference.
+        predicted: openings and closings of the policy.
+        matched: pairs of the same joint and direction, near in time.
+    """
+
+    recorded: int
+    predicted: int
+    matched: int
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; NaN where neither has an event."""
+        both = self.recorded + self.predicted
+        return 2.0 * self.matched / both if both else float("nan")
+
+
+def switch_agreement(
+    times_ns: Stamps,
+    targets: Table,
+    truth: Table,
+    *,
+    lower: Table,
+    upper: Table,
+    tolerance_ns: int = SWITCH_TOLERANCE_NS,
+) -> SwitchAgreement:
+    """Compare when the joints of two trajectories cross the middle of their range.
+
+    Args:
+        times_ns: int64 [T].
+        targets: float64 [T, N] of the policy; NaN where it gave none.
+        truth: float64 [T, N] of the reference.
+        lower: float64 [N], lower limits.
+        upper: float64 [N], upper limits.
+        tolerance_ns: largest distance in time of a pair [ns].
+    """
+    recorded = predicted = matched = 0
+    for i in range(targets.shape[1]):
+        ours = switches(times_ns, targets[:, i], lower[i], upper[i])
+        theirs = switches(times_ns, truth[:, i], lower[i], upper[i])
+        recorded += len(theirs)
+        predicted += len(ours)
+        left = list(theirs)
+        for time_ns, opens in ours:
+            near = [e for e in left if e[1] == opens and abs(e[0] - time_ns) <= tolerance_ns]
+            if near:
+                left.remove(min(near, key=lambda e: abs(e[0] - time_ns)))
+                matched += 1
+    return SwitchAgreement(recorded, predicted, matched)
+
+
+def switches(times_ns: Stamps, values: Table, lower: float, upper: float) -> list[tuple[int, bool]]:
+    """Return when a joint crosses the middle of its range, and whether upwards; small wavering does not count."""
+    middle, half = (lower + upper) / 2, HYSTERESIS * (upper - lower)
+    found: list[tuple[int, bool]] = []
+    state: bool | None = None
+    for time_ns, value in zip(times_ns.tolist(), values.tolist(), strict=True):
+        if not (value > middle + half or value < middle - half):
+            continue
+        above = value > middle
+        if state is not None and above != state:
+            found.append((time_ns, above))
+        state = above
+    return found
