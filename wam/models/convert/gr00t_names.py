@@ -6,6 +6,7 @@ A name is translated by its prefix, then by its tail within a transformer block;
 
 from __future__ import annotations
 
+import enum
 import re
 
 PREFIXES = (
@@ -29,7 +30,21 @@ BLOCK_PARTS = (
 UNUSED = ("action_head.decode_layer.",)
 """Tensors that a released file may carry and that no code of its commit reads."""
 
+NEW_EMBODIMENT = 31
+"""Slot that GR00T-N1 keeps for robots it was not trained on."""
+
 _BLOCK = re.compile(r"^head\.tail\.a\.\d+\.")
+
+
+class HeadStart(enum.Enum):
+    """What becomes of the head."""
+
+    N1 = "n1"
+    """The policy as it is: GR00T-N1 without a world model."""
+    FRESH = "fresh"
+    """A new DUST head of the paper's reading, as the paper trains it; only the backbone is GR00T-N1's."""
+    FROM_N1 = "from-n1"
+    """A DUST head of GR00T-N1's blocks: both streams, the encoders and the time encoders begin with its weights."""
 
 
 def to_ours(name: str) -> str:
