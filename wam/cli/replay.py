@@ -19,6 +19,7 @@ from wam.cli.progress import row_progress
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
 
+EXIT_COULD_NOT_RUN = 1
 EXIT_FAILED_GATE = 2
 MEASURED = "measured"
 DEFAULT_PLANNER_LATENCY = "0.1"
@@ -276,4 +277,60 @@ def compare(
             f"{result.pairs} pairs of chunks, {result.unpaired} chunks without a partner", highlight=False
         )
     if fail_if_worse and any(d.verdict == "first is better" for d in result.differences):
+        raise typer.Exit(EXIT_FAILED_GATE)
+
+
+@app.command()
+def scenario(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="YAML file: recordings, robot, policy, sweep, gate.")
+    ],
+    report: Annotated[
+        Path, typer.Option(help="Folder of the report: new, empty, or an earlier one.", show_default=False)
+    ],
+    jobs: Annotated[int, typer.Option(help="Replays at a time, each in a process of its own.", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads of each policy.", min=1)] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
+) -> None:
+    """Replay many recordings with every combination of a sweep, and judge the means.
+
+    Exit codes: 0 all replayed (and the gate passed), 1 a run could not be done, 2 the gate failed or a policy was at
+    fault.
+    """
+    from wam.cli.replay_jobs import make_jobs, run_jobs
+    from wam.replay.scenario import latency_means, read_scenario, sum_up
+    from wam.report.folder import INDEX, SUMMARY, TIMING, report_folder, write_json
+    from wam.robots.loader import load_robot
+
+    chosen = read_scenario(file)
+    load_robot(chosen.robot)
+    console = Console(stderr=True)
+    with report_folder(report) as folder:
+        todo = make_jobs(chosen, folder, device=device, threads=threads)
+        with row_progress(console, chosen.name, unit="runs") as progress:
+            runs = run_jobs(todo, processes=jobs, done=lambda count: progress(count, len(todo)))
+        summary, checked = sum_up(chosen, runs)
+        timing = latency_means(runs, jobs=jobs)
+        write_json(folder / SUMMARY, summary)
+        write_json(folder / TIMING, timing)
+        from wam.replay.scenario_page import build_scenario_page
+
+        (folder / INDEX).write_text(
+            build_scenario_page(chosen, runs, summary, timing, checked), encoding="utf-8"
+        )
+    if as_json:
+        typer.echo(json.dumps({"summary": summary, "timing": timing}, indent=2, ensure_ascii=False))
+    else:
+        typer.echo(f"verdict: {summary['verdict']}")
+    for run in runs:
+        if run.error:
+            console.print(
+                f"[red]{escape(run.recording)}, {escape(run.variant)}:[/red] {escape(run.error)}",
+                soft_wrap=True,
+            )
+    console.print(f"report: {(report / INDEX).resolve()}", soft_wrap=True, highlight=False)
+    if summary["verdict"] == "could not run":
+        raise typer.Exit(EXIT_COULD_NOT_RUN)
+    if summary["verdict"] in ("fail", "fault"):
         raise typer.Exit(EXIT_FAILED_GATE)

@@ -18,7 +18,10 @@ SUMMARY = "summary.json"
 TIMING = "timing.json"
 EVENTS = "events.jsonl"
 INDEX = "index.html"
-OWN_FILES = frozenset({SUMMARY, TIMING, EVENTS, INDEX, "replay.rrd"})
+RUNS = "runs"
+"""Folder of a scenario's report that holds a report for every run."""
+
+OWN_FILES = frozenset({SUMMARY, TIMING, EVENTS, INDEX, RUNS})
 SCHEMA_PREFIX = "wam/"
 
 
@@ -44,6 +47,9 @@ def require_free(out_dir: Path, *, keep: Collection[str] = ()) -> None:
         raise _refusal(out_dir, f"it holds {', '.join(foreign[:5])}{' and more' if len(foreign) > 5 else ''}")
     if not _is_own_summary(out_dir / SUMMARY):
         raise _refusal(out_dir, f"its {SUMMARY} is not one of ours")
+    if RUNS in entries:
+        for run in sorted((out_dir / RUNS).iterdir()):
+            require_free(run)
 
 
 @contextlib.contextmanager

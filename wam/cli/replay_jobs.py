@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of a scenario, in this process or in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from wam.core.errors import WamError
+from wam.replay.binding import TopicNames
+from wam.replay.scenario import Run, Scenario, Variant
+from wam.replay.session import ReplayOptions, replay
+from wam.report.folder import RUNS
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One recording with one variant.
+
+    Attributes:
+        robot: name or path of the robot file.
+        recording: bag.
+        variant: policy and settings.
+        report: where its report goes.
+        device: device of the policy.
+        threads: CPU threads of the policy.
+    """
+
+    robot: str
+    recording: Path
+    variant: Variant
+    report: Path
+    device: str
+    threads: int
+
+
+def make_jobs(scenario: Scenario, folder: Path, *, device: str, threads: int) -> list[Job]:
+    """Return the jobs of a scenario, variant after variant, reports below `folder`."""
+    jobs: list[Job] = []
+    for variant in scenario.variants:
+        for recording in scenario.recordings:
+            label = re.sub(r"[^A-Za-z0-9_.=-]+", "-", f"{recording.resolve().name}-{variant.name}").strip("-")
+            report = folder / RUNS / f"{len(jobs):03d}-{label}"[:120]
+            jobs.append(Job(scenario.robot, recording, variant, report, device, threads))
+    return jobs
+
+
+def run_job(job: Job) -> Run:
+    """Replay one recording; a refusal becomes the run's error."""
+    from wam.robots.loader import load_robot
+    from wam.robots.policies import PolicyRequest
+    from wam_bringup.loading import load_policy
+
+    values = job.variant.values
+    name = job.recording.resolve().name
+    try:
+        robot = load_robot(job.robot)
+        # Loaded anew for every run: what a policy remembers of one recording must not leak into the next.
+        request = PolicyRequest(
+            job.variant.policy,
+            planner=True,
+            executor=True,
+            device=job.device,
+            threads=job.threads,
+            seed=int(values["seed"]),
+        )
+        outcome = replay(
+            ReplayOptions(
+                bag=job.recording,
+                policy_name=job.variant.policy,
+                settings=job.variant.settings(),
+                names=TopicNames(namespace=str(values["namespace"])),
+                instruction=str(values["instruction"]),
+                seed=int(values["seed"]),
+                lenient=bool(values["lenient"]),
+            ),
+            robot=robot,
+            policy=load_policy(request, robot=robot),
+            report=job.report,
+        )
+    except WamError as error:
+        return Run(job.variant.name, name, "", {}, {}, error=str(error))
+    return Run(job.variant.name, name, f"{RUNS}/{job.report.name}", outcome.summary, outcome.timing)
+
+
+def run_jobs(jobs: list[Job], *, processes: int, done: Callable[[int], None]) -> list[Run]:
+    """Run all jobs and return their runs in the order of the jobs.
+
+    Args:
+        jobs: what to run.
+        processes: how many at a time; 1 runs them here, one after another.
+        done: called with the number of finished runs.
+    """
+    runs = []
+    for run in _each(jobs, processes):
+        runs.append(run)
+        done(len(runs))
+    return runs
+
+
+def _each(jobs: list[Job], processes: int) -> Iterator[Run]:
+    if processes == 1:
+        yield from map(run_job, jobs)
+        return
+    # Spawned, not forked: torch and OpenCV hold threads that a fork would lose.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(run_job, jobs)
