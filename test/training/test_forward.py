@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wam.models.aha_wam.config import AhaWamConfig
+from wam.models.aha_wam.config import AhaWamConfig, paper, tiny
+from wam.models.aha_wam.model import AhaWam
 from wam.models.layers.flow import sigma_grid
 from wam.training.ablation import Ablation, ablate
 from wam.training.forward import (
@@ -21,6 +22,7 @@ from wam.training.forward import (
     frame_mask,
     joint_velocities,
 )
+from wam.training.layout import SampleLayout
 from wam.training.losses import action_loss, masked_mean, video_loss
 
 
@@ -264,3 +266,37 @@ def test_the_grids_of_one_two_and_four_steps_lie_in_the_grid_of_sixteen() -> Non
     grid = sigma_grid(16, shift_factor=5.0)
     for steps in (1, 2, 4):
         assert sigma_grid(steps, shift_factor=5.0) == pytest.approx(grid[:: 16 // steps])
+
+
+def test_the_training_pass_fits_together_at_the_size_of_the_paper(make_batch) -> None:
+    """On the meta device: shapes only, no memory."""
+    config = replace(paper(), horizon_rows=80, memory_spacing_rows=96)
+    sizes = SampleLayout(horizon_rows=80, max_offset=15)
+    small = make_batch(replace(tiny(), horizon_rows=80))
+    B, K, F, M = 2, sizes.chunks, sizes.latent_frames, sizes.history_frames
+    cells = (config.vae.z_dim, 24, 20)
+    with torch.device("meta"):
+        model = AhaWam(config)
+        batch = replace(
+            small,
+            **{
+                "positions_BF": torch.zeros(B, F, dtype=torch.int64),
+                "history_positions_BM": torch.zeros(B, M, dtype=torch.int64),
+                "history_valid_B": torch.zeros(B, dtype=torch.int64),
+                "text_BTE": torch.zeros(B, config.context_len, config.text_dim),
+                "states_BKJ": torch.zeros(B, K, config.state_dim),
+                "actions_BHA": torch.zeros(B, 80, config.action_dim),
+                "action_is_pad_BH": torch.zeros(B, 80, dtype=torch.bool),
+                "latent_is_pad_BF": torch.zeros(B, F, dtype=torch.bool),
+                "z_BCFHW": torch.zeros(B, cells[0], F, *cells[1:]),
+                "history_BMCHW": torch.zeros(B, M, *cells),
+                "observations_BKCHW": torch.zeros(B, K, *cells),
+            },
+        )
+        drawn = Draws(batch.z_BCFHW, torch.zeros(B), batch.actions_BHA, torch.zeros(B, K))
+        losses = JointObjective(model)(batch, drawn)
+        out = joint_velocities(model, batch, drawn)
+    assert out.video.shape == (2, 48, 4, 24, 20)
+    assert out.action.shape == (2, 80, 14)
+    losses.total.backward()
+    assert all(p.grad is not None for p in model.parameters())
