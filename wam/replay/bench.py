@@ -194,14 +194,15 @@ def _decode_plainly(bag: Path, robot: Any) -> int:
 
     camera, group = robot.cameras[0], robot.groups[0]
     wanted = {f"/{camera.topic}", f"/{group.state_topic}"}
+    convert: Any = cv2.cvtColor
     count = 0
     with AnyReader([bag]) as reader:
         connections = [connection for connection in reader.connections if connection.topic in wanted]
         for connection, _, raw in reader.messages(connections=connections):
             message: Any = reader.deserialize(raw, connection.msgtype)
             if connection.topic == f"/{camera.topic}":
-                rgb = cv2.cvtColor(cv2.imdecode(message.data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-                count += rgb.dtype == np.uint8
+                convert(cv2.imdecode(message.data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+                count += 1
             else:
                 np.asarray(message.position)
     return count

@@ -157,6 +157,7 @@ class OfflineReplay:
         policy: both halves of the policy.
         settings: how they are scheduled.
         instruction: first task text; "" takes the policy's own.
+        ingest: where messages are put; None makes one. A live node's may be given, fed over DDS.
         stopwatch: monotonic clock of the host [ns].
 
     Raises:
@@ -170,12 +171,13 @@ class OfflineReplay:
         policy: LoadedPolicy,
         settings: ReplaySettings,
         instruction: str = "",
+        ingest: StreamIngest | None = None,
         stopwatch: Stopwatch = monotonic_ns,
     ) -> None:
         if policy.planner is None or policy.executor is None:
             raise ValueError("replay needs both halves of a policy")
         self.clock = ManualClock()
-        self.ingest = StreamIngest(robot, cameras=policy.contract.camera_names)
+        self.ingest = ingest or StreamIngest(robot, cameras=policy.contract.camera_names)
         self._settings = settings
         self._stopwatch = stopwatch
         self._observation: Observation | None = None
