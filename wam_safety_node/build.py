@@ -15,7 +15,8 @@ from wam.core.safety.chain import SafetyChain, joint_filters
 from wam.core.safety.filters import Filter
 from wam.core.safety.tracking import TrackingWatch
 from wam.robots.description import CommandKind, JointKind, RobotDescription
-from wam_safety_node.cycle import CycleSettings, SafetyCycle
+from wam_safety_node.cycle import SafetyCycle
+from wam_safety_node.intake import ChunkIntake, CycleSettings
 from wam_safety_node.measured import MeasuredState
 
 STREAM_RATE = 100.0
@@ -88,11 +89,15 @@ def build_cycle(
     return SafetyCycle(
         limits=limits,
         measured=MeasuredState(robot),
-        chain=SafetyChain(filters + extra_filters, off=filters_off),
+        intake=ChunkIntake(
+            limits=limits,
+            chain=SafetyChain(filters + extra_filters, off=filters_off),
+            settings=settings,
+            smoothing=np.where(free, np.inf, limits.acceleration),
+            contract_hash=contract_hash,
+        ),
         settings=settings,
         tracking=TrackingWatch(robot.joint_names, np.where(free, np.inf, robot.safety.tracking_error)),
-        smoothing=np.where(free, np.inf, limits.acceleration),
-        contract_hash=contract_hash,
         wall=wall,
     )
 

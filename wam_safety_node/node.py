@@ -15,7 +15,10 @@ from std_srvs.srv import Trigger
 from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import InputError
+from wam.core.safety.collision import CollisionFilter
+from wam.core.safety.filters import Filter
 from wam.core.verdict import Finding, Ladder, Verdict
+from wam.robots.collision import PinocchioChecker, WorkspaceFilter, parse_box
 from wam.robots.description import RobotDescription
 from wam.robots.joint_reader import JointReader
 from wam.robots.loader import load_robot
@@ -97,6 +100,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             filters_off=p.filters_off,
             max_scale=p.max_scale,
             contract_hash=p.contract,
+            extra_filters=self._model_filters(robot),
         )
         self._robot, self.cycle, self._period_ns = robot, cycle, settings.tick_ns
         self._outputs = Outputs(self, robot, settings, dry_run=p.dry_run)
@@ -124,6 +128,16 @@ class SafetyNode(WamNode[SafetyParameters]):
             self.get_logger().warning(f"filter {name} is OFF (parameter filters_off)")
         if p.dry_run:
             self.get_logger().warning("dry run: nothing is sent to the robot (parameter dry_run)")
+
+    def _model_filters(self, robot: RobotDescription) -> tuple[Filter, ...]:
+        """Return the filters that need the robot's model."""
+        p = self.p
+        if robot.urdf is None:
+            self.get_logger().warning(f"{robot.name} has no model: collisions and workspace are NOT checked")
+            return ()
+        checker = PinocchioChecker(robot, margin=p.collision_margin, environment_margin=p.environment_margin)
+        boxes = tuple(parse_box(text, robot) for text in p.workspace)
+        return (CollisionFilter(checker), WorkspaceFilter(checker.model, boxes))
 
     def start(self) -> None:
         """Start the command stream; it holds the measured position until the first chunk."""
@@ -226,7 +240,9 @@ class SafetyNode(WamNode[SafetyParameters]):
         if self._watch is not None:
             self._watch.before_step()
         try:
-            result = cycle.step(now_ns)
+            result = cycle.step(
+                now_ns, lambda position, velocity: outputs.send(position, velocity, cycle, now_ns)
+            )
         except (
             Exception
         ) as error:  # whatever it was, the arm is stopped by the next step, which takes no chunk
@@ -238,7 +254,6 @@ class SafetyNode(WamNode[SafetyParameters]):
             cycle.raise_cause(Finding(Verdict.STOP, "internal_error", text), once=True)
             return
         self._failures = 0
-        outputs.send(result, cycle, now_ns)
         self._announce(result, cycle, now_ns)
 
     def _announce(self, result: CycleResult, cycle: SafetyCycle, now_ns: int) -> None:

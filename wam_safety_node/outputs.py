@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -17,7 +19,10 @@ from wam.core.trajectory.rolling import Rolling, RollingPlan
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_duration, ns_to_time
 from wam.ros.qos import COMMAND, COMMAND_PUBLISHER, STATUS
-from wam_safety_node.cycle import CycleResult, CycleSettings, SafetyCycle
+from wam_safety_node.cycle import SafetyCycle
+from wam_safety_node.intake import CycleSettings
+
+Vector = npt.NDArray[np.float64]
 
 PARTICIPANT_BYTES = 12
 """Leading bytes of a DDS endpoint's gid that are its participant's."""
@@ -84,18 +89,17 @@ class Outputs:
         self._identity = _participant(node)
         self._preview_names = list(robot.joint_names)
 
-    def send(self, result: CycleResult, cycle: SafetyCycle, now_ns: int) -> None:
-        """Publish what `result` commands; nothing where it commands nothing."""
-        if result.position is None:
-            return
+    def send(self, position: Vector, velocity: Vector, cycle: SafetyCycle, now_ns: int) -> None:
+        """Publish a command, float64 [N] over all joints, at `now_ns` [ns]."""
         self._ticks += 1
         if self._preview is not None:
-            message = JointState(name=self._preview_names, position=result.position.tolist())
-            message.velocity = [] if result.velocity is None else result.velocity.tolist()
+            message = JointState(
+                name=self._preview_names, position=position.tolist(), velocity=velocity.tolist()
+            )
             message.header.stamp = ns_to_time(now_ns)
             self._preview.publish(message)
         for group, columns, publisher, send in self._groups:
-            send(group, columns, publisher, result, cycle, now_ns)
+            send(group, columns, publisher, position, cycle, now_ns)
 
     def unheard(self) -> str:
         """Return a command topic that no driver subscribes to, or "" where every one has a listener.
@@ -137,13 +141,13 @@ class Outputs:
         group: JointGroup,
         columns: slice,
         publisher: Any,
-        result: CycleResult,
+        position: Vector,
         cycle: SafetyCycle,
         now_ns: int,
     ) -> None:
         # Velocity and effort stay empty: the Piper driver reads them as speed percent and gripper effort.
         message = JointState(name=list(group.driver_names))
-        message.position = result.position[columns].tolist()
+        message.position = position[columns].tolist()
         message.header.stamp = ns_to_time(now_ns)
         publisher.publish(message)
 
@@ -152,7 +156,7 @@ class Outputs:
         group: JointGroup,
         columns: slice,
         publisher: Any,
-        result: CycleResult,
+        position: Vector,
         cycle: SafetyCycle,
         now_ns: int,
     ) -> None:

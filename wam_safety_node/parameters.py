@@ -38,6 +38,18 @@ class SafetyParameters:
         lower=1.0,
         upper=20.0,
     )
+    collision_margin: float = parameter(
+        0.01, description="distance kept between two moving bodies", unit="m", lower=0.0, upper=0.2
+    )
+    environment_margin: float = parameter(
+        0.0, description="distance kept between a moving body and a fixed one", unit="m", lower=0.0, upper=0.2
+    )
+    workspace: tuple[str, ...] = parameter(
+        (),
+        description="boxes that tools must not leave, in the base link of their group, each as "
+        "GROUP XMIN XMAX YMIN YMAX ZMIN ZMAX",
+        unit="m",
+    )
     max_context_age: float = parameter(
         1.0, description="an older planner context means LATE", unit="s", lower=0.01, upper=60.0
     )

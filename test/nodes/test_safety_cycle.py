@@ -184,7 +184,7 @@ def test_silence_of_the_executor_is_a_smooth_stop_and_a_hold_of_the_measured_pos
 def test_hold_begins_within_a_tenth_of_a_second_of_the_last_valid_row() -> None:
     world = running(120, chunk_timeout_ns=10_000 * MS)
     world.sending = False
-    last_row_ns = world.cycle._timeline.end_ns if world.cycle._timeline else 0
+    last_row_ns = world.cycle.executing.timeline.end_ns if world.cycle.executing else 0
     while world.rung < Ladder.HOLD:
         world.step()
         assert world.now_ns + world.settings.lead_ns < last_row_ns + 100 * MS
@@ -266,7 +266,7 @@ def test_a_chunk_that_is_not_finite_stops_and_stays_stopped() -> None:
     rows = world.rows(world.now_ns - 120 * MS)
     rows[9, 3] = np.nan
     world.offer(world.chunk(rows))
-    world.step(1)
+    world.step(2)
     assert world.rung is Ladder.STOP
     assert world.cycle.ladder.code == "non_finite"
     world.step(200)
@@ -341,7 +341,7 @@ def test_a_jump_within_a_task_holds_and_the_next_good_chunk_goes_on() -> None:
     world = running(60)
     world.sending = False
     world.offer(world.chunk(world.rows(world.now_ns) + 0.5 * ARM))
-    world.step(1)
+    world.step(2)
     assert world.rung is Ladder.HOLD
     assert world.cycle.ladder.code == "jump"
     world.sending = True
@@ -375,7 +375,7 @@ def test_values_in_another_order_than_their_names_are_refused_as_a_jump() -> Non
     world.sending = False
     rows = world.rows(world.now_ns - 120 * MS)
     world.offer(world.chunk(np.roll(rows, 1, axis=1)))
-    world.step(1)
+    world.step(2)
     assert world.rung >= Ladder.HOLD
     world.check()
 

@@ -17,6 +17,7 @@ BENCHES: dict[str, str] = {
     "context": "wam.bench.context:run",
     "seams": "wam.bench.seams:run",
     "command": "wam.bench.command:run",
+    "collision": "wam.bench.collision:run",
     "replay": "wam.replay.bench:run",
 }
 """Name -> module and function; the function takes a `Stage` and its options by name."""

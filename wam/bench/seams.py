@@ -27,7 +27,7 @@ from wam.core.safety.limits import JointLimits
 from wam.robots.description import RobotDescription
 from wam.robots.loader import load_robot
 from wam_safety_node.build import build_cycle, settings_for
-from wam_safety_node.cycle import CycleSettings
+from wam_safety_node.intake import CycleSettings
 
 Rows = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]

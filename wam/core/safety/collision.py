@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Collision checks as a seam: a checker judges states, a filter judges motions, and no answer is never a pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.errors import WamError
+from wam.core.safety.filters import Filtered, Stage
+from wam.core.trajectory.motion import Motion
+from wam.core.verdict import Finding, Verdict
+
+Rows = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
+
+MAX_STEP = 0.05
+"""Largest joint step between two checked states [rad or m]."""
+
+
+class CheckerSilent(WamError):
+    """A collision checker did not answer within its budget, or is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Two bodies that touch, or come closer than their margin.
+
+    Attributes:
+        index: first state concerned.
+        first: name of one link or object.
+        second: name of the other.
+        distance: between their surfaces [m]; negative inside each other, NaN where the checker does not tell.
+        margin: distance that must be kept [m].
+    """
+
+    index: int
+    first: str
+    second: str
+    distance: float
+    margin: float
+
+
+class CollisionChecker(Protocol):
+    """Judges states of a robot. Called from one thread, within a command cycle: it must answer within its budget."""
+
+    @property
+    def name(self) -> str:
+        """Who checks, for events."""
+        ...
+
+    def check(self, states: Rows) -> Contact | None:
+        """Return the first contact among `states`, or None.
+
+        Args:
+            states: float64 [S, N], positions of all joints of the robot, in its order; the first one is where the arm
+                is commanded to be now: a contact that holds there already is allowed while it does not deepen.
+
+        Raises:
+            CheckerSilent: there is no answer; the motion must not be executed.
+        """
+        ...
+
+
+class FakeChecker:
+    """A checker whose only obstacle is a half-space of one joint: for tests and benchmarks.
+
+    Args:
+        joint: column of the joint.
+        limit: positions above it collide [rad or m].
+    """
+
+    name = "fake"
+
+    def __init__(self, *, joint: int = 0, limit: float = np.inf) -> None:
+        self._joint = joint
+        self._limit = limit
+        self.silent = False
+        self.states = 0
+
+    def check(self, states: Rows) -> Contact | None:
+        """Return the first state beyond the limit.
+
+        Raises:
+            CheckerSilent: `silent` was set.
+        """
+        if self.silent:
+            raise CheckerSilent("the fake collision checker is silent")
+        self.states += len(states)
+        over = states[:, self._joint] > self._limit
+        if not over.any():
+            return None
+        index = int(np.argmax(over))
+        return Contact(index, "arm", "wall", float(self._limit - states[index, self._joint]), 0.0)
+
+
+def thin_out(rows: Rows, *, max_step: float = MAX_STEP) -> Rows:
+    """Return states along `rows`, float64 [K, N], such that no joint moves by more than `max_step` between two.
+
+    Rows that are closer together are left out, rows further apart get states between them; first and last are kept.
+    """
+    if len(rows) == 1:
+        return rows
+    steps = np.abs(rows[1:] - rows[:-1]).max(axis=1)
+    travel = np.concatenate(([0.0], np.cumsum(steps)))
+    count = int(np.ceil(travel[-1] / max_step - 1e-9))
+    if count < 1:
+        return rows[[0, -1]]
+    wanted = np.linspace(0.0, travel[-1], count + 1)
+    at = np.clip(np.searchsorted(travel, wanted, side="right") - 1, 0, len(steps) - 1)
+    share = (wanted - travel[at]) / np.maximum(steps[at], 1e-300)
+    states: Rows = rows[at] + np.minimum(share, 1.0)[:, None] * (rows[at + 1] - rows[at])
+    return states
+
+
+@dataclass(frozen=True, slots=True)
+class CollisionFilter:
+    """Refuses a trajectory that touches something: STOP; one that could not be checked: HOLD.
+
+    Attributes:
+        checker: judges states.
+        max_step: largest joint step between two checked states [rad or m].
+        name: name by which it is switched off.
+    """
+
+    checker: CollisionChecker
+    max_step: float = MAX_STEP
+    name: str = "collision"
+    stages: frozenset[Stage] = frozenset({Stage.TRAJECTORY})
+
+    def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
+        """Judge the rows to come, from the last one that was commanded on."""
+        rows = motion.rows[max(0, motion.settled - 1) :]
+        try:
+            contact = self.checker.check(thin_out(rows, max_step=self.max_step))
+        except CheckerSilent as error:
+            return Filtered(motion, Finding(Verdict.HOLD, "no_collision_answer", str(error)))
+        if contact is None:
+            return Filtered(motion)
+        text = (
+            f"{contact.first} and {contact.second} would come to {contact.distance * 1e3:.1f} mm of each other, "
+            f"allowed {contact.margin * 1e3:.1f} mm ({self.checker.name}; collision_margin, the URDF or its SRDF)"
+        )
+        pair = f"{contact.first}/{contact.second}"
+        return Filtered(
+            motion, Finding(Verdict.STOP, "collision", text, pair, contact.distance, contact.margin)
+        )
