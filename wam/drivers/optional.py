@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vendors' message packages: used where they are installed, looked for by name, never required."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from wam.core.errors import MissingDependency
+
+VENDOR_TYPES: dict[str, tuple[str, str, str]] = {
+    "piper_status": ("piper_msgs", "msg", "PiperStatusMsg"),
+    "piper_enable": ("piper_msgs", "srv", "Enable"),
+    "franka_state": ("franka_msgs", "msg", "FrankaRobotState"),
+    "franka_recovery": ("franka_msgs", "action", "ErrorRecovery"),
+    "franka_move": ("franka_msgs", "action", "Move"),
+    "franka_grasp": ("franka_msgs", "action", "Grasp"),
+    "franka_homing": ("franka_msgs", "action", "Homing"),
+    "gripper_command": ("control_msgs", "action", "GripperCommand"),
+    "ur_robot_mode": ("ur_dashboard_msgs", "msg", "RobotMode"),
+    "ur_safety_mode": ("ur_dashboard_msgs", "msg", "SafetyMode"),
+    "ur_set_mode": ("ur_dashboard_msgs", "action", "SetMode"),
+}
+"""Our name -> package, kind and type."""
+
+
+def find_type(name: str) -> Any | None:
+    """Return a vendor's message, service or action class, or None where its package is not installed.
+
+    Args:
+        name: a key of `VENDOR_TYPES`.
+
+    Raises:
+        KeyError: there is no such key.
+        MissingDependency: the package is there without this type: a version that we do not know.
+        ImportError: the package is there and broken.
+    """
+    package, kind, type_name = VENDOR_TYPES[name]
+    try:
+        module = importlib.import_module(f"{package}.{kind}")
+    except ModuleNotFoundError as error:
+        # Anything else that is missing is a broken installation, not an absent one.
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise
+        return None
+    found = getattr(module, type_name, None)
+    if found is None:
+        raise MissingDependency(
+            f"{package} has no {kind} {type_name}",
+            allowed="a version of the driver that has it (docs/how-to)",
+            where=f"the installation of {package}",
+        )
+    return found
