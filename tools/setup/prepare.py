@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import fcntl
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -46,6 +47,8 @@ class SetupError(Exception):
 def main() -> int:
     """Run the stages that are not done yet and return the exit code."""
     started = time.monotonic()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # in a log, the stages come before what went wrong in them
     try:
         with _only_one():
             worked = _prepare()
@@ -53,7 +56,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted; the next `make setup` goes on from here", file=sys.stderr)
+        print("\ninterrupted; run `make setup` again", file=sys.stderr)
         return 130
     if worked:
         print(f"set up in {time.monotonic() - started:.0f} s")
