@@ -26,7 +26,6 @@ DISTRIBUTIONS = {
     "OpenGL": "pyopengl",
     "cv2": "opencv-python-headless",
     "pinocchio": "pin",
-    "serial": "pyserial",
     "yaml": "pyyaml",
     "serial": "pyserial",
     "backports": "backports-zstd",
