@@ -42,6 +42,7 @@ setup(
         "console_scripts": [
             "wam = wam.cli.main:main",
             *(f"{name} = {name}.main:main" for name in EXECUTABLES),
+            "wam_view = wam_bringup.view:main",
         ],
     },
 )

@@ -1,24 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Launch descriptions made from the schema: every robot's launch file is one call of `robot_launch`.
 
-Start order: driver (or simulated robot), safety, then planner and executor. Every node configures and activates
-itself (parameter `autostart`); the safety node waits for joint states and the executor for a context by themselves,
-so the order never hangs on a timer. On Ctrl-C launch interrupts every process; the safety node brings the arms to a
-held stop before it ends.
+Start order, by events and never by timers: driver (or simulated robot), then safety once that has started, then planner
+and executor once safety has. Every node configures and activates itself (parameter `autostart`); the safety node waits
+for joint states and the executor for a context by themselves. Without the safety process nothing may run on: its end
+ends the launch. On Ctrl-C launch interrupts every process; the safety node brings the arms to a held stop before it
+ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from launch.actions import (
     DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
     GroupAction,
     IncludeLaunchDescription,
     OpaqueFunction,
+    RegisterEventHandler,
     SetEnvironmentVariable,
 )
+from launch.event_handlers import OnProcessExit, OnProcessStart
+from launch.events import Shutdown
 from launch.launch_context import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -26,58 +35,213 @@ from launch_ros.actions import Node, PushRosNamespace
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
+from wam.core.errors import ConfigError
+from wam.robots.description import CommandKind
+from wam.robots.loader import DISTRIBUTION_VARIABLE, load_robot
 from wam.robots.paths import config_dir
+from wam.robots.urdf import robot_urdf
 from wam.ros.command_line import yaml_scalar
-from wam_bringup.launch_schema import ARGUMENTS, DRIVERS, VendorDriver
+from wam_bringup.controllers import controllers_file, distribution_here, write_merged
+from wam_bringup.descriptions import with_description
+from wam_bringup.launch_schema import (
+    ARGUMENTS,
+    DRIVERS,
+    REPLAY_ARGUMENTS,
+    SAFETY_PROFILES,
+    LaunchArgument,
+    VendorDriver,
+)
 
 PACKAGE = "wam_deploy"
 STOP_TIMEOUT_S = "8"
+CLOCK_RATE_HZ = "200"
+"""Rate of /clock in a replay: the usual 40 Hz would let time go on in steps of 25 ms."""
+
+FRAME_PREFIX = "wam/"
+"""Before the frames of our own robot_state_publisher, so that they do not fight with the driver's."""
 
 
-def robot_launch(robot: str, **defaults: str) -> LaunchDescription:
+def robot_launch(robot: str, /, **defaults: str) -> LaunchDescription:
     """Return the launch description of `robot`.
 
     Args:
         robot: name in config/robots.
-        defaults: other defaults of single arguments, e.g. `simulate="true"`.
+        defaults: other defaults of single arguments, e.g. `simulate="true"`; `robot` makes the robot an argument.
     """
-    declared = [
+    arguments = list(ARGUMENTS)
+    if "robot" in defaults:
+        arguments.insert(0, LaunchArgument("robot", robot, "robot: a name in config/robots"))
+    actions = OpaqueFunction(function=_robot_actions, kwargs={"robot": robot, "arguments": arguments})
+    return LaunchDescription([*_declared(arguments, defaults), actions])
+
+
+def replay_launch() -> LaunchDescription:
+    """Return the launch description that plays a bag to the nodes; its own commands are moved out of the way."""
+    return LaunchDescription([*_declared(REPLAY_ARGUMENTS, {}), OpaqueFunction(function=_replay_actions)])
+
+
+def _declared(arguments: Sequence[LaunchArgument], defaults: Mapping[str, str]) -> list[Any]:
+    return [
         DeclareLaunchArgument(
             argument.name,
             default_value=defaults.get(argument.name, argument.default),
             description=argument.description,
             choices=list(argument.choices) or None,
         )
-        for argument in ARGUMENTS
+        for argument in arguments
     ]
-    return LaunchDescription([*declared, OpaqueFunction(function=_actions, kwargs={"robot": robot})])
 
 
-def _actions(context: LaunchContext, *, robot: str) -> list[Any]:
-    values = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
+def _values(context: LaunchContext, arguments: Sequence[LaunchArgument]) -> dict[str, str]:
+    return {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in arguments}
+
+
+def _robot_actions(context: LaunchContext, *, robot: str, arguments: Sequence[LaunchArgument]) -> list[Any]:
+    values = _values(context, arguments)
+    name = values.get("robot", robot)
+    robot = _model(name, values["description"])
     simulated = values["simulate"] == "true"
-    actions: list[Any] = [
-        SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", str(config_dir() / "dds" / "fastdds_shm.xml"))
-    ]
+    actions: list[Any] = [_middleware()]
+    first: Node | None = None
     if simulated:
-        actions.append(_process("wam_sim_node", {"wam_sim": {"robot": robot}}, values))
+        first = _process("wam_sim_node", {"wam_sim": {"robot": robot}}, values)
     elif values["launch_driver"] == "true":
-        actions += [_include(driver, values["namespace"]) for driver in DRIVERS[robot](values)]
+        if name not in DRIVERS:
+            raise ConfigError(
+                f"robot {name} has no driver to start",
+                allowed=", ".join(DRIVERS),
+                where="the launch command; use launch_driver:=false or simulate:=true",
+            )
+        here = {**values, "distribution": os.environ.get(DISTRIBUTION_VARIABLE, "")}
+        for driver in DRIVERS[name](here):
+            actions += _include(driver, name, values["namespace"], context)
     dry_run = values["dry_run"] == "true" and not simulated
-    actions.append(_process("wam_safety_node", {"wam_safety": {"robot": robot, "dry_run": dry_run}}, values))
+    safety = _safety(values, {"robot": robot, "dry_run": dry_run})
     policy = {"robot": robot, "policy": values["policy"]}
-    planner = {**policy, "instruction": values["instruction"]}
-    if values["composed"] == "true":
-        actions.append(_process("wam_bringup", {"wam_planner": planner, "wam_executor": policy}, values))
-    else:
-        actions.append(_process("wam_planner_node", {"wam_planner": planner}, values))
-        actions.append(_process("wam_executor_node", {"wam_executor": policy}, values))
+    actions += _in_order(first, safety, _policy(values, policy))
+    if values["rviz"] == "true":
+        actions += _rviz(name, robot, values)
     return actions
 
 
-def _process(executable: str, parameters: Mapping[str, Mapping[str, Any]], values: Mapping[str, str]) -> Node:
+def _replay_actions(context: LaunchContext) -> list[Any]:
+    values = _values(context, REPLAY_ARGUMENTS)
+    if not values["bag"]:
+        raise ConfigError(
+            "bag", value="", allowed="a recorded bag", where="the launch command: bag:=DIRECTORY"
+        )
+    robot = values["robot"]
+    play = ["ros2", "bag", "play", values["bag"], "--clock", CLOCK_RATE_HZ, "--rate", values["rate"]]
+    commands = [
+        group.command_topic
+        for group in load_robot(robot).groups
+        if group.command_kind is not CommandKind.NONE
+    ]
+    if commands:
+        # The recording's own commands must not look like ours.
+        prefix = f"/{values['namespace']}/".replace("//", "/")
+        play += ["--remap", *(f"{prefix}{topic}:=/bag{prefix}{topic}" for topic in commands)]
+    simulated_time = {"use_sim_time": True}
+    safety = _safety(values, {"robot": robot, "dry_run": True, **simulated_time})
+    policy = _policy(values, {"robot": robot, "policy": values["policy"], **simulated_time})
+    # The recording starts last: nothing of it is missed while nodes load.
+    player = ExecuteProcess(cmd=play, output="screen")
+    return [
+        _middleware(),
+        *_in_order(None, safety, policy),
+        RegisterEventHandler(OnProcessStart(target_action=policy[-1], on_start=[player])),
+        RegisterEventHandler(
+            OnProcessExit(
+                target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="the recording has ended"))]
+            )
+        ),
+    ]
+
+
+def _model(robot: str, description: str) -> str:
+    """Return the robot to give to the nodes: its name, or a robot file with the description that was asked for."""
+    if not description:
+        return robot
+    folder = Path(tempfile.mkdtemp(prefix="wam_launch_"))
+    return str(with_description(robot, Path(description), folder))
+
+
+def _middleware() -> SetEnvironmentVariable:
+    return SetEnvironmentVariable(
+        "FASTDDS_DEFAULT_PROFILES_FILE", str(config_dir() / "dds" / "fastdds_shm.xml")
+    )
+
+
+def _in_order(first: Node | None, safety: Node, policy: Sequence[Node]) -> list[Any]:
+    """Return actions that start the processes one after the other, and end all with the safety process."""
+    ending = EmitEvent(event=Shutdown(reason="the safety process has ended"))
+    actions: list[Any] = [
+        RegisterEventHandler(OnProcessStart(target_action=safety, on_start=list(policy))),
+        RegisterEventHandler(OnProcessExit(target_action=safety, on_exit=[ending])),
+    ]
+    if first is None:
+        return [*actions, safety]
+    return [RegisterEventHandler(OnProcessStart(target_action=first, on_start=[safety])), *actions, first]
+
+
+def _safety(values: Mapping[str, str], parameters: Mapping[str, Any]) -> Node:
+    profile = values["safety_profile"]
+    file = config_dir() / "safety" / f"{profile}.yaml" if profile in SAFETY_PROFILES else Path(profile)
+    if not file.is_file():
+        raise ConfigError(
+            "safety_profile",
+            value=profile,
+            allowed=f"{', '.join(SAFETY_PROFILES)}, or an existing parameter file",
+            where="the launch command",
+        )
+    return _process("wam_safety_node", {"wam_safety": parameters}, values, parameter_file=file)
+
+
+def _policy(values: Mapping[str, str], policy: Mapping[str, Any]) -> list[Node]:
+    planner = {**policy, "instruction": values["instruction"]}
+    if values["composed"] == "true":
+        return [_process("wam_bringup", {"wam_planner": planner, "wam_executor": policy}, values)]
+    return [
+        _process("wam_planner_node", {"wam_planner": planner}, values),
+        _process("wam_executor_node", {"wam_executor": policy}, values),
+    ]
+
+
+def _rviz(name: str, robot: str, values: Mapping[str, str]) -> list[Any]:
+    """Return RViz with the suite's own model state, in frames with a prefix: the driver's frames stay its own."""
+    view = _process("wam_view", {"wam_view": {"robot": robot}}, values)
+    publisher = Node(
+        package="robot_state_publisher",
+        executable="robot_state_publisher",
+        name="wam_model",
+        namespace=values["namespace"],
+        parameters=[{"robot_description": robot_urdf(load_robot(robot)), "frame_prefix": FRAME_PREFIX}],
+        remappings=[
+            ("joint_states", "wam_view/joint_states"),
+            ("robot_description", "wam_model/robot_description"),
+        ],
+    )
+    file = config_dir() / "rviz" / f"{name}.rviz"
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=values["namespace"],
+        arguments=["-d", str(file)],
+    )
+    return [view, publisher, rviz]
+
+
+def _process(
+    executable: str,
+    parameters: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, str],
+    *,
+    parameter_file: Path | None = None,
+) -> Node:
     # A process may hold several nodes, which a parameter dictionary of launch_ros cannot tell apart.
     arguments = ["--ros-args", "--log-level", values["log_level"]]
+    if parameter_file is not None:
+        arguments += ["--params-file", str(parameter_file)]
     for node, pairs in parameters.items():
         for name, value in pairs.items():
             arguments += ["-p", f"{node}:{name}:={yaml_scalar(value)}"]
@@ -91,13 +255,29 @@ def _process(executable: str, parameters: Mapping[str, Mapping[str, Any]], value
     )
 
 
-def _include(driver: VendorDriver, namespace: str) -> GroupAction:
-    source = PathJoinSubstitution([FindPackageShare(driver.package), "launch", driver.launch_file])
-    return GroupAction(
-        [
-            PushRosNamespace("/".join(part for part in (namespace, driver.namespace) if part)),
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(source), launch_arguments=list(driver.arguments.items())
-            ),
-        ]
-    )
+def _include(driver: VendorDriver, robot: str, namespace: str, context: LaunchContext) -> list[Any]:
+    share = FindPackageShare(driver.package)
+    source = PathJoinSubstitution([share, "launch", driver.launch_file])
+    arguments = dict(driver.arguments)
+    if driver.controllers_argument:
+        vendor = Path(PathJoinSubstitution([share, driver.controllers_file]).perform(context))
+        out = Path(tempfile.mkdtemp(prefix="wam_launch_")) / vendor.name
+        write_merged(vendor, controllers_file(robot, distribution_here()), out)
+        arguments[driver.controllers_argument] = str(out)
+    inner: list[Any] = [
+        PushRosNamespace("/".join(part for part in (namespace, driver.namespace) if part)),
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(source), launch_arguments=list(arguments.items())
+        ),
+    ]
+    if driver.spawn:
+        # The spawner waits for the controller manager by itself.
+        inner.append(
+            Node(
+                package="controller_manager",
+                executable="spawner",
+                arguments=list(driver.spawn),
+                output="screen",
+            )
+        )
+    return [GroupAction(inner)]

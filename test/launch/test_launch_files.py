@@ -4,14 +4,29 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from setuptools import find_packages
 
 from wam.core.errors import ConfigError
-from wam_bringup.launch_schema import ARGUMENTS, BOOLEAN, DRIVERS, piper_drivers
+from wam.robots.kinematics import forward_kinematics
+from wam.robots.loader import load_robot
+from wam.robots.urdf import robot_urdf
+from wam_bringup.descriptions import with_description
+from wam_bringup.launch_schema import (
+    ARGUMENTS,
+    BOOLEAN,
+    DRIVERS,
+    SAFETY_PROFILES,
+    franka_drivers,
+    piper_drivers,
+    ur_drivers,
+)
+from wam_safety_node.parameters import SafetyParameters
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
@@ -53,17 +68,143 @@ def test_every_robot_of_the_schema_has_a_file_and_a_launch_file() -> None:
         assert (ROOT / "launch" / f"{robot}.launch.py").is_file()
 
 
-def walk(entity: Any, context: Any) -> list[Any]:
-    """Return every action that a launch description would start, with includes and groups opened."""
-    from launch.actions import OpaqueFunction
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
+def test_a_launch_file_is_one_call(path: Path) -> None:
+    statements = [
+        line for line in path.read_text().splitlines() if line.startswith(("from", "import", "    return"))
+    ]
+    assert len(statements) == 2
+
+
+def test_the_franka_driver_is_told_in_the_vendors_words() -> None:
+    (driver,) = franka_drivers({**DEFAULTS, "robot_ip": "172.16.0.2"})
+    assert (driver.package, driver.launch_file) == ("franka_bringup", "franka.launch.py")
+    assert driver.arguments == {
+        "robot_type": "fr3",
+        "robot_ip": "172.16.0.2",
+        "load_gripper": "true",
+        "use_fake_hardware": "false",
+        "namespace": "",
+    }
+    assert driver.controllers_argument == "controllers_yaml"
+    assert driver.spawn == ("fr3_arm_controller",)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "mock", "controller"),
+    [
+        ("humble", "use_fake_hardware", "scaled_joint_trajectory_controller"),
+        ("jazzy", "use_mock_hardware", "scaled_joint_trajectory_controller"),
+        ("lyrical", "use_mock_hardware", "joint_trajectory_controller"),
+    ],
+)
+def test_the_ur_driver_is_told_in_the_words_of_its_distribution(
+    distribution: str, mock: str, controller: str
+) -> None:
+    (driver,) = ur_drivers({**DEFAULTS, "use_mock_hardware": "true", "distribution": distribution})
+    assert driver.arguments[mock] == "true"
+    assert driver.arguments["initial_joint_controller"] == controller
+    assert driver.arguments["launch_rviz"] == "false"
+
+
+@pytest.mark.parametrize("drivers", [franka_drivers, ur_drivers])
+def test_a_robot_without_an_address_is_refused(drivers: Any) -> None:
+    with pytest.raises(ConfigError, match=r"robot_ip: .*use_mock_hardware:=true"):
+        drivers(DEFAULTS)
+
+
+def test_a_namespace_that_the_ur_driver_does_not_know_is_refused() -> None:
+    with pytest.raises(ConfigError, match="start the driver yourself and use launch_driver:=false"):
+        ur_drivers({**DEFAULTS, "robot_ip": "1.2.3.4", "namespace": "lab"})
+
+
+@pytest.mark.parametrize("profile", SAFETY_PROFILES)
+def test_a_safety_profile_sets_parameters_that_the_node_has(profile: str) -> None:
+    content = yaml.safe_load((ROOT / "config" / "safety" / f"{profile}.yaml").read_text())
+    parameters = content["/**"]["ros__parameters"]
+    known = {field.name: field for field in fields(SafetyParameters)}
+    assert set(parameters) <= set(known)
+    if profile == "normal":
+        assert parameters == {name: known[name].default for name in parameters}
+
+
+@pytest.mark.parametrize("robot", DRIVERS)
+def test_a_robots_view_shows_the_cameras_of_its_file(robot: str) -> None:
+    view = yaml.safe_load((ROOT / "config" / "rviz" / f"{robot}.rviz").read_text())
+    shown = [
+        display["Topic"]["Value"]
+        for display in view["Visualization Manager"]["Displays"]
+        if display["Class"].endswith("/Image")
+    ]
+    assert shown == [camera.raw_topic for camera in load_robot(robot).cameras]
+
+
+def test_the_vendors_description_takes_the_place_of_ours(tmp_path: Path) -> None:
+    """It keeps joints, limits and topics, and drops the arguments of our own xacro."""
+    vendor = tmp_path / "vendor.urdf"
+    vendor.write_text(robot_urdf(load_robot("ur5e_inspire")).replace("0.1625", "0.1635"))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    robot = load_robot(with_description("ur5e_inspire", vendor, folder))
+    assert (robot.name, robot.urdf, robot.xacro_args) == ("ur5e_inspire", vendor, ())
+    assert robot.joints == load_robot("ur5e_inspire").joints
+    zeros = [0.0] * 6
+    lifted = forward_kinematics(robot, "tool0", zeros) - forward_kinematics(
+        load_robot("ur5e_inspire"), "tool0", zeros
+    )
+    assert lifted[2, 3] == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (("elbow_joint", "elbow"), "drives a joint that the URDF does not have"),
+        (("tool0", "tool9"), "lacks a link"),
+    ],
+)
+def test_a_description_of_another_robot_is_refused(change: tuple[str, str], why: str, tmp_path: Path) -> None:
+    vendor = tmp_path / "vendor.urdf"
+    vendor.write_text(robot_urdf(load_robot("ur5e_inspire")).replace(*change))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with pytest.raises(ConfigError, match=why):
+        with_description("ur5e_inspire", vendor, folder)
+
+
+def test_a_description_that_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="description does not exist"):
+        with_description("franka", tmp_path / "gone.urdf", tmp_path)
+
+
+def launched(path: Path, **arguments: str) -> tuple[list[Any], list[Any]]:
+    """Return the nodes and the other processes that a launch file would start, in order."""
+    launch = pytest.importorskip(
+        "launch", reason="launch is not installed (not on PyPI; part of a ROS 2 distribution)"
+    )
+    pytest.importorskip("launch_ros", reason="launch_ros is not installed (part of a ROS 2 distribution)")
+    from launch.actions import ExecuteProcess
     from launch_ros.actions import Node
+
+    context = launch.LaunchContext()
+    context.launch_configurations.update(arguments)
+    found = walk(runpy.run_path(str(path))["generate_launch_description"](), context)
+    nodes = [one for one in found if isinstance(one, Node)]
+    return nodes, [one for one in found if isinstance(one, ExecuteProcess) and one not in nodes]
+
+
+def walk(entity: Any, context: Any) -> list[Any]:
+    """Return every process that a launch description would start, with groups and event handlers opened."""
+    from launch.actions import ExecuteProcess, OpaqueFunction, RegisterEventHandler
 
     found: list[Any] = []
     for child in getattr(entity, "entities", entity):
-        if isinstance(child, Node):
+        if isinstance(child, ExecuteProcess):
             found.append(child)
         elif isinstance(child, OpaqueFunction):
             found += walk(child.execute(context) or [], context)
+        elif isinstance(child, RegisterEventHandler):
+            for _, then in child.describe_conditional_sub_entities():
+                found += walk(then, context)
         else:
             if hasattr(child, "execute"):
                 child.execute(context)
@@ -71,18 +212,50 @@ def walk(entity: Any, context: Any) -> list[Any]:
     return found
 
 
+OWN = {"wam_view", *find_packages(str(ROOT))}
+OTHERS = {"robot_state_publisher", "rviz2"}
+
+
+@pytest.mark.parametrize("composed", BOOLEAN)
 @pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
-def test_a_launch_file_starts_executables_that_exist(path: Path) -> None:
-    launch = pytest.importorskip(
-        "launch", reason="launch is not installed (not on PyPI; part of a ROS 2 distribution)"
-    )
-    pytest.importorskip("launch_ros", reason="launch_ros is not installed (part of a ROS 2 distribution)")
-    context = launch.LaunchContext()
-    context.launch_configurations["launch_driver"] = "false"
-    description = runpy.run_path(str(path))["generate_launch_description"]()
-    nodes = walk(description, context)
-    packages = set(find_packages(str(ROOT)))
-    executables = {node.node_executable for node in nodes}
-    assert executables <= packages
-    assert "wam_safety_node" in executables
-    assert "wam_bringup" in executables
+def test_a_launch_file_starts_executables_that_exist(path: Path, composed: str, tmp_path: Path) -> None:
+    nodes, _ = launched(path, launch_driver="false", composed=composed, bag=str(tmp_path))
+    executables = [node.node_executable for node in nodes]
+    assert set(executables) <= OWN
+    assert executables.count("wam_safety_node") == 1
+    policy = {"wam_bringup"} if composed == "true" else {"wam_planner_node", "wam_executor_node"}
+    assert policy <= set(executables)
+
+
+@pytest.mark.parametrize("robot", DRIVERS)
+def test_a_view_is_started_beside_the_nodes_when_it_is_asked_for(robot: str) -> None:
+    nodes, _ = launched(ROOT / "launch" / f"{robot}.launch.py", launch_driver="false", rviz="true")
+    assert {node.node_executable for node in nodes} - OWN == OTHERS
+
+
+def test_the_simulated_robot_is_an_argument_of_its_launch_file() -> None:
+    nodes, _ = launched(ROOT / "launch" / "sim.launch.py", robot="franka")
+    (sim,) = [node for node in nodes if node.node_executable == "wam_sim_node"]
+    words = ["".join(getattr(part, "text", "") for part in word) for word in sim.cmd]
+    assert "wam_sim:robot:='franka'" in words
+
+
+def test_a_replay_moves_the_recorded_commands_out_of_the_way(tmp_path: Path) -> None:
+    """A bag that plays its own commands would look like a second publisher, or move a robot."""
+    _, processes = launched(ROOT / "launch" / "replay.launch.py", bag=str(tmp_path), robot="franka")
+    (player,) = processes
+    words = ["".join(part.text for part in word) for word in player.cmd]
+    assert words[:4] == ["ros2", "bag", "play", str(tmp_path)]
+    remaps = words[words.index("--remap") + 1 :]
+    wanted = [f"/{group.command_topic}:=/bag/{group.command_topic}" for group in load_robot("franka").groups]
+    assert remaps == wanted
+
+
+def test_a_replay_without_a_recording_is_refused() -> None:
+    with pytest.raises(ConfigError, match="bag:=DIRECTORY"):
+        launched(ROOT / "launch" / "replay.launch.py")
+
+
+def test_an_unknown_safety_profile_is_refused() -> None:
+    with pytest.raises(ConfigError, match="allowed: normal, cautious, or an existing parameter file"):
+        launched(ROOT / "launch" / "piper.launch.py", launch_driver="false", safety_profile="brave")
