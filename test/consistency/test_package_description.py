@@ -93,7 +93,7 @@ def test_setup_finds_every_folder_with_code_and_nothing_else(tree: Any, describe
 
 def test_every_entry_point_leads_to_a_function(tree: Any, described: dict[str, Any]) -> None:
     entries = dict(entry.split(" = ") for entry in described["entry_points"]["console_scripts"])
-    assert set(entries) == {"wam", *(name for name in tree.packages if name != "wam")}
+    assert {"wam", *tree.packages} <= set(entries)
     for name, target in entries.items():
         module, _, function = target.partition(":")
         path = tree.root / (module.replace(".", "/") + ".py")
