@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
+import sys
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from wam.core.errors import BundleError, ConfigError, PolicyFault, WamError
+from wam.core.errors import BundleError, ConfigError, MissingDependency, PolicyFault, WamError
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam.datasets.lerobot import open_dataset
 from wam.models.bundle import open_bundle
@@ -24,6 +26,8 @@ from wam.training.config import parse_config
 from wam.training.reports import read_losses
 from wam.training.run import Listener, RunPlan, distill, train
 from wam.training.start import preset_config, start
+
+HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
 
 
 def config_with(values: dict[str, Any], **changes: Any):
@@ -77,20 +81,25 @@ def trained(tmp_path_factory, dataset_root: Path) -> Path:
             "max_offset": 15,
         },
         "optim": {"steps": 6, "batch_size": 2, "learning_rate": 1e-3, "precision": "float32"},
-        "run": {"out": str(out), "device": "cpu", "threads": 1, "checkpoint_every": 0},
+        "run": {
+            "out": str(out),
+            "device": "cpu",
+            "threads": 1,
+            "checkpoint_every": 0,
+            "tensorboard": HAS_TENSORBOARD,
+        },
     }
     result = train(parse_config(values))
     assert result.finished
     return out
 
 
-def test_a_run_leaves_losses_curve_events_checkpoint_and_bundle(trained: Path) -> None:
+def test_a_run_leaves_losses_curve_checkpoint_and_bundle(trained: Path) -> None:
     rows = read_losses(trained / "losses.csv")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert all(row["loss_total"] == pytest.approx(row["loss_video"] + row["loss_action"]) for row in rows)
     assert all(row["grad_norm"] > 0 for row in rows)
     assert (trained / "losses.png").read_bytes().startswith(b"\x89PNG")
-    assert list((trained / "tensorboard").glob("events.out.tfevents.*"))
     assert [path.name for path in list_checkpoints(trained)] == ["step_00000006"]
     bundle = open_bundle(trained / "bundle")
     assert bundle.manifest.source["step"] == 6
@@ -100,6 +109,19 @@ def test_a_run_leaves_losses_curve_events_checkpoint_and_bundle(trained: Path) -
     )
     assert bundle.manifest.model["memory_spacing_rows"] == 64
     assert bundle.manifest.control_period_ns == 33_333_333
+
+
+@pytest.mark.skipif(not HAS_TENSORBOARD, reason="tensorboard is not installed")
+def test_a_run_writes_tensorboard_events(trained: Path) -> None:
+    assert list((trained / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_events_without_tensorboard_are_a_named_error(
+    run_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingDependency, match=r"run\.tensorboard: false"):
+        train(config_with(run_values, run__tensorboard=True, optim__steps=1))
 
 
 def test_the_bundle_of_a_run_plans_and_acts(trained: Path) -> None:

@@ -65,6 +65,7 @@ class LossLog:
     """
 
     def __init__(self, out: Path, *, names: tuple[str, ...], after_step: int, tensorboard: bool) -> None:
+        self._events = _event_writer(out / EVENTS, purge_step=after_step + 1) if tensorboard else None
         self._path = out / CSV_NAME
         fixed = ("step", "epoch", "seconds", "learning_rate", "grad_norm")
         columns = [*fixed, *(f"{kind}_{name}" for kind in ("loss", "validation") for name in names)]
@@ -74,7 +75,6 @@ class LossLog:
         self._csv = csv.DictWriter(self._file, columns, restval="")
         self._csv.writeheader()
         self._csv.writerows(kept)
-        self._events = _event_writer(out / EVENTS, purge_step=after_step + 1) if tensorboard else None
 
     def __call__(self, record: StepRecord) -> None:
         """Write one step."""
