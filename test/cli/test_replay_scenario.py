@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -56,7 +58,11 @@ def test_every_variant_is_replayed_on_every_recording_and_summed_up(
     for entry in told["summary"]["runs"]:
         assert (tmp_path / "r" / entry["folder"] / "index.html").is_file()
     assert told["timing"]["results"]["planner_latency=0.05: l_chunk_mean_ms"] > 0
-    assert "Gate passed" in (tmp_path / "r" / "index.html").read_text()
+    html = (tmp_path / "r" / "index.html").read_text()
+    assert "Gate passed" in html
+    links = re.findall(r'href="([^"]+)"', html)
+    assert len(links) == 4
+    assert all((tmp_path / "r" / unquote(link)).is_file() for link in links)
 
 
 def test_processes_at_a_time_do_not_change_the_summary(tmp_path: Path, bags: Path) -> None:

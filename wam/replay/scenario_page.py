@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from wam.replay.scenario import Checked, Run, Scenario
-from wam.report.page import Page, Section, Table, Tile, Tone, number, render
+from wam.report.folder import INDEX
+from wam.report.page import Link, Page, Section, Table, Tile, Tone, number, render
 
 SHOWN = (
     "action_l1",
@@ -109,7 +111,7 @@ def _run_section(runs: Sequence[Run]) -> Section:
                     run.summary["verdict"],
                     _cell(run.summary["metrics"]["action_l1"]),
                     _cell(run.summary["metrics"]["skill"]),
-                    f"{run.folder}/index.html",
+                    Link("open", quote(f"{run.folder}/{INDEX}")),
                 )
             ),
         )

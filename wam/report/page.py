@@ -38,6 +38,14 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A cell that leads to a file beside the page."""
+
+    text: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table; the first column is text, the others are aligned as numbers unless `text` is set.
 
@@ -50,7 +58,7 @@ class Table:
     """
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str | Link, ...], ...]
     caption: str = ""
     text: bool = False
     last_is_detail: bool = False
