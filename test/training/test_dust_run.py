@@ -17,14 +17,16 @@ from wam.core.errors import BundleError, ConfigError, InputError
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam.datasets.lerobot import open_dataset
 from wam.models.bundle import open_bundle, read_tensors
-from wam.models.dust.config import Layout, tiny
+from wam.models.dust.config import tiny
 from wam.models.dust.eagle import EagleBackbone
 from wam.models.dust.policy import check
 from wam.models.dust.prompt import HashTokenizer, Prompter
+from wam.models.dust.readings import Layout
 from wam.models.registry import load_policy
 from wam.training.dust_config import DustTrainConfig, parse_dust_config, read_dust_config
+from wam.training.dust_data import units_of
 from wam.training.dust_features import CachedSamples, FeatureEncoder, fill_feature_cache
-from wam.training.dust_run import train_dust, units_of
+from wam.training.dust_run import train_dust
 from wam.training.dust_samples import PixelSamples, SampleTable, VideoTable, collate
 from wam.training.reports import read_losses
 from wam.training.sampler import SampleRef

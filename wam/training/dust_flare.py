@@ -16,8 +16,9 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wam.models.dust.config import ActionPositions, BlockStyle, DustConfig, Layout
+from wam.models.dust.config import DustConfig
 from wam.models.dust.head import DustHead
+from wam.models.dust.readings import ActionPositions, BlockStyle, Layout
 from wam.training.dust_losses import DustBatch, DustDraws, losses
 
 HIDDEN_FACTOR = 2

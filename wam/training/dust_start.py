@@ -14,22 +14,14 @@ from torch import nn
 from wam.core.errors import BundleError, ConfigError
 from wam.datasets.lerobot import LeRobotDataset
 from wam.models.bundle import Bundle, open_bundle, read_tensors
-from wam.models.dust.config import (
-    ActionPositions,
-    BlockStyle,
-    Conditioning,
-    DustConfig,
-    Layout,
-    preset,
-    single_stream,
-    with_depth,
-)
+from wam.models.dust.config import DustConfig, preset, single_stream, with_depth
 from wam.models.dust.eagle import EagleBackbone
 from wam.models.dust.head import DustHead
 from wam.models.dust.initialise import zero_gates
 from wam.models.dust.model import TargetScale
 from wam.models.dust.policy import KIND, DustPolicyConfig, check, prompter_of
 from wam.models.dust.prompt import DEFAULT_MAX_TOKENS, Prompter, prompt_tokenizer
+from wam.models.dust.readings import ActionPositions, BlockStyle, Conditioning, Layout
 from wam.models.normalisation import PolicyStats
 from wam.training.dust_config import DustModelSection, DustTrainConfig, HeadAblation, ObjectiveKind
 from wam.training.dust_flare import baseline

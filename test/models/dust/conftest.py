@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from wam.models.dust.config import DustConfig, EagleConfig
-from wam.models.dust.head import DustHead, FeatureKv
+from wam.models.dust.head import DustHead
+from wam.models.dust.records import FeatureKv
 from wam.models.dust.sampling import Sample, noise, sample
 from wam.models.dust.schedule import SamplerSettings, Savings, schedule
 

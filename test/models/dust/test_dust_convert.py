@@ -27,19 +27,12 @@ from wam.models.convert.gr00t import Gr00tOptions, convert_gr00t
 from wam.models.convert.gr00t_cli import gr00t
 from wam.models.convert.gr00t_names import HeadStart, to_ours, to_theirs
 from wam.models.dust import franka
-from wam.models.dust.config import (
-    ActionPositions,
-    BlockStyle,
-    DustConfig,
-    EagleConfig,
-    Layout,
-    Stream,
-    gr00t_n1,
-)
+from wam.models.dust.config import DustConfig, EagleConfig, gr00t_n1
 from wam.models.dust.head import DustHead
 from wam.models.dust.model import DustModel
 from wam.models.dust.policy import check
 from wam.models.dust.prompt import ADDED, IMAGE_CONTEXT, BpeTokenizer, prompt_text
+from wam.models.dust.readings import ActionPositions, BlockStyle, Layout, Stream
 from wam.models.registry import load_policy
 
 BYTES = 256

@@ -9,7 +9,7 @@ from diffusers.models.attention import JointTransformerBlock
 from torch import Tensor, nn
 
 from wam.models.dust.blocks import StreamBlock, joint_attention
-from wam.models.dust.config import BlockStyle
+from wam.models.dust.readings import BlockStyle
 
 WIDTH, HEADS = 24, 4
 

@@ -11,16 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wam.models.dust.config import (
-    BlockStyle,
-    Conditioning,
-    DustConfig,
-    Stream,
-    paper,
-    single_stream,
-)
+from wam.models.dust.config import DustConfig, paper, single_stream
 from wam.models.dust.eagle import pixel_shuffle, pool_target
 from wam.models.dust.head import DustHead
+from wam.models.dust.readings import BlockStyle, Conditioning, Stream
 from wam.training.dust_losses import DustBatch, DustDraws, DustObjective, draw, losses
 from wam.training.dust_time import TimeLaw, draw_tau
 

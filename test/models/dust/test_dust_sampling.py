@@ -10,12 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from wam.models.dust.config import (
-    BlockStyle,
-    Conditioning,
-    Stream,
-)
-from wam.models.dust.head import DustHead, Velocities
+from wam.models.dust.head import DustHead
+from wam.models.dust.readings import BlockStyle, Conditioning, Stream
+from wam.models.dust.records import Velocities
 from wam.models.dust.sampling import integrate_joint, noise, sample
 from wam.models.dust.schedule import (
     ALL_SAVINGS,

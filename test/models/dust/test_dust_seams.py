@@ -24,13 +24,14 @@ from wam.core.observation import CameraFrame, Instruction, Observation, RobotSta
 from wam.core.policy import LoadedPolicy
 from wam.core.transport.layout import payload_bytes
 from wam.models.dust import franka
-from wam.models.dust.config import Layout
 from wam.models.dust.context import DustContext
 from wam.models.dust.eagle import EagleBackbone
-from wam.models.dust.head import DustHead, FeatureKv
+from wam.models.dust.head import DustHead
 from wam.models.dust.model import DustModel
 from wam.models.dust.planner import DustPlanner
 from wam.models.dust.policy import check, load_backbone, load_head, load_projection
+from wam.models.dust.readings import Layout
+from wam.models.dust.records import FeatureKv
 from wam.models.dust.schedule import ActionRule, SamplerSettings
 from wam.models.registry import load_policy, make_tiny_bundle, open_policy
 

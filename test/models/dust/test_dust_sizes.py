@@ -8,21 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wam.models.dust.config import (
-    PRESETS,
-    BlockStyle,
-    Conditioning,
-    DustConfig,
-    EagleConfig,
-    Layout,
-    gr00t_n1,
-    paper,
-    preset,
-    tiny,
-    with_depth,
-)
+from wam.models.dust.config import PRESETS, DustConfig, EagleConfig, gr00t_n1, paper, preset, tiny, with_depth
 from wam.models.dust.head import DustHead
 from wam.models.dust.model import FeatureProjection, parameter_counts
+from wam.models.dust.readings import BlockStyle, Conditioning, Layout
 
 TRUNK_PARTS = ("mm", "tail", "out", "time_a", "time_o")
 

@@ -12,14 +12,9 @@ from diffusers.models.attention import Attention, FeedForward
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import Tensor, nn
 
-from wam.models.dust.config import (
-    ActionPositions,
-    BlockStyle,
-    Conditioning,
-    Layout,
-    Stream,
-)
-from wam.models.dust.head import DustHead, FeatureKv
+from wam.models.dust.head import DustHead
+from wam.models.dust.readings import ActionPositions, BlockStyle, Conditioning, Layout, Stream
+from wam.models.dust.records import FeatureKv
 
 READINGS = {
     "sd3-alternate": {},

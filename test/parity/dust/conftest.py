@@ -16,16 +16,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wam.models.convert.gr00t_names import to_ours
-from wam.models.dust.config import (
-    ActionPositions,
-    BlockStyle,
-    Conditioning,
-    DustConfig,
-    EagleConfig,
-    Layout,
-)
+from wam.models.dust.config import DustConfig, EagleConfig
 from wam.models.dust.eagle import EagleBackbone
 from wam.models.dust.head import DustHead
+from wam.models.dust.readings import ActionPositions, BlockStyle, Conditioning, Layout
 
 DEFAULT_DIR = Path(__file__).parents[3].parent / "shared" / "parity"
 PACKS = ("sd3_alternate", "n1_alternate", "sd3_every")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from wam.models.convert.gr00t_names import to_ours
-from wam.models.dust.config import TIME_BUCKETS
 from wam.models.dust.encoders import sinusoid, time_channels
+from wam.models.dust.readings import TIME_BUCKETS
 from wam.models.dust.sampling import sample
 from wam.models.dust.schedule import ALL_SAVINGS, NO_SAVINGS, SamplerSettings, schedule
 from wam.training.dust_losses import DustBatch, DustDraws, losses

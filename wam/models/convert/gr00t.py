@@ -24,19 +24,13 @@ from wam.models.bundle import Bundle, open_weights, read_tensors, write_bundle
 from wam.models.bundle.weights import DEFAULT_SHARD_BYTES, WeightsIndex
 from wam.models.convert.gr00t_names import NEW_EMBODIMENT, UNUSED, HeadStart, to_theirs
 from wam.models.dust import franka
-from wam.models.dust.config import (
-    ActionPositions,
-    BlockStyle,
-    Conditioning,
-    DustConfig,
-    EagleConfig,
-    Layout,
-)
+from wam.models.dust.config import DustConfig, EagleConfig
 from wam.models.dust.head import DustHead
 from wam.models.dust.initialise import zero_gates
 from wam.models.dust.model import DustModel
 from wam.models.dust.policy import manifest_of, model_section
 from wam.models.dust.prompt import IMAGE_CONTEXT, TOKENIZER_FILE, tokenizer_from_vocabulary
+from wam.models.dust.readings import ActionPositions, BlockStyle, Conditioning, Layout
 from wam.models.dust.schedule import SamplerSettings
 from wam.models.layout import RobotLayout
 from wam.models.normalisation import PolicyStats

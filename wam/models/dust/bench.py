@@ -19,8 +19,9 @@ import torch
 from wam.models.dust.config import DustConfig
 from wam.models.dust.cost import chunk_cost
 from wam.models.dust.executor import SLOT
-from wam.models.dust.head import DustHead, FeatureKv
+from wam.models.dust.head import DustHead
 from wam.models.dust.policy import check, load_head, prompter_of
+from wam.models.dust.records import FeatureKv
 from wam.models.dust.sampling import build_tables, noise, sample
 from wam.models.dust.schedule import ALL_SAVINGS, NO_SAVINGS, ActionRule, SamplerSettings, Savings, schedule
 from wam.models.registry import open_policy, require_device

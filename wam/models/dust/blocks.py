@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wam.models.dust.config import BlockStyle
+from wam.models.dust.readings import BlockStyle
 from wam.models.layers.attention import attend
 
 FFN_FACTOR = 4

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wam.models.dust.config import TIME_BUCKETS, TIME_CHANNELS
+from wam.models.dust.readings import TIME_BUCKETS, TIME_CHANNELS
 
 Embodiment = int | Tensor
 """Slot of every row of the batch, or one per row [B]. One number reads its weights in place."""

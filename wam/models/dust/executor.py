@@ -19,8 +19,9 @@ from wam.core.errors import ConfigError, PolicyFault, StaleContext, StaleObserva
 from wam.core.observation import Observation, RobotState
 from wam.core.policy import RoutedContext
 from wam.models.dust.context import DustContext, DustRouted
-from wam.models.dust.head import DustHead, FeatureKv
+from wam.models.dust.head import DustHead
 from wam.models.dust.model import TargetScale
+from wam.models.dust.records import FeatureKv
 from wam.models.dust.sampling import Sample, Tables, build_tables, noise, sample
 from wam.models.dust.schedule import ALL_SAVINGS, SamplerSettings, Savings, Schedule, schedule
 from wam.models.dust.units import ActionUnits, StateUnits

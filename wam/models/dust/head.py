@@ -10,29 +10,20 @@ joins the streams. So everything that the action stream does before its first jo
 vision stream: `action_prefix` computes that part, and a sampler reuses it while the action stands still.
 
 Shapes: B batch, S feature rows, D width, N action rows, A action values, J state values, P vision tokens,
-O vision channels, C cross-attention layers (`DustConfig.cross_layers`), R rows of a modulation (1 or B).
+O vision channels.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wam.models.dust.blocks import OutputLayer, Qkv, StreamBlock, joint_attention
-from wam.models.dust.config import (
-    ActionPositions,
-    BlockStyle,
-    Conditioning,
-    CrossLayer,
-    DustConfig,
-    Layout,
-    Stream,
-)
+from wam.models.dust.config import DustConfig
 from wam.models.dust.encoders import (
     ActionEncoder,
     Embodiment,
@@ -41,61 +32,11 @@ from wam.models.dust.encoders import (
     grid_positions,
     sinusoid,
 )
+from wam.models.dust.readings import ActionPositions, BlockStyle, Conditioning, CrossLayer, Layout, Stream
+from wam.models.dust.records import FeatureKv, Prefix, StreamModulation, Velocities
 
 Probe = Callable[[str, Tensor], None]
 """Sees intermediate tensors by name: embed.a, mm0.o, tail1.a, trunk_out.a, ..."""
-
-
-class FeatureKv(NamedTuple):
-    """Keys and values of the features for every cross-attention layer: what the planner hands over.
-
-    Attributes:
-        k: [C, B, S, D], or C tensors [B, S, D].
-        v: the same.
-        mask: bool [B, S], True = a real row; None where every row is.
-    """
-
-    k: Tensor | Sequence[Tensor]
-    v: Tensor | Sequence[Tensor]
-    mask: Tensor | None = None
-
-
-class StreamModulation(NamedTuple):
-    """Everything that one noise level decides for one stream.
-
-    Attributes:
-        blocks: of the trunk, then of the tail.
-        out: of the output layer.
-        encoder: `ActionEncoder.time_term` for the action stream, else None.
-    """
-
-    blocks: tuple[Tensor, ...]
-    out: Tensor
-    encoder: Tensor | None
-
-
-class Prefix(NamedTuple):
-    """A stream up to its first joint block.
-
-    Attributes:
-        x: tokens as they enter that block (or leave the trunk, where there is none).
-        qkv: their projections for it, or None.
-    """
-
-    x: Tensor
-    qkv: Qkv | None
-
-
-class Velocities(NamedTuple):
-    """Predicted velocities; None where it was not asked for.
-
-    Attributes:
-        action: [B, N, A].
-        vision: [B, P, O].
-    """
-
-    action: Tensor | None
-    vision: Tensor | None
 
 
 class DustHead(nn.Module):

@@ -6,10 +6,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wam.models.dust.config import TIME_BUCKETS, BlockStyle, DustConfig
+from wam.models.dust.config import DustConfig
 from wam.models.dust.encoders import ActionEncoder
-from wam.models.dust.head import DustHead, FeatureKv
+from wam.models.dust.head import DustHead
 from wam.models.dust.model import DustModel
+from wam.models.dust.readings import TIME_BUCKETS, BlockStyle
+from wam.models.dust.records import FeatureKv
 
 CONTRACTION = 3.0
 """Random networks get a velocity of about minus this times the noisy rows, so that their actions are calm."""

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from wam.models.dust.config import DustConfig
 from wam.models.dust.eagle import EagleBackbone
-from wam.models.dust.head import DustHead, FeatureKv
+from wam.models.dust.head import DustHead
+from wam.models.dust.records import FeatureKv
 
 
 class TargetScale(nn.Module):

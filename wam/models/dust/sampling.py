@@ -16,9 +16,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wam.models.dust.config import DustConfig, Stream
+from wam.models.dust.config import DustConfig
 from wam.models.dust.encoders import Embodiment
-from wam.models.dust.head import DustHead, FeatureKv, Prefix, StreamModulation, Velocities
+from wam.models.dust.head import DustHead
+from wam.models.dust.readings import Stream
+from wam.models.dust.records import FeatureKv, Prefix, StreamModulation, Velocities
 from wam.models.dust.schedule import Evaluation, Savings, Schedule
 
 VelocityField = Callable[[Tensor, "Tensor | None", Evaluation], Velocities]

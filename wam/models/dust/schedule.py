@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from wam.core.errors import ConfigError
-from wam.models.dust.config import TIME_BUCKETS
+from wam.models.dust.readings import TIME_BUCKETS
 
 MAX_EVALUATIONS = 4096
 
