@@ -166,6 +166,10 @@ class SafetyCycle:
         """Store the newest joint state of `group`, float64 [n] in the group's order."""
         self._measured.offer(group, stamp_ns=stamp_ns, positions=positions)
 
+    def offer_reference(self, group: str, *, stamp_ns: int, positions: Vector) -> None:
+        """Store what the controller of `group` is led by, float64 [n] in the group's order."""
+        self._measured.offer_reference(group, stamp_ns=stamp_ns, positions=positions)
+
     def estop(self, *, held: bool = False) -> None:
         """Ask for an emergency stop; `held` keeps the cause present until `withdraw_cause("estop")`."""
         self.raise_cause(finding("estop"), once=not held)
@@ -288,7 +292,7 @@ class SafetyCycle:
             return None
         if self._seeded:
             return None
-        limits, positions = self._limits, measured.positions
+        limits, positions = self._limits, measured.seed
         outside = np.maximum(limits.lower - positions, positions - limits.upper)
         allowed = 0.1 * (limits.upper - limits.lower)
         if np.any(outside > allowed):

@@ -88,6 +88,7 @@ class ChunkIntake:
         chain: filters of chunk and trajectory.
         settings: times and strategy.
         smoothing: float64 [N], acceleration beyond which rows are averaged; infinite for joints that may snap.
+        leads_ns: int64 [N], time by which a joint's device answers late, and is told early [ns].
         contract_hash: the only contract let in; "" takes that of the first chunk.
     """
 
@@ -98,12 +99,14 @@ class ChunkIntake:
         chain: SafetyChain,
         settings: CycleSettings,
         smoothing: Vector,
+        leads_ns: npt.NDArray[np.int64],
         contract_hash: str,
     ) -> None:
         self._limits = limits
         self._chain = chain
         self._settings = settings
         self._smoothing = smoothing
+        self._leads_ns = leads_ns
         self.admission = Admission(limits.joint_names, contract_hash=contract_hash)
         self.delays = DelayWindow()
         warm_up()
@@ -140,6 +143,7 @@ class ChunkIntake:
             position: float64 [N], newest command.
             measured: float64 [N], newest measured positions.
         """
+        admitted = admitted.advanced(self._leads_ns)
         settings, chunk = self._settings, admitted.chunk
         self.delays.add(stamp_ns=chunk.stamp_ns, arrival_ns=arrival_ns)
         takeover_ns = now_ns + settings.tick_ns + settings.lead_ns

@@ -25,12 +25,15 @@ class Measured:
         complete: every group has reported since the start.
         stale: why the state must not be acted on, or None.
         age_ns: age of the oldest group's state [ns].
+        seed: float64 [N], where a command stream has to start: the reference of a group's controller where it is
+            known, since a trajectory is joined to that and not to the measured state; else the measured position.
     """
 
     positions: Vector
     complete: bool
     stale: Finding | None
-    age_ns: int = 0
+    age_ns: int
+    seed: Vector
 
 
 class MeasuredState:
@@ -50,6 +53,7 @@ class MeasuredState:
             start += len(group.joints)
         self._positions = np.full(start, np.nan)
         self._stamps: dict[str, int] = {}
+        self._references: dict[str, tuple[int, Vector]] = {}
 
     def offer(self, group: str, *, stamp_ns: int, positions: Vector) -> None:
         """Store the newest positions of `group`, float64 [n], acquired at `stamp_ns` [ns].
@@ -62,16 +66,24 @@ class MeasuredState:
             self._positions[self._slices[group]] = positions
             self._stamps[group] = stamp_ns
 
+    def offer_reference(self, group: str, *, stamp_ns: int, positions: Vector) -> None:
+        """Store what the controller of `group` is led by, float64 [n], at `stamp_ns` [ns]."""
+        if np.isfinite(positions).all():
+            with self._lock:
+                self._references[group] = (stamp_ns, positions)
+
     def forget(self) -> None:
         """Forget everything (the clock has jumped)."""
         with self._lock:
             self._stamps.clear()
+            self._references.clear()
 
     def look(self, now_ns: int) -> Measured:
         """Return the state at `now_ns` [ns]."""
         with self._lock:
             positions = self._positions.copy()
             stamps = dict(self._stamps)
+            references = dict(self._references)
         stale: Finding | None = None
         oldest = eldest = 0
         for group in self._groups:
@@ -84,4 +96,10 @@ class MeasuredState:
             if age > max(oldest, group.state_max_age_ns):
                 oldest, limit = age, group.state_max_age_ns * 1e-9
                 stale = finding("joint_state_timeout", value=age * 1e-9, limit=limit, joint=group.name)
-        return Measured(positions, len(stamps) == len(self._groups), stale, eldest)
+        seed = positions
+        for group in self._groups:
+            stamp, reference = references.get(group.name, (0, positions))
+            if group.name in references and now_ns - stamp <= group.state_max_age_ns:
+                seed = seed.copy()
+                seed[self._slices[group.name]] = reference
+        return Measured(positions, len(stamps) == len(self._groups), stale, eldest, seed)

@@ -29,6 +29,7 @@ from wam.ros.qos import CHUNK, EVENT, JOINT_STATE
 from wam_msgs.msg import ActionChunk, SafetyEvent
 from wam_safety_node.build import build_cycle, settings_for
 from wam_safety_node.cycle import CycleResult, SafetyCycle
+from wam_safety_node.extras import Extras
 from wam_safety_node.outputs import Outputs
 from wam_safety_node.parameters import SafetyParameters
 from wam_safety_node.stream import CommandStream, StreamHealth
@@ -117,6 +118,8 @@ class SafetyNode(WamNode[SafetyParameters]):
         for group in robot.groups:
             store = partial(self._store_state, group.name, JointReader(group))
             self._listen(self._outputs.state_type, group.state_topic, store, JOINT_STATE)
+        extras = Extras(self, robot, cycle, speed_scaling_topic=p.speed_scaling_topic)
+        self._entities.append(extras.close)
         services = (
             self.create_service(Trigger, "~/estop", self._serve_estop),
             self.create_service(Trigger, "~/clear_fault", self._serve_clear),

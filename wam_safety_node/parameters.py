@@ -57,5 +57,9 @@ class SafetyParameters:
         False,
         description="a driver that has gone (no publisher of joint states any more) is STOP, cleared by hand, not HOLD",
     )
+    speed_scaling_topic: str = parameter(
+        "",
+        description="std_msgs/Float64 with the robot's speed scaling, relative; empty takes the UR driver's for a UR",
+    )
     chunk_topic: str = parameter("wam_executor/chunk", description="topic of the action chunks, relative")
     estop_topic: str = parameter("estop", description="std_msgs/Bool, true stops the arm; relative")

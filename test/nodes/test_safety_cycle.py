@@ -554,3 +554,23 @@ def test_the_safety_node_s_code_imports_neither_torch_nor_the_models() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_stream_starts_from_the_controller_s_reference_where_it_is_known() -> None:
+    """ros2_controllers 584: a trajectory that starts at the measured state starts behind the command by the
+    tracking error, and steps back."""
+    world = World()
+    reference = HOME[:7] + 0.02 * ARM[:7]
+    world.cycle.offer_reference("left", stamp_ns=world.now_ns, positions=reference)
+    world.sending = False
+    world.step(1)
+    np.testing.assert_allclose(world.stream[0][:7], reference)
+    np.testing.assert_allclose(world.stream[0][7:], HOME[7:])
+
+
+def test_a_reference_that_is_old_is_not_used() -> None:
+    world = World()
+    world.cycle.offer_reference("left", stamp_ns=world.now_ns - 10**9, positions=HOME[:7] + 0.02)
+    world.sending = False
+    world.step(1)
+    np.testing.assert_allclose(world.stream[0], HOME)

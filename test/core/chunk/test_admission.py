@@ -116,3 +116,21 @@ def test_a_flood_of_name_orders_does_not_fill_the_memory() -> None:
         with pytest.raises(ChunkRefused):
             admission.admit(chunk(joint_names=(f"x{k}", *NAMES[1:])), now_ns=NOW)
     assert len(admission._index) <= 16
+
+
+def test_a_hand_that_answers_late_is_told_early() -> None:
+    """TeleVision 8: an Inspire hand was 0.3 s behind its arm; its columns are taken from later rows of the chunk."""
+    rows = np.arange(10)[:, None] * np.array([1.0, 1.0, 1.0])
+    admitted = Admission(NAMES).admit(chunk(rows=rows), now_ns=NOW)
+    advanced = admitted.advanced(np.array([0, 0, 66_666_666])).chunk.rows
+    np.testing.assert_array_equal(advanced[:, :2], rows[:, :2])
+    np.testing.assert_allclose(advanced[:8, 2], rows[2:, 2], atol=1e-6)
+    np.testing.assert_allclose(advanced[8:, 2], 9.0)
+    half = admitted.advanced(np.array([0, 0, 16_666_666])).chunk.rows
+    assert half[0, 2] == pytest.approx(0.5, abs=1e-6)
+    assert admitted.advanced(np.zeros(3, dtype=np.int64)) is admitted
+
+
+def test_a_chunk_of_one_row_can_be_advanced() -> None:
+    admitted = Admission(NAMES).admit(chunk(), now_ns=NOW)
+    np.testing.assert_array_equal(admitted.advanced(np.full(3, 66_000_000)).chunk.rows, [[1.0, 2.0, 3.0]])

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,26 @@ class Admitted:
     chunk: ActionChunk
     index: Index
     reset: bool
+
+    def advanced(self, leads_ns: npt.NDArray[np.int64]) -> Admitted:
+        """Return the chunk with every column taken `leads_ns` later, int64 [N] over the robot's joints [ns].
+
+        A hand that starts to move 66 ms after its command has to be told 66 ms earlier; the last row is held.
+        """
+        chunk = self.chunk
+        leads = leads_ns[self.index]
+        if not leads.any():
+            return self
+        rows = chunk.rows.copy()
+        with np.errstate(invalid="ignore"):
+            for lead in np.unique(leads[leads > 0]):
+                columns = np.flatnonzero(leads == lead)
+                at = np.minimum(np.arange(len(rows)) + lead / chunk.row_period_ns, len(rows) - 1.0)
+                left = np.minimum(at.astype(np.intp), max(0, len(rows) - 2))
+                share = (at - left)[:, None]
+                after = chunk.rows[np.minimum(left + 1, len(rows) - 1)][:, columns]
+                rows[:, columns] = (1.0 - share) * chunk.rows[left][:, columns] + share * after
+        return replace(self, chunk=replace(chunk, rows=rows))
 
     def over(self, position: npt.NDArray[np.float64]) -> Rows:
         """Return rows over all joints of the robot, float64 [H, N]; joints the policy leaves out keep `position`."""

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Topics that only some robots have: speed scaling of a UR, the reference of a trajectory controller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from std_msgs.msg import Float64
+
+from wam.core.errors import JointError
+from wam.core.observation import index_of
+from wam.drivers.ur import SCALING_TOPIC, SpeedScaling
+from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
+from wam.ros.conversions import time_to_ns
+from wam.ros.qos import JOINT_STATE
+from wam_safety_node.cycle import SafetyCycle
+
+
+class Extras:
+    """Subscriptions beside chunk and joint states; each is made where the robot has the topic.
+
+    Args:
+        node: the safety node.
+        robot: decides which there are.
+        cycle: is told.
+        speed_scaling_topic: topic of the speed scaling; "" takes that of the UR driver for a UR and none for others.
+    """
+
+    def __init__(
+        self, node: Node, robot: RobotDescription, cycle: SafetyCycle, *, speed_scaling_topic: str
+    ) -> None:
+        self._node = node
+        self._cycle = cycle
+        self._scaling = SpeedScaling()
+        self._subscriptions: list[Any] = []
+        is_ur = any(group.driver is DriverKind.UR for group in robot.groups)
+        topic = speed_scaling_topic or (SCALING_TOPIC if is_ur else "")
+        if topic:
+            self._listen(Float64, topic, self._store_scaling)
+        state_type = controller_state_type()
+        for group in robot.groups:
+            if group.command_kind is CommandKind.JOINT_TRAJECTORY and state_type is not None:
+                controller = group.command_topic.rpartition("/")[0]
+                self._listen(
+                    state_type, f"{controller}/controller_state", partial(self._store_reference, group)
+                )
+
+    def close(self) -> None:
+        """Remove the subscriptions."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    def _listen(self, kind: type[Any], topic: str, store: Callable[[Any], None]) -> None:
+        self._subscriptions.append(self._node.create_subscription(kind, topic, store, JOINT_STATE))
+
+    def _store_scaling(self, message: Any) -> None:
+        scaling = self._scaling.read(float(message.data))
+        # Whether 1.0 means all or one percent is not known yet: the arm waits.
+        self._cycle.speed_scaling = 0.0 if scaling is None else scaling
+
+    def _store_reference(self, group: JointGroup, message: Any) -> None:
+        try:
+            index = index_of(tuple(message.joint_names), group.driver_names, what="controller state")
+        except JointError:
+            return
+        # Humble's older message calls it `desired`.
+        point = getattr(message, "reference", None) or message.desired
+        positions = np.asarray(point.positions, dtype=np.float64)
+        if len(positions) == len(message.joint_names):
+            stamp_ns = time_to_ns(message.header.stamp)
+            self._cycle.offer_reference(group.name, stamp_ns=stamp_ns, positions=positions[index])
+
+
+def controller_state_type() -> type[Any] | None:
+    """Return control_msgs/JointTrajectoryControllerState, or None where control_msgs is not installed."""
+    try:
+        from control_msgs.msg import JointTrajectoryControllerState
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("control_msgs"):
+            raise
+        return None
+    kind: type[Any] = JointTrajectoryControllerState
+    return kind
