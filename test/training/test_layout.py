@@ -61,7 +61,8 @@ def test_a_latent_frame_is_padding_only_if_all_its_pictures_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"horizon_rows": 60}, {"max_offset": 16}, {"max_offset": -1}, {"frame_stride": 0}]
+    "options",
+    [{"horizon_rows": 60}, {"max_offset": 16}, {"max_offset": -1}, {"frame_stride": 0}, {"frame_stride": 1}],
 )
 def test_impossible_sizes_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(options.values())))):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -51,14 +52,23 @@ class ShownRun(Listener):
             console=console,
         )
         self._task: TaskID | None = None
+        self._encoding: TaskID | None = None
         self._shown: dict[str, float] = {}
 
     def __enter__(self) -> ShownRun:
         return self
 
     def __exit__(self, *args: object) -> None:
-        if self._task is not None:
-            self._progress.stop()
+        self._progress.stop()
+
+    def on_latents(self, done: int, episodes: int) -> None:
+        """Show how far the VAE has come."""
+        if os.environ.get("RANK", "0") != "0":
+            return
+        if self._encoding is None:
+            self._encoding = self._progress.add_task("VAE latents of episodes", losses="")
+            self._progress.start()
+        self._progress.update(self._encoding, completed=done, total=episodes)
 
     def on_plan(self, plan: RunPlan) -> None:
         """Print the plan and start the bar."""

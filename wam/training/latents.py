@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ def fill_cache(
     device: torch.device | str = "cpu",
     rank: int = 0,
     world: int = 1,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    on_episode: Callable[[int, int], None] = lambda done, episodes: None,
 ) -> dict[int, Path]:
     """Compute the latents that are not on disk yet.
 
@@ -166,7 +166,7 @@ def fill_cache(
         device: of the encoder.
         rank: number of this process; it computes every `world`-th episode.
         world: number of processes.
-        progress: wraps the loop over episodes.
+        on_episode: told before every episode and at the end how many of how many are done.
 
     Returns:
         Position of the episode in the table -> its file.
@@ -174,8 +174,8 @@ def fill_cache(
     directory.mkdir(parents=True, exist_ok=True)
     table, layout = numbers.table, numbers.layout
     files: dict[int, Path] = {}
-    for place in progress(range(len(table.episodes))):
-        episode = table.episodes[place]
+    for place, episode in enumerate(table.episodes):
+        on_episode(place, len(table.episodes))
         depends = (
             encoder.digest,
             repr(composite),
@@ -196,4 +196,5 @@ def fill_cache(
         scratch = files[place].with_suffix(f".{os.getpid()}.tmp")
         save_file({"frames": frames.cpu(), "videos": torch.cat(videos).cpu()}, scratch)
         scratch.rename(files[place])
+    on_episode(len(table.episodes), len(table.episodes))
     return files

@@ -54,6 +54,11 @@ class SampleLayout:
             raise ValueError(f"max_offset={self.max_offset} is not in 0..chunk_rows-1={self.chunk_rows - 1}")
         if self.frame_stride < 1 or self.temporal_stride < 1 or self.history_frames < 0:
             raise ValueError(f"strides must be positive and history_frames not negative: {self}")
+        if self.latent_rows % self.temporal_stride:
+            raise ValueError(
+                f"frame_stride={self.frame_stride}: a latent frame covers {self.latent_rows} rows, "
+                f"which is no multiple of temporal_stride={self.temporal_stride}"
+            )
 
     @property
     def chunks(self) -> int:

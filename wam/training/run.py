@@ -30,6 +30,7 @@ from wam.training.config import OptimSection, TrainConfig, to_plain
 from wam.training.distill import DistillObjective, draw_distill
 from wam.training.export import SAMPLER_STEPS, export_bundle
 from wam.training.forward import JointObjective, draw
+from wam.training.latents import LatentEncoder
 from wam.training.loop import Drawing, Trainer, whole_run
 from wam.training.optim import make_optimiser
 from wam.training.parallel import World, join_world, leave_world, shard, wait_for_all
@@ -70,6 +71,9 @@ class RunPlan:
 
 class Listener:
     """Sees a run; the base class does nothing."""
+
+    def on_latents(self, done: int, episodes: int) -> None:
+        """Called while the latent cache is filled, in every process."""
 
     def on_plan(self, plan: RunPlan) -> None:
         """Called once, before the first step."""
@@ -242,11 +246,14 @@ def _run_in(
     if world.is_first:
         out.mkdir(parents=True, exist_ok=True)
         (out / CONFIG_NAME).write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
-    source = make_source(table, begin, stats, config, world, shuffled=True)
+    encoder = LatentEncoder(begin.vae, begin.config, device=world.device)
+    source = make_source(
+        table, begin, stats, config, world, encoder=encoder, shuffled=True, on_latents=listener.on_latents
+    )
     validation = None
     if held_out:
         held_table = EpisodeTable(dataset, held_out, columns)
-        validation = make_source(held_table, begin, stats, config, world, shuffled=False)
+        validation = make_source(held_table, begin, stats, config, world, encoder=encoder, shuffled=False)
 
     task = make(begin)
     _place(task, begin, world, config.optim)

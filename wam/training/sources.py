@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -89,7 +90,9 @@ def make_source(
     config: TrainConfig,
     world: World,
     *,
+    encoder: LatentEncoder,
     shuffled: bool,
+    on_latents: Callable[[int, int], None] = lambda done, episodes: None,
 ) -> Source:
     """Return the batches of some episodes.
 
@@ -99,14 +102,15 @@ def make_source(
         stats: to normalise with.
         config: of the run.
         world: this process among all.
+        encoder: frozen VAE on this process's device.
         shuffled: for training: every process gets its share; else every one gets all.
+        on_latents: told how many episodes of how many are encoded, where there is a cache.
     """
     layout = sample_layout(begin.config, config.data)
     text = embed_tasks(table, begin.text, template=begin.template)
     numbers = SampleNumbers(table, layout, stats.stats, text)
     composite = _by_feature(begin.composite, config.data)
     pictures = Pictures(table, composite)
-    encoder = LatentEncoder(begin.vae, begin.config, device=world.device)
     sampler = HistoryBatchSampler(
         table.history_lengths(layout),
         batch_size=config.optim.batch_size,
@@ -127,6 +131,7 @@ def make_source(
         device=world.device,
         rank=world.rank,
         world=world.size,
+        on_episode=on_latents,
     )
     wait_for_all(world)
     return Source(LatentSamples(numbers, files), sampler, None, config.data.workers)
