@@ -2,6 +2,7 @@
 # make demo   a simulated robot moved by a planner and an executor, on real ROS 2, with a report
 # make test   all tests          make lint    style, types, import rules
 # make bench  the benchmarks     make clean   remove what the targets made (.venv, caches)
+# make faults  every named fault against the simulated arms; writes docs/reference/faults.md
 # make setup  only the set-up that the others do first: .venv, pinned requirements, ROS 2 wheels, wam_msgs
 #
 # PYTHON=python3.12   the Python to make .venv from (3.10-3.13)
@@ -14,7 +15,7 @@ BENCHES ?= context chunk
 RUN := ./tools/setup/env.sh
 export PYTHON
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench faults clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +38,9 @@ lint: setup
 
 bench: setup
 	@status=0; for name in $(BENCHES); do $(RUN) .venv/bin/wam bench $$name $(ARGS) || status=1; done; exit $$status
+
+faults: setup
+	@WAM_FAULT_TABLE=docs/reference/faults.md $(RUN) .venv/bin/python -m pytest test/faults/test_fault_table.py $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build wam_deploy.egg-info

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -31,7 +32,9 @@ class Rig:
 
     def __init__(self, log_dir: Path, environment: dict[str, str]) -> None:
         self.group = ProcessGroup(log_dir=log_dir, environment=environment)
-        self.options = StackOptions(robot="piper", policy="fake", composed=False, plan_period=0.2)
+        self.options = StackOptions(
+            robot="piper", policy="fake", composed=False, plan_period=0.2, chunk_period=0.05
+        )
         self.recorder = Recorder(load_robot("piper"))
 
     def start(self, spec: NodeSpec) -> NodeProcess:
@@ -75,18 +78,31 @@ class Rig:
         self.recorder.close()
 
 
-@pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+@contextlib.contextmanager
+def running_rig(log_dir: Path) -> Iterator[Rig]:
     """A rig in a DDS domain of its own; nothing is started yet."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(next(_domains) % 100 + 1))
-    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE", raising=False)
-    environment = dict(os.environ)
     root = Path(__file__).resolve().parents[2]
-    confine(environment, dds_profile=root / "config" / "dds" / "fastdds_shm.xml")
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    environment["PYTHONPATH"] = str(root)
-    rig = Rig(tmp_path / "logs", environment)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(next(_domains) % 100 + 1))
+        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        environment = dict(os.environ, PYTHONPATH=str(root))
+        confine(environment, dds_profile=root / "config" / "dds" / "fastdds_shm.xml")
+        rig = Rig(log_dir, environment)
+        try:
+            yield rig
+        finally:
+            rig.close()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """A rig for one test."""
+    with running_rig(tmp_path / "logs") as rig:
         yield rig
-    finally:
-        rig.close()
+
+
+@pytest.fixture(scope="module")
+def module_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """A rig for all tests of a module."""
+    with running_rig(tmp_path_factory.mktemp("rig") / "logs") as rig:
+        yield rig

@@ -25,14 +25,20 @@ def positions(rig: Any) -> Any:
     return np.concatenate([series.series().positions[-1] for series in rig.recorder.measured.values()])
 
 
-def expect_held(rig: Any) -> None:
-    """The arms stay where they are for a second, while commands (or the driver) hold them."""
-    before = positions(rig)
+def a_second_passes(rig: Any) -> None:
+    """Wait for the joint states of a second."""
     counts = {name: len(series.stamps) for name, series in rig.recorder.measured.items()}
     rig.until(
         "a second of joint states",
         lambda r: all(len(series.stamps) > counts[name] + 200 for name, series in r.measured.items()),
     )
+
+
+def expect_held(rig: Any) -> None:
+    """Once the jerk-limited stop is over, the arms stay where they are."""
+    a_second_passes(rig)
+    before = positions(rig)
+    a_second_passes(rig)
     assert float(np.max(np.abs(positions(rig) - before))) < STILL
 
 

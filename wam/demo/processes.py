@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -30,18 +30,22 @@ class NodeSpec:
         module: module run with `python -m`.
         parameters: node name -> parameter name -> value.
         namespace: namespace of every node in it; "" for none.
+        remaps: topic -> other topic.
     """
 
     name: str
     module: str
     parameters: Mapping[str, Mapping[str, ParameterValue]]
     namespace: str = ""
+    remaps: Mapping[str, str] = field(default_factory=dict)
 
     def command(self) -> list[str]:
         """Return the command line."""
         command = [sys.executable, "-m", self.module, "--ros-args"]
         if self.namespace:
             command += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
+        for topic, other in self.remaps.items():
+            command += ["-r", f"{topic}:={other}"]
         for node, values in self.parameters.items():
             for key, value in values.items():
                 command += ["-p", f"{node}:{key}:={yaml_scalar(value)}"]
@@ -81,6 +85,10 @@ class NodeProcess:
     def exit_code(self) -> int | None:
         """Return the exit code, negative for a signal, or None while it runs."""
         return self._popen.poll()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, e.g. SIGSTOP to freeze it as a held GIL does."""
+        self._popen.send_signal(number)
 
     def kill(self) -> None:
         """End it at once (SIGKILL) and wait for it."""

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fault injection between real nodes: a relay that passes messages on, or spoils them on command.
+
+The safety node is started with its inputs remapped to the relay's outputs, so that a fault is one function from a
+message to the messages that are passed on instead; nothing in the nodes knows of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+
+from wam.robots.description import RobotDescription
+from wam.ros.qos import CHUNK, JOINT_STATE, JOINT_STATE_PUBLISHER
+from wam_msgs.msg import ActionChunk
+
+PREFIX = "relayed/"
+SPIN_TIMEOUT_S = 0.05
+
+Fault = Callable[[Any], Iterable[Any]]
+"""From a message (a copy, free to change) to the messages passed on in its place."""
+
+
+def unchanged(message: Any) -> Iterable[Any]:
+    """Pass the message on."""
+    return (message,)
+
+
+class Relay:
+    """Passes action chunks and joint states from one topic to another, through a fault.
+
+    Args:
+        robot: whose joint groups are relayed.
+    """
+
+    def __init__(self, robot: RobotDescription) -> None:
+        self._context = Context()
+        rclpy.init(context=self._context, args=[])
+        self.node = Node("wam_relay", context=self._context, use_global_arguments=False)
+        self._lock = threading.Lock()
+        self._chunk_fault: Fault = unchanged
+        self._state_fault: Fault = unchanged
+        chunks = self.node.create_publisher(ActionChunk, PREFIX + "chunk", CHUNK)
+        self.node.create_subscription(
+            ActionChunk, "wam_executor/chunk", lambda message: self._pass(message, chunks, "chunk"), CHUNK
+        )
+        for group in robot.groups:
+            states = self.node.create_publisher(JointState, PREFIX + group.state_topic, JOINT_STATE_PUBLISHER)
+            self.node.create_subscription(
+                JointState,
+                group.state_topic,
+                lambda message, states=states: self._pass(message, states, "state"),
+                JOINT_STATE,
+            )
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._spin, name="relay", daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def remaps(robot: RobotDescription) -> dict[str, str]:
+        """Return the remappings that make a node listen to the relay."""
+        topics = ["wam_executor/chunk", *(group.state_topic for group in robot.groups)]
+        return {topic: PREFIX + topic.removeprefix("wam_executor/") for topic in topics}
+
+    def spoil(self, *, chunks: Fault = unchanged, states: Fault = unchanged) -> None:
+        """Put faults in force from the next message on; without arguments, take them out."""
+        with self._lock:
+            self._chunk_fault, self._state_fault = chunks, states
+
+    def close(self) -> None:
+        """Stop relaying."""
+        self._stopping.set()
+        self._thread.join(5.0)
+        self.node.destroy_node()
+        self._executor.shutdown(timeout_sec=1.0)
+        rclpy.try_shutdown(context=self._context)
+
+    def _pass(self, message: Any, publisher: Any, kind: str) -> None:
+        with self._lock:
+            fault = self._chunk_fault if kind == "chunk" else self._state_fault
+        spoiled = (message,) if fault is unchanged else fault(copy.deepcopy(message))
+        for one in spoiled:
+            publisher.publish(one)
+
+    def _spin(self) -> None:
+        while not self._stopping.is_set():
+            self._executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
