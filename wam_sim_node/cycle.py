@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.core.errors import JointError
 from wam.robots.description import RobotDescription
-from wam.sim.driver import DriverTwin, JointFeedback, make_driver
+from wam.sim.controllers import TrajectoryDriver
+from wam.sim.driver import DriverTwin, JointFeedback
+from wam.sim.drivers import make_driver
+from wam.sim.jtc import Trajectory
 from wam.sim.world import SimWorld, Snapshot
 
 MAX_BACKLOG_NS = 100 * NS_PER_MS
@@ -82,7 +85,8 @@ class SimCycle:
         self._drivers: dict[str, DriverTwin] = {group.name: make_driver(group) for group in robot.groups}
         self._timestep_ns = round(world.timestep * NS_PER_S)
         self._offers = threading.Lock()
-        self._commands: dict[str, Command] = {}
+        self._arms = {name: one for name, one in self._drivers.items() if isinstance(one, TrajectoryDriver)}
+        self._commands: dict[str, Command | Trajectory] = {}
         self._switches: dict[str, bool] = {}
         self._moving = threading.Lock()
         self._simulated_ns: int | None = None  # wall time of the last physics step
@@ -90,7 +94,7 @@ class SimCycle:
         self.steps = 0
         self.lost_ns = 0
 
-    def offer_command(self, group: str, command: Command) -> None:
+    def offer_command(self, group: str, command: Command | Trajectory) -> None:
         """Store a command; the newest one counts. Called from any thread."""
         with self._offers:
             self._commands[group] = command
@@ -128,12 +132,14 @@ class SimCycle:
                 self._drivers[group].enable(on, measured=self._world.measured(group).positions)
                 self._world.set_enabled(group, on)
             # 2. The newest command of each group, by the driver's own rules.
-            refused = self._take(commands)
+            refused = self._take(commands, now_ns)
             # 3. As many physics steps as the clock has gone on.
             due = self._due(now_ns)
             if due == 0 or self._simulated_ns is None:
                 return SimResult(now_ns, {}, refused)
             # 4. Firmware and physics, step by step.
+            for group, arm in self._arms.items():
+                arm.observe(self._world.measured(group))
             for _ in range(due):
                 for group, driver in self._drivers.items():
                     self._world.set_targets(group, driver.advance(self._world.timestep))
@@ -147,12 +153,15 @@ class SimCycle:
             }
             return SimResult(self._simulated_ns, outputs, refused)
 
-    def _take(self, commands: Mapping[str, Command]) -> tuple[JointError, ...]:
+    def _take(self, commands: Mapping[str, Command | Trajectory], now_ns: int) -> tuple[JointError, ...]:
         refused = []
         for group, command in commands.items():
             driver = self._drivers[group]
             try:
-                driver.command(command.names, command.positions, command.velocities, command.efforts)
+                if isinstance(command, Trajectory):
+                    self._arms[group].command_trajectory(command, now_ns)
+                else:
+                    driver.command(command.names, command.positions, command.velocities, command.efforts)
             except JointError as error:
                 refused.append(error)
             self._world.set_force(group, driver.force_fractions)

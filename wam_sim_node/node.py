@@ -13,13 +13,15 @@ from wam.ros.lifecycle import WamNode
 from wam.ros.worker import Worker
 from wam.sim.rendering import require_egl
 from wam.sim.world import SimWorld
-from wam_sim_node.arm import ArmTopics
+from wam_sim_node.arm import DriverTopics, make_topics
 from wam_sim_node.camera import CameraStream
 from wam_sim_node.cycle import SimCycle
 from wam_sim_node.parameters import SimParameters
 
 REPORT_PERIOD_S = 1.0
 STOP_TIMEOUT_S = 3.0
+MAX_RATE_HZ = 250.0
+"""Joint states are published no more often, also where the driver does: a Python subscriber has no use for 1 kHz."""
 SLOW_FACTOR = 0.95
 """A real-time factor below this is told."""
 
@@ -34,7 +36,7 @@ class SimNode(WamNode[SimParameters]):
     def __init__(self, **node_args: Any) -> None:
         super().__init__("wam_sim", SimParameters, **node_args)
         self.cycle: SimCycle | None = None
-        self._arms: dict[str, ArmTopics] = {}
+        self._arms: dict[str, DriverTopics] = {}
         self._cameras: dict[str, CameraStream] = {}
         self._worker: Worker | None = None
         self._diagnostics: Diagnostics | None = None
@@ -52,7 +54,7 @@ class SimNode(WamNode[SimParameters]):
         cycle = SimCycle(robot, world)
         self.cycle = cycle
         for group in robot.groups:
-            self._arms[group.name] = ArmTopics(self, group, cycle)
+            self._arms[group.name] = make_topics(self, group, cycle)
         for camera in robot.cameras if p.cameras else ():
             self._cameras[camera.name] = CameraStream(
                 self,
@@ -63,7 +65,7 @@ class SimNode(WamNode[SimParameters]):
                 snapshot=cycle.snapshot,
                 on_error=partial(self._on_error, f"camera {camera.name}"),
             )
-        self._period = 1.0 / max(group.state_rate for group in robot.groups)
+        self._period = 1.0 / min(MAX_RATE_HZ, max(group.state_rate for group in robot.groups))
         self._diagnostics = Diagnostics(self, task="simulating", hardware_id=f"simulated {robot.name}")
         timer = self.create_timer(REPORT_PERIOD_S, self._report)
         self._entities = [self._diagnostics.close, partial(self.destroy_timer, timer)]

@@ -12,7 +12,8 @@ import pytest
 from wam.core.errors import ConfigError, JointError
 from wam.robots.description import DriverKind
 from wam.robots.loader import load_robot
-from wam.sim.driver import PiperDriver, make_driver
+from wam.sim.driver import PiperDriver
+from wam.sim.drivers import make_driver
 from wam.sim.world import Measured
 
 LEFT = load_robot("piper").group("left")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.errors import ConfigError, JointError
-from wam.robots.description import DriverKind, JointGroup, JointKind
+from wam.robots.description import JointGroup, JointKind
 from wam.sim.world import Measured
 
 Vector = npt.NDArray[np.float64]
@@ -202,19 +202,3 @@ class PiperDriver:
     def echo(self) -> JointFeedback:
         """Return the target in force, as on the topic joint_ctrl."""
         return JointFeedback(self._group.driver_names, tuple(self._target.tolist()), (), ())
-
-
-def make_driver(group: JointGroup) -> DriverTwin:
-    """Return the twin of the group's driver.
-
-    Raises:
-        ConfigError: there is none for this kind of driver.
-    """
-    if group.driver is DriverKind.PIPER:
-        return PiperDriver(group)
-    raise ConfigError(
-        f"group {group.name} has a driver without a twin",
-        value=group.driver.value,
-        allowed=DriverKind.PIPER.value,
-        where="the group's `driver` in the robot file",
-    )

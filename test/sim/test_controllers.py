@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simulated Franka and UR5e with hand: arms follow trajectories, gripper and hand follow streams."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wam.core.errors import JointError
+from wam.robots.loader import load_robot
+from wam.sim.controllers import StreamDriver, TrajectoryDriver
+from wam.sim.drivers import make_driver
+from wam.sim.jtc import Trajectory, TrajectoryPoint
+from wam.sim.world import SimWorld
+from wam_sim_node.cycle import Command, SimCycle
+
+NS = 1_000_000_000
+ROBOTS = ["franka", "ur5e_inspire"]
+
+
+def run(cycle: SimCycle, begin_ns: int, seconds: float) -> int:
+    """Run the cycle at 100 Hz and return the time at its end [ns]."""
+    for step in range(1, round(seconds * 100) + 1):
+        cycle.step(begin_ns + step * NS // 100)
+    return begin_ns + round(seconds * NS)
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_the_robot_stands_still_at_home(robot: str) -> None:
+    description = load_robot(robot)
+    world = SimWorld(description)
+    cycle = SimCycle(description, world)
+    cycle.step(NS)
+    run(cycle, NS, 1.0)
+    for group in description.groups:
+        home = [joint.home for joint in group.joints]
+        np.testing.assert_allclose(world.measured(group.name).positions, home, atol=2e-3)
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_an_arm_follows_a_trajectory_to_its_end(robot: str) -> None:
+    description = load_robot(robot)
+    world = SimWorld(description)
+    cycle, arm = SimCycle(description, world), description.group("arm")
+    goal = np.array([joint.home for joint in arm.joints]) + 0.2
+    cycle.step(NS)
+    point = TrajectoryPoint(NS, goal.tolist(), [0.0] * len(goal), [0.0] * len(goal))
+    cycle.offer_command("arm", Trajectory(arm.driver_names, [point]))
+    run(cycle, NS, 1.5)
+    np.testing.assert_allclose(world.measured("arm").positions, goal, atol=0.01)
+
+
+@pytest.mark.parametrize(("robot", "group"), [("franka", "gripper"), ("ur5e_inspire", "hand")])
+def test_fingers_close_at_the_devices_speed(robot: str, group: str) -> None:
+    description = load_robot(robot)
+    world = SimWorld(description)
+    cycle, spec = SimCycle(description, world), description.group(group)
+    cycle.step(NS)
+    cycle.offer_command(group, Command(spec.driver_names, [joint.lower for joint in spec.joints], [], []))
+    middle = run(cycle, NS, 0.2)
+    part = world.measured(group).positions
+    assert np.all(part > [joint.lower + 0.1 * (joint.upper - joint.lower) for joint in spec.joints])
+    run(cycle, middle, 1.5)
+    span = np.array([joint.upper - joint.lower for joint in spec.joints])
+    assert np.all(world.measured(group).positions < 0.15 * span)
+
+
+def test_joint_states_of_an_arm_come_in_another_order_than_its_joints() -> None:
+    arm = load_robot("ur5e_inspire").group("arm")
+    world = SimWorld(load_robot("ur5e_inspire"))
+    feedback = TrajectoryDriver(arm).feedback(world.measured("arm"))
+    assert feedback.names[0] == "elbow_joint"
+    assert dict(zip(feedback.names, feedback.positions, strict=True)) == pytest.approx(
+        {joint.driver_name: joint.home for joint in arm.joints}, abs=1e-9
+    )
+
+
+def test_a_joint_state_is_no_trajectory() -> None:
+    arm = load_robot("franka").group("arm")
+    with pytest.raises(JointError, match="allowed: trajectory_msgs/JointTrajectory"):
+        TrajectoryDriver(arm).command(arm.driver_names, [0.0] * 7, [], [])
+
+
+@pytest.mark.parametrize(
+    ("names", "positions"),
+    [(["fr3_finger_joint1"], [float("nan")]), ([], []), (["fr3_finger_joint1"], []), (["finger"], [0.01])],
+)
+def test_a_target_that_is_not_complete_leaves_the_gripper_where_it_is(
+    names: list[str], positions: list[float]
+) -> None:
+    driver = StreamDriver(load_robot("franka").group("gripper"))
+    with pytest.raises(JointError, match="a finite position for each of fr3_finger_joint1"):
+        driver.command(names, positions, [], [])
+    assert driver.advance(10.0).tolist() == [0.04]
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_an_arm_that_is_switched_on_again_holds_where_it_is(robot: str) -> None:
+    for group in load_robot(robot).groups:
+        driver = make_driver(group)
+        measured = np.array([0.5 * (joint.lower + joint.upper) for joint in group.joints])
+        driver.enable(False, measured=measured)
+        driver.enable(True, measured=measured)
+        assert driver.setpoint.tolist() == pytest.approx(measured.tolist())
