@@ -175,7 +175,7 @@ PRESETS: Mapping[str, UdVlaConfig] = {
         kv_heads=2,
         ffn=64,
         max_positions=512,
-        tokens=compact(visual_count=64, action_count=33),
+        tokens=compact(visual_count=64, action_count=65),
         vision=TINY_VISION,
     ),
 }

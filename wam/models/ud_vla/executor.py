@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast half behind the seam `wam.core.policy.Executor`: prefix in, future images and action chunk out."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from wam.core.chunk import ActionChunk
+from wam.core.context import ContextHeader, PlannerContext
+from wam.core.contract import PolicyContract, require_same_contract
+from wam.core.errors import InputError, PolicyFault, StaleContext, StaleObservation
+from wam.core.observation import Observation, RobotState
+from wam.core.policy import RoutedContext
+from wam.models.finite import require_finite_layers
+from wam.models.normalisation import Normaliser
+from wam.models.ud_vla.context import UdVlaContext, UdVlaRouted
+from wam.models.ud_vla.decoder import PrefixKv, UdVlaDecoder
+from wam.models.ud_vla.fast import FastChunk, FastTokenizer
+from wam.models.ud_vla.jd3p import Cached, Evaluate, Heads, Jd3pSettings, Uncached, decode
+from wam.models.ud_vla.masks import MaskMode
+from wam.models.ud_vla.sampling import RandomDraws
+from wam.models.ud_vla.sequence import SequenceLayout
+from wam.models.ud_vla.vision import ImageTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class FutureImages:
+    """What the policy expects to see at the end of a chunk.
+
+    Attributes:
+        stamp_ns: acquisition time of the images that the chunk was made from [ns].
+        target_stamp_ns: time of the expected images [ns].
+        codes: camera -> int64 [h, w].
+    """
+
+    stamp_ns: int
+    target_stamp_ns: int
+    codes: Mapping[str, Tensor]
+
+
+class UdVlaExecutor:
+    """Joint denoising of future images and action. One worker thread calls it.
+
+    Args:
+        decoder: loaded.
+        vision: turns predicted codes into images.
+        contract: of the bundle.
+        layout: of the sequence.
+        fast: action tokenizer.
+        action_norm: of the action rows.
+        settings: of the sampler.
+    """
+
+    def __init__(
+        self,
+        decoder: UdVlaDecoder,
+        vision: ImageTokenizer,
+        *,
+        contract: PolicyContract,
+        layout: SequenceLayout,
+        fast: FastTokenizer,
+        action_norm: Normaliser,
+        settings: Jd3pSettings,
+    ) -> None:
+        self._decoder = decoder
+        self._vision = vision
+        self._contract = contract
+        self._layout = layout
+        self._fast = fast
+        self._action_norm = action_norm
+        self._settings = settings
+        self._heads = Heads.of(decoder, layout)
+        self._prediction: FutureImages | None = None
+
+    @property
+    def settings(self) -> Jd3pSettings:
+        """Settings of the sampler in force."""
+        return self._settings
+
+    @property
+    def prediction(self) -> FutureImages | None:
+        """Codes predicted beside the last chunk; None before the first, and where they are no image."""
+        return self._prediction
+
+    def configure(self, settings: Jd3pSettings) -> None:
+        """Change the sampler between two chunks; called from the worker thread."""
+        self._settings = settings
+
+    def imagined_images(self) -> dict[str, npt.NDArray[np.uint8]]:
+        """Return the predicted images, camera -> uint8 [H, W, 3]; empty where there is no prediction.
+
+        Decoding them takes time that a chunk does not need, so it is done only here. Worker thread.
+        """
+        if self._prediction is None:
+            return {}
+        return {name: self._vision.decode(codes) for name, codes in self._prediction.codes.items()}
+
+    @torch.inference_mode()
+    def route(
+        self, observation: Observation, *, context: PlannerContext[UdVlaContext]
+    ) -> RoutedContext[UdVlaRouted]:
+        """Check that the context can serve the observation, and bring it to the executor's device.
+
+        Raises:
+            ContractMismatch: the context comes from another policy.
+            StaleObservation: the observation is older than the context's image.
+            StaleContext: the observation lies beyond the horizon of the context.
+        """
+        started_ns = time.perf_counter_ns()
+        header = context.header
+        require_same_contract(
+            mine=self._contract.contract_hash,
+            theirs=header.contract_hash,
+            my_side="executor",
+            their_side="planner context",
+        )
+        offset = header.phase_offset_rows(observation.stamp_ns)
+        if offset < 0:
+            raise StaleObservation(
+                f"the observation is {-offset} rows older than the image of context version {header.version}",
+                allowed="an observation at or after the context's image",
+                where="the stamps of the cameras",
+            )
+        if offset >= self._contract.horizon_rows:
+            raise StaleContext(
+                f"context version {header.version} is {offset} rows old",
+                allowed=f"less than {self._contract.horizon_rows} rows, the policy's horizon",
+                where="the planner's rate, or the network between planner and executor",
+            )
+        device, dtype = self._decoder.device, self._decoder.dtype
+        payload = context.payload
+        k, v = payload.k.to(device=device, dtype=dtype), payload.v.to(device=device, dtype=dtype)
+        routed = UdVlaRouted(payload.ids.to(device), k, v, offset, started_ns)
+        return RoutedContext(header, observation.stamp_ns, routed)
+
+    @torch.inference_mode()
+    def act(self, routed: RoutedContext[UdVlaRouted], *, proprio: RobotState) -> ActionChunk:
+        """Denoise one chunk; what the policy expects to see is in `prediction` afterwards.
+
+        The rows of the chunk begin at the context's image. Those that the observation has overtaken are left
+        out, so that row 0 is due at the observation's stamp.
+
+        Raises:
+            JointError: the state lacks a joint of the policy.
+            PolicyFault: the tokens are no action, or a value is not finite; the text says why.
+        """
+        header, payload = routed.header, routed.payload
+        proprio.select(self._contract.state_joints)
+        seed = chunk_seed(self._settings.seed, header=header, offset_rows=payload.offset_rows)
+        generator = torch.Generator(device=self._decoder.device).manual_seed(seed)
+        result = decode(
+            self._evaluator(payload),
+            self._heads,
+            RandomDraws(generator),
+            layout=self._layout,
+            settings=self._settings,
+        )
+        ids = result.ids.cpu()
+        chunk = self._chunk(ids[self._layout.image_len :])
+        if not chunk.valid:
+            self._prediction = None
+            require_finite_layers(payload.k, what="key of the planner context")
+            require_finite_layers(payload.v, what="value of the planner context")
+            raise PolicyFault(
+                f"the decoded tokens are no action: {'; '.join(chunk.problems)}",
+                where="the weights, the action tokenizer or sampler.steps of the policy",
+            )
+        self._prediction = self._predicted(ids, header)
+        return ActionChunk(
+            stamp_ns=routed.stamp_ns,
+            generation=header.generation,
+            sequence=0,
+            contract_hash=self._contract.contract_hash,
+            context_version=header.version,
+            context_age_ns=header.age_ns(routed.stamp_ns),
+            phase_offset_rows=payload.offset_rows,
+            row_period_ns=self._contract.control_period_ns,
+            joint_names=self._contract.action_joints,
+            rows=self._action_norm.to_si(chunk.rows)[payload.offset_rows :],
+            inference_ns=time.perf_counter_ns() - payload.started_ns,
+        )
+
+    def _evaluator(self, payload: UdVlaRouted) -> Evaluate:
+        mode = self._decoder.config.mask
+        if mode is MaskMode.RELEASED:
+            return Uncached(self._decoder, payload.ids, layout=self._layout, mode=mode)
+        return Cached(self._decoder, PrefixKv(payload.k, payload.v), layout=self._layout, mode=mode)
+
+    def _chunk(self, action_ids_A: Tensor) -> FastChunk:
+        rows, dims = self._contract.chunk_rows, len(self._contract.action_joints)
+        tokens = self._layout.tokens.action_last - self._layout.action_ids_of(action_ids_A)
+        return self._fast.decode(tokens.tolist(), rows=rows, dims=dims)
+
+    def _predicted(self, ids_G: Tensor, header: ContextHeader) -> FutureImages | None:
+        try:
+            codes = self._layout.codes_of(ids_G[: self._layout.image_len])
+        except InputError:
+            # A header mark among the codes spoils the picture, not the action.
+            return None
+        ahead_ns = self._contract.chunk_rows * self._contract.control_period_ns
+        named = dict(zip(self._contract.camera_names, codes, strict=True))
+        return FutureImages(header.stamp_ns, header.stamp_ns + ahead_ns, named)
+
+
+def chunk_seed(seed: int, *, header: ContextHeader, offset_rows: int) -> int:
+    """Return the seed of a chunk's draws: the same arguments give the same chunk.
+
+    Args:
+        seed: of the policy.
+        header: of the planner context; its generation and version enter.
+        offset_rows: rows between the context's image and the observation.
+    """
+    text = f"{seed}/{header.generation}/{header.version}/{offset_rows}"
+    return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "little") >> 1
