@@ -6,7 +6,14 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "wam_deploy"
-EXECUTABLES = ("wam_planner_node", "wam_executor_node", "wam_safety_node", "wam_sim_node", "wam_bringup")
+EXECUTABLES = (
+    "wam_planner_node",
+    "wam_executor_node",
+    "wam_safety_node",
+    "wam_sim_node",
+    "wam_driver_node",
+    "wam_bringup",
+)
 SHARED = ("launch", "config", "urdf")
 
 

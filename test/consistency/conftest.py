@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("wam", "wam_planner_node", "wam_executor_node", "wam_safety_node", "wam_sim_node", "wam_bringup")
+CODE = (
+    "wam", "wam_planner_node", "wam_executor_node", "wam_safety_node", "wam_sim_node", "wam_driver_node",
+    "wam_bringup",
+)  # fmt: skip
 """The Python packages of the suite."""
 SCRIPTS = ("tools", "launch", "benchmarks", "examples")
 """Folders with Python files that are no packages."""

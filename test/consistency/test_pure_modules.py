@@ -26,7 +26,7 @@ sys.meta_path.insert(0, Refuse())
 for name in sys.argv[2:]:
     importlib.import_module(name)
 """
-NODES = ("wam_planner_node", "wam_executor_node", "wam_safety_node", "wam_sim_node")
+NODES = ("wam_planner_node", "wam_executor_node", "wam_safety_node", "wam_sim_node", "wam_driver_node")
 ROS = ("rclpy", "wam_msgs", "rcl_interfaces", "std_msgs", "sensor_msgs")
 NETWORKS = ("torch", "transformers", "diffusers")
 
@@ -70,6 +70,7 @@ def test_imports_without(tree: Any, places: tuple[str, ...], refused: tuple[str,
         ("wam/ros",),
         ("wam_safety_node",),
         ("wam_sim_node",),
+        ("wam_driver_node",),
         ("wam_planner_node/node.py", "wam_planner_node/parameters.py"),
         ("wam_executor_node/node.py", "wam_executor_node/parameters.py"),
     ],

@@ -262,6 +262,26 @@ def disk_check(place: Path) -> Check:
     return Check("disk", Outcome.OK, found)
 
 
+def robot_checks(robot: str, environment: Mapping[str, str]) -> list[Check]:
+    """Listen to the drivers of `robot` and judge each joint group.
+
+    Raises:
+        ConfigError: there is no such robot.
+    """
+    from wam.drivers.doctor import examine
+
+    outcomes = {"READY": Outcome.OK, "DEGRADED": Outcome.WARN, "WAITING": Outcome.WARN}
+    return [
+        Check(
+            f"{robot}: {report.group}",
+            outcomes.get(report.state.readiness.name, Outcome.FAIL),
+            f"{report.state.code}: {report.state.text}",
+            report.remedy,
+        )
+        for report in examine(robot, environment)
+    ]
+
+
 def all_checks(environment: Mapping[str, str]) -> list[Callable[[], list[Check]]]:
     """Return the checks in the order of the report; each is called without arguments."""
     return [

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from wam.cli.checks import Check, Outcome, all_checks
+from wam.cli.checks import Check, Outcome, all_checks, robot_checks
 
 EXIT_FAILED_CHECK = 2
 PARALLEL = 2
@@ -23,11 +23,18 @@ COLOURS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as one JSON object.")] = False,
+    robot: Annotated[
+        str,
+        typer.Option(
+            "--robot", metavar="NAME", help="Listen to this robot's drivers, and judge nothing else."
+        ),
+    ] = "",
 ) -> None:
     """Check this machine and say how to mend what is wrong. Changes nothing.
 
     Tries what the suite needs: Python, ROS 2 with a message through DDS, the built messages, torch and GPU, rendering
-    without a display, compiler, shared memory, cores, memory and disk.
+    without a display, compiler, shared memory, cores, memory and disk. With --robot it listens to a robot's drivers for
+    two seconds instead, and says in which state each joint group is and what leads out of it.
 
     Exit codes: 0 nothing failed (warnings are all right), 2 a check failed.
     """
@@ -39,7 +46,8 @@ def doctor(
     console = Console(stderr=True)
     waiting = console.status("looking at this machine") if console.is_terminal else contextlib.nullcontext()
     with waiting, ThreadPoolExecutor(PARALLEL) as pool:
-        checks = [check for group in pool.map(lambda run: run(), all_checks(environment)) for check in group]
+        runs = [lambda: robot_checks(robot, environment)] if robot else all_checks(environment)
+        checks = [check for group in pool.map(lambda run: run(), runs) for check in group]
     failed = sum(check.outcome is Outcome.FAIL for check in checks)
     if as_json:
         typer.echo(json.dumps(as_object(checks), indent=2))

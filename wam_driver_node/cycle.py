@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cycle of one hand: the target of the moment ahead, the device's transaction, joint states back. No rclpy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wam.core.errors import JointError
+from wam.drivers.channel import TrajectoryChannel
+from wam.drivers.errors import LinkError
+from wam.drivers.inspire.hand import InspireHand, force_newton
+from wam.drivers.inspire.joints import HandJoints
+from wam.drivers.state import DriverState
+from wam.robots.description import JointGroup
+
+
+@dataclass(frozen=True, slots=True)
+class HandState:
+    """What one cycle has to publish: joints in the order of the group.
+
+    Attributes:
+        stamp_ns: when the angles were read [ns].
+        names: driver's joint names.
+        positions: [rad or 1].
+        efforts: force of each finger [N].
+    """
+
+    stamp_ns: int
+    names: tuple[str, ...]
+    positions: tuple[float, ...]
+    efforts: tuple[float, ...]
+
+
+class HandCycle:
+    """The hand's work, named stage by stage in `step`. Commands and calls come from any thread, steps from one.
+
+    Args:
+        group: the hand's joint group.
+        hand: the device.
+        lead_ns: trajectories are read this far ahead [ns].
+
+    Raises:
+        ConfigError: a joint of the group is no finger.
+    """
+
+    def __init__(self, group: JointGroup, hand: InspireHand, *, lead_ns: int) -> None:
+        self.group = group
+        self._hand = hand
+        self._joints = HandJoints(group.joints)
+        self._lead_ns = lead_ns
+        self._channel = TrajectoryChannel(group.driver_names, lead_ns=lead_ns)
+        self._device = threading.Lock()
+
+    def offer_trajectory(
+        self,
+        names: Sequence[str],
+        times_ns: Sequence[int],
+        positions: Sequence[Sequence[float]],
+        *,
+        start_ns: int,
+    ) -> None:
+        """Take a rolling trajectory.
+
+        Raises:
+            JointError: it does not fit; the former one stays.
+        """
+        self._channel.offer(names, times_ns, positions, start_ns=start_ns)
+
+    def offer_positions(
+        self,
+        names: Sequence[str],
+        positions: Sequence[float],
+        velocities: Sequence[float] = (),
+        *,
+        stamp_ns: int,
+    ) -> None:
+        """Take one row of a stream; with velocities it is carried on for the lead, without them it stands.
+
+        Raises:
+            JointError: it does not fit; the former one stays.
+        """
+        if len(positions) != len(names) or len(velocities) not in (0, len(names)):
+            raise JointError(
+                f"command of group {self.group.name!r} has another number of values than names",
+                value=f"{len(positions)} positions, {len(velocities)} velocities",
+                allowed=f"{len(names)} positions, and as many velocities or none",
+                where="the publisher on the command topic",
+            )
+        rows, times = [list(positions)], [0]
+        if velocities and self._lead_ns:
+            ahead = self._lead_ns * 1e-9
+            rows.append([p + v * ahead for p, v in zip(positions, velocities, strict=True)])
+            times.append(self._lead_ns)
+        self._channel.offer(names, times, rows, start_ns=stamp_ns)
+
+    def hold(self) -> None:
+        """Forget the command; the hand stays where it was told to go last."""
+        self._channel.hold()
+
+    def step(self, now_ns: int) -> HandState | None:
+        """Run one cycle at `now_ns` [ns]; None when the hand could not be read."""
+        # 1. The target that the hand shall have reached when its own delay is over.
+        target = self._channel.target(now_ns)
+        # 2. Radians or fractions to raw values of six fingers.
+        raw = None if target is None else self._joints.to_raw(target.tolist())
+        # 3. One transaction with the device, which protects itself.
+        with self._device:
+            reading = self._hand.step(raw, now_ns)
+        if reading is None:
+            return None
+        # 4. Raw values back, in the order of the group.
+        forces = tuple(force_newton(finger, reading.forces[finger]) for finger in self._joints.fingers)
+        return HandState(
+            reading.stamp_ns, self.group.driver_names, self._joints.to_positions(reading.angles), forces
+        )
+
+    def enable(self, on: bool) -> DriverState:
+        """Allow or forbid writing; the fingers stay where they are until the next command."""
+        with self._device:
+            if on and not self._hand.write_enabled:
+                self._channel.hold()
+            self._hand.write_enabled = on
+            return self._hand.state()
+
+    def clear(self) -> tuple[bool, str]:
+        """Clear errors and protection; return whether the hand follows again, and its state in words."""
+        with self._device:
+            try:
+                state = self._hand.clear()
+            except LinkError as error:
+                return False, str(error)
+        return state.commandable, state.text
+
+    def calibrate(self, now_ns: int) -> tuple[bool, str]:
+        """Start the force calibration; return whether it runs, and why not."""
+        with self._device:
+            try:
+                refusal = self._hand.calibrate_force(now_ns)
+            except LinkError as error:
+                return False, str(error)
+        return not refusal, refusal or "calibrating for 15 s; keep the hand open and unloaded"
+
+    def state(self) -> DriverState:
+        """Return the state of the hand."""
+        return self._hand.state()
+
+    def values(self) -> dict[str, object]:
+        """Return what diagnostics show."""
+        reading = self._hand.reading
+        values: dict[str, object] = {
+            "phase": self._hand.phase.value,
+            "write_enabled": self._hand.write_enabled,
+            "transactions": self._hand.transactions,
+            "failures": self._hand.failures,
+        }
+        if reading is not None:
+            values["hottest [degC]"] = max(reading.temperatures)
+            values["errors"] = " ".join(str(int(error)) for error in reading.errors)
+            values["statuses"] = " ".join(status.name.lower() for status in reading.statuses)
+        return values
+
+    def close(self) -> None:
+        """Close the link."""
+        with self._device:
+            self._hand.close()

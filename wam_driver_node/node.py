@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver node: plumbing between ROS and the `HandCycle` of each hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from sensor_msgs.msg import JointState
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from wam.core.clock import seconds_to_ns
+from wam.core.errors import ConfigError, JointError
+from wam.drivers.inspire.address import highest_rate, make_links, parse_address
+from wam.drivers.inspire.hand import HandSettings, InspireHand
+from wam.drivers.state import DriverState, Readiness, worst
+from wam.robots.description import CommandKind, DriverKind, JointGroup
+from wam.robots.loader import load_robot
+from wam.ros.conversions import duration_to_ns, ns_to_time, time_to_ns
+from wam.ros.diagnostics import Diagnostics, Level
+from wam.ros.lifecycle import WamNode
+from wam.ros.qos import COMMAND, JOINT_STATE_PUBLISHER
+from wam.ros.worker import Worker
+from wam_driver_node.cycle import HandCycle
+from wam_driver_node.parameters import DriverParameters
+
+REPORT_PERIOD_S = 0.5
+STOP_TIMEOUT_S = 3.0
+LEVELS = {
+    Readiness.READY: Level.OK,
+    Readiness.DEGRADED: Level.WARN,
+    Readiness.WAITING: Level.WARN,
+    Readiness.BLOCKED: Level.ERROR,
+    Readiness.ABSENT: Level.ERROR,
+}
+
+
+class DriverNode(WamNode[DriverParameters]):
+    """Lifecycle node `wam_driver`: joint states and commands of every hand of a robot.
+
+    Args:
+        node_args: passed to the lifecycle node.
+    """
+
+    def __init__(self, **node_args: Any) -> None:
+        super().__init__("wam_driver", DriverParameters, **node_args)
+        self.cycles: list[HandCycle] = []
+        self._state_topics: list[Any] = []
+        self._worker: Worker | None = None
+        self._diagnostics: Diagnostics | None = None
+        self._entities: list[Callable[[], Any]] = []
+        self._fault = ""
+        self._refused: dict[str, str] = {}
+
+    def setup(self) -> None:
+        """Make the hands, then the topics."""
+        p = self.p
+        robot = load_robot(p.robot)
+        groups = [group for group in robot.groups if group.driver is DriverKind.INSPIRE]
+        addresses = [parse_address(text) for text in p.devices]
+        if not groups or len(groups) != len(addresses):
+            raise ConfigError(
+                "parameter devices does not fit the robot's hands",
+                value=", ".join(p.devices),
+                allowed=f"one for each group with driver inspire: {[group.name for group in groups]}",
+                where=f"the parameter `devices` of {self.get_fully_qualified_name()}, or {robot.source}",
+            )
+        highest = highest_rate(addresses)
+        if p.rate > highest:
+            raise ConfigError(
+                "parameter rate is more than the hands' bus carries",
+                value=f"{p.rate:g} Hz",
+                allowed=f"at most {highest:g} Hz for {', '.join(p.devices)}",
+                where=f"the parameter `rate` of {self.get_fully_qualified_name()}",
+            )
+        settings = HandSettings(
+            write_enabled=p.write_enabled,
+            speed=p.speed,
+            force=p.force,
+            temperature_limit=p.temperature_limit,
+            temperature_resume=p.temperature_limit - 10,
+            dead_band=p.dead_band,
+        )
+        for group, link in zip(groups, make_links(addresses), strict=True):
+            hand = InspireHand(link, settings, name=group.name)
+            self.cycles.append(HandCycle(group, hand, lead_ns=seconds_to_ns(p.lead)))
+        self._diagnostics = Diagnostics(self, task="driving", hardware_id=robot.name)
+        self._entities.append(self._diagnostics.close)
+        for cycle in self.cycles:
+            self._make_topics(cycle)
+        for kind, name, answer in (
+            (SetBool, "~/enable", self._enable),
+            (Trigger, "~/clear_errors", self._clear),
+            (Trigger, "~/calibrate_force", self._calibrate),
+        ):
+            served = self.create_service(kind, name, answer)
+            self._entities.append(partial(self.destroy_service, served))
+        timer = self.create_timer(REPORT_PERIOD_S, self._report)
+        self._entities.append(partial(self.destroy_timer, timer))
+
+    def start(self) -> None:
+        """Begin to read, and to write where that is allowed."""
+        self._fault = ""
+        self._refused.clear()
+        self._worker = Worker("hands", self._step, period=1.0 / self.p.rate, on_error=self._on_error)
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Stop; the hands hold what they were told last."""
+        worker, self._worker = self._worker, None
+        if worker is not None and not worker.stop(timeout=STOP_TIMEOUT_S):
+            self.get_logger().error(f"the hands' thread did not end within {STOP_TIMEOUT_S} s")
+        for cycle in self.cycles:
+            cycle.hold()
+
+    def teardown(self) -> None:
+        """Close the links and remove the topics."""
+        for cycle in self.cycles:
+            cycle.close()
+        for remove in reversed(self._entities):
+            remove()
+        self.cycles, self._state_topics, self._entities, self._diagnostics = [], [], [], None
+
+    def _make_topics(self, cycle: HandCycle) -> None:
+        group = cycle.group
+        publisher = self.create_lifecycle_publisher(JointState, group.state_topic, JOINT_STATE_PUBLISHER)
+        self._state_topics.append(publisher)
+        self._entities.append(partial(self.destroy_lifecycle_publisher, publisher))
+        stream = group.command_kind is CommandKind.JOINT_STATE_STREAM
+        kind, store = (JointState, self._store_state) if stream else (JointTrajectory, self._store_trajectory)
+        listener = self.create_subscription(kind, group.command_topic, partial(store, cycle), COMMAND)
+        self._entities.append(partial(self.destroy_subscription, listener))
+
+    def _store_state(self, cycle: HandCycle, message: JointState) -> None:
+        if self._sole_publisher(cycle.group):
+            self._offer(
+                cycle,
+                lambda: cycle.offer_positions(
+                    message.name, message.position, message.velocity, stamp_ns=self.clock.now_ns()
+                ),
+            )
+
+    def _store_trajectory(self, cycle: HandCycle, message: JointTrajectory) -> None:
+        if self._sole_publisher(cycle.group):
+            stamp_ns = time_to_ns(message.header.stamp)
+            self._offer(
+                cycle,
+                lambda: cycle.offer_trajectory(
+                    message.joint_names,
+                    [duration_to_ns(point.time_from_start) for point in message.points],
+                    [point.positions for point in message.points],
+                    start_ns=stamp_ns or self.clock.now_ns(),
+                ),
+            )
+
+    def _sole_publisher(self, group: JointGroup) -> bool:
+        if self._worker is None:
+            return False
+        count = self.count_publishers(group.command_topic)
+        if count > 1:
+            self._refuse(
+                group.name, f"{count} publishers on {group.command_topic}; only wam_safety may be one"
+            )
+        return count <= 1
+
+    def _offer(self, cycle: HandCycle, offer: Callable[[], None]) -> None:
+        try:
+            offer()
+        except JointError as error:
+            self._refuse(cycle.group.name, str(error))
+        else:
+            self._refused.pop(cycle.group.name, None)
+
+    def _refuse(self, group: str, reason: str) -> None:
+        if group not in self._refused:
+            self.get_logger().error(f"command for {group} refused: {reason}")
+        self._refused[group] = reason
+        for cycle in self.cycles:
+            if cycle.group.name == group:
+                cycle.hold()
+
+    def _step(self) -> None:
+        for cycle, publisher in zip(self.cycles, self._state_topics, strict=True):
+            state = cycle.step(self.clock.now_ns())
+            if state is None:
+                continue
+            message = JointState(
+                name=list(state.names), position=list(state.positions), effort=list(state.efforts)
+            )
+            message.header.stamp = ns_to_time(state.stamp_ns)
+            publisher.publish(message)
+
+    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        states = [cycle.enable(bool(request.data)) for cycle in self.cycles]
+        response.success = all(state.readiness <= Readiness.WAITING for state in states)
+        response.message = "; ".join(state.text for state in states)
+        return response
+
+    def _clear(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return _answer(response, [cycle.clear() for cycle in self.cycles])
+
+    def _calibrate(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return _answer(response, [cycle.calibrate(self.clock.now_ns()) for cycle in self.cycles])
+
+    def _on_error(self, error: Exception) -> None:
+        self._fault = f"{type(error).__name__}: {error}"
+        self.get_logger().error(f"the hands' thread ended: {self._fault}")
+
+    def _report(self) -> None:
+        if self._diagnostics is None:
+            return
+        values: dict[str, object] = {}
+        for cycle in self.cycles:
+            values |= {f"{cycle.group.name}/{key}": value for key, value in cycle.values().items()}
+            values[f"{cycle.group.name}/state"] = cycle.state().code
+        if self._worker is None:
+            level, text = Level.OK, "inactive"
+        elif self._fault:
+            level, text = Level.ERROR, self._fault
+        elif self._refused:
+            level, text = Level.ERROR, "; ".join(f"{name}: {why}" for name, why in self._refused.items())
+        else:
+            state: DriverState = worst([cycle.state() for cycle in self.cycles])
+            level, text = LEVELS[state.readiness], state.text
+        self._diagnostics.report(level, text, values)
+
+
+def _answer(response: Trigger.Response, answers: list[tuple[bool, str]]) -> Trigger.Response:
+    response.success = all(ok for ok, _ in answers)
+    response.message = "; ".join(text for _, text in answers)
+    return response

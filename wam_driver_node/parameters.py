@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of the driver node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wam.drivers.inspire.address import FORMS
+from wam.ros.parameters import parameter
+
+
+@dataclass(frozen=True, slots=True)
+class DriverParameters:
+    """What the driver node can be told."""
+
+    robot: str = parameter(description="robot: a name in config/robots or the path of a YAML file")
+    devices: tuple[str, ...] = parameter(
+        ("mock",),
+        description=f"where the hands are, one word for each hand group of the robot file, in its order: {FORMS}",
+    )
+    write_enabled: bool = parameter(
+        False, description="allow commands from the start; otherwise the service ~/enable does"
+    )
+    rate: float = parameter(
+        40.0,
+        description="cycles per second; at most 50 on a serial bus, shared by its hands, and 100 over Modbus-TCP",
+        unit="Hz",
+        lower=1.0,
+        upper=100.0,
+    )
+    lead: float = parameter(
+        0.066,
+        description="commands are executed this much ahead, to make up for the hand's own delay",
+        unit="s",
+        lower=0.0,
+        upper=0.3,
+    )
+    speed: int = parameter(
+        1000, description="speed of the fingers; 1000 is full travel in 0.8 s", lower=1, upper=1000
+    )
+    force: int = parameter(
+        500, description="force limit of each finger, raw (about grams)", lower=0, upper=1000
+    )
+    temperature_limit: int = parameter(
+        70, description="at this temperature the hand stops closing", unit="degC", lower=40, upper=90
+    )
+    dead_band: int = parameter(
+        4, description="smaller changes of a target are not written, raw", lower=1, upper=50
+    )
