@@ -91,7 +91,7 @@ def test_a_target_that_is_not_complete_leaves_the_gripper_where_it_is(
     driver = StreamDriver(load_robot("franka").group("gripper"))
     with pytest.raises(JointError, match="a finite position for each of fr3_finger_joint1"):
         driver.command(names, positions, [], [])
-    assert driver.advance(10.0).tolist() == [0.04]
+    assert driver.advance(10.0).tolist() == [0.03]
 
 
 @pytest.mark.parametrize("robot", ROBOTS)

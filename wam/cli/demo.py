@@ -19,7 +19,7 @@ EXIT_PROBLEMS = 2
 
 
 def demo(
-    robot: Annotated[str, typer.Argument(help="Robot to simulate: piper.")] = "piper",
+    robot: Annotated[str, typer.Argument(help="Robot to simulate: piper, franka or ur5e_inspire.")] = "piper",
     seconds: Annotated[
         float, typer.Option(help="Length of the run after the first chunk [s].", min=1.0)
     ] = 30.0,
