@@ -22,6 +22,7 @@ ROS_PACKAGES = {
 }  # fmt: skip
 """Modules that a ROS distribution provides under the same name."""
 DISTRIBUTIONS = {
+    "moveit": None,  # moveit_py of a ROS distribution: optional, detected by name
     "PIL": "pillow",
     "OpenGL": "pyopengl",
     "cv2": "opencv-python-headless",
