@@ -39,6 +39,11 @@ ARGUMENTS: tuple[LaunchArgument, ...] = (
     ),
     LaunchArgument("robot_ip", "", "address of the robot's controller (Franka, UR)"),
     LaunchArgument("can_ports", "can_left,can_right", "CAN interfaces, comma separated (Piper: left, right)"),
+    LaunchArgument(
+        "hand_device",
+        "",
+        "where the hand is: serial:PORT#ID or modbus:HOST:PORT#UNIT; mock with mock hardware",
+    ),
     LaunchArgument("use_mock_hardware", "false", "let the vendor's driver pretend a robot", BOOLEAN),
     LaunchArgument("launch_driver", "true", "start the vendor's driver; false when it runs already", BOOLEAN),
     LaunchArgument("simulate", "false", "start the suite's simulated robot in place of the driver", BOOLEAN),
@@ -175,6 +180,25 @@ def ur_drivers(arguments: Mapping[str, str]) -> tuple[VendorDriver, ...]:
             controllers_file="config/ur_controllers.yaml",
         ),
     )
+
+
+def hand_devices(arguments: Mapping[str, str], count: int) -> tuple[str, ...]:
+    """Return where each of `count` hands is, for the suite's own driver node.
+
+    Raises:
+        ConfigError: `hand_device` names another number of hands and they are not mocked.
+    """
+    if arguments["use_mock_hardware"] == "true":
+        return ("mock",) * count
+    devices = tuple(arguments["hand_device"].replace(",", " ").split())
+    if len(devices) != count:
+        raise ConfigError(
+            "hand_device",
+            value=arguments["hand_device"],
+            allowed=f"{count} of serial:PORT#ID or modbus:HOST:PORT#UNIT, or use_mock_hardware:=true",
+            where="the launch command",
+        )
+    return devices
 
 
 def _address(arguments: Mapping[str, str]) -> str:

@@ -36,7 +36,7 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 from wam.core.errors import ConfigError
-from wam.robots.description import CommandKind
+from wam.robots.description import CommandKind, DriverKind
 from wam.robots.loader import DISTRIBUTION_VARIABLE, load_robot
 from wam.robots.paths import config_dir
 from wam.robots.urdf import robot_urdf
@@ -50,6 +50,7 @@ from wam_bringup.launch_schema import (
     SAFETY_PROFILES,
     LaunchArgument,
     VendorDriver,
+    hand_devices,
 )
 
 PACKAGE = "wam_deploy"
@@ -116,6 +117,8 @@ def _robot_actions(context: LaunchContext, *, robot: str, arguments: Sequence[La
         for driver in DRIVERS[name](here):
             actions += _include(driver, name, values["namespace"], context)
     dry_run = values["dry_run"] == "true" and not simulated
+    if not simulated and values["launch_driver"] == "true":
+        first = _hands(robot, values, write_enabled=not dry_run)
     safety = _safety(values, {"robot": robot, "dry_run": dry_run})
     policy = {"robot": robot, "policy": values["policy"]}
     actions += _in_order(first, safety, _policy(values, policy))
@@ -197,6 +200,16 @@ def _safety(values: Mapping[str, str], parameters: Mapping[str, Any]) -> Node:
     return _process("wam_safety_node", {"wam_safety": parameters}, values, parameter_file=file)
 
 
+def _hands(robot: str, values: Mapping[str, str], *, write_enabled: bool) -> Node | None:
+    """Return the suite's own driver of Inspire hands, or None for a robot without."""
+    count = sum(group.driver is DriverKind.INSPIRE for group in load_robot(robot).groups)
+    if not count:
+        return None
+    devices = list(hand_devices(values, count))
+    parameters = {"robot": robot, "devices": devices, "write_enabled": write_enabled}
+    return _process("wam_driver_node", {"wam_driver": parameters}, values)
+
+
 def _policy(values: Mapping[str, str], policy: Mapping[str, Any]) -> list[Node]:
     planner = {**policy, "instruction": values["instruction"]}
     if values["composed"] == "true":
@@ -244,7 +257,10 @@ def _process(
         arguments += ["--params-file", str(parameter_file)]
     for node, pairs in parameters.items():
         for name, value in pairs.items():
-            arguments += ["-p", f"{node}:{name}:={yaml_scalar(value)}"]
+            text = (
+                f"[{', '.join(map(yaml_scalar, value))}]" if isinstance(value, list) else yaml_scalar(value)
+            )
+            arguments += ["-p", f"{node}:{name}:={text}"]
     return Node(
         package=PACKAGE,
         executable=executable,

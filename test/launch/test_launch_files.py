@@ -16,6 +16,7 @@ from wam.core.errors import ConfigError
 from wam.robots.kinematics import forward_kinematics
 from wam.robots.loader import load_robot
 from wam.robots.urdf import robot_urdf
+from wam_bringup.controllers import read_parameters, write_merged
 from wam_bringup.descriptions import with_description
 from wam_bringup.launch_schema import (
     ARGUMENTS,
@@ -23,6 +24,7 @@ from wam_bringup.launch_schema import (
     DRIVERS,
     SAFETY_PROFILES,
     franka_drivers,
+    hand_devices,
     piper_drivers,
     ur_drivers,
 )
@@ -118,6 +120,13 @@ def test_a_namespace_that_the_ur_driver_does_not_know_is_refused() -> None:
         ur_drivers({**DEFAULTS, "robot_ip": "1.2.3.4", "namespace": "lab"})
 
 
+def test_a_hand_needs_a_device_unless_it_is_mocked() -> None:
+    assert hand_devices({**DEFAULTS, "use_mock_hardware": "true"}, 2) == ("mock", "mock")
+    assert hand_devices({**DEFAULTS, "hand_device": "serial:/dev/ttyUSB0#1"}, 1) == ("serial:/dev/ttyUSB0#1",)
+    with pytest.raises(ConfigError, match=r"hand_device: .*allowed: 1 of serial:PORT#ID"):
+        hand_devices(DEFAULTS, 1)
+
+
 @pytest.mark.parametrize("profile", SAFETY_PROFILES)
 def test_a_safety_profile_sets_parameters_that_the_node_has(profile: str) -> None:
     content = yaml.safe_load((ROOT / "config" / "safety" / f"{profile}.yaml").read_text())
@@ -197,7 +206,7 @@ def walk(entity: Any, context: Any) -> list[Any]:
     from launch.actions import ExecuteProcess, OpaqueFunction, RegisterEventHandler
 
     found: list[Any] = []
-    for child in getattr(entity, "entities", entity):
+    for child in getattr(entity, "entities", entity if isinstance(entity, list) else []):
         if isinstance(child, ExecuteProcess):
             found.append(child)
         elif isinstance(child, OpaqueFunction):
@@ -205,10 +214,10 @@ def walk(entity: Any, context: Any) -> list[Any]:
         elif isinstance(child, RegisterEventHandler):
             for _, then in child.describe_conditional_sub_entities():
                 found += walk(then, context)
+        elif hasattr(child, "execute"):
+            found += walk(child.execute(context) or [], context)
         else:
-            if hasattr(child, "execute"):
-                child.execute(context)
-            found += walk(getattr(child, "actions", []), context)
+            found += walk(child, context)
     return found
 
 
@@ -254,6 +263,65 @@ def test_a_replay_moves_the_recorded_commands_out_of_the_way(tmp_path: Path) -> 
 def test_a_replay_without_a_recording_is_refused() -> None:
     with pytest.raises(ConfigError, match="bag:=DIRECTORY"):
         launched(ROOT / "launch" / "replay.launch.py")
+
+
+def vendor_share(prefix: Path, package: str, launch_file: str, controllers: str) -> None:
+    """Make a package whose launch file starts nothing."""
+    share = prefix / "share" / package
+    index = prefix / "share" / "ament_index" / "resource_index" / "packages"
+    for folder in (share / "launch", share / "config", index):
+        folder.mkdir(parents=True, exist_ok=True)
+    (index / package).touch()
+    (share / "launch" / launch_file).write_text(
+        "from launch import LaunchDescription\ndef generate_launch_description(): return LaunchDescription([])\n"
+    )
+    (share / "config" / controllers).write_text(
+        "controller_manager: {ros__parameters: {update_rate: 1000}}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("robot", "vendor", "controller", "own"),
+    [
+        (
+            "franka",
+            ("franka_bringup", "franka.launch.py", "controllers.yaml"),
+            "fr3_arm_controller",
+            {"spawner"},
+        ),
+        (
+            "ur5e_inspire",
+            ("ur_robot_driver", "ur_control.launch.py", "ur_controllers.yaml"),
+            "scaled_joint_trajectory_controller",
+            {"wam_driver_node"},
+        ),
+    ],
+)
+def test_the_vendors_driver_gets_our_controllers(
+    robot: str,
+    vendor: tuple[str, str, str],
+    controller: str,
+    own: set[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vendor_share(tmp_path, *vendor)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    written: list[Path] = []
+
+    def write(theirs: Path, ours: Path, out: Path) -> Path:
+        written.append(write_merged(theirs, ours, out))
+        return out
+
+    pytest.importorskip("launch_ros", reason="launch_ros is not installed (part of a ROS 2 distribution)")
+    monkeypatch.setattr("wam_bringup.launching.write_merged", write)
+    nodes, _ = launched(ROOT / "launch" / f"{robot}.launch.py", use_mock_hardware="true")
+    assert {node.node_executable for node in nodes} == {"wam_safety_node", "wam_bringup", *own}
+    (file,) = written
+    manager = read_parameters(file)["controller_manager"]["ros__parameters"]
+    assert manager["update_rate"] == 1000
+    assert controller in manager
 
 
 def test_an_unknown_safety_profile_is_refused() -> None:
