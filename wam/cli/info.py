@@ -16,7 +16,6 @@ from rich.table import Table
 
 from wam.core.errors import BundleError, ConfigError, WamError
 
-MILLION = 1_000_000
 
 
 def info(
@@ -286,7 +285,7 @@ def _show(shown: dict[str, Any]) -> None:
     table.add_column(overflow="fold")
     for name, value in shown.items():
         if name == "parameters":
-            text = ", ".join(f"{part} {count / MILLION:,.1f} M" for part, count in value.items())
+            text = ", ".join(f"{part} {count:,}" for part, count in value.items())
             table.add_row(name, text)
         elif isinstance(value, dict):
             for key, inner in value.items():
