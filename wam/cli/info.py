@@ -17,7 +17,6 @@ from rich.table import Table
 from wam.core.errors import BundleError, ConfigError, WamError
 
 
-
 def info(
     robot: Annotated[
         str, typer.Option(help="Show a robot: a name in config/robots or a YAML file.", show_default=False)
