@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node `wam_driver`: our own driver of devices that have none, today the Inspire RH56 hand."""
+"""The node `wam_driver`: Inspire hands, and the Franka Hand, whose own driver takes goals and no stream."""

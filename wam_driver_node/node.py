@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver node: plumbing between ROS and the `HandCycle` of each hand."""
+"""The driver node: plumbing between ROS and the `HandCycle` of each hand, the `GripperShell` of each gripper."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError, JointError
+from wam.drivers.franka_gripper import FrankaGripper, Goal, GripperApi
+from wam.drivers.gripper import Discretiser
 from wam.drivers.inspire.address import highest_rate, make_links, parse_address
 from wam.drivers.inspire.hand import HandSettings, InspireHand
 from wam.drivers.state import DriverState, Readiness, worst
@@ -24,10 +26,13 @@ from wam.ros.lifecycle import WamNode
 from wam.ros.qos import COMMAND, JOINT_STATE_PUBLISHER
 from wam.ros.worker import Worker
 from wam_driver_node.cycle import HandCycle
+from wam_driver_node.gripper import GripperShell, action_types, fill_goal
 from wam_driver_node.parameters import DriverParameters
 
 REPORT_PERIOD_S = 0.5
 STOP_TIMEOUT_S = 3.0
+GRIPPER_PERIOD_S = 0.02
+Device = HandCycle | GripperShell
 LEVELS = {
     Readiness.READY: Level.OK,
     Readiness.DEGRADED: Level.WARN,
@@ -38,16 +43,26 @@ LEVELS = {
 
 
 class DriverNode(WamNode[DriverParameters]):
-    """Lifecycle node `wam_driver`: joint states and commands of every hand of a robot.
+    """Lifecycle node `wam_driver`: joint states and commands of a robot's hands, goals of its grippers.
 
     Args:
+        gripper_types: action name -> type, in place of those of the gripper's own message package.
+        fill: writes a goal into such a type.
         node_args: passed to the lifecycle node.
     """
 
-    def __init__(self, **node_args: Any) -> None:
+    def __init__(
+        self,
+        *,
+        gripper_types: Mapping[str, Any] | None = None,
+        fill: Callable[[Goal, Any], Any] = fill_goal,
+        **node_args: Any,
+    ) -> None:
         super().__init__("wam_driver", DriverParameters, **node_args)
         self.cycles: list[HandCycle] = []
+        self.grippers: list[GripperShell] = []
         self._state_topics: list[Any] = []
+        self._gripper_types, self._fill = gripper_types, fill
         self._worker: Worker | None = None
         self._diagnostics: Diagnostics | None = None
         self._entities: list[Callable[[], Any]] = []
@@ -59,8 +74,9 @@ class DriverNode(WamNode[DriverParameters]):
         p = self.p
         robot = load_robot(p.robot)
         groups = [group for group in robot.groups if group.driver is DriverKind.INSPIRE]
-        addresses = [parse_address(text) for text in p.devices]
-        if not groups or len(groups) != len(addresses):
+        grippers = [group for group in robot.groups if group.driver is DriverKind.FRANKA_GRIPPER]
+        addresses = [parse_address(text) for text in p.devices] if groups or not grippers else []
+        if len(groups) != len(addresses) or not (groups or grippers):
             raise ConfigError(
                 "parameter devices does not fit the robot's hands",
                 value=", ".join(p.devices),
@@ -86,10 +102,17 @@ class DriverNode(WamNode[DriverParameters]):
         for group, link in zip(groups, make_links(addresses), strict=True):
             hand = InspireHand(link, settings, name=group.name)
             self.cycles.append(HandCycle(group, hand, lead_ns=seconds_to_ns(p.lead)))
+        for group in grippers:
+            self.grippers.append(self._make_gripper(group))
         self._diagnostics = Diagnostics(self, task="driving", hardware_id=robot.name)
         self._entities.append(self._diagnostics.close)
         for cycle in self.cycles:
-            self._make_topics(cycle)
+            self._publish_states(cycle)
+        for device in self._devices():
+            self._listen(device)
+        if self.grippers:
+            ticker = self.create_timer(GRIPPER_PERIOD_S, self._step_grippers)
+            self._entities.append(partial(self.destroy_timer, ticker))
         for kind, name, answer in (
             (SetBool, "~/enable", self._enable),
             (Trigger, "~/clear_errors", self._clear),
@@ -112,28 +135,61 @@ class DriverNode(WamNode[DriverParameters]):
         worker, self._worker = self._worker, None
         if worker is not None and not worker.stop(timeout=STOP_TIMEOUT_S):
             self.get_logger().error(f"the hands' thread did not end within {STOP_TIMEOUT_S} s")
-        for cycle in self.cycles:
-            cycle.hold()
+        for device in self._devices():
+            device.hold()
 
     def teardown(self) -> None:
         """Close the links and remove the topics."""
-        for cycle in self.cycles:
-            cycle.close()
+        for device in self._devices():
+            device.close()
         for remove in reversed(self._entities):
             remove()
-        self.cycles, self._state_topics, self._entities, self._diagnostics = [], [], [], None
+        self.cycles, self.grippers = [], []
+        self._state_topics, self._entities, self._diagnostics = [], [], None
 
-    def _make_topics(self, cycle: HandCycle) -> None:
+    def _devices(self) -> list[Device]:
+        return [*self.cycles, *self.grippers]
+
+    def _make_gripper(self, group: JointGroup) -> GripperShell:
+        p = self.p
+        api = GripperApi(p.gripper_api)
+        if p.gripper_close_below >= p.gripper_open_above:
+            raise ConfigError(
+                "parameters gripper_close_below and gripper_open_above leave no band between them",
+                value=f"{p.gripper_close_below:g} m and {p.gripper_open_above:g} m",
+                allowed="gripper_close_below < gripper_open_above",
+                where=f"the parameters of {self.get_fully_qualified_name()}",
+            )
+        thresholds = Discretiser(
+            close_below=p.gripper_close_below,
+            open_above=p.gripper_open_above,
+            dwell_ns=seconds_to_ns(p.gripper_dwell),
+        )
+        gripper = FrankaGripper(thresholds, api=api, force=p.gripper_force)
+        types = self._gripper_types or action_types(api)
+        shell = GripperShell(self, group, gripper, types, lead_ns=0, fill=self._fill)
+        shell.write_enabled = p.write_enabled
+        return shell
+
+    def _step_grippers(self) -> None:
+        if self._worker is not None:
+            for gripper in self.grippers:
+                gripper.step(self.clock.now_ns())
+
+    def _publish_states(self, cycle: HandCycle) -> None:
         group = cycle.group
         publisher = self.create_lifecycle_publisher(JointState, group.state_topic, JOINT_STATE_PUBLISHER)
         self._state_topics.append(publisher)
         self._entities.append(partial(self.destroy_lifecycle_publisher, publisher))
+
+    def _listen(self, device: Device) -> None:
+        group = device.group
         stream = group.command_kind is CommandKind.JOINT_STATE_STREAM
         kind, store = (JointState, self._store_state) if stream else (JointTrajectory, self._store_trajectory)
-        listener = self.create_subscription(kind, group.command_topic, partial(store, cycle), COMMAND)
+        listener = self.create_subscription(kind, group.command_topic, partial(store, device), COMMAND)
         self._entities.append(partial(self.destroy_subscription, listener))
 
-    def _store_state(self, cycle: HandCycle, message: JointState) -> None:
+    def _store_state(self, cycle: Device, message: JointState) -> None:
         if self._sole_publisher(cycle.group):
             self._offer(
                 cycle,
@@ -142,7 +198,7 @@ class DriverNode(WamNode[DriverParameters]):
                 ),
             )
 
-    def _store_trajectory(self, cycle: HandCycle, message: JointTrajectory) -> None:
+    def _store_trajectory(self, cycle: Device, message: JointTrajectory) -> None:
         if self._sole_publisher(cycle.group):
             stamp_ns = time_to_ns(message.header.stamp)
             self._offer(
@@ -165,7 +221,7 @@ class DriverNode(WamNode[DriverParameters]):
             )
         return count <= 1
 
-    def _offer(self, cycle: HandCycle, offer: Callable[[], None]) -> None:
+    def _offer(self, cycle: Device, offer: Callable[[], None]) -> None:
         try:
             offer()
         except JointError as error:
@@ -177,9 +233,9 @@ class DriverNode(WamNode[DriverParameters]):
         if group not in self._refused:
             self.get_logger().error(f"command for {group} refused: {reason}")
         self._refused[group] = reason
-        for cycle in self.cycles:
-            if cycle.group.name == group:
-                cycle.hold()
+        for device in self._devices():
+            if device.group.name == group:
+                device.hold()
 
     def _step(self) -> None:
         for cycle, publisher in zip(self.cycles, self._state_topics, strict=True):
@@ -193,7 +249,7 @@ class DriverNode(WamNode[DriverParameters]):
             publisher.publish(message)
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        states = [cycle.enable(bool(request.data)) for cycle in self.cycles]
+        states = [device.enable(bool(request.data)) for device in self._devices()]
         response.success = all(state.readiness <= Readiness.WAITING for state in states)
         response.message = "; ".join(state.text for state in states)
         return response
@@ -212,9 +268,10 @@ class DriverNode(WamNode[DriverParameters]):
         if self._diagnostics is None:
             return
         values: dict[str, object] = {}
-        for cycle in self.cycles:
-            values |= {f"{cycle.group.name}/{key}": value for key, value in cycle.values().items()}
-            values[f"{cycle.group.name}/state"] = cycle.state().code
+        for device in self._devices():
+            name = device.group.name
+            values |= {f"{name}/{key}": value for key, value in device.values().items()}
+            values[f"{name}/state"] = device.state().code
         if self._worker is None:
             level, text = Level.OK, "inactive"
         elif self._fault:
@@ -222,7 +279,7 @@ class DriverNode(WamNode[DriverParameters]):
         elif self._refused:
             level, text = Level.ERROR, "; ".join(f"{name}: {why}" for name, why in self._refused.items())
         else:
-            state: DriverState = worst([cycle.state() for cycle in self.cycles])
+            state: DriverState = worst([device.state() for device in self._devices()])
             level, text = LEVELS[state.readiness], state.text
         self._diagnostics.report(level, text, values)
 

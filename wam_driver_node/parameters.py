@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wam.drivers.franka_gripper import MAX_FORCE, GripperApi
 from wam.drivers.inspire.address import FORMS
 from wam.ros.parameters import parameter
 
@@ -43,6 +44,23 @@ class DriverParameters:
     )
     temperature_limit: int = parameter(
         70, description="at this temperature the hand stops closing", unit="degC", lower=40, upper=90
+    )
+    gripper_api: str = parameter(
+        GripperApi.FRANKA.value,
+        description="actions of a Franka Hand: Move and Grasp of franka_msgs, or GripperCommand of control_msgs",
+        choices=tuple(one.value for one in GripperApi),
+    )
+    gripper_force: float = parameter(
+        30.0, description="force of a grasp", unit="N", lower=1.0, upper=MAX_FORCE
+    )
+    gripper_close_below: float = parameter(
+        0.03, description="a wanted opening below this closes the gripper", unit="m", lower=0.001, upper=0.079
+    )
+    gripper_open_above: float = parameter(
+        0.05, description="a wanted opening above this opens the gripper", unit="m", lower=0.002, upper=0.08
+    )
+    gripper_dwell: float = parameter(
+        0.4, description="least time between two goals of the gripper", unit="s", lower=0.1, upper=5.0
     )
     dead_band: int = parameter(
         4, description="smaller changes of a target are not written, raw", lower=1, upper=50
