@@ -110,7 +110,7 @@ def test_a_missing_and_an_extra_tensor_are_named(broken: Path) -> None:
 
 
 def test_statistics_of_another_action_width_are_refused(broken: Path) -> None:
-    edit(broken, action_joints=[f"joint{i}" for i in range(1, 8)], model={"binary_joints": []})
+    edit(broken, action_joints=list(franka.ARM_JOINTS), model={"binary_joints": []})
     with pytest.raises(BundleError, match=r"has shape \(8,\); allowed: \(7,\)"):
         load_policy(broken)
 

@@ -70,7 +70,7 @@ def rows_of(policy: LoadedPolicy, context, observation: Observation) -> np.ndarr
 def test_the_franka_bundle_has_seven_joints_a_gripper_two_cameras_and_four_tasks(
     policy: LoadedPolicy,
 ) -> None:
-    assert policy.contract.action_joints == (*(f"joint{i}" for i in range(1, 8)), "gripper")
+    assert policy.contract.action_joints == (*franka.ARM_JOINTS, franka.GRIPPER)
     assert policy.contract.camera_names == ("side", "wrist")
     assert len(franka.TASKS) == 4
     assert len(set(franka.instructions())) == 16
@@ -315,7 +315,7 @@ def test_a_missing_camera_or_joint_is_named(policy: LoadedPolicy) -> None:
         policy.planner.plan(blind, instruction=TASKS[0])
     context = policy.planner.plan(seen, instruction=TASKS[0])
     routed = policy.executor.route(seen, context=context)
-    with pytest.raises(JointError, match="gripper"):
+    with pytest.raises(JointError, match=franka.GRIPPER):
         policy.executor.act(routed, proprio=seen.state.select(policy.contract.state_joints[:7]))
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from wam.core.clock import NS_PER_S
 from wam.models.layout import RobotLayout
 
-ARM_JOINTS = tuple(f"joint{i}" for i in range(1, 8))
-GRIPPER = "gripper"
+ARM_JOINTS = tuple(f"fr3_joint{i}" for i in range(1, 8))
+GRIPPER = "fr3_finger_joint1"
 CAMERAS = ("side", "wrist")
 TASKS = (
     "Pick up the {object} on the brown box and place it in the golden bowl.",
