@@ -12,6 +12,7 @@ import numpy.typing as npt
 from wam.core.clock import NS_PER_S
 from wam.core.errors import ConfigError
 from wam.core.safety.chain import SafetyChain, joint_filters
+from wam.core.safety.collision import RemoteChecker
 from wam.core.safety.filters import Filter
 from wam.core.safety.tracking import TrackingWatch
 from wam.robots.description import CommandKind, DriverKind, JointKind, RobotDescription
@@ -70,6 +71,8 @@ def build_cycle(
     max_scale: float = 4.0,
     contract_hash: str = "",
     extra_filters: tuple[Filter, ...] = (),
+    remote: RemoteChecker | None = None,
+    remote_budget_ns: int = 0,
     wall: Callable[[], int] = time.monotonic_ns,
 ) -> SafetyCycle:
     """Return the cycle of the safety node for `robot`.
@@ -81,6 +84,8 @@ def build_cycle(
         max_scale: a chunk that would have to be slowed more is refused.
         contract_hash: the only contract let in; "" takes that of the first chunk.
         extra_filters: filters that need more than joint limits (workspace, collision), run last.
+        remote: a collision checker in another process that is asked as well, or None.
+        remote_budget_ns: it must answer within this time [ns].
         wall: monotonic time [ns].
 
     Raises:
@@ -105,6 +110,8 @@ def build_cycle(
         settings=settings,
         tracking=TrackingWatch(robot.joint_names, np.where(free, np.inf, robot.safety.tracking_error)),
         wall=wall,
+        remote=remote,
+        remote_budget_ns=remote_budget_ns,
     )
 
 

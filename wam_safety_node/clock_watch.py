@@ -33,7 +33,7 @@ class Break(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class TimePassed:
     """What has passed since the last step.
 
     Attributes:
@@ -66,7 +66,7 @@ class ClockWatch:
         """Start counting ticks anew from the last step."""
         self._phase_ns = 0
 
-    def step(self, now_ns: int) -> Passed:
+    def step(self, now_ns: int) -> TimePassed:
         """Return what has passed until `now_ns` on the node's clock [ns].
 
         A tick is counted when half of it has passed, and what is over is kept: a clock that runs slower or faster
@@ -75,23 +75,23 @@ class ClockWatch:
         wall_ns, tick_ns = self._wall(), self._tick_ns
         last, self._last = self._last, (now_ns, wall_ns)
         if last is None:
-            return Passed(1)
+            return TimePassed(1)
         elapsed, silent = now_ns - last[0], wall_ns - last[1]
         if elapsed < -CLOCK_BACK_NS or elapsed > max(CLOCK_AHEAD_NS, 2 * silent):
             limit = -CLOCK_BACK_NS if elapsed < 0 else CLOCK_AHEAD_NS
-            return Passed(1, Break.JUMP, finding("clock_jump", value=elapsed * 1e-9, limit=limit * 1e-9))
+            return TimePassed(1, Break.JUMP, finding("clock_jump", value=elapsed * 1e-9, limit=limit * 1e-9))
         if silent > MAX_GAP_TICKS * tick_ns:
             limit = MAX_GAP_TICKS * tick_ns
-            return Passed(1, Break.GAP, finding("command_gap", value=silent * 1e-9, limit=limit * 1e-9))
+            return TimePassed(1, Break.GAP, finding("command_gap", value=silent * 1e-9, limit=limit * 1e-9))
         if elapsed > 0:
             self._still_since_ns = None
         elif self._still_since_ns is None:
             self._still_since_ns = last[1]
         if self._still_since_ns is not None and wall_ns - self._still_since_ns > CLOCK_STILL_NS:
-            return Passed(
+            return TimePassed(
                 0, Break.PAUSE, finding("clock_paused", value=(wall_ns - self._still_since_ns) * 1e-9)
             )
         self._phase_ns += max(0, elapsed)
         ticks = (2 * self._phase_ns + tick_ns) // (2 * tick_ns)
         self._phase_ns -= ticks * tick_ns
-        return Passed(ticks)
+        return TimePassed(ticks)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,15 +13,18 @@ from wam.core.chunk.action_chunk import ActionChunk
 from wam.core.chunk.splice import Strategy
 from wam.core.chunk.timeline import DelayWindow
 from wam.core.ladder import CAUSES, DegradeLadder, finding
+from wam.core.safety.collision import RemoteChecker
 from wam.core.safety.limits import JointLimits
 from wam.core.safety.monitor import StreamMonitor
 from wam.core.safety.tracking import TrackingWatch
 from wam.core.trajectory.follower import Follower
 from wam.core.trajectory.reference import Reference
 from wam.core.verdict import Event, Finding, Ladder, Verdict
-from wam_safety_node.clock_watch import Break, ClockWatch, Passed
+from wam_safety_node.clock_watch import Break, ClockWatch, TimePassed
 from wam_safety_node.intake import ChunkIntake, CycleSettings, Executing
+from wam_safety_node.mailbox import Mail, Mailbox
 from wam_safety_node.measured import Measured, MeasuredState
+from wam_safety_node.remote_gate import Passed, RemoteGate
 
 Vector = npt.NDArray[np.float64]
 Emit = Callable[[Vector, Vector], None]
@@ -57,11 +59,10 @@ class CycleResult:
     reason: str = ""
 
 
-class SafetyCycle:
+class SafetyCycle(Mailbox):
     """The safety node's work, named stage by stage in `step`.
 
-    `offer_chunk`, `offer_state`, `estop`, `raise_cause`, `withdraw_cause` and `clear_fault` may be called from any
-    thread; `step` from one.
+    The methods of `Mailbox`, `offer_state` and `offer_reference` may be called from any thread; `step` from one.
 
     Args:
         limits: limits of all joints of the robot, in its order.
@@ -70,6 +71,8 @@ class SafetyCycle:
         settings: times and strategy.
         tracking: watch of the distance between command and measured state.
         wall: monotonic time [ns], to notice a stream that was silent and a clock that stands still.
+        remote: a checker in another process that is asked about every trajectory as well, or None.
+        remote_budget_ns: it must answer within this time [ns].
     """
 
     def __init__(
@@ -81,7 +84,10 @@ class SafetyCycle:
         settings: CycleSettings,
         tracking: TrackingWatch,
         wall: Callable[[], int],
+        remote: RemoteChecker | None = None,
+        remote_budget_ns: int = 0,
     ) -> None:
+        super().__init__()
         self._limits = limits
         self._measured = measured
         self._intake = intake
@@ -93,13 +99,7 @@ class SafetyCycle:
         self._monitor = StreamMonitor(limits, period=period)
         self._stop_need = 1.0 / (2.0 * STOP_SHARE * limits.acceleration)
         self.ladder = DegradeLadder()
-        self._lock = threading.Lock()
-        self._offered: tuple[ActionChunk, int] | None = None
-        self._causes: dict[tuple[str, str], Finding] = {}
-        self._clear_asked = False
-        self.answered = threading.Event()
-        self.rested = threading.Event()
-        self.rested.set()
+        self._gate = RemoteGate(remote, budget_ns=remote_budget_ns, tick_ns=settings.tick_ns)
         self._seeded = False
         self._executing: Executing | None = None
         self._index = 0.0
@@ -157,11 +157,6 @@ class SafetyCycle:
         """What the follower is led by, and the index of its present sample; read by the command thread only."""
         return None if self._executing is None else self._executing.reference, self._index
 
-    def offer_chunk(self, chunk: ActionChunk, *, arrival_ns: int) -> None:
-        """Store the newest chunk, which arrived at `arrival_ns` [ns]."""
-        with self._lock:
-            self._offered = (chunk, arrival_ns)
-
     def offer_state(self, group: str, *, stamp_ns: int, positions: Vector) -> None:
         """Store the newest joint state of `group`, float64 [n] in the group's order."""
         self._measured.offer(group, stamp_ns=stamp_ns, positions=positions)
@@ -169,42 +164,6 @@ class SafetyCycle:
     def offer_reference(self, group: str, *, stamp_ns: int, positions: Vector) -> None:
         """Store what the controller of `group` is led by, float64 [n] in the group's order."""
         self._measured.offer_reference(group, stamp_ns=stamp_ns, positions=positions)
-
-    def estop(self, *, held: bool = False) -> None:
-        """Ask for an emergency stop; `held` keeps the cause present until `withdraw_cause("estop")`."""
-        self.raise_cause(finding("estop"), once=not held)
-
-    def raise_cause(self, cause: Finding, *, once: bool = False, of: str = "") -> None:
-        """Add a cause that lies outside of the cycle (second publisher, liveliness, e-stop).
-
-        Args:
-            cause: its code is a key of `wam.core.ladder.CAUSES`.
-            once: the cause is seen by one step alone (a STOP stays latched after it).
-            of: whose cause it is, where several may raise the same.
-        """
-        with self._lock:
-            self._causes[("once" if once else of, cause.code)] = cause
-
-    def withdraw_cause(self, code: str, *, of: str = "") -> None:
-        """Remove a cause that was raised; a latched STOP stays until `clear_fault`."""
-        with self._lock:
-            self._causes.pop((of, code), None)
-
-    def rest(self) -> None:
-        """Ask for a stop that ends the command stream; `rested` is set once the arm is at rest."""
-        self.rested.clear()
-        self.raise_cause(finding("deactivated"))
-
-    def clear_fault(self) -> None:
-        """Ask the next step to release a latched STOP; `answered` is set once it has decided."""
-        with self._lock:
-            self._clear_asked = True
-            self.answered.clear()
-
-    def reject(self, refusal: str, text: str) -> None:
-        """Report a message that could not even be read as a chunk; called from any thread."""
-        with self._lock:
-            self._causes["once", refusal] = Finding(Verdict.HOLD, refusal, text)
 
     def step(self, now_ns: int, emit: Emit | None = None) -> CycleResult:
         """Run one cycle at `now_ns` [ns].
@@ -215,31 +174,33 @@ class SafetyCycle:
         """
         self._events = []
         # 1. Take what has arrived since the last step.
-        offered, causes, clear_asked = self._take(now_ns)
+        mail, causes = self._take(now_ns)
         # 2. Time: the clock may have jumped, stand still, or this thread may have slept through ticks.
-        passed = self._clock.step(now_ns)
-        self._after(passed)
+        time = self._clock.step(now_ns)
+        self._after(time)
         # 3. The newest measured state; the first one that is complete and fresh seeds the command stream. A clock
         #    that jumps does not break the stream: the arm is moving and is brought to rest by the same follower.
         measured = self._measured.look(now_ns)
         seed_cause = self._seed(measured)
-        if passed.cause is not None:
-            causes.insert(0, self._enter_hold(passed.cause))
+        if time.cause is not None:
+            causes.insert(0, self._enter_hold(time.cause))
         causes += [one for one in (measured.stale, seed_cause) if one is not None]
-        # 4. What is late, short, lost or out of bounds now.
+        # 4. The answer of a remote checker to a motion that the chain has passed.
+        self._settle(self._gate.hear(time.ticks))
+        # 5. What is late, short, lost or out of bounds now.
         causes += self._judge(now_ns, measured)
-        # 5. The ladder decides the rung.
-        self._climb(causes, clear_asked)
-        # 6. The follower moves one tick: along the reference, or to a stop and then the measured position.
-        # 7. The last look at what is about to be emitted.
-        # 8. The command goes out.
-        position, reason = self._command(causes, passed.ticks, measured)
+        # 6. The ladder decides the rung.
+        self._climb(causes, mail.clear_asked)
+        # 7. The follower moves one tick: along the reference, or to a stop and then the measured position.
+        # 8. The last look at what is about to be emitted.
+        # 9. The command goes out.
+        position, reason = self._command(causes, time.ticks, measured)
         velocity = None if position is None else self._follower.velocity
         if position is not None and velocity is not None and emit is not None:
             emit(position, velocity)
-        # 9. The newest chunk, for the coming tick: admit -> chain -> splice -> resample -> chain again.
-        if offered is not None and self._seeded:
-            self._take_chunk(*offered, now_ns=now_ns, measured=measured)
+        # 10. The newest chunk, for the coming tick: admit -> chain -> splice -> resample -> chain again.
+        if mail.chunk is not None and self._seeded:
+            self._take_chunk(*mail.chunk, now_ns=now_ns, measured=measured)
         return CycleResult(position, velocity, self.ladder.rung, tuple(self._events), reason)
 
     def _climb(self, causes: list[Finding], clear_asked: bool) -> None:
@@ -262,26 +223,22 @@ class SafetyCycle:
         self._tracking.commanded(position)
         return position, ""
 
-    def _take(self, now_ns: int) -> tuple[tuple[ActionChunk, int] | None, list[Finding], bool]:
-        with self._lock:
-            offered, self._offered = self._offered, None
-            given = list(self._causes.values())
-            self._causes = {key: one for key, one in self._causes.items() if key[0] != "once"}
-            asked, self._clear_asked = self._clear_asked, False
-        if asked and self.ladder.stopped:
+    def _take(self, now_ns: int) -> tuple[Mail, list[Finding]]:
+        mail = self.take_mail(leave_chunk=self._gate.waiting)
+        if mail.clear_asked and self.ladder.stopped:
             self._hold = finding("no_chunk_yet")
-        causes = [one for one in given if one.code in CAUSES]
-        for one in given:
+        causes = [one for one in mail.causes if one.code in CAUSES]
+        for one in mail.causes:
             if one.code not in CAUSES:
                 self._report(one, 0, now_ns)
-        return offered, causes, asked
+        return mail, causes
 
-    def _after(self, passed: Passed) -> None:
+    def _after(self, time: TimePassed) -> None:
         """Forget what a break of time has made meaningless."""
-        if passed.broken is Break.JUMP:
+        if time.broken is Break.JUMP:
             self._intake.admission.forget()
             self._measured.forget()
-        elif passed.broken is Break.GAP:
+        elif time.broken is Break.GAP:
             self._seeded = False
 
     def _seed(self, measured: Measured) -> Finding | None:
@@ -339,14 +296,23 @@ class SafetyCycle:
             self.refused += 1
             self._enter_hold(taken.cause or self._hold)
             return
-        self._executing = taken.executing
-        self._index = -1.0
-        self._clock.align()
-        self._hold_at = None
-        self._arrival_ns = arrival_ns
-        self._interval_ns = self.delays.interval_ns()
-        self._context_age_ns = chunk.context_age_ns
-        self.accepted += 1
+        motion = Passed(taken.executing, chunk, arrival_ns)
+        self._settle(self._gate.ask(motion, position=self._follower.position))
+
+    def _settle(self, outcome: Passed | Finding | None) -> None:
+        """Be led by a motion that has passed every check, or hold for what refuses it."""
+        if isinstance(outcome, Finding):
+            self.refused += 1
+            self._enter_hold(outcome)
+        elif outcome is not None and not self.ladder.stopped:
+            self._executing = outcome.executing
+            self._index = outcome.ticks - 1.0
+            self._clock.align()
+            self._hold_at = None
+            self._arrival_ns = outcome.arrival_ns
+            self._interval_ns = self.delays.interval_ns()
+            self._context_age_ns = outcome.chunk.context_age_ns
+            self.accepted += 1
 
     def _refuse(self, why: Finding, chunk: ActionChunk, now_ns: int) -> None:
         """A chunk that is not let in leaves the rows at hand alone; HOLD follows when they run out."""
@@ -406,6 +372,7 @@ class SafetyCycle:
     def _enter_hold(self, cause: Finding) -> Finding:
         """Drop the rows at hand: the arm stops, then holds the measured position, until a valid chunk comes."""
         self._executing = None
+        self._gate.forget()
         self._hold = cause
         self.delays.pause()
         return cause

@@ -15,10 +15,10 @@ from std_srvs.srv import Trigger
 from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import InputError
-from wam.core.safety.collision import CollisionFilter
+from wam.core.safety.collision import CollisionFilter, RemoteChecker
 from wam.core.safety.filters import Filter
 from wam.core.verdict import Finding, Ladder, Verdict
-from wam.robots.collision import PinocchioChecker, WorkspaceFilter, parse_box
+from wam.robots.collision import PinocchioChecker, WorkspaceFilter, model_joints, parse_box
 from wam.robots.description import RobotDescription
 from wam.robots.joint_reader import JointReader
 from wam.robots.loader import load_robot
@@ -30,6 +30,8 @@ from wam_msgs.msg import ActionChunk, SafetyEvent
 from wam_safety_node.build import build_cycle, settings_for
 from wam_safety_node.cycle import CycleResult, SafetyCycle
 from wam_safety_node.extras import Extras
+from wam_safety_node.moveit.process import ProcessChecker, helper_command
+from wam_safety_node.moveit.service import make_service_checker
 from wam_safety_node.outputs import Outputs
 from wam_safety_node.parameters import SafetyParameters
 from wam_safety_node.stream import CommandStream, StreamHealth
@@ -69,6 +71,7 @@ class SafetyNode(WamNode[SafetyParameters]):
         self._period_ns = 0
         self._publishing = threading.Event()
         self._watch: GraphWatch | None = None
+        self._remote: RemoteChecker | None = None
         self._failures = 0
 
     @property
@@ -95,6 +98,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             max_context_age_ns=seconds_to_ns(p.max_context_age),
             track=not p.dry_run,
         )
+        self._remote = self._remote_checker(robot)
         cycle = build_cycle(
             robot,
             settings,
@@ -102,6 +106,8 @@ class SafetyNode(WamNode[SafetyParameters]):
             max_scale=p.max_scale,
             contract_hash=p.contract,
             extra_filters=self._model_filters(robot),
+            remote=self._remote,
+            remote_budget_ns=seconds_to_ns(p.moveit_budget),
         )
         self._robot, self.cycle, self._period_ns = robot, cycle, settings.tick_ns
         self._outputs = Outputs(self, robot, settings, dry_run=p.dry_run)
@@ -142,6 +148,18 @@ class SafetyNode(WamNode[SafetyParameters]):
         boxes = tuple(parse_box(text, robot) for text in p.workspace)
         return (CollisionFilter(checker), WorkspaceFilter(checker.model, boxes))
 
+    def _remote_checker(self, robot: RobotDescription) -> RemoteChecker | None:
+        """Return MoveIt as a checker where it was asked for; its absence is then an error."""
+        p = self.p
+        if p.moveit == "off":
+            return None
+        joints = model_joints(robot)
+        if p.moveit == "move_group":
+            return make_service_checker(self, joints, group=p.moveit_group)
+        return ProcessChecker(
+            joints, helper_command(joints, group=p.moveit_group, parameters=p.moveit_params)
+        )
+
     def start(self) -> None:
         """Start the command stream; it holds the measured position until the first chunk."""
         if self.cycle is not None:
@@ -166,6 +184,9 @@ class SafetyNode(WamNode[SafetyParameters]):
         """Remove topics and services."""
         for remove in reversed(self._entities):
             remove()
+        if self._remote is not None:
+            self._remote.close()
+        self._remote = None
         self._entities = []
         self.cycle, self._outputs, self._diagnostics, self._watch = None, None, None, None
 

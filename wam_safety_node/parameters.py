@@ -50,6 +50,20 @@ class SafetyParameters:
         "GROUP XMIN XMAX YMIN YMAX ZMIN ZMAX",
         unit="m",
     )
+    moveit: str = parameter(
+        "off",
+        description="ask MoveIt about every trajectory as well: a planning scene in a helper process (moveit_py), or a "
+        "running move_group; without its answer the arm holds",
+        choices=("off", "process", "move_group"),
+    )
+    moveit_group: str = parameter("", description="planning group that MoveIt judges; empty: the whole robot")
+    moveit_params: tuple[str, ...] = parameter(
+        (),
+        description="parameter files of the MoveIt helper (robot_description, robot_description_semantic, ...)",
+    )
+    moveit_budget: float = parameter(
+        0.08, description="MoveIt must answer within this time", unit="s", lower=0.01, upper=1.0
+    )
     max_context_age: float = parameter(
         1.0, description="an older planner context means LATE", unit="s", lower=0.01, upper=60.0
     )

@@ -201,6 +201,43 @@ class WorkspaceFilter:
         return Filtered(motion)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelJoints:
+    """The joints of a robot's URDF as a linear function of the joints of its drivers.
+
+    Attributes:
+        names: joints of the URDF.
+        ratio: float64 [M, N].
+        offset: float64 [M] [rad or m].
+    """
+
+    names: tuple[str, ...]
+    ratio: Rows
+    offset: Vector
+
+    def positions(self, states: Rows) -> Rows:
+        """Return the positions of the URDF's joints, float64 [S, M], for states of all joints, float64 [S, N]."""
+        result: Rows = states @ self.ratio.T + self.offset
+        return result
+
+
+def model_joints(robot: RobotDescription) -> ModelJoints:
+    """Return how the joints of the URDF follow those of the drivers.
+
+    Raises:
+        ConfigError: no joint of the robot drives one of a URDF.
+    """
+    rows = [(coupled, column) for column, joint in enumerate(robot.joints) for coupled in joint.model_joints]
+    if not rows:
+        raise ConfigError(f"no joint of {robot.name} drives a joint of a URDF", where=str(robot.source))
+    ratio = np.zeros((len(rows), len(robot.joints)))
+    for row, (coupled, column) in enumerate(rows):
+        ratio[row, column] = coupled.ratio
+    return ModelJoints(
+        tuple(coupled.name for coupled, _ in rows), ratio, np.array([coupled.offset for coupled, _ in rows])
+    )
+
+
 def parse_box(text: str, robot: RobotDescription) -> Box:
     """Return the box written as "GROUP XMIN XMAX YMIN YMAX ZMIN ZMAX" [m].
 

@@ -65,6 +65,112 @@ class CollisionChecker(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a remote checker has answered.
+
+    Attributes:
+        contact: the first contact among the states submitted, or None.
+    """
+
+    contact: Contact | None
+
+
+class RemoteChecker(Protocol):
+    """Judges states in another process. Called from the command thread: neither method may block.
+
+    One submission is under way at a time. The caller gives up when there is no answer within its budget; an answer
+    that comes later than that must not be taken for one to a later submission.
+    """
+
+    @property
+    def name(self) -> str:
+        """Who checks, for events."""
+        ...
+
+    def submit(self, states: Rows) -> None:
+        """Send states, float64 [S, N], positions of all joints of the robot; an earlier submission is forgotten.
+
+        Raises:
+            CheckerSilent: nobody is there to answer.
+        """
+        ...
+
+    def poll(self) -> Answer | None:
+        """Return the answer to the last submission, or None while there is none.
+
+        Raises:
+            CheckerSilent: there will be none.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what was opened; safe to call twice."""
+        ...
+
+
+class FakeRemote:
+    """A remote checker around a `CollisionChecker` that answers after some polls: for tests.
+
+    Args:
+        checker: answers.
+        polls: polls without an answer before it; None never answers.
+    """
+
+    name = "fake remote"
+
+    def __init__(self, checker: CollisionChecker, *, polls: int | None = 1) -> None:
+        self._checker = checker
+        self.polls = polls
+        self._left = 0
+        self._states: Rows | None = None
+        self.gone = False
+        self.submitted = 0
+
+    def submit(self, states: Rows) -> None:
+        """Keep the states.
+
+        Raises:
+            CheckerSilent: `gone` was set.
+        """
+        if self.gone:
+            raise CheckerSilent("the fake remote checker has gone")
+        self._states, self._left = states, self.polls or 0
+        self.submitted += 1
+
+    def poll(self) -> Answer | None:
+        """Return the answer once the polls are used up.
+
+        Raises:
+            CheckerSilent: `gone` was set.
+        """
+        if self.gone:
+            raise CheckerSilent("the fake remote checker has gone")
+        if self.polls is None or self._states is None:
+            return None
+        if self._left:
+            self._left -= 1
+            return None
+        states, self._states = self._states, None
+        return Answer(self._checker.check(states))
+
+    def close(self) -> None:
+        """Forget the states."""
+        self._states = None
+
+
+def contact_finding(contact: Contact, *, by: str) -> Finding:
+    """Return the finding of a contact that `by` has found."""
+    apart = (
+        "would touch"
+        if np.isnan(contact.distance)
+        else f"would come to {contact.distance * 1e3:.1f} mm of each other, allowed {contact.margin * 1e3:.1f} mm"
+    )
+    text = f"{contact.first} and {contact.second} {apart} ({by}; margins, the URDF or its SRDF)"
+    pair = f"{contact.first}/{contact.second}"
+    return Finding(Verdict.STOP, "collision", text, pair, contact.distance, contact.margin)
+
+
 class FakeChecker:
     """A checker whose only obstacle is a half-space of one joint: for tests and benchmarks.
 
@@ -140,11 +246,4 @@ class CollisionFilter:
             return Filtered(motion, Finding(Verdict.HOLD, "no_collision_answer", str(error)))
         if contact is None:
             return Filtered(motion)
-        text = (
-            f"{contact.first} and {contact.second} would come to {contact.distance * 1e3:.1f} mm of each other, "
-            f"allowed {contact.margin * 1e3:.1f} mm ({self.checker.name}; collision_margin, the URDF or its SRDF)"
-        )
-        pair = f"{contact.first}/{contact.second}"
-        return Filtered(
-            motion, Finding(Verdict.STOP, "collision", text, pair, contact.distance, contact.margin)
-        )
+        return Filtered(motion, contact_finding(contact, by=self.checker.name))

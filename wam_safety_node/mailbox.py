@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What other threads hand to the command thread: chunks, causes, wishes of the operator. No rclpy."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from wam.core.chunk.action_chunk import ActionChunk
+from wam.core.ladder import finding
+from wam.core.verdict import Finding, Verdict
+
+ONCE = "once"
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """What has arrived since the last look.
+
+    Attributes:
+        chunk: the newest chunk and its arrival [ns], or None.
+        causes: causes that hold now.
+        clear_asked: the operator wants a latched STOP released.
+    """
+
+    chunk: tuple[ActionChunk, int] | None
+    causes: tuple[Finding, ...]
+    clear_asked: bool
+
+
+class Mailbox:
+    """Inputs of the safety cycle; every method but `take_mail` may be called from any thread and only stores."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._offered: tuple[ActionChunk, int] | None = None
+        self._causes: dict[tuple[str, str], Finding] = {}
+        self._clear_asked = False
+        self.answered = threading.Event()
+        self.rested = threading.Event()
+        self.rested.set()
+
+    def offer_chunk(self, chunk: ActionChunk, *, arrival_ns: int) -> None:
+        """Store the newest chunk, which arrived at `arrival_ns` [ns]."""
+        with self._lock:
+            self._offered = (chunk, arrival_ns)
+
+    def estop(self, *, held: bool = False) -> None:
+        """Ask for an emergency stop; `held` keeps the cause present until `withdraw_cause("estop")`."""
+        self.raise_cause(finding("estop"), once=not held)
+
+    def raise_cause(self, cause: Finding, *, once: bool = False, of: str = "") -> None:
+        """Add a cause that lies outside of the cycle (second publisher, liveliness, e-stop).
+
+        Args:
+            cause: its code is a key of `wam.core.ladder.CAUSES`.
+            once: the cause is seen by one step alone (a STOP stays latched after it).
+            of: whose cause it is, where several may raise the same.
+        """
+        with self._lock:
+            self._causes[(ONCE if once else of, cause.code)] = cause
+
+    def withdraw_cause(self, code: str, *, of: str = "") -> None:
+        """Remove a cause that was raised; a latched STOP stays until `clear_fault`."""
+        with self._lock:
+            self._causes.pop((of, code), None)
+
+    def reject(self, refusal: str, text: str) -> None:
+        """Report a message that could not even be read."""
+        self.raise_cause(Finding(Verdict.HOLD, refusal, text), once=True)
+
+    def rest(self) -> None:
+        """Ask for a stop that ends the command stream; `rested` is set once the arm is at rest."""
+        self.rested.clear()
+        self.raise_cause(finding("deactivated"))
+
+    def clear_fault(self) -> None:
+        """Ask the next step to release a latched STOP; `answered` is set once it has decided."""
+        with self._lock:
+            self._clear_asked = True
+            self.answered.clear()
+
+    def take_mail(self, *, leave_chunk: bool) -> Mail:
+        """Return what has arrived; called by the command thread.
+
+        Args:
+            leave_chunk: the chunk stays until a later call (a newer one may replace it).
+        """
+        with self._lock:
+            chunk = None
+            if not leave_chunk:
+                chunk, self._offered = self._offered, None
+            causes = tuple(self._causes.values())
+            self._causes = {key: one for key, one in self._causes.items() if key[0] != ONCE}
+            asked, self._clear_asked = self._clear_asked, False
+        return Mail(chunk, causes, asked)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The helper process of the safety node that owns a MoveItPy: `python -m wam_safety_node.moveit.helper`.
+
+It is a process of its own, since MoveItPy spins a C++ node, initialises rclcpp, and shuts it down process-wide when it
+goes. Requests come on standard input, replies go to standard output (see `frames`); logs go to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import BinaryIO
+
+import numpy as np
+
+from wam.core.errors import InputError, MissingDependency
+from wam_safety_node.moveit.frames import (
+    NO_ANSWER,
+    REQUEST_BYTES,
+    Reply,
+    pack_reply,
+    request_shape,
+)
+from wam_safety_node.moveit.scene import MoveItScene
+
+
+def open_scene(*, names: tuple[str, ...], group: str, parameters: list[str]) -> MoveItScene:
+    """Start MoveItPy and return its scene.
+
+    Args:
+        names: joints of the URDF.
+        group: planning group, or "".
+        parameters: parameter files of MoveIt (robot_description, robot_description_semantic, ...).
+
+    Raises:
+        MissingDependency: moveit_py is not installed.
+    """
+    try:
+        from moveit.core.collision_detection import CollisionRequest, CollisionResult
+        from moveit.core.robot_state import RobotState
+        from moveit.planning import MoveItPy
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("moveit"):
+            raise
+        raise MissingDependency(
+            "moveit_py is not installed", where="a ROS 2 distribution: apt install ros-$ROS_DISTRO-moveit-py"
+        ) from None
+    moveit = MoveItPy(node_name="wam_safety_moveit", launch_params_filepaths=parameters)
+    monitor = moveit.get_planning_scene_monitor()
+    monitor.start_scene_monitor()
+    model = moveit.get_robot_model()
+    return MoveItScene(
+        monitor,
+        lambda: RobotState(model),
+        names=names,
+        group=group,
+        detail=lambda: (CollisionRequest(), CollisionResult()),
+        owner=moveit,
+    )
+
+
+def serve(scene: MoveItScene, requests: BinaryIO, replies: BinaryIO) -> None:
+    """Answer requests until the input ends.
+
+    Raises:
+        InputError: a request is malformed.
+    """
+    while True:
+        header = requests.read(REQUEST_BYTES)
+        if len(header) < REQUEST_BYTES:
+            return
+        sequence, rows, columns = request_shape(header)
+        data = requests.read(8 * rows * columns)
+        if len(data) < 8 * rows * columns:
+            return
+        states = np.frombuffer(data, dtype="<f8").reshape(rows, columns)
+        try:
+            index, text = scene.first_contact(states)
+        except Exception as error:  # no answer is an answer: the safety node holds
+            index, text = NO_ANSWER, f"{type(error).__name__}: {error}"
+        replies.write(pack_reply(Reply(sequence, index, text)))
+        replies.flush()
+
+
+def main() -> None:
+    """Serve the process that started this one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--joint", action="append", default=[], help="joint of the URDF, once per column")
+    parser.add_argument("--group", default="", help="planning group")
+    parser.add_argument("--params", action="append", default=[], help="parameter file of MoveIt")
+    arguments = parser.parse_args()
+    if hasattr(os, "SCHED_OTHER"):
+        os.sched_setscheduler(
+            0, os.SCHED_OTHER, os.sched_param(0)
+        )  # the safety node's priority is not for this
+    # Whatever MoveIt prints must not get between the replies.
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        scene = open_scene(names=tuple(arguments.joint), group=arguments.group, parameters=arguments.params)
+        serve(scene, sys.stdin.buffer, replies)
+    except (MissingDependency, InputError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
