@@ -17,6 +17,7 @@ BENCHES: dict[str, str] = {
     "context": "wam.bench.context:run",
     "seams": "wam.bench.seams:run",
     "command": "wam.bench.command:run",
+    "decode": "wam.bench.decode:run",
     "collision": "wam.bench.collision:run",
     "replay": "wam.replay.bench:run",
 }

@@ -102,7 +102,7 @@ def test_kept_prefix_is_wrong_under_the_released_mask_by_as_much_as_measured(gol
     assert torch.allclose(full, golden.io["H.two_cam.released.initial.hidden_full"][size:], atol=2e-5)
     alone = masks.additive(masks.released(ids[None, :size], RELEASED))
     kv, _ = decoder.prefill(ids[None, :size], alone)
-    buffer = PrefixBuffer(kv, generated=layout.generated_len)
+    buffer = PrefixBuffer(kv, room=layout.generated_len)
     kept = decoder.hidden_after(ids[None, size:], buffer, None)[0]
     assert float((kept - full).abs().max()) == pytest.approx(
         golden.info["H"]["two_cam.released.initial.float32"]["max_abs_hidden"], rel=1e-3

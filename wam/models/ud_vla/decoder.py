@@ -42,27 +42,32 @@ class PrefixKv:
 
 
 class PrefixBuffer:
-    """A kept prefix and room for the generated sites, one buffer per layer that is filled anew at every step.
+    """A kept prefix and room behind it, one buffer per layer; what is behind the prefix is written anew each time.
 
     It stands where the library expects a cache; `update` is all that the decoder layers call.
 
     Args:
         prefix: of one sequence.
-        generated: G.
+        room: sites behind it.
     """
 
-    def __init__(self, prefix: PrefixKv, *, generated: int) -> None:
+    def __init__(self, prefix: PrefixKv, *, room: int) -> None:
         layers, batch, heads, sites, width = prefix.k.shape
         self.sites = sites
-        shape = (layers, batch, heads, sites + generated, width)
+        shape = (layers, batch, heads, sites + room, width)
         self._k, self._v = prefix.k.new_empty(shape), prefix.v.new_empty(shape)
         self._k[:, :, :, :sites], self._v[:, :, :, :sites] = prefix.k, prefix.v
 
     def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Write the keys and values of the generated sites and return those of all sites."""
-        self._k[layer_idx][:, :, self.sites :] = key
-        self._v[layer_idx][:, :, self.sites :] = value
-        return self._k[layer_idx], self._v[layer_idx]
+        """Write keys and values behind the prefix; return those of all sites up to them."""
+        end = self.sites + key.shape[2]
+        self._k[layer_idx][:, :, self.sites : end] = key
+        self._v[layer_idx][:, :, self.sites : end] = value
+        return self._k[layer_idx][:, :, :end], self._v[layer_idx][:, :, :end]
+
+    def keep(self, sites: int) -> None:
+        """Make the first `sites` sites behind the prefix part of it."""
+        self.sites += sites
 
 
 def require_cacheable(mode: MaskMode) -> None:

@@ -167,7 +167,7 @@ class Cached:
     ) -> None:
         require_cacheable(mode)
         self._decoder = decoder
-        self._buffer = PrefixBuffer(prefix, generated=layout.generated_len)
+        self._buffer = PrefixBuffer(prefix, room=layout.generated_len)
         device = prefix.k.device
         levels = layout.levels.to(device)
         seen = torch.ones(len(levels), prefix.sites, dtype=torch.bool, device=device)
@@ -238,6 +238,7 @@ def decode(
     layout: SequenceLayout,
     settings: Jd3pSettings,
     start_G: Tensor | None = None,
+    only_G: Tensor | None = None,
     observe: Observer | None = None,
 ) -> Decoded:
     """Denoise one chunk.
@@ -249,11 +250,13 @@ def decode(
         layout: of the sequence.
         settings: of the sampler.
         start_G: state before the first step; None takes the prefilled one.
+        only_G: bool, the sites to denoise; the others stay as they are. None takes all.
         observe: told of every step.
     """
     mask_id, image_len = layout.tokens.mask, layout.image_len
     device = heads.image.vocabulary.device
     state = (layout.start if start_G is None else start_G).to(device).clone()
+    only = torch.ones_like(state, dtype=torch.bool) if only_G is None else only_G.to(device)
     drawn_ids, temperature, evaluations = state, settings.temperature, 0
     for step in range(settings.steps):
         frozen_from = _first_frozen(state, layout)
@@ -261,7 +264,7 @@ def decode(
         given[frozen_from:] = mask_id
         if settings.freeze:
             state = given
-        active = state == mask_id
+        active = (state == mask_id) & only
         if settings.freeze:
             active[frozen_from:] = False
         sites = active.nonzero()[:, 0]
@@ -288,7 +291,7 @@ def decode(
             drawn_ids = state
         else:
             temperature *= 1.0 - (step + 1) / settings.steps
-            budget = len(state) - (max(0, len(state) - frozen_from) if settings.freeze else 0)
+            budget = int(only[: frozen_from if settings.freeze else None].sum())
             wanted = masked_after(budget, steps=settings.steps)[step]
             n_mask = max(1, min(len(sites) - 1, wanted))
             noisy = score[sites] + temperature * draws.gumbel(len(state), step=step).to(device)[sites]
