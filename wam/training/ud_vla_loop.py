@@ -114,14 +114,14 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(decoder.parameters(), config.clip)
-        if not bool(torch.isfinite(loss.total)) or not bool(torch.isfinite(norm)):
+        if not bool(torch.isfinite(loss.total.detach())) or not bool(torch.isfinite(norm)):
             raise PolicyFault(
-                f"update {step}: the loss is {float(loss.total)} and the gradient's norm {float(norm)}",
+                f"update {step}: the loss is {float(loss.total.detach())} and the gradient's norm {float(norm)}",
                 where="the learning rate or the data",
             )
         optimiser.step()
         done = step + 1
-        on_step(step, loss)
+        on_step(step, Loss(loss.total.detach(), loss.image.detach(), loss.action.detach()))
     decoder.eval().requires_grad_(False)
     return done
 
