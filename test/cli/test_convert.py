@@ -97,3 +97,21 @@ def test_the_help_tells_a_newcomer_what_to_type(capsys: pytest.CaptureFixture[st
     told = capsys.readouterr().out
     assert "wam convert lerobot ~/g1_pick g1_ep1" in told
     assert "it must not exist" in told
+
+
+def test_bags_become_a_data_set_and_are_reported_as_json(
+    tmp_path: Path, robot: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_fake_dataset(tmp_path / "set")
+    bags = [str(tmp_path / f"bag{i}") for i in range(2)]
+    for i, bag in enumerate(bags):
+        assert run(["convert", "lerobot", str(source), bag, "--robot", robot, "--episode", str(i)]) == 0
+    capsys.readouterr()
+    out = str(tmp_path / "back")
+    assert run(["convert", "bag", *bags, out, "--robot", robot, "--version", "v3.0", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rows"] == [12, 12]
+    assert told["tasks"] == ["pick up the cube"] * 2
+    assert told["action_names"] == ["j0", "j1", "j2"]
+    assert run(["convert", "bag", *bags, out, "--robot", robot]) == 1
+    assert "exists already and is not overwritten" in capsys.readouterr().err

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam convert`: data sets into bags, released checkpoints into bundles (see `convert_policy`)."""
+"""`wam convert`: data sets into bags and back (see `convert_bag`), checkpoints into bundles (see `convert_policy`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from wam.cli import convert_policy
+from wam.cli import convert_bag, convert_policy
 from wam.cli.progress import row_progress
 from wam.core.errors import ConfigError
 from wam.replay.writing import Storage
@@ -20,14 +20,14 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Turn data sets into bags, and released checkpoints into policy bundles.",
+    help="Turn data sets into bags, bags into data sets, and released checkpoints into policy bundles.",
     no_args_is_help=True,
 )
 
 
 @app.callback()
 def convert() -> None:
-    """Turn data sets into bags, and released checkpoints into policy bundles."""
+    """Turn data sets into bags, bags into data sets, and released checkpoints into policy bundles."""
 
 
 @app.command()
@@ -105,6 +105,7 @@ def lerobot(
         typer.echo(f"  {topic:<44} {origin}")
 
 
+convert_bag.register(app)
 convert_policy.register(app)
 
 

@@ -32,7 +32,7 @@ VERBS = {
     "doctor": "Check this machine: Python, ROS 2, rendering, compiler, shared memory; say how to mend what is wrong.",
     "demo": "Simulate a robot and let a planner and an executor move it; live table, report.",
     "replay": "Run a recorded episode through planner and executor as if it were live; report.",
-    "convert": "Turn data sets into bags, and released checkpoints into policy bundles.",
+    "convert": "Turn data sets into bags, bags into data sets, and released checkpoints into policy bundles.",
     "train": "Train a policy on a LeRobot data set; the result is a policy bundle.",
     "distill": "Make a trained policy need fewer integration steps.",
     "init": "Make the weights that training starts from.",

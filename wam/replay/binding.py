@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wam.core.contract import PolicyContract
 from wam.core.errors import RecordingError
+from wam.replay.commands import JOINT_TRAJECTORY
 from wam.replay.convert import ACTION_TOPIC, INSTRUCTION_TOPIC
 from wam.replay.reading import Recording, Topic
 from wam.replay.writing import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, STRING
@@ -88,6 +89,21 @@ def bind(
         RecordingError: a topic is missing, of another type, cannot be read or is empty, or the recording says
             that it is of another robot.
     """
+    return bind_cameras(recording, robot=robot, cameras=contract.camera_names, names=names)
+
+
+def bind_cameras(
+    recording: Recording,
+    *,
+    robot: RobotDescription,
+    cameras: Sequence[str],
+    names: TopicNames | None = None,
+) -> Binding:
+    """Find the topics of all joint groups of `robot`, of the `cameras` named, of action and instruction.
+
+    Raises:
+        RecordingError: as `bind`.
+    """
     names = names or TopicNames()
     warnings = list(_other_robot(recording, robot))
     feeds: dict[str, Feed] = {}
@@ -95,7 +111,7 @@ def bind(
     for group in robot.groups:
         topic = find(group.state_topic, (JOINT_STATE,), f"joint group {group.name}")
         feeds[topic.name] = Feed(topic.name, topic.msgtype, Role.JOINTS, group.name)
-    for camera_name in contract.camera_names:
+    for camera_name in cameras:
         camera = robot.camera(camera_name)
         allowed = (COMPRESSED_IMAGE,) if camera.transport is CameraTransport.COMPRESSED else (IMAGE,)
         topic = find(camera.topic, allowed, f"camera {camera.name}")
@@ -105,7 +121,7 @@ def bind(
         warnings.append("no action was recorded: chunks are compared with the joint state measured later")
     for action in actions:
         feeds.setdefault(action.topic, action)
-    instruction = _extra(recording, names.instruction, INSTRUCTION_TOPIC, STRING, Role.INSTRUCTION)
+    instruction = _extra(recording, names.instruction, INSTRUCTION_TOPIC, (STRING,), Role.INSTRUCTION)
     if instruction is not None:
         feeds[instruction.name] = Feed(instruction.name, instruction.msgtype, Role.INSTRUCTION)
     return Binding(feeds, tuple(warnings))
@@ -113,16 +129,18 @@ def bind(
 
 def _actions(recording: Recording, robot: RobotDescription, names: TopicNames) -> tuple[Feed, ...]:
     """Return the feeds of what was commanded: one topic with all joints, or one per joint group."""
-    topic = _extra(recording, names.action, ACTION_TOPIC, JOINT_STATE, Role.ACTION)
+    topic = _extra(recording, names.action, ACTION_TOPIC, (JOINT_STATE, JOINT_TRAJECTORY), Role.ACTION)
     if topic is not None:
         return (Feed(topic.name, topic.msgtype, Role.ACTION),)
     feeds = []
     for group in robot.groups:
-        if group.command_kind is not CommandKind.JOINT_STATE_STREAM:
+        if group.command_kind is CommandKind.NONE:
             continue
         name = "/" + "/".join(part for part in (names.namespace.strip("/"), group.command_topic) if part)
+        trajectory = group.command_kind is CommandKind.JOINT_TRAJECTORY
+        msgtype = JOINT_TRAJECTORY if trajectory else JOINT_STATE
         topic = _extra(
-            recording, (names.renamed or {}).get(group.command_topic, ""), name, JOINT_STATE, Role.ACTION
+            recording, (names.renamed or {}).get(group.command_topic, ""), name, (msgtype,), Role.ACTION
         )
         if topic is not None:
             feeds.append(Feed(topic.name, topic.msgtype, Role.ACTION, group.name))
@@ -174,14 +192,14 @@ class _Finder:
         )
 
 
-def _extra(recording: Recording, given: str, usual: str, msgtype: str, role: Role) -> Topic | None:
+def _extra(recording: Recording, given: str, usual: str, types: tuple[str, ...], role: Role) -> Topic | None:
     wanted = given or usual
-    topic = next((t for t in recording.topics if t.name == wanted and t.msgtype == msgtype), None)
+    topic = next((t for t in recording.topics if t.name == wanted and t.msgtype in types), None)
     if topic is None:
         if given:
             raise RecordingError(
                 f"recording {recording.path} has no topic {given} for the {role.value}",
-                allowed=", ".join(t.name for t in recording.topics if t.msgtype == msgtype) or "(none fits)",
+                allowed=", ".join(t.name for t in recording.topics if t.msgtype in types) or "(none fits)",
                 where=f"--{role.value}-topic",
             )
         return None

@@ -51,6 +51,13 @@ class Reference:
             return None
         return min(series.stamps[-1] for series in self._series.values())
 
+    @property
+    def columns(self) -> Index:
+        """Columns that some source has values for, in order, intp [K]."""
+        if not self._series:
+            return np.empty(0, dtype=np.intp)
+        return np.unique(np.concatenate([series.index for series in self._series.values()]))
+
     def at(self, times_ns: Stamps) -> Table:
         """Return float64 [T, N] at int64 [T] times, linear between samples; NaN where nothing is known."""
         table = np.full((len(times_ns), len(self.joint_names)), np.nan)

@@ -17,6 +17,7 @@ from wam.core.errors import InputError, RecordingError
 from wam.core.policy import LoadedPolicy
 from wam.replay.binding import Binding, Feed, Role, TopicNames, bind
 from wam.replay.collect import Collector
+from wam.replay.commands import CommandReader, CommandSample
 from wam.replay.events import EventWriter
 from wam.replay.gate import Check, Threshold, check_gate
 from wam.replay.joint_names import columns_of, driver_aliases
@@ -148,6 +149,13 @@ class _Session:
             contract.action_joints, max_gap_ns=REFERENCE_GAP_ROWS * contract.control_period_ns
         )
         self._from_action = binding.first(Role.ACTION) is not None
+        self._commands = {
+            feed.topic: CommandReader(
+                feed.msgtype, step_ns=contract.control_period_ns, use_stamps=options.use_stamps
+            )
+            for feed in binding.feeds.values()
+            if feed.role is (Role.ACTION if self._from_action else Role.JOINTS)
+        }
         self._columns: dict[tuple[str, tuple[str, ...]], Any] = {}
         instruction = options.instruction or _first_instruction(recording, binding)
         self._replay = OfflineReplay(
@@ -175,6 +183,9 @@ class _Session:
                 writer.event(event, self.collector.take(event))
                 for score in self.collector.settle():
                     writer.score(score)
+        for topic, reader in self._commands.items():
+            for sample in reader.rest():
+                self._add_reference(sample, self._binding.feeds[topic])
         for score in self.collector.finish(self._last_ns):
             writer.score(score)
         if not self.collector.chunks and not self.collector.faults:
@@ -230,11 +241,10 @@ class _Session:
         if feed.role is Role.JOINTS:
             self._stamp(message)
             ingest.put_joint_state(feed.stream, content, receive_ns=message.receive_ns)
-            if not self._from_action:
-                self._add_reference(message, feed)
-        elif feed.role is Role.ACTION:
-            self._add_reference(message, feed)
-        elif not self._options.instruction:
+        if feed.topic in self._commands:
+            for sample in self._commands[feed.topic].take(message):
+                self._add_reference(sample, feed)
+        elif feed.role is Role.INSTRUCTION and not self._options.instruction:
             self._take_instruction(content.data)
         return False
 
@@ -253,28 +263,25 @@ class _Session:
         except InputError as error:
             raise RecordingError(f"instruction in the recording: {error}") from error
 
-    def _add_reference(self, message: BagMessage, feed: Feed) -> None:
-        content = message.message
-        names = tuple(content.name)
-        key = (feed.topic, names)
+    def _add_reference(self, sample: CommandSample, feed: Feed) -> None:
+        key = (feed.topic, sample.names)
         if key not in self._columns:
             self._columns[key] = columns_of(
-                names,
+                sample.names,
                 aliases=driver_aliases(self._robot, group=feed.stream),
                 wanted=self._policy.contract.action_joints,
             )
         index, columns = self._columns[key]
-        if not len(index) or len(content.position) != len(names):
+        if not len(index) or len(sample.positions) != len(sample.names):
             if self._options.lenient:
                 return
             raise RecordingError(
                 f"action in {feed.topic} of {self._options.bag} does not fit robot {self._robot.name}",
-                value=f"names {list(names)}, {len(content.position)} positions",
+                value=f"names {list(sample.names)}, {len(sample.positions)} positions",
                 allowed=f"positions for joints among {list(self._policy.contract.action_joints)}",
                 where="--action-topic, or pass --lenient",
             )
-        stamp_ns = message.stamp_ns if self._options.use_stamps else None
-        self._reference.add(feed.topic, stamp_ns or message.time_ns, index, content.position[columns])
+        self._reference.add(feed.topic, sample.time_ns, index, sample.positions[columns])
 
     def _judge_notice(self, event: NoticeEvent) -> None:
         if event.notice.kind is NoticeKind.REFUSED and not self._options.lenient:

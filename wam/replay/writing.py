@@ -126,9 +126,35 @@ def new_bag(out: Path, *, storage: Storage, metadata: Mapping[str, str]) -> Iter
     Raises:
         RecordingError: `out` exists or its folder cannot be written.
     """
+    plugin = StoragePlugin.MCAP if storage is Storage.MCAP else StoragePlugin.SQLITE3
+    try:
+        with new_folder(out, what="bag") as folder:
+            # The file inside a bag is named after its folder.
+            writer = Writer(folder, version=9, storage_plugin=plugin)
+            for key, value in metadata.items():
+                writer.set_custom_data(key, value)
+            with writer:
+                yield BagWriter(writer)
+    except WriterError as error:
+        raise RecordingError(f"bag {out} could not be written ({error})", where="the argument OUT") from error
+
+
+@contextlib.contextmanager
+def new_folder(out: Path, *, what: str) -> Iterator[Path]:
+    """Give the path of a folder to make, of the name of `out`, which appears at `out` when the block ends well.
+
+    Args:
+        out: where it shall be; it must not exist.
+        what: for error texts.
+
+    Raises:
+        RecordingError: `out` exists or its folder cannot be written; nothing is left.
+    """
     if out.exists() or out.is_symlink():
         raise RecordingError(
-            f"bag {out} exists already and is not overwritten", allowed="a new path", where="the argument OUT"
+            f"{what} {out} exists already and is not overwritten",
+            allowed="a new path",
+            where="the argument OUT",
         )
     target = out.resolve()
     try:
@@ -136,24 +162,20 @@ def new_bag(out: Path, *, storage: Storage, metadata: Mapping[str, str]) -> Iter
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise RecordingError(
-            f"bag {out} cannot be written ({error.strerror})",
+            f"{what} {out} cannot be written ({error.strerror})",
             allowed="a folder that you may write",
             where="the argument OUT",
         ) from error
-    plugin = StoragePlugin.MCAP if storage is Storage.MCAP else StoragePlugin.SQLITE3
-    # The file inside a bag is named after its folder, hence a folder of the right name in the temporary one.
-    writer = Writer(work / target.name, version=9, storage_plugin=plugin)
     try:
-        for key, value in metadata.items():
-            writer.set_custom_data(key, value)
-        with writer:
-            yield BagWriter(writer)
+        yield work / target.name
         if target.exists():
             raise RecordingError(
-                f"bag {out} appeared meanwhile and is not overwritten", where="the argument OUT"
+                f"{what} {out} appeared meanwhile and is not overwritten", where="the argument OUT"
             )
         (work / target.name).rename(target)
-    except (OSError, WriterError) as error:
-        raise RecordingError(f"bag {out} could not be written ({error})", where="the argument OUT") from error
+    except OSError as error:
+        raise RecordingError(
+            f"{what} {out} could not be written ({error})", where="the argument OUT"
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam convert bag`: recordings into a LeRobot data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from wam.cli.progress import row_progress
+from wam.replay.lerobot_writer import Version
+
+
+def bag(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SRC...", help="Recordings (rosbag2, MCAP, ROS 1), one episode each."),
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder of the new data set; it must not exist.")
+    ],
+    robot: Annotated[
+        str,
+        typer.Option(
+            help="Robot that was recorded: a name in config/robots or a YAML file.", show_default=False
+        ),
+    ],
+    version: Annotated[Version, typer.Option(help="Format of the data set.")] = Version.V21,
+    fps: Annotated[
+        float, typer.Option(help="Rows per second [Hz]; 0 takes the rate of the first camera.", min=0.0)
+    ] = 0.0,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(help="Camera of the robot file to take; default: all.", show_default=False),
+    ] = None,
+    instruction: Annotated[
+        str, typer.Option(help="Task text of all rows; default: what was recorded.", show_default=False)
+    ] = "",
+    namespace: Annotated[
+        str, typer.Option(help="Namespace of the robot in the recordings.", show_default=False)
+    ] = "",
+    action_topic: Annotated[
+        str,
+        typer.Option(
+            help="Topic of the recorded action; default: /action, or the robot's command topics.",
+            show_default=False,
+        ),
+    ] = "",
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Hold values over gaps; let other faults pass as warnings.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write recordings as episodes of a LeRobot data set with even rows and one image per row.
+
+    Joint states and actions are interpolated at the rows, images are the nearest ones. Commands count as action:
+    /action, or else the robot's own command topics. Nothing half-made stays when it fails.
+
+    Example: wam convert bag run1 run2 ~/g1_pick --robot g1_inspire
+    """
+    from wam.replay.binding import TopicNames
+    from wam.replay.convert_bag import BagOptions, convert_bags
+    from wam.robots.loader import load_robot
+
+    description = load_robot(robot)
+    console = Console(stderr=True)
+    options = BagOptions(
+        version=version,
+        fps=fps,
+        cameras=tuple(camera or ()),
+        names=TopicNames(namespace=namespace, action=action_topic),
+        instruction=instruction,
+        lenient=lenient,
+    )
+    with row_progress(console, out.name, unit="images") as progress:
+        done = convert_bags(sources, out, robot=description, options=options, progress=progress)
+    for warning in done.warnings:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+    if as_json:
+        told = {
+            "dataset": str(done.dataset),
+            "version": version.value,
+            "fps": done.fps,
+            "rows": list(done.rows),
+            "tasks": list(done.tasks),
+            "action_names": list(done.action_names),
+            "warnings": list(done.warnings),
+        }
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    typer.echo(
+        f"{done.dataset}: LeRobot {version.value}, {len(done.rows)} episodes, {sum(done.rows)} rows at {done.fps:g} Hz"
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to `wam convert`."""
+    app.command()(bag)
