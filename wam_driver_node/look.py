@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,10 @@ from wam.ros.qos import JOINT_STATE
 LATCHED = QoSProfile(
     depth=1, reliability=QoSReliabilityPolicy.RELIABLE, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL
 )
+
+
+DISCOVERY_S = 5.0
+"""Longest wait for a first message of every group."""
 
 
 class GroupEar:
@@ -59,6 +64,15 @@ class GroupEar:
         }.get(group.driver)
         if listen is not None:
             listen()
+
+    @property
+    def hears(self) -> bool:
+        """Whether a joint state has arrived."""
+        return bool(self._stamps)
+
+    def start_over(self) -> None:
+        """Forget what was counted; latched values stay."""
+        self._stamps.clear()
 
     def heard(self, seconds: float) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
@@ -147,6 +161,12 @@ class GroupEar:
         self._vendor("ur_safety_mode", ur.SAFETY_MODE_TOPIC, partial(take, "safety_mode"), LATCHED)
 
 
+def _spin(executor: SingleThreadedExecutor, seconds: float, *, until: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not until():
+        executor.spin_once(timeout_sec=0.1)
+
+
 def look(robot_name: str, seconds: float, args: list[str] | None = None) -> list[dict[str, Any]]:
     """Listen for `seconds` [s] and return what was heard, group by group."""
     robot = load_robot(robot_name)
@@ -156,9 +176,11 @@ def look(robot_name: str, seconds: float, args: list[str] | None = None) -> list
     try:
         executor.add_node(node)
         ears = [GroupEar(node, group) for group in robot.groups if group.driver is not DriverKind.NONE]
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            executor.spin_once(timeout_sec=0.1)
+        # Discovery takes its time on a loaded machine, and counts for no rate.
+        _spin(executor, DISCOVERY_S, until=lambda: all(ear.hears for ear in ears))
+        for ear in ears:
+            ear.start_over()
+        _spin(executor, seconds, until=lambda: False)
         return [ear.heard(seconds) for ear in ears]
     finally:
         executor.shutdown()
