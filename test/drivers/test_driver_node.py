@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -171,6 +172,40 @@ def test_a_second_publisher_and_wrong_joints_are_named_and_the_hand_holds(stage:
         lambda: any("only wam_safety may be one" in status.message for status in stage.statuses), "its status"
     )
     stage.peer.destroy_publisher(other)
+
+
+def test_a_trajectory_is_followed_ahead_of_time(stage: Stage, tmp_path: Path) -> None:
+    """A robot file may give the hand trajectories, so that its delay of 66 ms can be made up for."""
+    from builtin_interfaces.msg import Duration
+    from rclpy.lifecycle import TransitionCallbackReturn
+    from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+    from wam.robots.loader import find_robot
+    from wam.ros.qos import COMMAND
+
+    text = find_robot("ur5e_inspire").read_text(encoding="utf-8")
+    stream = "kind: joint_state_stream\n      topic: hand/joint_command"
+    assert stream in text
+    file = tmp_path / "robot.yaml"
+    file.write_text(text.replace(stream, "kind: joint_trajectory\n      topic: hand/joint_trajectory"))
+    command = stage.peer.create_publisher(JointTrajectory, "hand/joint_trajectory", COMMAND)
+    node = stage.make(robot=str(file), write_enabled=True)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS, node.last_error
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS, node.last_error
+    points = [
+        JointTrajectoryPoint(positions=[value] * 6, time_from_start=Duration(nanosec=at))
+        for at, value in ((20_000_000, 0.9), (400_000_000, 0.2))
+    ]
+    message = JointTrajectory(joint_names=NAMES[::-1], points=points)
+    stage.until(lambda: command.get_subscription_count() == 1, "the command topic")
+    command.publish(message)
+    stage.until(lambda: abs(stage.position("index") - 0.2) < 0.01, "the end of the trajectory")
+    node.cycles[0].hold()
+    stage.until(
+        lambda: "lacks pinky" in node._refused.get("hand", ""),
+        "a refusal",
+        each=lambda: command.publish(JointTrajectory(joint_names=["elbow"], points=points)),
+    )
 
 
 def test_an_unplugged_hand_is_told_and_taken_up_again(stage: Stage) -> None:
