@@ -30,12 +30,12 @@ class Rig:
         environment: of the processes.
     """
 
-    def __init__(self, log_dir: Path, environment: dict[str, str]) -> None:
+    def __init__(self, log_dir: Path, environment: dict[str, str], *, robot: str = "piper") -> None:
         self.group = ProcessGroup(log_dir=log_dir, environment=environment)
         self.options = StackOptions(
-            robot="piper", policy="fake", composed=False, plan_period=0.2, chunk_period=0.05
+            robot=robot, policy="fake", composed=False, plan_period=0.2, chunk_period=0.05
         )
-        self.recorder = Recorder(load_robot("piper"))
+        self.recorder = Recorder(load_robot(robot))
 
     def start(self, spec: NodeSpec) -> NodeProcess:
         return self.group.start(spec)
@@ -50,7 +50,7 @@ class Rig:
         )
         pytest.fail(f"{what}: not seen within {timeout} s\n{logs}")
 
-    def start_all(self) -> None:
+    def start_all(self, *, timeout: float = TIMEOUT_S) -> None:
         """Start every process and wait until the arms move in NOMINAL."""
         self.start(sim(self.options))
         self.start(safety(self.options))
@@ -60,12 +60,12 @@ class Rig:
         else:
             self.start(planner(self.options))
             self.start(executor(self.options))
-        self.until_moving()
+        self.until_moving(timeout=timeout)
 
-    def until_moving(self) -> None:
+    def until_moving(self, *, timeout: float = TIMEOUT_S) -> None:
         """Wait for a fresh chunk and the rung NOMINAL."""
         before = len(self.recorder.chunks)
-        self.until("a new chunk", lambda r: len(r.chunks) > before)
+        self.until("a new chunk", lambda r: len(r.chunks) > before, timeout=timeout)
         self.until("rung NOMINAL", lambda r: bool(r.safety) and r.safety[-1].ladder_to == Ladder.NOMINAL)
 
     def until_rung(self, rung: Ladder) -> None:
@@ -79,7 +79,7 @@ class Rig:
 
 
 @contextlib.contextmanager
-def running_rig(log_dir: Path) -> Iterator[Rig]:
+def running_rig(log_dir: Path, *, robot: str = "piper") -> Iterator[Rig]:
     """A rig in a DDS domain of its own; nothing is started yet."""
     root = Path(__file__).resolve().parents[2]
     with pytest.MonkeyPatch.context() as patch:
@@ -87,7 +87,7 @@ def running_rig(log_dir: Path) -> Iterator[Rig]:
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         environment = dict(os.environ, PYTHONPATH=str(root))
         confine(environment, dds_profile=root / "config" / "dds" / "fastdds_shm.xml")
-        rig = Rig(log_dir, environment)
+        rig = Rig(log_dir, environment, robot=robot)
         try:
             yield rig
         finally:
@@ -106,3 +106,10 @@ def module_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """A rig for all tests of a module."""
     with running_rig(tmp_path_factory.mktemp("rig") / "logs") as rig:
         yield rig
+
+
+@pytest.fixture
+def make_rig(tmp_path: Path) -> Iterator[Callable[[str], Rig]]:
+    """A function that makes the rig of a robot, for one test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda robot: stack.enter_context(running_rig(tmp_path / "logs", robot=robot))

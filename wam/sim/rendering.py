@@ -23,6 +23,10 @@ from wam.sim.world import Snapshot
 DEBIAN_PACKAGES = "libegl1 libgl1-mesa-dri"
 MAX_GEOMETRIES = 1000
 
+_DRIVER = threading.Lock()
+"""One thread at a time inside OpenGL: all contexts of a process share Mesa's software screen, and two cameras that
+render at once have crashed it."""
+
 
 class CameraRenderer:
     """Renders one camera. Made anywhere; `render` and `close` belong to one thread, whichever renders first.
@@ -71,10 +75,11 @@ class CameraRenderer:
         mujoco.mjv_updateScene(
             self._model, data, self._options, None, self._view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
-        mujoco.mjr_render(self._rectangle, self._scene, self._context)
-        # Reading pixels holds the interpreter's lock until the picture is ready; waiting here does not.
-        self._finish()
-        mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._context)
+        with _DRIVER:
+            mujoco.mjr_render(self._rectangle, self._scene, self._context)
+            # Reading pixels holds the interpreter's lock until the picture is ready; waiting here does not.
+            self._finish()
+            mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._context)
         size = (self.camera.width, self.camera.height)
         return np.ascontiguousarray(cv2.resize(self._pixels, size, interpolation=cv2.INTER_AREA)[::-1])
 
@@ -85,13 +90,15 @@ class CameraRenderer:
             MissingDependency: EGL cannot be used on this machine; the text names the Debian packages.
         """
         if self._gl is None:
-            self._open()
+            with _DRIVER:
+                self._open()
 
     def close(self) -> None:
         """Free the context; safe to call twice."""
         if self._gl is not None:
-            self._context.free()
-            self._gl.free()
+            with _DRIVER:
+                self._context.free()
+                self._gl.free()
             self._gl = None
 
     def _open(self) -> None:
@@ -117,8 +124,9 @@ def require_egl() -> None:
     Raises:
         MissingDependency: they cannot; the text names the Debian packages.
     """
-    context, _ = _open_egl(16, 16)
-    context.free()
+    with _DRIVER:
+        context, _ = _open_egl(16, 16)
+        context.free()
 
 
 def _open_egl(width: int, height: int) -> tuple[Any, Any]:
