@@ -89,7 +89,9 @@ def run(
     seconds: dict[str, float] = {}
     stage("autoregressive")
     plan = Plan.of(setting.layout)
-    seconds["ar"] = _time(setting, lambda: autoregressive(*_prompt(setting), plan, setting.heads, _draws(setting)))
+    seconds["ar"] = _time(
+        setting, lambda: autoregressive(*_prompt(setting), plan, setting.heads, _draws(setting))
+    )
     stage("Jacobi")
     part = plan if whole else plan.first(JACOBI_SITES)
     taken = _time(setting, lambda: jacobi(*_prompt(setting), part, setting.heads), repeats=1)

@@ -137,9 +137,7 @@ def masked_chunk(
         if share is None or config.law is MaskLaw.INDEPENDENT:
             share = masked_share(u)
         noise = torch.rand(len(clean), generator=generator)
-        chosen.append(
-            choose(clean, share=share, noise_n=noise, tokens=tokens, protect=config.protect_marks)
-        )
+        chosen.append(choose(clean, share=share, noise_n=noise, tokens=tokens, protect=config.protect_marks))
     padding = torch.zeros(len(chunk.action) - valid, dtype=torch.bool)
     return apply_mask(chunk, torch.cat((*chosen, padding)), tokens)
 

@@ -210,7 +210,9 @@ def test_both_mask_laws_keep_their_share():
             rng = torch.Generator().manual_seed(seed)
             ids, _ = masked_chunk(chunk, config=ObjectiveConfig(law=law), tokens=t, generator=rng)
             masked = ids[1:] == t.mask
-            shares.append([float(masked[: layout.image_len].float().mean()), float(masked[-402:].float().mean())])
+            shares.append(
+                [float(masked[: layout.image_len].float().mean()), float(masked[-402:].float().mean())]
+            )
         apart = np.abs(np.diff(np.array(shares))).max()
         assert (apart < 0.02) == (law is MaskLaw.JOINT)
     assert masked_share(0.0) == 1.0
@@ -223,7 +225,8 @@ def test_an_overfitted_policy_decodes_the_action_of_its_only_batch():
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     data = [
-        0.8 * np.sin(rng.normal(size=(1, DIMS)) + rng.normal(size=(1, DIMS)) * np.linspace(0, 1, ROWS)[:, None])
+        0.8
+        * np.sin(rng.normal(size=(1, DIMS)) + rng.normal(size=(1, DIMS)) * np.linspace(0, 1, ROWS)[:, None])
         for _ in range(60)
     ]
     fast = fit(data, scale=10, vocab_size=96)
@@ -241,9 +244,7 @@ def test_an_overfitted_policy_decodes_the_action_of_its_only_batch():
     def batches():
         objective = ObjectiveConfig()
         while True:
-            yield collate(
-                [masked_chunk(c, config=objective, tokens=tokens) for c in chunks], layout=layout
-            )
+            yield collate([masked_chunk(c, config=objective, tokens=tokens) for c in chunks], layout=layout)
 
     losses = []
     loop = LoopConfig(steps=500, lr=4e-3, min_lr=1e-4, warmup=20, weight_decay=0.0, dropout=0.0)

@@ -58,4 +58,6 @@ def test_quantile_normalisation_is_the_authors(golden):
     low, high = io["F.norm.q01"].numpy(), io["F.norm.q99"].numpy()
     stats = FieldStats({"mean": low, "std": high - low, "q01": low, "q99": high})
     norm = Normaliser(stats, mode=NormMode.QUANTILE, clamp=None)
-    assert np.allclose(norm.to_si(io["F.norm.normalised"].numpy()), io["F.norm.unnormalised"].numpy(), atol=1e-9)
+    assert np.allclose(
+        norm.to_si(io["F.norm.normalised"].numpy()), io["F.norm.unnormalised"].numpy(), atol=1e-9
+    )

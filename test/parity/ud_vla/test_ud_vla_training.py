@@ -27,9 +27,7 @@ MODES = {"released": MaskMode.RELEASED, "paper_hybrid": MaskMode.HYBRID}
 
 def golden_batch(golden, case):
     levels = torch.stack([golden.io[f"D.{case}.levels{i}"] for i in range(2)]).long()
-    return Sequences(
-        golden.io[f"D.{case}.input_ids"].long(), golden.io[f"D.{case}.labels"].long(), levels
-    )
+    return Sequences(golden.io[f"D.{case}.input_ids"].long(), golden.io[f"D.{case}.labels"].long(), levels)
 
 
 @pytest.mark.parametrize("case", sorted(CASES))

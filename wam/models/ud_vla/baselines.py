@@ -98,9 +98,7 @@ def autoregressive(
 
 
 @torch.inference_mode()
-def jacobi(
-    decoder: UdVlaDecoder, prompt_P: Tensor, plan: Plan, heads: Heads, *, run: int = 16
-) -> Decoded:
+def jacobi(decoder: UdVlaDecoder, prompt_P: Tensor, plan: Plan, heads: Heads, *, run: int = 16) -> Decoded:
     """Generate runs of sites by fixed-point iteration, greedily.
 
     Args:
@@ -165,7 +163,9 @@ def independent(
         ConfigError: fewer than two steps.
     """
     if settings.steps < 2:
-        raise ConfigError("sampler.steps", value=settings.steps, allowed="from 2 where image and action take turns")
+        raise ConfigError(
+            "sampler.steps", value=settings.steps, allowed="from 2 where image and action take turns"
+        )
     image_steps = min(settings.steps - 1, max(1, round(settings.steps * IMAGE_SHARE)))
     image = torch.arange(layout.generated_len) < layout.image_len
     first = decode(

@@ -162,9 +162,7 @@ class UdVlaConfig:
         )
 
 
-TINY_VISION = VisionConfig(
-    base_channels=32, channel_multiplier=(1, 1, 1, 1), res_blocks=1, temporal_factor=1
-)
+TINY_VISION = VisionConfig(base_channels=32, channel_multiplier=(1, 1, 1, 1), res_blocks=1, temporal_factor=1)
 
 PRESETS: Mapping[str, UdVlaConfig] = {
     "paper": UdVlaConfig(),

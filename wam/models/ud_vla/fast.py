@@ -34,9 +34,7 @@ FORMAT = "wam-fast/1"
 MAX_SYMBOLS = 0xD800
 """Code points from here on are no characters of their own."""
 
-_UNIT_OF_BYTE = {
-    byte: chr(byte) if i < 188 else chr(256 + i - 188) for i, byte in enumerate(byte_order())
-}
+_UNIT_OF_BYTE = {byte: chr(byte) if i < 188 else chr(256 + i - 188) for i, byte in enumerate(byte_order())}
 _BYTE_OF_UNIT = {unit: byte for byte, unit in _UNIT_OF_BYTE.items()}
 
 
@@ -221,9 +219,7 @@ def symbol_limit(rows: int, scale: float) -> int:
 def plain(*, limit: int, scale: float) -> FastTokenizer:
     """Return a vocabulary of single coefficients from -limit to limit: one token each, nothing can be ill-formed."""
     vocab = {chr(symbol): symbol for symbol in range(2 * limit + 1)}
-    return FastTokenizer(
-        Tokenizer(BPE(vocab, [])), scale=scale, min_token=-limit, vocab_size=2 * limit + 1
-    )
+    return FastTokenizer(Tokenizer(BPE(vocab, [])), scale=scale, min_token=-limit, vocab_size=2 * limit + 1)
 
 
 def fit(chunks: Iterable[npt.ArrayLike], *, scale: float, vocab_size: int) -> FastTokenizer:
@@ -240,7 +236,9 @@ def fit(chunks: Iterable[npt.ArrayLike], *, scale: float, vocab_size: int) -> Fa
     data = [np.asarray(chunk, dtype=np.float64) for chunk in chunks]
     shapes = {chunk.shape for chunk in data}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2:
-        raise InputError("the chunks to fit on have different shapes", value=sorted(shapes), allowed="one [T, D]")
+        raise InputError(
+            "the chunks to fit on have different shapes", value=sorted(shapes), allowed="one [T, D]"
+        )
     rows = next(iter(shapes))[0]
     quantised = [coefficients(chunk, scale) for chunk in data]
     limit = max(symbol_limit(rows, scale), max(int(np.abs(q).max()) for q in quantised))

@@ -68,7 +68,9 @@ class Jd3pSettings:
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
-            raise ConfigError("sampler.steps", value=self.steps, allowed="a whole number from 1", where=_WHERE)
+            raise ConfigError(
+                "sampler.steps", value=self.steps, allowed="a whole number from 1", where=_WHERE
+            )
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ConfigError("sampler.temperature", value=self.temperature, allowed="from 0", where=_WHERE)
 

@@ -146,7 +146,9 @@ class TokenLayout:
         """
         names = {f.name for f in fields(TokenLayout)}
         if set(raw) != names:
-            raise ValueError(f"tokens: missing {sorted(names - set(raw))}, unknown {sorted(set(raw) - names)}")
+            raise ValueError(
+                f"tokens: missing {sorted(names - set(raw))}, unknown {sorted(set(raw) - names)}"
+            )
         return TokenLayout(**{name: int(value) for name, value in raw.items()})
 
 
