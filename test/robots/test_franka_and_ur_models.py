@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pinocchio as pin
 import pytest
+import yaml
 
 from wam.core.errors import ConfigError
+from wam.robots.collision import PinocchioChecker
 from wam.robots.description import Distribution, JointSpec, RobotDescription
 from wam.robots.kinematics import RobotModel, forward_kinematics
 from wam.robots.loader import load_robot
+from wam.robots.paths import config_dir
 from wam.robots.urdf import ignored_pairs, robot_urdf, urdf_joints
 
 FRANKA = load_robot("franka")
@@ -111,6 +114,18 @@ def test_a_hand_in_the_table_is_a_contact(
     low = home(robot)
     low[robot.joint_names.index(joint)] = value
     assert any("table" in pair for pair in _contacts(robot, low, tmp_path))
+
+
+@pytest.mark.parametrize("robot", [*ROBOTS, load_robot("piper")], ids=lambda robot: robot.name)
+def test_home_keeps_the_margins_of_the_cautious_safety_profile(robot: RobotDescription) -> None:
+    """A pose within a margin leaves the safety node nothing to command."""
+    profile = yaml.safe_load((config_dir() / "safety" / "cautious.yaml").read_text())["/**"][
+        "ros__parameters"
+    ]
+    checker = PinocchioChecker(
+        robot, margin=profile["collision_margin"], environment_margin=profile["environment_margin"]
+    )
+    assert not checker.colliding(home(robot))
 
 
 @pytest.mark.parametrize("robot", ROBOTS, ids=lambda robot: robot.name)
