@@ -18,6 +18,7 @@ from wam.core.safety.limits import JointLimits
 from wam.core.safety.monitor import StreamMonitor
 from wam.core.safety.tracking import TrackingWatch
 from wam.core.trajectory.follower import Follower
+from wam.core.trajectory.path_stop import PathStop
 from wam.core.trajectory.reference import Reference
 from wam.core.verdict import Event, Finding, Ladder, Verdict
 from wam_safety_node.clock_watch import Break, ClockWatch, TimePassed
@@ -35,6 +36,9 @@ UNSEED_NS = 1_000_000_000
 
 REPEAT_NS = 1_000_000_000
 """A verdict that leaves the rung as it is is reported again after it was absent for so long [ns]."""
+
+OFF_PATH = ("tracking_error", "command_limit", "internal_error")
+"""Causes for which the path is no longer trusted: every joint brakes on its own, as fast as it can."""
 
 STOP_SHARE = 0.8
 """Share of the acceleration limit with which rows that run out are slowed to their end."""
@@ -106,6 +110,8 @@ class SafetyCycle(Mailbox):
         self._need_ns = 0.0
         self._hold: Finding = finding("no_chunk_yet")
         self._hold_at: Vector | None = None
+        self._stop: PathStop | None = None
+        self._played = 1.0
         self._arrival_ns = 0
         self._interval_ns = 0
         self._context_age_ns = 0
@@ -265,7 +271,7 @@ class SafetyCycle(Mailbox):
         self._follower.reset(positions)
         self._monitor.reset(positions)
         self._tracking.reset(positions)
-        self._hold_at = positions.copy()
+        self._hold_at, self._stop = positions.copy(), None
         self._seeded = True
         return None
 
@@ -308,7 +314,7 @@ class SafetyCycle(Mailbox):
             self._executing = outcome.executing
             self._index = outcome.ticks - 1.0
             self._clock.align()
-            self._hold_at = None
+            self._hold_at, self._stop = None, None
             self._arrival_ns = outcome.arrival_ns
             self._interval_ns = self.delays.interval_ns()
             self._context_age_ns = outcome.chunk.context_age_ns
@@ -370,7 +376,13 @@ class SafetyCycle(Mailbox):
         return rate
 
     def _enter_hold(self, cause: Finding) -> Finding:
-        """Drop the rows at hand: the arm stops, then holds the measured position, until a valid chunk comes."""
+        """Drop the rows at hand: the arm stops on their path, then holds the measured position, until a valid chunk."""
+        if self._executing is not None and cause.code not in OFF_PATH:
+            reference, rate = self._executing.reference, self._played
+            # A stop over T covers T / 2 of the path and decelerates by at most 1.5 v / T.
+            ticks = 3.0 * self._time_to_rest() / self._settings.tick_ns
+            left = (reference.last - self._index) / rate if rate > 0.0 else 0.0
+            self._stop = PathStop(reference, index=self._index, rate=rate, ticks=min(ticks, 2.0 * left))
         self._executing = None
         self._gate.forget()
         self._hold = cause
@@ -384,7 +396,7 @@ class SafetyCycle(Mailbox):
                 self._enter_hold(self.ladder.cause)
             return self._brake(measured)
         reference = executing.reference
-        rate = self._rate(reference)
+        rate = self._played = self._rate(reference)
         self._index = min(self._index + max(ticks, 1 if self._index < 0 else 0) * rate, float(reference.last))
         self._index = max(self._index, 0.0)
         return self._follower.step(*reference.at(self._index, rate=rate))
@@ -396,6 +408,10 @@ class SafetyCycle(Mailbox):
         """
         follower = self._follower
         if self._hold_at is None:
+            ahead = None if self._stop is None else self._stop.step()
+            if ahead is not None:
+                return follower.step(*ahead)
+            self._stop = None
             if not follower.at_rest():
                 return follower.brake()
             self._hold_at = (

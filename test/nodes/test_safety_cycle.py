@@ -574,3 +574,35 @@ def test_a_reference_that_is_old_is_not_used() -> None:
     world.sending = False
     world.step(1)
     np.testing.assert_allclose(world.stream[0], HOME)
+
+
+@pytest.mark.parametrize("how", ["silence", "estop", "jump"])
+def test_a_stop_stays_on_the_path_that_was_checked(how: str) -> None:
+    """Joints that brake each on its own leave the path: arms that were checked against each other may meet."""
+    world = World(chunk_timeout_ns=150 * MS)
+    world.amplitude, world.frequency = 0.3, 0.3
+    turn = np.linspace(0.2, 1.0, 14) * ARM
+    world.rows = lambda stamp, count=16: HOME + (  # type: ignore[method-assign]
+        0.3
+        * np.sin(2 * np.pi * 0.3 * (stamp - world.start_ns + np.arange(count) * PERIOD) * 1e-9)[:, None]
+        * turn
+    )
+    world.step(180)
+    assert world.rung is Ladder.NOMINAL
+    assert np.abs(world.cycle.follower.velocity).max() > 0.3
+    world.sending = False
+    if how == "estop":
+        world.cycle.estop()
+    elif how == "jump":
+        world.offer(world.chunk(world.rows(world.now_ns) + 0.5 * ARM))
+    start = len(world.stream)
+    world.measured = world.stream[-1]
+    while not world.cycle.follower.at_rest() or world.rung < Ladder.HOLD:
+        world.step()
+        world.measured = world.stream[-1]
+        assert len(world.stream) < start + 200
+    # On the path all joints are in the proportion of `turn`, whatever the time.
+    moved = np.array(world.stream[start:]) - HOME
+    along = moved[:, [5]] / turn[5]
+    np.testing.assert_allclose(moved[:, ARM > 0], along * turn[ARM > 0], atol=1.5e-3)
+    world.check()

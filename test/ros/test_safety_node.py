@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from wam.core.chunk import ActionChunk as Chunk  # noqa: E402
 from wam.core.verdict import Ladder  # noqa: E402
+from wam.robots.collision import PinocchioChecker  # noqa: E402
 from wam.robots.loader import find_robot, load_robot  # noqa: E402
 from wam.ros.conversions import chunk_to_message, ns_to_time  # noqa: E402
 from wam.ros.qos import CHUNK, COMMAND, EVENT, JOINT_STATE, JOINT_STATE_PUBLISHER  # noqa: E402
@@ -496,3 +498,53 @@ def test_a_group_of_a_trajectory_controller_gets_rolling_trajectories(
 def _raised(bench: Bench, code: str) -> bool:
     assert bench.safety.cycle is not None
     return any(key[1] == code for key in list(bench.safety.cycle._causes))
+
+
+def test_moveit_that_was_asked_for_and_is_not_installed_refuses_to_configure(
+    make_bench: Callable[..., Bench],
+) -> None:
+    if importlib.util.find_spec("moveit_msgs") is not None:
+        pytest.skip("moveit_msgs is installed")
+    bench = make_bench(moveit="move_group")
+    assert bench.safety.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert "moveit_msgs" in str(bench.safety.last_error)
+
+
+def test_a_moveit_helper_that_cannot_start_holds_the_arm(make_bench: Callable[..., Bench]) -> None:
+    if importlib.util.find_spec("moveit") is not None:
+        pytest.skip("moveit_py is installed")
+    bench = make_bench(moveit="process")
+    bench.activate()
+    arms = bench.arms
+    arms.sending = True
+    assert arms.wait_for(lambda: arms.saw("no_collision_answer"))
+    assert bench.safety.cycle is not None
+    assert bench.safety.cycle.ladder.rung is Ladder.HOLD
+    home = np.array([joint.home for joint in arms.robot.groups[0].joints])
+    np.testing.assert_allclose(arms.commands["left"][-1], home, atol=1e-9)
+
+
+def test_a_robot_s_own_collision_stops_the_arm_before_it_happens(make_bench: Callable[..., Bench]) -> None:
+    """The left arm is led through the table in small, smooth steps: no other filter objects."""
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    down = np.zeros(14)
+    down[1], down[2] = 1.0, 0.5
+    began = time.monotonic()
+
+    def rows() -> np.ndarray:
+        here = np.concatenate([arms.measured["left"], arms.measured["right"]])
+        return here + down * 0.02 * np.arange(16)[:, None]
+
+    arms.rows = rows  # type: ignore[method-assign]
+    arms.sending = True
+    assert arms.wait_for(lambda: arms.saw("collision"), 60.0), time.monotonic() - began
+    event = next(one for one in arms.events if one.code == "collision")
+    assert "left" in event.joint
+    assert event.ladder_to == int(Ladder.STOP)
+    seen = len(arms.commands["left"])
+    assert arms.wait_for(lambda: len(arms.commands["left"]) > seen + 100)
+    checker = PinocchioChecker(arms.robot)
+    for left in arms.commands["left"]:
+        assert not checker.colliding(np.concatenate([left, arms.measured["right"]]))
