@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam record OUT --robot R`: what a robot and its nodes say, as a rosbag2 that `wam replay` and ROS tools read."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from wam.cli.convert import parse_pairs
+
+EXIT_DROPPED = 2
+
+
+def record(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the new bag; it must not exist.")],
+    robot: Annotated[
+        str,
+        typer.Option(help="Robot to listen to: a name in config/robots or a YAML file.", show_default=False),
+    ],
+    namespace: Annotated[
+        str, typer.Option(help="Namespace of the robot and the nodes.", show_default=False)
+    ] = "",
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME:=PACKAGE/msg/TYPE, a further topic; may be given several times.", show_default=False
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(help="Stop after so long [s]; 0 goes on until Ctrl-C.", min=0.0)
+    ] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was recorded as JSON.")] = False,
+) -> None:
+    """Record a robot's joint states, commands and cameras, and the chunks, events and status of the nodes.
+
+    It listens and commands nothing. The bag (MCAP) holds robot, contract hash and instruction. It is written in chunks
+    of half a second, so what was recorded survives a kill -9 (read it with --lenient); a full disk ends the recording
+    and nothing else.
+
+    Example: wam record run1 --robot piper
+
+    Exit codes: 0 recorded, 1 could not record or the disk is full, 2 recorded, but the disk was too slow for some
+    messages.
+    """
+    from wam.robots.paths import config_dir
+    from wam.ros.environment import confine
+
+    confine(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
+    # rclpy reads the environment when it is imported.
+    from wam.live.record import RecordOptions
+    from wam.live.record import record as run_record
+    from wam.robots.loader import load_robot
+
+    description = load_robot(robot)
+    form = "NAME:=PACKAGE/msg/TYPE"
+    options = RecordOptions(
+        out=out,
+        namespace=namespace,
+        topics=parse_pairs(topic or [], separator=":=", option="--topic", form=form),
+        seconds=seconds,
+    )
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    console = Console(stderr=True)
+    try:
+        if console.is_terminal:
+            with console.status("waiting for messages") as status:
+                done = run_record(
+                    description,
+                    options,
+                    stop=stop,
+                    on_progress=lambda counts, size: status.update(
+                        f"{sum(counts.values())} messages of {len(counts)} topics, {size / 1e6:.1f} MB"
+                    ),
+                )
+        else:
+            done = run_record(description, options, stop=stop)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if as_json:
+        told = {
+            "bag": str(done.out),
+            "messages": dict(done.counts),
+            "bytes": done.size,
+            "dropped": done.dropped,
+            "silent": list(done.silent),
+        }
+        typer.echo(json.dumps(told, indent=2))
+    else:
+        typer.echo(f"{done.out}: {sum(done.counts.values())} messages, {done.size / 1e6:.1f} MB")
+    for name in done.silent:
+        console.print(f"[yellow]warning:[/yellow] nothing was heard of {name}", soft_wrap=True)
+    if done.dropped:
+        console.print(f"[red]problem:[/red] the disk was too slow: {done.dropped} messages were dropped")
+        raise typer.Exit(EXIT_DROPPED)
