@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 import yaml
+from typer.testing import CliRunner
 
 from wam.core.errors import BundleError, ConfigError, InputError
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
@@ -23,6 +27,7 @@ from wam.models.dust.policy import check
 from wam.models.dust.prompt import HashTokenizer, Prompter
 from wam.models.dust.readings import Layout
 from wam.models.registry import load_policy
+from wam.training.dust_cli import dust
 from wam.training.dust_config import DustTrainConfig, parse_dust_config, read_dust_config
 from wam.training.dust_data import units_of
 from wam.training.dust_features import CachedSamples, FeatureEncoder, fill_feature_cache
@@ -412,3 +417,19 @@ def test_videos_without_a_robot_are_read_without_joint_columns(short_root: Path)
     assert table.locate(75) == (1, 5)
     with pytest.raises(ConfigError, match=r"data\.cameras"):
         VideoTable(dataset, dataset.episodes, Columns(("action",)))
+
+
+def test_the_command_runs_a_configuration_and_importing_it_does_not_need_torch(
+    values, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(values))
+    app = typer.Typer()
+    app.command()(dust)
+    result = CliRunner().invoke(app, ["--config", str(path), "--set", "optim.steps=2", "--until", "1"])
+    assert result.exit_code == 0, result.output
+    assert "stopped, continue with --resume at step 1" in result.output
+    result = CliRunner().invoke(app, ["--config", str(path), "--set", "optim.steps=2", "--resume"])
+    assert "finished at step 2" in result.output
+    code = "import sys, wam.training.dust_cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -154,11 +154,12 @@ def losses(
     """
     objective = objective or DustObjective()
     noisy_action = draws.eps_a if objective.action_free else noised(batch.action, draws.eps_a, draws.tau_a)
-    noisy_future = bucket_o = None
+    noisy_future = bucket_o = future_velocity = None
     if head.has_vision:
         if batch.target is None or draws.eps_o is None or draws.tau_o is None:
             raise ValueError("a head with a vision stream needs a target and its draws")
         noisy_future, bucket_o = noised(batch.target, draws.eps_o, draws.tau_o), time_bucket(draws.tau_o)
+        future_velocity = batch.target - draws.eps_o
     v = head(
         head.project_features(features_BSD, mask_BS),
         state_BTJ=batch.state,
@@ -175,8 +176,8 @@ def losses(
         error = (v.action.float() - (batch.action - draws.eps_a)) ** 2 * batch.action_mask
         action = error.sum() / batch.action_mask.sum()
     world = zero
-    if head.has_vision:
-        per_sample = ((v.vision.float() - (batch.target - draws.eps_o)) ** 2).flatten(1).mean(1)
+    if future_velocity is not None:
+        per_sample = ((v.vision.float() - future_velocity) ** 2).flatten(1).mean(1)
         if batch.target_valid is None:
             world = per_sample.mean()
         else:

@@ -15,7 +15,7 @@ from wam.models.dust.config import DustConfig, paper, single_stream
 from wam.models.dust.eagle import pixel_shuffle, pool_target
 from wam.models.dust.head import DustHead
 from wam.models.dust.readings import BlockStyle, Conditioning, Stream
-from wam.training.dust_losses import DustBatch, DustDraws, DustObjective, draw, losses
+from wam.training.dust_losses import ActionFreeTime, DustBatch, DustDraws, DustObjective, draw, losses
 from wam.training.dust_time import TimeLaw, draw_tau
 
 READINGS = {
@@ -241,3 +241,28 @@ def test_target_token_j_covers_the_image_cell_of_language_token_j() -> None:
     shuffled, pooled = pixel_shuffle(patches), pool_target(patches)
     assert shuffled.abs().sum(-1).nonzero().tolist() == pooled.abs().sum(-1).nonzero().tolist() == [[0, 5]]
     assert shuffled[0, 5].tolist() == [0.0, 1.0, 0.0, 0.0]
+
+
+@torch.no_grad()
+def test_missing_actions_are_pure_noise_whatever_level_the_network_is_told(case_of) -> None:
+    case = case_of()
+    batch = batch_of(case)
+    levels, inputs = {}, {}
+    for time in ActionFreeTime:
+        objective = DustObjective(action_free=True, action_free_time=time)
+        draws = draw(batch, objective, torch.Generator().manual_seed(1))
+        levels[time] = draws.tau_a
+        seen: dict[str, Tensor] = {}
+        far = replace(batch, action=batch.action + 100)
+        for one in (batch, far):
+            losses(case.head, case.features, case.mask, one, draws, objective, probe=seen.__setitem__)
+            assert torch.equal(inputs.setdefault(time, seen["embed.a"]), seen["embed.a"])
+    assert not levels[ActionFreeTime.ZERO].any()
+    assert levels[ActionFreeTime.RANDOM].all()
+
+
+def test_an_objective_that_cannot_learn_is_refused() -> None:
+    with pytest.raises(ValueError, match="world_weight=-1"):
+        DustObjective(world_weight=-1)
+    with pytest.raises(ValueError, match="nothing to learn"):
+        DustObjective(action_free=True, world_weight=0)

@@ -53,7 +53,7 @@ def joint_attention(streams: Sequence[Qkv], *, heads: int, own_only: bool = Fals
     if own_only:
         return tuple(attend(*stream, heads=heads) for stream in streams)
     q, k, v = (torch.cat(parts, dim=1) for parts in zip(*streams, strict=True))
-    return attend(q, k, v, heads=heads).split([s.q.shape[1] for s in streams], dim=1)
+    return torch.split(attend(q, k, v, heads=heads), [s.q.shape[1] for s in streams], dim=1)
 
 
 class StreamBlock(nn.Module):
@@ -155,7 +155,8 @@ class StreamBlock(nn.Module):
         else:
             y = F.layer_norm(x, x.shape[-1:], eps=self.eps)
         y = drop_ffn(self.ff2(drop_gelu(F.gelu(self.ff1(y), approximate="tanh"))))
-        return x + ffn_gate * y if self.style is BlockStyle.SD3 else x + y
+        out: Tensor = x + ffn_gate * y if self.style is BlockStyle.SD3 else x + y
+        return out
 
 
 class OutputLayer(nn.Module):

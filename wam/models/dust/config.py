@@ -240,7 +240,9 @@ class DustConfig:
             "layout": Layout,
             "action_positions": ActionPositions,
         }
-        read = {name: enums[name](value) if name in enums else value for name, value in values.items()}
+        read: dict[str, Any] = {
+            name: enums[name](value) if name in enums else value for name, value in values.items()
+        }
         try:
             read["eagle"] = EagleConfig(**values["eagle"])
         except TypeError as error:

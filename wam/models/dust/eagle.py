@@ -107,7 +107,8 @@ class EagleBackbone(nn.Module):
     def restore_buffers(self, device: torch.device | str) -> None:
         """Make the buffers that no checkpoint holds, after a build on the meta device."""
         embeddings = self.vision.embeddings
-        embeddings.position_ids = torch.arange(embeddings.num_positions, device=device)[None]
+        positions = torch.arange(embeddings.num_positions, device=device)[None]
+        embeddings.register_buffer("position_ids", positions, persistent=False)
         self.language.rotary_emb = LlamaRotaryEmbedding(self.language.config).to(device)
 
     def see(self, pixels_V3HW: Tensor) -> Tensor:
@@ -161,9 +162,9 @@ class EagleBackbone(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the towers; the projection may learn in another."""
-        return self.mlp1[0].weight.dtype
+        return next(self.mlp1.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
         """Device of the towers."""
-        return self.mlp1[0].weight.device
+        return next(self.mlp1.parameters()).device

@@ -250,7 +250,7 @@ class DustHead(nn.Module):
                     x[s] = self._cross(("mm", i, s), self.trunk_block(i, s), x[s], mod[s].blocks[i], kv)
                     _tell(probe, f"mm{i}.{s.value}", x[s])
                 continue
-            qkv = [p.qkv for p in prefixes] if i == joints[0] else self._project(i, x, mod)
+            qkv = [_projected(p) for p in prefixes] if i == joints[0] else self._project(i, x, mod)
             if ends_early and i == joints[-1]:
                 alive = (Stream.ACTION,)
                 qkv[-1] = qkv[-1]._replace(q=qkv[-1].q[:, :0])
@@ -357,6 +357,11 @@ def _block(config: DustConfig, style: BlockStyle, extra_cross: bool, dropout: fl
     return StreamBlock(
         config.width, heads=config.heads, style=style, extra_cross=extra_cross, dropout=dropout
     )
+
+
+def _projected(prefix: Prefix) -> Qkv:
+    assert prefix.qkv is not None, "the prefix of a trunk with joint blocks ends at the first of them"
+    return prefix.qkv
 
 
 def _tell(probe: Probe | None, name: str, tensor: Tensor) -> None:

@@ -107,7 +107,7 @@ def random_model(config: DustConfig, *, seed: int) -> DustModel:
                     # The release's start of 0.02 leaves the per-robot encoders of a small network without effect.
                     nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
                 elif ".to_out." in name or ".ff2." in name:
-                    parameter *= BRANCH_SHARE
+                    parameter.mul_(BRANCH_SHARE)
         _plain_action_encoder(head.action_encoder)
         calm(head.eval(), generator=torch.Generator().manual_seed(seed))
     return model.eval().requires_grad_(False)

@@ -26,6 +26,9 @@ from wam.models.dust.records import FeatureKv
 class TargetScale(nn.Module):
     """Brings the world-model target to zero mean and unit variance per channel, or leaves it (the default)."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from dataclasses import dataclass
 
 TIME_BUCKETS = 1000
 """Distinct noise levels that the network can be told."""
@@ -53,7 +53,8 @@ class ActionPositions(enum.Enum):
     LEARNED = "learned"
 
 
-class CrossLayer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CrossLayer:
     """One place where a stream attends to the features.
 
     Attributes:
