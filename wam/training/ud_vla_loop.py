@@ -131,4 +131,4 @@ def _set_dropout(decoder: UdVlaDecoder, share: float) -> None:
         if isinstance(module, torch.nn.Dropout):
             module.p = share
         if hasattr(module, "attention_dropout"):
-            module.attention_dropout = share
+            module.attention_dropout = share  # type: ignore[assignment]

@@ -74,7 +74,7 @@ def source(tmp_path_factory):
     return root, decoder, vision
 
 
-@pytest.fixture()
+@pytest.fixture
 def options():
     robot: RobotLayout = ur5e.layout()
     stats = robot.stats()

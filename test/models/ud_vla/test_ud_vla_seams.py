@@ -40,7 +40,7 @@ def policy(directory):
     return load_policy(directory)
 
 
-@pytest.fixture()
+@pytest.fixture
 def copy(directory, tmp_path):
     shutil.copytree(directory, tmp_path / "copy")
     return tmp_path / "copy"

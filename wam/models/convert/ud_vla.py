@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,9 @@ class ConvertOptions:
     mask: MaskMode = MaskMode.RELEASED
     chunk_rows: int = 10
     action_len: int = 70
-    sampler: Jd3pSettings = Jd3pSettings()
+    sampler: Jd3pSettings = field(default_factory=Jd3pSettings)
     tokens: TokenLayout = RELEASED
-    vision: VisionConfig = VisionConfig()
+    vision: VisionConfig = field(default_factory=VisionConfig)
     dtype: str = "bfloat16"
 
 

@@ -103,12 +103,14 @@ class UdVlaDecoder(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.lm.lm_head.weight.device
+        device: torch.device = self.lm.lm_head.weight.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the weights."""
-        return self.lm.lm_head.weight.dtype
+        dtype: torch.dtype = self.lm.lm_head.weight.dtype
+        return dtype
 
     def restore_buffers(self, device: torch.device | str) -> None:
         """Compute the rotary frequencies again; they are not part of the weights and stay on meta otherwise."""
@@ -137,8 +139,9 @@ class UdVlaDecoder(nn.Module):
             past_key_values=cache,
             use_cache=True,
         )
-        k = torch.stack([layer.keys for layer in cache.layers])
-        v = torch.stack([layer.values for layer in cache.layers])
+        layers: list[Any] = list(cache.layers)
+        k = torch.stack([layer.keys for layer in layers])
+        v = torch.stack([layer.values for layer in layers])
         return PrefixKv(k, v), out.last_hidden_state
 
     def hidden_after(self, ids_1G: Tensor, buffer: PrefixBuffer, mask_11GL: Tensor | None) -> Tensor:
@@ -180,4 +183,5 @@ class RestrictedHead:
 
     def __call__(self, hidden_RD: Tensor) -> Tensor:
         """Return float32 logits [R, V] of the allowed ids."""
-        return (hidden_RD @ self._weight_VD.T).float()
+        logits: Tensor = hidden_RD @ self._weight_VD.T
+        return logits.float()

@@ -63,9 +63,9 @@ def coefficients(rows_TD: npt.ArrayLike, scale: float) -> npt.NDArray[np.int64]:
         rows_TD: in [-1, 1].
         scale: steps per unit.
     """
-    return np.around(dct(np.asarray(rows_TD, dtype=np.float64), axis=0, norm="ortho") * scale).astype(
-        np.int64
-    )
+    scaled = np.around(dct(np.asarray(rows_TD, dtype=np.float64), axis=0, norm="ortho") * scale)
+    out: npt.NDArray[np.int64] = scaled.astype(np.int64)
+    return out
 
 
 def rows_of(coefficients_TD: npt.ArrayLike, scale: float) -> Array:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ from wam.models.ud_vla.planner import UdVlaPlanner, require_fits
 from wam.models.ud_vla.sequence import SequenceLayout
 from wam.models.ud_vla.text import TextTokenizer, text_tokenizer
 from wam.models.ud_vla.vision import ImageTokenizer, grid_of
+
+M = TypeVar("M", bound=nn.Module)
 
 KIND = "ud_vla"
 TEMPLATE = "{task}"
@@ -208,6 +210,7 @@ def load(
     dtype: torch.dtype | None,
     steps: int | None,
     seed: int | None,
+    mask: MaskMode | None = None,
 ) -> LoadedPolicy:
     """Load the asked-for halves; both share one copy of the weights.
 
@@ -219,12 +222,15 @@ def load(
         dtype: what they become; None keeps the stored precision.
         steps: overrides the sampler's T.
         seed: overrides the sampler's.
+        mask: attention mask that the caller expects; None takes the bundle's.
 
     Raises:
         BundleError: the bundle does not fit; nothing was allocated on the device.
-        ConfigError: T is below 1.
+        ConfigError: T is below 1, or the policy was trained with another mask.
     """
     config = check(bundle)
+    if mask is not None:
+        require_mask(config.network, mask)
     sampler = config.sampler
     if steps is not None:
         sampler = replace(sampler, steps=steps)
@@ -275,8 +281,7 @@ def load_vision(bundle: Bundle, config: UdVlaConfig, *, device: torch.device | s
     return _frozen(vision)
 
 
-def _frozen(module: Any) -> Any:
-    assert isinstance(module, nn.Module)
+def _frozen(module: M) -> M:
     return module.eval().requires_grad_(False)
 
 

@@ -91,7 +91,7 @@ def invert(logits_RV: Tensor, uniform_R: Tensor) -> Drawn:
         logits_RV: of the allowed ids.
         uniform_R: numbers in [0, 1).
     """
-    rows, width = logits_RV.shape
+    width = logits_RV.shape[1]
     logits_RV -= logits_RV.amax(-1, keepdim=True)
     weight = logits_RV.exp_()
     block = max(1, math.isqrt(width))

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 from wam.core.errors import BundleError
 from wam.models.ud_vla.tokens import BYTE_ID
@@ -66,7 +67,7 @@ class RankedPairs:
     def _merge(self, piece: bytes) -> list[int]:
         parts = [bytes([b]) for b in piece]
         while len(parts) > 1:
-            ranks = [self._ranks.get(a + b) for a, b in zip(parts, parts[1:], strict=False)]
+            ranks = [self._ranks.get(a + b) for a, b in itertools.pairwise(parts)]
             known = [rank for rank in ranks if rank is not None]
             if not known:
                 break
