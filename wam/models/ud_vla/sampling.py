@@ -96,7 +96,7 @@ def invert(logits_RV: Tensor, uniform_R: Tensor) -> Drawn:
     weight = logits_RV.exp_()
     block = max(1, math.isqrt(width))
     whole = width // block * block
-    sums = weight[:, :whole].unflatten(1, (-1, block)).sum(-1)
+    sums = weight[:, :whole].reshape(len(weight), -1, block).sum(-1)
     if whole < width:
         sums = torch.cat((sums, weight[:, whole:].sum(-1, keepdim=True)), dim=1)
     upto = sums.cumsum(-1)
