@@ -201,12 +201,14 @@ def _safety(values: Mapping[str, str], parameters: Mapping[str, Any]) -> Node:
 
 
 def _hands(robot: str, values: Mapping[str, str], *, write_enabled: bool) -> Node | None:
-    """Return the suite's own driver of Inspire hands, or None for a robot without."""
-    count = sum(group.driver is DriverKind.INSPIRE for group in load_robot(robot).groups)
-    if not count:
+    """Return the suite's own driver of Inspire hands and Franka grippers, or None for a robot without."""
+    kinds = [group.driver for group in load_robot(robot).groups]
+    hands = kinds.count(DriverKind.INSPIRE)
+    if not hands and DriverKind.FRANKA_GRIPPER not in kinds:
         return None
-    devices = list(hand_devices(values, count))
-    parameters = {"robot": robot, "devices": devices, "write_enabled": write_enabled}
+    parameters: dict[str, Any] = {"robot": robot, "write_enabled": write_enabled}
+    if hands:
+        parameters["devices"] = list(hand_devices(values, hands))
     return _process("wam_driver_node", {"wam_driver": parameters}, values)
 
 

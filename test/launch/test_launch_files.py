@@ -287,7 +287,7 @@ def vendor_share(prefix: Path, package: str, launch_file: str, controllers: str)
             "franka",
             ("franka_bringup", "franka.launch.py", "controllers.yaml"),
             "fr3_arm_controller",
-            {"spawner"},
+            {"spawner", "wam_driver_node"},
         ),
         (
             "ur5e_inspire",

@@ -74,7 +74,8 @@ def _scaling(stage: Stage, policy: str, q: str) -> dict[str, float]:
         name = f"dust_q{row.q}_{row.variant}"
         results[f"{name}_p50_ms"] = round(row.p50_ms, 3)
         results[f"{name}_gflops"] = round(row.flops / 1e9, 6)
-        results[f"{name}_evaluations"] = float(row.evaluations["total"])
+        for kind, count in row.evaluations.items():
+            results[f"{name}_evaluations_{kind}"] = float(count)
     return results
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from wam.training.dust_cli import dust
+
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
@@ -21,7 +23,7 @@ On many GPUs: `torchrun --nproc-per-node N -m wam.cli.main train aha-wam --confi
 
 @app.callback()
 def _group() -> None:
-    """Keep the name of the policy a word of its own, although there may be one policy only."""
+    """Keep the name of the policy a word of its own, since each policy has settings of its own."""
 
 
 @app.command("aha-wam")
@@ -52,3 +54,6 @@ def aha_wam(
     from wam.training.run import train
 
     return run_shown(train, read_config(config, settings or ()), resume=resume, until=until)
+
+
+app.command("dust")(dust)
