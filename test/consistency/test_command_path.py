@@ -32,6 +32,7 @@ STATES = {
     "wam_bringup/view.py": "joint states for RViz",
     "wam/bench/command_peer.py": "measured states of a bench",
     "wam/demo/faults.py": "measured states with a fault, under a prefix of their own",
+    "wam/live/engine.py": "recorded states, refused where a driver is up",
 }
 """Files that publish joint states, and what these are: none of them is a command."""
 

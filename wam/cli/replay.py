@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from wam.core.errors import ConfigError
 EXIT_COULD_NOT_RUN = 1
 EXIT_FAILED_GATE = 2
 MEASURED = "measured"
+OFFLINE, LIVE = "offline", "live"
 DEFAULT_PLANNER_LATENCY = "0.1"
 DEFAULT_EXECUTOR_LATENCY = "0.05"
 SHOWN = (
@@ -124,6 +126,12 @@ def run(
             show_default=False,
         ),
     ] = "",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="'offline' (on the recording's clock) or 'live' (played to the real nodes over DDS, in real time)."
+        ),
+    ] = OFFLINE,
     seed: Annotated[int, typer.Option(help="Seed of the policy's noise.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of the policy.", min=1)] = 1,
@@ -154,6 +162,18 @@ def run(
 
     if time not in ("stamps", "receive"):
         raise ConfigError("option --time", value=time, allowed="stamps or receive", where="--time")
+    if mode not in (OFFLINE, LIVE):
+        raise ConfigError("option --mode", value=mode, allowed=f"{OFFLINE} or {LIVE}", where="--mode")
+    live = mode == LIVE
+    if live and (planner_latency, executor_latency) != (DEFAULT_PLANNER_LATENCY, DEFAULT_EXECUTOR_LATENCY):
+        raise ConfigError(
+            "latencies with --mode live",
+            value=f"{planner_latency}, {executor_latency}",
+            allowed="none: the nodes take the time that they take",
+            where="--planner-latency, --executor-latency",
+        )
+    if live:
+        planner_latency = executor_latency = MEASURED
     options = ReplayOptions(
         bag=bag,
         policy_name=policy,
@@ -176,6 +196,7 @@ def run(
         lenient=lenient,
         use_stamps=time == "stamps",
         gate=read_gate(gate) if gate is not None else (),
+        mode=mode,
     )
     # What is cheap to refuse is refused before the policy is loaded.
     description = load_robot(robot)
@@ -185,16 +206,31 @@ def run(
     console = Console(stderr=True)
     with console.status(f"loading {policy}") if console.is_terminal else contextlib.nullcontext():
         request = PolicyRequest(
-            policy, planner=True, executor=True, device=device, threads=threads, seed=seed
+            policy, planner=not live, executor=not live, device=device, threads=threads, seed=seed
         )
         loaded = load_policy(request, robot=description)
-    with row_progress(console, f"replaying {bag.name}", unit="s of recording") as progress:
+    with contextlib.ExitStack() as stack:
+        make_engine = None
+        if live:
+            from wam.cli.replay_live import live_engine
+
+            make_engine = live_engine(
+                options,
+                robot=robot,
+                description=description,
+                policy=loaded,
+                device=device,
+                threads=threads,
+                log_dir=Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wam-replay-"))),
+            )
+        progress = stack.enter_context(row_progress(console, f"replaying {bag.name}", unit="s of recording"))
         outcome = run_replay(
             options,
             robot=description,
             policy=loaded,
             report=report,
             progress=lambda seconds, total: progress(int(seconds), int(total)),
+            make_engine=make_engine,
         )
     if as_json:
         typer.echo(

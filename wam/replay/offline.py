@@ -238,6 +238,15 @@ class OfflineReplay:
         finally:
             self.close()
 
+    @property
+    def instruction(self) -> str:
+        """Task text in force."""
+        return self.planner.instruction.text
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what a person should know about the run: nothing, since it went by the recording's clock."""
+        return ()
+
     def set_instruction(self, text: str) -> None:
         """Start a new generation of the planner with other words.
 

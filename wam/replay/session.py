@@ -7,10 +7,10 @@ import contextlib
 import functools
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import InputError, RecordingError
@@ -21,7 +21,7 @@ from wam.replay.commands import CommandReader, CommandSample
 from wam.replay.events import EventWriter
 from wam.replay.gate import Check, Threshold, check_gate
 from wam.replay.joint_names import columns_of, driver_aliases
-from wam.replay.offline import NoticeEvent, OfflineReplay, ReplaySettings
+from wam.replay.offline import Event, NoticeEvent, OfflineReplay, ReplaySettings
 from wam.replay.reading import Recording
 from wam.replay.reference import Reference
 from wam.replay.stamps import BagMessage, StampReport
@@ -35,6 +35,33 @@ REFERENCE_GAP_ROWS = 3
 """The reference is not interpolated between samples more than this many rows apart."""
 
 Progress = Callable[[float, float], None]
+Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
+
+
+class Engine(Protocol):
+    """What answers a recording: cycles on its clock (`OfflineReplay`), or real nodes."""
+
+    ingest: StreamIngest
+
+    @property
+    def instruction(self) -> str:
+        """Task text in force."""
+
+    def run(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
+        """Give what happens, in order of time."""
+
+    def set_instruction(self, text: str) -> None:
+        """Give the planner other words."""
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what a person should know about the run."""
+
+    def close(self) -> None:
+        """Free what it holds; safe to call twice."""
+
+
+MakeEngine = Callable[[Binding, str], Engine]
+"""From the recording's topics and the first task text to what answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +78,7 @@ class ReplayOptions:
         lenient: let faults that leave usable data pass as warnings.
         use_stamps: False goes by receive time instead of header stamps.
         gate: thresholds; none judge nothing.
+        mode: "offline" (cycles on the recording's clock) or "live" (real nodes), for the report.
     """
 
     bag: Path
@@ -62,6 +90,7 @@ class ReplayOptions:
     lenient: bool = False
     use_stamps: bool = True
     gate: tuple[Threshold, ...] = ()
+    mode: str = "offline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +119,7 @@ def replay(
     policy: LoadedPolicy,
     report: Path,
     progress: Progress = lambda seconds, total: None,
+    make_engine: MakeEngine | None = None,
 ) -> Outcome:
     """Replay a recording and write its report.
 
@@ -99,6 +129,7 @@ def replay(
         policy: both halves.
         report: folder of the report: absent, empty, or an earlier report.
         progress: called now and then with seconds of the recording done and seconds in all.
+        make_engine: makes what answers the recording; None takes both cycles on its clock.
 
     Raises:
         RecordingError: the recording cannot be used; nothing is written.
@@ -110,7 +141,7 @@ def replay(
     started = time.perf_counter()
     with Recording(options.bag, lenient=options.lenient) as recording, report_folder(report) as folder:
         binding = bind(recording, robot=robot, contract=policy.contract, names=options.names)
-        session = _Session(options, recording, binding, robot, policy)
+        session = _Session(options, recording, binding, robot, policy, make_engine)
         with (folder / EVENTS).open("w", encoding="utf-8") as file:
             session.run(file, progress)
         wall = time.perf_counter() - started
@@ -138,6 +169,7 @@ class _Session:
         binding: Binding,
         robot: RobotDescription,
         policy: LoadedPolicy,
+        make_engine: MakeEngine | None,
     ) -> None:
         self._options = options
         self._recording = recording
@@ -158,8 +190,10 @@ class _Session:
         }
         self._columns: dict[tuple[str, tuple[str, ...]], Any] = {}
         instruction = options.instruction or _first_instruction(recording, binding)
-        self._replay = OfflineReplay(
-            robot=robot, policy=policy, settings=options.settings, instruction=instruction
+        self._engine: Engine = (
+            make_engine(binding, instruction)
+            if make_engine is not None
+            else OfflineReplay(robot=robot, policy=policy, settings=options.settings, instruction=instruction)
         )
         self.collector = Collector(
             robot=robot, contract=contract, reference=self._reference, duration=recording.duration
@@ -176,8 +210,8 @@ class _Session:
         """
         writer = EventWriter(file, with_inference=self._options.settings.executor_latency_ns is not None)
         messages = self._recording.messages(list(self._binding.feeds), use_stamps=self._options.use_stamps)
-        with contextlib.closing(self._replay):
-            for event in self._replay.run(self._deliveries(messages, progress)):
+        with contextlib.closing(self._engine):
+            for event in self._engine.run(self._deliveries(messages, progress)):
                 if isinstance(event, NoticeEvent):
                     self._judge_notice(event)
                 writer.event(event, self.collector.take(event))
@@ -202,21 +236,20 @@ class _Session:
             binding=self._binding,
             collector=self.collector,
             stamps=stamps,
-            instruction=self._replay.planner.instruction.text,
+            instruction=self._engine.instruction,
             first_ns=self._first_ns or 0,
             last_ns=self._last_ns,
             from_action=self._from_action,
-            refused_messages=sum(stream.refused for stream in self._replay.ingest.status()),
+            refused_messages=sum(stream.refused for stream in self._engine.ingest.status()),
             warnings=(
                 *self._binding.warnings,
                 *self._recording.warnings,
                 *stamp_warnings(stamps, self._binding),
+                *self._engine.warnings(),
             ),
         )
 
-    def _deliveries(
-        self, messages: Iterator[BagMessage], progress: Progress
-    ) -> Iterator[tuple[BagMessage, Callable[[StreamIngest], bool]]]:
+    def _deliveries(self, messages: Iterator[BagMessage], progress: Progress) -> Iterator[Delivery]:
         next_progress_ns = 0
         for message in messages:
             feed = self._binding.feeds[message.topic]
@@ -256,10 +289,10 @@ class _Session:
         stamp.sec, stamp.nanosec = divmod(message.time_ns, NS_PER_S)
 
     def _take_instruction(self, text: str) -> None:
-        if not text.strip() or text == self._replay.planner.instruction.text:
+        if not text.strip() or text == self._engine.instruction:
             return
         try:
-            self._replay.set_instruction(text)
+            self._engine.set_instruction(text)
         except InputError as error:
             raise RecordingError(f"instruction in the recording: {error}") from error
 

@@ -205,7 +205,7 @@ def build_summary(judged: Judged, checks: tuple[Check, ...]) -> dict[str, Any]:
             "horizon_rows": contract.horizon_rows,
         },
         "settings": {
-            "mode": "offline",
+            "mode": options.mode,
             "instruction": judged.instruction,
             "seed": options.seed,
             "planner_latency_s": _seconds(settings.planner_latency_ns),

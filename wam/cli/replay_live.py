@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam replay --mode live`: what makes the nodes that answer a recording."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from wam.core.clock import ns_to_seconds
+from wam.core.policy import LoadedPolicy
+from wam.replay.binding import Binding
+from wam.replay.session import MakeEngine, ReplayOptions
+from wam.robots.description import RobotDescription
+
+
+def live_engine(
+    options: ReplayOptions,
+    *,
+    robot: str,
+    description: RobotDescription,
+    policy: LoadedPolicy,
+    device: str,
+    threads: int,
+    log_dir: Path,
+) -> MakeEngine:
+    """Return what makes the live engine of a replay; ROS is confined to this machine.
+
+    Args:
+        options: of the replay.
+        robot: name or path of the robot file, for the nodes.
+        description: the robot.
+        policy: its contract.
+        device: of the policy in the nodes.
+        threads: CPU threads of each half.
+        log_dir: where the processes write their logs.
+    """
+    from wam.robots.paths import config_dir
+    from wam.ros.environment import confine
+
+    confine(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
+    # rclpy reads the environment when it is imported.
+    from wam.demo.stack import StackOptions
+    from wam.live.engine import LiveReplay
+
+    settings = options.settings
+    common = {"device": device, "threads": threads}
+    parameters = {
+        "wam_planner": common,
+        "wam_executor": {**common, "max_context_age": ns_to_seconds(settings.max_context_age_ns)},
+    }
+
+    def make(binding: Binding, instruction: str) -> LiveReplay:
+        stack = StackOptions(
+            robot=robot,
+            policy=options.policy_name,
+            seed=options.seed,
+            instruction=instruction,
+            chunk_period=ns_to_seconds(settings.executor_period_ns),
+            plan_period=ns_to_seconds(settings.planner_period_ns),
+        )
+        return LiveReplay(
+            robot=description,
+            policy=policy,
+            stack=stack,
+            parameters=parameters,
+            binding=binding,
+            log_dir=log_dir,
+            instruction=instruction,
+        )
+
+    return make
