@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from wam.core.clock import NS_PER_S
 from wam.core.errors import BundleError, ConfigError, ImageError, InputError
 from wam.core.policy import LoadedPolicy
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, write_bundle
@@ -46,6 +47,7 @@ M = TypeVar("M", bound=nn.Module)
 KIND = "ud_vla"
 TEMPLATE = "{task}"
 TINY_ROWS = 8
+TINY_RATE = 15
 TINY_SIDES = (32, 16)
 """Sides of the first view and of all others in tiny bundles [px]."""
 TINY_STEPS = 8
@@ -299,12 +301,14 @@ def make_tiny(
 
     Args:
         directory: new or empty.
-        robot: cameras, joints and rates it is for.
+        robot: cameras and joints it is for; rows come at 15 Hz.
         seed: of the weights and of the draws.
         overrides: fields of the preset to replace.
         sampler: settings; None takes few steps of the released rule.
     """
     base = preset("tiny")
+    # The rate of the paper's UR5e: eight rows last half a second, which a context must outlive.
+    robot = replace(robot, control_period_ns=NS_PER_S // TINY_RATE)
     limit = (base.tokens.action_count - 1) // 2
     fast = plain(limit=limit, scale=limit / math.sqrt(TINY_ROWS))
     cameras = tuple(
