@@ -132,6 +132,10 @@ def run(
             help="'offline' (on the recording's clock) or 'live' (played to the real nodes over DDS, in real time)."
         ),
     ] = OFFLINE,
+    rerun: Annotated[
+        Path | None,
+        typer.Option(help="Also write this .rrd file for the rerun viewer.", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the policy's noise.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of the policy.", min=1)] = 1,
@@ -153,6 +157,7 @@ def run(
     from wam.replay.binding import TopicNames
     from wam.replay.gate import read_gate
     from wam.replay.offline import ReplaySettings
+    from wam.replay.rerun_file import require_rerun
     from wam.replay.session import ReplayOptions
     from wam.replay.session import replay as run_replay
     from wam.report.folder import require_free
@@ -197,10 +202,13 @@ def run(
         use_stamps=time == "stamps",
         gate=read_gate(gate) if gate is not None else (),
         mode=mode,
+        rerun=rerun,
     )
     # What is cheap to refuse is refused before the policy is loaded.
     description = load_robot(robot)
     require_free(report)
+    if rerun is not None:
+        require_rerun()
     if not bag.exists():
         raise ConfigError(f"recording {bag} does not exist", where="the argument BAG")
     console = Console(stderr=True)

@@ -24,6 +24,7 @@ from wam.replay.joint_names import columns_of, driver_aliases
 from wam.replay.offline import Event, NoticeEvent, OfflineReplay, ReplaySettings
 from wam.replay.reading import Recording
 from wam.replay.reference import Reference
+from wam.replay.rerun_file import require_rerun, write_rerun
 from wam.replay.stamps import BagMessage, StampReport
 from wam.replay.summary import Judged, build_summary, build_timing, flat_metrics
 from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, require_free, write_json
@@ -79,6 +80,7 @@ class ReplayOptions:
         use_stamps: False goes by receive time instead of header stamps.
         gate: thresholds; none judge nothing.
         mode: "offline" (cycles on the recording's clock) or "live" (real nodes), for the report.
+        rerun: .rrd file to write beside the report, or None.
     """
 
     bag: Path
@@ -91,6 +93,7 @@ class ReplayOptions:
     use_stamps: bool = True
     gate: tuple[Threshold, ...] = ()
     mode: str = "offline"
+    rerun: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,8 @@ def replay(
         ContractMismatch: policy and robot do not fit.
     """
     require_free(report)
+    if options.rerun is not None:
+        require_rerun()
     require_fit(policy.contract, robot)
     started = time.perf_counter()
     with Recording(options.bag, lenient=options.lenient) as recording, report_folder(report) as folder:
@@ -155,6 +160,8 @@ def replay(
         from wam.replay.page import build_page  # matplotlib takes a second to import; errors come first
 
         (folder / INDEX).write_text(build_page(judged, summary, timing, checks), encoding="utf-8")
+        if options.rerun is not None:
+            write_rerun(options.rerun, judged)
     passed = all(check.passed for check in checks) and not judged.collector.faults
     return Outcome(summary, timing, checks, passed, report / INDEX)
 
