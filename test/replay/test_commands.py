@@ -7,15 +7,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from wam.replay.binding import Role, bind_cameras
+from wam.core.clock import NS_PER_S
+from wam.replay.binding import Role, TopicNames, bind_cameras
 from wam.replay.commands import JOINT_TRAJECTORY, CommandReader
+from wam.replay.fakes import fake_robot, write_fake_bag
+from wam.replay.offline import ReplaySettings
 from wam.replay.reading import Recording
+from wam.replay.session import ReplayOptions, replay
 from wam.replay.stamps import BagMessage
 from wam.replay.writing import JOINT_STATE
 from wam.robots.loader import load_robot
+from wam.robots.policies import PolicyRequest
+from wam_bringup.loading import load_policy
 
 MS = 1_000_000
 
@@ -95,3 +102,64 @@ def _write(writer: Any, store: Any, topic: str, msgtype: str) -> None:
         message = types[msgtype](header=header, joint_names=[], points=[])
     connection = writer.add_connection(topic, msgtype, typestore=store)
     writer.write(connection, 1, store.serialize_cdr(message, msgtype))
+
+
+def test_a_replay_is_judged_against_the_trajectories_that_were_sent(tmp_path: Any) -> None:
+    """The recorded action is a trajectory topic: its interpolated points are the reference, not the later states."""
+    robot = fake_robot()
+    group = robot.groups[0]
+    store = get_typestore(Stores.ROS2_JAZZY)
+    write_fake_bag(tmp_path / "plain", robot=robot, seconds=2.0, action=False)
+    with Recording(tmp_path / "plain") as plain, _bag(tmp_path / "bag") as writer:
+        connections: dict[str, Any] = {}
+        for message in plain.messages([topic.name for topic in plain.topics]):
+            _copy(writer, store, connections, message)
+            if message.topic == f"/{group.state_topic}":
+                _send(writer, store, connections, message.time_ns, group.joint_names)
+    options = ReplayOptions(
+        bag=tmp_path / "bag",
+        policy_name="fake",
+        settings=ReplaySettings(planner_latency_ns=50_000_000, executor_latency_ns=20_000_000),
+        names=TopicNames(action="/arm/trajectory"),
+    )
+    request = PolicyRequest("fake", planner=True, executor=True)
+    policy = load_policy(request, robot=robot)
+    outcome = replay(options, robot=robot, policy=policy, report=tmp_path / "report")
+    assert outcome.summary["settings"]["reference"] == "recorded action"
+    # Every trajectory leads to 1 rad in all joints and is replaced before it gets there: its first point counts.
+    assert outcome.summary["metrics"]["hold_l1"] == pytest.approx(CONSTANT_HOLD_ERROR, rel=0.2)
+
+
+CONSTANT_HOLD_ERROR = 0.6
+"""Mean distance of the recorded sine (amplitude 0.5) from the commanded 0.6 rad, roughly."""
+
+
+def _bag(path: Any) -> Writer:
+    return Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
+
+
+def _copy(writer: Any, store: Any, connections: dict[str, Any], message: BagMessage) -> None:
+    if message.topic not in connections:
+        connections[message.topic] = writer.add_connection(message.topic, message.msgtype, typestore=store)
+    raw = store.serialize_cdr(message.message, message.msgtype)
+    writer.write(connections[message.topic], message.receive_ns, raw)
+
+
+def _send(writer: Any, store: Any, connections: dict[str, Any], time_ns: int, names: tuple[str, ...]) -> None:
+    """Command 0.6 rad at once and 1 rad in a tenth of a second, which the next trajectory replaces."""
+    types = store.types
+    points = [
+        types["trajectory_msgs/msg/JointTrajectoryPoint"](
+            positions=np.full(len(names), position),
+            velocities=np.empty(0),
+            accelerations=np.empty(0),
+            effort=np.empty(0),
+            time_from_start=types["builtin_interfaces/msg/Duration"](0, after_ns),
+        )
+        for position, after_ns in ((0.6, 0), (1.0, 100 * MS))
+    ]
+    stamp = types["builtin_interfaces/msg/Time"](time_ns // NS_PER_S, time_ns % NS_PER_S)
+    header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="")
+    content = types[JOINT_TRAJECTORY](header=header, joint_names=list(names), points=points)
+    message = BagMessage("/arm/trajectory", JOINT_TRAJECTORY, time_ns, time_ns, time_ns, content)
+    _copy(writer, store, connections, message)
