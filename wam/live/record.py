@@ -8,8 +8,10 @@ publisher waits for it.
 from __future__ import annotations
 
 import importlib
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -166,6 +168,7 @@ def record(
     file = RecordFile(options.out, metadata={"wam.robot": robot.name}, definitions=definitions)
     ear = _Ear(wanted, classes, namespace=options.namespace)
     facts = _Facts(file, classes[PLANNER_STATUS])
+    told = -math.inf
     try:
         for topic, raw, receive_ns in ear.heard(stop, options.seconds):
             if raw is None:
@@ -174,7 +177,9 @@ def record(
                 file.write(ear.names[topic], wanted[topic], raw, receive_ns)
                 if topic == PLANNER_STATUS:
                     facts.take(raw, receive_ns)
-            on_progress(file.counts, file.size)
+            if time.monotonic() - told >= POLL_S:
+                told = time.monotonic()
+                on_progress(file.counts, file.size)
     finally:
         ear.close()
     file.close()
