@@ -48,7 +48,9 @@ def publishers() -> Iterator[tuple[str, int, str]]:
     """File, line and source of every call (or reference) that makes a publisher."""
     for name, tree in files():
         for node in ast.walk(tree):
-            if (isinstance(node, ast.Call) and any(word in ast.unparse(node.func) for word in PUBLISHERS)) or (
+            if (
+                isinstance(node, ast.Call) and any(word in ast.unparse(node.func) for word in PUBLISHERS)
+            ) or (
                 isinstance(node, ast.Call)
                 and "partial" in ast.unparse(node.func)
                 and any(word in ast.unparse(node) for word in PUBLISHERS)
@@ -100,7 +102,9 @@ def test_commands_are_sent_from_one_place_which_the_cycle_calls_with_what_it_has
     assert "outputs.send" in ast.unparse(step), "commands go out as the cycle's `emit`, and in no other way"
 
 
-def test_every_row_that_is_executed_has_passed_the_chain_at_both_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_row_that_is_executed_has_passed_the_chain_at_both_stages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     robot = load_robot("piper")
     passed: dict[Stage, list[Judged]] = {stage: [] for stage in Stage}
     original = SafetyChain.run

@@ -16,7 +16,8 @@ import setuptools
 import wam
 
 ROS_PACKAGES = {
-    "action_msgs", "ament_index_python", "builtin_interfaces", "control_msgs", "cv_bridge", "diagnostic_msgs", "geometry_msgs", "launch",
+    "action_msgs", "ament_index_python",
+    "builtin_interfaces", "control_msgs", "cv_bridge", "diagnostic_msgs", "geometry_msgs", "launch",
     "launch_ros", "lifecycle_msgs", "moveit_msgs", "rcl_interfaces", "rclpy", "rosgraph_msgs", "sensor_msgs",
     "std_msgs", "std_srvs", "trajectory_msgs", "wam_msgs", "xacro",
 }  # fmt: skip

@@ -298,7 +298,10 @@ def test_a_vae_can_be_added_later_and_a_bundle_without_one_says_so(
     tmp_path: Path, files: tuple[Path, Path], vae_file: Path
 ) -> None:
     bare = convert_aha_wam(*files, tmp_path / "bare", options=OPTIONS)
-    assert describe(bare.directory)["lacks"] == ["the VAE (wam convert add-vae)", "text embeddings (wam convert add-text)"]
+    assert describe(bare.directory)["lacks"] == [
+        "the VAE (wam convert add-vae)",
+        "text embeddings (wam convert add-text)",
+    ]
     with pytest.raises(BundleError, match="has no VAE"):
         load_policy(bare.directory, planner=False)
     whole = add_vae(bare.directory, vae_file, tmp_path / "whole")

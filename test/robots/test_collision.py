@@ -134,7 +134,8 @@ def test_a_tool_that_would_leave_its_workspace_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "nobody 0 1 0 1 0 1", "left 0 1", "left 1 0 0 1 0 1", "left a b c d e f", "left 0 1 0 1 0 nan"]
+    "text",
+    ["", "nobody 0 1 0 1 0 1", "left 0 1", "left 1 0 0 1 0 1", "left a b c d e f", "left 0 1 0 1 0 nan"],
 )
 def test_a_malformed_workspace_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="workspace"):

@@ -399,7 +399,9 @@ def test_an_executor_that_goes_is_named(make_bench: Callable[..., Bench]) -> Non
     assert arms.wait_for(lambda: arms.saw("executor_lost"))
 
 
-def test_a_chunk_that_cannot_be_read_is_named_once_and_moves_nothing(make_bench: Callable[..., Bench]) -> None:
+def test_a_chunk_that_cannot_be_read_is_named_once_and_moves_nothing(
+    make_bench: Callable[..., Bench],
+) -> None:
     bench = make_bench()
     bench.activate()
     arms = bench.arms

@@ -29,7 +29,9 @@ PYTHON = VENV / "bin" / "python"
 STATE = VENV / ".wam"
 INSTALLING = STATE / "installing"
 """Exists while pip changes the environment; found at a start, it tells that pip was killed half-way."""
-REQUIREMENTS = [ROOT / "requirements" / f"{name}.txt" for name in ("base", "ros", "model", "sim", "robots", "dev")]
+REQUIREMENTS = [
+    ROOT / "requirements" / f"{name}.txt" for name in ("base", "ros", "model", "sim", "robots", "dev")
+]
 CMAKE_CURE = ROOT / "tools" / "setup" / "wheel_includes.cmake"
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 MIN_CMAKE = (3, 20)
@@ -48,7 +50,9 @@ def main() -> int:
     """Run the stages that are not done yet and return the exit code."""
     started = time.monotonic()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # in a log, the stages come before what went wrong in them
+        sys.stdout.reconfigure(
+            line_buffering=True
+        )  # in a log, the stages come before what went wrong in them
     try:
         with _only_one():
             worked = _prepare()

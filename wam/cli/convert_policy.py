@@ -242,6 +242,8 @@ def _convert(
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
-    typer.echo(f"{out}: {facts['tensors']} tensors, {facts['dtype']}, contract {bundle.contract.contract_hash}")
+    typer.echo(
+        f"{out}: {facts['tensors']} tensors, {facts['dtype']}, contract {bundle.contract.contract_hash}"
+    )
     for missing in facts["lacks"]:
         typer.echo(f"  still lacks {missing}")
