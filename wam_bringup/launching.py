@@ -40,7 +40,7 @@ from wam.robots.description import CommandKind, DriverKind
 from wam.robots.loader import DISTRIBUTION_VARIABLE, load_robot
 from wam.robots.paths import config_dir
 from wam.robots.urdf import robot_urdf
-from wam.ros.command_line import yaml_scalar
+from wam.ros.command_line import write_parameters
 from wam_bringup.controllers import controllers_file, distribution_here, write_merged
 from wam_bringup.descriptions import with_description
 from wam_bringup.launch_schema import (
@@ -254,15 +254,11 @@ def _process(
     parameter_file: Path | None = None,
 ) -> Node:
     # A process may hold several nodes, which a parameter dictionary of launch_ros cannot tell apart.
+    own = write_parameters(Path(tempfile.mkdtemp(prefix="wam_launch_")) / f"{executable}.yaml", parameters)
     arguments = ["--ros-args", "--log-level", values["log_level"]]
-    if parameter_file is not None:
-        arguments += ["--params-file", str(parameter_file)]
-    for node, pairs in parameters.items():
-        for name, value in pairs.items():
-            text = (
-                f"[{', '.join(map(yaml_scalar, value))}]" if isinstance(value, list) else yaml_scalar(value)
-            )
-            arguments += ["-p", f"{node}:{name}:={text}"]
+    for file in (parameter_file, own):
+        if file is not None:
+            arguments += ["--params-file", str(file)]
     return Node(
         package=PACKAGE,
         executable=executable,

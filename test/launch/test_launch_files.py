@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from dataclasses import fields
 from pathlib import Path
@@ -246,7 +247,8 @@ def test_the_simulated_robot_is_an_argument_of_its_launch_file() -> None:
     nodes, _ = launched(ROOT / "launch" / "sim.launch.py", robot="franka")
     (sim,) = [node for node in nodes if node.node_executable == "wam_sim_node"]
     words = ["".join(getattr(part, "text", "") for part in word) for word in sim.cmd]
-    assert "wam_sim:robot:='franka'" in words
+    file = Path(words[words.index("--params-file") + 1])
+    assert json.loads(file.read_text())["/**/wam_sim"]["ros__parameters"]["robot"] == "franka"
 
 
 def test_a_replay_moves_the_recorded_commands_out_of_the_way(tmp_path: Path) -> None:

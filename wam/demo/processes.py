@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from wam.ros.command_line import ParameterValue, yaml_scalar
+from wam.ros.command_line import ParameterValue, write_parameters
 
 _PR_SET_PDEATHSIG = 1
 INTERRUPT_TIMEOUT_S = 8.0
@@ -39,17 +39,14 @@ class NodeSpec:
     namespace: str = ""
     remaps: Mapping[str, str] = field(default_factory=dict)
 
-    def command(self) -> list[str]:
-        """Return the command line."""
+    def command(self, parameter_file: Path) -> list[str]:
+        """Return the command line; `parameter_file` holds `parameters`."""
         command = [sys.executable, "-m", self.module, "--ros-args"]
         if self.namespace:
             command += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
         for topic, other in self.remaps.items():
             command += ["-r", f"{topic}:={other}"]
-        for node, values in self.parameters.items():
-            for key, value in values.items():
-                command += ["-p", f"{node}:{key}:={yaml_scalar(value)}"]
-        return command
+        return [*command, "--params-file", str(parameter_file)]
 
 
 class NodeProcess:
@@ -57,7 +54,7 @@ class NodeProcess:
 
     Args:
         spec: what to start.
-        log_dir: where `NAME.log` is written (appended to, when a node is started again).
+        log_dir: where `NAME.log` (appended to, when a node is started again) and `NAME.parameters.yaml` are written.
         environment: of the process.
     """
 
@@ -65,9 +62,10 @@ class NodeProcess:
         self.spec = spec
         self.log = log_dir / f"{spec.name}.log"
         log_dir.mkdir(parents=True, exist_ok=True)
+        parameters = write_parameters(log_dir / f"{spec.name}.parameters.yaml", spec.parameters)
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
-                spec.command(),
+                spec.command(parameters),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
