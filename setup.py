@@ -45,6 +45,7 @@ setup(
     package_data={"": ["*.j2", "*.json", "*.yaml", "py.typed"]},
     data_files=data_files(),
     zip_safe=False,
+    extras_require={"rerun": ["rerun-sdk==0.41.0"]},  # wam replay --rerun
     entry_points={
         "console_scripts": [
             "wam = wam.cli.main:main",
