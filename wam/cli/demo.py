@@ -46,10 +46,10 @@ def demo(
     Exit codes: 0 all went well, 1 could not run, 2 it ran but something went wrong (see the report).
     """
     from wam.robots.paths import config_dir
-    from wam.ros.environment import confine
+    from wam.ros.environment import isolate
 
     console = Console(stderr=as_json)
-    confine(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
+    domain = isolate(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
     # rclpy reads the environment when it is imported.
     from wam.demo.live import LiveTable
     from wam.demo.run import run_demo
@@ -76,6 +76,10 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     options = StackOptions(
         robot=robot, policy=policy, seed=seed, instruction=instruction, composed=not separate
+    )
+    console.print(
+        f"[dim]on a ROS domain of its own; to look inside: ROS_DOMAIN_ID={domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST[/dim]",
+        soft_wrap=True,
     )
     with LiveTable(console, f"wam demo: {description.title}, policy {policy}") as table:
         recording = run_demo(

@@ -24,6 +24,26 @@ def private_domain_id(seed: int) -> int:
     return seed % MAX_DOMAIN_ID + 1
 
 
+def isolate(environment: MutableMapping[str, str], *, dds_profile: Path | None) -> int:
+    """Give `environment` a domain of its own on this machine, whatever was set, and return it.
+
+    A simulated robot publishes commands under the names of a real one: in the domain of a lab's shell it would move
+    that arm.
+
+    Args:
+        environment: usually `os.environ`; changed in place.
+        dds_profile: as for `confine`.
+    """
+    taken = {environment.get("ROS_DOMAIN_ID", ""), "0"}
+    seed = os.getpid()
+    while str(private_domain_id(seed)) in taken:
+        seed += 1
+    environment["ROS_DOMAIN_ID"] = str(private_domain_id(seed))
+    environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = DISCOVERY_RANGE
+    confine(environment, dds_profile=dds_profile)
+    return int(environment["ROS_DOMAIN_ID"])
+
+
 def confine(environment: MutableMapping[str, str], *, dds_profile: Path | None) -> None:
     """Keep ROS traffic of `environment` on this machine; values that the user set are kept.
 
