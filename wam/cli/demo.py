@@ -77,10 +77,8 @@ def demo(
     options = StackOptions(
         robot=robot, policy=policy, seed=seed, instruction=instruction, composed=not separate
     )
-    console.print(
-        f"[dim]on a ROS domain of its own; to look inside: ROS_DOMAIN_ID={domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST[/dim]",
-        soft_wrap=True,
-    )
+    look = f"ROS_DOMAIN_ID={domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
+    console.print(f"[dim]on a ROS domain of its own; to look inside: {look}[/dim]", soft_wrap=True)
     with LiveTable(console, f"wam demo: {description.title}, policy {policy}") as table:
         recording = run_demo(
             description, options, seconds=seconds, log_dir=out / "logs", on_progress=table.show
