@@ -115,6 +115,19 @@ def test_problems_head_the_page(tmp_path: Path) -> None:
     assert "wam_sim died" in html
 
 
+def test_the_hold_before_the_first_chunk_is_not_held_against_a_run(tmp_path: Path) -> None:
+    """Every run begins in HOLD; a verdict given there made the page say that the robot was brought to HOLD."""
+    begin = (
+        SafetyRecord(0, Ladder.HOLD, Ladder.HOLD, Verdict.SCALED, "velocity_limit", "all joints are slowed"),
+        SafetyRecord(1, Ladder.HOLD, Ladder.NOMINAL, Verdict.OK, "recovered", "nominal again"),
+    )
+    page = build_demo_report(replace(recording(), safety=begin), tmp_path / "well").read_text()
+    assert "The robot followed the policy throughout" in page
+    held = (*begin, SafetyRecord(2, Ladder.NOMINAL, Ladder.HOLD, Verdict.HOLD, "chunk_timeout", "no chunk"))
+    page = build_demo_report(replace(recording(), safety=held), tmp_path / "held").read_text()
+    assert "was brought to HOLD on the way" in page
+
+
 def test_an_earlier_report_is_replaced_as_a_whole(tmp_path: Path) -> None:
     build_demo_report(recording(), tmp_path / "report")
     build_demo_report(replace(recording(), policy="other"), tmp_path / "report")

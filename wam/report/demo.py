@@ -134,8 +134,17 @@ def _summary(run: DemoRecording, times: dict[str, Distribution]) -> dict[str, An
     }
 
 
+def _since_moving(run: DemoRecording) -> tuple[SafetyRecord, ...]:
+    """Return the safety events from the first NOMINAL on: a run begins in HOLD, before its first chunk."""
+    for i, event in enumerate(run.safety):
+        if event.ladder_from is Ladder.NOMINAL or event.ladder_to is Ladder.NOMINAL:
+            return run.safety[i:]
+    return run.safety
+
+
 def _worst_rung(run: DemoRecording) -> Ladder:
-    return max((event.ladder_to for event in run.safety), default=Ladder.NOMINAL)
+    """Return the highest rung since the arm first moved."""
+    return max((event.ladder_to for event in _since_moving(run)), default=Ladder.NOMINAL)
 
 
 def _verdict(run: DemoRecording) -> tuple[Tone, str, tuple[str, ...]]:
@@ -145,7 +154,9 @@ def _verdict(run: DemoRecording) -> tuple[Tone, str, tuple[str, ...]]:
         return Tone.BAD, "No action chunk arrived", ("see the log of the executor node",)
     rung = _worst_rung(run)
     if rung >= Ladder.HOLD:
-        causes = tuple(dict.fromkeys(event.text for event in run.safety if event.ladder_to >= Ladder.HOLD))
+        causes = tuple(
+            dict.fromkeys(event.text for event in _since_moving(run) if event.ladder_to >= Ladder.HOLD)
+        )
         return Tone.WARN, f"The robot moved, and was brought to {rung.name} on the way", causes[:6]
     return Tone.GOOD, "The robot followed the policy throughout", (f"degrade ladder: {rung.name} at worst",)
 
