@@ -54,6 +54,7 @@ class Rig:
         """Start every process and wait until the arms move in NOMINAL."""
         self.start(sim(self.options))
         self.start(safety(self.options))
+        self.hear_safety()
         if self.options.composed:
             for spec in policy_processes(self.options):
                 self.start(spec)
@@ -61,6 +62,16 @@ class Rig:
             self.start(planner(self.options))
             self.start(executor(self.options))
         self.until_moving(timeout=timeout)
+
+    def hear_safety(self) -> None:
+        """Wait until the recorder has discovered the safety node: an event that came before would be missed."""
+        self.until(
+            "discovery of the safety node",
+            lambda r: (
+                r.node.count_publishers("wam_safety/event") > 0
+                and all(series.stamps for series in r.commanded.values())
+            ),
+        )
 
     def until_moving(self, *, timeout: float = TIMEOUT_S) -> None:
         """Wait for a fresh chunk and the rung NOMINAL."""

@@ -375,6 +375,7 @@ class Bed:
         self.rows: list[tuple[str, str, str, str, str]] = []
         rig.start(sim(rig.options))
         self.start(safety(rig.options))
+        rig.hear_safety()
         rig.start(planner(rig.options))
         rig.start(executor(rig.options))
         rig.until_moving()
