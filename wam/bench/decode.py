@@ -22,12 +22,11 @@ from wam.core.errors import ConfigError
 from wam.models.registry import open_policy
 from wam.models.ud_vla import masks
 from wam.models.ud_vla.baselines import Plan, autoregressive, independent, jacobi
-from wam.models.ud_vla.config import RELEASED_GRIDS, UdVlaConfig, released_geometry
+from wam.models.ud_vla.config import RELEASED_GRIDS, MaskMode, UdVlaConfig, released_geometry
 from wam.models.ud_vla.decoder import UdVlaDecoder
 from wam.models.ud_vla.initialise import random_decoder
 from wam.models.ud_vla.jd3p import Cached, Evaluate, Heads, Jd3pSettings, Uncached, decode, prefix_mask
-from wam.models.ud_vla.masks import MaskMode
-from wam.models.ud_vla.policy import KIND, check
+from wam.models.ud_vla.contents import KIND, check
 from wam.models.ud_vla.sampling import RandomDraws
 from wam.models.ud_vla.sequence import SequenceLayout
 from wam.models.ud_vla.text import byte_ids
