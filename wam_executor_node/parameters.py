@@ -39,3 +39,8 @@ class ExecutorParameters:
     device: str = parameter("cpu", description="device of the policy, e.g. cpu or cuda:0")
     threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)
     seed: int = parameter(0, description="seed of the policy's noise", lower=0, upper=2**31 - 1)
+    sampler: str = parameter(
+        "",
+        description="entries of policy.yaml's sampler section to replace, e.g. 'q: 16, action_steps: 4' "
+        "(more computing per chunk) or 'steps: 2' (less)",
+    )

@@ -12,6 +12,8 @@ import importlib
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -56,6 +58,7 @@ def load_policy(
     threads: int | None = None,
     steps: int | None = None,
     seed: int | None = None,
+    sampler: Mapping[str, object] | None = None,
     robot: RobotLayout | None = None,
 ) -> LoadedPolicy:
     """Load a policy.
@@ -69,12 +72,16 @@ def load_policy(
         threads: CPU threads of torch, set for the whole process; None leaves them.
         steps: overrides the sampler's integration steps.
         seed: overrides the sampler's seed.
+        sampler: replaces entries of the bundle's `sampler` section (test-time scaling); the contract hash stays.
         robot: joints and cameras of a built-in policy; None takes two Piper arms with three cameras.
 
     Raises:
         BundleError: the bundle is missing, damaged or of another shape, or the device is absent.
     """
     bundle = open_policy(policy, robot=robot)
+    if sampler:
+        manifest = replace(bundle.manifest, sampler={**bundle.manifest.sampler, **sampler})
+        bundle = replace(bundle, manifest=manifest)
     module = kind_module(bundle.manifest.kind)
     module.check(bundle)
     require_device(device)
@@ -99,6 +106,7 @@ def load_request(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPo
         device=request.device,
         threads=request.threads,
         seed=request.seed,
+        sampler=request.sampler,
         robot=RobotLayout.of(robot),
     )
 
