@@ -10,17 +10,12 @@ host memory; the rolling memory is full before anything counts. Needs torch, saf
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
-import json
-import platform
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import nn
 
 from wam.core.contract import CameraContract, PolicyContract
 from wam.core.policy import LoadedPolicy
@@ -30,36 +25,15 @@ from wam.models.aha_wam.context import codec
 from wam.models.aha_wam.executor import AhaExecutor
 from wam.models.aha_wam.initialise import random_vae
 from wam.models.aha_wam.model import AhaWam
-from wam.models.aha_wam.ovcr import INITIAL_GATE
 from wam.models.aha_wam.planner import AhaPlanner
 from wam.models.aha_wam.vae import collapse
 from wam.models.aha_wam.vision import VisualEncoder
 from wam.models.bench import measure
+from wam.models.full_size import fill, full_size_parser, read_options, report, whole_numbers
 from wam.models.images import standard_layout
 from wam.models.layout import RobotLayout
 from wam.models.normalisation import Normaliser
 from wam.models.text import HashTextEncoder
-
-GIB = 2**30
-
-
-def fill(model: nn.Module, *, seed: int) -> None:
-    """Give an uninitialised network weights that keep every activation finite.
-
-    Args:
-        model: on its device, memory not yet written.
-        seed: of the draws.
-    """
-    device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        if name.endswith("delta_gate"):
-            nn.init.constant_(parameter, INITIAL_GATE)
-        elif parameter.dim() >= 2:
-            spread = parameter.shape[1:].numel() ** -0.5
-            nn.init.normal_(parameter, std=spread, generator=generator)
-        else:
-            nn.init.constant_(parameter, float(name.endswith("weight")))
 
 
 def random_policy(
@@ -118,8 +92,8 @@ def random_policy(
 
 def bench(
     name: str, *, device: str, dtype: torch.dtype, steps: Sequence[int], repeats: int
-) -> dict[str, Any]:
-    """Return `results` and `machine` as `wam bench` prints them.
+) -> dict[str, float]:
+    """Return metric -> number.
 
     Args:
         name: of a preset.
@@ -138,54 +112,18 @@ def bench(
                 if key != "count":
                     results.setdefault(f"{what}_{key}", round(value, 3))
         del policy
-    machine: dict[str, Any] = {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-    }
-    if device != "cpu":
-        results["peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / GIB, 2)
-        machine["gpu"] = torch.cuda.get_device_name()
-    return {
-        "name": "aha_wam_full_size",
-        "preset": name,
-        "dtype": str(dtype).removeprefix("torch."),
-        "backend": "eager",
-        "results": results,
-        "machine": machine,
-    }
+    return results
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse arguments, measure, print one JSON object."""
-    parser = argparse.ArgumentParser(
-        prog="python -m wam.models.aha_wam.full_size",
-        description="Time AHA-WAM of any size with random weights.",
-    )
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="paper")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser = full_size_parser("aha_wam", presets=PRESETS)
     parser.add_argument("--steps", default="10,4,2,1", help="integration steps, comma separated")
-    parser.add_argument("--repeats", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
-    options = parser.parse_args(arguments)
-    if options.device != "cpu" and not torch.cuda.is_available():
-        parser.error(f"--device {options.device}: this machine has no CUDA device; --device cpu works")
-    try:
-        steps = [int(word) for word in options.steps.split(",")]
-    except ValueError:
-        parser.error(f"--steps {options.steps}: allowed are whole numbers, comma separated, e.g. 10,2")
-    if min(steps) < 1 or options.repeats < 1:
-        parser.error("--steps and --repeats must be at least 1")
-    torch.set_num_threads(options.threads)
-    result = bench(
-        options.preset,
-        device=options.device,
-        dtype=getattr(torch, options.dtype),
-        steps=steps,
-        repeats=options.repeats,
-    )
-    print(json.dumps(result, indent=2))
+    options = read_options(parser, arguments)
+    steps = whole_numbers(parser, "--steps", options.steps)
+    dtype = getattr(torch, options.dtype)
+    results = bench(options.preset, device=options.device, dtype=dtype, steps=steps, repeats=options.repeats)
+    print(report("aha_wam", options, results))
     return 0
 
 
