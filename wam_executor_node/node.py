@@ -85,6 +85,7 @@ class ExecutorNode(WamNode[ExecutorParameters]):
                 device=p.device,
                 threads=p.threads,
                 seed=p.seed,
+                backend=p.backend,
                 sampler=read_sampler(p.sampler),
             ),
             robot=robot,

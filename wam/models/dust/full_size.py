@@ -19,7 +19,7 @@ from wam.models.dust.bench import VARIANTS, time_chunks
 from wam.models.dust.config import PRESETS, preset
 from wam.models.dust.head import DustHead
 from wam.models.dust.schedule import SamplerSettings
-from wam.models.full_size import fill, full_size_parser, read_options, report, whole_numbers
+from wam.models.full_size import GIB, fill, full_size_parser, read_options, report, whole_numbers
 
 FEATURE_ROWS = 240
 """Rows of the vision-language features of two cameras and a short instruction."""
@@ -48,6 +48,8 @@ def bench(name: str, *, device: str, dtype: torch.dtype, qs: Sequence[int], repe
             times = time_chunks(head, settings, savings, feature_rows=FEATURE_ROWS, repeats=repeats)
             results[f"chunk_q{q}_{variant}_p50_ms"] = round(statistics.median(times), 3)
             results[f"chunk_q{q}_{variant}_min_ms"] = round(min(times), 3)
+    if device != "cpu":
+        results["peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / GIB, 2)
     return results
 
 
