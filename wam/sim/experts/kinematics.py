@@ -97,7 +97,12 @@ class InverseKinematics:
         return self._placement(positions).homogeneous.copy()
 
     def solve(
-        self, target: Pose, start: Vector, *, weights: tuple[float, ...] = EVERYTHING, restarts: int = RESTARTS
+        self,
+        target: Pose,
+        start: Vector,
+        *,
+        weights: tuple[float, ...] = EVERYTHING,
+        restarts: int = RESTARTS,
     ) -> Vector:
         """Return positions of all joints, float64 [N], with the link at `target`.
 
@@ -130,9 +135,7 @@ class InverseKinematics:
             )
         return best.positions
 
-    def line(
-        self, poses: list[Pose], start: Vector, *, weights: tuple[float, ...] = EVERYTHING
-    ) -> Rows:
+    def line(self, poses: list[Pose], start: Vector, *, weights: tuple[float, ...] = EVERYTHING) -> Rows:
         """Return positions along poses that follow each other closely, float64 [len(poses), N].
 
         Raises:
