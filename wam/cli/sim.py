@@ -43,9 +43,6 @@ def tasks(
     from wam.sim.tasks.registry import TASKS, tasks_of
 
     chosen = tasks_of(robot) if robot else tuple(TASKS.values())
-    if not chosen:
-        robots = ", ".join(dict.fromkeys(task.robot for task in TASKS.values()))
-        raise ConfigError("no task is for this robot", value=robot, allowed=robots, where="--robot")
     if as_json:
         rows = [
             {
@@ -106,7 +103,8 @@ def experts(
     if setting not in [one.value for one in Setting]:
         allowed = ", ".join(one.value for one in Setting)
         raise ConfigError("there is no such setting", value=setting, allowed=allowed, where="--setting")
-    names = [find_task(name).name for name in task or ()] + [one.name for one in tasks_of(robot)]
+    names = [find_task(name).name for name in task or ()]
+    names += [one.name for one in tasks_of(robot)] if robot else []
     names = list(dict.fromkeys(names)) or list(TASKS)
     work = batches(names, range(seeds), setting=Setting(setting))
     console = Console(stderr=True)

@@ -62,7 +62,7 @@ def test_a_timed_path_keeps_the_limits_and_ends_at_rest(seed: int) -> None:
     home = np.array([joint.home for joint in FRANKA.joints])
     rows = home + np.cumsum(rng.uniform(-0.2, 0.2, (2 + 3 * seed, 8)), axis=0)
     rows[:, 7] = 0.03
-    path = TimedPath(np.vstack([home[:7].tolist() + [0.03], rows]), LIMITS)
+    path = TimedPath(np.vstack([[*home[:7], 0.03], rows]), LIMITS)
     dt = 0.005
     samples = np.array([path.at(t)[0] for t in np.arange(0.0, path.duration + 3 * dt, dt)])
     velocity = np.diff(samples, axis=0) / dt
@@ -94,5 +94,5 @@ def test_a_path_to_where_one_is_takes_no_time() -> None:
     ("rows", "speed"), [(np.zeros((1, 8)), 1.0), (np.zeros((2, 8)), 0.0), (np.zeros((2, 8)), 1.5)]
 )
 def test_an_impossible_path_is_refused(rows: np.ndarray, speed: float) -> None:
-    with pytest.raises(ValueError, match="needs two rows|must be in"):
+    with pytest.raises(ValueError, match=r"needs two rows|must be in"):
         TimedPath(rows, LIMITS, speed=speed)

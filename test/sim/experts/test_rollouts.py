@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def play(world: TaskWorld, seed: int = SEED) -> Played:
 
 
 @pytest.fixture(scope="module")
-def played() -> Iterator[dict[str, Played]]:
+def played() -> dict[str, Played]:
     """Episodes by task, each played when it is first asked for."""
 
     class Lazy(dict[str, Played]):
@@ -80,7 +80,7 @@ def played() -> Iterator[dict[str, Played]]:
             self[name] = play(TaskWorld(TASKS[name]))
             return self[name]
 
-    yield Lazy()
+    return Lazy()
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_episode_to_the_bit(played: dict[str, Playe
 def test_a_frames_action_is_the_command_of_the_next_frame(played: dict[str, Played]) -> None:
     frames = played[BOWL.name].frames
     assert [frame.index for frame in frames] == list(range(len(frames)))
-    for frame, following in zip(frames, frames[1:], strict=False):
+    for frame, following in itertools.pairwise(frames):
         np.testing.assert_array_equal(frame.action, following.command)
         assert abs(frame.time - frame.index / 15.0) <= 0.001 + 1e-9
         assert frame.observation.stamp_ns == round(frame.time * NS_PER_S)
