@@ -14,7 +14,7 @@ from wam.robots.description import Distribution, RobotDescription
 from wam.sim.controllers import TrajectoryDriver
 from wam.sim.driver import Answer, DriverTwin, JointFeedback
 from wam.sim.drivers import make_drivers
-from wam.sim.jtc import Trajectory
+from wam.sim.jtc import ControllerState, Trajectory
 from wam.sim.world import Measured, SimWorld, Snapshot
 
 MAX_BACKLOG_NS = 100 * NS_PER_MS
@@ -48,10 +48,14 @@ class GroupOutput:
     Attributes:
         feedback: measured joints.
         echo: the target in force.
+        modes: what the device says of itself.
+        controller: state of its trajectory controller, or None where there is none.
     """
 
     feedback: JointFeedback
     echo: JointFeedback
+    modes: Mapping[str, str | float]
+    controller: ControllerState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +174,7 @@ class SimCycle:
             self.steps += due
             self._remember(now_ns if wall_ns is None else wall_ns)
             # 5. What the drivers publish.
-            outputs = {
-                group: GroupOutput(driver.feedback(self._world.measured(group)), driver.echo())
-                for group, driver in self._drivers.items()
-            }
+            outputs = {group: self._output(group, driver) for group, driver in self._drivers.items()}
             return SimResult(self._simulated_ns, outputs, refused)
 
     def _advance(self) -> None:
@@ -184,6 +185,15 @@ class SimCycle:
             positions = driver.advance(world.timestep)
             world.set_targets(group, positions, driver.setpoint_velocity)
         world.step()
+
+    def _output(self, group: str, driver: DriverTwin) -> GroupOutput:
+        arm = self._arms.get(group)
+        return GroupOutput(
+            driver.feedback(self._world.measured(group)),
+            driver.echo(),
+            driver.modes,
+            None if arm is None else arm.controller.state,
+        )
 
     def _take(self, commands: Mapping[str, Command | Trajectory], now_ns: int) -> tuple[JointError, ...]:
         refused = []

@@ -218,11 +218,12 @@ class GripperDriver(StreamDriver):
                 f"force {goal.force:g} N (0..{MAX_FORCE:g})",
             )
         width = MAX_WIDTH if goal.kind is GoalKind.HOMING else goal.width
-        closing = goal.kind is GoalKind.GRASP
+        grasp = goal.kind is GoalKind.GRASP
+        closing = grasp or (goal.kind is GoalKind.GRIPPER_ACTION and width < 2.0 * float(self._setpoint[0]))
         self._speed = np.minimum(self._full_speed, goal.speed / 2)
         self._force = max(goal.force / MAX_FORCE, 0.05) if closing else 1.0
         # A grasp closes until something stops the fingers; its width is what counts as the right object.
-        self._target = np.clip(np.full(1, 0.0 if closing else width / 2), self._lower, self._upper)
+        self._target = np.clip(np.full(1, 0.0 if grasp else width / 2), self._lower, self._upper)
         self._line.reset(self._target)
         self._goal, self._goal_ns = goal, self._elapsed_ns
         return Answer(True, goal.kind.value)
