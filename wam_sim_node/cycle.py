@@ -100,6 +100,7 @@ class SimCycle:
         self._window: deque[tuple[int, float]] = deque()
         self.steps = 0
         self.lost_ns = 0
+        self.refused = 0
 
     def offer_command(self, group: str, command: Command | Trajectory) -> None:
         """Store a command; the newest one counts. Called from any thread."""
@@ -206,6 +207,7 @@ class SimCycle:
                     driver.command(command.names, command.positions, command.velocities, command.efforts)
             except JointError as error:
                 refused.append(error)
+                self.refused += 1
             self._world.set_force(group, driver.force_fractions)
         return tuple(refused)
 

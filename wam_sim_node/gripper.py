@@ -101,7 +101,7 @@ class GripperActions:
         self._servers = []
 
     async def _execute(self, kind: GoalKind, types: Any, handle: Any) -> Any:
-        future = Future()
+        future: Any = Future()
         self._queue.append((self._read(kind, handle.request), future))
         answer = await future
         if handle.is_cancel_requested:

@@ -98,7 +98,8 @@ class SimNode(WamNode[SimParameters]):
             camera.start()
         if self._time is not None:
             self._time.pause()
-        period = 0.0 if self._time is not None and self.p.speed == 0.0 else self._period
+        # Faster time takes no longer steps but more of them.
+        period = self._period / max(1.0, self.p.speed) if self.p.speed else 0.0
         self._worker = Worker(
             "physics", self._step, period=period, on_error=partial(self._on_error, "physics")
         )
@@ -167,7 +168,9 @@ class SimNode(WamNode[SimParameters]):
         p = self.p
         text = f"{robot.title}, simulated, seed {p.seed}"
         if self._time is not None:
-            text += ", /clock at " + (f"{p.speed:g} times wall time" if p.speed else "the machine's own speed")
+            text += ", /clock at " + (
+                f"{p.speed:g} times wall time" if p.speed else "the machine's own speed"
+            )
         capped = [group.name for group in robot.groups if group.state_rate > p.state_rate_limit]
         if capped:
             text += f"; joint states of {', '.join(capped)} at {p.state_rate_limit:g} Hz (state_rate_limit)"
@@ -210,6 +213,7 @@ class SimNode(WamNode[SimParameters]):
             "realtime_factor": f"{factor:.3f}",
             "physics_steps": cycle.steps,
             "lost_time [s]": f"{cycle.lost_ns * 1e-9:.3f}",
+            "commands_refused": cycle.refused,
         }
         for name, camera in self._cameras.items():
             values[f"{name}_pictures"] = camera.pictures

@@ -59,7 +59,11 @@ class SimParameters:
         upper=5.0,
     )
     camera_noise: float = parameter(
-        0.0, description="noise of every pixel, standard deviation", unit="grey levels", lower=0.0, upper=128.0
+        0.0,
+        description="noise of every pixel, standard deviation",
+        unit="grey levels",
+        lower=0.0,
+        upper=128.0,
     )
     camera_drop_rate: float = parameter(
         0.0, description="share of the pictures that are lost", lower=0.0, upper=1.0

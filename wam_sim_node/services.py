@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a robot's driver offers beside joint states and commands: modes, services, speed scaling.
 
-A vendor's type is used where its package is installed. Elsewhere modes go out as diagnostic_msgs/DiagnosticStatus on the
-vendor's topic name with `_text` behind it, and services are std_srvs ones of the vendor's name.
+A vendor's type is used where its package is installed. Elsewhere modes go out as diagnostic_msgs/DiagnosticStatus on
+the vendor's topic name with `_text` behind it, and services are std_srvs ones of the vendor's name.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ START_NS = NS_PER_S
 """First time that is told: zero means to a node with use_sim_time that there is no time yet [ns]."""
 
 MAX_STEP_NS = 20 * NS_PER_MS
-"""Time goes on by no more than this at once: on a machine that is too slow it goes slower, and nothing is skipped [ns]."""
+"""Time goes on by no more than this at once [ns]: on a machine that is too slow it goes slower, nothing is skipped."""
 
 
 class SimTime:
@@ -49,9 +49,9 @@ class SimTime:
             self._now_ns += self._step_ns
             return self._now_ns
         passed = (wall_ns - before) * self._speed + self._left
-        whole = min(int(passed), MAX_STEP_NS)
-        self._left = min(passed - whole, 1.0)
-        self._now_ns += whole
+        whole = int(passed)
+        self._left = passed - whole
+        self._now_ns += min(whole, MAX_STEP_NS)
         return self._now_ns
 
     def pause(self) -> None:

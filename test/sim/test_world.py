@@ -174,7 +174,9 @@ def test_a_world_that_diverges_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     world = SimWorld(PIPER)
     run(world, 0.01)
     world.model.opt.gravity[2] = -1e12
-    with pytest.raises(WorldDiverged, match=r"world of piper diverged \(mjWARN_BADQ.* in joint \w+\) near t = 0.01"):
+    with pytest.raises(
+        WorldDiverged, match=r"world of piper diverged \(mjWARN_BADQ.* in joint \w+\) near t = 0.01"
+    ):
         run(world, 0.1)
 
 

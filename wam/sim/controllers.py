@@ -163,7 +163,7 @@ class TrajectoryDriver:
         return self._line.get(self._elapsed_ns)[0].copy()
 
     def passes(self, position: Vector, dt: float) -> bool:
-        """Return whether the robot takes the command of one cycle of `dt` [s], float64 [N]; the former one stays else."""
+        """Return whether the robot takes the command of a cycle of `dt` [s], float64 [N]; the former one stays else."""
         return True
 
     def feedback(self, measured: Measured) -> JointFeedback:

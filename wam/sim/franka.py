@@ -241,7 +241,7 @@ class GripperDriver(StreamDriver):
         goal = self._goal
         if goal is None or self._elapsed_ns - self._goal_ns < self.PATIENCE_NS:
             return None
-        if abs(float(measured.velocities[0])) > self.STILL or np.any(self._setpoint != self._target):
+        if abs(float(measured.velocities[0])) > self.STILL or not np.allclose(self._setpoint, self._target):
             return None
         self._goal = None
         width = 2.0 * float(measured.positions[0])

@@ -25,7 +25,9 @@ def encode(rgb: Rgb, encoding: str) -> tuple[bytes, int]:
     if channels == 1:
         pixels = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     else:
-        pixels = np.full((height, width, channels), 255, dtype=np.uint8)  # alpha, where there is one, is opaque
+        pixels = np.full(
+            (height, width, channels), 255, dtype=np.uint8
+        )  # alpha, where there is one, is opaque
         pixels[:, :, list(order)] = rgb
     return pixels.tobytes(), channels * width
 

@@ -33,9 +33,9 @@ class Program(enum.Enum):
 class UrDriver(TrajectoryDriver):
     """ur_robot_driver before an arm.
 
-    Time of the trajectory runs with the speed scaling: the slider while the program runs, zero while it is paused. After
-    a protective stop the program is paused and the controllers are deactivated; `play` goes on with the OLD motion, so a
-    recovery stops the program first. The stop can be unlocked after five seconds.
+    Time of the trajectory runs with the speed scaling: the slider while the program runs, zero while it is paused.
+    After a protective stop the program is paused and the controllers are deactivated; `play` goes on with the OLD
+    motion, so a recovery stops the program first. The stop can be unlocked after five seconds.
 
     Args:
         group: the arm's joints, each with `servo`.
@@ -133,7 +133,8 @@ class UrDriver(TrajectoryDriver):
         waited = (self._elapsed_ns - self._stopped_ns) / NS_PER_S
         if waited < PROTECTIVE_STOP_WAIT_S:
             return Answer(
-                False, f"a protective stop is unlocked {PROTECTIVE_STOP_WAIT_S:g} s after it; {waited:.1f} s so far"
+                False,
+                f"a protective stop is unlocked {PROTECTIVE_STOP_WAIT_S:g} s after it; {waited:.1f} s so far",
             )
         self._safety = SafetyMode.NORMAL
         return Answer(True, "unlocked; the program is still paused")

@@ -67,7 +67,9 @@ class _GroupMap:
         self.dof = np.array([joint.dofadr[0] for joint in joints])
         self.actuator = np.array([model.actuator(actuator_name(coupled.name)).id for _, coupled in rows])
         self.force = np.abs(model.actuator_forcerange[self.actuator, 1]).copy()
-        self.damping_time = -model.actuator_biasprm[self.actuator, 2] / model.actuator_gainprm[self.actuator, 0]
+        self.damping_time = (
+            -model.actuator_biasprm[self.actuator, 2] / model.actuator_gainprm[self.actuator, 0]
+        )
         self.bit = 1 << (number + 1)
         self.count = np.bincount(self.column, minlength=self.width)
         self.bodies = _carried(model, {int(joint.bodyid[0]) for joint in joints})

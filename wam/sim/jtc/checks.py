@@ -47,7 +47,9 @@ def check(
         raise refused("a trajectory that ends in the past", trajectory.stamp_ns, "stamp 0, or a later end")
     for i, point in enumerate(points):
         if i and point.time_ns <= points[i - 1].time_ns:
-            raise refused(f"time_from_start of point {i}", point.time_ns, f"more than {points[i - 1].time_ns} ns")
+            raise refused(
+                f"time_from_start of point {i}", point.time_ns, f"more than {points[i - 1].time_ns} ns"
+            )
         if len(point.positions) != len(names):
             raise refused(f"positions of point {i}", len(point.positions), f"{len(names)}")
         for label, values in (("velocities", point.velocities), ("accelerations", point.accelerations)):

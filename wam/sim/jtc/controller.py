@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Twin of joint_trajectory_controller: what it takes, and what it commands.
 
-Rules are those of its source (humble 2.54, jazzy 4.42, kilted 5.17, development 6.9). Nothing is limited. A message that
-it does not accept is dropped and the former trajectory goes on. Pure: no rclpy, time is given.
+Rules are those of its source (humble 2.54, jazzy 4.42, kilted 5.17, development 6.9). Nothing is limited. A message
+that it does not accept is dropped and the former trajectory goes on. Pure: no rclpy, time is given.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class TrajectoryController:
         self._measured_velocity = np.zeros_like(self._measured)
         self.speed_scaling = 1.0
         self.gave_up = False
+        self._knots: list[Knot] = []
         self._hold(position)
 
     @property
@@ -119,7 +120,7 @@ class TrajectoryController:
         self._hold(position)
 
     def _hold(self, position: Vector) -> None:
-        self._knots: list[Knot] = []
+        self._knots = []
         self._position = np.array(position, dtype=np.float64)
         self._velocity = np.zeros_like(self._position)
         self._acceleration = np.zeros_like(self._position)
@@ -129,9 +130,7 @@ class TrajectoryController:
         over_ns = self._scaled_ns - self._knots[-1].time_ns
         if over_ns < 0:
             return bool(np.any(error > np.asarray(options.trajectory_tolerance)))
-        return bool(
-            0 < options.goal_time_ns < over_ns and np.any(error > np.asarray(options.goal_tolerance))
-        )
+        return bool(0 < options.goal_time_ns < over_ns and np.any(error > np.asarray(options.goal_tolerance)))
 
     def _timed_out(self) -> bool:
         timeout_ns = self._options.cmd_timeout_ns

@@ -58,15 +58,16 @@ class ControllerOptions:
         allow_nonzero_velocity_at_trajectory_end: default of Humble; later distributions refuse.
         allow_partial_joints_goal: a message may leave joints out.
         allow_trajectory_replacement: a new trajectory is spliced into the running one (development branch only).
-        interpolate: segments are interpolated; without, the next point is commanded at once (`interpolation_method: none`).
+        interpolate: segments are interpolated; without (`interpolation_method: none`) the next point is commanded
+            at once.
         zero_fill_start: a start state without acceleration counts as one of zero (Jazzy and later).
         effort_interface: the command interface is effort; points may then carry efforts.
         trajectory_tolerance: distance from the measured state at which it gives up while moving [rad], one or one per
             joint; inf for none.
         goal_tolerance: the same after the last point [rad].
         goal_time_ns: time after the last point after which the goal tolerance is enforced [ns]; 0 for never.
-        cmd_timeout_ns: time after the last point after which it holds the measured position [ns]; not in force unless it
-            is longer than `goal_time_ns`.
+        cmd_timeout_ns: time after the last point after which it holds the measured position [ns]; not in force unless
+            it is longer than `goal_time_ns`.
     """
 
     interpolate_from_desired_state: bool = True
