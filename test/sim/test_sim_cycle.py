@@ -131,7 +131,10 @@ def test_the_same_seed_and_commands_give_bit_identical_joint_states(name: str) -
     assert states() == states()
 
 
-def test_a_diverged_world_ends_the_run_with_a_named_error() -> None:
+def test_a_diverged_world_ends_the_run_with_a_named_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes a log into the working directory
     run = Run().tick(2)
     run.world.model.opt.gravity[2] = -1e12
     with pytest.raises(WorldDiverged, match=r"in joint \w+\) near t = 0\.0"):
