@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,12 @@ class Golden:
     @property
     def steps(self) -> int:
         return len(next(v for k, v in sorted(self.io.items()) if k.endswith(".t_steps")))
+
+    def samplers(self, prefix: str) -> dict[str, tuple[int, float]]:
+        """Return the tensors named `prefix` n STEPS [_shift SHIFT] -> steps and shift of that sampler."""
+        pattern = re.compile(re.escape(prefix) + r"n(\d+)(?:_shift([\d.]+))?")
+        found = {name: pattern.fullmatch(name) for name in self.io}
+        return {n: (int(m[1]), float(m[2] or self.config.infer_shift)) for n, m in found.items() if m}
 
     @property
     def vae_state(self) -> dict[str, Tensor]:
