@@ -37,6 +37,12 @@ class Golden:
     model: AhaWam
     vae: FrameEncoder
 
+    def part(self, name: str) -> Path:
+        """Name a file of the folder; skip by its name where it is not there."""
+        if not (self.directory / name).is_file():
+            pytest.skip(f"no {name} in {self.directory}")
+        return self.directory / name
+
     @property
     def prefills(self) -> int:
         return len(self.io["A.frame_index"])

@@ -158,7 +158,7 @@ def test_bfloat16_strays_no_further_than_the_reference_in_bfloat16(golden) -> No
 
     Root mean square: the largest single difference is a matter of luck, which other weights would turn round.
     """
-    half = load_file(golden.directory / "tiny_io_bf16.safetensors")
+    half = load_file(golden.part("tiny_io_bf16.safetensors"))
     model = AhaWam(golden.config).eval()
     model.load_state_dict(golden.model.state_dict())
     model = model.bfloat16()

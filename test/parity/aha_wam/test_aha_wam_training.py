@@ -227,7 +227,7 @@ def chunk_batch(golden, encoder: LatentEncoder) -> tuple[LatentBatch, ChunkInput
 @pytest.fixture(scope="module")
 def student(golden) -> AhaWam:
     model = AhaWam(golden.config)
-    weights = rename_released(load_file(golden.directory / "tiny_student.safetensors"))
+    weights = rename_released(load_file(golden.part("tiny_student.safetensors")))
     model.load_state_dict({**golden.model.state_dict(), **weights}, strict=True)
     return model
 
