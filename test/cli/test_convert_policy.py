@@ -68,9 +68,7 @@ def test_text_needs_a_source_of_embeddings(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parity
-def test_the_released_container_becomes_a_bundle(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_released_container_becomes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     default = Path(__file__).resolve().parents[3] / "shared" / "parity"
     folder = Path(os.environ.get("WAM_PARITY_DIR", default)) / "aha_wam"
     checkpoint = folder / "tiny_official.pt"
@@ -96,7 +94,16 @@ def test_the_released_container_becomes_a_bundle(
     options = tmp_path / "options.yaml"
     options.write_text(json.dumps(told))
     out = tmp_path / "bundle"
-    command = ["convert", "aha-wam", str(checkpoint), str(stats), str(out), "--options", str(options), "--json"]
+    command = [
+        "convert",
+        "aha-wam",
+        str(checkpoint),
+        str(stats),
+        str(out),
+        "--options",
+        str(options),
+        "--json",
+    ]
     assert run(command) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["lacks"] == ["the VAE (wam convert add-vae)", "text embeddings (wam convert add-text)"]

@@ -294,7 +294,9 @@ def test_training_and_inference_predict_one_velocity_at_sizes_without_a_common_f
     drawn = draws_for(batch)
     with torch.no_grad():
         want = joint_velocities(model, batch, drawn)
-        sigma = shift(drawn.action_u, config.train_shift).repeat_interleave(config.chunk_rows, dim=1)[..., None]
+        sigma = shift(drawn.action_u, config.train_shift).repeat_interleave(config.chunk_rows, dim=1)[
+            ..., None
+        ]
         have = action_velocity(
             model,
             interpolate(batch.actions_BHA, drawn.action_noise, sigma),

@@ -130,9 +130,7 @@ def test_every_sampler_agrees_step_by_step(dust, rule, action_time, savings) -> 
     for q in sorted(runs):
         key = f"sample.q{q}.{rule.value}.{action_time.value}."
         moves = io[key + "moves"]
-        settings = SamplerSettings(
-            action_steps=int(moves.sum()), q=q, rule=rule, action_time=action_time
-        )
+        settings = SamplerSettings(action_steps=int(moves.sum()), q=q, rule=rule, action_time=action_time)
         plan = schedule(settings, savings=savings)
         assert [e.moves for e in plan.evaluations] == moves.tolist()
         assert [e.bucket_o for e in plan.evaluations] == (1000 * io[key + "tau_o"].double()).long().tolist()
