@@ -64,7 +64,7 @@ def prefills(golden) -> list[VideoKv]:
     done: list[tuple[Rope, VideoKv]] = []
     for p in range(golden.prefills):
         position = int(golden.io["A.frame_index"][p])
-        window = done[-golden.config.memory_window :]
+        window = done[max(0, p - golden.config.memory_window) :]
         kv = prefill(golden, golden.io[f"A.p{p}.image"], position, window)
         done.append((frame_rope(golden, position), kv))
     return [kv for _, kv in done]
