@@ -69,12 +69,14 @@ class Facing:
         heading: wanted turn of x against the line from the robot's base to the object, seen from above [rad].
         offset: from the object's frame, in its axes turned about the vertical alone [m].
         symmetry: equal turns of the object about the vertical.
+        turn: of x against the object in the first of them [rad].
     """
 
     item: str
     heading: float
     offset: Xyz = (0.0, 0.0, 0.0)
     symmetry: int = 1
+    turn: float = 0.0
 
     def pose(self, world: WorldView, tool: Tool) -> Pose:
         """Return the pose for where the object is now; z points down."""
@@ -82,7 +84,8 @@ class Facing:
         own = math.atan2(frame[1, 0], frame[0, 0])
         step = 2 * math.pi / self.symmetry
         wanted = azimuth(frame) + self.heading
-        yaw = own + step * round((wanted - own) / step)
+        first = own + self.turn
+        yaw = first + step * round((wanted - first) / step)
         position = frame[:3, 3] + about_z(own) @ np.array(self.offset)
         return make_pose(position, about_z(yaw) @ rotation(math.pi, 0.0, 0.0))
 

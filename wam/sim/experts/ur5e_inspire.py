@@ -10,7 +10,7 @@ import math
 
 from wam.sim.experts.goals import Carried, Shifted
 from wam.sim.experts.hand import ByGrasp, Facing, Grasp, Shares, Swung
-from wam.sim.experts.script import Effector, Grip, Move, Retry, Script
+from wam.sim.experts.script import Barrier, Effector, Grip, Move, Retry, Script, Step
 from wam.sim.tasks.criteria import Held
 from wam.sim.tasks.task import Variant
 from wam.sim.tasks.ur5e_inspire import (
@@ -70,7 +70,11 @@ def _grasp(opened: Shares, closed: Shares, x: float, z: float, tilt: float) -> G
 BOWL_GRASP = _grasp(shares(fingers=0.08, thumb=0.0), shares(fingers=0.24, thumb=0.16), -0.068, 0.170, 49)
 BLOCK_GRASP = _grasp(shares(fingers=0.17, thumb=0.10), shares(fingers=0.34, thumb=0.37), -0.0665, 0.169, 55)
 TASSEL_GRASP = _grasp(
-    shares(fingers=0.26, thumb=0.15, others=0.05), shares(fingers=0.44, thumb=0.46, others=0.05), -0.067, 0.164, 61
+    shares(fingers=0.25, thumb=0.08, others=0.05),
+    shares(fingers=0.48, thumb=0.38, others=0.05),
+    -0.0723,
+    0.159,
+    53,
 )
 
 
@@ -110,7 +114,10 @@ def _transfer(
         drop: height of the object's frame over the target's when it is let go [m].
     """
     return {
+        "hand": _opening(grasp),
         "arm": (
+            Move({"arm": _over(grasp, item, height + 0.12, symmetry)}),
+            Barrier("opened"),
             Grip("arm", grasp.opened, wait=0.0),
             Move({"arm": _over(grasp, item, height + 0.12, symmetry)}),
             Move({"arm": _over(grasp, item, height, symmetry)}, straight=True, speed=0.6),
@@ -121,36 +128,44 @@ def _transfer(
             Move({"arm": Carried(item, target, (0.0, 0.0, drop))}, straight=True, speed=0.5),
             Grip("arm", grasp.opened),
             Move({"arm": Shifted((0.0, 0.0, 0.12))}, straight=True, speed=0.6),
-        )
+        ),
     }
+
+
+def _opening(grasp: Grasp) -> tuple[Step, ...]:
+    """Return the steps of the hand while the arm approaches."""
+    return (Grip("arm", grasp.opened, wait=0.0), Barrier("opened"))
 
 
 def fold_towel(variant: Variant) -> Script:
     """Return approach, pinch of the tassel, an arc over the crease, release and retreat."""
     item, grasp = variant.item, TASSEL_GRASP
-    reach, pivot = TOWEL_LENGTH / 2 + TASSEL / 2, TASSEL / 2
+    reach, pivot = TOWEL_LENGTH / 2 + TASSEL / 2, TASSEL / 2 + 0.002
 
     def at(x: float, z: float) -> ByGrasp:
-        return ByGrasp(grasp, Facing(item, HEADING, (x, 0.0, z), 2))
+        return ByGrasp(grasp, Facing(item, HEADING, (x, 0.0, z), symmetry=2, turn=math.pi / 2))
 
     def along(angle: float) -> ByGrasp:
-        radius = 0.95 * reach
-        return at(-radius * math.cos(math.radians(angle)), pivot + radius * math.sin(math.radians(angle)))
+        radius, turn = 0.95 * reach, math.radians(angle)
+        return at(-radius * math.cos(turn), pivot + radius * math.sin(turn))
 
     return {
+        "hand": _opening(grasp),
         "arm": (
+            Move({"arm": at(-reach, pivot + 0.12)}),
+            Barrier("opened"),
             Grip("arm", grasp.opened, wait=0.0),
             Move({"arm": at(-reach, pivot + 0.12)}),
             Move({"arm": at(-reach, pivot)}, straight=True, speed=0.6),
             Grip("arm", grasp.closed, wait=0.35),
             Move({"arm": along(40)}, straight=True, speed=0.5),
-            Retry(Held(item, (THUMB, FINGERS), ()), back=4),
+            Retry(Held(item, (THUMB, FINGERS), ()), back=5),
             Move({"arm": along(90)}, straight=True, speed=0.6),
             Move({"arm": along(140)}, straight=True, speed=0.6),
             Move({"arm": at(0.97 * reach, pivot + 0.004)}, straight=True, speed=0.5),
             Grip("arm", grasp.opened),
             Move({"arm": Shifted((0.0, 0.0, 0.12))}, straight=True, speed=0.6),
-        )
+        ),
     }
 
 

@@ -13,11 +13,15 @@ from wam.sim.scene import Region, SceneObject, Shape
 from wam.sim.shapes import basket, bowl
 from wam.sim.tasks.criteria import Above, All, AtRest, Folded, Free, Held, Inside, Upright
 from wam.sim.tasks.task import ITEM, Spot, Stage, Stages, Task, Variant
-from wam.sim.tasks.ur5e_objects import leaves, prism, towel
+from wam.sim.tasks.ur5e_objects import prism, strips_of, towel
 
 ROBOT = "ur5e_inspire"
 THUMB = ("thumb_distal", "thumb_intermediate", "thumb_proximal")
-FINGERS = tuple(f"{finger}_{link}" for finger in ("index", "middle", "ring", "pinky") for link in ("intermediate", "proximal"))
+FINGERS = tuple(
+    f"{finger}_{link}"
+    for finger in ("index", "middle", "ring", "pinky")
+    for link in ("intermediate", "proximal")
+)
 HAND = (*THUMB, *FINGERS, "hand_base_link", "thumb_proximal_base")
 
 BACKGROUNDS = (Texture.OAK, Texture.LINEN, Texture.SLATE)
@@ -61,7 +65,14 @@ def stacking_stages(kind: Variant) -> Stages:
         Stage("carried", Above(upper, lower, radius=0.04, low=0.04)),
         Stage(
             "stacked",
-            All((Above(upper, lower, radius=0.025, high=0.06), Upright(upper), Free(upper, HAND), AtRest((upper, lower)))),
+            All(
+                (
+                    Above(upper, lower, radius=0.025, high=0.06),
+                    Upright(upper),
+                    Free(upper, HAND),
+                    AtRest((upper, lower)),
+                )
+            ),
             hold=0.3,
         ),
     )
@@ -79,7 +90,9 @@ STACK_BOWLS = Task(
         Spot(ITEM, BOWLS_REGION),
         *(Spot(item.name, BOWLS_REGION) for item in (BLUE_BOWL, GREEN_BOWL, WHITE_BOWL)),
     ),
-    variants=tuple(_stacking(upper, lower) for upper in (RED_BOWL, YELLOW_BOWL) for lower in (BLUE_BOWL, GREEN_BOWL)),
+    variants=tuple(
+        _stacking(upper, lower) for upper in (RED_BOWL, YELLOW_BOWL) for lower in (BLUE_BOWL, GREEN_BOWL)
+    ),
     unseen=(_stacking(PINK_BOWL, WHITE_BOWL),),
     stages=stacking_stages,
     time_limit=20.0,
@@ -95,7 +108,9 @@ BOX = basket("box", (0.62, 0.46, 0.30, 1.0), length=0.20, width=0.16, height=0.0
 RED_CUBE = SceneObject("red_cube", Shape.BOX, (0.045, 0.045, 0.045), (0.80, 0.12, 0.10, 1.0), 0.06)
 BLUE_BRICK = SceneObject("blue_brick", Shape.BOX, (0.040, 0.065, 0.045), (0.10, 0.25, 0.75, 1.0), 0.08)
 GREEN_CYLINDER = SceneObject("green_cylinder", Shape.CYLINDER, (0.022, 0.050), (0.13, 0.55, 0.25, 1.0), 0.06)
-YELLOW_HEXAGON = prism("yellow_hexagon", (0.93, 0.78, 0.15, 1.0), sides=6, width=0.046, height=0.045, mass=0.06)
+YELLOW_HEXAGON = prism(
+    "yellow_hexagon", (0.93, 0.78, 0.15, 1.0), sides=6, width=0.046, height=0.045, mass=0.06
+)
 PURPLE_CUBE = SceneObject("purple_cube", Shape.BOX, (0.050, 0.050, 0.050), (0.45, 0.20, 0.60, 1.0), 0.07)
 WHITE_BRICK = SceneObject("white_brick", Shape.BOX, (0.036, 0.070, 0.050), (0.92, 0.92, 0.90, 1.0), 0.08)
 SEEN_BLOCKS = (RED_CUBE, BLUE_BRICK, GREEN_CYLINDER, YELLOW_HEXAGON)
@@ -165,11 +180,15 @@ def _folding(item: SceneObject) -> Variant:
 def folding_stages(kind: Variant) -> Stages:
     """Return the stages of folding a towel: grasped, lifted half over, folded and let go."""
     item = kind.item
-    limbs = tuple(limb.name for limb in leaves(BLUE_TOWEL))
+    limbs = tuple(strips_of(BLUE_TOWEL))
     return (
         Stage("grasped", Held(item, (THUMB, FINGERS), ()), hold=0.1),
         Stage("lifted", Folded(item, limbs, math.radians(60))),
-        Stage("folded", All((Folded(item, limbs, math.radians(160)), Free(item, HAND), AtRest((item,)))), hold=0.5),
+        Stage(
+            "folded",
+            All((Folded(item, limbs, math.radians(160)), Free(item, HAND), AtRest((item,)))),
+            hold=0.5,
+        ),
     )
 
 
