@@ -11,9 +11,9 @@ import math
 from wam.sim.look import Texture
 from wam.sim.scene import Region, SceneObject, Shape
 from wam.sim.shapes import basket, bowl
-from wam.sim.tasks.criteria import Above, All, AtRest, Folded, Free, Held, Inside, Upright
+from wam.sim.tasks.criteria import Above, All, AtRest, Folded, Free, Held, Inside, LimbWithin, Upright
 from wam.sim.tasks.task import ITEM, Spot, Stage, Stages, Task, Variant
-from wam.sim.tasks.ur5e_objects import prism, strips_of, towel
+from wam.sim.tasks.ur5e_objects import Rgba, prism, strips_of, towel
 
 ROBOT = "ur5e_inspire"
 THUMB = ("thumb_distal", "thumb_intermediate", "thumb_proximal")
@@ -39,17 +39,26 @@ def _words(item: SceneObject) -> str:
     return item.name.replace("_", " ")
 
 
-# Stacking bowls -------------------------------------------------------------------------------------------------
+BOWL_SIDES = 12
 
-SMALL = {"radius": 0.044, "height": 0.045, "mass": 0.08}
-LARGE = {"radius": 0.066, "height": 0.050, "mass": 0.16}
-RED_BOWL = bowl("red_bowl", (0.78, 0.14, 0.12, 1.0), **SMALL)
-YELLOW_BOWL = bowl("yellow_bowl", (0.92, 0.75, 0.15, 1.0), **SMALL)
-BLUE_BOWL = bowl("blue_bowl", (0.12, 0.30, 0.75, 1.0), **LARGE)
-GREEN_BOWL = bowl("green_bowl", (0.16, 0.55, 0.30, 1.0), **LARGE)
-PINK_BOWL = bowl("pink_bowl", (0.90, 0.50, 0.62, 1.0), **SMALL)
-WHITE_BOWL = bowl("white_bowl", (0.92, 0.92, 0.90, 1.0), **LARGE)
-BOWLS = (RED_BOWL, YELLOW_BOWL, BLUE_BOWL, GREEN_BOWL, PINK_BOWL, WHITE_BOWL)
+
+def _small(name: str, rgba: Rgba) -> SceneObject:
+    """Return a bowl that the open hand spans."""
+    return bowl(name, rgba, radius=0.044, height=0.045, mass=0.08, sides=BOWL_SIDES)
+
+
+def _large(name: str, rgba: Rgba) -> SceneObject:
+    """Return a bowl that a small one nests in."""
+    return bowl(name, rgba, radius=0.066, height=0.050, mass=0.16, sides=BOWL_SIDES)
+
+
+RED_BOWL = _small("red_bowl", (0.78, 0.14, 0.12, 1.0))
+YELLOW_BOWL = _small("yellow_bowl", (0.92, 0.75, 0.15, 1.0))
+PINK_BOWL = _small("pink_bowl", (0.90, 0.50, 0.62, 1.0))
+BLUE_BOWL = _large("blue_bowl", (0.12, 0.30, 0.75, 1.0))
+GREEN_BOWL = _large("green_bowl", (0.16, 0.55, 0.30, 1.0))
+WHITE_BOWL = _large("white_bowl", (0.92, 0.92, 0.90, 1.0))
+BOWLS = (RED_BOWL, YELLOW_BOWL, PINK_BOWL, BLUE_BOWL, GREEN_BOWL, WHITE_BOWL)
 
 
 def _stacking(upper: SceneObject, lower: SceneObject) -> Variant:
@@ -102,17 +111,16 @@ STACK_BOWLS = Task(
     textures=BACKGROUNDS,
 )
 
-# Putting blocks -------------------------------------------------------------------------------------------------
-
-BOX = basket("box", (0.62, 0.46, 0.30, 1.0), length=0.20, width=0.16, height=0.06, mass=0.4)
+BOX_LENGTH, BOX_WIDTH, BOX_HEIGHT = 0.20, 0.16, 0.06
+BOX = basket("box", (0.62, 0.46, 0.30, 1.0), length=BOX_LENGTH, width=BOX_WIDTH, height=BOX_HEIGHT, mass=0.4)
 RED_CUBE = SceneObject("red_cube", Shape.BOX, (0.045, 0.045, 0.045), (0.80, 0.12, 0.10, 1.0), 0.06)
-BLUE_BRICK = SceneObject("blue_brick", Shape.BOX, (0.040, 0.065, 0.045), (0.10, 0.25, 0.75, 1.0), 0.08)
+BLUE_BRICK = SceneObject("blue_brick", Shape.BOX, (0.065, 0.040, 0.045), (0.10, 0.25, 0.75, 1.0), 0.08)
 GREEN_CYLINDER = SceneObject("green_cylinder", Shape.CYLINDER, (0.022, 0.050), (0.13, 0.55, 0.25, 1.0), 0.06)
 YELLOW_HEXAGON = prism(
     "yellow_hexagon", (0.93, 0.78, 0.15, 1.0), sides=6, width=0.046, height=0.045, mass=0.06
 )
 PURPLE_CUBE = SceneObject("purple_cube", Shape.BOX, (0.050, 0.050, 0.050), (0.45, 0.20, 0.60, 1.0), 0.07)
-WHITE_BRICK = SceneObject("white_brick", Shape.BOX, (0.036, 0.070, 0.050), (0.92, 0.92, 0.90, 1.0), 0.08)
+WHITE_BRICK = SceneObject("white_brick", Shape.BOX, (0.070, 0.036, 0.050), (0.92, 0.92, 0.90, 1.0), 0.08)
 SEEN_BLOCKS = (RED_CUBE, BLUE_BRICK, GREEN_CYLINDER, YELLOW_HEXAGON)
 UNSEEN_BLOCKS = (PURPLE_CUBE, WHITE_BRICK)
 
@@ -124,7 +132,8 @@ def _putting(target: SceneObject, others: tuple[SceneObject, ...]) -> Variant:
 
 def putting_stages(kind: Variant) -> Stages:
     """Return the stages of putting a block: grasped, carried over the box, put into it."""
-    item, (length, width, height) = kind.item, (0.20, 0.16, 0.06)
+    item = kind.item
+    corner = (BOX_LENGTH / 2, BOX_WIDTH / 2, BOX_HEIGHT)
     return (
         Stage("grasped", Held(item, (THUMB, FINGERS), ("table",)), hold=0.1),
         Stage("carried", Above(item, BOX.name, radius=0.08, low=0.05)),
@@ -132,7 +141,7 @@ def putting_stages(kind: Variant) -> Stages:
             "put",
             All(
                 (
-                    Inside(item, BOX.name, (-length / 2, -width / 2, 0.0), (length / 2, width / 2, height)),
+                    Inside(item, BOX.name, (-corner[0], -corner[1], 0.0), corner),
                     Free(item, HAND),
                     AtRest((item,)),
                 )
@@ -164,10 +173,8 @@ PUT_BLOCK = Task(
     textures=BACKGROUNDS,
 )
 
-# Folding towels -------------------------------------------------------------------------------------------------
-
 TOWEL_LENGTH = 0.22
-BLUE_TOWEL = towel("blue_towel", (0.25, 0.45, 0.75, 1.0))
+BLUE_TOWEL = towel("blue_towel", (0.25, 0.45, 0.75, 1.0), length=TOWEL_LENGTH)
 GREEN_TOWEL = towel("green_towel", (0.40, 0.65, 0.45, 1.0), length=TOWEL_LENGTH)
 RED_TOWEL = towel("red_towel", (0.80, 0.35, 0.32, 1.0), length=TOWEL_LENGTH)
 TOWELS = (BLUE_TOWEL, GREEN_TOWEL)
@@ -179,14 +186,21 @@ def _folding(item: SceneObject) -> Variant:
 
 def folding_stages(kind: Variant) -> Stages:
     """Return the stages of folding a towel: grasped, lifted half over, folded and let go."""
-    item = kind.item
-    limbs = tuple(strips_of(BLUE_TOWEL))
+    item, strips = kind.item, tuple(strips_of(BLUE_TOWEL))
     return (
         Stage("grasped", Held(item, (THUMB, FINGERS), ()), hold=0.1),
-        Stage("lifted", Folded(item, limbs, math.radians(60))),
+        Stage("lifted", Folded(item, strips, math.radians(60))),
         Stage(
             "folded",
-            All((Folded(item, limbs, math.radians(160)), Free(item, HAND), AtRest((item,)))),
+            All(
+                (
+                    # A towel that is rolled up has its edge turned over as well, but not its crease.
+                    LimbWithin(item, strips[0], lower=math.radians(120)),
+                    Folded(item, strips, math.radians(160)),
+                    Free(item, HAND),
+                    AtRest((item,)),
+                )
+            ),
             hold=0.5,
         ),
     )
