@@ -67,7 +67,8 @@ def towel(
         mass: without the tassel [kg].
     """
     half, step = length / 2, length / 2 / strips
-    bright = (*((1.0 + 2 * channel) / 3 for channel in rgba[:3]), 1.0)
+    red, green, blue = ((1.0 + 2 * channel) / 3 for channel in rgba[:3])
+    bright = (red, green, blue, 1.0)
     tassel = Limb(
         "tassel",
         (Part(Shape.CYLINDER, (TASSEL / 2, TASSEL), rotation=(math.pi / 2, 0.0, 0.0), rgba=bright),),
