@@ -87,7 +87,7 @@ def stacking_stages(kind: Variant) -> Stages:
     )
 
 
-BOWLS_REGION = Region(0.42, 0.54, -0.26, 0.20, 0.0)
+BOWLS_REGION = Region(0.40, 0.56, -0.28, 0.22, 0.0)
 
 STACK_BOWLS = Task(
     name=f"{ROBOT}_stack_bowls",
@@ -151,7 +151,9 @@ def putting_stages(kind: Variant) -> Stages:
     )
 
 
-BLOCKS_REGION = Region(0.40, 0.54, -0.28, 0.18, 0.0)
+BLOCKS_REGION = Region(0.40, 0.55, -0.28, 0.22, 0.0)
+BRICKS = (BLUE_BRICK, WHITE_BRICK)
+ANY_TURN, BRICK_TURN = (-math.pi, math.pi), (-0.7, 0.7)
 
 PUT_BLOCK = Task(
     name=f"{ROBOT}_put_block",
@@ -160,8 +162,11 @@ PUT_BLOCK = Task(
     instruction="Lift the {object} and put it into the box.",
     objects=(BOX, *SEEN_BLOCKS, *UNSEEN_BLOCKS),
     spots=(
-        Spot(BOX.name, Region(0.44, 0.52, -0.20, 0.20, 0.0), yaw=(-0.4, 0.4)),
-        *(Spot(item.name, BLOCKS_REGION, yaw=(-0.5, 0.5)) for item in (*SEEN_BLOCKS, *UNSEEN_BLOCKS)),
+        Spot(BOX.name, Region(0.43, 0.53, -0.22, 0.22, 0.0), yaw=(-0.5, 0.5)),
+        *(
+            Spot(item.name, BLOCKS_REGION, yaw=BRICK_TURN if item in BRICKS else ANY_TURN)
+            for item in (*SEEN_BLOCKS, *UNSEEN_BLOCKS)
+        ),
     ),
     variants=tuple(_putting(item, SEEN_BLOCKS) for item in SEEN_BLOCKS),
     unseen=tuple(_putting(item, (RED_CUBE, BLUE_BRICK, GREEN_CYLINDER)) for item in UNSEEN_BLOCKS),
@@ -212,7 +217,7 @@ FOLD_TOWEL = Task(
     title="folding towels",
     instruction="Grasp one side of the {object} and move it to the other side, until it is folded.",
     objects=(*TOWELS, RED_TOWEL),
-    spots=(Spot(ITEM, Region(0.47, 0.55, -0.12, 0.12, 0.0), yaw=(-0.8, -0.2)),),
+    spots=(Spot(ITEM, Region(0.46, 0.56, -0.15, 0.15, 0.0), yaw=(-0.9, -0.1)),),
     variants=tuple(_folding(item) for item in TOWELS),
     unseen=(_folding(RED_TOWEL),),
     stages=folding_stages,
