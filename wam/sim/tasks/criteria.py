@@ -173,6 +173,25 @@ class LimbWithin:
 
 
 @dataclass(frozen=True, slots=True)
+class Folded:
+    """The last of several limbs that carry each other has turned far enough against the object.
+
+    Attributes:
+        item: the object.
+        limbs: its limbs from the object outwards; their hinges are parallel.
+        angle: least sum of their turns [rad].
+    """
+
+    item: str
+    limbs: tuple[str, ...]
+    angle: float
+
+    def holds(self, world: WorldView) -> bool:
+        """Tell whether it is folded now."""
+        return sum(world.limb_position(self.item, limb) for limb in self.limbs) >= self.angle
+
+
+@dataclass(frozen=True, slots=True)
 class Upright:
     """The vertical axis of an object has not tilted.
 
