@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wam.replay.engine import ReplaySettings
 from wam.replay.fakes import fake_robot, write_fake_bag
-from wam.replay.offline import ReplaySettings
 from wam.replay.session import ReplayOptions, replay
 from wam.robots.policies import PolicyRequest, load_fake
 

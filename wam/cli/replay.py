@@ -106,6 +106,13 @@ def run(
     max_context_age: Annotated[
         float, typer.Option(help="An older planner context is refused [s].", min=0.01)
     ] = 2.0,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="How the safety node lets a chunk take over from the one before it: "
+            "blend, latest, sequential, committed or roll."
+        ),
+    ] = "blend",
     time: Annotated[
         str,
         typer.Option(help="Which time decides: 'stamps' (message headers) or 'receive' (the recorder's)."),
@@ -155,8 +162,8 @@ def run(
     Example: wam replay g1_ep1 --robot g1_inspire --policy aha_wam/tiny --report out
     """
     from wam.replay.binding import TopicNames
+    from wam.replay.engine import ReplaySettings, parse_strategy
     from wam.replay.gate import read_gate
-    from wam.replay.offline import ReplaySettings
     from wam.replay.rerun_file import require_rerun
     from wam.replay.session import ReplayOptions
     from wam.replay.session import replay as run_replay
@@ -188,6 +195,7 @@ def run(
             planner_period_ns=seconds_to_ns(planner_period),
             executor_period_ns=seconds_to_ns(executor_period),
             max_context_age_ns=seconds_to_ns(max_context_age),
+            strategy=parse_strategy(strategy, what="option --strategy", where="--strategy"),
         ),
         names=TopicNames(
             namespace=namespace,

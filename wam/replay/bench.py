@@ -83,8 +83,8 @@ def _part(name: str, folder: Path) -> dict[str, float]:
 
 def measure_speed(folder: Path, *, seconds: float = SECONDS) -> dict[str, float]:
     """Replay a generated bag with the fake policy."""
+    from wam.replay.engine import ReplaySettings
     from wam.replay.fakes import fake_robot, write_fake_bag
-    from wam.replay.offline import ReplaySettings
     from wam.replay.session import ReplayOptions, replay
     from wam.robots.policies import PolicyRequest, load_fake
 
@@ -150,8 +150,8 @@ def measure_memory(folder: Path, *, size: int = BIG_BYTES) -> dict[str, float]:
 
 def replay_big(folder: Path) -> dict[str, float]:
     """Replay the big bag that `measure_memory` wrote and return this process's peak memory."""
+    from wam.replay.engine import ReplaySettings
     from wam.replay.fakes import fake_robot
-    from wam.replay.offline import ReplaySettings
     from wam.replay.session import ReplayOptions, replay
     from wam.robots.description import CameraTransport
     from wam.robots.policies import PolicyRequest, load_fake

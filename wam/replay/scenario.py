@@ -21,10 +21,11 @@ from typing import Any
 
 import yaml
 
+from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
+from wam.replay.engine import ReplaySettings, parse_strategy
 from wam.replay.gate import Check, Threshold, check_gate, parse_gate
-from wam.replay.offline import ReplaySettings
 from wam.report.machine import machine_info
 from wam.report.statistics import Interval, bootstrap_mean
 
@@ -39,6 +40,7 @@ DEFAULTS: Mapping[str, float | int | str | bool] = {
     "planner_period": 0.0,
     "executor_period": 0.1,
     "max_context_age": 2.0,
+    "strategy": "blend",
     "seed": 0,
     "instruction": "",
     "namespace": "",
@@ -69,6 +71,7 @@ class Variant:
             planner_period_ns=seconds_to_ns(self.values["planner_period"]),
             executor_period_ns=seconds_to_ns(self.values["executor_period"]),
             max_context_age_ns=seconds_to_ns(self.values["max_context_age"]),
+            strategy=Strategy(self.values["strategy"]),
         )
 
 
@@ -299,6 +302,8 @@ def _check_setting(name: str, value: Any, path: Path) -> None:
     if isinstance(default, (bool, str)):
         if not isinstance(value, type(default)):
             raise ConfigError(what, value=str(value), allowed=f"a {type(default).__name__}", where=str(path))
+        if name == "strategy":
+            parse_strategy(value, what=what, where=str(path))
         return
     whole = isinstance(default, int)
     if (

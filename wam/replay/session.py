@@ -7,10 +7,10 @@ import contextlib
 import functools
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import InputError, RecordingError
@@ -18,15 +18,18 @@ from wam.core.policy import LoadedPolicy
 from wam.replay.binding import Binding, Feed, Role, TopicNames, bind
 from wam.replay.collect import Collector
 from wam.replay.commands import CommandReader, CommandSample
+from wam.replay.engine import Delivery, Engine, NoticeEvent, ReplaySettings
 from wam.replay.events import EventWriter
+from wam.replay.figures import Judged, flat_metrics
 from wam.replay.gate import Check, Threshold, check_gate
 from wam.replay.joint_names import columns_of, driver_aliases
-from wam.replay.offline import Event, NoticeEvent, OfflineReplay, ReplaySettings
+from wam.replay.metrics import ChunkScore
+from wam.replay.offline import OfflineReplay
 from wam.replay.reading import Recording
 from wam.replay.reference import Reference
 from wam.replay.rerun_file import require_rerun, write_rerun
 from wam.replay.stamps import BagMessage, StampReport
-from wam.replay.summary import Judged, build_summary, build_timing, flat_metrics
+from wam.replay.summary import build_summary, build_timing
 from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, require_free, write_json
 from wam.robots.description import RobotDescription
 from wam.robots.ingest import NoticeKind, StreamIngest
@@ -36,29 +39,6 @@ REFERENCE_GAP_ROWS = 3
 """The reference is not interpolated between samples more than this many rows apart."""
 
 Progress = Callable[[float, float], None]
-Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
-
-
-class Engine(Protocol):
-    """What answers a recording: cycles on its clock (`OfflineReplay`), or real nodes."""
-
-    ingest: StreamIngest
-
-    @property
-    def instruction(self) -> str:
-        """Task text in force."""
-
-    def run(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
-        """Give what happens, in order of time."""
-
-    def set_instruction(self, text: str) -> None:
-        """Give the planner other words."""
-
-    def warnings(self) -> tuple[str, ...]:
-        """Return what a person should know about the run."""
-
-    def close(self) -> None:
-        """Free what it holds; safe to call twice."""
 
 
 MakeEngine = Callable[[Binding, str], Engine]
@@ -203,7 +183,11 @@ class _Session:
             else OfflineReplay(robot=robot, policy=policy, settings=options.settings, instruction=instruction)
         )
         self.collector = Collector(
-            robot=robot, contract=contract, reference=self._reference, duration=recording.duration
+            robot=robot,
+            contract=contract,
+            settings=options.settings,
+            reference=self._reference,
+            duration=recording.duration,
         )
         self._first_ns: int | None = None
         self._last_ns = 0
@@ -221,16 +205,21 @@ class _Session:
             for event in self._engine.run(self._deliveries(messages, progress)):
                 if isinstance(event, NoticeEvent):
                     self._judge_notice(event)
-                writer.event(event, self.collector.take(event))
-                for score in self.collector.settle():
-                    writer.score(score)
+                writer.event(event)
+                self.collector.take(event)
+                self._write_judgements(writer, self.collector.settle())
         for topic, reader in self._commands.items():
             for sample in reader.rest():
                 self._add_reference(sample, self._binding.feeds[topic])
-        for score in self.collector.finish(self._last_ns):
-            writer.score(score)
+        self._write_judgements(writer, self.collector.finish(self._last_ns))
         if not self.collector.chunks and not self.collector.faults:
             self._refuse_silence()
+
+    def _write_judgements(self, writer: EventWriter, scores: list[ChunkScore]) -> None:
+        for note in self.collector.safety.take_notes():
+            writer.safety(note)
+        for score in scores:
+            writer.score(score)
 
     def judged(self) -> Judged:
         """Return everything that summary and page are made of."""
@@ -281,6 +270,7 @@ class _Session:
         if feed.role is Role.JOINTS:
             self._stamp(message)
             ingest.put_joint_state(feed.stream, content, receive_ns=message.receive_ns)
+            self.collector.safety.offer_state(feed.stream, content, time_ns=message.time_ns)
         if feed.topic in self._commands:
             for sample in self._commands[feed.topic].take(message):
                 self._add_reference(sample, feed)
