@@ -117,7 +117,6 @@ def test_the_safety_chain_judges_every_chunk_from_where_the_robot_was(tmp_path: 
     assert summary["metrics"]["safety_ok"] == summary["metrics"]["chunks"]
     assert summary["safety"] == {"findings": {}, "ladder": {}, "not_checked": "fake has no model"}
     assert summary["metrics"]["safety_nominal_share"] > 0.99
-    assert summary["metrics"]["commanded_l1"] < 0.01
     oracle.error = 0.8  # max_jump of the robot is 0.5 rad
     summary = go(bag, tmp_path / "b", policy=replace(policy, executor=oracle)).summary
     assert summary["metrics"]["safety_refused_rate"] == 1.0

@@ -210,7 +210,7 @@ class SafetyReplay:
         self._jerk.add(result.position)
         self._steps += 1
         if self._steps % self._keep_every == 0:
-            self._times.append(now_ns + self._tick_ns + self._lead_ns)
+            self._times.append(now_ns + self._lead_ns)
             self._positions.append(self._nothing if result.position is None else result.position.copy())
 
     def _note_verdict(self, now_ns: int, outcome: ChunkOutcome) -> None:
