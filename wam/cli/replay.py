@@ -341,6 +341,13 @@ def scenario(
         Path, typer.Option(help="Folder of the report: new, empty, or an earlier one.", show_default=False)
     ],
     jobs: Annotated[int, typer.Option(help="Replays at a time, each in a process of its own.", min=1)] = 1,
+    ray: Annotated[
+        str,
+        typer.Option(
+            help="Run on a Ray cluster instead: local, auto, HOST:PORT or ray://HOST:PORT (needs pip install ray).",
+            show_default=False,
+        ),
+    ] = "",
     device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of each policy.", min=1)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
@@ -357,11 +364,17 @@ def scenario(
 
     chosen = read_scenario(file)
     load_robot(chosen.robot)
+    if ray:
+        from wam.cli.replay_ray import require_ray
+
+        require_ray()
     console = Console(stderr=True)
     with report_folder(report) as folder:
         todo = make_jobs(chosen, folder, device=device, threads=threads)
         with row_progress(console, chosen.name, unit="runs") as progress:
-            runs = run_jobs(todo, processes=jobs, done=lambda count: progress(count, len(todo)))
+            runs = run_jobs(
+                todo, processes=jobs, done=lambda count: progress(count, len(todo)), ray_address=ray
+            )
         summary, checked = sum_up(chosen, runs)
         timing = latency_means(runs, jobs=jobs)
         write_json(folder / SUMMARY, summary)

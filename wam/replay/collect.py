@@ -178,6 +178,13 @@ class Collector:
         times, sent, truth = zip(*self._commanded, strict=True)
         return np.concatenate(times), np.concatenate(sent), np.concatenate(truth)
 
+    def latencies(self) -> dict[str, tuple[float, ...]]:
+        """Return "l_prefill" and "l_chunk" of every call on this host [ms]."""
+        return {
+            "l_prefill": tuple(ns * 1e-6 for ns in self.prefill_ns),
+            "l_chunk": tuple(ns * 1e-6 for ns in self.denoise_ns),
+        }
+
     def worst(self) -> tuple[Picture, ...]:
         """Return the pictures of the chunks with the largest errors, in order of time."""
         chosen = [picture for _, _, pictures in self._worst for picture in pictures]

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ class Outcome:
         checks: thresholds with what was measured.
         passed: whether no threshold and no policy fault speaks against it.
         page: path of index.html.
+        latencies: "l_prefill" and "l_chunk" of every call on this host [ms].
     """
 
     summary: dict[str, Any]
@@ -93,6 +94,7 @@ class Outcome:
     checks: tuple[Check, ...]
     passed: bool
     page: Path
+    latencies: Mapping[str, tuple[float, ...]]
 
 
 def replay(
@@ -143,7 +145,7 @@ def replay(
         if options.rerun is not None:
             write_rerun(options.rerun, judged)
     passed = all(check.passed for check in checks) and not judged.collector.faults
-    return Outcome(summary, timing, checks, passed, report / INDEX)
+    return Outcome(summary, timing, checks, passed, report / INDEX, session.collector.latencies())
 
 
 class _Session:
