@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +34,7 @@ class FakeRay:
     def init(self, **options: Any) -> None:
         """Remember the address; one is unknown."""
         self.calls.append(("init", options["address"]))
-        if options["address"] == "nowhere:6379":
+        if options["address"] == "auto":
             raise ConnectionError("Could not find any running Ray instance.\nmore")
 
     def remote(self, **options: Any) -> Any:
@@ -64,9 +65,8 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
 @pytest.fixture
 def lab(tmp_path: Path) -> Path:
     robot = load_robot("g1_inspire")
-    for name in ("ep1", "ep2"):
-        write_fake_bag(tmp_path / "bags" / name, robot=robot, seconds=1.0)
-    content = {"robot": "g1_inspire", "policy": "fake", "recordings": ["ep1", "ep2"]}
+    write_fake_bag(tmp_path / "bags" / "ep1", robot=robot, seconds=0.6)
+    content = {"robot": "g1_inspire", "policy": "fake", "recordings": ["ep1"]}
     (tmp_path / "bags" / "lab.yaml").write_text(yaml.safe_dump(content))
     return tmp_path / "bags" / "lab.yaml"
 
@@ -87,16 +87,18 @@ def test_a_cluster_gives_the_summary_and_the_reports_of_processes(
         "2",
     ]
     assert run(command) == 0
-    assert ray.calls == [("init", None), ("remote", 2, 0), ("remote", 2, 0), "get", "get", "shutdown"]
-    for name in ("summary.json", "runs/000-ep1-all/events.jsonl", "runs/001-ep2-all/summary.json"):
+    assert ray.calls == [("init", None), ("remote", 2, 0), "get", "shutdown"]
+    for name in ("summary.json", "runs/000-ep1-all/events.jsonl", "runs/000-ep1-all/summary.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert (tmp_path / "b" / "runs" / "001-ep2-all" / "index.html").is_file()
+    assert (tmp_path / "b" / "runs" / "000-ep1-all" / "index.html").is_file()
 
 
 def test_a_worker_that_dies_costs_its_run_alone(
     tmp_path: Path, lab: Path, ray: FakeRay, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ray.fail = {1}
+    sweep = {"recordings": ["ep1"], "robot": "g1_inspire", "policy": "fake", "sweep": {"seed": [0, 1]}}
+    lab.write_text(yaml.safe_dump(sweep))
     command = [
         "replay",
         "scenario",
@@ -104,24 +106,38 @@ def test_a_worker_that_dies_costs_its_run_alone(
         "--report",
         str(tmp_path / "r"),
         "--ray",
-        "10.0.0.1:6379",
+        "127.0.0.1:PORT",
         "--json",
     ]
-    assert run(command) == 1
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert run([address if part.endswith("PORT") else part for part in command]) == 1
     runs = json.loads(capsys.readouterr().out)["summary"]["runs"]
     assert runs[0]["error"] == "Ray: The worker died unexpectedly."
     assert runs[1]["error"] == ""
-    assert ray.calls[0] == ("init", "10.0.0.1:6379")
+    assert ray.calls[0] == ("init", address)
     assert ray.calls[-1] == "shutdown"
 
 
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("auto", "Could not find any running Ray instance."),
+        ("127.0.0.1:9", "Connection refused"),
+        ("ray://127.0.0.1:9", "Connection refused"),
+        ("cluster", "no host or no port"),
+        ("host:many", "could not be cast"),
+    ],
+)
 def test_a_cluster_that_cannot_be_reached_is_an_error_and_writes_nothing(
-    tmp_path: Path, lab: Path, ray: FakeRay, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, lab: Path, ray: FakeRay, capsys: pytest.CaptureFixture[str], address: str, reason: str
 ) -> None:
-    command = ["replay", "scenario", str(lab), "--report", str(tmp_path / "r"), "--ray", "nowhere:6379"]
+    """Ray itself waited for more than ten minutes at a port where nobody listens."""
+    command = ["replay", "scenario", str(lab), "--report", str(tmp_path / "r"), "--ray", address]
     assert run(command) == 1
     error = capsys.readouterr().err
-    assert "the Ray cluster cannot be reached (Could not find any running Ray instance.)" in error
+    assert "the Ray cluster cannot be reached" in error
+    assert reason in error
     assert "Traceback" not in error
     assert not (tmp_path / "r").exists()
 

@@ -8,11 +8,13 @@ paths (a shared file system). Reports need no shared folder: a worker sends its 
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from wam.cli.replay_jobs import Job, failed_run, run_job
 from wam.core.errors import ConfigError, MissingDependency
@@ -20,6 +22,11 @@ from wam.replay.scenario import Run
 
 LOCAL = "local"
 """Address that starts a cluster on this machine alone."""
+
+AUTO = "auto"
+"""Address of the cluster that this machine is part of."""
+
+CONNECT_TIMEOUT_S = 5.0
 
 
 def require_ray() -> Any:
@@ -54,6 +61,7 @@ def ray_runs(jobs: list[Job], *, address: str) -> Iterator[Run]:
     """
     ray = require_ray()
     try:
+        _knock(address)
         ray.init(
             address=None if address == LOCAL else address,
             include_dashboard=False if address == LOCAL else None,
@@ -83,6 +91,22 @@ def ray_runs(jobs: list[Job], *, address: str) -> Iterator[Run]:
             yield run
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Try the port of HOST:PORT: Ray itself waits for many minutes where nobody answers.
+
+    Raises:
+        OSError: nobody answers.
+        ValueError: the address is malformed.
+    """
+    if address in (LOCAL, AUTO):
+        return
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if not place.hostname or not place.port:
+        raise ValueError("no host or no port")
+    with socket.create_connection((place.hostname, place.port), timeout=CONNECT_TIMEOUT_S):
+        pass
 
 
 def run_elsewhere(job: Job, folder: str) -> tuple[Run, dict[str, bytes]]:

@@ -344,7 +344,7 @@ def _time_section(judged: Judged, timing: dict[str, Any]) -> Section:
                 "chunk latency on this host",
                 chunk,
                 "ms",
-                "L_chunk: routing and denoising",
+                "L_chunk: context, image encoding, routing, denoising",
             ),
             ("planning time on this host", plan, "ms", "L_prefill"),
             ("image to chunk, on the recording's clock", latency, "ms", "from image stamp to chunk out"),

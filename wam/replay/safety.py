@@ -146,6 +146,8 @@ class SafetyReplay:
             message: of rclpy or of rosbags.
             time_ns: when it is delivered [ns]; earlier than the time before means that the clock went back.
         """
+        if self._next_ns is None:
+            self.moves.append((time_ns, self._cycle.ladder.rung))
         if self._next_ns is None or time_ns < self._next_ns - 2 * self._tick_ns:
             self._next_ns = time_ns
         self.advance(time_ns)
