@@ -291,6 +291,8 @@ def test_a_gate_on_an_unknown_metric_is_refused_and_writes_nothing(tmp_path: Pat
         ("thresholds: {a: {maximum: 1}}", "min, max or both"),
         ("thresholds: {a: {max: soon}}", r"thresholds.a.max: got 'soon'"),
         ("thresholds: {a: {min: 2, max: 1}}", "min 2 above max 1"),
+        ("thresholds: {a: {max: .nan}}", "thresholds.a.max: got 'nan'; allowed: a finite number"),
+        ("thresholds: {a: {min: -.inf}}", "thresholds.a.min: got '-inf'; allowed: a finite number"),
         ("thresholds: [", "cannot be read"),
     ],
 )
