@@ -194,6 +194,30 @@ def test_a_template_that_leads_out_of_the_data_set_is_refused(tmp_path: Path) ->
     refused(tmp_path, source, "a path inside the data set")
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("info.json", "[]"),
+        ("info.json", '{"codebase_version": "v2.1", "fps": 30, "features": [], "data_path": "x"}'),
+        ("info.json", '{"codebase_version": "v2.1", "fps": 30, "features": null, "data_path": "x"}'),
+        ("episodes.jsonl", "[1]\n"),
+        ("episodes.jsonl", "{\n"),
+        ("tasks.jsonl", "{}\n"),
+    ],
+)
+def test_damaged_metadata_are_named_without_a_traceback(tmp_path: Path, file: str, text: str) -> None:
+    """Lists in the place of objects ended in a TypeError."""
+    source = write_fake_dataset(tmp_path / "set")
+    (source / "meta" / file).write_text(text)
+    refused(tmp_path, source, r"lacks codebase_version|damaged or incomplete|cannot be read")
+
+
+def test_a_chunk_of_no_episodes_is_damage(tmp_path: Path) -> None:
+    source = write_fake_dataset(tmp_path / "set")
+    edit_info(source, chunks_size=0)
+    refused(tmp_path, source, "damaged or incomplete .ZeroDivisionError")
+
+
 def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
     source = write_fake_dataset(tmp_path / "set")
     edit_info(source, codebase_version="v1.6")

@@ -93,7 +93,7 @@ def convert_lerobot(
     if content.instruction:
         topics[INSTRUCTION_TOPIC] = "meta/tasks"
     metadata = {
-        "wam.source": f"lerobot {dataset.info['codebase_version']}",
+        "wam.source": f"lerobot {dataset.version}",
         "wam.dataset": source.resolve().name,
         "wam.episode": str(episode),
         "wam.robot": robot.name,

@@ -167,7 +167,9 @@ class Recording:
             return
         self._sources.append(source)
         if source.truncated:
-            self._warnings.append(f"recording {file} is truncated or has no index; it is read up to where it ends")
+            self._warnings.append(
+                f"recording {file} is truncated or has no index; it is read up to where it ends"
+            )
 
     def _list_topics(self) -> tuple[Topic, ...]:
         counts: dict[tuple[str, str], int] = {}
