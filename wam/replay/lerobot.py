@@ -41,7 +41,6 @@ class Episode:
         action_names: names of the columns of `action`; empty where the data set names none.
         action: float64 [T, M], or None where the data set has none.
         cameras: camera name (the feature without "observation.images.") -> height and width [px].
-        warnings: faults that `lenient` let pass.
     """
 
     index: int
@@ -53,7 +52,6 @@ class Episode:
     action_names: tuple[str, ...]
     action: Table | None
     cameras: Mapping[str, tuple[int, int]]
-    warnings: tuple[str, ...]
 
 
 class LerobotDataset:
@@ -61,7 +59,7 @@ class LerobotDataset:
 
     Args:
         root: folder that holds `meta/info.json`.
-        lenient: let a wrong frame rate or a short video pass as a warning.
+        lenient: let a wrong frame rate or a short video pass; `warnings` tells of those met so far in the episode.
 
     Raises:
         RecordingError: it is no data set, or of a version that is not supported.
@@ -70,6 +68,7 @@ class LerobotDataset:
     def __init__(self, root: Path, *, lenient: bool = False) -> None:
         self.root = root
         self.lenient = lenient
+        self.warnings: list[str] = []
         self._data = open_dataset(root)
         self._files: EpisodeFiles | None = None
 
@@ -91,7 +90,8 @@ class LerobotDataset:
         table = self._data.rows(files, wanted)
         where = f"{files.data_path}"
         stamps = _column(table, "timestamp", where)[:, 0]
-        warnings = [] if not (text := self._check_rate(stamps, self._data.fps, where)) else [text]
+        self.warnings = []
+        self._check_rate(stamps, self._data.fps, where)
         state = _column(table, STATE, where)
         action = _column(table, ACTION, where) if ACTION in features else None
         return Episode(
@@ -110,7 +110,6 @@ class LerobotDataset:
                 for feature in features.values()
                 if feature.is_image and not feature.is_depth and feature.name.startswith(IMAGES)
             },
-            warnings=tuple(warnings),
         )
 
     def images(self, episode: Episode, camera: str) -> Iterator[tuple[int, Rgb]]:
@@ -140,16 +139,25 @@ class LerobotDataset:
             fps=episode.fps,
             size=size,
             lenient=self.lenient,
+            on_fault=self._fault,
         ):
             count += 1
             yield row, rgb
-        if count < len(episode.stamps) and not self.lenient:
-            raise RecordingError(
-                f"video {part.path} is shorter than the table of episode {episode.index}",
-                value=f"{count} images",
-                allowed=f"{len(episode.stamps)} images, one per row",
-                where="the data set, or pass --lenient to keep the rows that have an image",
+        if count < len(episode.stamps):
+            self._fault(
+                RecordingError(
+                    f"video {part.path} is shorter than the table of episode {episode.index}",
+                    value=f"{count} images",
+                    allowed=f"{len(episode.stamps)} images, one per row",
+                    where="the data set, or pass --lenient to keep the rows that have an image",
+                )
             )
+
+    def _fault(self, error: RecordingError) -> None:
+        """Raise `error`, or keep it as a warning where that is allowed."""
+        if not self.lenient:
+            raise error
+        self.warnings.append(str(error))
 
     def _find(self, index: int) -> EpisodeFiles:
         """Return the files of an episode, all of them present."""
@@ -167,7 +175,7 @@ class LerobotDataset:
                 raise RecordingError(f"file {part.path} of the data set is missing", where="the data set")
         return known[index]
 
-    def _check_rate(self, stamps: Table, fps: float, where: str) -> str:
+    def _check_rate(self, stamps: Table, fps: float, where: str) -> None:
         if not np.all(np.isfinite(stamps)) or np.any(np.diff(stamps) <= 0):
             raise RecordingError(
                 f"column timestamp of {where} does not increase",
@@ -176,19 +184,17 @@ class LerobotDataset:
                 where="the data set",
             )
         if len(stamps) < 2:
-            return ""
+            return
         seen = 1.0 / float(np.median(np.diff(stamps)))
-        if abs(seen - fps) <= FPS_TOLERANCE * fps:
-            return ""
-        error = RecordingError(
-            f"meta/info.json of {self.root} declares another frame rate than the stamps of {where} have",
-            value=f"fps {fps:g}, stamps at {seen:.2f} Hz",
-            allowed=f"within {100 * FPS_TOLERANCE:.0f} %",
-            where="meta/info.json: fps, or pass --lenient to let the stamps decide",
-        )
-        if not self.lenient:
-            raise error
-        return str(error)
+        if abs(seen - fps) > FPS_TOLERANCE * fps:
+            self._fault(
+                RecordingError(
+                    f"meta/info.json of {self.root} declares another frame rate than the stamps of {where} have",
+                    value=f"fps {fps:g}, stamps at {seen:.2f} Hz",
+                    allowed=f"within {100 * FPS_TOLERANCE:.0f} %",
+                    where="meta/info.json: fps, or pass --lenient to let the stamps decide",
+                )
+            )
 
 
 def _names(feature: Feature | None, *, width: int, where: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from wam.core.policy import LoadedPolicy
 from wam.replay.binding import Binding, Feed, Role, TopicNames, bind
 from wam.replay.collect import Collector
 from wam.replay.commands import CommandReader, CommandSample
+from wam.replay.convert import WARNINGS
 from wam.replay.engine import Delivery, Engine, NoticeEvent, ReplaySettings
 from wam.replay.events import EventWriter
 from wam.replay.figures import Judged, flat_metrics
@@ -241,6 +242,7 @@ class _Session:
             refused_messages=sum(stream.refused for stream in self._engine.ingest.status()),
             warnings=(
                 *self._binding.warnings,
+                *(f"when the bag was made: {line}" for line in _lines(self._recording.custom.get(WARNINGS))),
                 *self._recording.warnings,
                 *stamp_warnings(stamps, self._binding),
                 *self._engine.warnings(),
@@ -331,6 +333,10 @@ class _Session:
             allowed="a recording longer than the latencies, with all streams fresh",
             where="the recording, max_age in the robot file, or --planner-latency",
         )
+
+
+def _lines(text: str | None) -> list[str]:
+    return (text or "").splitlines()
 
 
 def _first_instruction(recording: Recording, binding: Binding) -> str:
