@@ -319,11 +319,13 @@ def compare(
         console = Console()
         for name, values in result.settings.items():
             console.print(f"{name}: {values[0]} | {values[1]}", highlight=False)
-        table = Table("error of a chunk", "A", "B", "B - A", "95 % interval", "", box=None, pad_edge=False)
+        table = Table("error", "A", "B", "B - A", "95 % interval", "", box=None, pad_edge=False)
         for d in result.differences:
-            span = f"{d.difference.low:.3g} to {d.difference.high:.3g}"
-            numbers = (f"{d.first:.4g}", f"{d.second:.4g}", f"{d.difference.value:+.3g}")
-            table.add_row(d.name, *numbers, span, d.verdict)
+            span = f"{d.difference.low:.2g} to {d.difference.high:.2g}"
+            numbers = (f"{d.first:.4g}", f"{d.second:.4g}", f"{d.difference.value:+.2g}")
+            # The whole table fits a terminal of 80 columns.
+            said = {"second is better": "B is better", "first is better": "A is better"}
+            table.add_row(d.name, *numbers, span, said.get(d.verdict, "not significant"))
         console.print(table)
         console.print(
             f"{result.pairs} pairs of chunks, {result.unpaired} chunks without a partner", highlight=False
