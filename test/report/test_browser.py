@@ -71,8 +71,9 @@ def browse(path: Path, folder: Path, *options: str) -> str:
 
 
 FRAME = """<body style="margin: 0"><iframe src="probed.html" style="width: 360px; height: 900px; border: 0"></iframe>
-<pre id="told"></pre><script>addEventListener("message", e => { document.getElementById("told").textContent = e.data; });
-</script></body>"""
+<pre id="told"></pre><script>addEventListener("message", e => {
+  document.getElementById("told").textContent = e.data;
+});</script></body>"""
 """A phone: the browser itself is never narrower than 500 pixels."""
 
 
