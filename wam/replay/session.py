@@ -126,18 +126,18 @@ def replay(
     if options.rerun is not None:
         require_rerun()
     require_fit(policy.contract, robot)
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     with Recording(options.bag, lenient=options.lenient) as recording, report_folder(report) as folder:
         binding = bind(recording, robot=robot, contract=policy.contract, names=options.names)
         session = _Session(options, recording, binding, robot, policy, make_engine)
         with (folder / EVENTS).open("w", encoding="utf-8") as file:
             session.run(file, progress)
-        wall = time.perf_counter() - started
+        wall, processor = time.perf_counter() - started, time.process_time() - started_cpu
         judged = session.judged()
         metrics = flat_metrics(judged)
         checks = check_gate(options.gate, metrics)
         summary = build_summary(judged, checks)
-        timing = build_timing(judged, wall=wall, peak_rss_mb=_peak_rss_mb())
+        timing = build_timing(judged, wall=wall, processor=processor, peak_rss_mb=_peak_rss_mb())
         write_json(folder / SUMMARY, summary)
         write_json(folder / TIMING, timing)
         from wam.replay.page import build_page  # matplotlib takes a second to import; errors come first

@@ -139,17 +139,19 @@ def _per_step(judged: Judged) -> dict[str, list[float | None]]:
     return {name: [plain_number(value) for value in table] for name, table in tables}
 
 
-def build_timing(judged: Judged, *, wall: float, peak_rss_mb: float) -> dict[str, Any]:
+def build_timing(judged: Judged, *, wall: float, processor: float, peak_rss_mb: float) -> dict[str, Any]:
     """Return the content of timing.json: what this host needed.
 
     Args:
         judged: the replay.
         wall: time of the run [s].
+        processor: processor time of this process in it, all threads [s].
         peak_rss_mb: largest resident memory of the process [MB].
     """
     collector = judged.collector
     results: dict[str, float | None] = {
         "wall_s": round(wall, 3),
+        "processor_s": round(processor, 3),
         "realtime_factor": plain_number(judged.duration / wall) if wall > 0 else None,
         "peak_rss_mb": round(peak_rss_mb, 1),
     }
