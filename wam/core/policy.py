@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
 
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext, TensorSpec, Transport
@@ -61,6 +65,47 @@ class Executor(Protocol[T]):
 
         Raises:
             PolicyFault: a value is not finite; the caller publishes nothing.
+        """
+        ...
+
+
+Features = Mapping[str, npt.NDArray[np.float32]]
+"""What a policy perceives, by name, in whatever space it imagines (embeddings, pixels in 0..1); any shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImaginedFuture:
+    """What a policy with a world model expects to perceive later.
+
+    Attributes:
+        stamp_ns: acquisition time of the image that it was imagined from [ns].
+        target_stamp_ns: the time imagined [ns].
+        features: as `Perceiving.perceive` gives them for an observation of that time.
+    """
+
+    stamp_ns: int
+    target_stamp_ns: int
+    features: Features
+
+
+@runtime_checkable
+class Imagining(Protocol):
+    """Optional part of an `Executor` whose policy predicts a future. Worker thread; it may take as long as a chunk."""
+
+    def imagined(self) -> ImaginedFuture | None:
+        """Return what was imagined beside the last chunk; None before the first, and where nothing was."""
+        ...
+
+
+@runtime_checkable
+class Perceiving(Protocol):
+    """Optional part of a `Planner` whose policy predicts a future, so that the prediction can be judged."""
+
+    def perceive(self, observation: Observation) -> Features:
+        """Return the features of an observation, of the names and shapes of `Imagining.imagined`.
+
+        Raises:
+            ImageError: a camera is missing.
         """
         ...
 

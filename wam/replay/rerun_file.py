@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from wam.core.errors import MissingDependency, RecordingError
-from wam.replay.summary import Judged
+from wam.replay.figures import Judged
 
 APPLICATION = "wam replay"
 TIMELINE = "recording"

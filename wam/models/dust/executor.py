@@ -17,8 +17,8 @@ from wam.core.context import ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract, require_same_contract
 from wam.core.errors import ConfigError, PolicyFault, StaleContext, StaleObservation
 from wam.core.observation import Observation, RobotState
-from wam.core.policy import RoutedContext
-from wam.models.dust.context import DustContext, DustRouted
+from wam.core.policy import ImaginedFuture, RoutedContext
+from wam.models.dust.context import EMBEDDING, DustContext, DustRouted
 from wam.models.dust.head import DustHead
 from wam.models.dust.model import TargetScale
 from wam.models.dust.records import FeatureKv
@@ -110,6 +110,13 @@ class DustExecutor:
     def prediction(self) -> FuturePrediction | None:
         """What the world model predicted beside the last chunk; None before the first, and where it was not wanted."""
         return self._prediction
+
+    def imagined(self) -> ImaginedFuture | None:
+        """Return the last prediction as `DustPlanner.perceive` sees an image; None below noise level 1."""
+        seen = self._prediction
+        if seen is None or seen.tau < 1.0:
+            return None
+        return ImaginedFuture(seen.stamp_ns, seen.target_stamp_ns, {EMBEDDING: seen.embedding})
 
     def configure(self, settings: SamplerSettings) -> None:
         """Change the sampler between two chunks (test-time scaling); called from the worker thread.

@@ -18,7 +18,7 @@ from wam.core.context import ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract, require_same_contract
 from wam.core.errors import InputError, PolicyFault, StaleContext, StaleObservation
 from wam.core.observation import Observation, RobotState
-from wam.core.policy import RoutedContext
+from wam.core.policy import ImaginedFuture, RoutedContext
 from wam.models.finite import require_finite_layers
 from wam.models.normalisation import Normaliser
 from wam.models.ud_vla.config import MaskMode
@@ -28,7 +28,7 @@ from wam.models.ud_vla.fast import FastChunk, FastTokenizer
 from wam.models.ud_vla.jd3p import Cached, Evaluate, Heads, Jd3pSettings, Uncached, decode
 from wam.models.ud_vla.sampling import RandomDraws
 from wam.models.ud_vla.sequence import SequenceLayout
-from wam.models.ud_vla.vision import ImageTokenizer
+from wam.models.ud_vla.vision import ImageTokenizer, pixels_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,14 @@ class UdVlaExecutor:
         if self._prediction is None:
             return {}
         return {name: self._vision.decode(codes) for name, codes in self._prediction.codes.items()}
+
+    def imagined(self) -> ImaginedFuture | None:
+        """Return the last prediction as `UdVlaPlanner.perceive` sees images. Worker thread."""
+        seen = self._prediction
+        if seen is None:
+            return None
+        pixels = {camera: pixels_of(image) for camera, image in self.imagined_images().items()}
+        return ImaginedFuture(seen.stamp_ns, seen.target_stamp_ns, pixels)
 
     @torch.inference_mode()
     def route(
