@@ -16,7 +16,7 @@ from wam.core.contract import PolicyContract, require_same_contract
 from wam.core.errors import ContextError, InputError, PolicyFault, StaleContext
 from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
 from wam.core.observation import Observation
-from wam.core.policy import ContextLease, ContextReader, Executor
+from wam.core.policy import ContextLease, ContextReader, Executor, Imagination, Imagines
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,16 @@ class ExecutorCycle:
     def header(self) -> ContextHeader | None:
         """Header of the context in use, or None before the first."""
         return self._header
+
+    @property
+    def imagines(self) -> bool:
+        """Whether the policy can say what its cameras will see."""
+        return isinstance(self._executor, Imagines)
+
+    @property
+    def imagination(self) -> Imagination | None:
+        """What the last chunk is expected to lead to; None where the policy does not say. The thread of `step`."""
+        return self._executor.imagination if isinstance(self._executor, Imagines) else None
 
     def offer_context(self, header: ContextHeader, handle: ContextHandle) -> None:
         """Store a context that has arrived; called from any thread, never blocks on a cycle."""

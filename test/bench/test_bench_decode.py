@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SPEEDS = ("ar", "released_ar", "jacobi", "independent", "jd3p", "jd3p_cached")
 
 
-@pytest.fixture()
+@pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the sizes of a sequence of 26 sites, which the bench takes for the released one."""
     config = replace(preset("tiny"), action_len=10)

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext, TensorSpec, Transport
 from wam.core.contract import PolicyContract
-from wam.core.observation import Instruction, Observation, RobotState
+from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 
 T = TypeVar("T")
 
@@ -62,6 +62,32 @@ class Executor(Protocol[T]):
         Raises:
             PolicyFault: a value is not finite; the caller publishes nothing.
         """
+        ...
+
+
+class Imagination(Protocol):
+    """What a policy expects its cameras to see at the end of a chunk."""
+
+    @property
+    def target_stamp_ns(self) -> int:
+        """Time for which the images are expected [ns]."""
+        ...
+
+    def frame(self, camera: str) -> CameraFrame | None:
+        """Return the image expected of `camera`, stamped with the time for which it is; None where there is none.
+
+        It is decoded here, which a chunk does not need: call it only where somebody looks. Worker thread.
+        """
+        ...
+
+
+@runtime_checkable
+class Imagines(Protocol):
+    """What an executor may have beside `route` and `act`."""
+
+    @property
+    def imagination(self) -> Imagination | None:
+        """What the last chunk is expected to lead to; None before the first, and where the policy has no picture."""
         ...
 
 
