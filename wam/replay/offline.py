@@ -23,7 +23,7 @@ from wam.core.context import ContextHandle, ContextHeader, PlannerContext
 from wam.core.errors import PolicyFault
 from wam.core.latency import Stopwatch, monotonic_ns
 from wam.core.observation import Instruction, Observation, RobotState
-from wam.core.policy import Executor, LoadedPolicy, Planner, RoutedContext
+from wam.core.policy import Executor, Imagination, Imagines, LoadedPolicy, Planner, RoutedContext
 from wam.core.transport.in_process import InProcessPublisher, InProcessReader, InProcessRegistry
 from wam.replay.stamps import BagMessage
 from wam.robots.description import RobotDescription
@@ -84,6 +84,7 @@ class ChunkEvent:
         observation: what it was computed from.
         host_ns: time its cycle took on this host [ns].
         policy_ns: of that, time in the policy (routing and denoising) [ns].
+        imagination: what the policy expects its cameras to see after it; None where it does not say.
     """
 
     start_ns: int
@@ -92,6 +93,7 @@ class ChunkEvent:
     observation: Observation
     host_ns: int
     policy_ns: int = 0
+    imagination: Imagination | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +362,15 @@ class OfflineReplay:
         assert self._observation is not None
         latency_ns = self._settings.executor_latency_ns
         ready_ns = now_ns + (host_ns if latency_ns is None else latency_ns)
-        event = ChunkEvent(now_ns, ready_ns, result.chunk, self._observation, host_ns, self._timed.chunk_ns)
+        event = ChunkEvent(
+            now_ns,
+            ready_ns,
+            result.chunk,
+            self._observation,
+            host_ns,
+            self._timed.chunk_ns,
+            self.executor.imagination,
+        )
         self._schedule(ready_ns, 1, lambda time_ns: iter((event,)))
         # As the live worker: a late cycle does not shift the next one by more than it has to.
         self._schedule(max(now_ns + period_ns, ready_ns), 2, self._executor_tick)
@@ -381,6 +391,11 @@ class _TimedPolicy:
         self._stopwatch = stopwatch
         self.plan_ns = 0
         self.chunk_ns = 0
+
+    @property
+    def imagination(self) -> Imagination | None:
+        """See `Imagines`."""
+        return self._executor.imagination if isinstance(self._executor, Imagines) else None
 
     def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[Any]:
         """See `Planner.plan`."""
