@@ -84,7 +84,7 @@ def imagined_section(records: Sequence[ImaginedRecord], *, start_ns: int) -> Sec
             )
             for i in evenly(len(chosen), PAIRS_SHOWN)
         )
-        strips.append(Strip(pictures, caption=f"camera {camera}"))
+        strips.append(Strip(pictures, caption=f"camera {camera}", wide=True))
     if not strips:
         return None
     return Section(
