@@ -215,6 +215,21 @@ def read_config(path: Path | str, overrides: typing.Sequence[str] = ()) -> Train
     Raises:
         ConfigError: the file is missing or no YAML, or a key is unknown, missing or illegal.
     """
+    raw = read_sections(path, overrides, sections="data, run, model, optim, distill")
+    return parse_config(raw, where=str(path))
+
+
+def read_sections(path: Path | str, overrides: typing.Sequence[str], *, sections: str) -> dict[str, Any]:
+    """Read the sections of a configuration file as plain values.
+
+    Args:
+        path: YAML.
+        overrides: "section.key=value" each, the value in YAML.
+        sections: that there may be, for error texts.
+
+    Raises:
+        ConfigError: the file is missing, no YAML or no mapping, or an override has another form.
+    """
     path = Path(path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -223,10 +238,10 @@ def read_config(path: Path | str, overrides: typing.Sequence[str] = ()) -> Train
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} is no mapping of sections", allowed="data, run, model, optim, distill")
+        raise ConfigError(f"{path} is no mapping of sections", allowed=sections)
     for text in overrides:
         _apply(raw, text)
-    return parse_config(raw, where=str(path))
+    return raw
 
 
 def parse_config(raw: Mapping[str, Any], *, where: str = "configuration") -> TrainConfig:
@@ -235,7 +250,7 @@ def parse_config(raw: Mapping[str, Any], *, where: str = "configuration") -> Tra
     Raises:
         ConfigError: a key is unknown, missing or illegal.
     """
-    config = cast("TrainConfig", _section(TrainConfig, raw, path="", where=where))
+    config = cast("TrainConfig", parse_section(TrainConfig, raw, path="", where=where))
     _check(config, where)
     return config
 
@@ -268,7 +283,12 @@ def _apply(raw: dict[str, Any], text: str) -> None:
     target[key] = yaml.safe_load(value)
 
 
-def _section(cls: type[Any], raw: Any, *, path: str, where: str) -> Any:
+def parse_section(cls: type[Any], raw: Any, *, path: str, where: str) -> Any:
+    """Read a dataclass from plain values, its fields as their types say.
+
+    Raises:
+        ConfigError: a key is unknown, missing or of another type.
+    """
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{where}: {path or 'the file'}", value=raw, allowed="a mapping")
     known = {f.name: f for f in fields(cls)}
@@ -299,7 +319,7 @@ def _value(kind: Any, raw: Any, *, path: str, where: str) -> Any:
             return None
         return _value(next(a for a in arguments if a is not type(None)), raw, path=path, where=where)
     if is_dataclass(kind):
-        return _section(cast("type[Any]", kind), raw, path=path, where=where)
+        return parse_section(cast("type[Any]", kind), raw, path=path, where=where)
     if origin is tuple and isinstance(raw, list):
         return tuple(
             _value(arguments[0], item, path=f"{path}[{i}]", where=where) for i, item in enumerate(raw)
@@ -325,11 +345,20 @@ def _value(kind: Any, raw: Any, *, path: str, where: str) -> Any:
     raise ConfigError(f"{where}: {path}", value=raw, allowed=f"a value of type {name}", where=where)
 
 
-def _check(config: TrainConfig, where: str) -> None:
-    """Check relations and bounds; types are right already."""
-    data, optim, run = config.data, config.optim, config.run
+Rule = tuple[bool, str, object, str]
+"""Whether it holds, path of the key, its value, what is allowed."""
+
+
+def common_rules(data: Any, optim: Any, run: RunSection) -> tuple[Rule, ...]:
+    """Return the bounds that every training configuration has.
+
+    Args:
+        data: section with cameras, camera_names, validation_fraction, min_std and workers.
+        optim: section with the fields of AdamW and of the schedule.
+        run: the run.
+    """
     names = data.camera_names or data.cameras
-    rules: tuple[tuple[bool, str, object, str], ...] = (
+    return (
         (len(data.cameras) > 0, "data.cameras", list(data.cameras), "at least one picture feature"),
         (
             len(names) == len(data.cameras),
@@ -360,12 +389,31 @@ def _check(config: TrainConfig, where: str) -> None:
             "0 to below 1",
         ),
         (optim.weight_decay >= 0, "optim.weight_decay", optim.weight_decay, "0 or more"),
-        (optim.video_weight >= 0, "optim.video_weight", optim.video_weight, "0 or more"),
-        (config.distill.steps in (1, 2, 4), "distill.steps", config.distill.steps, "1, 2 or 4"),
         (run.device in ("auto", "cpu", "cuda"), "run.device", run.device, "auto, cpu or cuda"),
         (run.checkpoint_every >= 0, "run.checkpoint_every", run.checkpoint_every, "0 or more"),
         (run.keep_checkpoints > 0, "run.keep_checkpoints", run.keep_checkpoints, "at least 1"),
         (run.validate_every >= 0, "run.validate_every", run.validate_every, "0 or more"),
+    )
+
+
+def require_rules(rules: typing.Iterable[Rule], *, where: str) -> None:
+    """Refuse a configuration that breaks a rule.
+
+    Raises:
+        ConfigError: names the first one.
+    """
+    for good, path, value, allowed in rules:
+        if not good:
+            raise ConfigError(f"{where}: {path}", value=value, allowed=allowed, where=where)
+
+
+def _check(config: TrainConfig, where: str) -> None:
+    """Check relations and bounds; types are right already."""
+    optim = config.optim
+    rules: tuple[Rule, ...] = (
+        *common_rules(config.data, optim, config.run),
+        (optim.video_weight >= 0, "optim.video_weight", optim.video_weight, "0 or more"),
+        (config.distill.steps in (1, 2, 4), "distill.steps", config.distill.steps, "1, 2 or 4"),
         (
             "{task}" in config.model.instruction_template,
             "model.instruction_template",
@@ -373,9 +421,7 @@ def _check(config: TrainConfig, where: str) -> None:
             'text with "{task}"',
         ),
     )
-    for good, path, value, allowed in rules:
-        if not good:
-            raise ConfigError(f"{where}: {path}", value=value, allowed=allowed, where=where)
+    require_rules(rules, where=where)
     model = config.model
     if model.bundle is not None and (
         model.overrides or model.video_weights or model.vae_weights or model.action_backbone
