@@ -34,7 +34,8 @@ from torch.distributed.checkpoint.state_dict import (
 from wam.core.errors import BundleError, ConfigError
 from wam.models.bundle import open_weights, save_weights
 from wam.models.bundle.weights import iterate
-from wam.training.config import TrainConfig, to_plain
+from wam.training.config import TrainConfig
+from wam.training.config_reading import to_plain
 from wam.training.parallel import World, wait_for_all
 from wam.training.statistics import STATS_NAME, DatasetStats, write_dataset_stats
 

@@ -16,15 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from wam.training.config import (
-    Precision,
-    Rule,
-    RunSection,
-    common_rules,
-    parse_section,
-    read_sections,
-    require_rules,
-)
+from wam.training.config import Precision, RunSection
+from wam.training.config_reading import Rule, common_rules, parse_section, read_sections, require_rules
 from wam.training.dust_losses import ActionFreeTime
 from wam.training.dust_time import TimeLaw
 

@@ -24,7 +24,8 @@ from wam.training.checkpoint import (
     put_weights,
     save_checkpoint,
 )
-from wam.training.config import Precision, to_plain
+from wam.training.config import Precision
+from wam.training.config_reading import to_plain
 from wam.training.dust_config import DustTrainConfig, ObjectiveKind
 from wam.training.dust_data import DustSource, dust_data
 from wam.training.dust_export import export_dust

@@ -26,7 +26,8 @@ from wam.training.checkpoint import (
     put_weights,
     save_checkpoint,
 )
-from wam.training.config import OptimSection, TrainConfig, to_plain
+from wam.training.config import OptimSection, TrainConfig
+from wam.training.config_reading import to_plain
 from wam.training.distill import DistillObjective, draw_distill
 from wam.training.export import SAMPLER_STEPS, export_bundle
 from wam.training.forward import JointObjective, draw
