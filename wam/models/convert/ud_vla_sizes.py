@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from wam.core.errors import BundleError
 from wam.models.normalisation import FieldStats, PolicyStats
 from wam.models.ud_vla.config import VisionConfig
@@ -104,7 +102,7 @@ def read_statistics(path: Path, *, state_width: int, action_width: int) -> Polic
             raise BundleError(f"{path}: norm_stats", value=found, allowed="one set of statistics")
         (name, values), *_ = groups.items()
         action = FieldStats.from_dict(values, what=f"{path}: {name}", width=action_width)
-        return PolicyStats(action if state_width == action_width else _neutral(state_width), action)
+        return PolicyStats(action if state_width == action_width else FieldStats.unit(state_width), action)
     if {"state", "action"} <= set(raw):
         return PolicyStats(
             FieldStats.from_dict(raw["state"], what=f"{path}: state", width=state_width),
@@ -116,8 +114,3 @@ def read_statistics(path: Path, *, state_width: int, action_width: int) -> Polic
         allowed='norm_stats.json as published ("norm_stats"), or stats.json of a bundle ("state", "action")',
         where="--stats",
     )
-
-
-def _neutral(width: int) -> FieldStats:
-    one = np.ones(width)
-    return FieldStats({"mean": 0 * one, "std": one, "min": -one, "max": one, "q01": -one, "q99": one})
