@@ -15,12 +15,20 @@ import yaml
 from wam.cli.main import run
 from wam.core.errors import BundleError, ConfigError, InputError
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
+from wam.datasets.lerobot import open_dataset
 from wam.models.bundle import open_bundle, read_tensors
-from wam.models.registry import load_policy
+from wam.models.images import resize_bytes
+from wam.models.normalisation import Normaliser
+from wam.models.registry import load_policy, make_tiny_bundle
 from wam.models.ud_vla.contents import check
+from wam.models.ud_vla.text import byte_ids
 from wam.training.reports import read_losses
+from wam.training.sampler import SampleRef
+from wam.training.samples import Columns, EpisodeTable
 from wam.training.ud_vla_config import UdVlaTrainConfig, parse_ud_vla_config
+from wam.training.ud_vla_data import NORM, ActionChunks, UdVlaSamples
 from wam.training.ud_vla_run import train_ud_vla
+from wam.training.ud_vla_start import ud_vla_start
 
 CAMERA = "observation.images.head"
 
@@ -221,8 +229,41 @@ def test_the_command_trains_stops_and_goes_on(
 
 
 def test_another_kind_of_bundle_is_refused(values: dict[str, Any], tmp_path: Path) -> None:
-    from wam.models.registry import make_tiny_bundle
-
     make_tiny_bundle(tmp_path / "dust", "dust")
     with pytest.raises(BundleError, match="kind: got 'dust'"):
         train_ud_vla(merged_going(values, tmp_path / "dust"))
+
+
+def test_a_sample_is_now_and_a_chunk_later_and_does_not_depend_on_earlier_ones(
+    values: dict[str, Any], short_root: Path
+) -> None:
+    """The public data set kept a counter between items, so that what one held depended on the order of reading."""
+    config = merged(values, data={"code_cache": None})
+    dataset = open_dataset(short_root)
+    table = EpisodeTable(dataset, dataset.present(), Columns((CAMERA,)))
+    stats = table.statistics()
+    chunks = ActionChunks(table, stats, stride=2)
+    start = ud_vla_start(config, None, joints=3, windows=chunks.spread)
+    samples = UdVlaSamples(table, start, config, actions=chunks)
+    before = samples[SampleRef(5, 0)]
+    for index in (0, 60, 81, 69):
+        samples[SampleRef(index, 0)]
+    after = samples[SampleRef(5, 0)]
+    assert torch.equal(before.views[0], after.views[0])
+    assert torch.equal(before.actions, after.actions)
+    # Row 5 of the first episode, and four policy rows of two data rows later.
+    frames = dataset.frames(table.episodes[0], CAMERA, [5, 13])
+    expected = np.stack([resize_bytes(frame, height=16, width=16) for frame in frames])
+    np.testing.assert_array_equal(before.views[0][0].numpy(), expected)
+    tokens = start.layout.tokens
+    text = [tokens.bos, *byte_ids("lift the cup")]
+    assert before.texts[0].tolist() == text
+    decoded = start.fast.decode(
+        tokens.from_action(start.layout.action_ids_of(before.actions[0])).tolist(), rows=4, dims=3
+    )
+    rows = Normaliser(stats.stats.action, mode=NORM).to_model(table.actions[0][[5, 7, 9, 11]])
+    assert decoded.valid
+    assert np.abs(decoded.rows - np.clip(rows, -1, 1)).max() < 0.15
+    # Past the end the last picture and the last action are repeated.
+    last = samples[SampleRef(69, 0)]
+    assert torch.equal(last.views[0][0, 0], last.views[0][0, 1])
