@@ -13,7 +13,7 @@ import pytest
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext
 from wam.core.contract import CameraContract
-from wam.core.errors import ContractMismatch, PolicyFault, StaleObservation
+from wam.core.errors import ChunkRefused, ContractMismatch, PolicyFault, StaleObservation
 from wam.core.fakes import FakeChannel, FakeExecutor, FakePlanner, ImaginingExecutor, fake_contract, with_rows
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam_executor_node.cycle import ExecutorCycle
@@ -236,3 +236,23 @@ def test_a_policy_without_pictures_expects_nothing() -> None:
     bench.chunk()
     assert not bench.cycle.imagines
     assert bench.cycle.imagination is None
+
+
+def test_a_chunk_that_is_no_action_is_left_out_and_the_next_one_comes() -> None:
+    """One badly drawn chunk must not end the run: the safety node holds until a good one comes."""
+    outcomes = [ChunkRefused("the decoded tokens are no action"), None]
+
+    def spoil(chunk: ActionChunk) -> ActionChunk:
+        error = outcomes.pop(0)
+        if error is not None:
+            raise error
+        return chunk
+
+    bench = Bench(Spoiled(spoil))
+    bench.offer(bench.stamp_ns)
+    result = bench.cycle.step(bench.stamp_ns)
+    assert result.chunk is None
+    assert result.reason == "the decoded tokens are no action"
+    assert bench.cycle.skipped == 1
+    bench.stamp_ns += PERIOD_NS
+    assert bench.chunk().sequence == 1

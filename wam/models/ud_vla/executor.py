@@ -14,7 +14,7 @@ from torch import Tensor
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract, require_same_contract
-from wam.core.errors import InputError, PolicyFault, StaleContext, StaleObservation
+from wam.core.errors import ChunkRefused, InputError, StaleContext, StaleObservation
 from wam.core.observation import CameraFrame, Observation, RobotState
 from wam.core.policy import RoutedContext
 from wam.models.finite import require_finite_layers
@@ -146,7 +146,8 @@ class UdVlaExecutor:
 
         Raises:
             JointError: the state lacks a joint of the policy.
-            PolicyFault: the tokens are no action, or a value is not finite; the text says why.
+            ChunkRefused: the tokens are no action; the text says why.
+            PolicyFault: a value is not finite.
         """
         header, payload = routed.header, routed.payload
         proprio.select(self._contract.state_joints)
@@ -165,7 +166,7 @@ class UdVlaExecutor:
             self._imagination = None
             require_finite_layers(payload.k, what="key of the planner context")
             require_finite_layers(payload.v, what="value of the planner context")
-            raise PolicyFault(
+            raise ChunkRefused(
                 f"the decoded tokens are no action: {'; '.join(chunk.problems)}",
                 where="the weights, the action tokenizer or sampler.steps of the policy",
             )
