@@ -88,6 +88,7 @@ class ExecutorNode(WamNode[ExecutorParameters]):
                 device=p.device,
                 threads=p.threads,
                 seed=p.seed,
+                backend=p.backend,
                 sampler=read_sampler(p.sampler),
             ),
             robot=robot,

@@ -30,7 +30,8 @@ TWO_STAGE_STEPS = 92
 """Steps of the published two-stage sampler: 64 for the image, 28 for the action."""
 PART = Effort(steps=12, sites=64)
 """What is timed on a processor."""
-WHOLE = Effort()
+WHOLE = Effort(repeats=1)
+"""What is timed on a GPU: whole chunks, once, since each is hundreds of evaluations."""
 PAPER_RATIO = 4.3
 LEAST_SPEED_UP = 10.0
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

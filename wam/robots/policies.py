@@ -19,6 +19,9 @@ from wam.core.transport.numpy_codec import NumpyCodec
 from wam.robots.description import RobotDescription
 
 FAKE_POLICY = "fake"
+BACKENDS = ("auto", "eager", "cuda_graph")
+"""What may run the stages of a policy's inference."""
+
 FAKE_ROWS_PER_SECOND = 30
 FAKE_AMPLITUDE = 0.2
 FAKE_SHARE_OF_RANGE = 0.2
@@ -36,6 +39,7 @@ class PolicyRequest:
         device: "cpu" or "cuda:0"; a device that is absent is an error.
         threads: CPU threads of the tensor library in this process.
         seed: seed of the start noise.
+        backend: what runs the stages of inference: "auto", "eager" or "cuda_graph".
         sampler: entries of the bundle's `sampler` section that are replaced, e.g. {"steps": 4}.
     """
 
@@ -45,6 +49,7 @@ class PolicyRequest:
     device: str = "cpu"
     threads: int = 1
     seed: int = 0
+    backend: str = "auto"
     sampler: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -11,7 +11,8 @@ import mujoco
 from wam.core.errors import ConfigError
 from wam.robots.description import RobotDescription
 from wam.robots.urdf import ignored_pairs, robot_urdf
-from wam.sim.scene import Scene, SceneObject, Shape
+from wam.sim.look import FLOOR, KEY_LIGHT, add_textures
+from wam.sim.scene import Limb, Motion, Part, Scene, SceneObject, Shape
 
 TIMESTEP_S = 0.002
 """Physics step: 500 Hz."""
@@ -28,11 +29,17 @@ ROUND_SLICES = 20
 ARMATURE_HINGE = 0.05  # reflected inertia of motor and gear [kg m^2]; keeps light wrists stable
 ARMATURE_SLIDE = 0.05  # [kg]
 JOINT_DAMPING = 0.5  # [N m s/rad] and [N s/m]
+ARMATURE_LIMB = 1e-5  # keeps light limbs of objects stable [kg m^2 or kg]
 
 
 def actuator_name(joint: str) -> str:
     """Return the name of the servo on the model joint `joint`."""
     return f"{joint}_servo"
+
+
+def limb_name(item: str, limb: str) -> str:
+    """Return the name of the body and of the joint of a limb of the object `item`."""
+    return f"{item}/{limb}"
 
 
 def build_model(robot: RobotDescription, scene: Scene) -> mujoco.MjModel:
@@ -160,9 +167,10 @@ def _add_room(spec: mujoco.MjSpec, scene: Scene) -> None:
         width=64,
         height=384,
     )
+    add_textures(spec)
     world = spec.worldbody
     world.add_geom(
-        name="floor",
+        name=FLOOR,
         type=mujoco.mjtGeom.mjGEOM_PLANE,
         size=[4, 4, 0.1],
         pos=[0, 0, scene.floor_z],
@@ -170,7 +178,7 @@ def _add_room(spec: mujoco.MjSpec, scene: Scene) -> None:
         group=VISIBLE_GROUP,
     )
     world.add_light(
-        name="key",
+        name=KEY_LIGHT,
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
         pos=[0.3, 0.5, 2.2],
         dir=[0.12, -0.25, -1.0],
@@ -180,20 +188,77 @@ def _add_room(spec: mujoco.MjSpec, scene: Scene) -> None:
     )
 
 
+_GEOMETRY = {
+    Shape.BOX: mujoco.mjtGeom.mjGEOM_BOX,
+    Shape.CYLINDER: mujoco.mjtGeom.mjGEOM_CYLINDER,
+    Shape.CAPSULE: mujoco.mjtGeom.mjGEOM_CAPSULE,
+    Shape.ELLIPSOID: mujoco.mjtGeom.mjGEOM_ELLIPSOID,
+}
+
+
 def _add_object(spec: mujoco.MjSpec, item: SceneObject) -> None:
     body = spec.worldbody.add_body(name=item.name)
-    body.add_freejoint(name=item.name)
-    if item.shape is Shape.BOX:
-        kind, size = mujoco.mjtGeom.mjGEOM_BOX, [edge / 2 for edge in item.size]
-    else:
-        kind, size = mujoco.mjtGeom.mjGEOM_CYLINDER, [item.size[0], item.size[1] / 2, 0.0]
-    body.add_geom(
-        name=item.name,
-        type=kind,
-        size=size,
-        rgba=item.rgba,
-        mass=item.mass,
-        group=VISIBLE_GROUP,
-        condim=4,
-        friction=[1.0, 0.005, 0.0001],
+    if not item.fixed:
+        body.add_freejoint(name=item.name)
+    _add_solids(body, item, item.solids, item.mass, name=item.name)
+    for limb in item.limbs:
+        _add_limb(body, item, limb)
+
+
+def _add_limb(carrier: mujoco.MjsBody, item: SceneObject, limb: Limb) -> None:
+    name = limb_name(item.name, limb.name)
+    body = carrier.add_body(name=name, pos=limb.position)
+    slides = limb.motion is Motion.SLIDE
+    body.add_joint(
+        name=name,
+        type=mujoco.mjtJoint.mjJNT_SLIDE if slides else mujoco.mjtJoint.mjJNT_HINGE,
+        axis=limb.axis,
+        limited=True,
+        range=[limb.lower, limb.upper],
+        damping=[limb.damping, 0, 0],
+        frictionloss=limb.friction,
+        stiffness=[limb.stiffness, 0, 0],
+        springref=limb.home,
+        armature=ARMATURE_LIMB,
     )
+    _add_solids(body, item, limb.parts, limb.mass, name=name)
+    for carried in limb.limbs:
+        _add_limb(body, item, carried)
+
+
+def _add_solids(
+    body: mujoco.MjsBody, item: SceneObject, parts: tuple[Part, ...], mass: float, *, name: str
+) -> None:
+    volume = sum(part.volume for part in parts)
+    for number, part in enumerate(parts):
+        body.add_geom(
+            name=name if number == 0 else f"{name}#{number}",
+            type=_GEOMETRY[part.shape],
+            size=_half_sizes(part),
+            pos=part.position,
+            quat=_quaternion(part.rotation),
+            rgba=part.rgba or item.rgba,
+            mass=mass * part.volume / volume,
+            group=VISIBLE_GROUP,
+            condim=4,
+            friction=[item.friction, 0.005, 0.0001],
+        )
+
+
+def _half_sizes(part: Part) -> list[float]:
+    """Return the size as MuJoCo counts it."""
+    if part.shape in (Shape.BOX, Shape.ELLIPSOID):
+        return [edge / 2 for edge in part.size]
+    radius, height = part.size
+    return [radius, height / 2 - (radius if part.shape is Shape.CAPSULE else 0.0), 0.0]
+
+
+def _quaternion(rotation: tuple[float, float, float]) -> list[float]:
+    """Return w, x, y, z of roll, pitch, yaw about fixed axes."""
+    (cr, sr), (cp, sp), (cy, sy) = ((math.cos(angle / 2), math.sin(angle / 2)) for angle in rotation)
+    return [
+        cr * cp * cy + sr * sp * sy,
+        sr * cp * cy - cr * sp * sy,
+        cr * sp * cy + sr * cp * sy,
+        cr * cp * sy - sr * sp * cy,
+    ]

@@ -9,26 +9,115 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wam.sim.look import PLAIN, Look
+
 MAX_TRIES = 10_000
 
 
 class Shape(enum.Enum):
-    """Shape of an object; it decides what `SceneObject.size` means."""
+    """Shape of an object or of a part of one; it decides what `size` means."""
 
     BOX = "box"  # full edge lengths x, y, z
     CYLINDER = "cylinder"  # radius, height
+    CAPSULE = "capsule"  # radius, height over all
+    ELLIPSOID = "ellipsoid"  # full lengths of the axes x, y, z
+    COMPOUND = (
+        "compound"  # radius and height of the upright cylinder around it; `parts` say what it is made of
+    )
+
+
+class Motion(enum.Enum):
+    """How a limb moves against what carries it."""
+
+    HINGE = "hinge"  # about the axis [rad]
+    SLIDE = "slide"  # along the axis [m]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One solid of a compound object.
+
+    Attributes:
+        shape: any but COMPOUND.
+        size: see `Shape` [m].
+        position: its centre in the frame of the object or limb [m].
+        rotation: roll, pitch, yaw about fixed axes [rad].
+        rgba: colour, or None for the object's.
+    """
+
+    shape: Shape
+    size: tuple[float, ...]
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    rgba: tuple[float, float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.shape is Shape.COMPOUND:
+            raise ValueError("a part cannot be a compound")
+
+    @property
+    def volume(self) -> float:
+        """Its volume [m^3]."""
+        if self.shape is Shape.BOX:
+            return math.prod(self.size)
+        if self.shape is Shape.ELLIPSOID:
+            return math.pi / 6 * math.prod(self.size)
+        radius, height = self.size
+        if self.shape is Shape.CYLINDER:
+            return math.pi * radius**2 * height
+        return math.pi * radius**2 * (height - 2 * radius) + 4 / 3 * math.pi * radius**3
+
+
+@dataclass(frozen=True, slots=True)
+class Limb:
+    """A piece of an object that moves on a joint: a lid, a drawer, a leaf of a folding sheet.
+
+    Attributes:
+        name: unique in the object; body and joint are called `OBJECT/NAME` in the model.
+        parts: its solids, in the frame of its joint.
+        mass: [kg].
+        motion: hinge or slide.
+        axis: of the joint, in the frame of what carries it.
+        position: of the joint, in the frame of what carries it [m].
+        lower: end of the range [rad or m].
+        upper: end of the range [rad or m].
+        home: position after a reset [rad or m].
+        damping: [N m s/rad or N s/m].
+        friction: dry friction of the joint [N m or N].
+        stiffness: spring towards `home` [N m/rad or N/m].
+        limbs: what it carries in turn.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    mass: float
+    motion: Motion
+    axis: tuple[float, float, float]
+    position: tuple[float, float, float]
+    lower: float
+    upper: float
+    home: float = 0.0
+    damping: float = 0.01
+    friction: float = 0.0
+    stiffness: float = 0.0
+    limbs: tuple[Limb, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SceneObject:
-    """A rigid object that lies on the table.
+    """An object that lies on the table. A compound's frame is at the middle of its foot, any other's at its centre.
 
     Attributes:
         name: unique in the scene.
         shape: shape.
         size: see `Shape` [m].
         rgba: colour, 0..1.
-        mass: [kg].
+        mass: of the object without its limbs [kg]; shared among its parts by their volume.
+        parts: what a compound is made of; empty for any other shape.
+        limbs: pieces that move on joints.
+        fixed: it stands fast where it is put, as if screwed to the table.
+        friction: sliding friction of its surface.
+        deck: height above its foot at which others stand on or in it [m]; None where nothing does.
     """
 
     name: str
@@ -36,6 +125,15 @@ class SceneObject:
     size: tuple[float, ...]
     rgba: tuple[float, float, float, float]
     mass: float
+    parts: tuple[Part, ...] = ()
+    limbs: tuple[Limb, ...] = ()
+    fixed: bool = False
+    friction: float = 1.0
+    deck: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.shape is Shape.COMPOUND) != bool(self.parts):
+            raise ValueError(f"{self.name}: parts belong to a compound, and a compound has some")
 
     @property
     def height(self) -> float:
@@ -43,11 +141,21 @@ class SceneObject:
         return self.size[-1]
 
     @property
+    def origin_height(self) -> float:
+        """Height of its frame above its foot [m]."""
+        return 0.0 if self.shape is Shape.COMPOUND else self.height / 2
+
+    @property
     def footprint(self) -> float:
         """Radius of the circle around it, seen from above [m]."""
-        if self.shape is Shape.CYLINDER:
-            return self.size[0]
-        return math.hypot(self.size[0], self.size[1]) / 2
+        if self.shape in (Shape.BOX, Shape.ELLIPSOID):
+            return math.hypot(self.size[0], self.size[1]) / 2
+        return self.size[0]
+
+    @property
+    def solids(self) -> tuple[Part, ...]:
+        """What it is made of: its parts, or itself."""
+        return self.parts or (Part(self.shape, self.size),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +183,10 @@ class Placement:
 class Scene:
     """Objects and room of a world.
 
+    A scene that places its objects by other rules, leaves some out or changes its look overrides `place` and `look`.
+
     Attributes:
-        objects: what lies on the table.
+        objects: what may lie on the table.
         region: where it may lie.
         clearance: least distance between two footprints [m].
         floor_z: height of the floor in the robot's world [m].
@@ -87,8 +197,8 @@ class Scene:
     clearance: float = 0.02
     floor_z: float = -0.74
 
-    def place(self, seed: int) -> tuple[Placement, ...]:
-        """Return where each object lies; the same seed gives the same placements.
+    def place(self, seed: int) -> tuple[Placement | None, ...]:
+        """Return where each object lies, or None for one that is not there; the same seed gives the same.
 
         Raises:
             ValueError: the region is too small for the objects.
@@ -113,6 +223,10 @@ class Scene:
             placed.append((x, y, item.footprint))
             result.append(Placement(x, y, region.z, rng.uniform(-math.pi, math.pi)))
         return tuple(result)
+
+    def look(self, seed: int) -> Look:
+        """Return light and textures; the same seed gives the same."""
+        return PLAIN
 
 
 def tabletop() -> Scene:

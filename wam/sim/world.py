@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import mujoco
@@ -13,10 +13,19 @@ import numpy.typing as npt
 
 from wam.core.errors import WamError
 from wam.robots.description import JointGroup, RobotDescription
-from wam.sim.model import TIMESTEP_S, actuator_name, build_model
-from wam.sim.scene import Scene, tabletop
+from wam.sim.look import Dresser
+from wam.sim.model import TIMESTEP_S, actuator_name, build_model, limb_name
+from wam.sim.scene import Limb, Placement, Scene, SceneObject, tabletop
 
 Vector = npt.NDArray[np.float64]
+Pose = npt.NDArray[np.float64]
+"""float64 [4, 4], homogeneous; lengths in m."""
+
+AWAY = (-8.0, 0.0, 9.0)
+"""Where objects hang that a scene leaves out: behind and above the robot, out of every camera's sight [m]."""
+
+AWAY_SPACING = 1.0
+"""Distance between two of them [m]."""
 
 
 class WorldDiverged(WamError):
@@ -76,6 +85,25 @@ class _GroupMap:
         return np.bincount(self.column, weights=values, minlength=self.width) / self.count
 
 
+class _ObjectMap:
+    """Where an object lives in the model."""
+
+    def __init__(self, model: mujoco.MjModel, number: int, item: SceneObject) -> None:
+        self.item = item
+        self.body = int(model.body(item.name).id)
+        inside = _carried(model, {self.body})
+        self.geometries = np.flatnonzero(np.isin(model.geom_bodyid, inside))
+        self.bodies = inside
+        self.away = np.array([AWAY[0], AWAY[1] + number * AWAY_SPACING, AWAY[2]])
+        joint = None if item.fixed else model.joint(item.name)
+        self.qpos = -1 if joint is None else int(joint.qposadr[0])
+        self.dof = -1 if joint is None else int(joint.dofadr[0])
+        self.limbs = {
+            limb.name: (int(model.joint(limb_name(item.name, limb.name)).qposadr[0]), limb.home)
+            for limb in _limbs(item.limbs)
+        }
+
+
 class SimWorld:
     """A simulated robot. One thread at a time.
 
@@ -83,6 +111,9 @@ class SimWorld:
         robot: a robot with a model and servos.
         seed: of everything random (placements).
         scene: objects and room; None takes the table top.
+
+    Attributes:
+        moving_links: links that the robot's drives move.
 
     Raises:
         ConfigError: the robot cannot be simulated; the text says why.
@@ -95,7 +126,16 @@ class SimWorld:
         self.model = build_model(robot, self.scene)
         self._data = mujoco.MjData(self.model)
         self._groups = {group.name: _GroupMap(self.model, i, group) for i, group in enumerate(robot.groups)}
+        self._objects = {
+            item.name: _ObjectMap(self.model, i, item) for i, item in enumerate(self.scene.objects)
+        }
+        self._dresser = Dresser(self.model, {name: at.geometries for name, at in self._objects.items()})
         self._gravcomp = self.model.body_gravcomp.copy()
+        self.moving_links = frozenset(
+            self.model.body(body).name for at in self._groups.values() for body in at.bodies
+        )
+        self._present: set[str] = set()
+        self._labels, self._names = self._contact_labels()
         self.reset(seed)
 
     @property
@@ -109,7 +149,10 @@ class SimWorld:
         return TIMESTEP_S
 
     def reset(self, seed: int) -> None:
-        """Put every joint to its home and every object to where `seed` puts it; all groups are enabled."""
+        """Put every joint to its home and every object to where `seed` puts it; all groups are enabled.
+
+        Look and light change as well: cameras of this world show them from their next picture on.
+        """
         mujoco.mj_resetData(self.model, self._data)
         for group in self.robot.groups:
             self.set_enabled(group.name, True)
@@ -118,18 +161,9 @@ class SimWorld:
             at = self._groups[group.name]
             self._data.qpos[at.qpos] = at.ratio * home[at.column] + at.offset
             self.set_targets(group.name, home)
-        for item, place in zip(self.scene.objects, self.scene.place(seed), strict=True):
-            address = self.model.joint(item.name).qposadr[0]
-            half = place.yaw / 2
-            self._data.qpos[address : address + 7] = [
-                place.x,
-                place.y,
-                place.z + item.height / 2,
-                math.cos(half),
-                0.0,
-                0.0,
-                math.sin(half),
-            ]
+        for at, place in zip(self._objects.values(), self.scene.place(seed), strict=True):
+            self._put(at, place)
+        self._dresser.apply(self.scene.look(seed))
         mujoco.mj_forward(self.model, self._data)
 
     def set_targets(self, group: str, positions: Vector) -> None:
@@ -189,6 +223,57 @@ class SimWorld:
         """Return object name -> centre in the world, float64 [3] [m]."""
         return {item.name: self._data.body(item.name).xpos.copy() for item in self.scene.objects}
 
+    def object_pose(self, name: str) -> Pose:
+        """Return the frame of an object in the world, float64 [4, 4]; see `SceneObject`."""
+        return self._pose(self._objects[name].body)
+
+    def object_centre(self, name: str) -> Vector:
+        """Return the centre of mass of an object with its limbs, float64 [3] [m]."""
+        return np.array(self._data.subtree_com[self._objects[name].body])
+
+    def object_speed(self, name: str) -> float:
+        """Return how fast the origin of an object moves [m/s]; zero for a fixture."""
+        at = self._objects[name]
+        return 0.0 if at.dof < 0 else float(np.linalg.norm(self._data.qvel[at.dof : at.dof + 3]))
+
+    def limb_position(self, name: str, limb: str) -> float:
+        """Return the position of a limb's joint [rad or m]."""
+        return float(self._data.qpos[self._objects[name].limbs[limb][0]])
+
+    def is_present(self, name: str) -> bool:
+        """Tell whether the scene has put this object on the table."""
+        return name in self._present
+
+    def link_pose(self, link: str) -> Pose:
+        """Return the frame of `link` in the world, float64 [4, 4]."""
+        return self._pose(int(self.model.body(link).id))
+
+    def positions(self) -> Vector:
+        """Return the measured positions of all joints in the robot's order, float64 [N]."""
+        return np.concatenate([self.measured(group.name).positions for group in self.robot.groups])
+
+    def velocities(self) -> Vector:
+        """Return the measured velocities of all joints in the robot's order, float64 [N]."""
+        return np.concatenate([self.measured(group.name).velocities for group in self.robot.groups])
+
+    def contact_forces(self) -> Mapping[frozenset[str], float]:
+        """Return the normal force between each two that touch [N]; objects go by name, the robot by its links."""
+        contact = self._data.contact
+        rows = np.asarray(contact.efc_address)
+        acting = np.flatnonzero(rows >= 0)
+        if not acting.size:
+            return {}
+        forces = self._data.efc_force[rows[acting]]
+        pairs = np.sort(self._labels[np.asarray(contact.geom)[acting]], axis=1)
+        codes, index = np.unique(pairs[:, 0] * len(self._names) + pairs[:, 1], return_inverse=True)
+        sums = np.bincount(index.ravel(), weights=forces)
+        return {
+            frozenset((self._names[code // len(self._names)], self._names[code % len(self._names)])): float(
+                total
+            )
+            for code, total in zip(codes.tolist(), sums.tolist(), strict=True)
+        }
+
     def body_position(self, link: str) -> Vector:
         """Return the origin of `link` in the world, float64 [3] [m]."""
         return np.array(self._data.body(link).xpos)
@@ -198,6 +283,47 @@ class SimWorld:
         qpos = self._data.qpos.copy()
         qpos.flags.writeable = False
         return Snapshot(stamp_ns, qpos)
+
+    def _put(self, at: _ObjectMap, place: Placement | None) -> None:
+        """Put an object where it belongs, or out of the way."""
+        item, data = at.item, self._data
+        away = place is None
+        if place is None:
+            position, half = at.away, 0.0
+        else:
+            position, half = np.array([place.x, place.y, place.z + item.origin_height]), place.yaw / 2
+        quaternion = [math.cos(half), 0.0, 0.0, math.sin(half)]
+        if item.fixed:
+            self.model.body_pos[at.body], self.model.body_quat[at.body] = position, quaternion
+        else:
+            data.qpos[at.qpos : at.qpos + 7] = [*position, *quaternion]
+        for address, home in at.limbs.values():
+            data.qpos[address] = home
+        # What is away would fall for ever.
+        self.model.body_gravcomp[at.bodies] = self._gravcomp[at.bodies] = 1.0 if away else 0.0
+        (self._present.discard if away else self._present.add)(item.name)
+
+    def _pose(self, body: int) -> Pose:
+        pose = np.eye(4)
+        pose[:3, :3] = self._data.xmat[body].reshape(3, 3)
+        pose[:3, 3] = self._data.xpos[body]
+        return pose
+
+    def _contact_labels(self) -> tuple[npt.NDArray[np.intp], tuple[str, ...]]:
+        """Return the number of each geometry's owner, intp [ngeom], and the owners' names."""
+        owner = [self.model.body(body).name for body in range(self.model.nbody)]
+        for name, at in self._objects.items():
+            for body in at.bodies:
+                owner[body] = name
+        names = tuple(dict.fromkeys(owner))
+        number = {name: i for i, name in enumerate(names)}
+        return np.array([number[owner[body]] for body in self.model.geom_bodyid], dtype=np.intp), names
+
+
+def _limbs(limbs: tuple[Limb, ...]) -> Iterator[Limb]:
+    for limb in limbs:
+        yield limb
+        yield from _limbs(limb.limbs)
 
 
 def _carried(model: mujoco.MjModel, bodies: set[int]) -> npt.NDArray[np.intp]:

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every task by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from wam.core.errors import ConfigError
+from wam.sim.tasks import franka
+from wam.sim.tasks.task import Task
+
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (*franka.TASKS,)})
+
+
+def find_task(name: str) -> Task:
+    """Return the task called `name`.
+
+    Raises:
+        ConfigError: there is none; the text names those that are.
+    """
+    task = TASKS.get(name)
+    if task is None:
+        raise ConfigError(
+            "there is no task of this name", value=name, allowed=", ".join(TASKS), where="the option --task"
+        )
+    return task
+
+
+def tasks_of(robot: str) -> tuple[Task, ...]:
+    """Return the tasks of a robot.
+
+    Raises:
+        ConfigError: there are none; the text names the robots that have some.
+    """
+    found = tuple(task for task in TASKS.values() if task.robot == robot)
+    if not found:
+        robots = ", ".join(dict.fromkeys(task.robot for task in TASKS.values()))
+        raise ConfigError(
+            "no task is for this robot", value=robot, allowed=robots, where="the option --robot"
+        )
+    return found

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated robot with a task before it: instruction, progress and success of the running episode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wam.core.errors import ContractMismatch
+from wam.robots.description import RobotDescription
+from wam.robots.loader import load_robot
+from wam.sim.tasks.arrangement import TaskScene
+from wam.sim.tasks.task import STAGES, Setting, Task, Variant
+from wam.sim.world import SimWorld
+
+JUDGED_EVERY = 10
+"""Physics steps between two looks at the criteria."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A stage that has been reached.
+
+    Attributes:
+        name: of the stage.
+        time: simulated time of the first moment at which it counted [s].
+    """
+
+    name: str
+    time: float
+
+
+class TaskWorld(SimWorld):
+    """A world that judges itself while it is stepped. One thread at a time.
+
+    The same seed places the same objects in the same variant, whatever the look of the setting.
+
+    Args:
+        task: the task.
+        seed: of the first episode.
+        setting: look, distractors and objects.
+        robot: the robot; None loads the task's.
+
+    Raises:
+        ContractMismatch: `robot` is not the task's.
+        ConfigError: the task cannot be set so, or the robot cannot be simulated.
+        MissingDependency: xacro is not installed.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        seed: int = 0,
+        setting: Setting = Setting.SEEN,
+        robot: RobotDescription | None = None,
+    ) -> None:
+        if robot is not None:
+            require_robot(task, robot.name)
+        self.task = task
+        self.setting = setting
+        self._task_scene = TaskScene(task, setting)
+        super().__init__(robot or load_robot(task.robot), seed=seed, scene=self._task_scene)
+
+    @property
+    def variant(self) -> Variant:
+        """Kind of the running episode."""
+        return self._variant
+
+    @property
+    def instruction(self) -> str:
+        """Task text of the running episode."""
+        return self.task.text(self._variant)
+
+    @property
+    def reached(self) -> tuple[Reached, ...]:
+        """Stages that have been reached, in order."""
+        return tuple(self._reached)
+
+    @property
+    def max_contact_force(self) -> float:
+        """Largest normal force between the robot and anything else so far [N]."""
+        return self._max_force
+
+    def reset(self, seed: int) -> None:
+        """Begin the episode of `seed`: everything is placed anew and nothing has been reached."""
+        super().reset(seed)
+        self.seed = seed
+        self._variant = self._task_scene.variant(seed)
+        self._stages = self.task.stages(self._variant)
+        self._reached: list[Reached] = []
+        self._since: float | None = None
+        self._steps = 0
+        self._max_force = 0.0
+
+    def step(self) -> None:
+        """Advance the physics by `timestep`; every tenth step looks at the criteria.
+
+        Raises:
+            WorldDiverged: a value is not finite; the text says which and when.
+        """
+        super().step()
+        self._steps += 1
+        if self._steps % JUDGED_EVERY == 0:
+            self._judge()
+
+    def progress(self) -> int:
+        """Return how many stages have been reached, 0 to 3."""
+        return len(self._reached)
+
+    def success(self) -> bool:
+        """Tell whether the last stage has been reached."""
+        return len(self._reached) == STAGES
+
+    def _judge(self) -> None:
+        for pair, force in self.contact_forces().items():
+            if force > self._max_force and len(pair & self.moving_links) == 1:
+                self._max_force = force
+        while not self.success():
+            stage = self._stages[len(self._reached)]
+            if not stage.criterion.holds(self):
+                self._since = None
+                return
+            if self._since is None:
+                self._since = self.time
+            if self.time - self._since < stage.hold:
+                return
+            self._reached.append(Reached(stage.name, self.time))
+            self._since = None
+
+
+def require_robot(task: Task, robot: str) -> None:
+    """Refuse a robot that the task is not for.
+
+    Args:
+        task: the task.
+        robot: name of a robot file, or of the robot that a policy was made for.
+
+    Raises:
+        ContractMismatch: it is another one; the text names both.
+    """
+    if robot != task.robot:
+        raise ContractMismatch(
+            f"task {task.name} is for another robot",
+            value=robot,
+            allowed=task.robot,
+            where="the task, or the robot or policy that was given with it",
+        )
