@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from wam.core.fakes import FakeExecutor, FakePlanner
-from wam.core.observation import Observation
-from wam.core.policy import Features, ImaginedFuture, LoadedPolicy, RoutedContext
+from wam.core.observation import CameraFrame, Observation
+from wam.core.policy import Features, LoadedPolicy, RoutedContext
 from wam.replay.engine import ReplaySettings
 from wam.replay.events import read_events
 from wam.replay.fakes import fake_robot, write_fake_bag
@@ -34,6 +34,21 @@ class SeeingPlanner(FakePlanner):
         return {"colour": frame.rgb.reshape(-1, 3).mean(0, dtype=np.float64).astype(np.float32)}
 
 
+@dataclass(frozen=True, slots=True)
+class Dream:
+    """An `Imagination` without pictures."""
+
+    stamp_ns: int
+    target_stamp_ns: int
+    dreamt: Features
+
+    def features(self) -> Features:
+        return self.dreamt
+
+    def frame(self, camera: str) -> CameraFrame | None:
+        return None
+
+
 class DreamingExecutor(FakeExecutor):
     """Imagines what the test tells it to."""
 
@@ -48,12 +63,11 @@ class DreamingExecutor(FakeExecutor):
         self._seen, self._stamp_ns = observation, observation.stamp_ns
         return super().route(observation, context=context)
 
-    def imagined(self) -> ImaginedFuture | None:
+    @property
+    def imagination(self) -> Dream | None:
         """Return the dream of the last observation."""
-        features = self._dream(self._seen)
-        return (
-            None if features is None else ImaginedFuture(self._stamp_ns, self._stamp_ns + AHEAD_NS, features)
-        )
+        features = None if self._seen is None else self._dream(self._seen)
+        return None if features is None else Dream(self._stamp_ns, self._stamp_ns + AHEAD_NS, features)
 
 
 def policy(dream: Any) -> LoadedPolicy:

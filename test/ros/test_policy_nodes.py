@@ -11,14 +11,17 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
+from sensor_msgs.msg import Image
 
 from wam.core.context import MAX_MESSAGE_BYTES
 from wam.core.errors import ConfigError, ContractMismatch
-from wam.core.fakes import FakePlanner
+from wam.core.fakes import FakePlanner, ImaginingExecutor
 from wam.core.policy import LoadedPolicy
 from wam.robots.description import RobotDescription
 from wam.robots.policies import PolicyRequest, load_fake
+from wam.ros.conversions import time_to_ns
 from wam.ros.ingest import SharedIngest
+from wam.ros.qos import IMAGINED
 from wam_msgs.msg import ExecutorStatus, KVContext, PlannerStatus
 from wam_msgs.srv import SetInstruction
 
@@ -145,3 +148,47 @@ def test_a_wrong_robot_name_refuses_to_configure_and_lists_the_robots(stage: Any
     assert node.trigger_configure() == FAILURE
     assert isinstance(node.last_error, ConfigError)
     assert "g1_inspire" in str(node.last_error)
+
+
+def test_imagined_images_are_decoded_and_published_only_while_somebody_listens(stage: Any) -> None:
+    executors: list[ImaginingExecutor] = []
+
+    def load_imagining(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
+        loaded = load_fake(request, robot=robot)
+        executors.append(ImaginingExecutor(loaded.contract))
+        return dataclasses.replace(loaded, executor=executors[-1])
+
+    stage.bring_up(stage.planner(), stage.act(load_policy=load_imagining))
+    world = stage.world
+    stage.until(lambda: len(world.chunks) >= 3, "three chunks")
+    assert executors[0].imagination.decoded == []
+    images: list[Image] = []
+    listener = world.node.create_subscription(Image, "wam_executor/imagined_image", images.append, IMAGINED)
+    stage.until(lambda: len(images) >= 2, "two imagined images")
+    world.node.destroy_subscription(listener)
+    camera = world.robot.cameras[0]
+    image = images[-1]
+    assert (image.header.frame_id, image.encoding) == (camera.name, "rgb8")
+    assert (image.height, image.width, len(image.data)) == (
+        camera.height,
+        camera.width,
+        3 * camera.width * camera.height,
+    )
+    ends_ns = {
+        time_to_ns(c.header.stamp) + c.num_rows * (c.row_period.sec * 10**9 + c.row_period.nanosec)
+        for c in world.chunks
+    }
+    assert time_to_ns(image.header.stamp) in ends_ns
+
+
+def test_an_unknown_imagined_camera_is_refused_with_those_that_exist(stage: Any) -> None:
+    overrides = [
+        Parameter("robot", value="g1_inspire"),
+        Parameter("policy", value="fake"),
+        Parameter("imagined_camera", value="elbow"),
+    ]
+    executor = stage.act(parameter_overrides=overrides)
+    assert executor.trigger_configure() == FAILURE
+    assert isinstance(executor.last_error, ConfigError)
+    assert "'elbow'" in str(executor.last_error)
+    assert stage.world.robot.cameras[0].name in str(executor.last_error)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext, TensorSpec, Transport
 from wam.core.contract import PolicyContract
-from wam.core.observation import Instruction, Observation, RobotState
+from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 
 T = TypeVar("T")
 
@@ -73,27 +73,38 @@ Features = Mapping[str, npt.NDArray[np.float32]]
 """What a policy perceives, by name, in whatever space it imagines (embeddings, pixels in 0..1); any shape."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImaginedFuture:
-    """What a policy with a world model expects to perceive later.
+class Imagination(Protocol):
+    """What a policy with a world model expects to perceive later. What takes time is computed only when asked for."""
 
-    Attributes:
-        stamp_ns: acquisition time of the image that it was imagined from [ns].
-        target_stamp_ns: the time imagined [ns].
-        features: as `Perceiving.perceive` gives them for an observation of that time.
-    """
+    @property
+    def stamp_ns(self) -> int:
+        """Acquisition time of the image that it was imagined from [ns]."""
+        ...
 
-    stamp_ns: int
-    target_stamp_ns: int
-    features: Features
+    @property
+    def target_stamp_ns(self) -> int:
+        """The time imagined [ns]."""
+        ...
+
+    def features(self) -> Features:
+        """Return it as `Perceiving.perceive` gives an observation of that time. Worker thread."""
+        ...
+
+    def frame(self, camera: str) -> CameraFrame | None:
+        """Return the image expected of `camera`, stamped with the time imagined; None where the policy has none.
+
+        Decoding it may take as long as a chunk: call it only where somebody looks. Worker thread.
+        """
+        ...
 
 
 @runtime_checkable
 class Imagining(Protocol):
-    """Optional part of an `Executor` whose policy predicts a future. Worker thread; it may take as long as a chunk."""
+    """Optional part of an `Executor` whose policy predicts a future."""
 
-    def imagined(self) -> ImaginedFuture | None:
-        """Return what was imagined beside the last chunk; None before the first, and where nothing was."""
+    @property
+    def imagination(self) -> Imagination | None:
+        """What was imagined beside the last chunk; None before the first, and where nothing was."""
         ...
 
 
@@ -102,7 +113,7 @@ class Perceiving(Protocol):
     """Optional part of a `Planner` whose policy predicts a future, so that the prediction can be judged."""
 
     def perceive(self, observation: Observation) -> Features:
-        """Return the features of an observation, of the names and shapes of `Imagining.imagined`.
+        """Return the features of an observation, of the names and shapes of `Imagination.features`.
 
         Raises:
             ImageError: a camera is missing.

@@ -18,12 +18,13 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from wam.core.clock import NS_PER_S
 from wam.core.errors import WamError
 from wam.core.observation import CameraFrame, index_of
+from wam.report.imagined import ImaginedPairs
 from wam.report.recording import ChunkRecord, ContextRecord, JointSeries, SafetyRecord
 from wam.robots.description import CameraTransport, CommandKind, JointGroup, RobotDescription
 from wam.robots.images import decode_image
 from wam.ros.context_channel import message_to_context
 from wam.ros.conversions import event_to_finding, message_to_chunk, time_to_ns
-from wam.ros.qos import CHUNK, CONTEXT, EVENT_KEPT, IMAGE, JOINT_STATE, STATUS
+from wam.ros.qos import CHUNK, CONTEXT, EVENT_KEPT, IMAGE, IMAGINED, JOINT_STATE, STATUS
 from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext, PlannerStatus, SafetyEvent
 
 FRAME_PERIOD_NS = NS_PER_S
@@ -90,6 +91,7 @@ class Recorder:
         self.contexts: list[ContextRecord] = []
         self.safety: list[SafetyRecord] = []
         self.frames: list[CameraFrame] = []
+        self.imagined = ImaginedPairs(period_ns=FRAME_PERIOD_NS)
         self.images = 0
         self.planner_status: PlannerStatus | None = None
         self.executor_status: ExecutorStatus | None = None
@@ -134,6 +136,7 @@ class Recorder:
             kind = Image if camera.transport is CameraTransport.RAW else CompressedImage
             listen(kind, camera.topic, IMAGE, partial(self._on_image, camera.name))
         listen(ActionChunk, "wam_executor/chunk", CHUNK, self._on_chunk)
+        listen(Image, "wam_executor/imagined_image", IMAGINED, self._on_imagined)
         listen(KVContext, "wam_planner/context", CONTEXT, self._on_context)
         listen(SafetyEvent, "wam_safety/event", EVENT_KEPT, self._on_event)
         listen(PlannerStatus, "wam_planner/status", STATUS, self._on_planner_status)
@@ -161,10 +164,17 @@ class Recorder:
         newest = next((frame.stamp_ns for frame in reversed(self.frames) if frame.camera == camera), None)
         if newest is None or stamp_ns - newest >= FRAME_PERIOD_NS:
             self.frames.append(CameraFrame(camera, stamp_ns, self._decode(camera, message)))
+        self.imagined.see(camera, stamp_ns, lambda: self._decode(camera, message))
 
     def _decode(self, camera: str, message: Any) -> Any:
         spec = self._robot.camera(camera)
         return decode_image(message, camera=camera, size=(spec.height, spec.width))
+
+    def _on_imagined(self, message: Any, arrival_ns: int) -> None:
+        camera = str(message.header.frame_id)
+        stamp_ns = time_to_ns(message.header.stamp)
+        if self.imagined.wants(camera, stamp_ns):
+            self.imagined.expect(CameraFrame(camera, stamp_ns, decode_image(message, camera=camera)))
 
     def _on_chunk(self, message: Any, arrival_ns: int) -> None:
         self.chunks.append(ChunkRecord(arrival_ns, message_to_chunk(message)))

@@ -6,13 +6,14 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from wam.core.contract import PolicyContract
-from wam.core.observation import Observation
+from wam.core.observation import CameraFrame, Observation, Rgb
 from wam.replay.engine import (
     ChunkEvent,
     ContextEvent,
@@ -26,6 +27,7 @@ from wam.replay.engine import (
 from wam.replay.metrics import ChunkErrors, ChunkScore, Execution, Stamps, Table, row_times, target_at
 from wam.replay.reference import Reference
 from wam.replay.safety import Commands, SafetyReplay
+from wam.report.imagined import ImaginedPairs
 from wam.robots.description import RobotDescription
 from wam.robots.ingest import NoticeKind
 
@@ -92,6 +94,7 @@ class Collector:
         self._worst: list[tuple[float, int, tuple[Picture, ...]]] = []
         self._last: ChunkEvent | None = None
         self.pictures: list[Picture] = []
+        self.imagined = ImaginedPairs(period_ns=self._picture_step_ns)
         self.contexts = 0
         self.chunks = 0
         self.plan_host_ns: list[int] = []
@@ -216,6 +219,7 @@ class Collector:
         self.errors.add(event)
         self._grade(self.execution.add(event))
         self._keep_picture(event.observation)
+        self._keep_imagined(event)
 
     def _note_overlap(self, before: ChunkEvent, event: ChunkEvent) -> None:
         """Measure how far two consecutive chunks disagree about the rows that both have."""
@@ -237,6 +241,18 @@ class Collector:
             )
             self.pictures += thumbnails(observation)
 
+    def _keep_imagined(self, event: ChunkEvent) -> None:
+        for frame in event.observation.frames.values():
+            self.imagined.see(frame.camera, frame.stamp_ns, partial(_small, frame.rgb))
+        if event.imagination is None:
+            return
+        for camera in event.observation.frames:
+            if not self.imagined.wants(camera, event.imagination.target_stamp_ns):
+                continue
+            expected = event.imagination.frame(camera)
+            if expected is not None:
+                self.imagined.expect(CameraFrame(camera, expected.stamp_ns, _small(expected.rgb)))
+
     def _keep_worst(self, event: ChunkEvent, score: ChunkScore) -> None:
         # Neighbours of the worst chunk are almost as bad and show the same; one per second is enough.
         for i, (error, _, pictures) in enumerate(self._worst):
@@ -255,14 +271,16 @@ class Collector:
 
 def thumbnails(observation: Observation, error: float = float("nan")) -> tuple[Picture, ...]:
     """Return small copies of the images of an observation."""
-    pictures = []
-    for frame in observation.frames.values():
-        height, width = frame.rgb.shape[:2]
-        scale = min(1.0, PICTURE_WIDTH / width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
-        pictures.append(Picture(frame.camera, frame.stamp_ns, small.astype(np.uint8, copy=False), error))
-    return tuple(pictures)
+    frames = observation.frames.values()
+    return tuple(Picture(frame.camera, frame.stamp_ns, _small(frame.rgb), error) for frame in frames)
+
+
+def _small(rgb: Rgb) -> Rgb:
+    height, width = rgb.shape[:2]
+    scale = min(1.0, PICTURE_WIDTH / width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small: Rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return small
 
 
 def short_reason(reason: str) -> str:

@@ -13,7 +13,7 @@ from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.core.context import ContextHeader
 from wam.core.errors import ConfigError, PolicyFault
 from wam.core.observation import Observation
-from wam.core.policy import ImaginedFuture
+from wam.core.policy import Imagination
 from wam.replay.stamps import BagMessage
 from wam.robots.ingest import Notice, StreamIngest
 
@@ -85,7 +85,7 @@ class ChunkEvent:
         observation: what it was computed from.
         host_ns: time its cycle took on this host [ns].
         policy_ns: of that, L_chunk: access to the context, image encoding, routing and denoising [ns].
-        imagined: what the policy expects to perceive later, where it says so.
+        imagination: what the policy expects to perceive later, where it says so.
     """
 
     start_ns: int
@@ -94,7 +94,7 @@ class ChunkEvent:
     observation: Observation
     host_ns: int
     policy_ns: int = 0
-    imagined: ImaginedFuture | None = None
+    imagination: Imagination | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a policy with a world model imagined, against what came: the error of its imagination.
 
-A policy takes part by two optional methods, `Imagining.imagined` of its executor and `Perceiving.perceive` of its
+A policy takes part by two optional parts, `Imagining.imagination` of its executor and `Perceiving.perceive` of its
 planner (`wam.core.policy`). Both give the same features (an embedding, the pixels of a decoded image), so that the
 comparison is the policy's own. "The future looks like the present" is the bar, as standing still is for actions.
 """
@@ -37,7 +37,7 @@ class ImaginationErrors:
 
     def add(self, event: ChunkEvent) -> None:
         """Take a chunk that has come out; one without an imagined future is left out."""
-        if event.imagined is not None:
+        if event.imagination is not None:
             self._pending.append(event)
 
     def forget(self) -> None:
@@ -61,18 +61,18 @@ class ImaginationErrors:
         seen = self._perceiver.perceive(observation)
         while self._due(observation.stamp_ns):
             event = self._pending.popleft()
-            assert event.imagined is not None
-            if observation.stamp_ns - event.imagined.target_stamp_ns > self._tolerance_ns:
+            assert event.imagination is not None
+            if observation.stamp_ns - event.imagination.target_stamp_ns > self._tolerance_ns:
                 continue  # no image came near that time
             present = self._perceiver.perceive(event.observation)
-            yield _compare(event, event.imagined.features, seen, present, now_ns)
+            yield _compare(event, event.imagination.features(), seen, present, now_ns)
 
     def _due(self, now_ns: int) -> bool:
         if not self._pending:
             return False
-        imagined = self._pending[0].imagined
-        assert imagined is not None
-        return now_ns >= imagined.target_stamp_ns - self._tolerance_ns
+        imagination = self._pending[0].imagination
+        assert imagination is not None
+        return now_ns >= imagination.target_stamp_ns - self._tolerance_ns
 
 
 def _compare(
@@ -84,19 +84,19 @@ def _compare(
             "the policy imagines other features than it perceives",
             value=str(shapes[0]),
             allowed=str(shapes[1]),
-            where="imagined() of its executor and perceive() of its planner",
+            where="the features of its imagination and perceive() of its planner",
         )
     future, real, now = (_flat(features) for features in (imagined, seen, present))
     if not np.isfinite(future).all():
         raise PolicyFault("the imagined future is not finite", where="the weights of the policy")
-    assert event.imagined is not None
+    assert event.imagination is not None
     length = float(np.linalg.norm(future) * np.linalg.norm(real))
     return ImaginationEvent(
         time_ns=now_ns,
         generation=event.chunk.generation,
         sequence=event.chunk.sequence,
-        stamp_ns=event.imagined.stamp_ns,
-        target_stamp_ns=event.imagined.target_stamp_ns,
+        stamp_ns=event.imagination.stamp_ns,
+        target_stamp_ns=event.imagination.target_stamp_ns,
         mse=float(np.mean((future - real) ** 2)),
         still_mse=float(np.mean((now - real) ** 2)),
         cosine=float(future @ real) / length if length > 0.0 else 0.0,

@@ -90,9 +90,8 @@ class OfflineReplay:
         self._publisher = InProcessPublisher(policy.codec, owner="replay", registry=registry)
         reader: InProcessReader[Any] = InProcessReader(registry=registry)
         self._timed = TimedPolicy(policy.planner, policy.executor, reader, stopwatch)
-        self._imagining = policy.executor if isinstance(policy.executor, Imagining) else None
         self._imagination: ImaginationErrors | None = None
-        if self._imagining is not None and isinstance(policy.planner, Perceiving):
+        if isinstance(policy.executor, Imagining) and isinstance(policy.planner, Perceiving):
             rates = [robot.camera(name).rate for name in policy.contract.camera_names]
             tolerance_ns = int(0.6 * NS_PER_S / min(rates, default=1.0))
             self._imagination = ImaginationErrors(policy.planner, tolerance_ns=tolerance_ns)
@@ -275,10 +274,9 @@ class OfflineReplay:
         latency_ns = self._settings.executor_latency_ns
         ready_ns = now_ns + (host_ns if latency_ns is None else latency_ns)
         policy_ns = self._timed.chunk_ns
-        imagined = (
-            None if self._imagination is None or self._imagining is None else self._imagining.imagined()
+        event = ChunkEvent(
+            now_ns, ready_ns, result.chunk, self._observation, host_ns, policy_ns, self.executor.imagination
         )
-        event = ChunkEvent(now_ns, ready_ns, result.chunk, self._observation, host_ns, policy_ns, imagined)
         if self._imagination is not None:
             self._imagination.add(event)
         self._schedule(ready_ns, 1, lambda time_ns: iter((event,)))

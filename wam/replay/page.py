@@ -14,6 +14,7 @@ from wam.replay.collect import Picture
 from wam.replay.figures import Judged, flat_metrics, intervals, joint_numbers, joint_units, verdict
 from wam.replay.gate import Check
 from wam.report import plots
+from wam.report.imagined import imagined_section
 from wam.report.page import (
     Chart,
     Charts,
@@ -96,6 +97,7 @@ def build_page(
                 _safety_section(judged),
                 _time_section(judged, timing),
                 _camera_section(judged),
+                imagined_section(judged.collector.imagined.records(), start_ns=judged.first_ns),
                 _recording_section(judged, summary),
                 _environment_section(judged, summary, timing),
             )

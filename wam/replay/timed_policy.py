@@ -9,7 +9,15 @@ from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext
 from wam.core.latency import Stopwatch
 from wam.core.observation import Instruction, Observation, RobotState
-from wam.core.policy import ContextLease, ContextReader, Executor, Planner, RoutedContext
+from wam.core.policy import (
+    ContextLease,
+    ContextReader,
+    Executor,
+    Imagination,
+    Imagining,
+    Planner,
+    RoutedContext,
+)
 
 
 class TimedPolicy:
@@ -38,6 +46,11 @@ class TimedPolicy:
         self._stopwatch = stopwatch
         self.plan_ns = 0
         self.chunk_ns = 0
+
+    @property
+    def imagination(self) -> Imagination | None:
+        """See `Imagining`."""
+        return self._executor.imagination if isinstance(self._executor, Imagining) else None
 
     def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[Any]:
         """See `Planner.plan`."""

@@ -68,6 +68,9 @@ CONTEXT = _profile(reliable=True, depth=1)
 CHUNK = _profile(reliable=True, depth=1, deadline=1.0, lifespan=1.0, lease=1.0)
 """Action chunks: the newest one counts, an old one is not delivered, a killed publisher is noticed."""
 
+IMAGINED = _profile(reliable=True, depth=8)
+"""Imagined images: all cameras of a chunk come at once."""
+
 EVENT = _profile(reliable=True, depth=100)
 """Typed events: each one counts, from the moment of discovery on."""
 
