@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from wam.core.errors import ConfigError
-from wam.sim.tasks import franka
+from wam.sim.tasks import franka, piper
 from wam.sim.tasks.task import Task
 
-TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (*franka.TASKS,)})
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (*franka.TASKS, *piper.TASKS)})
 
 
 def find_task(name: str) -> Task:
