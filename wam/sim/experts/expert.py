@@ -209,9 +209,13 @@ class ScriptedExpert:
             return np.stack([self._positions, target]), columns
         count = max(_count(*both) for both in poses.values())
         rows = np.tile(self._positions, (count + 1, 1))
+        first, last = next(iter(poses.values()))
+        carrier = [_between(first, last, k / count) for k in range(1, count + 1)]
         for name, (here, there) in poses.items():
             arm = self._arms[name]
             between = [_between(here, there, k / count) for k in range(1, count + 1)]
+            if step.rigid:
+                between = [pose @ np.linalg.inv(first) @ here for pose in carrier]
             rows[1:, arm.columns] = arm.line(between, self._positions, weights=step.weights)[:, arm.columns]
         return rows, columns
 

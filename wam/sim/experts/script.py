@@ -41,12 +41,15 @@ class Move:
     Attributes:
         goals: effector -> where to.
         straight: the tools go along straight lines; otherwise the joints do.
+        rigid: of a straight move of several tools: the first one goes along a line, and all keep their poses against
+            it on the way, as what they hold together demands.
         speed: 0..1, share of the fastest motion within the limits.
         weights: which errors of the pose count; see `InverseKinematics.solve`.
     """
 
     goals: Mapping[str, Goal]
     straight: bool = False
+    rigid: bool = False
     speed: float = 1.0
     weights: tuple[float, ...] = EVERYTHING
 

@@ -197,13 +197,13 @@ ORGANIZE_DESKTOP = Task(
 )
 
 
-PLATFORM = pedestal("grey_platform", (0.50, 0.53, 0.57, 1.0), length=0.16, width=0.34, height=0.04)
+PLATFORM = pedestal("grey_platform", (0.50, 0.53, 0.57, 1.0), length=0.12, width=0.48, height=0.03)
 CARRIED = (
     two_handled("wooden_tray", WOOD, (0.30, 0.20, 0.12, 1.0)),
     two_handled("blue_crate", (0.16, 0.36, 0.62, 1.0), (0.88, 0.88, 0.86, 1.0), wall=0.06, mass=0.45),
 )
 UNSEEN_CARRIED = (
-    two_handled("red_toolbox", (0.72, 0.14, 0.12, 1.0), (0.15, 0.15, 0.16, 1.0), depth=0.16, wall=0.05),
+    two_handled("red_toolbox", (0.72, 0.14, 0.12, 1.0), (0.15, 0.15, 0.16, 1.0), depth=0.12, wall=0.05),
 )
 
 
@@ -240,8 +240,8 @@ MOVE_LARGE_OBJECT = Task(
     instruction="Grasp the {object} by its handles with both hands and carry it onto the grey platform.",
     objects=(PLATFORM, *CARRIED, *UNSEEN_CARRIED),
     spots=(
-        Spot(PLATFORM.name, Region(0.44, 0.47, -0.03, 0.03, 0.0), yaw=(-0.10, 0.10), overlaps=True),
-        Spot(ITEM, Region(0.20, 0.23, -0.03, 0.03, 0.0), yaw=(-0.12, 0.12), overlaps=True),
+        Spot(PLATFORM.name, Region(0.43, 0.455, -0.02, 0.02, 0.0), yaw=(-0.06, 0.06), overlaps=True),
+        Spot(ITEM, Region(0.245, 0.265, -0.02, 0.02, 0.0), yaw=(-0.08, 0.08), overlaps=True),
     ),
     variants=tuple(_one(item) for item in CARRIED),
     unseen=tuple(_one(item) for item in UNSEEN_CARRIED),

@@ -205,7 +205,7 @@ def _octagon(radius: float, length: float, x: float) -> tuple[Part, ...]:
     )
 
 
-HANDLE_Y = 0.20
+HANDLE_Y = 0.28
 """Distance of a handle from the middle of what two hands carry [m]."""
 
 HANDLE_Z = 0.075
@@ -217,8 +217,8 @@ def two_handled(
     rgba: Rgba,
     grip: Rgba,
     *,
-    depth: float = 0.19,
-    length: float = 0.34,
+    depth: float = 0.14,
+    length: float = 0.50,
     wall: float = 0.035,
     mass: float = 0.35,
 ) -> SceneObject:
