@@ -21,7 +21,9 @@ class Shape(enum.Enum):
     CYLINDER = "cylinder"  # radius, height
     CAPSULE = "capsule"  # radius, height over all
     ELLIPSOID = "ellipsoid"  # full lengths of the axes x, y, z
-    COMPOUND = "compound"  # radius and height of the upright cylinder around it; `parts` say what it is made of
+    COMPOUND = (
+        "compound"  # radius and height of the upright cylinder around it; `parts` say what it is made of
+    )
 
 
 class Motion(enum.Enum):

@@ -149,7 +149,14 @@ def basket(
 
 
 def pedestal(
-    name: str, rgba: Rgba, *, length: float, width: float, height: float, mass: float = 0.5, fixed: bool = True
+    name: str,
+    rgba: Rgba,
+    *,
+    length: float,
+    width: float,
+    height: float,
+    mass: float = 0.5,
+    fixed: bool = True,
 ) -> SceneObject:
     """Return a closed box to put things on, `length` along x and `width` along y [m]."""
     return SceneObject(name, Shape.BOX, (length, width, height), rgba, mass, fixed=fixed, deck=height)
@@ -180,6 +187,11 @@ def teddy_bear(name: str, rgba: Rgba, *, mass: float = 0.08) -> SceneObject:
         parts += [
             Part(Shape.ELLIPSOID, (0.010, 0.018, 0.018), position=(0.0, side * 0.019, 0.094)),
             Part(Shape.ELLIPSOID, (0.006, 0.006, 0.006), position=(0.025, side * 0.010, 0.080), rgba=dark),
-            Part(Shape.CAPSULE, (0.010, 0.034), position=(0.032, side * 0.014, 0.010), rotation=(0, math.pi / 2, 0)),
+            Part(
+                Shape.CAPSULE,
+                (0.010, 0.034),
+                position=(0.032, side * 0.014, 0.010),
+                rotation=(0, math.pi / 2, 0),
+            ),
         ]
     return SceneObject(name, Shape.COMPOUND, (0.05, 0.10), rgba, mass, parts=tuple(parts))

@@ -94,7 +94,7 @@ class _ObjectMap:
         inside = _carried(model, {self.body})
         self.geometries = np.flatnonzero(np.isin(model.geom_bodyid, inside))
         self.bodies = inside
-        self.away = np.array(AWAY) + [0.0, number * AWAY_SPACING, 0.0]
+        self.away = np.array([AWAY[0], AWAY[1] + number * AWAY_SPACING, AWAY[2]])
         joint = None if item.fixed else model.joint(item.name)
         self.qpos = -1 if joint is None else int(joint.qposadr[0])
         self.dof = -1 if joint is None else int(joint.dofadr[0])
@@ -268,7 +268,9 @@ class SimWorld:
         codes, index = np.unique(pairs[:, 0] * len(self._names) + pairs[:, 1], return_inverse=True)
         sums = np.bincount(index.ravel(), weights=forces)
         return {
-            frozenset((self._names[code // len(self._names)], self._names[code % len(self._names)])): float(total)
+            frozenset((self._names[code // len(self._names)], self._names[code % len(self._names)])): float(
+                total
+            )
             for code, total in zip(codes.tolist(), sums.tolist(), strict=True)
         }
 
@@ -281,7 +283,6 @@ class SimWorld:
         qpos = self._data.qpos.copy()
         qpos.flags.writeable = False
         return Snapshot(stamp_ns, qpos)
-
 
     def _put(self, at: _ObjectMap, place: Placement | None) -> None:
         """Put an object where it belongs, or out of the way."""

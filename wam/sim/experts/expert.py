@@ -246,4 +246,3 @@ def _between(here: Pose, there: Pose, share: float) -> Pose:
     pose[:3, :3] = turned
     pose[:3, 3] = (1.0 - share) * here[:3, 3] + share * there[:3, 3]
     return pose
-

@@ -24,7 +24,10 @@ ROTATION_TOLERANCE = 3e-3
 """[rad]"""
 
 MAX_ITERATIONS = 150
-DAMPING = 1e-3
+DAMPING = 1e-6
+DAMPING_PER_ERROR = 1e-2
+"""Damping grows with the square of the error that is left: bold steps near the goal, careful ones far from it."""
+
 MAX_STEP = 0.25
 """Largest change of a joint in one iteration [rad]."""
 
@@ -97,7 +100,12 @@ class InverseKinematics:
         return self._placement(positions).homogeneous.copy()
 
     def solve(
-        self, target: Pose, start: Vector, *, weights: tuple[float, ...] = EVERYTHING, restarts: int = RESTARTS
+        self,
+        target: Pose,
+        start: Vector,
+        *,
+        weights: tuple[float, ...] = EVERYTHING,
+        restarts: int = RESTARTS,
     ) -> Vector:
         """Return positions of all joints, float64 [N], with the link at `target`.
 
@@ -130,9 +138,7 @@ class InverseKinematics:
             )
         return best.positions
 
-    def line(
-        self, poses: list[Pose], start: Vector, *, weights: tuple[float, ...] = EVERYTHING
-    ) -> Rows:
+    def line(self, poses: list[Pose], start: Vector, *, weights: tuple[float, ...] = EVERYTHING) -> Rows:
         """Return positions along poses that follow each other closely, float64 [len(poses), N].
 
         Raises:
@@ -164,7 +170,7 @@ class InverseKinematics:
         moved = here
         for _ in range(3):
             used = jacobian * free
-            gram = used @ used.T + DAMPING * np.eye(6)
+            gram = used @ used.T + (DAMPING + DAMPING_PER_ERROR * float(away @ away)) * np.eye(6)
             pull = POSTURE_GAIN * (self._posture - here) * free
             # The posture acts only where the pose does not ask for anything.
             step = pull + used.T @ np.linalg.solve(gram, away - used @ pull)

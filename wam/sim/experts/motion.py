@@ -71,7 +71,9 @@ class TimedPath:
     def _timed(self, limits: JointLimits, speed: float) -> ruckig.Trajectory:
         assert self._path is not None
         s = np.linspace(0.0, 1.0, SAMPLES)
-        q, first, second, third = (np.abs(self._path(s, order)) if order else self._path(s) for order in range(4))
+        q, first, second, third = (
+            np.abs(self._path(s, order)) if order else self._path(s) for order in range(4)
+        )
         velocity = np.broadcast_to(limits.velocity, q.shape)
         if limits.velocity_envelope is not None:
             upper, lower = limits.velocity_envelope.bounds(q)

@@ -31,7 +31,9 @@ class Effector:
 
     def __post_init__(self) -> None:
         if not len(self.fingers) == len(self.open) == len(self.closed):
-            raise ValueError(f"{self.name}: {len(self.fingers)} fingers, open {self.open}, closed {self.closed}")
+            raise ValueError(
+                f"{self.name}: {len(self.fingers)} fingers, open {self.open}, closed {self.closed}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ BROWN_BOX = pedestal("brown_box", (0.42, 0.27, 0.15, 1.0), length=0.16, width=0.
 GOLDEN_BOWL = bowl("golden_bowl", (0.83, 0.63, 0.14, 1.0), fixed=True)
 BLACK_BOWL = bowl("black_bowl", (0.09, 0.09, 0.10, 1.0), fixed=True)
 WHITE_PLATE = plate("white_plate", (0.90, 0.90, 0.88, 1.0), fixed=True)
-WHITE_BASKET = basket("white_basket", (0.88, 0.88, 0.85, 1.0), length=0.22, width=0.20, height=0.045, fixed=True)
+WHITE_BASKET = basket(
+    "white_basket", (0.88, 0.88, 0.85, 1.0), length=0.22, width=0.20, height=0.045, fixed=True
+)
 
 TEDDY_BEAR = teddy_bear("teddy_bear", (0.50, 0.31, 0.17, 1.0))
 BLUE_CUBE = SceneObject("blue_cube", Shape.BOX, (0.045, 0.045, 0.045), (0.10, 0.25, 0.75, 1.0), 0.06)
@@ -66,8 +68,9 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """E.g. "franka_brown_box_to_golden_bowl"."""
-        return f"{ROBOT}_{self.source.name}_to_{self.target.name}"
+        """E.g. "franka_box_to_bowl"."""
+        source, target = (one.name.rpartition("_")[2] for one in (self.source, self.target))
+        return f"{ROBOT}_{source}_to_{target}"
 
 
 def _around(reach: float) -> Region:

@@ -28,5 +28,15 @@ def find_task(name: str) -> Task:
 
 
 def tasks_of(robot: str) -> tuple[Task, ...]:
-    """Return the tasks of a robot; none for a robot without."""
-    return tuple(task for task in TASKS.values() if task.robot == robot)
+    """Return the tasks of a robot.
+
+    Raises:
+        ConfigError: there are none; the text names the robots that have some.
+    """
+    found = tuple(task for task in TASKS.values() if task.robot == robot)
+    if not found:
+        robots = ", ".join(dict.fromkeys(task.robot for task in TASKS.values()))
+        raise ConfigError(
+            "no task is for this robot", value=robot, allowed=robots, where="the option --robot"
+        )
+    return found

@@ -25,7 +25,9 @@ class Setting(enum.Enum):
     """Under which conditions a task is set. All but SEEN are kept out of data for training."""
 
     SEEN = "seen"  # as in training
-    UNSEEN_TEXTURE = "unseen_texture"  # table, floor and objects have textures of their own (UD-VLA: background)
+    UNSEEN_TEXTURE = (
+        "unseen_texture"  # table, floor and objects have textures of their own (UD-VLA: background)
+    )
     UNSEEN_OBJECTS = "unseen_objects"  # objects that training does not have (UD-VLA)
     UNSEEN_LIGHT = "unseen_light"  # the light falls from elsewhere, in another colour
     DISTRACTORS = "distractors"  # things on the table that are not asked for (UD-VLA)
@@ -189,4 +191,3 @@ class Task:
     def optional(self) -> frozenset[str]:
         """Return the objects that only some variants have."""
         return frozenset(name for variant in (*self.variants, *self.unseen) for name in variant.objects)
-
