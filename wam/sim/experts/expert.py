@@ -220,12 +220,14 @@ class ScriptedExpert:
         return rows, columns
 
     def _fingers(self, step: Grip) -> tuple[Vector, npt.NDArray[np.intp]]:
-        one = self._effectors[step.effector]
-        share = np.broadcast_to(np.asarray(step.closing, dtype=np.float64), (len(one.fingers),))
-        columns = np.array([self._columns[name] for name in one.fingers])
         target = self._positions.copy()
-        target[columns] = (1.0 - share) * np.array(one.open) + share * np.array(one.closed)
-        return target, columns
+        moved: list[int] = []
+        for one in (self._effectors[name] for name in effectors_of(step)):
+            share = np.broadcast_to(np.asarray(step.closing, dtype=np.float64), (len(one.fingers),))
+            columns = [self._columns[name] for name in one.fingers]
+            target[columns] = (1.0 - share) * np.array(one.open) + share * np.array(one.closed)
+            moved += columns
+        return target, np.array(moved)
 
 
 def _count(here: Pose, there: Pose) -> int:

@@ -142,7 +142,9 @@ def _upright(frame: Pose) -> Pose:
     return make_pose(frame[:3, 3], about_z(math.atan2(frame[1, 0], frame[0, 0])))
 
 
-def _nearer(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64], tool: Tool) -> npt.NDArray[np.float64]:
+def _nearer(
+    one: npt.NDArray[np.float64], other: npt.NDArray[np.float64], tool: Tool
+) -> npt.NDArray[np.float64]:
     """Return the rotation that turns the tool less."""
     now = tool.commanded[:3, :3]
     return one if np.trace(one.T @ now) >= np.trace(other.T @ now) else other

@@ -13,6 +13,7 @@ from wam.sim.experts.goals import AtItem, InWorld, Shifted, Xyz
 from wam.sim.experts.handling import Along, Backed, Brought, OnItem, aimed
 from wam.sim.experts.script import Barrier, Effector, Grip, Move, Retry, Script, Step
 from wam.sim.scene import SceneObject
+from wam.sim.tasks.criteria import All
 from wam.sim.tasks.piper import (
     BASKET,
     DISH,
@@ -32,7 +33,8 @@ OPENING = 0.07
 """[m]"""
 
 ARMS = tuple(
-    Effector(side, f"{side}_tcp", (f"{side}_gripper",), open=(OPENING,), closed=(0.0,)) for side in ("left", "right")
+    Effector(side, f"{side}_tcp", (f"{side}_gripper",), open=(OPENING,), closed=(0.0,))
+    for side in ("left", "right")
 )
 HALF_DISTANCE = 0.30
 """Of the two bases [m]."""
@@ -47,6 +49,9 @@ def leaning(pitch: float, azimuth: float = 0.0) -> Xyz:
 
 HOME_PITCH = 1.0
 """Of the tool at the arms' home [rad]."""
+
+ANYHOW = (1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
+"""The place alone: the wrist goes towards where it is at home."""
 
 ANY_PITCH = (1.0, 1.0, 1.0, 1.0, 0.0, 1.0)
 """All but the turn about the tool's y, along which its fingers close."""
@@ -69,10 +74,10 @@ PICK_PITCH = math.radians(50)
 HELD_AT = 0.010
 """Distance of the tool from the edge of a plate, inwards [m]."""
 
-MEETING = (0.37, 0.0, 0.28)
+MEETING = (0.40, 0.0, 0.26)
 """Where the centre of the plate is when it changes hands [m]."""
 
-TILT = math.radians(35)
+TILT = math.radians(30)
 """Of the plate's plane about y, from level."""
 
 APART = math.radians(60)
@@ -88,6 +93,13 @@ def _in_plane(angle: float) -> Xyz:
     return (ahead * math.cos(TILT), math.sin(angle), -ahead * math.sin(TILT))
 
 
+def _meeting(side: int) -> Xyz:
+    """Return roll, pitch, yaw of a tool at the meeting; `side` is -1 for the left arm, 1 for the right one."""
+    # The wrists are turned as in a mirror: y of the left tool points up, that of the right one down.
+    across = (-side * math.sin(TILT), 0.0, -side * math.cos(TILT))
+    return aimed(_in_plane(side * APART / 2), across)
+
+
 def _on_rim(item: str, radius: float, pitch: float, back: float = 0.0) -> OnItem:
     """Return a grasp of a plate in its own frame; `pitch` tells where on the rim."""
     reach = radius - HELD_AT + back
@@ -100,8 +112,7 @@ def store_plate(variant: Variant) -> Script:
     item = variant.item
     plate = next(one for one in STORE_PLATE.objects if one.name == item)
     radius = plate.size[0]
-    normal = (math.sin(TILT), 0.0, math.cos(TILT))
-    meet_left, meet_right = (aimed(_in_plane(side * APART / 2), normal) for side in (-1, 1))
+    meet_left, meet_right = _meeting(-1), _meeting(1)
     # The right tool is turned by APART against the left one, about the axis of the plate.
     theirs = PICK_PITCH + APART
     seated = (RACK.deck or 0.0) + radius
@@ -148,17 +159,17 @@ def store_plate(variant: Variant) -> Script:
 
 
 def _before_meeting(radius: float) -> Xyz:
-    away = radius + PRESENT + 0.04
-    z = _in_plane(APART / 2)
-    return (MEETING[0] - away * z[0], MEETING[1] - away * z[1], MEETING[2] - away * z[2])
+    """Return where the right tool waits for the plate: beside the place from which it will grasp it [m]."""
+    away, z = radius - HELD_AT + PRESENT, _in_plane(APART / 2)
+    return (MEETING[0] - away * z[0], MEETING[1] - away * z[1] - 0.06, MEETING[2] - away * z[2])
 
 
 # Organize desktop.
 
-ABOVE = 0.09
+ABOVE = 0.07
 """Height over a grasp from which the tool goes straight down [m]."""
 
-CARRY_HEIGHT = 0.15
+CARRY_HEIGHT = 0.12
 """Height of the tool over the table while it carries [m]."""
 
 LOWEST = 0.023
@@ -183,7 +194,7 @@ def _fetch(side: str, item: SceneObject, fingers: tuple[str, ...]) -> tuple[Step
         Move({side: over(height + ABOVE)}, weights=ANY_PITCH),
         Move({side: over(height)}, straight=True, speed=0.6, weights=ANY_PITCH),
         Grip(side, 1.0),
-        Move({side: Shifted(height=CARRY_HEIGHT)}, straight=True, speed=0.6, weights=ANY_PITCH),
+        Move({side: Shifted(height=CARRY_HEIGHT)}, straight=True, speed=0.6, weights=ANYHOW),
         Retry(held(item.name, fingers, "table"), back=5),
     )
 
@@ -198,7 +209,7 @@ def _put(side: str, target: SceneObject, place: tuple[float, float], height: flo
         Move({side: over(CARRY_HEIGHT)}, speed=0.8, weights=ANY_PITCH),
         Move({side: over(height)}, straight=True, speed=0.6, weights=ANY_PITCH),
         Grip(side, opened(0.06)),
-        Move({side: Shifted(height=CARRY_HEIGHT)}, straight=True, speed=0.8, weights=ANY_PITCH),
+        Move({side: Shifted(height=CARRY_HEIGHT)}, straight=True, speed=0.8, weights=ANYHOW),
     )
 
 
@@ -213,9 +224,11 @@ def organize_desktop(variant: Variant) -> Script:
     left: list[Step] = []
     for item, place in zip(chosen[:2], DISH_PLACES, strict=True):
         left += [*_fetch("left", item, LEFT_FINGERS), *_put("left", DISH, place, 0.045)]
-    right: list[Step] = [Barrier("plate filled")]
-    for item, place in zip(chosen[2:], BASKET_PLACES, strict=True):
-        right += [*_fetch("right", item, RIGHT_FINGERS), *_put("right", BASKET, place, 0.07)]
+    right: list[Step] = []
+    for number, (item, place) in enumerate(zip(chosen[2:], BASKET_PLACES, strict=True)):
+        # The right arm waits with its first object in the hand.
+        wait = () if number else (Barrier("plate filled"),)
+        right += [*_fetch("right", item, RIGHT_FINGERS), *wait, *_put("right", BASKET, place, 0.07)]
     return {
         "left": (*left, Barrier("plate filled"), home("left")),
         "right": (*right, home("right")),
@@ -240,22 +253,20 @@ def move_large_object(variant: Variant) -> Script:
     def along(height: float) -> dict[str, Along]:
         return {side: Along(item, PLATFORM.name, (0.0, 0.0, deck + height)) for side, _ in sides}
 
-    both = (held(item, LEFT_FINGERS), held(item, RIGHT_FINGERS))
+    hands = ("left", "right")
     return {
         "both": (
-            Grip("left", opened(0.05), wait=0.0),
-            Grip("right", opened(0.05), wait=0.0),
+            Grip(hands, opened(0.05), wait=0.0),
             Move(over(0.07)),
             Move(over(0.0), straight=True, speed=0.6),
-            Grip("left", 1.0, wait=0.1),
-            Grip("right", 1.0),
-            Retry(both[0], back=6),
-            Retry(both[1], back=7),
-            Move({side: Shifted((0.0, 0.0, 0.06)) for side, _ in sides}, straight=True, rigid=True, speed=0.4),
+            Grip(hands, 1.0),
+            Retry(All((held(item, LEFT_FINGERS), held(item, RIGHT_FINGERS))), back=4),
+            Move(
+                {side: Shifted((0.0, 0.0, 0.06)) for side, _ in sides}, straight=True, rigid=True, speed=0.4
+            ),
             Move(along(0.025), straight=True, rigid=True, speed=0.5),
             Move(along(0.004), straight=True, rigid=True, speed=0.4),
-            Grip("left", opened(0.05), wait=0.0),
-            Grip("right", opened(0.05)),
+            Grip(hands, opened(0.05)),
             Move({side: Backed(0.08) for side, _ in sides}, straight=True, speed=0.6),
             Move({**home("left").goals, **home("right").goals}, weights=ANY_PITCH),
         )

@@ -61,13 +61,13 @@ class Grip:
     """Opens or closes fingers.
 
     Attributes:
-        effector: whose.
+        effector: whose; several move at once.
         closing: 0 open, 1 closed, or one share per finger.
         wait: time after the motion, for the fingers to press [s].
         speed: 0..1, share of the fastest motion within the limits.
     """
 
-    effector: str
+    effector: str | tuple[str, ...]
     closing: float | tuple[float, ...]
     wait: float = 0.25
     speed: float = 1.0
@@ -119,4 +119,6 @@ def effectors_of(step: Step) -> tuple[str, ...]:
     """Return the effectors whose joints a step moves."""
     if isinstance(step, Move):
         return tuple(step.goals)
-    return (step.effector,) if isinstance(step, Grip) else ()
+    if isinstance(step, Grip):
+        return (step.effector,) if isinstance(step.effector, str) else step.effector
+    return ()

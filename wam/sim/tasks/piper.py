@@ -164,9 +164,9 @@ def organize_desktop_stages(kind: Variant) -> Stages:
 
 def _desk_spots() -> tuple[Spot, ...]:
     turned = (-0.45, 0.45)
-    left, right = Region(0.24, 0.42, 0.24, 0.46, 0.0), Region(0.22, 0.42, -0.50, -0.28, 0.0)
+    left, right = Region(0.24, 0.40, 0.26, 0.44, 0.0), Region(0.22, 0.42, -0.46, -0.30, 0.0)
     spots = [
-        Spot(DISH.name, Region(0.42, 0.46, 0.09, 0.13, 0.0)),
+        Spot(DISH.name, Region(0.40, 0.44, 0.10, 0.14, 0.0), yaw=(-0.2, 0.2)),
         Spot(BASKET.name, Region(0.40, 0.44, -0.15, -0.12, 0.0), yaw=(-0.15, 0.15)),
     ]
     for kind in (DESKTOP, UNSEEN_DESKTOP):

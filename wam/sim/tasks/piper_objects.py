@@ -169,14 +169,19 @@ def screwdriver(name: str, rgba: Rgba, *, shaft: float = 0.08, mass: float = 0.0
     parts = [
         *_octagon(radius, 0.085, 0.0),
         Part(
-            Shape.CYLINDER, (0.0035, shaft), position=(0.0425 + shaft / 2, 0.0, radius), rotation=(0.0, math.pi / 2, 0.0),
+            Shape.CYLINDER,
+            (0.0035, shaft),
+            position=(0.0425 + shaft / 2, 0.0, radius),
+            rotation=(0.0, math.pi / 2, 0.0),
             rgba=steel,
         ),
     ]
     return SceneObject(name, Shape.COMPOUND, (0.085, 2 * radius), rgba, mass, parts=tuple(parts))
 
 
-def roll(name: str, rgba: Rgba, *, radius: float = 0.022, length: float = 0.095, mass: float = 0.05) -> SceneObject:
+def roll(
+    name: str, rgba: Rgba, *, radius: float = 0.022, length: float = 0.095, mass: float = 0.05
+) -> SceneObject:
     """Return a roll that lies along x, eight-sided so that it stays where it lies, on a core of card."""
     card = (0.62, 0.47, 0.30, 1.0)
     core = Part(
@@ -187,7 +192,12 @@ def roll(name: str, rgba: Rgba, *, radius: float = 0.022, length: float = 0.095,
         rgba=card,
     )
     return SceneObject(
-        name, Shape.COMPOUND, (length / 2 + 0.006, 2 * radius), rgba, mass, parts=(*_octagon(radius, length, 0.0), core)
+        name,
+        Shape.COMPOUND,
+        (length / 2 + 0.006, 2 * radius),
+        rgba,
+        mass,
+        parts=(*_octagon(radius, length, 0.0), core),
     )
 
 
@@ -259,5 +269,12 @@ def two_handled(
             )
     around = math.hypot(depth / 2, HANDLE_Y + 0.01)
     return SceneObject(
-        name, Shape.COMPOUND, (around, HANDLE_Z + 0.01), rgba, mass, parts=tuple(parts), friction=1.2, deck=WALL
+        name,
+        Shape.COMPOUND,
+        (around, HANDLE_Z + 0.01),
+        rgba,
+        mass,
+        parts=tuple(parts),
+        friction=1.2,
+        deck=WALL,
     )
