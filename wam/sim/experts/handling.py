@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from wam.sim.experts.goals import Tool, Xyz, about_z, make_pose, rotation
 from wam.sim.tasks.view import Pose, WorldView
@@ -45,20 +44,16 @@ class OnItem:
         item: the object.
         offset: of the tool in the object's frame [m].
         rotation: roll, pitch, yaw of the tool in the object's frame [rad].
-        flips: the tool may be turned by half a turn about its z, whichever turns it less: both fingers are alike.
     """
 
     item: str
     offset: Xyz
     rotation: Xyz
-    flips: bool = True
 
     def pose(self, world: WorldView, tool: Tool) -> Pose:
         """Return the pose for where the object is now."""
         frame = world.object_pose(self.item)
         turned = frame[:3, :3] @ rotation(*self.rotation)
-        if self.flips:
-            turned = _nearer(turned, turned @ about_z(math.pi), tool)
         return make_pose(frame[:3, :3] @ np.array(self.offset) + frame[:3, 3], turned)
 
 
@@ -91,14 +86,12 @@ class Brought:
             world.
         rotation: roll, pitch, yaw of the tool in the same frame [rad].
         target: the object that both are relative to; None for the world.
-        flips: as of `OnItem`.
     """
 
     item: str
     offset: Xyz
     rotation: Xyz
     target: str | None = None
-    flips: bool = True
 
     def pose(self, world: WorldView, tool: Tool) -> Pose:
         """Return the pose for where both are now."""
@@ -107,8 +100,6 @@ class Brought:
             frame = world.object_pose(self.target)
             upright = about_z(math.atan2(frame[1, 0], frame[0, 0]))
             at, turned = frame[:3, 3] + upright @ at, upright @ turned
-        if self.flips:
-            turned = _nearer(turned, turned @ about_z(math.pi), tool)
         hand = world.link_pose(tool.link)
         in_hand = hand[:3, :3].T @ (world.object_centre(self.item) - hand[:3, 3])
         return make_pose(at - turned @ in_hand, turned)
@@ -140,11 +131,3 @@ class Along:
 
 def _upright(frame: Pose) -> Pose:
     return make_pose(frame[:3, 3], about_z(math.atan2(frame[1, 0], frame[0, 0])))
-
-
-def _nearer(
-    one: npt.NDArray[np.float64], other: npt.NDArray[np.float64], tool: Tool
-) -> npt.NDArray[np.float64]:
-    """Return the rotation that turns the tool less."""
-    now = tool.commanded[:3, :3]
-    return one if np.trace(one.T @ now) >= np.trace(other.T @ now) else other

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Experts of the tasks of the two Piper.
 
-The wrist (joint5 within 70 degrees) cannot point the gripper straight down above the table: tools lean forward, and where
-only the fingers' direction counts the inverse kinematics may choose how far.
+The wrist (joint5 within 70 degrees) cannot point the gripper straight down above the table: tools lean forward, and
+where only the fingers' direction counts the inverse kinematics may choose how far.
 """
 
 from __future__ import annotations
@@ -100,11 +100,11 @@ def _meeting(side: int) -> Xyz:
     return aimed(_in_plane(side * APART / 2), across)
 
 
-def _on_rim(item: str, radius: float, pitch: float, back: float = 0.0) -> OnItem:
-    """Return a grasp of a plate in its own frame; `pitch` tells where on the rim."""
+def _on_rim(item: str, radius: float, pitch: float, back: float = 0.0, *, across: float = 1.0) -> OnItem:
+    """Return a grasp of a plate in its own frame; `pitch` tells where on the rim, `across` which way the wrist is."""
     reach = radius - HELD_AT + back
     z = (math.cos(pitch), 0.0, -math.sin(pitch))
-    return OnItem(item, (-reach * z[0], 0.0, radius - reach * z[2]), aimed(z, (0.0, 1.0, 0.0)))
+    return OnItem(item, (-reach * z[0], 0.0, radius - reach * z[2]), aimed(z, (0.0, across, 0.0)))
 
 
 def store_plate(variant: Variant) -> Script:
@@ -137,8 +137,8 @@ def store_plate(variant: Variant) -> Script:
             Grip("right", opened(0.06), wait=0.0),
             Move({"right": InWorld(_before_meeting(radius), meet_right)}, speed=0.7),
             Barrier("presented"),
-            Move({"right": _on_rim(item, radius, theirs, PRESENT)}),
-            Move({"right": _on_rim(item, radius, theirs)}, straight=True, speed=0.5),
+            Move({"right": _on_rim(item, radius, theirs, PRESENT, across=-1.0)}),
+            Move({"right": _on_rim(item, radius, theirs, across=-1.0)}, straight=True, speed=0.5),
             Grip("right", 1.0),
             Barrier("taken"),
             Barrier("given"),
