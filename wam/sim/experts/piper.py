@@ -26,7 +26,7 @@ from wam.sim.tasks.piper import (
     STORE_PLATE,
     held,
 )
-from wam.sim.tasks.piper_objects import HANDLE_Y, HANDLE_Z
+from wam.sim.tasks.piper_objects import HANDLE_Y, HANDLE_Z, SLOT_PITCH
 from wam.sim.tasks.task import Variant
 
 OPENING = 0.07
@@ -143,11 +143,11 @@ def store_plate(variant: Variant) -> Script:
             Barrier("taken"),
             Barrier("given"),
             Move(
-                {"right": Brought(item, (0.0, 0.0, seated + lift), leaning(PICK_PITCH), target=RACK.name)},
+                {"right": Brought(item, (0.0, SLOT_PITCH, seated + lift), leaning(PICK_PITCH), target=RACK.name)},
                 speed=0.7,
             ),
             Move(
-                {"right": Brought(item, (0.0, 0.0, seated + 0.003), leaning(PICK_PITCH), target=RACK.name)},
+                {"right": Brought(item, (0.0, SLOT_PITCH, seated + 0.003), leaning(PICK_PITCH), target=RACK.name)},
                 straight=True,
                 speed=0.4,
             ),

@@ -55,7 +55,7 @@ RACK = plate_rack(
     "plate_rack",
     (0.30, 0.33, 0.38, 1.0),
     slots=(SLOT_PITCH, 0.0, -SLOT_PITCH),
-    stored=((SLOT_PITCH, (0.80, 0.84, 0.86, 1.0)),),
+    stored=((-SLOT_PITCH, (0.80, 0.84, 0.86, 1.0)),),
 )
 PLATES = (
     standing_plate("white_plate", WHITE, (0.20, 0.36, 0.62, 1.0)),
@@ -100,7 +100,7 @@ STORE_PLATE = Task(
     objects=(STAND, RACK, *PLATES, *UNSEEN_PLATES),
     spots=(
         Spot(STAND.name, Region(0.40, 0.46, 0.13, 0.24, 0.0), yaw=(-0.35, 0.10)),
-        Spot(RACK.name, Region(0.40, 0.45, -0.24, -0.15, 0.0), yaw=(-0.10, 0.35)),
+        Spot(RACK.name, Region(0.41, 0.45, -0.20, -0.14, 0.0), yaw=(0.0, 0.35)),
         Spot(ITEM, Region(0.0, 0.0, 0.0, 0.0, 0.001), on=STAND.name, yaw=(0.0, 0.0)),
     ),
     variants=tuple(_one(item) for item in PLATES),
