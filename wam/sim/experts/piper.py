@@ -16,6 +16,7 @@ from wam.sim.scene import SceneObject
 from wam.sim.tasks.criteria import All
 from wam.sim.tasks.piper import (
     BASKET,
+    CHISEL,
     DISH,
     LEFT_FINGERS,
     MOVE_LARGE_OBJECT,
@@ -23,10 +24,11 @@ from wam.sim.tasks.piper import (
     PLATFORM,
     RACK,
     RIGHT_FINGERS,
+    SCREWDRIVER,
     STORE_PLATE,
     held,
 )
-from wam.sim.tasks.piper_objects import HANDLE_Y, HANDLE_Z, SLOT_PITCH
+from wam.sim.tasks.piper_objects import GRIP_X, HANDLE_Y, HANDLE_Z, SLOT_PITCH
 from wam.sim.tasks.task import Variant
 
 OPENING = 0.07
@@ -143,11 +145,19 @@ def store_plate(variant: Variant) -> Script:
             Barrier("taken"),
             Barrier("given"),
             Move(
-                {"right": Brought(item, (0.0, SLOT_PITCH, seated + lift), leaning(PICK_PITCH), target=RACK.name)},
+                {
+                    "right": Brought(
+                        item, (0.0, SLOT_PITCH, seated + lift), leaning(PICK_PITCH), target=RACK.name
+                    )
+                },
                 speed=0.7,
             ),
             Move(
-                {"right": Brought(item, (0.0, SLOT_PITCH, seated + 0.003), leaning(PICK_PITCH), target=RACK.name)},
+                {
+                    "right": Brought(
+                        item, (0.0, SLOT_PITCH, seated + 0.003), leaning(PICK_PITCH), target=RACK.name
+                    )
+                },
                 straight=True,
                 speed=0.4,
             ),
@@ -184,37 +194,41 @@ INWARDS = math.radians(20)
 def _fetch(side: str, item: SceneObject, fingers: tuple[str, ...]) -> tuple[Step, ...]:
     """Return approach, grasp and lift of an object that lies along the x of its frame."""
     height = max(LOWEST, 0.5 * item.height)
+    grip_x = GRIP_X if item in (SCREWDRIVER, CHISEL) else 0.0
 
     def over(offset: float) -> AtItem:
-        return AtItem(item.name, (0.0, 0.0, offset), rotation=leaning(HOME_PITCH), symmetry=2)
+        return AtItem(item.name, (grip_x, 0.0, offset), rotation=leaning(HOME_PITCH), symmetry=2)
 
     return (
         home(side),
-        Grip(side, opened(min(OPENING, _width(item) + 0.028)), wait=0.0),
+        Grip(side, _around(item), wait=0.0),
         Move({side: over(height + ABOVE)}, weights=ANY_PITCH),
-        Move({side: over(height)}, straight=True, speed=0.6, weights=ANY_PITCH),
+        Move({side: over(height)}, straight=True, speed=0.8, weights=ANY_PITCH),
         Grip(side, 1.0),
-        Move({side: Shifted(height=CARRY_HEIGHT)}, straight=True, speed=0.6, weights=ANYHOW),
+        Move({side: Shifted(height=CARRY_HEIGHT)}, straight=True, speed=0.8, weights=ANYHOW),
         Retry(held(item.name, fingers, "table"), back=5),
     )
 
 
-def _put(side: str, target: SceneObject, place: tuple[float, float], height: float) -> tuple[Step, ...]:
+def _around(item: SceneObject) -> float:
+    """Return how far a gripper is closed that has room for an object; all are as wide as they are high."""
+    return opened(min(OPENING, item.height + 0.026))
+
+
+def _put(
+    side: str, item: SceneObject, target: SceneObject, place: tuple[float, float], height: float
+) -> tuple[Step, ...]:
     turn = leaning(HOME_PITCH, -INWARDS if side == "left" else INWARDS)
 
     def over(z: float) -> AtItem:
         return AtItem(target.name, (*place, z), rotation=turn)
 
     return (
-        Move({side: over(CARRY_HEIGHT)}, speed=0.8, weights=ANY_PITCH),
-        Move({side: over(height)}, straight=True, speed=0.6, weights=ANY_PITCH),
-        Grip(side, opened(0.06)),
-        Move({side: Shifted(height=CARRY_HEIGHT)}, straight=True, speed=0.8, weights=ANYHOW),
+        Move({side: over(CARRY_HEIGHT)}, speed=1.0, weights=ANY_PITCH),
+        Move({side: over(height)}, straight=True, speed=0.8, weights=ANY_PITCH),
+        Grip(side, _around(item)),
+        Move({side: Shifted(height=CARRY_HEIGHT)}, straight=True, speed=1.0, weights=ANYHOW),
     )
-
-
-def _width(item: SceneObject) -> float:
-    return item.height
 
 
 def organize_desktop(variant: Variant) -> Script:
@@ -223,12 +237,12 @@ def organize_desktop(variant: Variant) -> Script:
     chosen = [items[name] for name in variant.objects]
     left: list[Step] = []
     for item, place in zip(chosen[:2], DISH_PLACES, strict=True):
-        left += [*_fetch("left", item, LEFT_FINGERS), *_put("left", DISH, place, 0.045)]
+        left += [*_fetch("left", item, LEFT_FINGERS), *_put("left", item, DISH, place, 0.045)]
     right: list[Step] = []
     for number, (item, place) in enumerate(zip(chosen[2:], BASKET_PLACES, strict=True)):
         # The right arm waits with its first object in the hand.
         wait = () if number else (Barrier("plate filled"),)
-        right += [*_fetch("right", item, RIGHT_FINGERS), *wait, *_put("right", BASKET, place, 0.07)]
+        right += [*_fetch("right", item, RIGHT_FINGERS), *wait, *_put("right", item, BASKET, place, 0.07)]
     return {
         "left": (*left, Barrier("plate filled"), home("left")),
         "right": (*right, home("right")),

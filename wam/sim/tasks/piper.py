@@ -112,8 +112,8 @@ STORE_PLATE = Task(
 )
 
 
-DISH = plate("white_dish", WHITE, radius=0.115, fixed=True)
-BASKET = basket("grey_basket", (0.55, 0.57, 0.60, 1.0), length=0.22, width=0.20, height=0.055, fixed=True)
+DISH = plate("white_dish", WHITE, radius=0.11, fixed=True)
+BASKET = basket("grey_basket", (0.55, 0.57, 0.60, 1.0), length=0.19, width=0.18, height=0.055, fixed=True)
 
 BANANA = banana("banana", (0.93, 0.80, 0.20, 1.0))
 CARROT = root("carrot", (0.93, 0.45, 0.12, 1.0), (0.25, 0.55, 0.20, 1.0))
@@ -147,7 +147,7 @@ def _put_away(items: tuple[str, ...], where: tuple[Criterion, ...]) -> Criterion
 def organize_desktop_stages(kind: Variant) -> Stages:
     """Return the stages of the paper: fruit on the plate, then pen and tool in the basket, then the roll as well."""
     fruit, things, rolled = kind.objects[:2], kind.objects[2:4], kind.objects[4:]
-    x, y = 0.11, 0.10
+    x, y = 0.095, 0.09
 
     def in_basket(item: str) -> Criterion:
         return Inside(item, BASKET.name, (-x, -y, 0.0), (x, y, 0.08))
@@ -163,14 +163,17 @@ def organize_desktop_stages(kind: Variant) -> Stages:
 
 
 def _desk_spots() -> tuple[Spot, ...]:
-    turned = (-0.45, 0.45)
-    left, right = Region(0.24, 0.40, 0.26, 0.44, 0.0), Region(0.22, 0.42, -0.46, -0.30, 0.0)
+    # Things point away from the arm that takes them, more or less: its fingers cannot close along its own direction.
+    left = (Region(0.22, 0.40, 0.20, 0.40, 0.0), (-0.50, 0.30))
+    right = (Region(0.21, 0.40, -0.42, -0.20, 0.0), (-0.30, 0.50))
     spots = [
-        Spot(DISH.name, Region(0.40, 0.44, 0.10, 0.14, 0.0), yaw=(-0.2, 0.2)),
-        Spot(BASKET.name, Region(0.40, 0.44, -0.15, -0.12, 0.0), yaw=(-0.15, 0.15)),
+        Spot(DISH.name, Region(0.42, 0.45, 0.09, 0.13, 0.0), yaw=(-0.2, 0.2)),
+        Spot(BASKET.name, Region(0.42, 0.45, -0.14, -0.10, 0.0), yaw=(-0.15, 0.15)),
     ]
     for kind in (DESKTOP, UNSEEN_DESKTOP):
-        spots += [Spot(name, left if i < 2 else right, yaw=turned) for i, name in enumerate(kind.objects)]
+        for number, name in enumerate(kind.objects):
+            region, yaw = left if number < 2 else right
+            spots.append(Spot(name, region, yaw=yaw))
     return tuple(spots)
 
 

@@ -103,7 +103,7 @@ def banana(name: str, rgba: Rgba, *, mass: float = 0.07) -> SceneObject:
     """Return a bent fruit that lies along x, 0.14 m long and 0.032 m thick, with dark ends."""
     dark = (0.30, 0.22, 0.08, 1.0)
     lying = (0.0, math.pi / 2)
-    parts = [Part(Shape.BOX, (0.055, 0.030, 0.030), position=(0.0, 0.0, 0.016))]
+    parts = [Part(Shape.BOX, (0.055, 0.031, 0.024), position=(0.0, 0.0, 0.016))]
     parts.append(Part(Shape.CAPSULE, (0.016, 0.080), position=(0.0, 0.0, 0.016), rotation=(*lying, 0.0)))
     for side in (-1, 1):
         parts += [
@@ -121,7 +121,7 @@ def banana(name: str, rgba: Rgba, *, mass: float = 0.07) -> SceneObject:
                 rgba=dark,
             ),
         ]
-    return SceneObject(name, Shape.COMPOUND, (0.08, 0.032), rgba, mass, parts=tuple(parts))
+    return SceneObject(name, Shape.COMPOUND, (0.082, 0.032), rgba, mass, parts=tuple(parts))
 
 
 def root(name: str, rgba: Rgba, leaves: Rgba, *, thick: float = 0.032, mass: float = 0.06) -> SceneObject:
@@ -148,7 +148,7 @@ def root(name: str, rgba: Rgba, leaves: Rgba, *, thick: float = 0.032, mass: flo
                 rgba=leaves,
             )
         )
-    return SceneObject(name, Shape.COMPOUND, (0.08, thick), rgba, mass, parts=tuple(parts))
+    return SceneObject(name, Shape.COMPOUND, (0.083, thick), rgba, mass, parts=tuple(parts))
 
 
 def pen(name: str, rgba: Rgba, cap: Rgba, *, thick: float = 0.014, mass: float = 0.02) -> SceneObject:
@@ -159,24 +159,33 @@ def pen(name: str, rgba: Rgba, cap: Rgba, *, thick: float = 0.014, mass: float =
         Part(Shape.BOX, (0.045, thick + 0.001, thick), position=(-0.050, 0.0, height), rgba=cap),
         Part(Shape.BOX, (0.010, 0.6 * thick, 0.6 * thick), position=(0.057, 0.0, height), rgba=cap),
     )
-    return SceneObject(name, Shape.COMPOUND, (0.075, thick), rgba, mass, parts=parts)
+    return SceneObject(name, Shape.COMPOUND, (0.073, thick), rgba, mass, parts=parts)
 
 
-def screwdriver(name: str, rgba: Rgba, *, shaft: float = 0.08, mass: float = 0.08) -> SceneObject:
-    """Return a tool that lies along x: an eight-sided handle at the frame, and a blade towards +x."""
+GRIP_X = -0.03
+"""Where the middle of a screwdriver's handle is in its frame [m]."""
+
+
+def screwdriver(name: str, rgba: Rgba, *, shaft: float = 0.07, mass: float = 0.08) -> SceneObject:
+    """Return a tool that lies along x: an eight-sided handle, and a blade towards +x."""
     steel = (0.62, 0.64, 0.67, 1.0)
-    radius = 0.014
-    parts = [
-        *_octagon(radius, 0.085, 0.0),
-        Part(
-            Shape.CYLINDER,
-            (0.0035, shaft),
-            position=(0.0425 + shaft / 2, 0.0, radius),
-            rotation=(0.0, math.pi / 2, 0.0),
-            rgba=steel,
-        ),
-    ]
-    return SceneObject(name, Shape.COMPOUND, (0.085, 2 * radius), rgba, mass, parts=tuple(parts))
+    radius, handle = 0.014, 0.08
+    blade = Part(
+        Shape.CYLINDER,
+        (0.0035, shaft),
+        position=(GRIP_X + (handle + shaft) / 2, 0.0, radius),
+        rotation=(0.0, math.pi / 2, 0.0),
+        rgba=steel,
+    )
+    around = max(handle / 2 - GRIP_X, GRIP_X + handle / 2 + shaft)
+    return SceneObject(
+        name,
+        Shape.COMPOUND,
+        (around, 2 * radius),
+        rgba,
+        mass,
+        parts=(*_octagon(radius, handle, GRIP_X), blade),
+    )
 
 
 def roll(
