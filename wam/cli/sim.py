@@ -133,16 +133,18 @@ def experts(
 
 
 def _print(measured: Sequence[Rate]) -> None:
-    table = Table(title="wam sim experts")
-    table.add_column("task", overflow="fold")
-    for column in ("success", "95 % interval", "mean score", "mean time", "largest force"):
-        table.add_column(column, justify="right")
+    table = Table(
+        title="wam sim experts", caption="interval: Wilson, 95 %; score and time: means; force: the largest"
+    )
+    table.add_column("task", no_wrap=True)
+    for column in ("success", "interval", "score", "time", "force"):
+        table.add_column(column, justify="right", no_wrap=True)
     for one in measured:
         colour = "green" if one.rate.value >= REQUIRED else "red"
         table.add_row(
             one.task,
             f"[{colour}]{one.successes}/{one.episodes}[/{colour}]",
-            f"{one.rate.low:.2f} .. {one.rate.high:.2f}",
+            f"{one.rate.low:.2f}..{one.rate.high:.2f}",
             f"{one.mean_score:.2f}",
             f"{one.mean_time:.1f} s",
             f"{one.max_force:.0f} N",
