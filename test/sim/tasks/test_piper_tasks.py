@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -122,6 +122,8 @@ def test_a_plate_is_stored_when_it_stands_in_the_rack_and_is_let_go(
     stage = STORE_PLATE.stages(STORE_PLATE.variants[0])[2]
     world = Told({RACK.name: (0.0, 0.0, 0.0), PLATE: at}, touching, speed=speed)
     assert stage.criterion.holds(world) is stored
+    # Laid over the pegs it is in the same place.
+    assert not stage.criterion.holds(replace(world, tilted=True))
 
 
 def desk(**moved: tuple[float, float, float]) -> Told:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from wam.sim.scene import Region, SceneObject, Shape
 from wam.sim.shapes import basket, pedestal, plate
-from wam.sim.tasks.criteria import Above, All, AtRest, Criterion, Free, Held, Inside, Upright
+from wam.sim.tasks.criteria import Above, All, AtRest, Criterion, Free, Held, Inside, Level, Upright
 from wam.sim.tasks.piper_objects import (
     HANDLE_Z,
     SLOT_PITCH,
@@ -83,6 +83,7 @@ def store_plate_stages(kind: Variant) -> Stages:
             All(
                 (
                     Inside(item, RACK.name, (-0.03, -half, 0.0), (0.03, half, 0.11)),
+                    Level(item),
                     Free(item, (*LEFT_HAND, *RIGHT_HAND)),
                     AtRest((item,)),
                 )
