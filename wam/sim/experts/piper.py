@@ -281,7 +281,7 @@ def move_large_object(variant: Variant) -> Script:
             Move(along(0.025), straight=True, rigid=True, speed=0.5),
             Move(along(0.004), straight=True, rigid=True, speed=0.4),
             Grip(hands, opened(0.05)),
-            Move({side: Backed(0.08) for side, _ in sides}, straight=True, speed=0.6),
+            Move({side: Backed(0.05) for side, _ in sides}, straight=True, speed=0.6),
             Move({**home("left").goals, **home("right").goals}, weights=ANY_PITCH),
         )
     }

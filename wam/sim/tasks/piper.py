@@ -252,7 +252,7 @@ MOVE_LARGE_OBJECT = Task(
     stages=move_large_object_stages,
     time_limit=30.0,
     distractors=DISTRACTORS,
-    distractor_region=Region(0.34, 0.66, -0.60, 0.60, 0.0),
+    distractor_region=Region(0.56, 0.66, -0.56, 0.56, 0.0),
 )
 
 TASKS = (STORE_PLATE, ORGANIZE_DESKTOP, MOVE_LARGE_OBJECT)
