@@ -206,3 +206,22 @@ class Upright:
     def holds(self, world: WorldView) -> bool:
         """Tell whether it stands now."""
         return bool(world.object_pose(self.item)[2, 2] >= math.cos(self.tilt))
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """An axis of an object is level: a plate stands on its edge, wherever its pattern points.
+
+    Attributes:
+        item: the object.
+        axis: in its frame, of length 1.
+        tilt: largest angle from the horizontal [rad].
+    """
+
+    item: str
+    axis: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    tilt: float = math.radians(20)
+
+    def holds(self, world: WorldView) -> bool:
+        """Tell whether it is level now."""
+        return bool(abs(world.object_pose(self.item)[2, :3] @ np.array(self.axis)) <= math.sin(self.tilt))

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from wam.core.errors import ConfigError
-from wam.sim.tasks import franka, ur5e_inspire
+from wam.sim.tasks import franka, piper, ur5e_inspire
 from wam.sim.tasks.task import Task
 
 TASKS: Mapping[str, Task] = MappingProxyType(
-    {task.name: task for task in (*franka.TASKS, *ur5e_inspire.TASKS)}
+    {task.name: task for task in (*franka.TASKS, *piper.TASKS, *ur5e_inspire.TASKS)}
 )
 
 
