@@ -12,6 +12,7 @@ import pytest
 
 pytestmark = pytest.mark.ros
 TIMEOUT_S = 20.0
+SEND_PERIOD_S = 0.02
 NAMES = ["pinky", "ring", "middle", "index", "thumb_bend", "thumb_rotation"]
 
 
@@ -74,11 +75,16 @@ class Stage:
     def until(
         self, condition: Callable[[], bool], what: str, each: Callable[[], None] = lambda: None
     ) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline, due = time.monotonic() + TIMEOUT_S, 0.0
         while not condition():
-            assert time.monotonic() < deadline, f"{what}: not seen within {TIMEOUT_S} s"
-            each()
-            self.executor.spin_once(timeout_sec=0.05)
+            now = time.monotonic()
+            assert now < deadline, f"{what}: not seen within {TIMEOUT_S} s"
+            if now >= due:
+                # Every command wakes this very executor: sent on each turn, they keep it busy and the interpreter
+                # from the threads of the hand and of its device, whose transactions then run into their timeout.
+                each()
+                due = now + SEND_PERIOD_S
+            self.executor.spin_once(timeout_sec=SEND_PERIOD_S)
 
     def position(self, joint: str) -> float:
         if not self.states:

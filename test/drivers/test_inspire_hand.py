@@ -224,6 +224,22 @@ def test_single_bad_frames_degrade_and_five_in_a_row_lose_the_hand(serial_device
     hand.close()
 
 
+def test_a_lost_hand_may_miss_answers_while_it_is_taken_up_again(serial_device: Any, moment: Any) -> None:
+    """One missed answer after the port was opened anew cost another second, and a loaded machine never got through."""
+    hand = InspireHand(SerialLink(SerialBus(serial_device.port, timeout=0.1)), ON)
+    good, missed = serial_device.spoil, lambda answer: b""
+    hand.step(CLOSED, moment.ns)
+    serial_device.spoil = missed
+    for _ in range(5):
+        hand.step(CLOSED, moment.advance(0.025))
+    assert hand.step(CLOSED, moment.advance(1.1)) is None
+    assert hand.state().readiness is Readiness.ABSENT, "an open port is no hand"
+    serial_device.spoil = good
+    assert hand.step(CLOSED, moment.advance(0.025)) is not None
+    assert hand.state().readiness is Readiness.READY
+    hand.close()
+
+
 def test_a_target_whose_write_failed_is_sent_again(serial_device: Any, moment: Any) -> None:
     """The dead-band compared with a target that never arrived, and the finger stayed where it was."""
     hand = InspireHand(SerialLink(SerialBus(serial_device.port, timeout=0.1)), ON)
