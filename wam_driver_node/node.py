@@ -101,7 +101,7 @@ class DriverNode(WamNode[DriverParameters]):
         )
         for group, link in zip(groups, make_links(addresses), strict=True):
             hand = InspireHand(link, settings, name=group.name)
-            self.cycles.append(HandCycle(group, hand, lead_ns=seconds_to_ns(p.lead)))
+            self.cycles.append(HandCycle(group, hand))
         for group in grippers:
             self.grippers.append(self._make_gripper(group))
         self._diagnostics = Diagnostics(self, task="driving", hardware_id=robot.name)
@@ -167,7 +167,7 @@ class DriverNode(WamNode[DriverParameters]):
         )
         gripper = FrankaGripper(thresholds, api=api, force=p.gripper_force)
         types = self._gripper_types or action_types(api)
-        shell = GripperShell(self, group, gripper, types, lead_ns=0, fill=self._fill)
+        shell = GripperShell(self, group, gripper, types, fill=self._fill)
         shell.write_enabled = p.write_enabled
         return shell
 
@@ -193,9 +193,7 @@ class DriverNode(WamNode[DriverParameters]):
         if self._sole_publisher(cycle.group):
             self._offer(
                 cycle,
-                lambda: cycle.offer_positions(
-                    message.name, message.position, message.velocity, stamp_ns=self.clock.now_ns()
-                ),
+                lambda: cycle.offer_positions(message.name, message.position, stamp_ns=self.clock.now_ns()),
             )
 
     def _store_trajectory(self, cycle: Device, message: JointTrajectory) -> None:

@@ -29,13 +29,6 @@ class DriverParameters:
         lower=1.0,
         upper=100.0,
     )
-    lead: float = parameter(
-        0.066,
-        description="commands are executed this much ahead, to make up for the hand's own delay",
-        unit="s",
-        lower=0.0,
-        upper=0.3,
-    )
     speed: int = parameter(
         1000, description="speed of the fingers; 1000 is full travel in 0.8 s", lower=1, upper=1000
     )

@@ -180,8 +180,7 @@ def test_a_second_publisher_and_wrong_joints_are_named_and_the_hand_holds(stage:
     stage.peer.destroy_publisher(other)
 
 
-def test_a_trajectory_is_followed_ahead_of_time(stage: Stage, tmp_path: Path) -> None:
-    """A robot file may give the hand trajectories, so that its delay of 66 ms can be made up for."""
+def test_a_hand_follows_trajectories_where_its_robot_file_says_so(stage: Stage, tmp_path: Path) -> None:
     from builtin_interfaces.msg import Duration
     from rclpy.lifecycle import TransitionCallbackReturn
     from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from wam.core.errors import ConfigError, JointError
 from wam.drivers.channel import TrajectoryChannel
-from wam.drivers.inspire.hand import HAND_LEAD_NS, HandSettings, InspireHand, Phase, force_newton
+from wam.drivers.inspire.hand import HandSettings, InspireHand, Phase, force_newton
 from wam.drivers.inspire.joints import HandJoints, finger_of
 from wam.drivers.inspire.link import MockHand
 from wam.drivers.inspire.registers import (
@@ -335,11 +335,11 @@ def test_statuses_and_forces_are_read_by_the_manual() -> None:
     assert force_newton(Finger.PINKY, 100) == pytest.approx(0.980665)
 
 
-def test_the_target_is_that_of_sixty_six_milliseconds_ahead() -> None:
-    channel = TrajectoryChannel(("a", "b"), lead_ns=HAND_LEAD_NS)
+def test_the_target_is_that_of_now() -> None:
+    channel = TrajectoryChannel(("a", "b"))
     assert channel.target(0) is None
     channel.offer(("b", "x", "a"), [0, 10**8, 2 * 10**8], [[0, 9, 0], [1, 9, 10], [2, 9, 20]], start_ns=10**9)
-    target = channel.target(10**9)
+    target = channel.target(10**9 + 66_000_000)
     assert target is not None
     np.testing.assert_allclose(target, [6.6, 0.66])
     np.testing.assert_allclose(

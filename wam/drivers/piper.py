@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
-from wam.core.errors import JointError
 from wam.drivers.state import DriverState, Readiness, Step, person, service
 
 ARM_JOINTS = tuple(f"joint{i}" for i in range(1, 7))
@@ -25,12 +23,10 @@ DRIVER_DEGREE = 0.017444
 DRIVER_MILLIDEGREES = 57324.84
 """What piper_ros takes for the thousandths of a degree in one radian of a command (it uses 3.14)."""
 FEEDBACK_FACTOR = math.radians(1.0) / DRIVER_DEGREE
-"""Measured angle = reported angle times this: +0.053 %."""
+"""Measured angle = reported angle times this: +0.053 %. `conversion.state` of the robot file."""
 COMMAND_FACTOR = math.degrees(1000.0) / DRIVER_MILLIDEGREES
-"""Angle to send = wanted angle times this: -0.051 %."""
+"""Angle to send = wanted angle times this: -0.051 %. `conversion.command` of the robot file."""
 
-MIN_EFFORT, MAX_EFFORT = 0.5, 3.0
-"""Gripper effort that the driver accepts [N m]."""
 ENABLE_PERIOD_NS = 500 * NS_PER_MS
 ENABLE_TIMEOUT_NS = 5 * NS_PER_S
 CAN_TIMEOUT_NS = 100 * NS_PER_MS
@@ -95,75 +91,6 @@ AGX_ARM_ROS = PiperTopics(
     "enable_agx_arm",
     "std_srvs/srv/SetBool",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class PiperCommand:
-    """A JointState for the driver: all seven joints, always.
-
-    Attributes:
-        names: the driver's joints.
-        positions: [rad], the gripper's [m].
-        velocities: the seventh is the speed in percent; the others are not read.
-        efforts: the seventh is the gripper's effort [N m]; the others are not read.
-    """
-
-    names: tuple[str, ...]
-    positions: tuple[float, ...]
-    velocities: tuple[float, ...]
-    efforts: tuple[float, ...]
-
-
-def command(
-    positions: Mapping[str, float],
-    *,
-    speed_percent: float = 100.0,
-    gripper_effort: float = 1.0,
-    gripper_multiple: int = 1,
-    correct_units: bool = True,
-) -> PiperCommand:
-    """Return the message for `positions`.
-
-    Args:
-        positions: driver's joint name -> target [rad], gripper opening [m]; all seven.
-        speed_percent: 1..100 of the firmware's speed.
-        gripper_effort: clamped to what the driver accepts [N m].
-        gripper_multiple: the driver's parameter `gripper_val_mutiple` (2: it wants half the opening).
-        correct_units: undo the driver's conversion error; agx_arm_ros has none.
-
-    Raises:
-        JointError: a joint is missing (the driver would drive it to 0 rad), unknown or not finite, or the speed is
-            out of range.
-    """
-    missing = [name for name in JOINTS if name not in positions]
-    unknown = sorted(set(positions) - set(JOINTS))
-    if missing or unknown:
-        raise JointError(
-            "command for a Piper arm lacks or invents joints",
-            value=f"missing {missing}, unknown {unknown}",
-            allowed=f"exactly {list(JOINTS)}: the driver commands a missing joint to 0 rad",
-            where="the group's joints in the robot file",
-        )
-    bad = [name for name in JOINTS if not math.isfinite(positions[name])]
-    if bad:
-        raise JointError(
-            "command for a Piper arm is not finite", value=", ".join(bad), allowed="finite numbers"
-        )
-    if not 1.0 <= speed_percent <= 100.0:
-        raise JointError("speed of a Piper arm", value=speed_percent, allowed="1 .. 100 percent")
-    factor = COMMAND_FACTOR if correct_units else 1.0
-    arm = tuple(positions[name] * factor for name in ARM_JOINTS)
-    return PiperCommand(
-        JOINTS,
-        (*arm, positions["gripper"] / gripper_multiple),
-        (*(0.0,) * 6, float(speed_percent)),
-        (*(0.0,) * 6, min(max(gripper_effort, MIN_EFFORT), MAX_EFFORT)),
-    )
-
-
-def measured_angle(reported: float) -> float:
-    """Return the arm's angle [rad] from what piper_ros reports [rad]."""
-    return reported * FEEDBACK_FACTOR
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ def _group(group: JointGroup) -> dict[str, Any]:
             "topic": group.command_topic,
             "rate_hz": group.command_rate,
             "topic_by_distribution": {one.value: topic for one, topic in group.command_topics},
+            "lead_s": ns_to_seconds(group.command_lead_ns),
         },
         "joints": [_joint(joint) for joint in group.joints],
     }
@@ -88,6 +89,7 @@ def _joint(joint: JointSpec) -> dict[str, Any]:
         "home": joint.home,
         "velocity_envelope": None if joint.envelope is None else asdict(joint.envelope),
         "raw": None if joint.raw is None else asdict(joint.raw),
+        "conversion": asdict(joint.conversion),
         "model_joints": [
             {"name": coupled.name, "ratio": coupled.ratio, "offset": coupled.offset}
             for coupled in joint.model_joints

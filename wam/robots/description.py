@@ -113,6 +113,19 @@ class RawScale:
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a driver makes of a position, where that is not the position itself.
+
+    Attributes:
+        state: measured position = what the driver reports times this.
+        command: what the driver is told = wanted position times this.
+    """
+
+    state: float = 1.0
+    command: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class JointEnvelope:
     """Position-dependent velocity limit of one joint; see `VelocityEnvelope`.
 
@@ -150,6 +163,7 @@ class JointSpec:
         servo: how the simulated twin moves it, or None where it is not simulated.
         envelope: velocity limit that depends on the position, or None.
         raw: what the device writes on its wire, or None where the driver's messages are all there is.
+        conversion: what the driver's messages mean.
     """
 
     name: str
@@ -165,6 +179,7 @@ class JointSpec:
     servo: ServoSpec | None = None
     envelope: JointEnvelope | None = None
     raw: RawScale | None = None
+    conversion: Conversion = Conversion()
 
     def to_raw(self, position: float) -> float:
         """Return the device's raw value for `position` [u].
@@ -207,6 +222,7 @@ class JointGroup:
         tip_link: last link of the chain, or "".
         command_topics: distribution -> command topic, where it is another than for the rest; `command_topic` is that
             of the distribution in force.
+        command_lead_ns: time by which the device starts to move after a command: it is told that much early [ns].
     """
 
     name: str
@@ -221,6 +237,7 @@ class JointGroup:
     base_link: str = ""
     tip_link: str = ""
     command_topics: tuple[tuple[Distribution, str], ...] = ()
+    command_lead_ns: int = 0
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -231,6 +248,16 @@ class JointGroup:
     def driver_names(self) -> tuple[str, ...]:
         """Driver-side names, in order."""
         return tuple(joint.driver_name for joint in self.joints)
+
+    @property
+    def state_factors(self) -> npt.NDArray[np.float64]:
+        """`Conversion.state` of the joints, float64 [N]."""
+        return np.array([joint.conversion.state for joint in self.joints])
+
+    @property
+    def command_factors(self) -> npt.NDArray[np.float64]:
+        """`Conversion.command` of the joints, float64 [N]."""
+        return np.array([joint.conversion.command for joint in self.joints])
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from wam.robots.description import (
     CameraSpec,
     CameraTransport,
     CommandKind,
+    Conversion,
     Distribution,
     DriverKind,
     JointEnvelope,
@@ -150,12 +151,13 @@ def _group(value: Value, *, has_model: bool) -> JointGroup:
     state = fields["state"].fields(("topic", "rate", "max_age"))
     kind = (
         fields["command"]
-        .fields(("kind",), ("topic", "rate", "topic_by_distribution"))["kind"]
+        .fields(("kind",), ("topic", "rate", "topic_by_distribution", "lead"))["kind"]
         .choice(CommandKind)
     )
     commanded = kind is not CommandKind.NONE
     command = fields["command"].fields(
-        ("kind", "topic", "rate") if commanded else ("kind",), ("topic_by_distribution",) if commanded else ()
+        ("kind", "topic", "rate") if commanded else ("kind",),
+        ("topic_by_distribution", "lead") if commanded else (),
     )
     topics = _topics(command["topic_by_distribution"]) if "topic_by_distribution" in command else {}
     here = {one.value: topic for one, topic in topics.items()}.get(os.environ.get(DISTRIBUTION_VARIABLE, ""))
@@ -178,6 +180,7 @@ def _group(value: Value, *, has_model: bool) -> JointGroup:
         base_link=_name(fields["base_link"]) if "base_link" in fields else "",
         tip_link=_name(fields["tip_link"]) if "tip_link" in fields else "",
         command_topics=tuple(topics.items()),
+        command_lead_ns=command["lead"].duration_ns(lower=0.0, upper=1.0) if "lead" in command else 0,
     )
 
 
@@ -189,7 +192,15 @@ def _topics(value: Value) -> dict[Distribution, str]:
 def _joint(value: Value, *, prefix: str, has_model: bool) -> JointSpec:
     required = ("driver_name", "kind", "lower", "upper", "velocity", "acceleration", "jerk")
     fields = value.fields(
-        required, ("name", "home", "velocity_envelope", "raw", *(("model", "servo") if has_model else ()))
+        required,
+        (
+            "name",
+            "home",
+            "velocity_envelope",
+            "raw",
+            "conversion",
+            *(("model", "servo") if has_model else ()),
+        ),
     )
     kind = fields["kind"].choice(JointKind)
     position, velocity, acceleration, jerk = _MOTION[kind]
@@ -227,6 +238,7 @@ def _joint(value: Value, *, prefix: str, has_model: bool) -> JointSpec:
         if "velocity_envelope" in fields
         else None,
         raw=_raw(fields["raw"]) if "raw" in fields else None,
+        conversion=_conversion(fields["conversion"]) if "conversion" in fields else Conversion(),
     )
 
 
@@ -247,6 +259,13 @@ def _raw(value: Value) -> RawScale:
     if scale.at_lower == scale.at_upper:
         raise value.error("maps the whole range to one value", allowed="two different numbers")
     return scale
+
+
+def _conversion(value: Value) -> Conversion:
+    fields = value.fields(("state", "command"))
+    # A factor beyond these bounds is another unit than rad, m or 1 with a name of its own, or a slip.
+    bounds = {"lower": 1e-6, "upper": 1e6}
+    return Conversion(*(fields[key].quantity(Dimension.RATIO, **bounds) for key in ("state", "command")))
 
 
 def _model_joint(value: Value, prefix: str) -> ModelJoint:

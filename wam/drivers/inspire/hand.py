@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from wam.core.clock import NS_PER_MS, NS_PER_S
+from wam.core.clock import NS_PER_S
 from wam.drivers.errors import LinkError, LinkLost
 from wam.drivers.inspire.link import HandLink
 from wam.drivers.inspire.registers import (
@@ -33,8 +33,6 @@ from wam.drivers.inspire.registers import (
 )
 from wam.drivers.state import DriverState, Readiness, person, service
 
-HAND_LEAD_NS = 66 * NS_PER_MS
-"""Median time from a command to the motion, p95 70 ms: a target is written this much ahead (arXiv 2603.08988)."""
 SERIAL_RATE, MODBUS_RATE = 40.0, 60.0
 """Default rates of one hand [Hz]."""
 MAX_SERIAL_RATE, MAX_MODBUS_RATE = 50.0, 100.0
