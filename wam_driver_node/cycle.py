@@ -11,7 +11,7 @@ from wam.drivers.channel import TrajectoryChannel
 from wam.drivers.errors import LinkError
 from wam.drivers.inspire.hand import InspireHand, force_newton
 from wam.drivers.inspire.joints import HandJoints
-from wam.drivers.state import DriverState
+from wam.drivers.state import DriverState, Readiness
 from wam.robots.description import JointGroup
 
 
@@ -110,6 +110,15 @@ class HandCycle:
             except LinkError as error:
                 return False, str(error)
         return state.commandable, state.text
+
+    def recover(self) -> tuple[bool, str]:
+        """Clear a hand that protects itself; return whether it can be used, and its state in words."""
+        state = self._hand.state()
+        return (
+            self.clear()
+            if state.readiness is Readiness.BLOCKED
+            else (state.readiness < Readiness.BLOCKED, state.text)
+        )
 
     def calibrate(self, now_ns: int) -> tuple[bool, str]:
         """Start the force calibration; return whether it runs, and why not."""

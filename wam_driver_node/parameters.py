@@ -17,7 +17,12 @@ class DriverParameters:
     robot: str = parameter(description="robot: a name in config/robots or the path of a YAML file")
     devices: tuple[str, ...] = parameter(
         ("mock",),
-        description=f"where the hands are, one word for each hand group of the robot file, in its order: {FORMS}",
+        description=f"where the hands are, one word for each hand group of the robot file, in its order: {FORMS}; "
+        "not read for a robot without hands",
+    )
+    recover_moving: bool = parameter(
+        False,
+        description="let ~/recover carry out steps during which the robot may move or sink (brakes, drives, resets)",
     )
     write_enabled: bool = parameter(
         False, description="allow commands from the start; otherwise the service ~/enable does"

@@ -230,7 +230,8 @@ def test_an_unplugged_hand_is_told_and_taken_up_again(stage: Stage) -> None:
         ({"devices": ["mock", "mock"]}, "does not fit the robot's hands"),
         ({"devices": ["usb:3"]}, "address of a hand: got 'usb:3'"),
         ({"devices": ["serial:/dev/null#1"], "rate": 80.0}, "at most 50 Hz"),
-        ({"robot": "piper"}, "does not fit the robot's hands"),
+        ({"robot": "piper", "devices": ["serial:/dev/null#1"]}, "does not fit the robot's hands"),
+        ({"devices": ["jtc"]}, "behind a trajectory controller: got 'joint_state_stream'"),
     ],
 )
 def test_parameters_that_do_not_fit_refuse_to_configure(

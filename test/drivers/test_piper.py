@@ -161,6 +161,15 @@ def test_after_a_lost_bus_the_arm_must_be_enabled_again() -> None:
     assert watched.code() == "not_enabled"
 
 
+def test_a_bus_that_was_lost_between_two_looks_is_noticed_all_the_same() -> None:
+    """A loss that began and ended between two steps left the arm "ready" with drives that might have been off."""
+    watched = Watched()
+    watched.ready()
+    watched.now += 150 * NS_PER_MS
+    watched.arm.on_joint_state(watched.now, watched.now)
+    assert watched.code() == "not_enabled"
+
+
 def test_a_dead_driver_is_not_a_lost_bus() -> None:
     watched = Watched()
     watched.ready()

@@ -19,7 +19,10 @@ VENDOR_TYPES: dict[str, tuple[str, str, str]] = {
     "gripper_command": ("control_msgs", "action", "GripperCommand"),
     "ur_robot_mode": ("ur_dashboard_msgs", "msg", "RobotMode"),
     "ur_safety_mode": ("ur_dashboard_msgs", "msg", "SafetyMode"),
-    "ur_set_mode": ("ur_dashboard_msgs", "action", "SetMode"),
+    "switch_controller": ("controller_manager_msgs", "srv", "SwitchController"),
+    "set_hardware_state": ("controller_manager_msgs", "srv", "SetHardwareComponentState"),
+    "trigger": ("std_srvs", "srv", "Trigger"),
+    "set_bool": ("std_srvs", "srv", "SetBool"),
 }
 """Our name -> package, kind and type."""
 
