@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import pytest
 
 pytest.importorskip("launch_ros", reason="launch_ros is not installed (part of a ROS 2 distribution)")
 
-from launch.actions import EmitEvent, RegisterEventHandler, SetLaunchConfiguration
+from launch.actions import EmitEvent, RegisterEventHandler, SetLaunchConfiguration, TimerAction
 from launch.event_handlers import OnProcessExit, OnProcessIO, OnProcessStart
 from launch.events import Shutdown
 
 from launch import LaunchDescription, LaunchService
 
 ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 60.0
+"""A run that has not ended by then is ended, so that no process outlives its test."""
 MODULES = {
     "wam_sim_node": "wam_sim_node.main",
     "wam_driver_node": "wam_driver_node.main",
@@ -56,8 +59,8 @@ class Run:
         text: everything the processes wrote.
     """
 
-    def __init__(self, file: str, *, until: str = "", seen: str = "", **arguments: str) -> None:
-        """Run `file` until `until` has started, or a process has written `seen`, or by itself."""
+    def __init__(self, file: str, *, until: str = "", seen: Sequence[str] = (), **arguments: str) -> None:
+        """Run `file` until `until` has started, or the processes have written all of `seen`, or by itself."""
         self.started: list[str] = []
         self.codes: dict[str, int] = {}
         self.text = ""
@@ -65,6 +68,7 @@ class Run:
         service = LaunchService(noninteractive=True)
         description = runpy.run_path(str(ROOT / "launch" / file))["generate_launch_description"]()
         for action in (
+            TimerAction(period=LIMIT_S, actions=self._end()),
             RegisterEventHandler(OnProcessStart(on_start=self._on_start)),
             RegisterEventHandler(OnProcessExit(on_exit=self._on_exit)),
             RegisterEventHandler(OnProcessIO(on_stdout=self._on_text, on_stderr=self._on_text)),
@@ -85,7 +89,10 @@ class Run:
 
     def _on_text(self, event: Any) -> list[Any]:
         before, self.text = self.text, self.text + event.text.decode(errors="replace")
-        return self._end() if self._seen and self._seen in self.text and self._seen not in before else []
+        return self._end() if self._saw(self.text) and not self._saw(before) else []
+
+    def _saw(self, text: str) -> bool:
+        return bool(self._seen) and all(one in text for one in self._seen)
 
     def _end(self) -> list[Any]:
         """Do what Ctrl-C does: interrupt every process and wait."""
@@ -140,7 +147,125 @@ def test_a_simulated_robot_is_driven_and_held_and_everything_ends_well(
 ) -> None:
     """The nodes themselves, until chunks are followed; then what Ctrl-C does."""
     install(tmp_path, monkeypatch, every=REAL)
-    run = Run("sim.launch.py", seen="HOLD -> NOMINAL", robot=robot, namespace="lab")
+    run = Run("sim.launch.py", seen=["HOLD -> NOMINAL"], robot=robot, namespace="lab")
     assert "HOLD -> NOMINAL" in run.text, run.text
+    assert "NOMINAL -> HOLD: deactivated" in run.text, "held, then down"
     assert run.codes == dict.fromkeys(("wam_sim_node", "wam_gate", "wam_safety_node", "wam_bringup"), 0)
+    assert "Traceback" not in run.text, run.text
+
+
+VENDORS = {
+    "piper": ("piper", "start_single_piper.launch.py", "none.yaml", {}),
+    "franka": ("franka_bringup", "franka.launch.py", "controllers.yaml", {"robot_ip": "10.0.0.1"}),
+    "ur5e_inspire": (
+        "ur_robot_driver",
+        "ur_control.launch.py",
+        "ur_controllers.yaml",
+        {"robot_ip": "10.0.0.1", "hand_device": "mock"},
+    ),
+}
+DRIVER = """\
+import sys
+import rclpy
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+from wam.robots.description import CommandKind, DriverKind
+from wam.robots.loader import load_robot
+from wam.ros.qos import COMMAND, JOINT_STATE_PUBLISHER
+
+rclpy.init()
+node = rclpy.create_node("stand_in")
+robot = load_robot(sys.argv[1])
+side = node.get_namespace().rpartition("/")[2]
+for group in robot.groups:
+    if group.driver is DriverKind.INSPIRE or (robot.name == "piper" and group.name != side):
+        continue
+    strip = f"{group.name}/" if robot.name == "piper" else ""
+    states = node.create_publisher(JointState, group.state_topic.removeprefix(strip), JOINT_STATE_PUBLISHER)
+    message = JointState(name=list(group.driver_names), position=[joint.home for joint in group.joints])
+    if group.driver is DriverKind.FRANKA_GRIPPER:
+        message.name.append("fr3_finger_joint2")
+        message.position.append(message.position[0])
+
+    def tick(message=message, states=states):
+        message.header.stamp = node.get_clock().now().to_msg()
+        states.publish(message)
+
+    node.create_timer(0.02, tick)
+    kind = JointTrajectory if group.command_kind is CommandKind.JOINT_TRAJECTORY else JointState
+
+
+    def take(_, name=group.name):
+        print(f"{name} is commanded", flush=True)
+
+    if group.driver is not DriverKind.FRANKA_GRIPPER:
+        node.create_subscription(kind, group.command_topic.removeprefix(strip), take, COMMAND)
+try:
+    rclpy.spin(node)
+except (KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
+    pass
+"""
+LAUNCH = """\
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+NAMES = {names}
+
+def generate_launch_description():
+    words = [LaunchConfiguration(name) for name in NAMES]
+    driver = Node(package="{package}", executable="driver", arguments=["{robot}", *words], output="screen")
+    return LaunchDescription([*(DeclareLaunchArgument(name) for name in NAMES), driver])
+"""
+
+
+def install_vendor(prefix: Path, robot: str, arguments: list[str]) -> None:
+    """Make the vendor's package: a launch file with the vendor's arguments that starts a driver made of this suite."""
+    package, launch_file, controllers, _ = VENDORS[robot]
+    share, folder = prefix / "share" / package, prefix / "lib" / package
+    for path in (share / "launch", share / "config", folder):
+        path.mkdir(parents=True)
+    (prefix / "share/ament_index/resource_index/packages" / package).touch()
+    (share / "launch" / launch_file).write_text(LAUNCH.format(names=arguments, package=package, robot=robot))
+    (share / "config" / controllers).write_text("controller_manager: {ros__parameters: {update_rate: 500}}\n")
+    (prefix / "driver.py").write_text(DRIVER)
+    (folder / "driver").write_text(f'#!/bin/sh\nexec {sys.executable} {prefix / "driver.py"} "$@"\n')
+    (folder / "driver").chmod(0o755)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("robot", VENDORS)
+def test_the_vendors_driver_is_started_with_our_arguments_and_the_robot_is_commanded(
+    robot: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vendor's package is made of this suite; what is included, in which namespace, with which words, is real."""
+    if robot == "franka":
+        pytest.importorskip("franka_msgs", reason="franka_msgs is not installed (the gripper's actions)")
+    from wam_bringup.launch_schema import ARGUMENTS, DRIVERS
+
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    defaults = {one.name: one.default for one in ARGUMENTS}
+    given = VENDORS[robot][3]
+    (driver, *_) = DRIVERS[robot]({**defaults, **given, "distribution": "jazzy"})
+    words = [*driver.arguments, *filter(None, [driver.controllers_argument])]
+    install(tmp_path, monkeypatch, every=REAL)
+    # The spawner belongs to controller_manager, which is not there; it ends at once.
+    index, spawner = (
+        tmp_path / "share/ament_index/resource_index/packages",
+        tmp_path / "lib/controller_manager",
+    )
+    (index / "controller_manager").touch()
+    spawner.mkdir()
+    (spawner / "spawner").write_text(OPEN)
+    (spawner / "spawner").chmod(0o755)
+    install_vendor(tmp_path, robot, words)
+    commanded = [f"{name} is commanded" for name in (("left", "right") if robot == "piper" else ("arm",))]
+    run = Run(f"{robot}.launch.py", seen=[*commanded, "policy fake"], dry_run="false", **given)
+    assert all(text in run.text for text in commanded), run.text
+    assert run.started.count("driver") == (2 if robot == "piper" else 1)
+    assert (
+        run.started.index("driver") < run.started.index("wam_safety_node") < run.started.index("wam_bringup")
+    )
+    assert run.codes["wam_driver_node"] == run.codes["wam_safety_node"] == 0
     assert "Traceback" not in run.text, run.text
