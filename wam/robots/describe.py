@@ -108,6 +108,8 @@ def _camera(camera: CameraSpec) -> dict[str, Any]:
         "rate_hz": camera.rate,
         "max_age_s": ns_to_seconds(camera.max_age_ns),
         "frame_id": camera.frame_id,
+        "reliability": camera.reliability.value,
+        "preset": camera.preset,
         "vertical_fov_deg": None
         if camera.vertical_fov is None
         else round(math.degrees(camera.vertical_fov), 6),

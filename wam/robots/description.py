@@ -67,6 +67,14 @@ class CameraTransport(enum.Enum):
     COMPRESSED = "compressed"  # sensor_msgs/CompressedImage
 
 
+class Reliability(enum.Enum):
+    """How a topic is subscribed to."""
+
+    AUTO = "auto"  # as it is published: a reliable camera is heard reliably, so that no large image is dropped whole
+    RELIABLE = "reliable"
+    BEST_EFFORT = "best_effort"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelJoint:
     """A joint of the URDF that follows a joint of the driver: q = ratio * position + offset.
@@ -275,6 +283,8 @@ class CameraSpec:
         max_age_ns: an older image is not acted on [ns].
         frame_id: optical frame (z forward, x right), a link of the URDF where there is one.
         vertical_fov: vertical field of view [rad], or None where it is not simulated.
+        reliability: how its topic is subscribed to.
+        preset: its make, a name in config/cameras, or "".
     """
 
     name: str
@@ -287,6 +297,8 @@ class CameraSpec:
     max_age_ns: int
     frame_id: str
     vertical_fov: float | None = None
+    reliability: Reliability = Reliability.AUTO
+    preset: str = ""
 
     @property
     def raw_topic(self) -> str:
