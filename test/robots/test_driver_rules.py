@@ -27,7 +27,7 @@ FAULTS = [
         "piper",
         JOINT.format("gripper"),
         "",
-        "- driver_name: joint1",
+        "joints: &piper_joints",
         r"groups\[0\].joints lacks gripper: .* to 0 rad",
     ),
     (

@@ -260,12 +260,8 @@ def _show_robot(shown: dict[str, Any]) -> None:
     if shown["model"]:
         given = " ".join(f"{name}:={value}" for name, value in shown["model"]["args"].items())
         tell(f"\nmodel: {escape(shown['model']['urdf'])} {given}".rstrip())
-        frames = Table(box=None)
-        for heading in ("frame", "parent", "joint", "kind"):
-            frames.add_column(heading, overflow="fold")
         for frame in shown["frames"]:
-            frames.add_row(frame["link"], frame["parent"], frame["joint"], frame["kind"])
-        console.print(frames)
+            tell(f"  {frame['link']} in {frame['parent']}, by {frame['joint']} ({frame['kind']})")
 
 
 def _show_group(console: Console, tell: Callable[[str], None], group: dict[str, Any]) -> None:
