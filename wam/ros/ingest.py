@@ -8,7 +8,7 @@ and loses a whole image with one fragment; reliable hears nothing of a best-effo
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from wam.core.clock import Clock
+from wam.core.errors import ImageError
 from wam.core.observation import Observation
 from wam.robots.description import CameraSpec, CameraTransport, Reliability, RobotDescription
 from wam.robots.ingest import StreamIngest
@@ -39,11 +40,15 @@ class CameraSubscription:
         self._topic = node.resolve_topic_name(camera.topic)
         self._subscription: Any = None
         self.reliable = False
+        self.publishers: tuple[str, ...] = ()
         self.match()
 
     def match(self) -> None:
         """Look at the publishers and subscribe as they are; called again and again."""
-        wanted = self._wanted()
+        infos = self._node.get_publishers_info_by_topic(self._topic)
+        names = {f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos}
+        self.publishers = tuple(sorted(names))
+        wanted = self._wanted([info.qos_profile.reliability for info in infos])
         if self._subscription is not None and wanted is self.reliable:
             return
         self.close()
@@ -58,12 +63,9 @@ class CameraSubscription:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
 
-    def _wanted(self) -> bool:
+    def _wanted(self, offered: Sequence[QoSReliabilityPolicy]) -> bool:
         if self._camera.reliability is not Reliability.AUTO:
             return self._camera.reliability is Reliability.RELIABLE
-        offered = [
-            info.qos_profile.reliability for info in self._node.get_publishers_info_by_topic(self._topic)
-        ]
         if not offered:
             return self.reliable
         return all(one == QoSReliabilityPolicy.RELIABLE for one in offered)
@@ -85,10 +87,10 @@ class RosIngest:
         self._on_image: list[Callable[[], None]] = []
         self.stream = StreamIngest(robot, cameras=cameras)
         self._subscriptions: list[Any] = []
-        self.cameras = {
-            name: CameraSubscription(node, robot.camera(name), partial(self._store_image, name))
-            for name in cameras
-        }
+        self.cameras: dict[str, CameraSubscription] = {}
+        for name in cameras:
+            store = partial(self._store_image, name)
+            self.cameras[name] = CameraSubscription(node, robot.camera(name), store)
         self._timer = node.create_timer(MATCH_PERIOD_S, self._match)
         for group in robot.groups:
             self._subscriptions.append(
@@ -129,7 +131,20 @@ class RosIngest:
             camera.match()
 
     def _store_image(self, camera: str, message: Any) -> None:
-        self.stream.put_image(camera, message, receive_ns=self._clock.now_ns())
+        publishers = self.cameras[camera].publishers
+        if len(publishers) > 1:
+            # Their images would be taken for those of one camera that jumps to and fro.
+            self.stream.refuse_image(
+                camera,
+                ImageError(
+                    f"camera {camera!r} is published by several nodes",
+                    value=", ".join(publishers),
+                    allowed="one",
+                    where="the cameras' drivers: end or rename one of them",
+                ),
+            )
+        else:
+            self.stream.put_image(camera, message, receive_ns=self._clock.now_ns())
         self._report()
         for callback in tuple(self._on_image):
             callback()
