@@ -468,6 +468,7 @@ def test_a_group_of_a_trajectory_controller_gets_rolling_trajectories(
     text = find_robot(ROBOT).read_text(encoding="utf-8")
     text = text.replace("kind: joint_state_stream", "kind: joint_trajectory").replace("rate: 100", "rate: 20")
     text = text.replace("joint_ctrl_single", "joint_trajectory")
+    text = text.replace("    driver: piper\n", "")  # which takes no trajectories
     file = tmp_path / "arm_with_controller.yaml"
     file.write_text(text, encoding="utf-8")
     bench = make_bench(robot=str(file))
