@@ -44,6 +44,11 @@ class GroupReport:
         for number, step in enumerate(self.state.steps, 1):
             call = "" if step.kind is StepKind.PERSON else f" [{step.kind.value} {step.name}]"
             texts.append(f"{number}. {step.text}{call}{' (the robot may move)' if step.moves else ''}")
+        if any(step.kind is not StepKind.PERSON and not step.moves for step in self.state.steps):
+            texts.append(
+                "the calls that do not move the robot, in order, once you have looked: "
+                "ros2 service call /wam_driver/recover std_srvs/srv/Trigger"
+            )
         return "\n".join(texts)
 
 
