@@ -112,7 +112,7 @@ def test_calls_that_do_not_move_the_robot_are_offered_at_once() -> None:
         "arm",
         judge(load_robot("ur5e_inspire").group("arm"), heard("arm", values={**UR_OK, "safety_mode": 3})),
     )
-    assert "unlock [service dashboard_client/unlock_protective_stop]" in report.remedy
+    assert "[service dashboard_client/unlock_protective_stop]" in report.remedy
     assert report.remedy.endswith("ros2 service call /wam_driver/recover std_srvs/srv/Trigger")
 
 

@@ -34,9 +34,8 @@ class World:
         self.wall_ns = 0
         self.start_ns = self.now_ns
         built = {key: changes.pop(key) for key in ("filters_off", "contract_hash") if key in changes}
-        robot = changes.pop("robot", ROBOT)
-        self.settings = settings_for(robot, **changes)
-        self.cycle: SafetyCycle = build_cycle(robot, self.settings, wall=lambda: self.wall_ns, **built)
+        self.settings = settings_for(ROBOT, **changes)
+        self.cycle: SafetyCycle = build_cycle(ROBOT, self.settings, wall=lambda: self.wall_ns, **built)
         self.stream: list[np.ndarray] = []
         self.silences: list[str] = []
         self.events: list[Event] = []
@@ -128,35 +127,6 @@ def test_a_smooth_policy_is_followed_to_a_tenth_of_a_milliradian() -> None:
     jerk = np.abs(np.diff(steady, n=3, axis=0)) / 0.01**3
     assert jerk.max() < 5.0, "a tenth of the limit: no seam is felt"
     world.check()
-
-
-def test_a_device_that_answers_late_is_told_early() -> None:
-    """An Inspire hand moves 66 ms after its command: told in step with the arm, it closed two rows behind it."""
-    late, prompt = ROBOT.groups
-    lead = 66 * MS
-    world = World(robot=replace(ROBOT, groups=(replace(late, command_lead_ns=lead), prompt)))
-    world.amplitude = 0.05
-    world.step(240)
-    t = (world.now_ns + world.settings.lead_ns + np.array([lead, 0]) - world.start_ns) * 1e-9
-    wanted = world.amplitude * np.sin(2 * np.pi * world.frequency * t)
-    np.testing.assert_allclose(world.stream[-1][[0, 7]], wanted, atol=3e-4)
-    assert abs(wanted[0] - wanted[1]) > 3e-3
-    world.check()
-
-
-def test_the_robot_file_of_the_hand_has_its_delay_and_the_others_have_none() -> None:
-    groups = {
-        group.driver.value: group
-        for name in ("franka", "ur5e_inspire", "piper")
-        for group in load_robot(name).groups
-    }
-    assert {name: group.command_lead_ns for name, group in groups.items()} == {
-        "franka": 0,
-        "franka_gripper": 0,
-        "ur": 0,
-        "inspire": 66 * MS,
-        "piper": 0,
-    }
 
 
 def test_before_the_first_chunk_the_measured_position_is_held() -> None:
