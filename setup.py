@@ -54,6 +54,7 @@ setup(
             "wam = wam.cli.main:main",
             *(f"{name} = {name}.main:main" for name in EXECUTABLES),
             "wam_view = wam_bringup.view:main",
+            "wam_gate = wam_bringup.gate:main",
         ],
     },
 )

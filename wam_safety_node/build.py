@@ -15,7 +15,7 @@ from wam.core.safety.chain import SafetyChain, joint_filters
 from wam.core.safety.collision import CollisionFilter, RemoteChecker
 from wam.core.safety.filters import Filter
 from wam.core.safety.tracking import TrackingWatch
-from wam.robots.description import CommandKind, DriverKind, JointKind, RobotDescription
+from wam.robots.description import CommandKind, JointKind, RobotDescription
 from wam_safety_node.cycle import SafetyCycle
 from wam_safety_node.intake import ChunkIntake, CycleSettings
 from wam_safety_node.measured import MeasuredState
@@ -30,9 +30,6 @@ COLLISION_MARGIN = 0.01
 
 ENVIRONMENT_MARGIN = 0.0
 """Distance kept between a moving body and a fixed one [m]."""
-
-DEVICE_DELAY_NS = {DriverKind.INSPIRE: 66_000_000}
-"""From a command to motion, measured on the RH56 hand (arXiv 2603.08988: p50 66 ms, p95 70 ms) [ns]."""
 
 
 def stream_rate(robot: RobotDescription) -> float:
@@ -107,9 +104,7 @@ def build_cycle(
             limits=limits,
             chain=SafetyChain(filters + extra_filters, off=filters_off),
             settings=settings,
-            leads_ns=np.array(
-                [DEVICE_DELAY_NS.get(group.driver, 0) for group in robot.groups for _ in group.joints]
-            ),
+            leads_ns=np.array([group.command_lead_ns for group in robot.groups for _ in group.joints]),
             smoothing=np.where(free, np.inf, limits.acceleration),
             contract_hash=contract_hash,
         ),

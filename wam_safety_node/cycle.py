@@ -117,7 +117,7 @@ class SafetyCycle(Mailbox):
         self._arrival_ns = 0
         self._interval_ns = 0
         self._context_age_ns = 0
-        self._seen: dict[str, int] = {}
+        self._seen: dict[tuple[str, str], int] = {}
         self._events: list[Event] = []
         self.speed_scaling = 1.0
         self.accepted = 0
@@ -442,8 +442,9 @@ class SafetyCycle(Mailbox):
 
     def _report(self, one: Finding, sequence: int, now_ns: int) -> None:
         """Report a verdict that leaves the rung as it is, on its edge."""
-        seen = self._seen.get(one.code)
-        self._seen[one.code] = now_ns
+        key = (one.code, one.joint)
+        seen = self._seen.get(key)
+        self._seen[key] = now_ns
         if seen is None or not 0 <= now_ns - seen < REPEAT_NS:
             self._events.append(Event(one, self.ladder.rung, self.ladder.rung, sequence))
 

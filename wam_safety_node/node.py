@@ -216,7 +216,7 @@ class SafetyNode(WamNode[SafetyParameters]):
         try:
             positions, _ = reader.read(message)
         except InputError as error:
-            cycle.reject("malformed_joint_state", str(error))
+            cycle.reject("malformed_joint_state", str(error), of=group)
             return
         if self._watch is not None:
             self._watch.heard(group)

@@ -233,7 +233,7 @@ def _write(
     for row, stamp_ns in enumerate(stamps_ns):
         start = 0
         for group in robot.groups:
-            part = state[row, start : start + len(group.joints)]
+            part = state[row, start : start + len(group.joints)] / group.state_factors
             bag.joint_state(f"/{group.state_topic}", stamp_ns, names=group.driver_names, positions=part)
             start += len(group.joints)
         if action_names and episode.action is not None:

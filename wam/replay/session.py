@@ -23,7 +23,7 @@ from wam.replay.engine import Delivery, Engine, NoticeEvent, ReplaySettings
 from wam.replay.events import EventWriter
 from wam.replay.figures import Judged, flat_metrics
 from wam.replay.gate import Check, Threshold, check_gate
-from wam.replay.joint_names import columns_of, driver_aliases
+from wam.replay.joint_names import columns_of, driver_aliases, si_factors
 from wam.replay.metrics import ChunkScore
 from wam.replay.offline import OfflineReplay
 from wam.replay.reading import Recording
@@ -300,12 +300,15 @@ class _Session:
     def _add_reference(self, sample: CommandSample, feed: Feed) -> None:
         key = (feed.topic, sample.names)
         if key not in self._columns:
-            self._columns[key] = columns_of(
+            index, columns = columns_of(
                 sample.names,
                 aliases=driver_aliases(self._robot, group=feed.stream),
                 wanted=self._policy.contract.action_joints,
             )
-        index, columns = self._columns[key]
+            commanded = feed.role is Role.ACTION
+            factors = si_factors(sample.names, self._robot, group=feed.stream, commanded=commanded)
+            self._columns[key] = index, columns, factors[columns]
+        index, columns, factors = self._columns[key]
         if not len(index) or len(sample.positions) != len(sample.names):
             if self._options.lenient:
                 return
@@ -315,7 +318,7 @@ class _Session:
                 allowed=f"positions for joints among {list(self._policy.contract.action_joints)}",
                 where="--action-topic, or pass --lenient",
             )
-        self._reference.add(feed.topic, sample.time_ns, index, sample.positions[columns])
+        self._reference.add(feed.topic, sample.time_ns, index, sample.positions[columns] * factors)
 
     def _judge_notice(self, event: NoticeEvent) -> None:
         if event.notice.kind is NoticeKind.REFUSED and not self._options.lenient:

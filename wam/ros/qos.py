@@ -50,6 +50,9 @@ IMAGE_PUBLISHER = _profile(reliable=True, depth=1)
 IMAGE = _profile(reliable=False, depth=1)
 """Subscribers want the newest image and match publishers of either reliability."""
 
+IMAGE_RELIABLE = _profile(reliable=True, depth=1)
+"""The same from a publisher that sends lost fragments again; from one that does not, nothing would arrive at all."""
+
 JOINT_STATE_PUBLISHER = _profile(reliable=True, depth=10)
 """Joint states of a driver."""
 
