@@ -16,7 +16,7 @@ from wam.core.contract import PolicyContract, require_same_contract
 from wam.core.errors import ChunkRefused, ContextError, InputError, PolicyFault, StaleContext
 from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
 from wam.core.observation import Observation
-from wam.core.policy import ContextLease, ContextReader, Executor, Imagination, Imagines
+from wam.core.policy import ContextLease, ContextReader, Executor, Imagination, Imagining
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,12 @@ class ExecutorCycle:
     @property
     def imagines(self) -> bool:
         """Whether the policy can say what its cameras will see."""
-        return isinstance(self._executor, Imagines)
+        return isinstance(self._executor, Imagining)
 
     @property
     def imagination(self) -> Imagination | None:
         """What the last chunk is expected to lead to; None where the policy does not say. The thread of `step`."""
-        return self._executor.imagination if isinstance(self._executor, Imagines) else None
+        return self._executor.imagination if isinstance(self._executor, Imagining) else None
 
     def offer_context(self, header: ContextHeader, handle: ContextHandle) -> None:
         """Store a context that has arrived; called from any thread, never blocks on a cycle."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command messages of each joint group: what the driver takes, always for all of its joints."""
+"""Command messages of each joint group: what the driver takes, in its own units, always for all of its joints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from wam.core.clock import NS_PER_S
 from wam.core.trajectory.rolling import Rolling, RollingPlan
-from wam.robots.description import CommandKind, JointGroup, RobotDescription
+from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_duration, ns_to_time
 from wam.ros.qos import COMMAND, COMMAND_PUBLISHER, STATUS
 from wam_safety_node.cycle import SafetyCycle
@@ -29,6 +29,9 @@ PARTICIPANT_BYTES = 12
 
 TRAJECTORY_RATE = 20.0
 """Rate of rolling trajectories where a group asks for none [Hz]."""
+
+ADAPTERS = (DriverKind.INSPIRE, DriverKind.FRANKA_GRIPPER)
+"""Drivers whose trajectories go to an adapter of the suite, which reads them point by point and joins nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ class Outputs:
     ) -> None:
         # Velocity and effort stay empty: the Piper driver reads them as speed percent and gripper effort.
         message = JointState(name=list(group.driver_names))
-        message.position = position[columns].tolist()
+        message.position = (position[columns] * group.command_factors).tolist()
         message.header.stamp = ns_to_time(now_ns)
         publisher.publish(message)
 
@@ -164,6 +167,8 @@ class Outputs:
         if self._ticks % every:
             return
         plan = self._rolling.plan(cycle)
+        if group.driver not in ADAPTERS:
+            plan = plan.with_seam()
         publisher.publish(trajectory_message(group, columns, plan))
 
 
@@ -182,15 +187,16 @@ def _participant(node: Any) -> tuple[int, ...]:
 def trajectory_message(group: JointGroup, columns: slice, plan: RollingPlan) -> JointTrajectory:
     """Return the message of `group` for joint_trajectory_controller.
 
-    Stamp 0 (start at reception), strictly increasing times from the lead on, every field filled, last velocity
+    Stamp 0 (start at reception), strictly increasing times, every field filled, last velocity
     exactly zero: the rules of the controller's acceptance checks.
     """
+    factors = group.command_factors
     message = JointTrajectory(joint_names=list(group.driver_names))
     message.points = [
         JointTrajectoryPoint(
-            positions=position[columns].tolist(),
-            velocities=velocity[columns].tolist(),
-            accelerations=acceleration[columns].tolist(),
+            positions=(position[columns] * factors).tolist(),
+            velocities=(velocity[columns] * factors).tolist(),
+            accelerations=(acceleration[columns] * factors).tolist(),
             time_from_start=ns_to_duration(int(time_ns)),
         )
         for time_ns, position, velocity, acceleration in zip(

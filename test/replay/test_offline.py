@@ -19,16 +19,9 @@ from wam.core.observation import Observation, RobotState
 from wam.core.policy import LoadedPolicy
 from wam.core.transport.numpy_codec import NumpyCodec
 from wam.replay.collect import Collector
+from wam.replay.engine import ChunkEvent, ContextEvent, Event, FaultEvent, RefusalEvent, ReplaySettings
 from wam.replay.fakes import CAMERA, fake_image, fake_robot
-from wam.replay.offline import (
-    ChunkEvent,
-    ContextEvent,
-    Event,
-    FaultEvent,
-    OfflineReplay,
-    RefusalEvent,
-    ReplaySettings,
-)
+from wam.replay.offline import OfflineReplay
 from wam.replay.reference import Reference
 from wam.replay.stamps import BagMessage
 from wam.robots.description import CameraTransport
@@ -225,9 +218,11 @@ def test_measured_latencies_are_those_of_the_host() -> None:
     events = list(replay.run(recording()))
     plans = {event.ready_ns - event.start_ns for event in of(events, ContextEvent)}
     assert plans == {5 * 7 * MS}  # the clock is read once before, four times within and once after the step
-    assert {event.ready_ns - event.start_ns for event in of(events, ChunkEvent)} == {9 * 7 * MS}
+    # A chunk opens a context and reads it: four more readings.
+    assert {event.ready_ns - event.start_ns for event in of(events, ChunkEvent)} == {13 * 7 * MS}
     assert {event.policy_ns for event in of(events, ContextEvent)} == {7 * MS}
-    assert {event.policy_ns for event in of(events, ChunkEvent)} == {2 * 7 * MS}  # routing and denoising
+    # Opening and reading the context, routing and denoising.
+    assert {event.policy_ns for event in of(events, ChunkEvent)} == {4 * 7 * MS}
 
 
 def test_a_policy_without_one_half_is_an_error_of_the_caller() -> None:
@@ -257,6 +252,7 @@ def test_what_a_policy_imagines_is_kept_beside_what_was_seen_then() -> None:
     collector = Collector(
         robot=ROBOT,
         contract=CONTRACT,
+        settings=SETTINGS,
         reference=Reference(CONTRACT.action_joints, max_gap_ns=S),
         duration=2.0,
     )

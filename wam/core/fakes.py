@@ -21,7 +21,7 @@ from wam.core.context import ContextHandle, ContextHeader, PlannerContext, Trans
 from wam.core.contract import CameraContract, PolicyContract
 from wam.core.errors import ContextReleased, PolicyFault, StaleContext
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
-from wam.core.policy import RoutedContext
+from wam.core.policy import Features, RoutedContext
 
 Payload = Mapping[str, npt.NDArray[Any]]
 
@@ -173,14 +173,20 @@ class FakeImagination:
     """Expects that every camera sees what it sees now.
 
     Attributes:
+        stamp_ns: acquisition time of the images of now [ns].
         target_stamp_ns: time for which the images are expected [ns].
         frames: of now.
         decoded: cameras whose image was asked for, in order.
     """
 
+    stamp_ns: int
     target_stamp_ns: int
     frames: Mapping[str, CameraFrame]
     decoded: list[str] = field(default_factory=list)
+
+    def features(self) -> Features:
+        """Return the pixels of now, camera -> float32 [H, W, 3] in 0..1."""
+        return {name: (frame.rgb / 255).astype(np.float32) for name, frame in self.frames.items()}
 
     def frame(self, camera: str) -> CameraFrame | None:
         """Return the image of now with the stamp of then."""
@@ -203,7 +209,7 @@ class ImaginingExecutor(FakeExecutor):
         """Return the wave; expect the images of now at its end."""
         chunk = super().act(routed, proprio=proprio)
         end_ns = chunk.stamp_ns + len(chunk.rows) * chunk.row_period_ns
-        self.imagination = FakeImagination(end_ns, self._frames)
+        self.imagination = FakeImagination(chunk.stamp_ns, end_ns, self._frames)
         return chunk
 
 

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
 
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext, TensorSpec, Transport
@@ -61,34 +65,59 @@ class Executor(Protocol[T]):
 
         Raises:
             PolicyFault: a value is not finite; the caller publishes nothing.
-            ChunkRefused: what was drawn is no action; the caller publishes nothing and goes on.
         """
         ...
 
 
+Features = Mapping[str, npt.NDArray[np.float32]]
+"""What a policy perceives, by name, in whatever space it imagines (embeddings, pixels in 0..1); any shape."""
+
+
 class Imagination(Protocol):
-    """What a policy expects its cameras to see at the end of a chunk."""
+    """What a policy with a world model expects to perceive later. What takes time is computed only when asked for."""
+
+    @property
+    def stamp_ns(self) -> int:
+        """Acquisition time of the image that it was imagined from [ns]."""
+        ...
 
     @property
     def target_stamp_ns(self) -> int:
-        """Time for which the images are expected [ns]."""
+        """The time imagined [ns]."""
+        ...
+
+    def features(self) -> Features:
+        """Return it as `Perceiving.perceive` gives an observation of that time. Worker thread."""
         ...
 
     def frame(self, camera: str) -> CameraFrame | None:
-        """Return the image expected of `camera`, stamped with the time for which it is; None where there is none.
+        """Return the image expected of `camera`, stamped with the time imagined; None where the policy has none.
 
-        It is decoded here, which a chunk does not need: call it only where somebody looks. Worker thread.
+        Decoding it may take as long as a chunk: call it only where somebody looks. Worker thread.
         """
         ...
 
 
 @runtime_checkable
-class Imagines(Protocol):
-    """What an executor may have beside `route` and `act`."""
+class Imagining(Protocol):
+    """Optional part of an `Executor` whose policy predicts a future."""
 
     @property
     def imagination(self) -> Imagination | None:
-        """What the last chunk is expected to lead to; None before the first, and where the policy has no picture."""
+        """What was imagined beside the last chunk; None before the first, and where nothing was."""
+        ...
+
+
+@runtime_checkable
+class Perceiving(Protocol):
+    """Optional part of a `Planner` whose policy predicts a future, so that the prediction can be judged."""
+
+    def perceive(self, observation: Observation) -> Features:
+        """Return the features of an observation, of the names and shapes of `Imagination.features`.
+
+        Raises:
+            ImageError: a camera is missing.
+        """
         ...
 
 

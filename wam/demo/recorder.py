@@ -32,10 +32,11 @@ SPIN_TIMEOUT_S = 0.1
 
 
 class _Series:
-    """Rows of one joint topic, growing."""
+    """Rows of one joint topic in SI units, growing."""
 
-    def __init__(self, group: JointGroup, *, rate: float) -> None:
+    def __init__(self, group: JointGroup, *, rate: float, factors: Any) -> None:
         self._group = group
+        self._factors = factors
         self._rate = rate
         self._index: dict[tuple[str, ...], Any] = {}
         self.stamps: list[int] = []
@@ -48,7 +49,8 @@ class _Series:
             self._index[names] = index_of(
                 names, self._group.driver_names, what=f"joint topic of {self._group.name}"
             )
-        self._rows.append(np.asarray(message.position, dtype=np.float64)[self._index[names]])
+        row = np.asarray(message.position, dtype=np.float64)[self._index[names]]
+        self._rows.append(row * self._factors)
         self.stamps.append(time_to_ns(message.header.stamp))
         self.arrivals.append(arrival_ns)
 
@@ -81,9 +83,12 @@ class Recorder:
             "wam_recorder", context=self._context, namespace=namespace, use_global_arguments=False
         )
         self._changed = threading.Condition()
-        self.measured = {group.name: _Series(group, rate=group.state_rate) for group in robot.groups}
+        self.measured = {
+            group.name: _Series(group, rate=group.state_rate, factors=group.state_factors)
+            for group in robot.groups
+        }
         self.commanded = {
-            group.name: _Series(group, rate=group.command_rate)
+            group.name: _Series(group, rate=group.command_rate, factors=1.0 / group.command_factors)
             for group in robot.groups
             if group.command_kind is CommandKind.JOINT_STATE_STREAM
         }

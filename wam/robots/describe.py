@@ -16,7 +16,8 @@ def describe(robot: RobotDescription) -> dict[str, Any]:
     """Return a robot as JSON-ready values, in SI units.
 
     Keys: name, title, source, model {urdf, args, srdf} or null, groups [{name, driver, base_link, tip_link, state,
-    command, joints [...]}], cameras [...], safety {...}, frames [{link, parent, joint, kind}] (empty without a model).
+    command, twin, joints [...]}], cameras [...], safety {...}, frames [{link, parent, joint, kind}] (empty without a
+    model).
 
     Raises:
         ConfigError: the model is faulty.
@@ -69,7 +70,9 @@ def _group(group: JointGroup) -> dict[str, Any]:
             "topic": group.command_topic,
             "rate_hz": group.command_rate,
             "topic_by_distribution": {one.value: topic for one, topic in group.command_topics},
+            "lead_s": ns_to_seconds(group.command_lead_ns),
         },
+        "twin": {"delay_s": ns_to_seconds(group.twin.delay_ns), "interface": group.twin.interface.value},
         "joints": [_joint(joint) for joint in group.joints],
     }
 
@@ -88,6 +91,7 @@ def _joint(joint: JointSpec) -> dict[str, Any]:
         "home": joint.home,
         "velocity_envelope": None if joint.envelope is None else asdict(joint.envelope),
         "raw": None if joint.raw is None else asdict(joint.raw),
+        "conversion": asdict(joint.conversion),
         "model_joints": [
             {"name": coupled.name, "ratio": coupled.ratio, "offset": coupled.offset}
             for coupled in joint.model_joints
@@ -106,7 +110,10 @@ def _camera(camera: CameraSpec) -> dict[str, Any]:
         "rate_hz": camera.rate,
         "max_age_s": ns_to_seconds(camera.max_age_ns),
         "frame_id": camera.frame_id,
+        "reliability": camera.reliability.value,
+        "preset": camera.preset,
         "vertical_fov_deg": None
         if camera.vertical_fov is None
         else round(math.degrees(camera.vertical_fov), 6),
+        "latency_s": ns_to_seconds(camera.latency_ns),
     }

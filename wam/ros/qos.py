@@ -41,11 +41,17 @@ def _profile(
     )
 
 
+CLOCK = _profile(reliable=True, depth=1)
+"""Simulated time: the newest one counts, for subscribers of either reliability."""
+
 IMAGE_PUBLISHER = _profile(reliable=True, depth=1)
 """Cameras offer reliable, so that any subscriber can choose (REP-2003)."""
 
 IMAGE = _profile(reliable=False, depth=1)
 """Subscribers want the newest image and match publishers of either reliability."""
+
+IMAGE_RELIABLE = _profile(reliable=True, depth=1)
+"""The same from a publisher that sends lost fragments again; from one that does not, nothing would arrive at all."""
 
 JOINT_STATE_PUBLISHER = _profile(reliable=True, depth=10)
 """Joint states of a driver."""

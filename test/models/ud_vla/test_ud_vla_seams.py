@@ -22,7 +22,7 @@ from wam.core.errors import (
     StaleContext,
 )
 from wam.core.observation import Instruction
-from wam.core.policy import Imagines
+from wam.core.policy import Imagining
 from wam.models.bench import synthetic_observation
 from wam.models.registry import load_policy, make_tiny_bundle
 from wam.models.ud_vla import ur5e
@@ -116,7 +116,7 @@ def test_the_imagined_images_have_the_size_of_the_cameras(policy):
     now = seen(policy)
     context = policy.planner.plan(now, instruction=GO)
     policy.executor.act(policy.executor.route(now, context=context), proprio=now.state)
-    assert isinstance(policy.executor, Imagines)
+    assert isinstance(policy.executor, Imagining)
     imagination = policy.executor.imagination
     frames = [imagination.frame(name) for name in policy.contract.camera_names]
     assert {frame.camera: frame.rgb.shape for frame in frames} == {

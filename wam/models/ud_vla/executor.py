@@ -16,7 +16,7 @@ from wam.core.context import ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import ChunkRefused, InputError
 from wam.core.observation import CameraFrame, Observation, RobotState
-from wam.core.policy import RoutedContext
+from wam.core.policy import Features, RoutedContext
 from wam.core.routing import routable_offset
 from wam.models.finite import require_finite_layers
 from wam.models.normalisation import Normaliser
@@ -27,7 +27,7 @@ from wam.models.ud_vla.fast import FastChunk, FastTokenizer
 from wam.models.ud_vla.jd3p import Cached, Evaluate, Heads, Jd3pSettings, Uncached, decode
 from wam.models.ud_vla.sampling import RandomDraws
 from wam.models.ud_vla.sequence import SequenceLayout
-from wam.models.ud_vla.vision import ImageTokenizer
+from wam.models.ud_vla.vision import ImageTokenizer, pixels_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,10 @@ class FutureImages:
     target_stamp_ns: int
     codes: Mapping[str, Tensor]
     vision: ImageTokenizer
+
+    def features(self) -> Features:
+        """Return all expected images as `UdVlaPlanner.perceive` sees images, camera -> float32 [H, W, 3] in 0..1."""
+        return {camera: pixels_of(self.vision.decode(codes)) for camera, codes in self.codes.items()}
 
     def frame(self, camera: str) -> CameraFrame | None:
         """Return the image expected of a camera, in the size that the policy sees; None for an unknown camera."""

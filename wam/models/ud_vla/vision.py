@@ -83,3 +83,8 @@ class ImageTokenizer(nn.Module):
         image = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         array: npt.NDArray[np.uint8] = image.permute(1, 2, 0).cpu().numpy()
         return array
+
+
+def pixels_of(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return bytes as numbers in 0..1, float32 of the same shape."""
+    return rgb.astype(np.float32) / np.float32(255.0)
