@@ -18,8 +18,8 @@ from wam.training.config import (
     TrainConfig,
     parse_config,
     read_config,
-    to_plain,
 )
+from wam.training.config_reading import to_plain
 from wam.training.distill import AnchorBias
 from wam.training.loop import whole_run
 from wam.training.optim import learning_rate
