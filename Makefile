@@ -28,7 +28,7 @@ demo: setup
 	@$(RUN) .venv/bin/wam demo piper $(ARGS)
 
 test: setup
-	@$(RUN) .venv/bin/python -m pytest $(ARGS)
+	@$(RUN) tools/test.sh $(ARGS)
 
 lint: setup
 	@$(RUN) .venv/bin/ruff check .

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from wam.ros.environment import confine
 
@@ -27,6 +28,12 @@ confine(os.environ, dds_profile=ROOT / "config" / "dds" / "fastdds_shm.xml")
 os.environ.setdefault("MUJOCO_GL", "egl")
 # The machine's cores are shared by the processes of a test; torch's own threads would only fight them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine is no fault of the code, and a run must be repeatable: the same examples every time, however long.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 
 @functools.cache

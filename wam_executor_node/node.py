@@ -17,7 +17,7 @@ from wam.core.errors import WamError
 from wam.core.policy import ContextReader
 from wam.core.transport.select import make_reader
 from wam.robots.loader import load_robot
-from wam.robots.policies import PolicyLoader, PolicyRequest, require_fit
+from wam.robots.policies import PolicyLoader, PolicyRequest, read_sampler, require_fit
 from wam.ros.context_channel import message_to_context
 from wam.ros.conversions import chunk_to_message, ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
@@ -79,7 +79,14 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         robot = load_robot(p.robot)
         policy = self._load_policy(
             PolicyRequest(
-                p.policy, planner=False, executor=True, device=p.device, threads=p.threads, seed=p.seed
+                p.policy,
+                planner=False,
+                executor=True,
+                device=p.device,
+                threads=p.threads,
+                seed=p.seed,
+                backend=p.backend,
+                sampler=read_sampler(p.sampler),
             ),
             robot=robot,
         )

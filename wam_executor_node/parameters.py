@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wam.robots.policies import BACKENDS
 from wam.ros.parameters import parameter
 
 
@@ -37,5 +38,15 @@ class ExecutorParameters:
         description="topic of the planner's contract hash, checked at activation, relative",
     )
     device: str = parameter("cpu", description="device of the policy, e.g. cpu or cuda:0")
+    backend: str = parameter(
+        "auto",
+        description="what runs the network: auto takes cuda_graph where device and policy can, else eager",
+        choices=BACKENDS,
+    )
     threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)
     seed: int = parameter(0, description="seed of the policy's noise", lower=0, upper=2**31 - 1)
+    sampler: str = parameter(
+        "",
+        description="entries of policy.yaml's sampler section to replace, e.g. 'q: 16, action_steps: 4' "
+        "(more computing per chunk) or 'steps: 2' (less)",
+    )

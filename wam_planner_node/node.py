@@ -71,7 +71,13 @@ class PlannerNode(WamNode[PlannerParameters]):
         robot = load_robot(p.robot)
         policy = self._load_policy(
             PolicyRequest(
-                p.policy, planner=True, executor=False, device=p.device, threads=p.threads, seed=p.seed
+                p.policy,
+                planner=True,
+                executor=False,
+                device=p.device,
+                threads=p.threads,
+                seed=p.seed,
+                backend=p.backend,
             ),
             robot=robot,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wam.robots.policies import BACKENDS
 from wam.ros.parameters import parameter
 
 TRANSPORTS = ("auto", "in_process", "shared_memory", "cuda_ipc", "inline")
@@ -32,5 +33,10 @@ class PlannerParameters:
         choices=TRANSPORTS,
     )
     device: str = parameter("cpu", description="device of the policy, e.g. cpu or cuda:0")
+    backend: str = parameter(
+        "auto",
+        description="what runs the network: auto takes cuda_graph where device and policy can, else eager",
+        choices=BACKENDS,
+    )
     threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)
     seed: int = parameter(0, description="seed of the policy's noise", lower=0, upper=2**31 - 1)

@@ -25,7 +25,7 @@ from wam.robots.loader import load_robot
 from wam.ros.conversions import finding_to_event, message_to_chunk, time_to_ns
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
-from wam.ros.qos import CHUNK, EVENT, JOINT_STATE
+from wam.ros.qos import CHUNK, EVENT, EVENT_KEPT, JOINT_STATE
 from wam_msgs.msg import ActionChunk, SafetyEvent
 from wam_safety_node.build import build_cycle, settings_for
 from wam_safety_node.cycle import CycleResult, SafetyCycle
@@ -111,7 +111,7 @@ class SafetyNode(WamNode[SafetyParameters]):
         )
         self._robot, self.cycle, self._period_ns = robot, cycle, settings.tick_ns
         self._outputs = Outputs(self, robot, settings, dry_run=p.dry_run)
-        self._event_topic = self.create_lifecycle_publisher(SafetyEvent, "~/event", EVENT)
+        self._event_topic = self.create_lifecycle_publisher(SafetyEvent, "~/event", EVENT_KEPT)
         self._diagnostics = Diagnostics(self, task="commanding", hardware_id=robot.name)
         self._entities = [
             self._outputs.close,

@@ -64,14 +64,8 @@ class Rig:
         self.until_moving(timeout=timeout)
 
     def hear_safety(self) -> None:
-        """Wait until the recorder has discovered the safety node: an event that came before would be missed."""
-        self.until(
-            "discovery of the safety node",
-            lambda r: (
-                r.node.count_publishers("wam_safety/event") > 0
-                and all(series.stamps for series in r.commanded.values())
-            ),
-        )
+        """Wait until the safety node is heard: from then on the recorder sees all that it commands."""
+        self.until("commands", lambda r: all(series.stamps for series in r.commanded.values()))
 
     def until_moving(self, *, timeout: float = TIMEOUT_S) -> None:
         """Wait for a fresh chunk and the rung NOMINAL."""

@@ -8,11 +8,14 @@ WAM_FAULT_TABLE=FILE the table of the run is written there as Markdown (`make fa
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
+import resource
 import signal
+import subprocess
+import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,28 @@ from std_srvs.srv import Trigger
 
 from wam.core.verdict import Ladder
 from wam.demo.faults import Fault, Relay
+from wam.demo.spoil import (
+    crop,
+    drop_all,
+    drop_column,
+    drop_every_other,
+    drop_half,
+    each,
+    frozen,
+    late_by,
+    noise,
+    put,
+    rename,
+    reorder,
+    reverse_state,
+    rows,
+    shift,
+    state_plus,
+    swap_pairs,
+    to_degrees,
+    twice,
+    with_field,
+)
 from wam.demo.stack import executor, planner, safety, sim
 from wam.robots.loader import load_robot
 from wam.ros.qos import COMMAND, EVENT
@@ -34,6 +59,8 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow]
 
 NOMINAL, LATE, SLOW, HOLD, STOP = Ladder.NOMINAL, Ladder.LATE, Ladder.SLOW, Ladder.HOLD, Ladder.STOP
 PIPER = load_robot("piper")
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 60.0
 TRIES = 3
 """A fault may be tried again: a machine that stalls holds the arm as well, as it should, but it does not do so
 every time."""
@@ -52,7 +79,9 @@ class Case:
         codes: events that may report it; empty for any.
         chunks: what happens to action chunks.
         states: what happens to joint states.
+        images: what happens to pictures.
         act: anything else, called once; it returns what undoes it.
+        before: what must stand before the fault; called before the clock of the table runs.
     """
 
     name: str
@@ -60,137 +89,9 @@ class Case:
     codes: tuple[str, ...] = ()
     chunks: Callable[[], Fault] | None = None
     states: Callable[[], Fault] | None = None
+    images: Callable[[], Fault] | None = None
     act: Callable[[Any], Callable[[], None]] | None = None
-
-
-def each(change: Callable[[Any], Any]) -> Callable[[], Fault]:
-    """Return a fault that changes every message in place."""
-
-    def make() -> Fault:
-        def fault(message: Any) -> Iterable[Any]:
-            change(message)
-            return (message,)
-
-        return fault
-
-    return make
-
-
-def drop_all() -> Fault:
-    return lambda message: ()
-
-
-def drop_every_other() -> Fault:
-    count = iter(range(10**9))
-    return lambda message: (message,) if next(count) % 2 else ()
-
-
-def drop_half() -> Fault:
-    # At random: the messages of two arms come in turn, and every other one would be all those of one arm.
-    generator = np.random.default_rng(0)
-    return lambda message: (message,) if generator.random() < 0.5 else ()
-
-
-def twice() -> Fault:
-    return lambda message: (message, message)
-
-
-def swap_pairs() -> Fault:
-    waiting: deque[Any] = deque()
-
-    def fault(message: Any) -> Iterable[Any]:
-        waiting.append(message)
-        return (waiting.pop(), waiting.pop()) if len(waiting) == 2 else ()
-
-    return fault
-
-
-def late_by(count: int) -> Callable[[], Fault]:
-    def make() -> Fault:
-        waiting: deque[Any] = deque()
-
-        def fault(message: Any) -> Iterable[Any]:
-            waiting.append(message)
-            return (waiting.popleft(),) if len(waiting) > count else ()
-
-        return fault
-
-    return make
-
-
-def frozen() -> Fault:
-    first: list[Any] = []
-
-    def fault(message: Any) -> Iterable[Any]:
-        first.append(message)
-        return (first[0],)
-
-    return fault
-
-
-def shift(seconds: int) -> Callable[[Any], None]:
-    def change(message: Any) -> None:
-        message.header.stamp.sec += seconds
-
-    return change
-
-
-def rows(edit: Callable[[Any], Any]) -> Callable[[], Fault]:
-    """Return a fault that edits the rows of a chunk, float64 [H, N]."""
-
-    def change(message: Any) -> None:
-        table = np.array(message.positions).reshape(message.num_rows, len(message.joint_names))
-        message.positions = edit(table).ravel().tolist()
-
-    return each(change)
-
-
-def put(row: int, column: int, value: float) -> Callable[[Any], Any]:
-    def edit(table: Any) -> Any:
-        table[row, column] = value
-        return table
-
-    return edit
-
-
-def noise(scale: float) -> Callable[[Any], Any]:
-    generator = np.random.default_rng(0)
-    return lambda table: table + generator.normal(scale=scale, size=table.shape)
-
-
-def rename(message: Any) -> None:
-    message.joint_names = [*message.joint_names[1:], message.joint_names[0]]
-
-
-def reorder(message: Any) -> None:
-    table = np.array(message.positions).reshape(message.num_rows, -1)
-    message.joint_names = message.joint_names[::-1]
-    message.positions = table[:, ::-1].ravel().tolist()
-
-
-def with_field(name: str, value: Any) -> Callable[[Any], None]:
-    return lambda message: setattr(message, name, value)
-
-
-def drop_column(message: Any) -> None:
-    message.name = message.name[:-1]
-    message.position = message.position[:-1]
-
-
-def reverse_state(message: Any) -> None:
-    message.name, message.position = list(reversed(message.name)), list(reversed(message.position))
-    message.velocity = []
-
-
-def state_plus(offset: float) -> Callable[[Any], None]:
-    def change(message: Any) -> None:
-        message.position = [message.position[0] + offset, *message.position[1:]]
-
-    return change
-
-
-def to_degrees(message: Any) -> None:
-    message.position = [math.degrees(value) for value in message.position]
+    before: Callable[[Any], None] | None = None
 
 
 def freeze(process: str, seconds: float) -> Callable[[Any], Callable[[], None]]:
@@ -232,13 +133,34 @@ def second_publisher(bed: Any) -> Callable[[], None]:
     return lambda: bed.relay.node.destroy_publisher(other)
 
 
-def camera_off(bed: Any) -> Callable[[], None]:
+def freeze_executor(bed: Any) -> Callable[[], None]:
     bed.rig.group.processes["executor"].signal(signal.SIGSTOP)
     return lambda: bed.rig.group.processes["executor"].signal(signal.SIGCONT)
 
 
+def start_recording(bed: Any) -> None:
+    """Start `wam record` and wait until it writes."""
+    folder = bed.folder / f"recording{next(bed.recordings)}"
+    command = [sys.executable, "-m", "wam.cli.main", "record", str(folder), "--robot", "piper"]
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    bed.recording = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    file = folder / f"{folder.name}.mcap"
+    bed.rig.until("the recording", lambda _: file.exists() and file.stat().st_size > 100_000)
+
+
+def full_disk(bed: Any) -> Callable[[], None]:
+    """From now on the file of the recording may not grow."""
+    resource.prlimit(bed.recording.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    _, told = bed.recording.communicate(timeout=TIMEOUT_S)
+    assert bed.recording.returncode == 1, told
+    assert "the disk does not take more" in told.splitlines()[-1]
+    return lambda: None
+
+
 REFUSED = ("chunk_timeout", "rows_exhausted")
 """A chunk that is not let in leaves the rows at hand; HOLD comes when they run out."""
+BLIND = (*REFUSED, "executor_lost")
+"""Without a picture no chunk is made."""
 LOST = ("joint_state_timeout", "malformed_joint_state", "driver_lost")
 
 CASES = (
@@ -314,13 +236,20 @@ CASES = (
     Case("joint states come in another order and without velocity", NOMINAL, states=each(reverse_state)),
     Case("joint states are in degrees", HOLD, (*LOST, "tracking_error", "jump"), states=each(to_degrees)),
     Case("a joint is measured 0.6 rad away", STOP, ("tracking_error",), states=each(state_plus(0.6))),
+    # Cameras.
+    Case("the camera is off", HOLD, BLIND, images=drop_all),
+    Case("every other picture is lost", NOMINAL, images=drop_every_other),
+    Case("the same picture comes for ever", HOLD, BLIND, images=frozen),
+    Case("pictures are 5 s old", HOLD, BLIND, images=each(shift(-5))),
+    Case("pictures have another size", HOLD, BLIND, images=each(crop)),
+    Case("pictures have another encoding", HOLD, BLIND, images=each(with_field("encoding", "16UC1"))),
     # Processes.
     Case("the executor is killed", HOLD, (*REFUSED, "executor_lost"), act=kill("executor", executor)),
     Case("the planner is killed", HOLD, (*REFUSED, "executor_lost"), act=kill("planner", planner)),
     Case("the robot's driver is killed", HOLD, (*LOST, "no_listener"), act=kill("sim", sim)),
     Case("the safety node is killed", HOLD, act=lambda bed: bed.kill_safety()),
     Case("the executor freezes for 0.1 s", NOMINAL, act=freeze("executor", 0.1)),
-    Case("the executor freezes for good", HOLD, (*REFUSED, "executor_lost"), act=camera_off),
+    Case("the executor freezes for good", HOLD, (*REFUSED, "executor_lost"), act=freeze_executor),
     Case(
         "the safety node freezes for 0.5 s", HOLD, ("command_gap", *REFUSED, *LOST), act=freeze("safety", 0.5)
     ),
@@ -335,6 +264,8 @@ CASES = (
     Case("the e-stop topic says true", STOP, ("estop",), act=estop_topic),
     Case("the e-stop service is called", STOP, ("estop",), act=estop_service),
     Case("a second node publishes commands", STOP, ("second_publisher",), act=second_publisher),
+    # What must not matter.
+    Case("the disk of a recording is full", NOMINAL, act=full_disk, before=start_recording),
 )
 
 
@@ -368,22 +299,28 @@ class Outcome:
 class Bed:
     """A running stack whose safety node listens to a relay."""
 
-    def __init__(self, rig: Any) -> None:
-        self.rig = rig
+    def __init__(self, rig: Any, folder: Path) -> None:
+        self.rig, self.folder = rig, folder
+        self.recordings = itertools.count()
+        self.recording: subprocess.Popen[str] | None = None
         self.relay = Relay(PIPER)
         self.estop = self.relay.node.create_publisher(Bool, "estop", EVENT)
         self.rows: list[tuple[str, str, str, str, str]] = []
         rig.start(sim(rig.options))
         self.start(safety(rig.options))
         rig.hear_safety()
-        rig.start(planner(rig.options))
-        rig.start(executor(rig.options))
+        self.start(planner(rig.options))
+        self.start(executor(rig.options))
         rig.until_moving()
 
     def start(self, spec: Any) -> None:
-        """Start a process; the safety node is pointed at the relay."""
-        if spec.name == "safety":
-            spec = dataclasses.replace(spec, remaps=Relay.remaps(PIPER))
+        """Start a process; the nodes of the suite are pointed at the relay."""
+        remaps = {
+            "safety": Relay.remaps(PIPER),
+            "planner": Relay.image_remaps(PIPER),
+            "executor": Relay.image_remaps(PIPER),
+        }
+        spec = dataclasses.replace(spec, remaps=remaps.get(spec.name, {}))
         self.rig.start(spec)
 
     def kill_safety(self) -> Callable[[], None]:
@@ -404,9 +341,12 @@ class Bed:
 
     def inject(self, case: Case) -> Outcome:
         """Put a fault in force, watch what comes of it, take it out, and wait for the recovery."""
+        if case.before is not None:
+            case.before(self)
+            self.rig.until_moving()
         events = self.rig.recorder.safety
         first, begun = len(events), self.now_ns()
-        makers = (("chunks", case.chunks), ("states", case.states))
+        makers = (("chunks", case.chunks), ("states", case.states), ("images", case.images))
         self.relay.spoil(**{name: make() for name, make in makers if make is not None})
         undo = case.act(self) if case.act is not None else None
         if case.expected is NOMINAL:
@@ -442,9 +382,12 @@ class Bed:
 
 
 @pytest.fixture(scope="module")
-def bed(module_rig: Any) -> Iterator[Bed]:
-    bed = Bed(module_rig)
+def bed(module_rig: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    bed = Bed(module_rig, tmp_path_factory.mktemp("recordings"))
     yield bed
+    if bed.recording is not None:
+        bed.recording.kill()
+        bed.recording.wait()
     bed.relay.close()
     table = os.environ.get("WAM_FAULT_TABLE")
     if table:

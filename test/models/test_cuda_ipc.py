@@ -289,6 +289,36 @@ for line in sys.stdin:
 """
 
 
+class RefusingRuntime:
+    """libcudart that refuses one call and keeps its error, as the real one does."""
+
+    def __init__(self) -> None:
+        self.kept = 0
+
+    def cudaSetDevice(self, index: Any) -> int:
+        return 0
+
+    def cudaIpcOpenMemHandle(self, *arguments: Any) -> int:
+        self.kept = 1
+        return 1
+
+    def cudaGetLastError(self) -> int:
+        code, self.kept = self.kept, 0
+        return code
+
+    def cudaGetErrorString(self, code: int) -> bytes:
+        return b"invalid argument"
+
+
+def test_a_refused_handle_leaves_no_error_behind_for_torch() -> None:
+    """The runtime keeps the last error of a thread: torch's next kernel was blamed for a handle refused before it."""
+    driver = CudaRuntime.__new__(CudaRuntime)
+    driver._cudart, driver._index = RefusingRuntime(), 0
+    with pytest.raises(ContextError, match="invalid argument"):
+        driver.open(b"\0" * 64)
+    assert driver._cudart.kept == 0
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_tensors_cross_to_another_process_on_the_gpu(codec: Any, tmp_path: Path) -> None:
@@ -326,3 +356,4 @@ def test_tensors_cross_to_another_process_on_the_gpu(codec: Any, tmp_path: Path)
 def test_a_handle_that_cuda_does_not_know_is_an_error() -> None:
     with pytest.raises(ContextError, match="cudaIpcOpenMemHandle"):
         CudaRuntime(0).open(b"\0" * 64)
+    assert float(torch.ones(3, device="cuda").sum()) == 3.0, "the error is torch's now"

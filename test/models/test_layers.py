@@ -163,7 +163,7 @@ def test_the_sixteen_step_grid_contains_the_short_grids(steps: int) -> None:
 
 
 @given(u=st.floats(0, 1), factor=st.floats(0.5, 20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_shift_keeps_the_ends_and_can_be_undone(u: float, factor: float) -> None:
     s = shift(u, factor)
     assert 0 <= s <= 1

@@ -52,7 +52,7 @@ STATS = FieldStats(
 
 @pytest.mark.parametrize("mode", list(NormMode))
 @given(x=st.lists(st.floats(-2, 2), min_size=2, max_size=2))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_normalising_and_back_is_the_identity_within_the_clamp(mode: NormMode, x: list[float]) -> None:
     normaliser = Normaliser(STATS, mode=mode)
     model = np.array(x, dtype=np.float32)

@@ -55,7 +55,7 @@ def chunks(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(sequence=st.lists(chunks(), min_size=1, max_size=8), strategy=st.sampled_from(list(Strategy)))
 def test_no_chunk_makes_the_stream_leave_a_limit(sequence: list[dict[str, Any]], strategy: Strategy) -> None:
     wall = [0]
@@ -87,7 +87,7 @@ def test_no_chunk_makes_the_stream_leave_a_limit(sequence: list[dict[str, Any]],
     assert judge.violations == 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_jump_of_clock_or_loss_of_state_makes_the_stream_leave_a_limit(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -121,7 +121,7 @@ def test_memory_holds_no_more_than_the_window() -> None:
 
 
 @given(st.integers(0, 2**32), st.floats(0.0, 0.9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_message_is_lost_or_doubled_whatever_the_latencies(seed: int, spread: float) -> None:
     generator = random.Random(seed)
     messages = [

@@ -74,7 +74,7 @@ def test_the_message_of_44_megabytes_is_a_few_hundred_bytes() -> None:
     name=st.text(alphabet="in.0f", min_size=1, max_size=255),
     data=st.binary(max_size=50),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_computed_size_is_that_of_the_serialized_message(
     tensors: Any, instruction: Any, name: Any, data: Any
 ) -> None:
@@ -170,7 +170,7 @@ def test_a_table_of_too_many_tensors_is_refused() -> None:
 
 
 @given(data=st.binary(min_size=1, max_size=400))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_random_fields_give_a_context_or_a_refusal(data: Any) -> None:
     message = context_to_message(HEADER, HANDLE, KVContext)
     numbers = [int.from_bytes(data[i : i + 8], "little") for i in range(0, len(data), 8)]

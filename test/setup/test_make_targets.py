@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def plan(*arguments: str) -> list[str]:
     ("target", "command"),
     [
         ("demo", ".venv/bin/wam demo piper"),
-        ("test", ".venv/bin/python -m pytest"),
+        ("test", "tools/test.sh"),
         ("lint", ".venv/bin/mypy"),
         ("bench", ".venv/bin/wam bench"),
     ],
@@ -43,7 +44,40 @@ def test_a_target_sets_up_first_and_runs_in_the_private_environment(target: str,
 
 
 def test_arguments_reach_the_command() -> None:
-    assert plan("test", "ARGS=test/core -x")[-1].endswith("pytest test/core -x")
+    assert plan("test", "ARGS=test/core -x")[-1].endswith("tools/test.sh test/core -x")
+
+
+class Copy:
+    """tools/test.sh in a folder of its own, with a Python that only notes how it is called."""
+
+    def __init__(self, root: Path, *, fails_on: str = "nothing") -> None:
+        (root / "tools").mkdir()
+        shutil.copy(ROOT / "tools" / "test.sh", root / "tools")
+        python = root / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\necho "$@" >> calls\ncase "$*" in *"{fails_on}"*) exit 1 ;; esac\n')
+        python.chmod(0o755)
+        self.root = root
+
+    def run(self, *arguments: str) -> tuple[int, list[str]]:
+        code = subprocess.run([self.root / "tools" / "test.sh", *arguments], check=False).returncode
+        return code, (self.root / "calls").read_text().splitlines()
+
+
+def test_without_arguments_every_test_is_in_one_of_two_runs(tmp_path: Path) -> None:
+    code, calls = Copy(tmp_path).run()
+    assert code == 0
+    assert calls == ["-m pytest -m not ros --numprocesses 2 --dist worksteal", "-m pytest -m ros"]
+
+
+@pytest.mark.parametrize("part", ["-m not ros", "-m ros"])
+def test_a_failure_in_either_run_fails_both_and_neither_is_left_out(tmp_path: Path, part: str) -> None:
+    code, calls = Copy(tmp_path, fails_on=part).run()
+    assert (code, len(calls)) == (1, 2)
+
+
+def test_with_arguments_there_is_one_run(tmp_path: Path) -> None:
+    assert Copy(tmp_path).run("test/core", "-k", "a b") == (0, ["-m pytest test/core -k a b"])
 
 
 def test_lint_runs_all_four_tools() -> None:

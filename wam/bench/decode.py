@@ -1,211 +1,207 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam bench decode`: five ways to decode 817 tokens with the same weights, at the released length and vocabulary.
+"""`wam bench decode`: ways to decode 817 tokens with the same weights, at the released length and vocabulary.
 
 A speed is generated tokens (817, all of them) divided by the time of a chunk. The weights are random, because
 the policy's vocabulary need not be the released one; its sizes are kept.
+
+Where only torch and transformers are installed: `python -m wam.bench.decode --preset paper --device cuda --json`.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from wam.bench.decode_methods import Effort, Workload
 from wam.bench.result import Bar, Measured
-from wam.core.errors import ConfigError
-from wam.models.registry import open_policy
-from wam.models.ud_vla import masks
-from wam.models.ud_vla.baselines import Plan, autoregressive, independent, jacobi
-from wam.models.ud_vla.config import RELEASED_GRIDS, UdVlaConfig, released_geometry
-from wam.models.ud_vla.decoder import UdVlaDecoder
-from wam.models.ud_vla.initialise import random_decoder
-from wam.models.ud_vla.jd3p import Cached, Evaluate, Heads, Jd3pSettings, Uncached, decode, prefix_mask
-from wam.models.ud_vla.masks import MaskMode
-from wam.models.ud_vla.policy import KIND, check
-from wam.models.ud_vla.sampling import RandomDraws
-from wam.models.ud_vla.sequence import SequenceLayout
-from wam.models.ud_vla.text import byte_ids
+from wam.core.errors import ConfigError, WamError
+from wam.models.ud_vla.config import PRESETS, UdVlaConfig, preset, released_geometry
 
 STEPS = 72
-"""T of the published CALVIN run."""
+"""T of the published CALVIN run, at which the paper's speeds were measured."""
 TWO_STAGE_STEPS = 92
 """Steps of the published two-stage sampler: 64 for the image, 28 for the action."""
-CPU_STEPS = 12
-"""Steps that are timed on a processor; the time of one is then multiplied."""
-JACOBI_SITES = 64
-"""Sites that are timed on a processor."""
-REPEATS = 3
+PART = Effort(steps=12, sites=64)
+"""What is timed on a processor."""
+WHOLE = Effort(repeats=1)
+"""What is timed on a GPU: whole chunks, once, since each is hundreds of evaluations."""
 PAPER_RATIO = 4.3
 LEAST_SPEED_UP = 10.0
-INSTRUCTION = "push the red block"
-
-
-@dataclass(frozen=True, slots=True)
-class _Setting:
-    """One decoder and one prompt."""
-
-    decoder: UdVlaDecoder
-    layout: SequenceLayout
-    heads: Heads
-    prefix: Tensor
-    generator: torch.Generator
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def run(
-    stage: Callable[[str], None], *, policy: str | Path = "ud_vla/tiny", device: str | None = None
+    stage: Callable[[str], None],
+    *,
+    policy: str | Path = "ud_vla/tiny",
+    preset: str | None = None,
+    layers: int | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    steps: int = STEPS,
 ) -> Measured:
     """Measure.
 
     Args:
         stage: told of what begins.
-        policy: bundle or built-in name whose sizes are taken.
+        policy: bundle or built-in name whose sizes are taken; not looked at with `preset`.
+        preset: sizes to take instead.
+        layers: replaces the number of layers, to fit a smaller memory.
         device: where it runs; None takes the GPU where there is one.
+        dtype: of the weights; None takes bfloat16 on a GPU and float32 elsewhere.
+        steps: T of JD3P.
 
     Raises:
-        ConfigError: the policy is of another kind.
+        ConfigError: the policy is of another kind, or an option is illegal.
+        BundleError: there is no such policy.
     """
-    bundle = open_policy(policy)
-    if bundle.manifest.kind != KIND:
-        raise ConfigError("bench decode: policy", value=bundle.manifest.kind, allowed=KIND, where="--policy")
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
-    setting = _setting(released_geometry(check(bundle).network), target)
-    tokens = setting.layout.generated_len
-    whole = target.type == "cuda"
-    stage("prefix cache")
-    uncached: Evaluate = Uncached(
-        setting.decoder, setting.prefix, layout=setting.layout, mode=MaskMode.HYBRID
-    )
-    with torch.inference_mode():
-        mask = prefix_mask(setting.layout, setting.prefix, setting.decoder.dtype)
-        kv, _ = setting.decoder.prefill(setting.prefix[None], mask)
-    cached: Evaluate = Cached(setting.decoder, kv, layout=setting.layout, mode=MaskMode.HYBRID)
+    config = released_geometry(_sizes(policy, preset))
+    if layers is not None:
+        if layers < 1:
+            raise ConfigError("bench decode: layers", value=layers, allowed="from 1", where="--layers")
+        config = replace(config, layers=layers)
+    if steps < 1:
+        raise ConfigError("bench decode: steps", value=steps, allowed="from 1", where="--steps")
+    target = _device(device)
+    on_gpu = target.type == "cuda"
+    if dtype not in (None, *DTYPES):
+        raise ConfigError("bench decode: dtype", value=dtype, allowed=" or ".join(DTYPES), where="--dtype")
+    precision = dtype or ("bfloat16" if on_gpu else "float32")
+    threads = idle_cores()
+    torch.set_num_threads(threads)
+    effort = WHOLE if on_gpu else PART
+    stage("weights")
+    work = Workload(config, device=target, dtype=DTYPES[precision], effort=effort)
     seconds: dict[str, float] = {}
     stage("autoregressive")
-    plan = Plan.of(setting.layout)
-    seconds["ar"] = _time(
-        setting, lambda: autoregressive(*_prompt(setting), plan, setting.heads, _draws(setting))
-    )
+    seconds["ar"] = work.autoregressive()
+    stage("autoregressive as released")
+    seconds["released_ar"] = work.released_autoregressive()
     stage("Jacobi")
-    part = plan if whole else plan.first(JACOBI_SITES)
-    taken = _time(setting, lambda: jacobi(*_prompt(setting), part, setting.heads), repeats=1)
-    seconds["jacobi"] = taken * tokens / len(part.known)
+    seconds["jacobi"] = work.jacobi()
     stage("independent diffusion")
-    steps = TWO_STAGE_STEPS if whole else CPU_STEPS
-    settings = Jd3pSettings(steps=steps)
-    taken = _time(
-        setting,
-        lambda: independent(
-            uncached, setting.heads, _draws(setting), layout=setting.layout, settings=settings
-        ),
-    )
-    seconds["independent"] = taken * TWO_STAGE_STEPS / steps
-    steps = STEPS if whole else CPU_STEPS
+    uncached, cached = work.uncached(), work.cached()
+    seconds["independent"] = work.independent(uncached, TWO_STAGE_STEPS)
     for name, evaluate in (("jd3p", uncached), ("jd3p_cached", cached)):
         stage(name)
-        seconds[name] = _jd3p(setting, evaluate, steps) * STEPS
+        seconds[name] = work.jd3p(evaluate, steps)
     stage("one step of the released function")
-    released_ms = _time(setting, lambda: released_step(setting), repeats=1) * 1e3
-    results = {f"{name}_tokens_per_s": tokens / value for name, value in seconds.items()}
-    results["jd3p_over_ar"] = seconds["ar"] / min(seconds["jd3p"], seconds["jd3p_cached"])
+    released_ms = work.released_step() * 1e3
+    results = {f"{name}_tokens_per_s": work.tokens / value for name, value in seconds.items()}
+    best = min(seconds["jd3p"], seconds["jd3p_cached"])
+    results["jd3p_over_ar"] = seconds["ar"] / best
     results["jd3p_uncached_over_ar"] = seconds["ar"] / seconds["jd3p"]
-    results["iteration_ms"] = seconds["jd3p"] / STEPS * 1e3
-    results["iteration_cached_ms"] = seconds["jd3p_cached"] / STEPS * 1e3
+    results["jd3p_over_released_ar"] = seconds["released_ar"] / best
+    results["steps_for_paper_ratio"] = float(int(steps * results["jd3p_over_ar"] / PAPER_RATIO))
+    results["iteration_ms"] = seconds["jd3p"] / steps * 1e3
+    results["iteration_cached_ms"] = seconds["jd3p_cached"] / steps * 1e3
     results["released_iteration_ms"] = released_ms
     results["released_over_iteration"] = released_ms / results["iteration_cached_ms"]
+    parameters = sum(p.numel() for p in work.decoder.parameters())
     return Measured(
         {name: round(value, 3) for name, value in results.items()},
         {
             "jd3p_over_ar": Bar(PAPER_RATIO, "min"),
             "released_over_iteration": Bar(LEAST_SPEED_UP, "min"),
         },
-        _notes(target, whole),
+        _notes(config, parameters, steps, f"{_name(target)}, {threads} threads, {precision}", effort),
     )
 
 
-def _setting(config: UdVlaConfig, device: torch.device) -> _Setting:
-    decoder = random_decoder(config, seed=0).to(device)
-    layout = SequenceLayout(config.tokens, RELEASED_GRIDS, config.action_len)
-    rng = torch.Generator().manual_seed(0)
-    codes = [torch.randint(0, config.tokens.visual_count, grid, generator=rng) for grid in RELEASED_GRIDS]
-    prefix = layout.prefix(byte_ids(INSTRUCTION), codes).to(device)
-    return _Setting(
-        decoder, layout, Heads.of(decoder, layout), prefix, torch.Generator(device=device).manual_seed(42)
-    )
+def idle_cores() -> int:
+    """Return how many threads to compute with: two that share a core wait for each other at every operation."""
+    idle = len(os.sched_getaffinity(0)) - round(os.getloadavg()[0])
+    return max(1, min(torch.get_num_threads(), idle))
 
 
-def _prompt(setting: _Setting) -> tuple[UdVlaDecoder, Tensor]:
-    return setting.decoder, setting.prefix
+def _sizes(policy: str | Path, name: str | None) -> UdVlaConfig:
+    if name is not None:
+        if name not in PRESETS:
+            raise ConfigError(
+                "bench decode: preset", value=name, allowed=", ".join(PRESETS), where="--preset"
+            )
+        return preset(name)
+    # Only here, because it needs more of the suite than a bare GPU machine has.
+    from wam.models.registry import open_policy
+    from wam.models.ud_vla.contents import KIND, check
+
+    bundle = open_policy(policy)
+    if bundle.manifest.kind != KIND:
+        raise ConfigError("bench decode: policy", value=bundle.manifest.kind, allowed=KIND, where="--policy")
+    return check(bundle).network
 
 
-def _draws(setting: _Setting) -> RandomDraws:
-    return RandomDraws(setting.generator)
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ConfigError(
+            "bench decode: device", value=name, allowed="cpu or cuda", where="--device"
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("the device is absent", value=name, allowed="cpu on this machine", where="--device")
+    return device
 
 
-def _jd3p(setting: _Setting, evaluate: Evaluate, steps: int) -> float:
-    """Return the seconds of one step."""
-    settings = Jd3pSettings(steps=steps)
-    done: list[int] = []
-
-    def once() -> None:
-        out = decode(evaluate, setting.heads, _draws(setting), layout=setting.layout, settings=settings)
-        done.append(out.evaluations)
-
-    taken = _time(setting, once)
-    return taken / statistics.median(done)
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} of this machine"
 
 
-def _time(setting: _Setting, work: Callable[[], object], *, repeats: int = REPEATS) -> float:
-    """Return the shortest of several runs [s]; other work on the machine only ever adds time."""
-    times = []
-    for _ in range(repeats):
-        _wait(setting)
-        began = time.perf_counter()
-        work()
-        _wait(setting)
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
-def _wait(setting: _Setting) -> None:
-    if setting.decoder.device.type == "cuda":
-        torch.cuda.synchronize(setting.decoder.device)
-
-
-@torch.inference_mode()
-def released_step(setting: _Setting) -> Tensor:
-    """Do the work of one step of the public function: all rows, the whole vocabulary, noise for every number."""
-    layout, decoder = setting.layout, setting.decoder
-    ids = torch.cat((setting.prefix, layout.start.to(setting.prefix.device)))[None]
-    allowed = masks.released(ids, layout.tokens)
-    hidden = decoder.hidden(ids, masks.additive(allowed, decoder.dtype))
-    logits = decoder.lm.lm_head(hidden).float()[0, -layout.generated_len - 1 : -1]
-    for rows, head in (
-        (slice(None, layout.image_len), setting.heads.image),
-        (slice(layout.image_len, None), setting.heads.action),
-    ):
-        shut = torch.full_like(logits[rows], float("-inf"))
-        shut[:, head.vocabulary] = 0
-        logits[rows] += shut
-    drawn: Tensor = torch.multinomial(logits.softmax(-1), 1, generator=setting.generator)
-    return drawn
-
-
-def _notes(device: torch.device, whole: bool) -> tuple[str, ...]:
+def _notes(config: UdVlaConfig, parameters: int, steps: int, place: str, effort: Effort) -> tuple[str, ...]:
     notes = [
-        "a speed counts all 817 generated tokens; JD3P takes 72 steps, the two-stage sampler 92",
-        "all methods compute logits of the allowed ids only, and draw by the inverse distribution function",
+        f"width {config.hidden}, {config.layers} layers, {parameters:,} random weights; {place}",
+        f"a speed counts all 817 generated tokens; JD3P takes {steps} steps, the two-stage sampler "
+        f"{TWO_STAGE_STEPS}",
+        "all methods compute logits of the allowed ids only; released_ar and released_iteration do as the public "
+        "code does and compute all 184,622",
+        "steps_for_paper_ratio: most steps at which JD3P with a kept prefix would reach the paper's figure here",
     ]
-    if not whole:
+    if effort is PART:
         notes += [
-            f"on a processor {CPU_STEPS} steps and {JACOBI_SITES} Jacobi sites are timed and scaled up",
+            f"on a processor {effort.steps} steps and {effort.sites} sites are timed and scaled up",
             "jd3p_over_ar is the paper's figure for an 8 B network on a GPU; on a processor a pass over 817 rows "
             "has 817 times the arithmetic of one over a single row, so that 72 of the former are slower",
         ]
-    return tuple([*notes, f"device: {device}"])
+    return tuple(notes)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the bench without the `wam` command; results go to stdout as JSON, progress and notes to stderr.
+
+    Returns:
+        0 where every limit was kept, 1 where one was missed or the bench could not run.
+    """
+    parser = argparse.ArgumentParser(prog="python -m wam.bench.decode", description=__doc__)
+    parser.add_argument(
+        "--policy", default="ud_vla/tiny", help="bundle or built-in name whose sizes are taken"
+    )
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="sizes to take instead of a policy's")
+    parser.add_argument("--layers", type=int, help="replaces the number of layers")
+    parser.add_argument("--device", help="cpu or cuda; default: the GPU where there is one")
+    parser.add_argument("--dtype", choices=sorted(DTYPES), help="of the weights")
+    parser.add_argument("--steps", type=int, default=STEPS, help="T of JD3P")
+    parser.add_argument(
+        "--json", action="store_true", help="accepted as by `wam bench`; the output is JSON anyway"
+    )
+    options = vars(parser.parse_args(arguments))
+    options.pop("json")
+    try:
+        measured = run(lambda text: print(text, file=sys.stderr), **options)
+    except WamError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(measured.as_json(), indent=2))
+    for note in measured.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return 0 if measured.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

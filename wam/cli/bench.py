@@ -24,7 +24,29 @@ def bench(
     name: Annotated[str, typer.Argument(help=f"What to measure: {', '.join(sorted(BENCHES))}.")],
     policy: Annotated[
         str | None,
-        typer.Option(help="chunk: policy whose prefill and chunk are timed as well.", show_default=False),
+        typer.Option(
+            help="chunk: policy whose prefill and chunk are timed as well. decode: policy whose sizes are taken.",
+            show_default=False,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="decode: sizes of ud_vla to take instead of a policy's, e.g. paper.", show_default=False
+        ),
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="decode: replaces the number of layers.", min=1, show_default=False)
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="decode: cpu or cuda; default: the GPU where there is one.", show_default=False),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="decode: float32 or bfloat16.", show_default=False)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="decode: T of JD3P; default 72.", min=1, show_default=False)
     ] = None,
     chunks: Annotated[
         int | None, typer.Option(help="seams: how many chunks.", min=1, show_default=False)
@@ -47,7 +69,17 @@ def bench(
     Exit codes: 0 every limit was kept, 1 one was missed, 2 there is no such bench or it has no such option.
     """
     progress = Console(stderr=True)
-    given = {"policy": policy, "chunks": chunks, "seconds": seconds, "q": q}
+    given = {
+        "policy": policy,
+        "preset": preset,
+        "layers": layers,
+        "device": device,
+        "dtype": dtype,
+        "steps": steps,
+        "chunks": chunks,
+        "seconds": seconds,
+        "q": q,
+    }
     try:
         run = load_bench(name)
         options = options_for(name, run, given)

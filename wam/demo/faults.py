@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fault injection between real nodes: a relay that passes messages on, or spoils them on command.
 
-The safety node is started with its inputs remapped to the relay's outputs, so that a fault is one function from a
+The nodes are started with their inputs remapped to the relay's outputs, so that a fault is one function from a
 message to the messages that are passed on instead; nothing in the nodes knows of it.
 """
 
@@ -16,10 +16,10 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Image, JointState
 
-from wam.robots.description import RobotDescription
-from wam.ros.qos import CHUNK, JOINT_STATE, JOINT_STATE_PUBLISHER
+from wam.robots.description import CameraTransport, RobotDescription
+from wam.ros.qos import CHUNK, IMAGE, IMAGE_PUBLISHER, JOINT_STATE, JOINT_STATE_PUBLISHER
 from wam_msgs.msg import ActionChunk
 
 PREFIX = "relayed/"
@@ -35,10 +35,10 @@ def unchanged(message: Any) -> Iterable[Any]:
 
 
 class Relay:
-    """Passes action chunks and joint states from one topic to another, through a fault.
+    """Passes action chunks, joint states and raw pictures from one topic to another, through a fault.
 
     Args:
-        robot: whose joint groups are relayed.
+        robot: whose joint groups and cameras are relayed.
     """
 
     def __init__(self, robot: RobotDescription) -> None:
@@ -46,8 +46,7 @@ class Relay:
         rclpy.init(context=self._context, args=[])
         self.node = Node("wam_relay", context=self._context, use_global_arguments=False)
         self._lock = threading.Lock()
-        self._chunk_fault: Fault = unchanged
-        self._state_fault: Fault = unchanged
+        self._faults: dict[str, Fault] = {}
         chunks = self.node.create_publisher(ActionChunk, PREFIX + "chunk", CHUNK)
         self.node.create_subscription(
             ActionChunk, "wam_executor/chunk", lambda message: self._pass(message, chunks, "chunk"), CHUNK
@@ -60,6 +59,11 @@ class Relay:
                 lambda message, states=states: self._pass(message, states, "state"),
                 JOINT_STATE,
             )
+        for topic in _image_topics(robot):
+            images = self.node.create_publisher(Image, PREFIX + topic, IMAGE_PUBLISHER)
+            self.node.create_subscription(
+                Image, topic, lambda message, images=images: self._pass(message, images, "image"), IMAGE
+            )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._stopping = threading.Event()
@@ -68,14 +72,21 @@ class Relay:
 
     @staticmethod
     def remaps(robot: RobotDescription) -> dict[str, str]:
-        """Return the remappings that make a node listen to the relay."""
+        """Return the remappings that make the safety node listen to the relay."""
         topics = ["wam_executor/chunk", *(group.state_topic for group in robot.groups)]
         return {topic: PREFIX + topic.removeprefix("wam_executor/") for topic in topics}
 
-    def spoil(self, *, chunks: Fault = unchanged, states: Fault = unchanged) -> None:
+    @staticmethod
+    def image_remaps(robot: RobotDescription) -> dict[str, str]:
+        """Return the remappings that make planner and executor see through the relay."""
+        return {topic: PREFIX + topic for topic in _image_topics(robot)}
+
+    def spoil(
+        self, *, chunks: Fault = unchanged, states: Fault = unchanged, images: Fault = unchanged
+    ) -> None:
         """Put faults in force from the next message on; without arguments, take them out."""
         with self._lock:
-            self._chunk_fault, self._state_fault = chunks, states
+            self._faults = {"chunk": chunks, "state": states, "image": images}
 
     def close(self) -> None:
         """Stop relaying."""
@@ -87,7 +98,7 @@ class Relay:
 
     def _pass(self, message: Any, publisher: Any, kind: str) -> None:
         with self._lock:
-            fault = self._chunk_fault if kind == "chunk" else self._state_fault
+            fault = self._faults.get(kind, unchanged)
         spoiled = (message,) if fault is unchanged else fault(copy.deepcopy(message))
         for one in spoiled:
             publisher.publish(one)
@@ -95,3 +106,7 @@ class Relay:
     def _spin(self) -> None:
         while not self._stopping.is_set():
             self._executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
+
+
+def _image_topics(robot: RobotDescription) -> list[str]:
+    return [camera.topic for camera in robot.cameras if camera.transport is CameraTransport.RAW]

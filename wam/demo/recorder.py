@@ -23,7 +23,7 @@ from wam.robots.description import CameraTransport, CommandKind, JointGroup, Rob
 from wam.robots.images import decode_image
 from wam.ros.context_channel import message_to_context
 from wam.ros.conversions import event_to_finding, message_to_chunk, time_to_ns
-from wam.ros.qos import CHUNK, CONTEXT, EVENT, IMAGE, JOINT_STATE, STATUS
+from wam.ros.qos import CHUNK, CONTEXT, EVENT_KEPT, IMAGE, JOINT_STATE, STATUS
 from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext, PlannerStatus, SafetyEvent
 
 FRAME_PERIOD_NS = NS_PER_S
@@ -135,7 +135,7 @@ class Recorder:
             listen(kind, camera.topic, IMAGE, partial(self._on_image, camera.name))
         listen(ActionChunk, "wam_executor/chunk", CHUNK, self._on_chunk)
         listen(KVContext, "wam_planner/context", CONTEXT, self._on_context)
-        listen(SafetyEvent, "wam_safety/event", EVENT, self._on_event)
+        listen(SafetyEvent, "wam_safety/event", EVENT_KEPT, self._on_event)
         listen(PlannerStatus, "wam_planner/status", STATUS, self._on_planner_status)
         listen(ExecutorStatus, "wam_executor/status", STATUS, self._on_executor_status)
 

@@ -12,6 +12,8 @@ import importlib
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +22,7 @@ import torch
 
 from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
+from wam.models.backends.backend import AUTO, EAGER_NAME, Backend, choose_backend
 from wam.models.bundle import Bundle, open_bundle
 from wam.models.layout import RobotLayout
 from wam.robots.description import RobotDescription
@@ -56,6 +59,8 @@ def load_policy(
     threads: int | None = None,
     steps: int | None = None,
     seed: int | None = None,
+    sampler: Mapping[str, object] | None = None,
+    backend: str = AUTO,
     robot: RobotLayout | None = None,
 ) -> LoadedPolicy:
     """Load a policy.
@@ -69,21 +74,48 @@ def load_policy(
         threads: CPU threads of torch, set for the whole process; None leaves them.
         steps: overrides the sampler's integration steps.
         seed: overrides the sampler's seed.
+        sampler: replaces entries of the bundle's `sampler` section (test-time scaling); the contract hash stays.
+        backend: one of `BACKENDS`; "auto" takes CUDA graphs where device and policy can.
         robot: joints and cameras of a built-in policy; None takes two Piper arms with three cameras.
 
     Raises:
         BundleError: the bundle is missing, damaged or of another shape, or the device is absent.
     """
     bundle = open_policy(policy, robot=robot)
+    if sampler:
+        manifest = replace(bundle.manifest, sampler={**bundle.manifest.sampler, **sampler})
+        bundle = replace(bundle, manifest=manifest)
     module = kind_module(bundle.manifest.kind)
     module.check(bundle)
     require_device(device)
+    options = _backend_options(module, backend, device=device)
     if threads is not None:
         torch.set_num_threads(threads)
     loaded: LoadedPolicy = module.load(
-        bundle, planner=planner, executor=executor, device=device, dtype=dtype, steps=steps, seed=seed
+        bundle,
+        planner=planner,
+        executor=executor,
+        device=device,
+        dtype=dtype,
+        steps=steps,
+        seed=seed,
+        **options,
     )
     return loaded
+
+
+def _backend_options(module: ModuleType, name: str, *, device: torch.device | str) -> dict[str, Backend]:
+    """Return the keyword for `module.load`; a kind without `BACKENDS` runs eagerly."""
+    backend = choose_backend(name, device=device)
+    if backend.name in getattr(module, "BACKENDS", ()):
+        return {"backend": backend}
+    if name not in (AUTO, EAGER_NAME):
+        raise BundleError(
+            f"policies of kind {module.KIND} have no backend {name}",
+            allowed=f"{AUTO} or {EAGER_NAME}",
+            where="the parameter `backend`",
+        )
+    return {}
 
 
 def load_request(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
@@ -99,6 +131,8 @@ def load_request(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPo
         device=request.device,
         threads=request.threads,
         seed=request.seed,
+        sampler=request.sampler,
+        backend=request.backend,
         robot=RobotLayout.of(robot),
     )
 

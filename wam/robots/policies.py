@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import yaml
 
 from wam.core.clock import NS_PER_S
 from wam.core.contract import CameraContract, PolicyContract
-from wam.core.errors import ContractMismatch
+from wam.core.errors import ConfigError, ContractMismatch
 from wam.core.fakes import FakeExecutor, FakePlanner, fake_contract
 from wam.core.policy import LoadedPolicy
 from wam.core.transport.numpy_codec import NumpyCodec
 from wam.robots.description import RobotDescription
 
 FAKE_POLICY = "fake"
+BACKENDS = ("auto", "eager", "cuda_graph")
+"""What may run the stages of a policy's inference."""
+
 FAKE_ROWS_PER_SECOND = 30
 FAKE_AMPLITUDE = 0.2
 FAKE_SHARE_OF_RANGE = 0.2
@@ -34,6 +39,8 @@ class PolicyRequest:
         device: "cpu" or "cuda:0"; a device that is absent is an error.
         threads: CPU threads of the tensor library in this process.
         seed: seed of the start noise.
+        backend: what runs the stages of inference: "auto", "eager" or "cuda_graph".
+        sampler: entries of the bundle's `sampler` section that are replaced, e.g. {"steps": 4}.
     """
 
     policy: str
@@ -42,6 +49,35 @@ class PolicyRequest:
     device: str = "cpu"
     threads: int = 1
     seed: int = 0
+    backend: str = "auto"
+    sampler: Mapping[str, object] = field(default_factory=dict)
+
+
+def read_sampler(text: str) -> dict[str, object]:
+    """Read entries of a sampler section from one line, such as "q: 16, action_steps: 4".
+
+    Args:
+        text: the inside of a YAML mapping; empty for none.
+
+    Raises:
+        ConfigError: it is no mapping of names to plain values.
+    """
+    try:
+        values = yaml.safe_load("{" + text + "}")
+    except yaml.YAMLError:
+        values = None
+    if (
+        not isinstance(values, dict)
+        or not all(isinstance(name, str) for name in values)
+        or not all(isinstance(value, (bool, int, float, str)) for value in values.values())
+    ):
+        raise ConfigError(
+            "sampler",
+            value=text,
+            allowed='names and plain values, e.g. "q: 16, action_steps: 4"',
+            where="the parameter `sampler`",
+        )
+    return values
 
 
 class PolicyLoader(Protocol):
@@ -57,7 +93,15 @@ class PolicyLoader(Protocol):
 
 
 def load_fake(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
-    """Return the numpy fake for `robot`: it looks through the first camera and waves every joint."""
+    """Return the numpy fake for `robot`: it looks through the first camera and waves every joint.
+
+    Raises:
+        ConfigError: a sampler is asked for, which the fake does not have.
+    """
+    if request.sampler:
+        raise ConfigError(
+            "sampler", value=dict(request.sampler), allowed="nothing for the fake policy", where="`sampler`"
+        )
     camera = robot.cameras[0]
     contract = fake_contract(
         joint_names=robot.joint_names,

@@ -66,7 +66,10 @@ CHUNK = _profile(reliable=True, depth=1, deadline=1.0, lifespan=1.0, lease=1.0)
 """Action chunks: the newest one counts, an old one is not delivered, a killed publisher is noticed."""
 
 EVENT = _profile(reliable=True, depth=100)
-"""Typed events: each one counts."""
+"""Typed events: each one counts, from the moment of discovery on."""
+
+EVENT_KEPT = _profile(reliable=True, depth=100, latched=True)
+"""Offered: events are kept for a listener that is discovered after them. Requested: those before discovery as well."""
 
 STATUS = _profile(reliable=True, depth=1)
 """Periodic status of a node."""

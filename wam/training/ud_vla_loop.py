@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from wam.core.errors import PolicyFault
+from wam.models.ud_vla.config import MaskMode
 from wam.models.ud_vla.decoder import UdVlaDecoder
-from wam.models.ud_vla.masks import MaskMode
 from wam.training.ud_vla_objective import Loss, Sequences, loss_of
 
 

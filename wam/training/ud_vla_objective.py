@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wam.models.ud_vla import masks
+from wam.models.ud_vla.config import MaskMode
 from wam.models.ud_vla.decoder import UdVlaDecoder
-from wam.models.ud_vla.masks import MaskMode
 from wam.models.ud_vla.sequence import ACTION, CURRENT, FUTURE, PAD, TEXT, SequenceLayout
 from wam.models.ud_vla.tokens import IGNORED, TokenLayout
 

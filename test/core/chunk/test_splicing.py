@@ -161,7 +161,7 @@ def test_a_pause_is_no_interval() -> None:
     assert window.interval_ns(share=1.0) == 100 * MS
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     takeover_ms=st.integers(0, 490),
     blend_ms=st.integers(0, 300),

@@ -17,7 +17,7 @@ def apply(checker: FakeChecker, rows: np.ndarray, settled: int = 0) -> object:
     return CollisionFilter(checker).apply(Motion(0, 10_000_000, rows, settled), measured=rows[0]).finding
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 80), size=st.floats(1e-6, 0.5))
 def test_no_two_checked_states_are_further_apart_than_the_step(seed: int, count: int, size: float) -> None:
     rows = np.cumsum(np.random.default_rng(seed).normal(0, size, (count, 3)), axis=0)

@@ -57,7 +57,7 @@ def assert_kept(rows: np.ndarray, of: JointLimits) -> None:
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     targets=st.lists(
         st.tuples(st.lists(finite, min_size=3, max_size=3), st.integers(1, 60)), min_size=1, max_size=12
@@ -74,7 +74,7 @@ def test_no_sequence_of_targets_leaves_a_limit(targets: list[tuple[list[float], 
     assert_kept(np.array(rows), limits())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_no_velocity_or_acceleration_feed_forward_leaves_a_limit(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))

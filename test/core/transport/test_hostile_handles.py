@@ -76,7 +76,7 @@ def test_a_name_outside_the_pattern_is_refused(reader: Any, publisher: Any, cont
 
 
 @given(name=st.text(max_size=100))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_text_opens_a_file(tmp_path_factory: pytest.TempPathFactory, name: Any) -> None:
     reader: SharedMemoryReader[Any] = SharedMemoryReader(
         NumpyCodec(), directory=tmp_path_factory.getbasetemp()
@@ -239,7 +239,7 @@ def test_an_absurd_table_is_refused(
     total=st.integers(-1, 2**34),
     data=st.integers(0, 300),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_a_table_that_passes_can_be_read_without_leaving_the_payload(
     specs: Any, total: Any, data: Any
 ) -> None:

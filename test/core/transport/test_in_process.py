@@ -192,7 +192,7 @@ def test_a_slot_that_does_not_exist_is_refused(publisher: Any, reader: Any, cont
 
 
 @given(name=st.text(max_size=80))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_text_is_taken_for_a_handle(name: Any) -> None:
     reader: InProcessReader[Any] = InProcessReader(registry=InProcessRegistry())
     header = ContextHeader(1, 1, 1, "a" * 64, "", 1, 1)
@@ -215,7 +215,7 @@ def test_no_text_is_taken_for_a_handle(name: Any) -> None:
         max_size=40,
     )
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_order_of_events_ever_shows_another_context(steps: Any) -> None:
     """Whatever is published, opened, released and restarted: a lease shows its own context or raises."""
     registry = InProcessRegistry()

@@ -306,7 +306,7 @@ def test_a_forked_child_neither_publishes_nor_removes(
         max_size=30,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_order_of_events_ever_shows_another_context(
     tmp_path_factory: pytest.TempPathFactory, steps: Any
 ) -> None:

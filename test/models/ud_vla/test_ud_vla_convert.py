@@ -19,10 +19,9 @@ from wam.models.layout import RobotLayout
 from wam.models.normalisation import FieldStats, PolicyStats
 from wam.models.registry import load_policy
 from wam.models.ud_vla import ur5e
-from wam.models.ud_vla.config import preset
+from wam.models.ud_vla.config import MaskMode, preset
 from wam.models.ud_vla.fast import FILE_NAME, plain
 from wam.models.ud_vla.initialise import bundle_tensors, random_decoder, random_vision
-from wam.models.ud_vla.masks import MaskMode
 from wam.models.ud_vla.text import RankedPairs, byte_ids
 from wam.models.ud_vla.tokens import byte_order
 

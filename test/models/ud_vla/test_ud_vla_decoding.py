@@ -12,7 +12,7 @@ import torch
 
 from wam.core.errors import ConfigError, InputError
 from wam.models.ud_vla.baselines import Plan, autoregressive, independent, jacobi
-from wam.models.ud_vla.config import preset
+from wam.models.ud_vla.config import MaskMode, preset
 from wam.models.ud_vla.decoder import UdVlaDecoder
 from wam.models.ud_vla.fast import fit
 from wam.models.ud_vla.initialise import random_decoder
@@ -25,7 +25,6 @@ from wam.models.ud_vla.jd3p import (
     decode,
     prefix_mask,
 )
-from wam.models.ud_vla.masks import MaskMode
 from wam.models.ud_vla.sampling import DrawMethod, GreedyDraws, RandomDraws, drawn_at, invert, race
 from wam.models.ud_vla.sequence import SequenceLayout
 from wam.models.ud_vla.tokens import compact

@@ -17,12 +17,11 @@ from wam.core.observation import Instruction
 from wam.models.bench import synthetic_observation
 from wam.models.registry import load_policy, make_tiny_bundle
 from wam.models.ud_vla import ur5e
-from wam.models.ud_vla.config import preset
+from wam.models.ud_vla.config import MaskMode, preset
+from wam.models.ud_vla.contents import require_mask
 from wam.models.ud_vla.decoder import UdVlaDecoder
 from wam.models.ud_vla.fast import FILE_NAME, plain
 from wam.models.ud_vla.jd3p import Jd3pSettings, UnmaskRule
-from wam.models.ud_vla.masks import MaskMode
-from wam.models.ud_vla.policy import require_mask
 
 GO = Instruction("put the block into the bowl")
 

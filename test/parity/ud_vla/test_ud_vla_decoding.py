@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from wam.models.ud_vla.config import MaskMode
 from wam.models.ud_vla.decoder import RestrictedHead
 from wam.models.ud_vla.jd3p import (
     Cached,
@@ -18,7 +19,6 @@ from wam.models.ud_vla.jd3p import (
     masked_after,
     prefix_mask,
 )
-from wam.models.ud_vla.masks import MaskMode
 from wam.models.ud_vla.sampling import drawn_at, gumbel_of, race
 from wam.models.ud_vla.tokens import RELEASED
 

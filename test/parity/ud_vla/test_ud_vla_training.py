@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wam.models.ud_vla.masks import MaskMode
+from wam.models.ud_vla.config import MaskMode
 from wam.models.ud_vla.tokens import IGNORED, RELEASED
 from wam.training.ud_vla_objective import (
     CleanChunk,

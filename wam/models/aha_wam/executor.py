@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from wam.models.aha_wam.context import AhaContext, AhaRouted
 from wam.models.aha_wam.model import AhaWam
 from wam.models.aha_wam.video_dit import LayerKv
 from wam.models.aha_wam.vision import VisualEncoder
+from wam.models.backends.backend import Backend, Eager
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.flow import sigma_grid
 from wam.models.layers.rope import Rope, rope_1d
@@ -58,8 +58,7 @@ class AhaExecutor:
         action_norm: of the action rows.
         steps: integration steps N (10; 4, 2 or 1 for distilled weights).
         seed: of the start noise.
-        route: replaces the eager routing stage.
-        step: replaces the eager denoising stage.
+        backend: runs the routing and the denoising stage.
     """
 
     def __init__(
@@ -72,8 +71,7 @@ class AhaExecutor:
         action_norm: Normaliser,
         steps: int,
         seed: int,
-        route: Callable[[Tensor, LayerKv], LayerKv] | None = None,
-        step: stages.StepFunction | None = None,
+        backend: Backend | None = None,
     ) -> None:
         if model.action is None:
             raise ValueError("this model was built without its executor half")
@@ -86,8 +84,9 @@ class AhaExecutor:
         self._action_norm = action_norm
         self._sigmas = sigma_grid(steps, shift_factor=self._config.infer_shift)
         self._seed = seed
-        self._route = route or functools.partial(stages.route, model)
-        self._step = step or functools.partial(stages.denoise_step, model)
+        backend = backend or Eager()
+        self._route = backend.prepare("route", functools.partial(stages.route, model))
+        self._denoise = backend.prepare("denoise", self._eager_denoise)
         self._plan: stages.Schedule | None = None
         self._ropes: dict[int, Rope] = {}
         self._text: tuple[Tensor, LayerKv] | None = None
@@ -169,7 +168,9 @@ class AhaExecutor:
             width=len(self._contract.action_joints),
         ).to(self._model.device)
         plan, rope = self._schedule(), self._rope(chunk)
-        rows = stages.denoise(self._step, noise, plan=plan, context=payload.context, text=text, rope=rope)
+        rows = self._denoise(
+            noise, modulations=plan.modulations, context=payload.context, text=text, rope=rope
+        )
         if not all_finite(rows):
             self._blame(noise, plan=plan, context=payload.context, text=text, rope=rope)
         si = self._action_norm.to_si(rows[0].cpu().numpy())
@@ -186,6 +187,28 @@ class AhaExecutor:
             rows=si,
             inference_ns=time.perf_counter_ns() - payload.started_ns,
         )
+
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Run both stages once, so that a backend has met their shapes before the node acts."""
+        c, device, dtype = self._config, self._model.device, self._model.dtype
+        self._vision.warm_up()
+        latent = torch.zeros(1, c.vae.z_dim, 1, c.latent_rows, c.latent_columns, device=device, dtype=dtype)
+        planned = torch.zeros(c.action.layers, 1, c.frame_tokens, c.action.inner, device=device, dtype=dtype)
+        routed = self._route(latent, LayerKv(planned, planned.clone()))
+        rows = torch.zeros(c.context_len, c.text_dim, device=device, dtype=dtype)
+        state = torch.zeros(1, c.state_dim, device=device)
+        text = stages.proprio_kv(self._model, state, self._text_kv(rows))
+        noise = torch.zeros(1, c.chunk_rows, c.action_dim, device=device)
+        modulations = self._schedule().modulations
+        self._denoise(noise, modulations=modulations, context=routed, text=text, rope=self._rope(0))
+
+    def _eager_denoise(
+        self, noise: Tensor, *, modulations: Tensor, context: LayerKv, text: LayerKv, rope: Rope
+    ) -> Tensor:
+        step = functools.partial(stages.denoise_step, self._model)
+        plan = stages.Schedule(self._sigmas, modulations)
+        return stages.denoise(step, noise, plan=plan, context=context, text=text, rope=rope)
 
     def _schedule(self) -> stages.Schedule:
         if self._plan is None:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -19,15 +19,14 @@ from wam.models.aha_wam.memory import MemoryEntry, MemoryView, RollingMemory
 from wam.models.aha_wam.model import AhaWam
 from wam.models.aha_wam.video_dit import LayerKv, VideoKv
 from wam.models.aha_wam.vision import VisualEncoder
+from wam.models.backends.backend import Backend, Eager
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.rope import Rope, rope_3d
 from wam.models.normalisation import Normaliser
 from wam.models.text import TextEncoder
 
 KEPT_INSTRUCTIONS = 8
-
-PrefillFunction = Callable[..., VideoKv]
-"""`functools.partial(stages.planner_prefill, video)`, or a backend's."""
+KEPT_ROTATIONS = 32
 
 
 class AhaPlanner:
@@ -40,7 +39,7 @@ class AhaPlanner:
         text: embeds instructions.
         template: what the text encoder gets; "{task}" stands for the instruction.
         state_norm: of the proprioception, read only where the planner sees it (Fast-WAM).
-        prefill: replaces the eager prefill stage.
+        backend: runs the prefill stage.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class AhaPlanner:
         text: TextEncoder,
         template: str,
         state_norm: Normaliser,
-        prefill: PrefillFunction | None = None,
+        backend: Backend | None = None,
     ) -> None:
         if model.video is None:
             raise ValueError("this model was built without its planner half")
@@ -64,7 +63,9 @@ class AhaPlanner:
         self._text = text
         self._template = template
         self._state_norm = state_norm
-        self._prefill = prefill or self._eager_prefill
+        self._prefill = (backend or Eager()).prepare(
+            "planner_prefill", functools.partial(stages.planner_prefill, model.video)
+        )
         self._memory = RollingMemory(
             window=self._config.memory_window,
             spacing_rows=self._config.memory_spacing_rows,
@@ -73,12 +74,10 @@ class AhaPlanner:
         )
         self._prompts: dict[str, tuple[Tensor, LayerKv]] = {}
         self._clean: Tensor | None = None
+        self._turns: dict[tuple[int, ...], tuple[Rope, Rope | None]] = {}
         self._generation = 0
         self._version = 0
         self._last_stamp_ns: int | None = None
-
-    def _eager_prefill(self, *args: Tensor, **kwargs: object) -> VideoKv:
-        return stages.planner_prefill(self._video, *args, **kwargs)  # type: ignore[arg-type]
 
     @property
     def model(self) -> AhaWam:
@@ -94,6 +93,35 @@ class AhaPlanner:
     def vision(self) -> VisualEncoder:
         """The visual encoder, shared with the executor of the same process."""
         return self._vision
+
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Run a prefill at every length of the memory, so that a backend has met all shapes before the node acts."""
+        c = self._config
+        self._vision.warm_up()
+        latent = torch.zeros(1, c.vae.z_dim, 1, c.latent_rows, c.latent_columns, device=self._model.device)
+        latent = latent.to(self._model.dtype)
+        rows = torch.zeros(1, c.context_len, c.text_dim, device=self._model.device, dtype=self._model.dtype)
+        text = stages.text_context(self._video, rows)
+        if c.proprio_in_planner:
+            row = stages.text_context(self._video, rows[:, :1])
+            text = LayerKv(torch.cat((text.k, row.k), dim=2), torch.cat((text.v, row.v), dim=2))
+        nothing = MemoryView((), (), 0)
+        kv = self._run(latent, text, nothing)
+        entry = MemoryEntry(0, kv.k_unrotated, kv.v)
+        for count in range(1, c.memory_window + 1):
+            self._run(latent, text, MemoryView((entry,) * count, (0,) * count, 0))
+
+    def _run(self, latent: Tensor, text: LayerKv, view: MemoryView) -> VideoKv:
+        own, past = self._rotations(view)
+        return self._prefill(
+            latent,
+            text=text,
+            modulations_L6D=self._modulations(),
+            rope=own,
+            memory=view.stacked(),
+            memory_rope=past,
+        )
 
     def reset(self) -> None:
         """Forget the rolling memory and the version count."""
@@ -125,15 +153,7 @@ class AhaPlanner:
         latent = self._vision.latent(observation)
         rows, text = self._instruction(instruction.text, observation)
         view = self._memory.view(stamp_ns)
-        own, past = self._rotations(view)
-        kv = self._prefill(
-            latent,
-            text=text,
-            modulations_L6D=self._modulations(),
-            rope=own,
-            memory=view.stacked(),
-            memory_rope=past,
-        )
+        kv = self._run(latent, text, view)
         # Every layer is looked at: fused attention may turn a row of NaN keys into zeros and so hide them.
         if not all_finite(kv.k, kv.v):
             require_finite_layers(kv.k, what="planner key")
@@ -178,6 +198,15 @@ class AhaPlanner:
         return rows, LayerKv(torch.cat((text.k, own.k), dim=2), torch.cat((text.v, own.v), dim=2))
 
     def _rotations(self, view: MemoryView) -> tuple[Rope, Rope | None]:
+        """Return the rotations of the own frame and of the memory; positions recur, since they are re-based."""
+        key = (*view.entry_positions, view.own_position)
+        if key not in self._turns:
+            while len(self._turns) >= KEPT_ROTATIONS:
+                self._turns.pop(next(iter(self._turns)))
+            self._turns[key] = self._rotate(view)
+        return self._turns[key]
+
+    def _rotate(self, view: MemoryView) -> tuple[Rope, Rope | None]:
         c = self._config
         positions = torch.tensor([*view.entry_positions, view.own_position], device=self._model.device)
         both = rope_3d(positions, rows=c.token_rows, columns=c.token_columns, head_dim=c.video.head_dim)

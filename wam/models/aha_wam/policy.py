@@ -24,6 +24,7 @@ from wam.models.aha_wam.model import AhaWam
 from wam.models.aha_wam.planner import AhaPlanner
 from wam.models.aha_wam.vae import collapse
 from wam.models.aha_wam.vision import VisualEncoder
+from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, Backend, Eager
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, read_tensors, write_bundle
 from wam.models.images import Composite, Tile, standard_layout
 from wam.models.layout import RobotLayout
@@ -31,6 +32,8 @@ from wam.models.normalisation import Normaliser, NormMode
 from wam.models.text import text_encoder
 
 KIND = "aha_wam"
+BACKENDS = (EAGER_NAME, CUDA_GRAPH_NAME)
+"""What may run the stages."""
 VAE_PREFIX = "vae."
 
 RELEASED_TEMPLATE = (
@@ -131,6 +134,7 @@ def load(
     dtype: torch.dtype | None,
     steps: int | None,
     seed: int | None,
+    backend: Backend | None = None,
 ) -> LoadedPolicy:
     """Load the asked-for halves.
 
@@ -142,6 +146,7 @@ def load(
         dtype: what they become; None keeps the stored precision.
         steps: overrides the sampler's.
         seed: overrides the sampler's.
+        backend: runs the stages; None runs them eagerly.
 
     Raises:
         BundleError: the bundle does not fit; nothing was allocated on the device.
@@ -160,7 +165,8 @@ def load(
         if planner
         else None
     )
-    vision = _shared_vision(bundle, config, device=device, dtype=dtype or getattr(torch, manifest.dtype))
+    precision = dtype or getattr(torch, manifest.dtype)
+    vision = _shared_vision(bundle, config, device=device, dtype=precision, backend=backend or Eager())
     with torch.device("meta"):
         model = AhaWam(config, planner=planner, executor=executor)
     load_into(model, bundle.weights, device=device, dtype=dtype)
@@ -174,6 +180,7 @@ def load(
             text=text,
             template=manifest.instruction_template,
             state_norm=state_norm,
+            backend=backend,
         )
         if text is not None
         else None
@@ -187,27 +194,37 @@ def load(
             action_norm=Normaliser(bundle.stats.action, mode=manifest.action_norm),
             steps=steps or default_steps,
             seed=default_seed if seed is None else seed,
+            backend=backend,
         )
         if executor
         else None
     )
+    if backend is not None and not isinstance(backend, Eager):
+        for half in (slow, fast):
+            if half is not None:
+                half.warm_up()
     return LoadedPolicy(bundle.contract, slow, fast, codec())
 
 
-_visions: WeakValueDictionary[tuple[str, str, torch.dtype], VisualEncoder] = WeakValueDictionary()
+_visions: WeakValueDictionary[tuple[str, str, torch.dtype, str], VisualEncoder] = WeakValueDictionary()
 
 
 def _shared_vision(
-    bundle: Bundle, config: AhaWamConfig, *, device: torch.device | str, dtype: torch.dtype
+    bundle: Bundle,
+    config: AhaWamConfig,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    backend: Backend,
 ) -> VisualEncoder:
     """Return the visual encoder of a bundle, one for the planner and the executor of a process."""
-    key = (f"{bundle.directory.resolve()}:{bundle.contract.contract_hash}", str(device), dtype)
+    key = (f"{bundle.directory.resolve()}:{bundle.contract.contract_hash}", str(device), dtype, backend.name)
     vision = _visions.get(key)
     if vision is None:
         # A bundle may hold the decoder too, which is three quarters of the VAE; nothing here decodes.
         state = read_tensors(bundle.weights, prefix=VAE_PREFIX, parts=("encoder.", "quant_conv."))
         vae = collapse(state, config.vae, dtype=dtype).to(device)
-        encode = functools.partial(stages.vae_encode, vae)
+        encode = backend.prepare("vae_encode", functools.partial(stages.vae_encode, vae))
         vision = VisualEncoder(encode, layout=layout_of(bundle.manifest, config), device=device)
         _visions[key] = vision
     return vision

@@ -39,6 +39,10 @@ class VisualEncoder:
         self._kept: list[tuple[tuple[CameraFrame, ...], Tensor]] = []
         self.encoded = 0
 
+    def warm_up(self) -> None:
+        """Encode a grey image, so that a backend has met the shape before the node acts."""
+        self._encode(torch.zeros(1, 3, self._layout.height, self._layout.width, device=self._device))
+
     def latent(self, observation: Observation) -> Tensor:
         """Return the latent [1, C, 1, h, w] of the observation's images.
 

@@ -21,13 +21,13 @@ from wam.models.convert.container import read_tensors
 from wam.models.convert.emu3_names import renamed, split_library
 from wam.models.layout import RobotLayout
 from wam.models.normalisation import NormMode, PolicyStats
-from wam.models.ud_vla.config import UdVlaConfig, VisionConfig
+from wam.models.ud_vla.config import MaskMode, UdVlaConfig, VisionConfig
 from wam.models.ud_vla.fast import FastTokenizer
 from wam.models.ud_vla.jd3p import Jd3pSettings
-from wam.models.ud_vla.masks import MaskMode
-from wam.models.ud_vla.policy import expected_shapes, write_policy
+from wam.models.ud_vla.model import expected_shapes
 from wam.models.ud_vla.text import RANKS_NAME, RankedPairs
 from wam.models.ud_vla.tokens import RELEASED, TokenLayout
+from wam.models.ud_vla.writing import write_policy
 
 KINDS = ("ud-vla", "univla", "emu3")
 MOST_NAMED = 8

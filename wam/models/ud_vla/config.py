@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes of a UD-VLA network, and its presets."""
+"""Sizes of a UD-VLA network, and its presets. transformers is imported only where its configurations are made."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import Emu3TextConfig, Emu3VQVAEConfig
-
-from wam.models.ud_vla.masks import MaskMode
 from wam.models.ud_vla.tokens import RELEASED, TokenLayout, compact
+
+if TYPE_CHECKING:
+    from transformers import Emu3TextConfig, Emu3VQVAEConfig
 
 ATTENTION_DROPOUT = 0.1
 """The release applies it to the embeddings as well, in training only."""
+
+
+class MaskMode(enum.Enum):
+    """Which attention mask a policy was trained with; drawn in `wam.models.ud_vla.masks`."""
+
+    HYBRID = "hybrid"
+    RELEASED = "released"
+    CAUSAL = "causal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,8 @@ class VisionConfig:
         Args:
             codes: size of the code book.
         """
+        from transformers import Emu3VQVAEConfig
+
         return Emu3VQVAEConfig(
             codebook_size=codes,
             embed_dim=self.embed_dim,
@@ -115,6 +126,8 @@ class UdVlaConfig:
 
     def library(self) -> Emu3TextConfig:
         """Return the configuration of the library's class."""
+        from transformers import Emu3TextConfig
+
         return Emu3TextConfig(
             vocab_size=self.tokens.vocab_size,
             hidden_size=self.hidden,
@@ -164,9 +177,20 @@ class UdVlaConfig:
 
 TINY_VISION = VisionConfig(base_channels=32, channel_multiplier=(1, 1, 1, 1), res_blocks=1, temporal_factor=1)
 
-PRESETS: Mapping[str, UdVlaConfig] = {
-    "paper": UdVlaConfig(),
-    "tiny": UdVlaConfig(
+
+def paper() -> UdVlaConfig:
+    """Return the published network: Emu3's decoder, 8,492,011,520 parameters."""
+    return UdVlaConfig()
+
+
+def wide() -> UdVlaConfig:
+    """Return a network of the published vocabulary and shape at a quarter of the width, for measurements."""
+    return UdVlaConfig(hidden=1024, layers=8, heads=8, kv_heads=2, ffn=3584)
+
+
+def tiny() -> UdVlaConfig:
+    """Return a network for tests and demos: bytes as text, 64 image codes, 65 action tokens."""
+    return UdVlaConfig(
         hidden=32,
         layers=3,
         heads=4,
@@ -175,8 +199,10 @@ PRESETS: Mapping[str, UdVlaConfig] = {
         max_positions=512,
         tokens=compact(visual_count=64, action_count=65),
         vision=TINY_VISION,
-    ),
-}
+    )
+
+
+PRESETS = {"paper": paper, "wide": wide, "tiny": tiny}
 
 
 def preset(name: str) -> UdVlaConfig:
@@ -187,14 +213,17 @@ def preset(name: str) -> UdVlaConfig:
     """
     if name not in PRESETS:
         raise ValueError(f"preset {name!r}, allowed: {sorted(PRESETS)}")
-    return PRESETS[name]
+    return PRESETS[name]()
 
 
 def released_geometry(config: UdVlaConfig) -> UdVlaConfig:
     """Return `config` with the released vocabulary and lengths, for measurements of real length."""
-    paper = PRESETS["paper"]
+    as_released = paper()
     return replace(
-        config, tokens=paper.tokens, action_len=paper.action_len, max_positions=paper.max_positions
+        config,
+        tokens=as_released.tokens,
+        action_len=as_released.action_len,
+        max_positions=as_released.max_positions,
     )
 
 

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from transformers import DynamicCache, Emu3ForCausalLM
 
 from wam.core.errors import ConfigError
-from wam.models.ud_vla.config import UdVlaConfig
-from wam.models.ud_vla.masks import MaskMode
+from wam.models.ud_vla.config import MaskMode, UdVlaConfig
 
 ATTENTION = "sdpa"
+CACHED_BYTES = 2 << 20
+"""Logits that are made and drawn from at a time on a processor [bytes]: what a second-level cache holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +186,13 @@ class RestrictedHead:
         """Return float32 logits [R, V] of the allowed ids."""
         logits: Tensor = hidden_RD @ self._weight_VD.T
         return logits.float()
+
+    def parts(self, sites_R: Tensor) -> tuple[Tensor, ...]:
+        """Split sites so that the logits of a part stay in a processor's cache; a GPU takes all at once.
+
+        A part has at least D / 2 rows, or reading the weights again for every part would cost more.
+        """
+        if sites_R.device.type != "cpu":
+            return (sites_R,)
+        rows = max(CACHED_BYTES // (4 * len(self.vocabulary)), self._weight_VD.shape[1] // 2, 1)
+        return sites_R.split(rows)

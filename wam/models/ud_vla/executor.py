@@ -21,11 +21,11 @@ from wam.core.observation import Observation, RobotState
 from wam.core.policy import RoutedContext
 from wam.models.finite import require_finite_layers
 from wam.models.normalisation import Normaliser
+from wam.models.ud_vla.config import MaskMode
 from wam.models.ud_vla.context import UdVlaContext, UdVlaRouted
 from wam.models.ud_vla.decoder import PrefixKv, UdVlaDecoder
 from wam.models.ud_vla.fast import FastChunk, FastTokenizer
 from wam.models.ud_vla.jd3p import Cached, Evaluate, Heads, Jd3pSettings, Uncached, decode
-from wam.models.ud_vla.masks import MaskMode
 from wam.models.ud_vla.sampling import RandomDraws
 from wam.models.ud_vla.sequence import SequenceLayout
 from wam.models.ud_vla.vision import ImageTokenizer

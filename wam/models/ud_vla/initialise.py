@@ -17,7 +17,14 @@ CALM = 0.35
 NEVER = -10.0
 
 
-def random_decoder(config: UdVlaConfig, *, seed: int, calm: bool = False) -> UdVlaDecoder:
+def random_decoder(
+    config: UdVlaConfig,
+    *,
+    seed: int,
+    calm: bool = False,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> UdVlaDecoder:
     """Return a decoder with random weights.
 
     Args:
@@ -25,13 +32,20 @@ def random_decoder(config: UdVlaConfig, *, seed: int, calm: bool = False) -> UdV
         seed: of the weights.
         calm: prefer action tokens near the middle of the vocabulary, and never end an action early. Meant for
             `wam.models.ud_vla.fast.plain`, where token and coefficient are the same thing.
+        device: where the weights are made; another kind of device gives other numbers.
+        dtype: of the weights.
     """
-    decoder = UdVlaDecoder(config).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
+    with torch.device("meta"):
+        decoder = UdVlaDecoder(config)
+    decoder = decoder.to(dtype).to_empty(device=device).eval().requires_grad_(False)
+    decoder.restore_buffers(device)
+    generator = torch.Generator(device).manual_seed(seed)
     for name, weight in decoder.state_dict().items():
         if weight.dim() == 2:
             scale = 0.3 if "o_proj" in name or "down_proj" in name else 1.0
             weight.normal_(0.0, scale * weight.shape[1] ** -0.5, generator=generator)
+        else:
+            weight.fill_(1.0)
     embed, head = decoder.lm.model.embed_tokens.weight, decoder.lm.lm_head.weight
     if calm:
         tokens = config.tokens

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from wam.core.errors import ConfigError
 from wam.models.ud_vla import masks
+from wam.models.ud_vla.config import MaskMode
 from wam.models.ud_vla.decoder import (
     PrefixBuffer,
     PrefixKv,
@@ -34,7 +35,6 @@ from wam.models.ud_vla.decoder import (
     UdVlaDecoder,
     require_cacheable,
 )
-from wam.models.ud_vla.masks import MaskMode
 from wam.models.ud_vla.sampling import Draws
 from wam.models.ud_vla.sequence import CURRENT, TEXT, SequenceLayout
 
@@ -277,13 +277,13 @@ def decode(
         evaluations += 1
         drawn_ids, score = state.clone(), torch.zeros(len(state), device=device)
         for image, head in ((True, heads.image), (False, heads.action)):
-            some = sites[(sites < image_len) == image]
-            if not len(some):
-                continue
-            drawn = draws.tokens(head(rows[some]), step=step, image=image, sites=some)
-            drawn_ids[some] = head.vocabulary[drawn.columns]
-            paper = settings.rule is UnmaskRule.PAPER
-            score[some] = drawn.max_p if paper else drawn.log_p
+            for some in head.parts(sites[(sites < image_len) == image]):
+                if not len(some):
+                    continue
+                drawn = draws.tokens(head(rows[some]), step=step, image=image, sites=some)
+                drawn_ids[some] = head.vocabulary[drawn.columns]
+                paper = settings.rule is UnmaskRule.PAPER
+                score[some] = drawn.max_p if paper else drawn.log_p
         if settings.rule is UnmaskRule.PAPER:
             keep = kept_by_paper(len(sites), step=step, steps=settings.steps)
             order = torch.sort(score[sites], descending=True, stable=True).indices

@@ -24,21 +24,11 @@ its keys and values cannot be kept. All masks are additive (0 or minus infinity)
 
 from __future__ import annotations
 
-import enum
-
 import torch
 from torch import Tensor
 
 from wam.models.ud_vla.sequence import PAD, TEXT
 from wam.models.ud_vla.tokens import TokenLayout
-
-
-class MaskMode(enum.Enum):
-    """Which mask a policy was trained with."""
-
-    HYBRID = "hybrid"
-    RELEASED = "released"
-    CAUSAL = "causal"
 
 
 def hybrid(levels_BL: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ from wam.core.contract import PolicyContract
 from wam.core.errors import ImageError, InputError
 from wam.core.observation import Instruction, Observation
 from wam.models.finite import all_finite, require_finite_layers
+from wam.models.ud_vla.config import MaskMode
 from wam.models.ud_vla.context import UdVlaContext
 from wam.models.ud_vla.decoder import PrefixKv, UdVlaDecoder
 from wam.models.ud_vla.jd3p import prefix_mask
-from wam.models.ud_vla.masks import MaskMode
 from wam.models.ud_vla.sequence import SequenceLayout
 from wam.models.ud_vla.text import TextTokenizer
 from wam.models.ud_vla.vision import ImageTokenizer

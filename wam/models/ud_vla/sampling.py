@@ -43,10 +43,10 @@ class Drawn:
 
 
 class Draws(Protocol):
-    """Source of randomness of one chunk. Called once per modality and step, image first."""
+    """Source of randomness of one chunk. Called for some sites at a time, in their order, image first."""
 
     def tokens(self, logits_RV: Tensor, *, step: int, image: bool, sites: Tensor) -> Drawn:
-        """Draw a token per row; may overwrite `logits_RV`.
+        """Draw a token per row.
 
         Args:
             logits_RV: of the allowed ids.
@@ -85,33 +85,31 @@ def race(logits_RV: Tensor, exponential_RV: Tensor) -> Drawn:
 
 
 def invert(logits_RV: Tensor, uniform_R: Tensor) -> Drawn:
-    """Draw by the inverse of the distribution function, in two levels; overwrites `logits_RV`.
+    """Draw by the inverse of the distribution function, in two levels.
 
     Args:
         logits_RV: of the allowed ids.
         uniform_R: numbers in [0, 1).
     """
-    width = logits_RV.shape[1]
-    logits_RV -= logits_RV.amax(-1, keepdim=True)
-    weight = logits_RV.exp_()
+    p_RV = logits_RV.softmax(-1)
+    width = p_RV.shape[1]
     block = max(1, math.isqrt(width))
     whole = width // block * block
-    sums = weight[:, :whole].reshape(len(weight), -1, block).sum(-1)
+    sums = p_RV[:, :whole].reshape(len(p_RV), -1, block).sum(-1)
     if whole < width:
-        sums = torch.cat((sums, weight[:, whole:].sum(-1, keepdim=True)), dim=1)
+        sums = torch.cat((sums, p_RV[:, whole:].sum(-1, keepdim=True)), dim=1)
     upto = sums.cumsum(-1)
-    total = upto[:, -1]
-    target = uniform_R * total
+    target = uniform_R * upto[:, -1]
     chosen = (upto <= target[:, None]).sum(-1).clamp(max=sums.shape[1] - 1)[:, None]
     rest = target - (upto.gather(1, chosen) - sums.gather(1, chosen))[:, 0]
-    at = chosen * block + torch.arange(block, device=weight.device)
-    inside = torch.where(at < width, weight.gather(1, at.clamp(max=width - 1)), 0.0)
+    at = chosen * block + torch.arange(block, device=p_RV.device)
+    inside = torch.where(at < width, p_RV.gather(1, at.clamp(max=width - 1)), 0.0)
     offset = (inside.cumsum(-1) <= rest[:, None]).sum(-1)
     # Rounding may step past the last id with any weight; it is the one that was meant.
-    last = torch.where(inside > 0, torch.arange(block, device=weight.device), -1).amax(-1)
+    last = torch.where(inside > 0, torch.arange(block, device=p_RV.device), -1).amax(-1)
     offset = torch.minimum(offset, last.clamp(min=0))[:, None]
-    p = inside.gather(1, offset)[:, 0] / total
-    return Drawn(at.gather(1, offset)[:, 0], p.log(), 1.0 / total)
+    p = inside.gather(1, offset)[:, 0]
+    return Drawn(at.gather(1, offset)[:, 0], p.log(), p_RV.amax(-1))
 
 
 class RandomDraws:

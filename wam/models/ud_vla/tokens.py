@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One vocabulary for text, image codes, actions and marks (policies.md 2.1); the released ids are the default."""
+"""One vocabulary for text, image codes, actions and marks (policies.md 2.1); the released ids are the default.
+
+torch is imported where tensors are made, so that sizes and presets can be told without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from wam.core.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IGNORED = -100
 """Label of a site that has no loss."""
@@ -85,6 +88,8 @@ class TokenLayout:
 
     def action_vocabulary(self) -> Tensor:
         """Return the ids that an action site may take: every action token and EOA, nothing else."""
+        import torch
+
         return torch.tensor([*self.action_range, self.eoa])
 
     def image_vocabulary(self, header: Sequence[int]) -> Tensor:
@@ -93,6 +98,8 @@ class TokenLayout:
         Args:
             header: text ids of the size headers.
         """
+        import torch
+
         return torch.tensor([*self.visual_range, self.img, self.eof, *sorted(set(header))])
 
     def to_visual(self, codes: Tensor) -> Tensor:

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captured stages: buffers, shapes and the comparison with the eager stage, on a fake capture and on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from wam.core.errors import BundleError, PolicyFault
+from wam.core.observation import Instruction
+from wam.models.aha_wam import policy as aha
+from wam.models.backends.backend import Eager, choose_backend
+from wam.models.backends.cuda_graph import MAX_SHAPES, CudaGraphs, GraphedStage
+from wam.models.bench import synthetic_observation
+from wam.models.registry import load_policy, make_tiny_bundle
+
+
+class Pair(NamedTuple):
+    a: Tensor
+    b: Tensor
+
+
+class FakeCapture:
+    """What a graph does, without a GPU: the results keep their memory, and a replay writes into it."""
+
+    def __init__(self) -> None:
+        self.replays = 0
+
+    def __call__(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        results = run()
+        static = [results] if isinstance(results, Tensor) else list(results)
+
+        def replay() -> None:
+            self.replays += 1
+            again = run()
+            for old, new in zip(static, [again] if isinstance(again, Tensor) else again, strict=True):
+                old.copy_(new)
+
+        return replay, results
+
+
+def sum_and_product(x: Tensor, *, pair: Pair, extra: Tensor | None = None) -> Pair:
+    total = x + pair.a + pair.b
+    return Pair(total if extra is None else total + extra, pair.a * pair.b)
+
+
+def stage(function: Callable[..., Any] = sum_and_product) -> GraphedStage:
+    return GraphedStage("sums", function, capture=FakeCapture())
+
+
+def test_a_captured_stage_gives_what_the_eager_one_gives_for_new_values() -> None:
+    graphed = stage()
+    for value in (1.0, 2.0, -3.0):
+        x, pair = torch.full((2, 3), value), Pair(torch.full((2, 3), 2 * value), torch.ones(2, 3))
+        have, want = graphed(x, pair=pair), sum_and_product(x, pair=pair)
+        assert isinstance(have, Pair)
+        torch.testing.assert_close(have, want)
+    assert graphed.variants == 1
+
+
+def test_results_of_an_earlier_call_are_never_written_again() -> None:
+    """The reference implementation's compiled prefill overwrites the keys and values of the one before."""
+    graphed = stage()
+    pair = Pair(torch.ones(4), torch.ones(4))
+    first = graphed(torch.zeros(4), pair=pair)
+    kept = first.a.clone()
+    graphed(torch.full((4,), 9.0), pair=pair)
+    assert torch.equal(first.a, kept)
+
+
+def test_arguments_are_neither_kept_nor_written() -> None:
+    graphed = stage()
+    x, pair = torch.zeros(4), Pair(torch.ones(4), torch.ones(4))
+    graphed(x, pair=pair)
+    graphed(torch.full((4,), 9.0), pair=pair)
+    assert torch.equal(x, torch.zeros(4))
+
+
+def test_every_set_of_shapes_is_captured_once_and_an_absent_argument_is_a_set_of_its_own() -> None:
+    graphed = stage()
+    for size in (4, 5, 4, 5):
+        pair = Pair(torch.ones(size), torch.ones(size))
+        graphed(torch.zeros(size), pair=pair)
+        graphed(torch.zeros(size), pair=pair, extra=torch.ones(size))
+    assert graphed.variants == 4
+
+
+def test_shapes_that_keep_changing_are_refused_by_the_stage_s_name() -> None:
+    graphed = stage(lambda x: x + 1)
+    for size in range(1, MAX_SHAPES + 1):
+        graphed(torch.zeros(size))
+    with pytest.raises(PolicyFault, match="stage sums"):
+        graphed(torch.zeros(MAX_SHAPES + 1))
+
+
+@pytest.mark.parametrize("wrong", [1.1, float("nan")])
+def test_a_graph_that_computes_something_else_is_refused(wrong: float) -> None:
+    def lying(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        result = run() * wrong
+        return (lambda: None), result
+
+    with pytest.raises(PolicyFault, match="differs from the eager one"):
+        GraphedStage("sums", lambda x: x + 1, capture=lying)(torch.ones(3))
+
+
+def test_backends_are_chosen_by_device_and_name() -> None:
+    assert isinstance(choose_backend("auto", device="cpu"), Eager)
+    assert isinstance(choose_backend("eager", device="cuda:0"), Eager)
+    with pytest.raises(BundleError, match="needs a CUDA device"):
+        choose_backend("cuda_graph", device="cpu")
+    with pytest.raises(BundleError, match="tensorrt"):
+        choose_backend("tensorrt", device="cpu")
+
+
+def test_a_kind_without_graphs_runs_eagerly_unless_graphs_are_asked_for(tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path / "dust", "dust").directory
+    assert load_policy(bundle, planner=False, backend="auto").executor is not None
+    with pytest.raises(BundleError, match="cuda_graph"):
+        load_policy(bundle, planner=False, backend="cuda_graph")
+
+
+def run_policy(loaded: Any, *, prefills: int) -> list[Tensor | np.ndarray]:
+    """Return keys, values and rows of some prefills with a chunk each."""
+    contract = loaded.contract
+    out: list[Any] = []
+    for i in range(prefills):
+        stamp = i * 64 * contract.control_period_ns
+        seen = synthetic_observation(contract, stamp_ns=stamp, seed=2 * i)
+        context = loaded.planner.plan(seen, instruction=Instruction(contract.instruction))
+        later = stamp + (i % 3) * 16 * contract.control_period_ns
+        now = synthetic_observation(contract, stamp_ns=later, seed=2 * i + 1)
+        chunk = loaded.executor.act(loaded.executor.route(now, context=context), proprio=now.state)
+        out += [context.payload.k.cpu(), context.payload.v.cpu(), chunk.rows]
+    return out
+
+
+def load_with(bundle: Any, backend: Any, device: str) -> Any:
+    return aha.load(
+        bundle,
+        planner=True,
+        executor=True,
+        device=device,
+        dtype=None,
+        steps=3,
+        seed=None,
+        backend=backend,
+    )
+
+
+def test_aha_wam_through_captured_stages_is_aha_wam(tmp_path: Path) -> None:
+    """Warm-up meets every shape: nothing is captured while the policy acts."""
+    bundle = make_tiny_bundle(tmp_path / "b")
+    capture = FakeCapture()
+    graphed = load_with(bundle, CudaGraphs(capture=capture), "cpu")
+    prefill, route, denoise = (
+        graphed.planner._prefill,
+        graphed.executor._route,
+        graphed.executor._denoise,
+    )
+    met = (prefill.variants, route.variants, denoise.variants)
+    assert met == (7, 1, 1)
+    have = run_policy(graphed, prefills=9)
+    want = run_policy(load_with(bundle, Eager(), "cpu"), prefills=9)
+    for one, other in zip(have, want, strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), atol=1e-6)
+    assert (prefill.variants, route.variants, denoise.variants) == met
+    assert capture.replays > 9 * 4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_on_a_gpu_graphs_give_what_eager_stages_give(tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path / "b")
+    have = run_policy(load_with(bundle, choose_backend("auto", device="cuda"), "cuda"), prefills=9)
+    want = run_policy(load_with(bundle, Eager(), "cuda"), prefills=9)
+    for one, other in zip(have, want, strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), atol=1e-4)
