@@ -16,7 +16,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from wam.core.clock import NS_PER_S
 from wam.core.trajectory.rolling import Rolling, RollingPlan
-from wam.robots.description import CommandKind, JointGroup, RobotDescription
+from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_duration, ns_to_time
 from wam.ros.qos import COMMAND, COMMAND_PUBLISHER, STATUS
 from wam_safety_node.cycle import SafetyCycle
@@ -29,6 +29,9 @@ PARTICIPANT_BYTES = 12
 
 TRAJECTORY_RATE = 20.0
 """Rate of rolling trajectories where a group asks for none [Hz]."""
+
+ADAPTERS = (DriverKind.INSPIRE, DriverKind.FRANKA_GRIPPER)
+"""Drivers whose trajectories go to an adapter of the suite, which reads them point by point and joins nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,8 @@ class Outputs:
         if self._ticks % every:
             return
         plan = self._rolling.plan(cycle)
+        if group.driver not in ADAPTERS:
+            plan = plan.with_seam()
         publisher.publish(trajectory_message(group, columns, plan))
 
 
@@ -182,7 +187,7 @@ def _participant(node: Any) -> tuple[int, ...]:
 def trajectory_message(group: JointGroup, columns: slice, plan: RollingPlan) -> JointTrajectory:
     """Return the message of `group` for joint_trajectory_controller.
 
-    Stamp 0 (start at reception), strictly increasing times from the lead on, every field filled, last velocity
+    Stamp 0 (start at reception), strictly increasing times, every field filled, last velocity
     exactly zero: the rules of the controller's acceptance checks.
     """
     message = JointTrajectory(joint_names=list(group.driver_names))

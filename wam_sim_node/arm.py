@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Topics of one joint group's driver."""
+"""Joint states and commands of one joint group's driver."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
 from wam.core.clock import NS_PER_S
-from wam.robots.description import CommandKind, DriverKind, JointGroup
+from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_time, time_to_ns
 from wam.ros.qos import COMMAND, EVENT, JOINT_STATE_PUBLISHER
 from wam.sim.driver import JointFeedback
-from wam.sim.jtc import Trajectory, TrajectoryPoint
+from wam.sim.jtc import ControllerState, Trajectory, TrajectoryPoint
 from wam_sim_node.cycle import Command, GroupOutput, SimCycle
+from wam_sim_node.pace import Pace
+from wam_sim_node.vendor import Vendor, controller_state_message
+
+MERGED_RATE_HZ = 30.0
+"""Rate of franka_ros2's `joint_states`, a merge of arm and hand."""
 
 
 class ArmTopics:
@@ -24,7 +29,7 @@ class ArmTopics:
 
     Published at the state rate: the state topic of the robot file, and beside it `joint_states_feedback` and
     `joint_ctrl` (the echo of the target), these two only while somebody listens. Subscribed: the command topic and
-    `enable_flag`. `arm_status` and `enable_srv` need piper_msgs, which no registry has, and are left out.
+    `enable_flag`.
 
     Args:
         node: lifecycle node that owns the entities.
@@ -37,6 +42,7 @@ class ArmTopics:
         folder = group.state_topic.rpartition("/")[0]
         beside = f"{folder}/" if folder else ""
         publish = partial(node.create_lifecycle_publisher, JointState, qos_profile=JOINT_STATE_PUBLISHER)
+        self._pace = Pace(round(NS_PER_S / group.state_rate))
         self._state = publish(group.state_topic)
         self._feedback = publish(f"{beside}joint_states_feedback")
         self._echo = publish(f"{beside}joint_ctrl")
@@ -46,7 +52,9 @@ class ArmTopics:
         ]
 
     def publish(self, output: GroupOutput, stamp_ns: int) -> None:
-        """Publish one moment of the arm."""
+        """Publish one moment of the arm, if one is due."""
+        if not self._pace.due(stamp_ns):
+            return
         state = _message(output.feedback, stamp_ns)
         self._state.publish(state)
         if self._feedback.get_subscription_count():
@@ -72,38 +80,58 @@ class ArmTopics:
 class ControllerTopics:
     """State and command topic of a group behind a trajectory controller or an adapter of the suite.
 
-    The state is published at the group's own rate where that is slower than the physics. The controller's own state
-    needs control_msgs, which no registry has, and is left out.
+    A trajectory controller's own state goes out on `controller_state` beside its command topic where control_msgs is
+    installed, and on `controller_reference` (sensor_msgs/JointState: what it commands) anywhere; both while somebody
+    listens.
 
     Args:
         node: lifecycle node that owns the entities.
         group: whose driver.
         cycle: takes commands.
+        vendor: finds message classes.
     """
 
-    def __init__(self, node: Any, group: JointGroup, cycle: SimCycle) -> None:
+    def __init__(self, node: Any, group: JointGroup, cycle: SimCycle, vendor: Vendor) -> None:
         self._node, self._group, self._cycle = node, group, cycle
-        self._period_ns, self._due_ns = int(NS_PER_S / group.state_rate), 0
+        self._pace = Pace(round(NS_PER_S / group.state_rate))
         self._state = node.create_lifecycle_publisher(JointState, group.state_topic, JOINT_STATE_PUBLISHER)
+        self._reference: Any = None
+        self._controller: Any = None
+        self._kind: Any = None
         if group.command_kind is CommandKind.JOINT_TRAJECTORY:
             arguments = (JointTrajectory, group.command_topic, self._store_trajectory, COMMAND)
+            beside = group.command_topic.rpartition("/")[0]
+            self._reference = node.create_lifecycle_publisher(
+                JointState, f"{beside}/controller_reference", JOINT_STATE_PUBLISHER
+            )
+            self._kind = vendor("controller_state")
+            if self._kind is not None:
+                self._controller = node.create_lifecycle_publisher(
+                    self._kind, f"{beside}/controller_state", JOINT_STATE_PUBLISHER
+                )
         else:
             arguments = (JointState, group.command_topic, self._store_command, COMMAND)
         self._subscription = node.create_subscription(*arguments)
 
     def publish(self, output: GroupOutput, stamp_ns: int) -> None:
         """Publish one moment of the group, if one is due."""
-        if 0 < self._due_ns - stamp_ns <= self._period_ns:
+        if not self._pace.due(stamp_ns):
             return
-        # Counted from the moment that was due, which keeps the mean rate; anew after a pause or a clock that was set.
-        late_ns = stamp_ns - self._due_ns
-        self._due_ns = (self._due_ns if 0 <= late_ns < self._period_ns else stamp_ns) + self._period_ns
         self._state.publish(_message(output.feedback, stamp_ns))
+        state = output.controller
+        if state is None or self._reference is None:
+            return
+        if self._reference.get_subscription_count():
+            self._reference.publish(_reference(state, stamp_ns))
+        if self._controller is not None and self._controller.get_subscription_count():
+            self._controller.publish(controller_state_message(self._kind, state, stamp_ns))
 
     def close(self) -> None:
-        """Remove publisher and subscription."""
+        """Remove publishers and subscription."""
         self._node.destroy_subscription(self._subscription)
-        self._node.destroy_lifecycle_publisher(self._state)
+        for publisher in (self._state, self._reference, self._controller):
+            if publisher is not None:
+                self._node.destroy_lifecycle_publisher(publisher)
 
     def _store_command(self, message: JointState) -> None:
         command = Command(message.name, message.position, message.velocity, message.effort)
@@ -116,6 +144,7 @@ class ControllerTopics:
                 point.positions,
                 point.velocities,
                 point.accelerations,
+                point.effort,
             )
             for point in message.points
         ]
@@ -123,13 +152,50 @@ class ControllerTopics:
         self._cycle.offer_command(self._group.name, trajectory)
 
 
+class MergedStates:
+    """`joint_states` of franka_ros2: the joints of arm and hand together, at 30 Hz.
+
+    Args:
+        node: lifecycle node that owns the publisher.
+        robot: whose groups.
+    """
+
+    def __init__(self, node: Any, robot: RobotDescription) -> None:
+        self._node = node
+        self._groups = [
+            group.name
+            for group in robot.groups
+            if group.driver in (DriverKind.FRANKA, DriverKind.FRANKA_GRIPPER)
+        ]
+        self._pace = Pace(round(NS_PER_S / MERGED_RATE_HZ))
+        self._merged = node.create_lifecycle_publisher(JointState, "joint_states", JOINT_STATE_PUBLISHER)
+
+    def publish(self, outputs: dict[str, GroupOutput], stamp_ns: int) -> None:
+        """Publish one moment of the robot, if one is due."""
+        if not self._pace.due(stamp_ns):
+            return
+        parts = [outputs[name].feedback for name in self._groups]
+        merged = JointFeedback(
+            names=tuple(name for part in parts for name in part.names),
+            positions=tuple(value for part in parts for value in part.positions),
+            velocities=tuple(value for part in parts for value in part.velocities),
+            efforts=tuple(value for part in parts for value in part.efforts),
+        )
+        self._merged.publish(_message(merged, stamp_ns))
+
+    def close(self) -> None:
+        """Remove the publisher."""
+        self._node.destroy_lifecycle_publisher(self._merged)
+
+
 DriverTopics = ArmTopics | ControllerTopics
 
 
-def make_topics(node: Any, group: JointGroup, cycle: SimCycle) -> DriverTopics:
+def make_topics(node: Any, group: JointGroup, cycle: SimCycle, vendor: Vendor) -> DriverTopics:
     """Return the topics of the group's driver."""
-    kind = ArmTopics if group.driver is DriverKind.PIPER else ControllerTopics
-    return kind(node, group, cycle)
+    if group.driver is DriverKind.PIPER:
+        return ArmTopics(node, group, cycle)
+    return ControllerTopics(node, group, cycle, vendor)
 
 
 def _message(feedback: JointFeedback, stamp_ns: int) -> JointState:
@@ -138,4 +204,12 @@ def _message(feedback: JointFeedback, stamp_ns: int) -> JointState:
     message.position = list(feedback.positions)
     message.velocity = list(feedback.velocities)
     message.effort = list(feedback.efforts)
+    return message
+
+
+def _reference(state: ControllerState, stamp_ns: int) -> JointState:
+    message = JointState(name=list(state.names))
+    message.header.stamp = ns_to_time(stamp_ns)
+    message.position = state.reference.tolist()
+    message.velocity = state.reference_velocity.tolist()
     return message

@@ -6,37 +6,47 @@ from __future__ import annotations
 import array
 import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import mujoco
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from wam.core.clock import NS_PER_S
 from wam.core.errors import MissingDependency
 from wam.core.latency import LatencyWindow, monotonic_ns
 from wam.core.observation import Rgb
-from wam.robots.description import CameraSpec
+from wam.robots.description import CameraSpec, CameraTransport
 from wam.ros.conversions import ns_to_time
 from wam.ros.qos import IMAGE_PUBLISHER
 from wam.ros.worker import Worker
+from wam.sim.pixels import Degradation, compress, encode
 from wam.sim.rendering import CameraRenderer
 from wam.sim.world import Snapshot
+from wam_sim_node.pace import Pace
 
 OPEN_TIMEOUT_S = 20.0
 CLOSE_TIMEOUT_S = 3.0
+RENDER_TIMEOUT_S = 10.0
 
 
 class CameraStream:
-    """Publishes one camera as raw and compressed picture with its calibration.
+    """Publishes one camera as its driver does: picture, compressed picture, calibration.
+
+    The thread of the physics says what time it is with `tick`; the camera's own thread renders what is due and
+    publishes it when its latency has passed.
 
     Args:
         node: lifecycle node that owns the publishers.
         model: model of the world.
         camera: which camera.
         rate: pictures per second [Hz].
+        latency_ns: time from a picture's stamp to its publication [ns]; rendering takes place within it.
         jpeg_quality: 1..100.
-        snapshot: returns the newest moment of the world, or None.
+        degradation: noise and losses.
+        lockstep: `tick` waits until the picture before has been rendered, so that none is left out; without, a picture
+            that is due while one is rendered is left out.
         on_error: called in the camera's thread once it has been ready; no picture follows.
     """
 
@@ -47,19 +57,29 @@ class CameraStream:
         camera: CameraSpec,
         *,
         rate: float,
+        latency_ns: int,
         jpeg_quality: int,
-        snapshot: Callable[[], Snapshot | None],
+        degradation: Degradation,
+        lockstep: bool,
         on_error: Callable[[Exception], None],
     ) -> None:
-        self._node, self._camera, self._rate, self._quality = node, camera, rate, jpeg_quality
-        self._snapshot, self._on_error = snapshot, on_error
+        self._node, self._camera, self._quality = node, camera, jpeg_quality
+        self._latency_ns, self._degradation = latency_ns, degradation
+        self._lockstep, self._on_error = lockstep, on_error
         self._renderer = CameraRenderer(model, camera)
-        self._last_ns = -1
+        self._pace = Pace(round(NS_PER_S / rate))
+        self._index = 0
+        self._slot: tuple[Snapshot, int] | None = None
+        self._idle = threading.Event()
+        self._now_ns = 0
+        self._waiting: deque[tuple[int, list[tuple[Any, Any]]]] = deque()
+        self._due_ns: int | None = None  # when the first of those is due, for the thread of the physics
         self._opened, self._closing, self._closed = threading.Event(), threading.Event(), threading.Event()
         self._failure: Exception | None = None
         self._worker: Worker | None = None
         self.render_time = LatencyWindow()
         self.pictures = 0
+        self.left_out = 0
         publish = node.create_lifecycle_publisher
         self._raw = publish(Image, camera.raw_topic, IMAGE_PUBLISHER)
         self._compressed = publish(CompressedImage, camera.compressed_topic, IMAGE_PUBLISHER)
@@ -73,11 +93,13 @@ class CameraStream:
         """
         for event in (self._opened, self._closing, self._closed):
             event.clear()
-        self._failure = None
-        self._worker = Worker(
-            f"camera {self._camera.name}", self._step, period=1.0 / self._rate, on_error=self._fail
-        )
+        self._idle.set()
+        self._failure, self._slot = None, None
+        self._waiting.clear()
+        self._due_ns = None
+        self._worker = Worker(f"camera {self._camera.name}", self._step, period=None, on_error=self._fail)
         self._worker.start()
+        self._worker.wake()
         opened = self._opened.wait(OPEN_TIMEOUT_S)
         if self._failure is not None:
             raise self._failure
@@ -93,6 +115,7 @@ class CameraStream:
         if worker is None:
             return True
         self._closing.set()
+        self._idle.set()
         worker.wake()
         closed = self._closed.wait(CLOSE_TIMEOUT_S)
         return worker.stop(timeout=CLOSE_TIMEOUT_S) and closed
@@ -102,6 +125,32 @@ class CameraStream:
         for publisher in (self._raw, self._compressed, self._info):
             self._node.destroy_lifecycle_publisher(publisher)
 
+    def tick(self, now_ns: int, snapshot: Callable[[], Snapshot | None]) -> None:
+        """Take a picture where one is due, and let those be published whose latency has passed.
+
+        Args:
+            now_ns: time of the world [ns].
+            snapshot: returns the world at that time.
+        """
+        worker = self._worker
+        if worker is None or self._closed.is_set():
+            return
+        due = self._pace.due(now_ns)
+        if due and not self._degradation.lost(self._index):
+            if self._lockstep:
+                self._idle.wait(RENDER_TIMEOUT_S)
+            taken = snapshot() if self._idle.is_set() else None
+            if taken is None:
+                self.left_out += 1
+            else:
+                self._idle.clear()
+                self._slot = (taken, self._index)
+        self._now_ns = now_ns
+        self._index += due
+        due_ns = self._due_ns
+        if self._slot is not None or (due_ns is not None and due_ns <= now_ns):
+            worker.wake()
+
     def _step(self) -> None:
         if self._closing.is_set():
             self._renderer.close()
@@ -110,35 +159,48 @@ class CameraStream:
         if not self._opened.is_set():
             self._renderer.open()
             self._opened.set()
-        snapshot = self._snapshot()
-        if snapshot is None or snapshot.stamp_ns == self._last_ns:
-            return
-        self._last_ns = snapshot.stamp_ns
-        started = monotonic_ns()
-        rgb = self._renderer.render(snapshot)
-        self.render_time.add(monotonic_ns() - started)
-        self._publish(rgb, snapshot.stamp_ns)
-        self.pictures += 1
+        slot = self._slot
+        if slot is not None:
+            snapshot, index = slot
+            started = monotonic_ns()
+            rgb = self._renderer.render(snapshot)
+            self.render_time.add(monotonic_ns() - started)
+            messages = self._messages(self._degradation.apply(rgb, index), snapshot.stamp_ns)
+            self._waiting.append((snapshot.stamp_ns + self._latency_ns, messages))
+            self._slot = None
+            self._idle.set()
+        while self._waiting and self._waiting[0][0] <= self._now_ns:
+            for publisher, message in self._waiting.popleft()[1]:
+                publisher.publish(message)
+            self.pictures += 1
+        self._due_ns = self._waiting[0][0] if self._waiting else None
 
-    def _publish(self, rgb: Rgb, stamp_ns: int) -> None:
-        stamp, camera = ns_to_time(stamp_ns), self._camera
-        raw = Image(height=camera.height, width=camera.width, encoding="rgb8", step=3 * camera.width)
-        # Any other type is checked byte by byte by the message class.
-        raw.data = array.array("B", rgb.tobytes())
-        messages = [(self._raw, raw), (self._info, camera_info(camera))]
-        if self._compressed.get_subscription_count():
-            coded = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, self._quality])[1]
-            jpeg = CompressedImage(format="rgb8; jpeg compressed bgr8")
-            jpeg.data = array.array("B", coded.tobytes())
-            messages.append((self._compressed, jpeg))
-        for publisher, message in messages:
+    def _messages(self, rgb: Rgb, stamp_ns: int) -> list[tuple[Any, Any]]:
+        camera = self._camera
+        is_raw = camera.transport is CameraTransport.RAW
+        messages: list[tuple[Any, Any]] = [(self._info, camera_info(camera))]
+        if is_raw or self._raw.get_subscription_count():
+            encoding = camera.encoding if is_raw else "rgb8"
+            data, step = encode(rgb, encoding)
+            raw = Image(height=camera.height, width=camera.width, encoding=encoding, step=step)
+            # Any other type is checked byte by byte by the message class.
+            raw.data = array.array("B", data)
+            messages.append((self._raw, raw))
+        if not is_raw or self._compressed.get_subscription_count():
+            data, text = compress(rgb, "jpeg" if is_raw else camera.encoding, quality=self._quality)
+            compressed = CompressedImage(format=text)
+            compressed.data = array.array("B", data)
+            messages.append((self._compressed, compressed))
+        stamp = ns_to_time(stamp_ns)
+        for _, message in messages:
             message.header.stamp = stamp
             message.header.frame_id = camera.frame_id
-            publisher.publish(message)
+        return messages
 
     def _fail(self, error: Exception) -> None:
         self._renderer.close()
         self._closed.set()
+        self._idle.set()
         if self._opened.is_set():
             self._on_error(error)
         else:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.core.errors import JointError
-from wam.robots.description import RobotDescription
+from wam.robots.description import Distribution, RobotDescription
 from wam.sim.controllers import TrajectoryDriver
-from wam.sim.driver import DriverTwin, JointFeedback
-from wam.sim.drivers import make_driver
-from wam.sim.jtc import Trajectory
-from wam.sim.world import SimWorld, Snapshot
+from wam.sim.driver import Answer, DriverTwin, JointFeedback
+from wam.sim.drivers import make_drivers
+from wam.sim.jtc import ControllerState, Trajectory
+from wam.sim.world import Measured, SimWorld, Snapshot
 
 MAX_BACKLOG_NS = 100 * NS_PER_MS
 """Physics are caught up by at most this much in one cycle; the rest is lost time, shown in the real-time factor."""
@@ -48,10 +48,14 @@ class GroupOutput:
     Attributes:
         feedback: measured joints.
         echo: the target in force.
+        modes: what the device says of itself.
+        controller: state of its trajectory controller, or None where there is none.
     """
 
     feedback: JointFeedback
     echo: JointFeedback
+    modes: Mapping[str, str | float]
+    controller: ControllerState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +79,28 @@ class SimCycle:
     Args:
         robot: the robot.
         world: its world.
+        distribution: whose controller rules count; None takes that of the environment.
 
     Raises:
         ConfigError: a joint group's driver has no twin.
     """
 
-    def __init__(self, robot: RobotDescription, world: SimWorld) -> None:
+    def __init__(
+        self, robot: RobotDescription, world: SimWorld, *, distribution: Distribution | None = None
+    ) -> None:
         self._world = world
-        self._drivers: dict[str, DriverTwin] = {group.name: make_driver(group) for group in robot.groups}
+        self._drivers: dict[str, DriverTwin] = make_drivers(robot, distribution)
         self._timestep_ns = round(world.timestep * NS_PER_S)
         self._offers = threading.Lock()
         self._arms = {name: one for name, one in self._drivers.items() if isinstance(one, TrajectoryDriver)}
         self._commands: dict[str, Command | Trajectory] = {}
         self._switches: dict[str, bool] = {}
         self._moving = threading.Lock()
-        self._simulated_ns: int | None = None  # wall time of the last physics step
+        self._simulated_ns: int | None = None  # time of the last physics step, on the axis of `now_ns`
         self._window: deque[tuple[int, float]] = deque()
         self.steps = 0
         self.lost_ns = 0
+        self.refused = 0
 
     def offer_command(self, group: str, command: Command | Trajectory) -> None:
         """Store a command; the newest one counts. Called from any thread."""
@@ -104,6 +112,26 @@ class SimCycle:
         with self._offers:
             self._switches[group] = on
 
+    def request(self, group: str, name: str) -> Answer:
+        """Do what a service of the group's driver does, between two physics steps. Called from any thread."""
+        with self._moving:
+            driver = self._drivers[group]
+            answer = driver.request(name, measured=self._world.measured(group).positions)
+            self._world.set_enabled(group, driver.enabled)
+            return answer
+
+    def driver(self, group: str) -> DriverTwin:
+        """Return the twin of the group's driver; hold it only inside `exclusive`."""
+        return self._drivers[group]
+
+    def exclusive(self) -> threading.Lock:
+        """Return the lock under which physics and drivers move."""
+        return self._moving
+
+    def measured(self, group: str) -> Measured:
+        """Return the joints of `group`; call it inside `exclusive`."""
+        return self._world.measured(group)
+
     def snapshot(self) -> Snapshot | None:
         """Return the newest moment for a camera, or None before the first step. Called from any thread."""
         with self._moving:
@@ -112,13 +140,17 @@ class SimCycle:
     def realtime_factor(self) -> float:
         """Return simulated over elapsed time of the last two seconds; 1 is real time, NaN before there is any."""
         with self._moving:
-            if len(self._window) < 2:
+            if len(self._window) < 2 or self._window[0][0] == self._window[-1][0]:
                 return float("nan")
             (begin_ns, begin), (end_ns, end) = self._window[0], self._window[-1]
             return (end - begin) * NS_PER_S / (end_ns - begin_ns)
 
-    def step(self, now_ns: int) -> SimResult:
-        """Run one cycle at `now_ns` [ns]; called from one thread.
+    def step(self, now_ns: int, *, wall_ns: int | None = None) -> SimResult:
+        """Run one cycle; called from one thread.
+
+        Args:
+            now_ns: present time, to which the physics are run [ns].
+            wall_ns: wall time for the real-time factor, where `now_ns` is not it [ns].
 
         Raises:
             WorldDiverged: the physics are no longer finite.
@@ -138,20 +170,31 @@ class SimCycle:
             if due == 0 or self._simulated_ns is None:
                 return SimResult(now_ns, {}, refused)
             # 4. Firmware and physics, step by step.
-            for group, arm in self._arms.items():
-                arm.observe(self._world.measured(group))
             for _ in range(due):
-                for group, driver in self._drivers.items():
-                    self._world.set_targets(group, driver.advance(self._world.timestep))
-                self._world.step()
+                self._advance()
             self.steps += due
-            self._remember(now_ns)
+            self._remember(now_ns if wall_ns is None else wall_ns)
             # 5. What the drivers publish.
-            outputs = {
-                group: GroupOutput(driver.feedback(self._world.measured(group)), driver.echo())
-                for group, driver in self._drivers.items()
-            }
+            outputs = {group: self._output(group, driver) for group, driver in self._drivers.items()}
             return SimResult(self._simulated_ns, outputs, refused)
+
+    def _advance(self) -> None:
+        world = self._world
+        for group, arm in self._arms.items():
+            arm.observe(world.measured(group))
+        for group, driver in self._drivers.items():
+            positions = driver.advance(world.timestep)
+            world.set_targets(group, positions, driver.setpoint_velocity)
+        world.step()
+
+    def _output(self, group: str, driver: DriverTwin) -> GroupOutput:
+        arm = self._arms.get(group)
+        return GroupOutput(
+            driver.feedback(self._world.measured(group)),
+            driver.echo(),
+            driver.modes,
+            None if arm is None else arm.controller.state,
+        )
 
     def _take(self, commands: Mapping[str, Command | Trajectory], now_ns: int) -> tuple[JointError, ...]:
         refused = []
@@ -164,6 +207,7 @@ class SimCycle:
                     driver.command(command.names, command.positions, command.velocities, command.efforts)
             except JointError as error:
                 refused.append(error)
+                self.refused += 1
             self._world.set_force(group, driver.force_fractions)
         return tuple(refused)
 

@@ -7,21 +7,34 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from rosgraph_msgs.msg import Clock
+
+from wam.core.clock import NS_PER_S, seconds_to_ns
+from wam.core.errors import ConfigError
+from wam.core.latency import monotonic_ns
+from wam.drivers.optional import find_type
+from wam.robots.description import CameraSpec, DriverKind, RobotDescription
 from wam.robots.loader import load_robot
+from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
+from wam.ros.qos import CLOCK
 from wam.ros.worker import Worker
+from wam.sim.jtc.parameters import distribution_or_default
+from wam.sim.model import TIMESTEP_S
+from wam.sim.pixels import Degradation
 from wam.sim.rendering import require_egl
 from wam.sim.world import SimWorld
-from wam_sim_node.arm import DriverTopics, make_topics
+from wam_sim_node.arm import DriverTopics, MergedStates, make_topics
 from wam_sim_node.camera import CameraStream
-from wam_sim_node.cycle import SimCycle
-from wam_sim_node.parameters import SimParameters
+from wam_sim_node.cycle import GroupOutput, SimCycle
+from wam_sim_node.parameters import PUBLISH, SimParameters
+from wam_sim_node.services import DeviceServices, make_services
+from wam_sim_node.sim_time import SimTime
+from wam_sim_node.vendor import Vendor
 
 REPORT_PERIOD_S = 1.0
 STOP_TIMEOUT_S = 3.0
-MAX_RATE_HZ = 250.0
-"""Joint states are published no more often, also where the driver does: a Python subscriber has no use for 1 kHz."""
 SLOW_FACTOR = 0.95
 """A real-time factor below this is told."""
 
@@ -30,15 +43,21 @@ class SimNode(WamNode[SimParameters]):
     """Lifecycle node `wam_sim`: the topics of a robot's drivers and cameras, from MuJoCo.
 
     Args:
+        vendor: finds vendors' message classes; None looks for their packages.
         node_args: passed to the lifecycle node.
     """
 
-    def __init__(self, **node_args: Any) -> None:
+    def __init__(self, *, vendor: Vendor | None = None, **node_args: Any) -> None:
         super().__init__("wam_sim", SimParameters, **node_args)
         self.cycle: SimCycle | None = None
+        self._vendor = vendor or find_type
         self._arms: dict[str, DriverTopics] = {}
+        self._devices: dict[str, DeviceServices] = {}
+        self._merged: MergedStates | None = None
         self._cameras: dict[str, CameraStream] = {}
         self._worker: Worker | None = None
+        self._time: SimTime | None = None
+        self._clock_topic: Any = None
         self._diagnostics: Diagnostics | None = None
         self._entities: list[Callable[[], Any]] = []
         self._fault = ""
@@ -50,26 +69,26 @@ class SimNode(WamNode[SimParameters]):
         robot = load_robot(p.robot)
         if p.cameras:
             require_egl()
-        world = SimWorld(robot, seed=p.seed)
-        cycle = SimCycle(robot, world)
+        rate = min(p.state_rate_limit, max(group.state_rate for group in robot.groups))
+        self._period = 1.0 / rate
+        # A state can be published no more often than there is one.
+        world = SimWorld(robot, seed=p.seed, timestep=min(TIMESTEP_S, self._period))
+        cycle = SimCycle(robot, world, distribution=distribution_or_default(p.distribution))
         self.cycle = cycle
+        self._make_clock()
         for group in robot.groups:
-            self._arms[group.name] = make_topics(self, group, cycle)
+            self._arms[group.name] = make_topics(self, group, cycle, self._vendor)
+            services = make_services(self, group, cycle, self._vendor)
+            if services is not None:
+                self._devices[group.name] = services
+        if any(group.driver is DriverKind.FRANKA for group in robot.groups):
+            self._merged = MergedStates(self, robot)
         for camera in robot.cameras if p.cameras else ():
-            self._cameras[camera.name] = CameraStream(
-                self,
-                world.model,
-                camera,
-                rate=p.camera_rate or camera.rate,
-                jpeg_quality=p.jpeg_quality,
-                snapshot=cycle.snapshot,
-                on_error=partial(self._on_error, f"camera {camera.name}"),
-            )
-        self._period = 1.0 / min(MAX_RATE_HZ, max(group.state_rate for group in robot.groups))
+            self._cameras[camera.name] = self._make_camera(camera, world)
         self._diagnostics = Diagnostics(self, task="simulating", hardware_id=f"simulated {robot.name}")
         timer = self.create_timer(REPORT_PERIOD_S, self._report)
-        self._entities = [self._diagnostics.close, partial(self.destroy_timer, timer)]
-        self.get_logger().info(f"{robot.title}, simulated, seed {p.seed}")
+        self._entities += [self._diagnostics.close, partial(self.destroy_timer, timer)]
+        self._tell(robot)
 
     def start(self) -> None:
         """Let time run."""
@@ -77,8 +96,12 @@ class SimNode(WamNode[SimParameters]):
         self._refused.clear()
         for camera in self._cameras.values():
             camera.start()
+        if self._time is not None:
+            self._time.pause()
+        # Faster time takes no longer steps but more of them.
+        period = self._period / max(1.0, self.p.speed) if self.p.speed else 0.0
         self._worker = Worker(
-            "physics", self._step, period=self._period, on_error=partial(self._on_error, "physics")
+            "physics", self._step, period=period, on_error=partial(self._on_error, "physics")
         )
         self._worker.start()
 
@@ -95,22 +118,87 @@ class SimNode(WamNode[SimParameters]):
 
     def teardown(self) -> None:
         """Remove the topics and forget the world."""
-        for part in (*self._arms.values(), *self._cameras.values()):
+        for part in (*self._arms.values(), *self._devices.values(), *self._cameras.values()):
             part.close()
+        if self._merged is not None:
+            self._merged.close()
         for remove in self._entities:
             remove()
-        self._arms, self._cameras, self._entities = {}, {}, []
-        self.cycle, self._diagnostics = None, None
+        self._arms, self._devices, self._cameras, self._entities = {}, {}, {}, []
+        self.cycle, self._diagnostics, self._merged = None, None, None
+        self._time, self._clock_topic = None, None
+
+    def _make_clock(self) -> None:
+        p = self.p
+        if p.clock != PUBLISH:
+            if p.speed != 1.0:
+                raise ConfigError(
+                    "parameter speed of a simulation on the wall clock",
+                    value=p.speed,
+                    allowed="1, or clock: publish",
+                    where=f"the parameters `speed` and `clock` of {self.get_fully_qualified_name()}",
+                )
+            return
+        if self.get_parameter("use_sim_time").value:
+            raise ConfigError(
+                "wam_sim publishes /clock and follows it",
+                value="use_sim_time: true",
+                allowed="use_sim_time: false, or clock: wall",
+                where=f"the parameters of {self.get_fully_qualified_name()}",
+            )
+        self._time = SimTime(speed=p.speed, step_ns=round(self._period * NS_PER_S), wall=monotonic_ns)
+        self._clock_topic = self.create_lifecycle_publisher(Clock, "/clock", CLOCK)
+        self._entities.append(partial(self.destroy_lifecycle_publisher, self._clock_topic))
+
+    def _make_camera(self, camera: CameraSpec, world: SimWorld) -> CameraStream:
+        p = self.p
+        return CameraStream(
+            self,
+            world.model,
+            camera,
+            rate=p.camera_rate or camera.rate,
+            latency_ns=camera.latency_ns if p.camera_latency < 0 else seconds_to_ns(p.camera_latency),
+            jpeg_quality=p.jpeg_quality,
+            degradation=Degradation(p.seed, camera.name, p.camera_noise, p.camera_drop_rate),
+            lockstep=self._time is not None,
+            on_error=partial(self._on_error, f"camera {camera.name}"),
+        )
+
+    def _tell(self, robot: RobotDescription) -> None:
+        p = self.p
+        text = f"{robot.title}, simulated, seed {p.seed}"
+        if self._time is not None:
+            text += ", /clock at " + (
+                f"{p.speed:g} times wall time" if p.speed else "the machine's own speed"
+            )
+        capped = [group.name for group in robot.groups if group.state_rate > p.state_rate_limit]
+        if capped:
+            text += f"; joint states of {', '.join(capped)} at {p.state_rate_limit:g} Hz (state_rate_limit)"
+        self.get_logger().info(text)
 
     def _step(self) -> None:
-        assert self.cycle is not None
-        result = self.cycle.step(self.clock.now_ns())
+        cycle, time = self.cycle, self._time
+        assert cycle is not None
+        now_ns = self.clock.now_ns() if time is None else time.advance()
+        result = cycle.step(now_ns, wall_ns=None if time is None else monotonic_ns())
+        if self._clock_topic is not None:
+            # Before anything that bears this time: whoever reads a stamp shall know that it is past.
+            self._clock_topic.publish(Clock(clock=ns_to_time(now_ns)))
         for group, output in result.outputs.items():
             self._arms[group].publish(output, result.stamp_ns)
+            if group in self._devices:
+                self._devices[group].publish(output, result.stamp_ns)
+        self._publish_merged(dict(result.outputs), result.stamp_ns)
+        for camera in self._cameras.values():
+            camera.tick(now_ns, cycle.snapshot)
         for error in result.refused:
             if error.what not in self._refused:
                 self._refused.add(error.what)
                 self.get_logger().warning(f"command refused: {error}")
+
+    def _publish_merged(self, outputs: dict[str, GroupOutput], stamp_ns: int) -> None:
+        if self._merged is not None and outputs:
+            self._merged.publish(outputs, stamp_ns)
 
     def _on_error(self, part: str, error: Exception) -> None:
         self._fault = f"{part}: {error}"
@@ -125,19 +213,21 @@ class SimNode(WamNode[SimParameters]):
             "realtime_factor": f"{factor:.3f}",
             "physics_steps": cycle.steps,
             "lost_time [s]": f"{cycle.lost_ns * 1e-9:.3f}",
+            "commands_refused": cycle.refused,
         }
         for name, camera in self._cameras.items():
             values[f"{name}_pictures"] = camera.pictures
+            values[f"{name}_pictures_left_out"] = camera.left_out
             values[f"{name}_render_time_p50 [s]"] = f"{camera.render_time.percentile(50):.4f}"
             values[f"{name}_render_time_p99 [s]"] = f"{camera.render_time.percentile(99):.4f}"
         if self._worker is None:
             level, text = Level.OK, "inactive"
         elif self._fault:
             level, text = Level.ERROR, self._fault
-        elif factor < SLOW_FACTOR:
+        elif factor < SLOW_FACTOR * (self.p.speed or 1.0):
             level, text = (
                 Level.WARN,
-                f"slower than real time: factor {factor:.2f}, lowest wanted {SLOW_FACTOR}",
+                f"slower than asked: real-time factor {factor:.2f}, wanted {self.p.speed or 1.0:g}",
             )
         else:
             level, text = Level.OK, "simulating"

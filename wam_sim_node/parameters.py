@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from wam.ros.parameters import parameter
 
+WALL, PUBLISH = "wall", "publish"
+
 
 @dataclass(frozen=True, slots=True)
 class SimParameters:
@@ -15,7 +17,32 @@ class SimParameters:
     robot: str = parameter(
         description="robot: a name in config/robots or the path of a YAML file; it needs a model"
     )
-    seed: int = parameter(0, description="seed of where the objects lie", lower=0, upper=2**31 - 1)
+    seed: int = parameter(
+        0, description="seed of where the objects lie and of the cameras' noise", lower=0, upper=2**31 - 1
+    )
+    clock: str = parameter(
+        WALL,
+        description="run on the wall clock, or publish /clock for nodes with use_sim_time",
+        choices=(WALL, PUBLISH),
+    )
+    speed: float = parameter(
+        1.0,
+        description="simulated over wall time where /clock is published; 0 is as fast as the machine can",
+        lower=0.0,
+        upper=100.0,
+    )
+    state_rate_limit: float = parameter(
+        250.0,
+        description="joint states are published no more often, also where the driver does (1 kHz for a Franka)",
+        unit="Hz",
+        lower=10.0,
+        upper=1000.0,
+    )
+    distribution: str = parameter(
+        "",
+        description="ROS 2 distribution whose trajectory controller is simulated; empty takes that of the environment",
+        choices=("", "humble", "jazzy", "kilted", "lyrical", "rolling"),
+    )
     cameras: bool = parameter(True, description="render the cameras; needs EGL (libegl1, libgl1-mesa-dri)")
     camera_rate: float = parameter(
         0.0,
@@ -23,5 +50,22 @@ class SimParameters:
         unit="Hz",
         lower=0.0,
         upper=120.0,
+    )
+    camera_latency: float = parameter(
+        -1.0,
+        description="time from a picture's stamp to its publication; negative takes each camera's own",
+        unit="s",
+        lower=-1.0,
+        upper=5.0,
+    )
+    camera_noise: float = parameter(
+        0.0,
+        description="noise of every pixel, standard deviation",
+        unit="grey levels",
+        lower=0.0,
+        upper=128.0,
+    )
+    camera_drop_rate: float = parameter(
+        0.0, description="share of the pictures that are lost", lower=0.0, upper=1.0
     )
     jpeg_quality: int = parameter(90, description="quality of compressed pictures", lower=1, upper=100)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,15 @@ LATENCIES_MS = (2, 9, 4, 14, 1, 6)
 class Loop:
     """An arm that follows the controller 20 ms late, an executor with a chunk every 100 ms, and their clock."""
 
-    def __init__(self, name: str, *, desired: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        desired: bool = True,
+        seam: bool = True,
+        latencies_ms: Sequence[int] = LATENCIES_MS,
+    ) -> None:
+        self.seam, self.latencies_ms = seam, latencies_ms
         self.robot = load_robot(name)
         self.arm = self.robot.group("arm")
         self.count = len(self.arm.joints)
@@ -89,13 +99,15 @@ class Loop:
         if result.position is None or ticks % self.every:
             return
         plan = self.rolling.plan(self.cycle)
+        if self.seam:
+            plan = plan.with_seam()
         points = [
             TrajectoryPoint(int(at), p[: self.count], v[: self.count], a[: self.count])
             for at, p, v, a in zip(
                 plan.times_ns, plan.positions, plan.velocities, plan.accelerations, strict=True
             )
         ]
-        latency = LATENCIES_MS[len(self.sent) % len(LATENCIES_MS)]
+        latency = self.latencies_ms[len(self.sent) % len(self.latencies_ms)]
         self.sent.append((self.now_ns + latency * MS, Trajectory(self.arm.driver_names, points)))
 
     def _control(self) -> None:
@@ -123,6 +135,23 @@ def test_trajectories_that_replace_each_other_are_one_motion(robot: str) -> None
     assert np.ptp(positions, axis=0) == pytest.approx(np.full(loop.count, 0.6), abs=0.02)
     assert loop.cycle.ladder.rung is Ladder.NOMINAL
     assert not loop.controller.gave_up
+
+
+def accelerations(positions: np.ndarray) -> np.ndarray:
+    """Return |acceleration| of every joint from positions a millisecond apart, float64 [T-2, N] [rad/s^2]."""
+    return np.abs(np.diff(positions, 2, axis=0)) * 1e6
+
+
+@pytest.mark.parametrize("latencies_ms", [LATENCIES_MS, (0, 20), (3, 3, 3, 3, 33, 3, 3)])
+def test_delivery_that_varies_asks_for_no_more_acceleration_than_the_arm_has(
+    latencies_ms: tuple[int, ...],
+) -> None:
+    """A first point 40 ms after sending: a delivery that varied by 13 ms made the controller accelerate the FR3's
+    joints at 52 rad/s^2, by 20 ms at 131 rad/s^2, since it took up each shift within those 40 ms. Hardware has 10."""
+    peak = accelerations(Loop("franka", latencies_ms=latencies_ms).run(2.0)).max()
+    assert peak < 8.0
+    hasty = accelerations(Loop("franka", latencies_ms=latencies_ms, seam=False).run(1.0)).max()
+    assert hasty > 40.0
 
 
 def test_started_at_the_measured_state_each_trajectory_begins_with_a_step() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wam.core.errors import ConfigError
-from wam.robots.description import CameraTransport, CommandKind, JointKind
+from wam.robots.description import CameraTransport, CommandInterface, CommandKind, JointKind, TwinSpec
 from wam.robots.loader import find_robot, list_robots, load_robot
 from wam.robots.units import UNITS, Dimension
 
@@ -64,6 +64,29 @@ def test_a_good_file_becomes_a_description_in_si_units(tmp_path: Path) -> None:
     assert (camera.height, camera.width, camera.max_age_ns) == (240, 320, 200_000_000)
     assert robot.safety.chunk_timeout_ns == 250_000_000
     assert robot.urdf is None
+
+
+def test_how_a_twin_behaves_is_read_from_the_robot_file() -> None:
+    ur = load_robot("ur5e_inspire")
+    assert (ur.group("arm").twin.delay_ns, ur.group("hand").twin.delay_ns) == (30_000_000, 66_000_000)
+    assert ur.camera("wrist").latency_ns == 40_000_000
+    assert load_robot("franka").group("arm").twin.interface is CommandInterface.EFFORT
+    assert load_robot("piper").group("left").twin == TwinSpec()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ("{interface: torque}", "effort, position"),
+        ("{delay: {value: 2, unit: s}}", "twin.delay"),
+        ("{speed: 1}", "twin"),
+    ],
+)
+def test_a_twin_that_cannot_be_is_refused(tmp_path: Path, wrong: str, why: str) -> None:
+    text = find_robot("franka").read_text(encoding="utf-8")
+    assert "twin: {interface: effort}" in text
+    with pytest.raises(ConfigError, match=why):
+        load_robot(write(tmp_path, text.replace("twin: {interface: effort}", f"twin: {wrong}")))
 
 
 def test_topics_beside_an_image_follow_image_transport(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from wam.core.errors import JointError
 from wam.robots.loader import load_robot
 from wam.sim.controllers import StreamDriver, TrajectoryDriver
+from wam.sim.delay import DelayLine
 from wam.sim.drivers import make_driver
 from wam.sim.jtc import Trajectory, TrajectoryPoint
 from wam.sim.world import SimWorld
@@ -92,6 +93,51 @@ def test_a_target_that_is_not_complete_leaves_the_gripper_where_it_is(
     with pytest.raises(JointError, match="a finite position for each of fr3_finger_joint1"):
         driver.command(names, positions, [], [])
     assert driver.advance(10.0).tolist() == [0.03]
+
+
+def test_the_hand_begins_to_move_66_ms_after_its_command() -> None:
+    hand = load_robot("ur5e_inspire").group("hand")
+    driver = StreamDriver(hand)
+    driver.command(hand.driver_names, [0.0] * 6, [], [])
+    positions = [driver.advance(0.002)[0] for _ in range(50)]
+    first = next(i for i, position in enumerate(positions) if position < 0.9)
+    assert (first + 1) * 2 == 66
+
+
+def test_a_delay_line_returns_what_is_due_and_forgets_when_asked() -> None:
+    line = DelayLine(10, "before")
+    line.put(0, "a")
+    line.put(5, "b")
+    assert [line.get(now) for now in (9, 10, 14, 15)] == ["before", "a", "a", "b"]
+    line.put(20, "c")
+    line.reset("still")
+    assert line.get(100) == "still"
+    with pytest.raises(ValueError, match="must not be negative"):
+        DelayLine(-1, "x")
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_an_arm_follows_at_its_operating_speed_within_its_controllers_tolerance(robot: str) -> None:
+    """Servos that damped all motion lagged by 0.1 s (Franka) and 0.2 s (UR): controllers gave up below their limits."""
+    description = load_robot(robot)
+    cycle, arm = SimCycle(description, SimWorld(description)), description.group("arm")
+    home = np.array([joint.home for joint in arm.joints])
+    speed = 0.9 * arm.joints[0].velocity * np.eye(len(home))[0]
+    cycle.step(NS)
+    # Up to speed within 0.4 s, 0.4 s of it, and to rest.
+    points = [
+        TrajectoryPoint(at, (home + way * speed).tolist(), (v * speed).tolist(), [0.0] * len(home))
+        for at, way, v in ((NS * 2 // 5, 0.2, 1.0), (NS * 4 // 5, 0.6, 1.0), (NS * 6 // 5, 0.8, 0.0))
+    ]
+    cycle.offer_command("arm", Trajectory(arm.driver_names, points))
+    now, worst = NS, 0.0
+    for _ in range(125):
+        now = run(cycle, now, 0.01)
+        with cycle.exclusive():
+            state = cycle.driver("arm").controller.state  # type: ignore[attr-defined]
+        worst = max(worst, float(np.abs(state.reference - state.feedback).max()))
+    np.testing.assert_allclose(state.feedback, home + 0.8 * speed, atol=0.02)
+    assert worst < 0.1
 
 
 @pytest.mark.parametrize("robot", ROBOTS)

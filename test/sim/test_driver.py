@@ -113,6 +113,30 @@ def test_the_echo_is_the_target_in_force() -> None:
     assert driver.echo().positions == (LEFT.joints[0].upper, 0, 0, 0, 0, 0, 0)
 
 
+def test_an_emergency_stop_holds_the_arm_until_a_reset_which_drops_it() -> None:
+    driver = PiperDriver(LEFT)
+    driver.command(NAMES, [2.0, *HOME[1:]], [], [])
+    stopped_at = driver.advance(0.1)
+    assert driver.request("fault", measured=stopped_at).ok
+    driver.command(NAMES, HOME, [], [])
+    assert settled(driver) == stopped_at.tolist()
+    assert driver.modes["arm_status"] == 1
+    assert not driver.request("enable", measured=stopped_at).ok
+    assert driver.request("reset", measured=stopped_at).ok
+    assert (driver.enabled, driver.modes["arm_status"]) == (False, 0)
+    assert driver.request("enable", measured=stopped_at).ok
+    driver.command(NAMES, HOME, [], [])
+    assert settled(driver) == HOME
+
+
+def test_the_first_command_takes_the_arm_from_standby_to_can() -> None:
+    driver = PiperDriver(LEFT)
+    assert driver.modes["ctrl_mode"] == 0
+    driver.command(NAMES, HOME, [], [])
+    assert driver.modes["ctrl_mode"] == 1
+    assert not driver.request("dance", measured=np.array(HOME)).ok
+
+
 def test_another_set_of_joints_is_refused() -> None:
     with pytest.raises(ConfigError, match="group left cannot have a Piper driver"):
         PiperDriver(replace(LEFT, joints=LEFT.joints[:6]))

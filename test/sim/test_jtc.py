@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The twin of joint_trajectory_controller: one test per rule of the real one."""
+"""The twin of joint_trajectory_controller: one test per rule of the real one (docs/reference/jtc-twin.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from wam.core.errors import JointError
+from wam.robots.description import Distribution
+from wam.robots.loader import load_robot
 from wam.sim.jtc import ControllerOptions, Trajectory, TrajectoryController, TrajectoryPoint
+from wam.sim.jtc.parameters import controller_options
 
 MS = 1_000_000
 NOW = 1_700_000_000_000_000_000
@@ -78,6 +81,35 @@ def test_the_last_velocity_must_be_zero() -> None:
         send(controller(), moving)
     send(controller(allow_nonzero_velocity_at_trajectory_end=True), moving)
     send(controller(), point(100, 0.1, v=(0.0, 0.0)))
+
+
+@pytest.mark.parametrize("distribution", list(Distribution))
+def test_each_distribution_has_its_own_rule_for_the_last_velocity(distribution: Distribution) -> None:
+    target = TrajectoryController(NAMES, ZERO, options=ControllerOptions.of(distribution))
+    moving = point(100, 0.1, v=(0.5, 0.0))
+    if distribution is Distribution.HUMBLE:
+        send(target, moving)
+    else:
+        with pytest.raises(JointError, match="velocity of the last point"):
+            send(target, moving)
+
+
+def test_joints_may_be_left_out_only_where_that_is_allowed() -> None:
+    only_b = TrajectoryPoint(100 * MS, (0.3,))
+    with pytest.raises(JointError, match="joint names"):
+        send(controller(), only_b, names=("b",))
+    target = controller(allow_partial_joints_goal=True)
+    send(target, point(100, 0.1, 0.1))
+    after(target, 100)
+    send(target, only_b, names=("b",))
+    assert after(target, 100) == pytest.approx([0.1, 0.3])
+
+
+def test_efforts_need_an_effort_interface() -> None:
+    pushed = TrajectoryPoint(100 * MS, (0.1, 0.1), (), (), (1.0, 1.0))
+    with pytest.raises(JointError, match="efforts of point 0"):
+        send(controller(), pushed)
+    send(controller(effort_interface=True), pushed)
 
 
 def test_velocities_that_are_left_out_pass() -> None:
@@ -168,6 +200,42 @@ def test_it_starts_at_the_last_command_or_at_the_measured_state(desired: bool, b
     assert after(target, 0)[0] == pytest.approx(begin)
 
 
+def test_points_with_velocities_join_without_a_jump_in_speed() -> None:
+    """With positions alone the first segment is a straight line, and speed jumps at every replacement."""
+    jumps = []
+    for v, end in (((1.0, 0.0), (0.0, 0.0)), ((), ())):
+        target = controller()
+        send(target, point(100, 0.1, v=v), point(200, 0.15, v=end))
+        rows = sampled(target, 100)
+        send(target, point(40, 0.12, v=(0.2, 0.0) if v else ()), point(400, 0.15, v=end))
+        rows = np.concatenate([rows, sampled(target, 40)])
+        jumps.append(np.abs(np.diff(rows[95:105, 1])).max())
+    smooth, linear = jumps
+    assert smooth < 0.1
+    assert linear > 0.4
+
+
+def test_the_development_branch_splices_at_a_future_stamp() -> None:
+    target = controller(allow_trajectory_replacement=True)
+    send(target, point(200, 0.2), point(1000, 1.0))
+    after(target, 100)
+    send(target, point(100, 0.2), point(200, 0.2), stamp_ns=NOW + 300 * MS)
+    # The former trajectory goes on to the stamp, 0.4 at 400 ms; then the new one is joined.
+    assert after(target, 200)[0] == pytest.approx(0.3)
+    assert after(target, 100)[0] == pytest.approx(0.4)
+    assert after(target, 50)[0] == pytest.approx(0.3)
+    assert after(target, 500)[0] == pytest.approx(0.2)
+
+
+def test_the_development_branch_lets_joints_that_are_left_out_follow_the_former_trajectory() -> None:
+    target = controller(allow_trajectory_replacement=True, allow_partial_joints_goal=True)
+    send(target, point(100, 0.1, 0.1), point(400, 0.4, 0.4))
+    after(target, 100)
+    send(target, TrajectoryPoint(100 * MS, (0.0,)), names=("a",))
+    assert after(target, 100) == pytest.approx([0.0, 0.2])
+    assert after(target, 200) == pytest.approx([0.0, 0.4])
+
+
 # -- interpolation
 
 
@@ -226,6 +294,30 @@ def test_two_equal_positions_with_a_velocity_between_them_are_a_large_excursion(
     assert np.abs(sampled(target, 3500)[:, 0]).max() > 0.15
 
 
+def test_nothing_is_limited() -> None:
+    target = controller()
+    send(target, point(1, 3.0))
+    assert after(target, 1) == [3.0, 0.0]
+
+
+@pytest.mark.parametrize(("distribution", "quintic"), [("humble", False), ("jazzy", True), ("kilted", True)])
+def test_a_measured_start_state_has_an_acceleration_of_zero_since_jazzy(
+    distribution: str, quintic: bool
+) -> None:
+    """Without it the first segment is cubic and begins with an acceleration that the arm does not have."""
+    target = TrajectoryController(NAMES, ZERO, options=ControllerOptions.of(Distribution(distribution)))
+    send(target, point(100, 0.1, v=(0.0, 0.0), acc=(0.0, 0.0)))
+    target.advance(1000, ZERO)
+    assert bool(abs(target.state.reference_acceleration[0]) < 0.1) is quintic
+
+
+def test_without_interpolation_the_next_point_is_commanded_at_once() -> None:
+    target = controller(interpolate=False)
+    send(target, point(100, 0.1), point(200, 0.3))
+    assert after(target, 50) == [0.0, 0.0]
+    assert after(target, 60) == [0.3, 0.0]
+
+
 # -- tolerances and the end
 
 
@@ -238,6 +330,24 @@ def test_beyond_its_tolerance_it_holds_and_tells_nobody() -> None:
     assert after(target, 500, np.array([0.12, 0.0])) == [0.12, 0.0]
     send(target, point(100, 0.13))
     assert not target.gave_up
+
+
+def test_beyond_the_goal_tolerance_it_holds_once_the_goal_time_is_over() -> None:
+    target = controller(goal_tolerance=0.05, goal_time_ns=200 * MS)
+    measured = np.array([0.02, 0.0])
+    send(target, point(100, 0.1))
+    assert after(target, 290, measured) == [0.1, 0.0]
+    assert not target.gave_up
+    assert after(target, 20, measured) == [0.02, 0.0]
+    assert target.gave_up
+
+
+def test_the_last_point_is_held_with_its_velocity() -> None:
+    """A velocity interface is sent it for ever; the position stays."""
+    target = controller(allow_nonzero_velocity_at_trajectory_end=True)
+    send(target, point(100, 0.1, v=(0.5, 0.0)))
+    assert after(target, 1000) == [0.1, 0.0]
+    assert target.reference[1].tolist() == [0.5, 0.0]
 
 
 def test_the_last_point_is_held() -> None:
@@ -254,6 +364,21 @@ def test_after_its_timeout_it_holds_the_measured_position() -> None:
     assert after(target, 2, measured) == [0.08, 0.0]
 
 
+def test_a_timeout_that_is_not_longer_than_the_goal_time_is_not_in_force() -> None:
+    target = controller(cmd_timeout_ns=200 * MS, goal_time_ns=200 * MS)
+    send(target, point(100, 0.1))
+    assert after(target, 5000, np.array([0.08, 0.0])) == [0.1, 0.0]
+
+
+def test_deactivated_it_forgets_the_trajectory() -> None:
+    target = controller()
+    send(target, point(1000, 1.0))
+    after(target, 100)
+    target.hold(np.array([0.09, 0.0]))
+    assert target.holding
+    assert after(target, 1000) == [0.09, 0.0]
+
+
 def test_the_robots_speed_scaling_stretches_time() -> None:
     target = controller()
     send(target, point(100, 0.1))
@@ -261,3 +386,38 @@ def test_the_robots_speed_scaling_stretches_time() -> None:
     assert after(target, 100)[0] == pytest.approx(0.05)
     target.speed_scaling = 0.0
     assert after(target, 10_000)[0] == pytest.approx(0.05)
+
+
+def test_its_state_tells_reference_feedback_and_scaling() -> None:
+    target = controller()
+    send(target, point(100, 0.1, v=(0.0, 0.0), acc=(0.0, 0.0)))
+    target.speed_scaling = 0.5
+    target.advance(100 * MS, np.array([0.04, 0.0]), np.array([0.7, 0.0]))
+    state = target.state
+    assert (state.names, state.speed_scaling) == (NAMES, 0.5)
+    assert state.reference[0] == pytest.approx(0.05)
+    assert state.reference_velocity[0] == pytest.approx(1.875)
+    assert (state.feedback[0], state.feedback_velocity[0]) == (0.04, 0.7)
+
+
+# -- parameters
+
+
+@pytest.mark.parametrize("robot", ["franka", "ur5e_inspire"])
+@pytest.mark.parametrize("distribution", list(Distribution))
+def test_its_parameters_are_those_of_the_file_that_the_real_controller_gets(
+    robot: str, distribution: Distribution
+) -> None:
+    options = controller_options(robot, load_robot(robot).group("arm"), distribution)
+    franka_on_humble = robot == "franka" and distribution is Distribution.HUMBLE
+    assert options.interpolate_from_desired_state is not franka_on_humble
+    assert not options.allow_nonzero_velocity_at_trajectory_end
+    assert (options.cmd_timeout_ns, options.goal_time_ns) == (500 * MS, 200 * MS)
+    assert set(np.atleast_1d(options.trajectory_tolerance)) == {0.3 if robot == "franka" else 0.2}
+    assert options.effort_interface is (robot == "franka")
+
+
+def test_a_controller_without_a_file_starts_at_its_last_command() -> None:
+    options = controller_options("nobody", load_robot("franka").group("arm"), Distribution.HUMBLE)
+    assert options.interpolate_from_desired_state
+    assert options.allow_nonzero_velocity_at_trajectory_end

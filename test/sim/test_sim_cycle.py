@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
+from wam.robots.description import CommandKind
 from wam.robots.loader import load_robot
-from wam.sim.world import SimWorld
+from wam.sim.jtc import Trajectory, TrajectoryPoint
+from wam.sim.world import SimWorld, WorldDiverged
 from wam_sim_node.cycle import MAX_BACKLOG_NS, Command, SimCycle
 
 pytestmark = pytest.mark.sim
@@ -103,6 +105,40 @@ def test_a_disabled_arm_falls_and_ignores_the_command_of_the_same_cycle() -> Non
     run.cycle.offer_enable("left", True)
     held = run.tick().left()
     assert run.tick(100).left() == pytest.approx(held, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["franka", "ur5e_inspire", "piper"])
+def test_the_same_seed_and_commands_give_bit_identical_joint_states(name: str) -> None:
+    robot = load_robot(name)
+
+    def states() -> list[tuple[float, ...]]:
+        cycle, now_ns, seen = SimCycle(robot, SimWorld(robot, seed=9)), T0, []
+        cycle.step(now_ns)
+        for tick in range(100):
+            if tick % 20 == 0:
+                for group in robot.groups:
+                    goal = [joint.home + 0.002 * tick * (joint.kind.unit == "rad") for joint in group.joints]
+                    if group.command_kind is CommandKind.JOINT_TRAJECTORY:
+                        point = TrajectoryPoint(NS_PER_S // 10, goal, [0.0] * len(goal))
+                        cycle.offer_command(group.name, Trajectory(group.driver_names, [point]))
+                    else:
+                        cycle.offer_command(group.name, Command(group.driver_names, goal, (), ()))
+            now_ns += TICK_NS
+            outputs = cycle.step(now_ns).outputs
+            seen += [output.feedback.positions + output.feedback.velocities for output in outputs.values()]
+        return seen
+
+    assert states() == states()
+
+
+def test_a_diverged_world_ends_the_run_with_a_named_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes a log into the working directory
+    run = Run().tick(2)
+    run.world.model.opt.gravity[2] = -1e12
+    with pytest.raises(WorldDiverged, match=r"in joint \w+\) near t = 0\.0"):
+        run.tick(20)
 
 
 def test_a_long_pause_is_lost_time_and_not_a_burst() -> None:

@@ -172,9 +172,32 @@ def test_a_world_that_diverges_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     """MuJoCo resets such a world by itself, and an arm that jumps home would look like a working one."""
     monkeypatch.chdir(tmp_path)  # MuJoCo writes a log into the working directory
     world = SimWorld(PIPER)
+    run(world, 0.01)
     world.model.opt.gravity[2] = -1e12
-    with pytest.raises(WorldDiverged, match="world of piper diverged"):
+    with pytest.raises(
+        WorldDiverged, match=r"world of piper diverged \(mjWARN_BADQ.* in joint \w+\) near t = 0.01"
+    ):
         run(world, 0.1)
+
+
+def test_servos_that_know_the_speed_wanted_do_not_lag_by_their_damping() -> None:
+    """Damped against all motion, the UR's servos lagged 0.2 s: at 1 rad/s its controller gave up at 0.2 rad."""
+    robot = load_robot("ur5e_inspire")
+    lags = {}
+    for aware in (False, True):
+        world = SimWorld(robot)
+        home = np.array([joint.home for joint in robot.group("arm").joints])
+        velocity = np.zeros(6)
+        for i in range(300):
+            # A ramp from rest to 1 rad/s within 0.25 s.
+            speed = min(1.0, 4.0 * i * world.timestep)
+            velocity[0] = speed
+            home[0] += speed * world.timestep
+            world.set_targets("arm", home, velocity if aware else None)
+            world.step()
+        lags[aware] = home[0] - world.measured("arm").positions[0]
+    assert lags[False] > 0.15
+    assert abs(lags[True]) < 0.03
 
 
 def test_targets_that_are_not_finite_are_refused() -> None:

@@ -19,6 +19,7 @@ BENCHES: dict[str, str] = {
     "command": "wam.bench.command:run",
     "decode": "wam.bench.decode:run",
     "collision": "wam.bench.collision:run",
+    "sim": "wam.bench.sim:run",
     "replay": "wam.replay.bench:run",
 }
 """Name -> module and function; the function takes a `Stage` and its options by name."""

@@ -52,7 +52,8 @@ def bench(
         int | None, typer.Option(help="seams: how many chunks.", min=1, show_default=False)
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="command: length of the run [s].", min=1.0, show_default=False)
+        float | None,
+        typer.Option(help="command, sim: length of the run [s].", min=1.0, show_default=False),
     ] = None,
     q: Annotated[
         str | None,

@@ -17,9 +17,11 @@ VENDOR_TYPES: dict[str, tuple[str, str, str]] = {
     "franka_grasp": ("franka_msgs", "action", "Grasp"),
     "franka_homing": ("franka_msgs", "action", "Homing"),
     "gripper_command": ("control_msgs", "action", "GripperCommand"),
+    "controller_state": ("control_msgs", "msg", "JointTrajectoryControllerState"),
     "ur_robot_mode": ("ur_dashboard_msgs", "msg", "RobotMode"),
     "ur_safety_mode": ("ur_dashboard_msgs", "msg", "SafetyMode"),
     "ur_set_mode": ("ur_dashboard_msgs", "action", "SetMode"),
+    "ur_set_slider": ("ur_msgs", "srv", "SetSpeedSliderFraction"),
 }
 """Our name -> package, kind and type."""
 

@@ -16,7 +16,7 @@ def describe(robot: RobotDescription) -> dict[str, Any]:
     """Return a robot as JSON-ready values, in SI units.
 
     Keys: name, title, source, model {urdf, args, srdf} or null, groups [{name, driver, base_link, tip_link, state,
-    command, joints [...]}], cameras [...], safety {...}, frames [{link, parent, joint, kind}] (empty without a model).
+    command, twin, joints [...]}], cameras [...], safety {...}, frames [{link, parent, joint, kind}] (empty without a model).
 
     Raises:
         ConfigError: the model is faulty.
@@ -70,6 +70,7 @@ def _group(group: JointGroup) -> dict[str, Any]:
             "rate_hz": group.command_rate,
             "topic_by_distribution": {one.value: topic for one, topic in group.command_topics},
         },
+        "twin": {"delay_s": ns_to_seconds(group.twin.delay_ns), "interface": group.twin.interface.value},
         "joints": [_joint(joint) for joint in group.joints],
     }
 
@@ -109,4 +110,5 @@ def _camera(camera: CameraSpec) -> dict[str, Any]:
         "vertical_fov_deg": None
         if camera.vertical_fov is None
         else round(math.degrees(camera.vertical_fov), 6),
+        "latency_s": ns_to_seconds(camera.latency_ns),
     }

@@ -189,6 +189,26 @@ class JointSpec:
         return self.lower + share * (self.upper - self.lower)
 
 
+class CommandInterface(enum.Enum):
+    """What a trajectory controller writes to the arm."""
+
+    EFFORT = "effort"
+    POSITION = "position"
+
+
+@dataclass(frozen=True, slots=True)
+class TwinSpec:
+    """How the simulated twin of a group's driver differs from an ideal one.
+
+    Attributes:
+        delay_ns: time from a command to the motion it causes [ns].
+        interface: what the trajectory controller writes; a Franka's reflex watches positions and not efforts.
+    """
+
+    delay_ns: int = 0
+    interface: CommandInterface = CommandInterface.EFFORT
+
+
 @dataclass(frozen=True, slots=True)
 class JointGroup:
     """Joints that share a driver: one state topic, one command topic.
@@ -207,6 +227,7 @@ class JointGroup:
         tip_link: last link of the chain, or "".
         command_topics: distribution -> command topic, where it is another than for the rest; `command_topic` is that
             of the distribution in force.
+        twin: how its simulated twin behaves.
     """
 
     name: str
@@ -221,6 +242,7 @@ class JointGroup:
     base_link: str = ""
     tip_link: str = ""
     command_topics: tuple[tuple[Distribution, str], ...] = ()
+    twin: TwinSpec = TwinSpec()
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -248,6 +270,7 @@ class CameraSpec:
         max_age_ns: an older image is not acted on [ns].
         frame_id: optical frame (z forward, x right), a link of the URDF where there is one.
         vertical_fov: vertical field of view [rad], or None where it is not simulated.
+        latency_ns: time from a picture's stamp to its publication by the simulated twin [ns].
     """
 
     name: str
@@ -260,6 +283,7 @@ class CameraSpec:
     max_age_ns: int
     frame_id: str
     vertical_fov: float | None = None
+    latency_ns: int = 0
 
     @property
     def raw_topic(self) -> str:

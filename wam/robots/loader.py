@@ -17,6 +17,7 @@ from wam.core.errors import ConfigError
 from wam.robots.description import (
     CameraSpec,
     CameraTransport,
+    CommandInterface,
     CommandKind,
     Distribution,
     DriverKind,
@@ -29,6 +30,7 @@ from wam.robots.description import (
     RobotDescription,
     SafetyBudget,
     ServoSpec,
+    TwinSpec,
 )
 from wam.robots.images import COMPRESSED_FORMATS, RAW_ENCODINGS
 from wam.robots.paths import share_root, share_roots
@@ -145,7 +147,7 @@ def _robot(root: Value) -> RobotDescription:
 def _group(value: Value, *, has_model: bool) -> JointGroup:
     fields = value.fields(
         ("name", "state", "command", "joints"),
-        ("prefix", "driver", *(("base_link", "tip_link") if has_model else ())),
+        ("prefix", "driver", *(("base_link", "tip_link", "twin") if has_model else ())),
     )
     state = fields["state"].fields(("topic", "rate", "max_age"))
     kind = (
@@ -178,6 +180,17 @@ def _group(value: Value, *, has_model: bool) -> JointGroup:
         base_link=_name(fields["base_link"]) if "base_link" in fields else "",
         tip_link=_name(fields["tip_link"]) if "tip_link" in fields else "",
         command_topics=tuple(topics.items()),
+        twin=_twin(fields["twin"]) if "twin" in fields else TwinSpec(),
+    )
+
+
+def _twin(value: Value) -> TwinSpec:
+    fields = value.fields((), ("delay", "interface"))
+    return TwinSpec(
+        delay_ns=fields["delay"].duration_ns(lower=0.0, upper=1.0) if "delay" in fields else 0,
+        interface=fields["interface"].choice(CommandInterface)
+        if "interface" in fields
+        else CommandInterface.EFFORT,
     )
 
 
@@ -271,7 +284,7 @@ def _servo(value: Value, kind: JointKind) -> ServoSpec:
 
 def _camera(value: Value) -> CameraSpec:
     required = ("name", "topic", "transport", "encoding", "height", "width", "rate", "max_age", "frame_id")
-    fields = value.fields(required, ("vertical_fov",))
+    fields = value.fields(required, ("vertical_fov", "latency"))
     transport = fields["transport"].choice(CameraTransport)
     encodings = tuple(RAW_ENCODINGS) if transport is CameraTransport.RAW else COMPRESSED_FORMATS
     encoding = fields["encoding"].text()
@@ -293,6 +306,7 @@ def _camera(value: Value) -> CameraSpec:
         max_age_ns=fields["max_age"].duration_ns(),
         frame_id=_name(fields["frame_id"]),
         vertical_fov=fov,
+        latency_ns=fields["latency"].duration_ns(lower=0.0, upper=5.0) if "latency" in fields else 0,
     )
 
 

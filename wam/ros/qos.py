@@ -41,6 +41,9 @@ def _profile(
     )
 
 
+CLOCK = _profile(reliable=True, depth=1)
+"""Simulated time: the newest one counts, for subscribers of either reliability."""
+
 IMAGE_PUBLISHER = _profile(reliable=True, depth=1)
 """Cameras offer reliable, so that any subscriber can choose (REP-2003)."""
 

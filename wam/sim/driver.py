@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.errors import ConfigError, JointError
+from wam.drivers.piper import ArmStatus, ControlMode
 from wam.robots.description import JointGroup, JointKind
 from wam.sim.world import Measured
 
@@ -37,6 +38,23 @@ class JointFeedback:
     efforts: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a driver answers to a request.
+
+    Attributes:
+        ok: whether it did what was asked.
+        text: what it did, or why not.
+    """
+
+    ok: bool
+    text: str
+
+
+ENABLE, DISABLE, FAULT = "enable", "disable", "fault"
+"""Requests that several twins know: switch the drives, and trip the device's own protection."""
+
+
 class DriverTwin(Protocol):
     """One driver node of one joint group. One thread at a time."""
 
@@ -51,8 +69,18 @@ class DriverTwin(Protocol):
         ...
 
     @property
+    def setpoint_velocity(self) -> Vector | None:
+        """How fast the set-point moves, float64 [N], for servos that are told; None where they are not."""
+        ...
+
+    @property
     def force_fractions(self) -> Vector:
         """Share of each servo's force that may be used, 0..1, float64 [N]."""
+        ...
+
+    @property
+    def modes(self) -> Mapping[str, str | float]:
+        """What the device says of itself: name -> value; empty where it says nothing."""
         ...
 
     def command(
@@ -71,6 +99,10 @@ class DriverTwin(Protocol):
 
     def enable(self, on: bool, *, measured: Vector) -> None:
         """Switch the drives; switched on, they hold where the joints are, float64 [N]."""
+        ...
+
+    def request(self, name: str, *, measured: Vector) -> Answer:
+        """Do what a service of the driver does; the joints stand at `measured`, float64 [N]."""
         ...
 
     def advance(self, dt: float) -> Vector:
@@ -92,7 +124,8 @@ class PiperDriver:
     Rules, as in the driver's source: a joint that the message does not name is commanded to ZERO; names that are not
     the arm's are ignored; a seventh velocity is the speed in percent (1..100, 100 when absent) and no velocity; a
     seventh effort is the gripper's torque (0.5..3 N m); targets outside the SDK's ranges are clipped; nothing is done
-    while the arm is disabled; the last target is held for ever. Set-points move at most at the servo's speed.
+    while the arm is disabled; the last target is held for ever. Set-points move at most at the servo's speed. An
+    emergency stop holds the arm where it is until a reset, which drops it: it has no brakes.
 
     Args:
         group: the arm's joints: six and the gripper, in this order.
@@ -121,6 +154,7 @@ class PiperDriver:
         self._percent = 100.0
         self._effort = PIPER_DEFAULT_EFFORT
         self._enabled = True
+        self._mode, self._status = ControlMode.STANDBY, ArmStatus.NORMAL
 
     @property
     def enabled(self) -> bool:
@@ -138,6 +172,16 @@ class PiperDriver:
         fractions = np.ones(7)
         fractions[6] = self._effort / PIPER_MAX_EFFORT
         return fractions
+
+    @property
+    def setpoint_velocity(self) -> Vector | None:
+        """None: the firmware's servos are given positions."""
+        return None
+
+    @property
+    def modes(self) -> Mapping[str, str | float]:
+        """`ctrl_mode` and `arm_status` of piper_msgs/PiperStatusMsg."""
+        return {"ctrl_mode": int(self._mode), "arm_status": int(self._status), "enabled": int(self._enabled)}
 
     def command(
         self,
@@ -169,8 +213,9 @@ class PiperDriver:
                 allowed="finite numbers",
                 where="the node that publishes commands",
             )
-        if not self._enabled:
+        if not self._enabled or self._status is ArmStatus.EMERGENCY_STOP:
             return
+        self._mode = ControlMode.CAN
         self._target = np.clip(target, self._lower, self._upper)
         self._percent = min(max(percent, 1.0), 100.0)
         self._effort = min(max(effort, PIPER_MIN_EFFORT), PIPER_MAX_EFFORT)
@@ -181,6 +226,23 @@ class PiperDriver:
             self._target = np.clip(measured, self._lower, self._upper)
             self._setpoint = self._target.copy()
         self._enabled = on
+
+    def request(self, name: str, *, measured: Vector) -> Answer:
+        """Answer enable_srv ("enable", "disable"), reset_srv ("reset"), and "fault": an emergency stop."""
+        if name == FAULT:
+            self._status = ArmStatus.EMERGENCY_STOP
+            self._target = self._setpoint.copy()
+            return Answer(True, "emergency stop: the arm holds; reset_srv clears it and drops the arm")
+        if name == "reset":
+            self._mode, self._status = ControlMode.STANDBY, ArmStatus.NORMAL
+            self.enable(False, measured=measured)
+            return Answer(True, "reset: the drives are off")
+        if name not in (ENABLE, DISABLE):
+            return Answer(False, f"the Piper driver has no {name}")
+        if name == ENABLE and self._status is ArmStatus.EMERGENCY_STOP:
+            return Answer(False, "emergency stop: reset the arm first")
+        self.enable(name == ENABLE, measured=measured)
+        return Answer(True, f"drives {'on' if self._enabled else 'off'}")
 
     def advance(self, dt: float) -> Vector:
         """Move the set-point towards the target for `dt` [s], no faster than the servo's speed."""

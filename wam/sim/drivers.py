@@ -6,25 +6,40 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from wam.core.errors import ConfigError
-from wam.robots.description import DriverKind, JointGroup
+from wam.robots.description import Distribution, DriverKind, JointGroup, RobotDescription
 from wam.sim.controllers import StreamDriver, TrajectoryDriver
 from wam.sim.driver import DriverTwin, PiperDriver
+from wam.sim.franka import FrankaDriver, GripperDriver
+from wam.sim.jtc import ControllerOptions
+from wam.sim.jtc.parameters import controller_options, distribution_or_default
+from wam.sim.ur import UrDriver
 
+ARMS: Mapping[DriverKind, Callable[[JointGroup, ControllerOptions | None], TrajectoryDriver]] = {
+    DriverKind.FRANKA: FrankaDriver,
+    DriverKind.UR: UrDriver,
+}
 TWINS: Mapping[DriverKind, Callable[[JointGroup], DriverTwin]] = {
     DriverKind.PIPER: PiperDriver,
-    DriverKind.FRANKA: TrajectoryDriver,
-    DriverKind.UR: TrajectoryDriver,
-    DriverKind.FRANKA_GRIPPER: StreamDriver,
+    DriverKind.FRANKA: FrankaDriver,
+    DriverKind.UR: UrDriver,
+    DriverKind.FRANKA_GRIPPER: GripperDriver,
     DriverKind.INSPIRE: StreamDriver,
 }
 
 
-def make_driver(group: JointGroup) -> DriverTwin:
+def make_driver(group: JointGroup, options: ControllerOptions | None = None) -> DriverTwin:
     """Return the twin of the group's driver.
+
+    Args:
+        group: whose driver.
+        options: parameters of its trajectory controller, where it has one.
 
     Raises:
         ConfigError: there is none for this kind of driver, or the group does not fit it.
     """
+    arm = ARMS.get(group.driver)
+    if arm is not None:
+        return arm(group, options)
     twin = TWINS.get(group.driver)
     if twin is None:
         raise ConfigError(
@@ -34,3 +49,22 @@ def make_driver(group: JointGroup) -> DriverTwin:
             where="the group's `driver` in the robot file",
         )
     return twin(group)
+
+
+def make_drivers(robot: RobotDescription, distribution: Distribution | None = None) -> dict[str, DriverTwin]:
+    """Return joint group -> twin, trajectory controllers with the parameters of config/controllers.
+
+    Args:
+        robot: the robot.
+        distribution: whose rules count; None takes that of the environment.
+
+    Raises:
+        ConfigError: a group's driver has no twin.
+    """
+    rules = distribution or distribution_or_default()
+    return {
+        group.name: make_driver(
+            group, controller_options(robot.name, group, rules) if group.driver in ARMS else None
+        )
+        for group in robot.groups
+    }

@@ -76,6 +76,9 @@ class _GroupMap:
         self.dof = np.array([joint.dofadr[0] for joint in joints])
         self.actuator = np.array([model.actuator(actuator_name(coupled.name)).id for _, coupled in rows])
         self.force = np.abs(model.actuator_forcerange[self.actuator, 1]).copy()
+        self.damping_time = (
+            -model.actuator_biasprm[self.actuator, 2] / model.actuator_gainprm[self.actuator, 0]
+        )
         self.bit = 1 << (number + 1)
         self.count = np.bincount(self.column, minlength=self.width)
         self.bodies = _carried(model, {int(joint.bodyid[0]) for joint in joints})
@@ -111,6 +114,7 @@ class SimWorld:
         robot: a robot with a model and servos.
         seed: of everything random (placements).
         scene: objects and room; None takes the table top.
+        timestep: length of one physics step [s].
 
     Attributes:
         moving_links: links that the robot's drives move.
@@ -120,10 +124,18 @@ class SimWorld:
         MissingDependency: xacro is not installed.
     """
 
-    def __init__(self, robot: RobotDescription, *, seed: int = 0, scene: Scene | None = None) -> None:
+    def __init__(
+        self,
+        robot: RobotDescription,
+        *,
+        seed: int = 0,
+        scene: Scene | None = None,
+        timestep: float = TIMESTEP_S,
+    ) -> None:
         self.robot = robot
         self.scene = tabletop() if scene is None else scene
         self.model = build_model(robot, self.scene)
+        self.model.opt.timestep = timestep
         self._data = mujoco.MjData(self.model)
         self._groups = {group.name: _GroupMap(self.model, i, group) for i, group in enumerate(robot.groups)}
         self._objects = {
@@ -146,7 +158,7 @@ class SimWorld:
     @property
     def timestep(self) -> float:
         """Length of one physics step [s]."""
-        return TIMESTEP_S
+        return float(self.model.opt.timestep)
 
     def reset(self, seed: int) -> None:
         """Put every joint to its home and every object to where `seed` puts it; all groups are enabled.
@@ -166,12 +178,20 @@ class SimWorld:
         self._dresser.apply(self.scene.look(seed))
         mujoco.mj_forward(self.model, self._data)
 
-    def set_targets(self, group: str, positions: Vector) -> None:
-        """Give the servos of `group` their set-point: finite float64 [N], driver's order, SI units."""
+    def set_targets(self, group: str, positions: Vector, velocities: Vector | None = None) -> None:
+        """Give the servos of `group` their set-point: finite float64 [N], driver's order, SI units.
+
+        Args:
+            group: joint group.
+            positions: [rad or m].
+            velocities: of the set-point [rad/s or m/s]; the servos then damp the difference from it and not all motion.
+        """
         if not np.all(np.isfinite(positions)):
             raise ValueError(f"targets of {group} are not finite: {positions}")
         at = self._groups[group]
         self._data.ctrl[at.actuator] = at.ratio * positions[at.column] + at.offset
+        if velocities is not None:
+            self._data.ctrl[at.actuator] += at.damping_time * at.ratio * velocities[at.column]
 
     def set_force(self, group: str, fractions: Vector) -> None:
         """Limit the servos of `group` to fractions (0..1) of their force, float64 [N]."""
@@ -195,6 +215,7 @@ class SimWorld:
         Raises:
             WorldDiverged: a value is not finite; the text says which and when.
         """
+        self._stepped_to = self.time + self.timestep
         mujoco.mj_step(self.model, self._data)
         # MuJoCo resets a diverged world by itself; a robot that jumps home unasked would look like a working one.
         for kind in (
@@ -205,10 +226,17 @@ class SimWorld:
             warning = self._data.warning[kind]
             if warning.number:
                 raise WorldDiverged(
-                    f"simulated world of {self.robot.name} diverged ({kind.name} in degree of freedom "
-                    f"{warning.lastinfo}) near t = {self.time:.3f} s",
+                    f"simulated world of {self.robot.name} diverged ({kind.name} in "
+                    f"{self._joint_of(kind, warning.lastinfo)}) near t = {self._stepped_to:.3f} s",
                     where="the servos in the robot file, or the command that was sent",
                 )
+
+    def _joint_of(self, kind: mujoco.mjtWarning, index: int) -> str:
+        """Return the joint that element `index` of the positions (BADQPOS) or of the velocities belongs to."""
+        model = self.model
+        starts = model.jnt_qposadr if kind is mujoco.mjtWarning.mjWARN_BADQPOS else model.jnt_dofadr
+        joint = int(np.searchsorted(np.asarray(starts), index, side="right")) - 1
+        return f"joint {model.joint(max(joint, 0)).name}"
 
     def measured(self, group: str) -> Measured:
         """Return the joints of `group` as its driver measures them."""
