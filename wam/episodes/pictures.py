@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -34,13 +34,13 @@ class Filmer:
         world: of the roll-out.
         height: of the pictures [px].
         width: of the pictures [px].
+        take: called with every picture.
     """
 
-    def __init__(self, world: TaskWorld, *, height: int, width: int) -> None:
-        self._world = world
+    def __init__(self, world: TaskWorld, *, height: int, width: int, take: Callable[[Rgb], None]) -> None:
+        self._world, self._take = world, take
         self._size = (height, width)
         self._renderer: ViewRenderer | None = None
-        self.pictures: list[Rgb] = []
 
     def on_frame(self, frame: Frame) -> None:
         """Render the present moment."""
@@ -50,7 +50,7 @@ class Filmer:
                 self._world.model, view_of(self._world), height=height, width=width
             )
         stamp_ns = round(self._world.time * NS_PER_S)
-        self.pictures.append(self._renderer.render(self._world.snapshot(stamp_ns)))
+        self._take(self._renderer.render(self._world.snapshot(stamp_ns)))
 
     def close(self) -> None:
         """Free the renderer; safe to call twice."""
@@ -82,7 +82,8 @@ def film_expert(
         MissingDependency: pictures cannot be rendered here.
     """
     world = TaskWorld(task, setting=setting, seed=seed)
-    filmer = Filmer(world, height=height, width=width)
+    pictures: list[Rgb] = []
+    filmer = Filmer(world, height=height, width=width, take=pictures.append)
     actor = ExpertActor(lambda episode: make_expert(episode.world))
     try:
         result = rollout(
@@ -90,7 +91,7 @@ def film_expert(
         )
     finally:
         filmer.close()
-    return result, filmer.pictures
+    return result, pictures
 
 
 def write_png(path: Path, rgb: Rgb) -> None:

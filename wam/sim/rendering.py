@@ -177,7 +177,8 @@ def view_of(world: SimWorld) -> View:
     points = np.array([*items, *(world.body_position(link) for link in sorted(world.moving_links))])
     low, high = points.min(axis=0), points.max(axis=0)
     # What stands in front is nearer to the eye, and what is done is done there.
-    x, y, z = 0.5 * (low + high) / 2 + 0.5 * (np.mean(items, axis=0) if items else (low + high) / 2)
+    middle = (low + high) / 2
+    x, y, z = 0.7 * middle + 0.3 * (np.mean(items, axis=0) if items else middle)
     radius = float(np.linalg.norm(high - low)) / 2
     return View((float(x), float(y), float(z)), distance=radius / math.sin(math.radians(HALF_FOV_DEG)))
 

@@ -184,6 +184,11 @@ class Episode:
         """Task text."""
         return self.world.instruction
 
+    @property
+    def seen(self) -> Observation | None:
+        """The newest observation that somebody has asked for; None before the first frame."""
+        return self._seen
+
     def observe(self) -> Observation:
         """Return joint state and pictures of this moment; pictures are rendered once per moment."""
         stamp_ns = round(self.world.time * NS_PER_S)
