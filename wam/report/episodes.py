@@ -75,7 +75,7 @@ class EpisodeRecord:
         """What the safety node said once the robot followed the policy: before, it holds."""
         for i, event in enumerate(self.safety):
             if Ladder.NOMINAL in (event.ladder_from, event.ladder_to):
-                return self.safety[i:]
+                return self.safety[i + (event.ladder_from is not Ladder.NOMINAL) :]
         return self.safety
 
     @property
