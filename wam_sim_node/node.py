@@ -194,7 +194,9 @@ class SimNode(WamNode[SimParameters]):
 
     def _tell(self, robot: RobotDescription) -> None:
         p = self.p
-        text = f"{robot.title}, simulated, seed {p.seed}" + (f", task {p.task}, {p.setting}" if p.task else "")
+        text = f"{robot.title}, simulated, seed {p.seed}" + (
+            f", task {p.task}, {p.setting}" if p.task else ""
+        )
         if self._time is not None:
             text += ", /clock at " + (
                 f"{p.speed:g} times wall time" if p.speed else "the machine's own speed"

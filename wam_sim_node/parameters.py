@@ -23,7 +23,7 @@ class SimParameters:
     )
     task: str = parameter(
         "",
-        description="task before the robot, e.g. franka_box_to_bowl (`wam sim tasks` lists them); empty takes a table top",
+        description="task before the robot, one of `wam sim tasks`; empty takes a table top",
     )
     setting: str = parameter(
         "seen",

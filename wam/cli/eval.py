@@ -59,7 +59,9 @@ def evaluate(
     ] = None,
     planner_latency: Annotated[
         str,
-        typer.Option(help="Mode fast: simulated time that a plan takes [s]; 'measured' takes what it takes here."),
+        typer.Option(
+            help="Mode fast: simulated time that a plan takes [s]; 'measured' takes what it takes here."
+        ),
     ] = DEFAULT_PLANNER_LATENCY,
     executor_latency: Annotated[
         str, typer.Option(help="Mode fast: simulated time that a chunk takes [s], or 'measured'.")

@@ -19,7 +19,9 @@ SPEED = 1.5
 
 TaskOption = Annotated[
     list[str] | None,
-    typer.Option("--task", help="Task to show; may be given several times. Default: all.", show_default=False),
+    typer.Option(
+        "--task", help="Task to show; may be given several times. Default: all.", show_default=False
+    ),
 ]
 OutOption = Annotated[
     Path,
@@ -34,7 +36,9 @@ def picture(
     task: TaskOption = None,
     seed: SeedOption = 0,
     setting: SettingOption = "seen",
-    width: Annotated[int, typer.Option(help="Of the picture [px]; the height is 3/4 of it.", min=64, max=2048)] = 480,
+    width: Annotated[
+        int, typer.Option(help="Of the picture [px]; the height is 3/4 of it.", min=64, max=2048)
+    ] = 480,
 ) -> None:
     """Draw a task's world as its episode begins, as PNG.
 
@@ -57,8 +61,12 @@ def gif(
     task: TaskOption = None,
     seed: SeedOption = 0,
     setting: SettingOption = "seen",
-    width: Annotated[int, typer.Option(help="Of the pictures [px]; the height is 3/4 of it.", min=64, max=640)] = 240,
-    max_kb: Annotated[int, typer.Option(help="Fewer colours are taken where it would be larger [kB].", min=20)] = 700,
+    width: Annotated[
+        int, typer.Option(help="Of the pictures [px]; the height is 3/4 of it.", min=64, max=640)
+    ] = 240,
+    max_kb: Annotated[
+        int, typer.Option(help="Fewer colours are taken where it would be larger [kB].", min=20)
+    ] = 700,
 ) -> None:
     """Film an episode of a task's expert, as GIF at one and a half times the speed.
 
@@ -80,7 +88,7 @@ def gif(
         )
         if not result.success:
             console.print(
-                f"[yellow]warning:[/yellow] the expert of {name} failed with seed {seed}: {result.progress} of 3 stages",
+                f"[yellow]warning:[/yellow] the expert of {name} failed, seed {seed}: {result.progress} of 3 stages",
                 soft_wrap=True,
             )
         size = write_gif(path, pictures, period=1 / (RATE * SPEED), max_bytes=1000 * max_kb)

@@ -49,10 +49,10 @@ def record(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was recorded as JSON.")] = False,
 ) -> None:
-    """Record episodes of a task's expert: bags that [bold]wam replay[/bold] reads, or a data set for [bold]wam train[/bold].
+    """Record episodes of a task's expert: bags for [bold]wam replay[/bold], or a data set for [bold]wam train[/bold].
 
-    Successful episodes only, in the order of their seeds. What ends early (Ctrl-C, kill -9, a full disk) goes on with the
-    same command; finished episodes stay readable in OUT.partial until then.
+    Successful episodes only, in the order of their seeds. What ends early (Ctrl-C, kill -9, a full disk) goes on with
+    the same command; finished episodes stay readable in OUT.partial until then.
 
     Example: wam sim record box_to_bowl --task franka_box_to_bowl --episodes 50
     """
@@ -83,7 +83,10 @@ def record(
         keep_failures=keep_failures,
     )
     console = Console(stderr=True)
-    with _hint(console, work_folder(out)), row_progress(console, "wam sim record", unit="episodes") as progress:
+    with (
+        _hint(console, work_folder(out)),
+        row_progress(console, "wam sim record", unit="episodes") as progress,
+    ):
         result = run(
             plan,
             out,
@@ -94,10 +97,14 @@ def record(
     if as_json:
         rows = {"episodes": result.episodes, "left_out": result.left_out}
         lists = {name: [asdict(one) for one in played] for name, played in rows.items()}
-        typer.echo(json.dumps({"out": str(result.out), **plan.as_json(), **lists}, indent=2, ensure_ascii=False))
+        typer.echo(
+            json.dumps({"out": str(result.out), **plan.as_json(), **lists}, indent=2, ensure_ascii=False)
+        )
     for played in result.left_out:
         why = played.error or f"{played.score} of 3 stages"
-        console.print(f"left out: seed {played.seed}, {escape(played.variant)}: {escape(why)}", soft_wrap=True)
+        console.print(
+            f"left out: seed {played.seed}, {escape(played.variant)}: {escape(why)}", soft_wrap=True
+        )
     rows_in_all = sum(played.rows for played in result.episodes)
     what = "bags" if form is Format.BAG else f"LeRobot {version.value} data set"
     console.print(

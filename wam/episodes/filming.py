@@ -68,15 +68,14 @@ class Films:
 
     def videos(self) -> Mapping[str, bytes]:
         """Return caption -> MP4: the worst episode, and the best unless it is the same."""
-        kept = [("worst", self._worst), ("best", self._best)]
-        found = {}
-        for name, one in kept:
-            if one is None or (name == "best" and self._worst is not None and one[0] is self._worst[0]):
-                continue
-            episode, data = one
-            outcome = "success" if episode.success else "error" if episode.error else "no success"
-            found[f"{name}: seed {episode.seed}, {episode.variant}, {outcome}, score {episode.score}"] = data
-        return found
+        if self._worst is None or self._best is None:
+            return {}
+        if self._worst[0] is self._best[0]:
+            return {_caption(self._worst[0]): self._worst[1]}
+        return {
+            f"{name}: {_caption(episode)}": data
+            for name, (episode, data) in (("worst", self._worst), ("best", self._best))
+        }
 
     def _drop(self) -> None:
         if self._writer is not None:
@@ -85,10 +84,13 @@ class Films:
         self._writer = None
 
 
+def _caption(episode: EpisodeRecord) -> str:
+    outcome = "success" if episode.success else "error" if episode.error else "no success"
+    return f"seed {episode.seed}, {episode.variant}, {outcome}, score {episode.score}"
+
+
 def _beside(pictures: tuple[Rgb, ...]) -> Rgb:
     if len(pictures) == 1:
         return pictures[0]
     height = max(len(one) for one in pictures)
-    return np.concatenate(
-        [np.pad(one, ((0, height - len(one)), (0, 0), (0, 0))) for one in pictures], axis=1
-    )
+    return np.concatenate([np.pad(one, ((0, height - len(one)), (0, 0), (0, 0))) for one in pictures], axis=1)

@@ -46,9 +46,7 @@ class Filmer:
         """Render the present moment."""
         if self._renderer is None:
             height, width = self._size
-            self._renderer = ViewRenderer(
-                self._world.model, view_of(self._world), height=height, width=width
-            )
+            self._renderer = ViewRenderer(self._world.model, view_of(self._world), height=height, width=width)
         stamp_ns = round(self._world.time * NS_PER_S)
         self._take(self._renderer.render(self._world.snapshot(stamp_ns)))
 
@@ -134,9 +132,7 @@ def _encode(pictures: Sequence[Rgb], *, colours: int, period: float) -> bytes:
     # One palette for all pictures: what stands still then has the same pixels in each of them, and costs nothing.
     sample = Image.fromarray(np.concatenate(pictures[:: max(1, len(pictures) // 6)]))
     palette = sample.quantize(colors=colours, method=Image.Quantize.MEDIANCUT)
-    frames = [
-        Image.fromarray(one).quantize(palette=palette, dither=Image.Dither.NONE) for one in pictures
-    ]
+    frames = [Image.fromarray(one).quantize(palette=palette, dither=Image.Dither.NONE) for one in pictures]
     buffer = io.BytesIO()
     frames[0].save(
         buffer,

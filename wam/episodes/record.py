@@ -302,17 +302,13 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _assemble(
-    plan: RecordPlan, folder: Path, out: Path, kept: list[Played], robot: RobotDescription
-) -> None:
+def _assemble(plan: RecordPlan, folder: Path, out: Path, kept: list[Played], robot: RobotDescription) -> None:
     """Put the parts together beside their place, then move the whole there."""
     beside = folder / "whole"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     if plan.format is Format.LEROBOT:
-        writer = LerobotWriter(
-            beside, version=plan.version, fps=plan.fps, robot=robot, cameras=plan.cameras
-        )
+        writer = LerobotWriter(beside, version=plan.version, fps=plan.fps, robot=robot, cameras=plan.cameras)
         for played in kept:
             writer.adopt(folder / part_name(played.seed))
         writer.finish()

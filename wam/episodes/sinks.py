@@ -216,7 +216,9 @@ def _write_image(bag: BagWriter, camera: CameraSpec, stamp_ns: int, rgb: Rgb) ->
     topic, frame_id = f"/{camera.topic}", camera.frame_id
     if camera.transport is CameraTransport.RAW:
         data, step = encode(rgb, camera.encoding)
-        pixels = np.frombuffer(data, dtype=np.uint8).reshape(camera.height, camera.width, step // camera.width)
+        pixels = np.frombuffer(data, dtype=np.uint8).reshape(
+            camera.height, camera.width, step // camera.width
+        )
         bag.image(topic, stamp_ns, frame_id=frame_id, rgb=pixels, encoding=camera.encoding)
         return
     data, form = compress(rgb, camera.encoding, quality=JPEG_QUALITY)

@@ -41,6 +41,9 @@ STANDSTILL_S = 30.0
 """Simulated time that stands still for longer (wall time) ends the episode."""
 
 POLL_S = 0.1
+SLOW_FACTOR = 0.8
+"""A run whose simulated time went slower than this is told to have been slow."""
+
 STOPPED_GRACE_S = 1.0
 """An episode ends so long after the safety node has latched STOP, which only an operator may clear [s]."""
 
@@ -84,6 +87,7 @@ class NodeEpisodes:
         self._parameters = parameters
         self._recorder = EpisodeRecorder(robot, contract.camera_names)
         self._clients: dict[str, Any] = {}
+        self._watched = 0.0  # wall time of the episodes themselves [s]
 
     def run(self, done: Done) -> Evaluation:
         """Run every episode; one whose node has died is the last.
@@ -112,7 +116,12 @@ class NodeEpisodes:
         finally:
             self._recorder.close()
         warnings += self._recorder.problems
-        simulated = sum(episode.time for episode in episodes)
+        factor = sum(episode.time for episode in episodes) / max(self._watched, 1e-3)
+        if factor < SLOW_FACTOR:
+            warnings.append(
+                f"this machine simulated at {factor:.2f} of real time: the policy had that much more time than on a "
+                "robot, and a clock that stands still for 0.1 s makes the safety node hold"
+            )
         return Evaluation(
             task=options.task.name,
             title=options.task.title,
@@ -127,7 +136,7 @@ class NodeEpisodes:
             warnings=tuple(warnings),
             settings={
                 **settings_of(options, mode=NODES),
-                "simulated over wall time": f"{simulated / wall:.2f} (starts of episodes included)",
+                "simulated over wall time": f"{factor:.2f}",
             },
             machine=machine_info(),
             wall=wall,
@@ -158,9 +167,7 @@ class NodeEpisodes:
         }
         return replace(spec, parameters=parameters)
 
-    def _wait(
-        self, group: ProcessGroup, phase: str, condition: Callable[[EpisodeRecorder], bool]
-    ) -> None:
+    def _wait(self, group: ProcessGroup, phase: str, condition: Callable[[EpisodeRecorder], bool]) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not self._recorder.wait_until(condition, timeout=POLL_S):
             for process in group.dead():
@@ -235,6 +242,13 @@ class NodeEpisodes:
 
     def _watch(self, group: ProcessGroup, films: Films, *, until: float) -> str:
         """Wait for the end of the episode; return why it was broken off, or ""."""
+        began = time.monotonic()
+        try:
+            return self._until_end(group, films, until=until)
+        finally:
+            self._watched += time.monotonic() - began
+
+    def _until_end(self, group: ProcessGroup, films: Films, *, until: float) -> str:
         recorder = self._recorder
         last, moved = recorder.task_time, time.monotonic()
         while True:
@@ -272,7 +286,9 @@ class NodeEpisodes:
         request = ChangeState.Request(transition=Transition(id=transition))
         answer = self._call(group, ChangeState, f"{node}/change_state", request)
         if not answer.success:
-            raise EpisodesFailed(f"{node} refused transition {transition}", where=f"the logs in {self._log_dir}")
+            raise EpisodesFailed(
+                f"{node} refused transition {transition}", where=f"the logs in {self._log_dir}"
+            )
 
     def _call(self, group: ProcessGroup, kind: Any, name: str, request: Any) -> Any:
         """Return the answer of a service.
@@ -289,7 +305,9 @@ class NodeEpisodes:
             if future is None and client.service_is_ready():
                 future = client.call_async(request)
             for process in group.dead():
-                raise EpisodesFailed(f"{process.spec.name} ended with code {process.exit_code()}; see {process.log}")
+                raise EpisodesFailed(
+                    f"{process.spec.name} ended with code {process.exit_code()}; see {process.log}"
+                )
             if time.monotonic() > deadline:
                 raise EpisodesFailed(
                     f"service {name} does not answer",
@@ -298,4 +316,3 @@ class NodeEpisodes:
                 )
             time.sleep(0.01)
         return future.result()
-

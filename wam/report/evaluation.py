@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from wam.core.verdict import Ladder
 from wam.report import plots
-from wam.report.episodes import Evaluation, EpisodeRecord, score_metrics, seconds, time_metrics
+from wam.report.episodes import EpisodeRecord, Evaluation, score_metrics, seconds, time_metrics
 from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, write_json
 from wam.report.numbers import distribution, finite_or_none
 from wam.report.page import (
@@ -201,7 +201,11 @@ def _verdict(run: Evaluation, gate: Sequence[GateLine]) -> tuple[Tone, str, tupl
     ]
     state = verdict_of(run, gate)
     if state == "fault":
-        return Tone.BAD, f"{text}; {sum(bool(one.error) for one in run.episodes)} ended in an error", tuple(reasons)
+        return (
+            Tone.BAD,
+            f"{text}; {sum(bool(one.error) for one in run.episodes)} ended in an error",
+            tuple(reasons),
+        )
     if state == "fail":
         return Tone.BAD, f"{text}; the gate failed", tuple(reasons)
     if state == "pass":
@@ -276,7 +280,16 @@ def _episode_section(run: Evaluation) -> Section:
         )
         for one in run.episodes
     )
-    columns = ("seed", "variant", "outcome", "score", "time", "force", "worst rung, events", "instruction or error")
+    columns = (
+        "seed",
+        "variant",
+        "outcome",
+        "score",
+        "time",
+        "force",
+        "worst rung, events",
+        "instruction or error",
+    )
     return Section("Episodes", (Table(columns, rows, text=True, last_is_detail=True),))
 
 
@@ -315,9 +328,7 @@ def _safety_section(run: Evaluation) -> Section:
     texts = {event.code: event.text for one in run.episodes for event in one.moving}
     if not counts:
         return Section("Safety events", (Text(("None.",)),))
-    rows = tuple(
-        (code, rung.name, str(count), texts[code]) for (code, rung), count in counts.most_common()
-    )
+    rows = tuple((code, rung.name, str(count), texts[code]) for (code, rung), count in counts.most_common())
     block: Block = Table(("cause", "rung", "times", "for example"), rows, text=True)
     return Section(
         "Safety events", (block,), intro="Counted once the robot follows the policy; before that it holds."

@@ -67,9 +67,7 @@ class RobotPort:
 
     def feedback(self) -> Mapping[str, JointFeedback]:
         """Return joint group -> what its driver publishes at this moment."""
-        return {
-            name: driver.feedback(self._world.measured(name)) for name, driver in self._drivers.items()
-        }
+        return {name: driver.feedback(self._world.measured(name)) for name, driver in self._drivers.items()}
 
     def command(self, targets: JointTargets, *, period_ns: int) -> None:
         """Ask for `targets` in `period_ns` [ns] from now.
