@@ -45,12 +45,16 @@ setup(
     package_data={"": ["*.j2", "*.json", "*.yaml", "py.typed"]},
     data_files=data_files(),
     zip_safe=False,
-    extras_require={"rerun": ["rerun-sdk==0.41.0"]},  # wam replay --rerun
+    extras_require={
+        "rerun": ["rerun-sdk==0.41.0"],  # wam replay --rerun
+        "ray": ["ray==2.60.0"],  # wam replay scenario --ray
+    },
     entry_points={
         "console_scripts": [
             "wam = wam.cli.main:main",
             *(f"{name} = {name}.main:main" for name in EXECUTABLES),
             "wam_view = wam_bringup.view:main",
+            "wam_gate = wam_bringup.gate:main",
         ],
     },
 )

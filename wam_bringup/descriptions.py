@@ -24,7 +24,8 @@ def with_description(robot: str, description: Path, folder: Path) -> Path:
         folder: existing folder; the file keeps its name, which is the robot's.
 
     Raises:
-        ConfigError: a file is missing, the robot has no model, or the description lacks a joint or a base link.
+        ConfigError: a file is missing, the robot has no model, or the description lacks a joint or a link, or has other
+            limits.
     """
     source = find_robot(robot)
     if not description.is_file():
@@ -43,14 +44,13 @@ def with_description(robot: str, description: Path, folder: Path) -> Path:
         content["model"]["srdf"] = str(known.srdf)
     out = folder / source.name
     out.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    model = RobotModel(load_robot(out))
-    for group in known.groups:
-        for link in filter(None, (group.base_link, group.tip_link)):
-            if link not in model.links:
-                raise ConfigError(
-                    f"the description lacks a link of group {group.name}",
-                    value=link,
-                    allowed=", ".join(model.links),
-                    where=str(description),
-                )
+    try:
+        RobotModel(load_robot(out))
+    except ConfigError as error:
+        raise ConfigError(
+            f"the description does not fit robot {known.name}: {error.what}",
+            value=error.value,
+            allowed=error.allowed,
+            where=f"{description}, or {source}",
+        ) from None
     return out

@@ -42,7 +42,8 @@ ARGUMENTS: tuple[LaunchArgument, ...] = (
     LaunchArgument(
         "hand_device",
         "",
-        "where the hand is: serial:PORT#ID or modbus:HOST:PORT#UNIT; mock with mock hardware",
+        "where the hand is: serial:PORT#ID, modbus:HOST:PORT#UNIT, or jtc behind a trajectory controller; mock with "
+        "mock hardware",
     ),
     LaunchArgument("use_mock_hardware", "false", "let the vendor's driver pretend a robot", BOOLEAN),
     LaunchArgument("launch_driver", "true", "start the vendor's driver; false when it runs already", BOOLEAN),
@@ -195,7 +196,7 @@ def hand_devices(arguments: Mapping[str, str], count: int) -> tuple[str, ...]:
         raise ConfigError(
             "hand_device",
             value=arguments["hand_device"],
-            allowed=f"{count} of serial:PORT#ID or modbus:HOST:PORT#UNIT, or use_mock_hardware:=true",
+            allowed=f"{count} of serial:PORT#ID, modbus:HOST:PORT#UNIT or jtc, or use_mock_hardware:=true",
             where="the launch command",
         )
     return devices

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Launch descriptions made from the schema: every robot's launch file is one call of `robot_launch`.
 
-Start order, by events and never by timers: driver (or simulated robot), then safety once that has started, then planner
-and executor once safety has. Every node configures and activates itself (parameter `autostart`); the safety node waits
-for joint states and the executor for a context by themselves. Without the safety process nothing may run on: its end
-ends the launch. On Ctrl-C launch interrupts every process; the safety node brings the arms to a held stop before it
-ends.
+Start order, by events and never by timers: driver (or simulated robot), safety once every driver reports joint states,
+planner and executor once the safety node is active, a recording once those are. Each condition is the end of a
+`wam_gate` process, which says meanwhile what is missing. Every node configures and activates itself (parameter
+`autostart`). Without the safety process nothing may run on: its end ends the launch. On Ctrl-C launch interrupts every
+process; the safety node brings the arms to a held stop before it ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from launch.actions import (
     RegisterEventHandler,
     SetEnvironmentVariable,
 )
-from launch.event_handlers import OnProcessExit, OnProcessStart
+from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.launch_context import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -54,6 +54,7 @@ from wam_bringup.launch_schema import (
 )
 
 PACKAGE = "wam_deploy"
+SAFETY, POLICY = "wam_safety", ("wam_planner", "wam_executor")
 STOP_TIMEOUT_S = "8"
 CLOCK_RATE_HZ = "200"
 """Rate of /clock in a replay: the usual 40 Hz would let time go on in steps of 25 ms."""
@@ -103,9 +104,9 @@ def _robot_actions(context: LaunchContext, *, robot: str, arguments: Sequence[La
     robot = _model(name, values["description"])
     simulated = values["simulate"] == "true"
     actions: list[Any] = [_middleware()]
-    first: Node | None = None
+    dry_run = values["dry_run"] == "true" and not simulated
     if simulated:
-        first = _process("wam_sim_node", {"wam_sim": {"robot": robot}}, values)
+        actions.append(_process("wam_sim_node", {"wam_sim": {"robot": robot}}, values))
     elif values["launch_driver"] == "true":
         if name not in DRIVERS:
             raise ConfigError(
@@ -116,12 +117,13 @@ def _robot_actions(context: LaunchContext, *, robot: str, arguments: Sequence[La
         here = {**values, "distribution": os.environ.get(DISTRIBUTION_VARIABLE, "")}
         for driver in DRIVERS[name](here):
             actions += _include(driver, name, values["namespace"], context)
-    dry_run = values["dry_run"] == "true" and not simulated
-    if not simulated and values["launch_driver"] == "true":
-        first = _hands(robot, values, write_enabled=not dry_run)
+    if not simulated:
+        actions += _adapter(robot, values, write_enabled=not dry_run)
+    drivers = _gate(values, robot=robot)
     safety = _safety(values, {"robot": robot, "dry_run": dry_run})
-    policy = {"robot": robot, "policy": values["policy"]}
-    actions += _in_order(first, safety, _policy(values, policy))
+    ready = _gate(values, nodes=(SAFETY,))
+    policy = _policy(values, {"robot": robot, "policy": values["policy"]})
+    actions += [*_after(drivers, [safety, ready]), *_after(ready, policy), *_ending(safety), drivers]
     if values["rviz"] == "true":
         actions += _rviz(name, robot, values)
     return actions
@@ -149,10 +151,14 @@ def _replay_actions(context: LaunchContext) -> list[Any]:
     policy = _policy(values, {"robot": robot, "policy": values["policy"], **simulated_time})
     # The recording starts last: nothing of it is missed while nodes load.
     player = ExecuteProcess(cmd=play, output="screen")
+    ready, loaded = _gate(values, nodes=(SAFETY,)), _gate(values, nodes=POLICY)
     return [
         _middleware(),
-        *_in_order(None, safety, policy),
-        RegisterEventHandler(OnProcessStart(target_action=policy[-1], on_start=[player])),
+        *_after(ready, [*policy, loaded]),
+        *_after(loaded, [player]),
+        *_ending(safety),
+        safety,
+        ready,
         RegisterEventHandler(
             OnProcessExit(
                 target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="the recording has ended"))]
@@ -175,16 +181,33 @@ def _middleware() -> SetEnvironmentVariable:
     )
 
 
-def _in_order(first: Node | None, safety: Node, policy: Sequence[Node]) -> list[Any]:
-    """Return actions that start the processes one after the other, and end all with the safety process."""
+def _gate(values: Mapping[str, str], *, robot: str = "", nodes: Sequence[str] = ()) -> Node:
+    """Return a process that ends with 0 once the drivers of `robot` report, or the `nodes` are active."""
+    parameters: dict[str, Any] = {"robot": robot}
+    if nodes:
+        parameters["nodes"] = list(nodes)
+    return _process("wam_gate", {"wam_gate": parameters}, values)
+
+
+class _OnOpened(OnProcessExit):  # type: ignore[misc]
+    """Starts what was waiting when a gate has opened; a gate that failed or was interrupted ends the launch."""
+
+    def handle(self, event: Any, context: LaunchContext) -> Any:
+        """Return what to do after the end of the gate."""
+        if event.returncode == 0:
+            return super().handle(event, context)
+        return EmitEvent(event=Shutdown(reason="what had to be waited for will not come"))
+
+
+def _after(gate: Node, then: Sequence[Any]) -> list[Any]:
+    """Return the handler that starts `then` once `gate` has opened."""
+    return [RegisterEventHandler(_OnOpened(target_action=gate, on_exit=list(then)))]
+
+
+def _ending(safety: Node) -> list[Any]:
+    """Return the handler that ends everything with the safety process."""
     ending = EmitEvent(event=Shutdown(reason="the safety process has ended"))
-    actions: list[Any] = [
-        RegisterEventHandler(OnProcessStart(target_action=safety, on_start=list(policy))),
-        RegisterEventHandler(OnProcessExit(target_action=safety, on_exit=[ending])),
-    ]
-    if first is None:
-        return [*actions, safety]
-    return [RegisterEventHandler(OnProcessStart(target_action=first, on_start=[safety])), *actions, first]
+    return [RegisterEventHandler(OnProcessExit(target_action=safety, on_exit=[ending]))]
 
 
 def _safety(values: Mapping[str, str], parameters: Mapping[str, Any]) -> Node:
@@ -200,16 +223,20 @@ def _safety(values: Mapping[str, str], parameters: Mapping[str, Any]) -> Node:
     return _process("wam_safety_node", {"wam_safety": parameters}, values, parameter_file=file)
 
 
-def _hands(robot: str, values: Mapping[str, str], *, write_enabled: bool) -> Node | None:
-    """Return the suite's own driver of Inspire hands and Franka grippers, or None for a robot without."""
+def _adapter(robot: str, values: Mapping[str, str], *, write_enabled: bool) -> list[Node]:
+    """Return the suite's own driver of hands and grippers, which also watches the arms and leads them back.
+
+    With `launch_driver:=false` and no `hand_device`, the hand's driver runs already, and that is this node.
+    """
     kinds = [group.driver for group in load_robot(robot).groups]
     hands = kinds.count(DriverKind.INSPIRE)
-    if not hands and DriverKind.FRANKA_GRIPPER not in kinds:
-        return None
+    runs = values["launch_driver"] == "false" and not values["hand_device"]
+    if all(kind is DriverKind.NONE for kind in kinds) or (hands and runs):
+        return []
     parameters: dict[str, Any] = {"robot": robot, "write_enabled": write_enabled}
     if hands:
         parameters["devices"] = list(hand_devices(values, hands))
-    return _process("wam_driver_node", {"wam_driver": parameters}, values)
+    return [_process("wam_driver_node", {"wam_driver": parameters}, values)]
 
 
 def _policy(values: Mapping[str, str], policy: Mapping[str, Any]) -> list[Node]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One cycle of one hand: the target of the moment ahead, the device's transaction, joint states back. No rclpy."""
+"""One cycle of one hand: the target of the moment, the device's transaction, joint states back. No rclpy."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wam.core.errors import JointError
 from wam.drivers.channel import TrajectoryChannel
 from wam.drivers.errors import LinkError
 from wam.drivers.inspire.hand import InspireHand, force_newton
 from wam.drivers.inspire.joints import HandJoints
-from wam.drivers.state import DriverState
+from wam.drivers.state import DriverState, Readiness
 from wam.robots.description import JointGroup
 
 
@@ -39,18 +38,16 @@ class HandCycle:
     Args:
         group: the hand's joint group.
         hand: the device.
-        lead_ns: trajectories are read this far ahead [ns].
 
     Raises:
         ConfigError: a joint of the group is no finger.
     """
 
-    def __init__(self, group: JointGroup, hand: InspireHand, *, lead_ns: int) -> None:
+    def __init__(self, group: JointGroup, hand: InspireHand) -> None:
         self.group = group
         self._hand = hand
         self._joints = HandJoints(group.joints)
-        self._lead_ns = lead_ns
-        self._channel = TrajectoryChannel(group.driver_names, lead_ns=lead_ns)
+        self._channel = TrajectoryChannel(group.driver_names)
         self._device = threading.Lock()
 
     def offer_trajectory(
@@ -68,32 +65,13 @@ class HandCycle:
         """
         self._channel.offer(names, times_ns, positions, start_ns=start_ns)
 
-    def offer_positions(
-        self,
-        names: Sequence[str],
-        positions: Sequence[float],
-        velocities: Sequence[float] = (),
-        *,
-        stamp_ns: int,
-    ) -> None:
-        """Take one row of a stream; with velocities it is carried on for the lead, without them it stands.
+    def offer_positions(self, names: Sequence[str], positions: Sequence[float], *, stamp_ns: int) -> None:
+        """Take one row of a stream; it stands until the next one.
 
         Raises:
             JointError: it does not fit; the former one stays.
         """
-        if len(positions) != len(names) or len(velocities) not in (0, len(names)):
-            raise JointError(
-                f"command of group {self.group.name!r} has another number of values than names",
-                value=f"{len(positions)} positions, {len(velocities)} velocities",
-                allowed=f"{len(names)} positions, and as many velocities or none",
-                where="the publisher on the command topic",
-            )
-        rows, times = [list(positions)], [0]
-        if velocities and self._lead_ns:
-            ahead = self._lead_ns * 1e-9
-            rows.append([p + v * ahead for p, v in zip(positions, velocities, strict=True)])
-            times.append(self._lead_ns)
-        self._channel.offer(names, times, rows, start_ns=stamp_ns)
+        self._channel.offer(names, [0], [positions], start_ns=stamp_ns)
 
     def hold(self) -> None:
         """Forget the command; the hand stays where it was told to go last."""
@@ -101,7 +79,7 @@ class HandCycle:
 
     def step(self, now_ns: int) -> HandState | None:
         """Run one cycle at `now_ns` [ns]; None when the hand could not be read."""
-        # 1. The target that the hand shall have reached when its own delay is over.
+        # 1. The target of now: the safety node has sent it earlier by the hand's own delay.
         target = self._channel.target(now_ns)
         # 2. Radians or fractions to raw values of six fingers.
         raw = None if target is None else self._joints.to_raw(target.tolist())
@@ -132,6 +110,15 @@ class HandCycle:
             except LinkError as error:
                 return False, str(error)
         return state.commandable, state.text
+
+    def recover(self) -> tuple[bool, str]:
+        """Clear a hand that protects itself; return whether it can be used, and its state in words."""
+        state = self._hand.state()
+        return (
+            self.clear()
+            if state.readiness is Readiness.BLOCKED
+            else (state.readiness < Readiness.BLOCKED, state.text)
+        )
 
     def calibrate(self, now_ns: int) -> tuple[bool, str]:
         """Start the force calibration; return whether it runs, and why not."""

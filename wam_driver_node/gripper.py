@@ -64,7 +64,6 @@ class GripperShell:
         group: the gripper's joint group: one finger, half the opening.
         gripper: decides which goal is due.
         types: action name -> action type.
-        lead_ns: trajectories are read this far ahead [ns].
         fill: writes a goal into its message.
     """
 
@@ -75,12 +74,11 @@ class GripperShell:
         gripper: FrankaGripper,
         types: Mapping[str, Any],
         *,
-        lead_ns: int,
         fill: Callable[[Goal, Any], Any] = fill_goal,
     ) -> None:
         self.group, self.write_enabled = group, False
         self._node, self._gripper, self._types, self._fill = node, gripper, types, fill
-        self._channel = TrajectoryChannel(group.driver_names, lead_ns=lead_ns)
+        self._channel = TrajectoryChannel(group.driver_names)
         self._measured = math.nan
         self._seeded = False
         self._handle: Any = None
@@ -92,9 +90,7 @@ class GripperShell:
         }
         self._listener = node.create_subscription(JointState, group.state_topic, self._store, JOINT_STATE)
 
-    def offer_positions(
-        self, names: Sequence[str], positions: Sequence[float], _velocities: Sequence[float], *, stamp_ns: int
-    ) -> None:
+    def offer_positions(self, names: Sequence[str], positions: Sequence[float], *, stamp_ns: int) -> None:
         """Take one row of a stream.
 
         Raises:

@@ -10,29 +10,20 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Float64
 
 from wam.core.errors import JointError
-from wam.drivers import franka, piper, ur
-from wam.drivers.optional import find_type
 from wam.robots.description import DriverKind, JointGroup
 from wam.robots.joint_reader import JointReader
 from wam.robots.loader import load_robot
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import JOINT_STATE
-
-LATCHED = QoSProfile(
-    depth=1, reliability=QoSReliabilityPolicy.RELIABLE, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL
-)
-
+from wam_driver_node.vendor import VendorEar
 
 DISCOVERY_S = 5.0
 """Longest wait for a first message of every group."""
@@ -52,18 +43,8 @@ class GroupEar:
         self._stamps: list[int] = []
         self._last_age_ns = 0
         self._error = ""
-        self._values: dict[str, Any] = {}
-        self._scaling = ur.SpeedScaling()
-        self._lacking: list[str] = []
-        self._folder = group.state_topic.rpartition("/")[0]
         node.create_subscription(JointState, group.state_topic, self._on_state, JOINT_STATE)
-        listen = {
-            DriverKind.PIPER: self._listen_piper,
-            DriverKind.FRANKA: self._listen_franka,
-            DriverKind.UR: self._listen_ur,
-        }.get(group.driver)
-        if listen is not None:
-            listen()
+        self._vendor = VendorEar(node, group)
 
     @property
     def hears(self) -> bool:
@@ -90,8 +71,8 @@ class GroupEar:
             "rate": len(self._stamps) / seconds,
             "age_ns": self._last_age_ns,
             "error": self._error,
-            "lacking": self._lacking,
-            "values": self._values,
+            "lacking": self._vendor.lacking,
+            "values": self._vendor.values,
         }
 
     def _elsewhere(self) -> list[str]:
@@ -113,52 +94,6 @@ class GroupEar:
             self._reader.read(message)
         except JointError as error:
             self._error = self._error or str(error)
-
-    def _beside(self, topic: str) -> str:
-        return f"{self._folder}/{topic}" if self._folder else topic
-
-    def _vendor(self, key: str, topic: str, take: Any, qos: Any = 10) -> None:
-        found = find_type(key)
-        if found is None:
-            self._lacking.append(key)
-        else:
-            self._node.create_subscription(found, topic, take, qos)
-
-    def _listen_piper(self) -> None:
-        def take(message: Any) -> None:
-            status = piper.read_status(message)
-            self._values |= {
-                "arm_status": status.arm_status,
-                "ctrl_mode": status.ctrl_mode,
-                "limited_joints": status.limited_joints,
-                "silent_joints": status.silent_joints,
-            }
-
-        self._vendor("piper_status", self._beside(piper.PIPER_ROS.status), take)
-
-    def _listen_franka(self) -> None:
-        def take(message: Any) -> None:
-            state = franka.read_state(message)
-            self._values |= {
-                "robot_mode": state.robot_mode,
-                "success_rate": state.success_rate,
-                "errors": state.errors,
-                "last_errors": state.last_errors,
-            }
-
-        self._vendor("franka_state", franka.STATE_TOPIC, take)
-
-    def _listen_ur(self) -> None:
-        def take_scaling(message: Float64) -> None:
-            self._values["scaling"] = self._scaling.read(message.data)
-
-        def take(key: str, message: Any) -> None:
-            self._values[key] = message.data if isinstance(message, Bool) else message.mode
-
-        self._node.create_subscription(Float64, ur.SCALING_TOPIC, take_scaling, 10)
-        self._node.create_subscription(Bool, ur.PROGRAM_TOPIC, partial(take, "program_running"), LATCHED)
-        self._vendor("ur_robot_mode", ur.ROBOT_MODE_TOPIC, partial(take, "robot_mode"), LATCHED)
-        self._vendor("ur_safety_mode", ur.SAFETY_MODE_TOPIC, partial(take, "safety_mode"), LATCHED)
 
 
 def _spin(executor: SingleThreadedExecutor, seconds: float, *, until: Callable[[], bool]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver node: plumbing between ROS and the `HandCycle` of each hand, the `GripperShell` of each gripper."""
+"""The driver node: plumbing between ROS and hands (`HandCycle`), grippers (`GripperShell`), arms (`ArmShell`)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError, JointError
 from wam.drivers.franka_gripper import FrankaGripper, Goal, GripperApi
 from wam.drivers.gripper import Discretiser
-from wam.drivers.inspire.address import highest_rate, make_links, parse_address
+from wam.drivers.inspire.address import CONTROLLER, HandAddress, highest_rate, make_links, parse_address
 from wam.drivers.inspire.hand import HandSettings, InspireHand
-from wam.drivers.state import DriverState, Readiness, worst
-from wam.robots.description import CommandKind, DriverKind, JointGroup
+from wam.drivers.optional import find_type
+from wam.drivers.state import Readiness, worst
+from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
 from wam.robots.loader import load_robot
 from wam.ros.conversions import duration_to_ns, ns_to_time, time_to_ns
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
 from wam.ros.qos import COMMAND, JOINT_STATE_PUBLISHER
 from wam.ros.worker import Worker
+from wam_driver_node.arm import WATCHED, ArmShell
+from wam_driver_node.calls import StepCaller
 from wam_driver_node.cycle import HandCycle
 from wam_driver_node.gripper import GripperShell, action_types, fill_goal
 from wam_driver_node.parameters import DriverParameters
@@ -32,6 +35,8 @@ from wam_driver_node.parameters import DriverParameters
 REPORT_PERIOD_S = 0.5
 STOP_TIMEOUT_S = 3.0
 GRIPPER_PERIOD_S = 0.02
+NO_HANDS = ("mock",)
+"""Default of `devices`, which a robot without hands need not change."""
 Device = HandCycle | GripperShell
 LEVELS = {
     Readiness.READY: Level.OK,
@@ -43,9 +48,12 @@ LEVELS = {
 
 
 class DriverNode(WamNode[DriverParameters]):
-    """Lifecycle node `wam_driver`: joint states and commands of a robot's hands, goals of its grippers.
+    """Lifecycle node `wam_driver`: joint states and commands of a robot's hands, goals of its grippers, and the watch
+    over its arms, with the way back after a fault.
 
     Args:
+        find: returns a vendor's type by its key in `wam.drivers.optional.VENDOR_TYPES`, or None.
+        caller: makes what carries recovery steps out.
         gripper_types: action name -> type, in place of those of the gripper's own message package.
         fill: writes a goal into such a type.
         node_args: passed to the lifecycle node.
@@ -54,6 +62,8 @@ class DriverNode(WamNode[DriverParameters]):
     def __init__(
         self,
         *,
+        find: Callable[[str], Any | None] = find_type,
+        caller: Callable[..., StepCaller] = StepCaller,
         gripper_types: Mapping[str, Any] | None = None,
         fill: Callable[[Goal, Any], Any] = fill_goal,
         **node_args: Any,
@@ -61,6 +71,9 @@ class DriverNode(WamNode[DriverParameters]):
         super().__init__("wam_driver", DriverParameters, **node_args)
         self.cycles: list[HandCycle] = []
         self.grippers: list[GripperShell] = []
+        self.arms: list[ArmShell] = []
+        self._find, self._caller = find, caller(self, find=find)
+        self._recovering = False
         self._state_topics: list[Any] = []
         self._gripper_types, self._fill = gripper_types, fill
         self._worker: Worker | None = None
@@ -70,19 +83,11 @@ class DriverNode(WamNode[DriverParameters]):
         self._refused: dict[str, str] = {}
 
     def setup(self) -> None:
-        """Make the hands, then the topics."""
+        """Make the hands, grippers and arms, then the topics."""
         p = self.p
         robot = load_robot(p.robot)
-        groups = [group for group in robot.groups if group.driver is DriverKind.INSPIRE]
+        groups, addresses = self._hands(robot)
         grippers = [group for group in robot.groups if group.driver is DriverKind.FRANKA_GRIPPER]
-        addresses = [parse_address(text) for text in p.devices] if groups or not grippers else []
-        if len(groups) != len(addresses) or not (groups or grippers):
-            raise ConfigError(
-                "parameter devices does not fit the robot's hands",
-                value=", ".join(p.devices),
-                allowed=f"one for each group with driver inspire: {[group.name for group in groups]}",
-                where=f"the parameter `devices` of {self.get_fully_qualified_name()}, or {robot.source}",
-            )
         highest = highest_rate(addresses)
         if p.rate > highest:
             raise ConfigError(
@@ -101,9 +106,12 @@ class DriverNode(WamNode[DriverParameters]):
         )
         for group, link in zip(groups, make_links(addresses), strict=True):
             hand = InspireHand(link, settings, name=group.name)
-            self.cycles.append(HandCycle(group, hand, lead_ns=seconds_to_ns(p.lead)))
+            self.cycles.append(HandCycle(group, hand))
         for group in grippers:
             self.grippers.append(self._make_gripper(group))
+        for group in robot.groups:
+            if group.driver in WATCHED:
+                self.arms.append(ArmShell(self, group, self._caller, self.clock, find=self._find))
         self._diagnostics = Diagnostics(self, task="driving", hardware_id=robot.name)
         self._entities.append(self._diagnostics.close)
         for cycle in self.cycles:
@@ -115,10 +123,11 @@ class DriverNode(WamNode[DriverParameters]):
             self._entities.append(partial(self.destroy_timer, ticker))
         for kind, name, answer in (
             (SetBool, "~/enable", self._enable),
+            (Trigger, "~/recover", self._recover),
             (Trigger, "~/clear_errors", self._clear),
             (Trigger, "~/calibrate_force", self._calibrate),
         ):
-            served = self.create_service(kind, name, answer)
+            served = self.create_service(kind, name, answer, callback_group=self._caller.group)
             self._entities.append(partial(self.destroy_service, served))
         timer = self.create_timer(REPORT_PERIOD_S, self._report)
         self._entities.append(partial(self.destroy_timer, timer))
@@ -140,15 +149,44 @@ class DriverNode(WamNode[DriverParameters]):
 
     def teardown(self) -> None:
         """Close the links and remove the topics."""
-        for device in self._devices():
+        for device in (*self._devices(), *self.arms):
             device.close()
         for remove in reversed(self._entities):
             remove()
-        self.cycles, self.grippers = [], []
+        self.cycles, self.grippers, self.arms = [], [], []
         self._state_topics, self._entities, self._diagnostics = [], [], None
 
     def _devices(self) -> list[Device]:
         return [*self.cycles, *self.grippers]
+
+    def _hands(self, robot: RobotDescription) -> tuple[list[JointGroup], list[HandAddress]]:
+        """Return the hands that this node drives, and where they are.
+
+        Raises:
+            ConfigError: `devices` does not fit the robot's hands.
+        """
+        p = self.p
+        groups = [group for group in robot.groups if group.driver is DriverKind.INSPIRE]
+        given = () if not groups and p.devices == NO_HANDS else p.devices
+        addresses = [parse_address(text) for text in given]
+        where = f"the parameter `devices` of {self.get_fully_qualified_name()}, or {robot.source}"
+        if len(groups) != len(addresses):
+            raise ConfigError(
+                "parameter devices does not fit the robot's hands",
+                value=", ".join(given),
+                allowed=f"one for each group with driver inspire: {[group.name for group in groups]}",
+                where=where,
+            )
+        driven = [pair for pair in zip(groups, addresses, strict=True) if pair[1].kind != CONTROLLER]
+        for group, address in zip(groups, addresses, strict=True):
+            if address.kind == CONTROLLER and group.command_kind is not CommandKind.JOINT_TRAJECTORY:
+                raise ConfigError(
+                    f"hand {group.name} is said to be behind a trajectory controller",
+                    value=group.command_kind.value,
+                    allowed="command: {kind: joint_trajectory, topic: CONTROLLER/joint_trajectory, ...}",
+                    where=where,
+                )
+        return [group for group, _ in driven], [address for _, address in driven]
 
     def _make_gripper(self, group: JointGroup) -> GripperShell:
         p = self.p
@@ -167,7 +205,7 @@ class DriverNode(WamNode[DriverParameters]):
         )
         gripper = FrankaGripper(thresholds, api=api, force=p.gripper_force)
         types = self._gripper_types or action_types(api)
-        shell = GripperShell(self, group, gripper, types, lead_ns=0, fill=self._fill)
+        shell = GripperShell(self, group, gripper, types, fill=self._fill)
         shell.write_enabled = p.write_enabled
         return shell
 
@@ -193,9 +231,7 @@ class DriverNode(WamNode[DriverParameters]):
         if self._sole_publisher(cycle.group):
             self._offer(
                 cycle,
-                lambda: cycle.offer_positions(
-                    message.name, message.position, message.velocity, stamp_ns=self.clock.now_ns()
-                ),
+                lambda: cycle.offer_positions(message.name, message.position, stamp_ns=self.clock.now_ns()),
             )
 
     def _store_trajectory(self, cycle: Device, message: JointTrajectory) -> None:
@@ -248,11 +284,31 @@ class DriverNode(WamNode[DriverParameters]):
             message.header.stamp = ns_to_time(state.stamp_ns)
             publisher.publish(message)
 
-    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        states = [device.enable(bool(request.data)) for device in self._devices()]
-        response.success = all(state.readiness <= Readiness.WAITING for state in states)
-        response.message = "; ".join(state.text for state in states)
+    async def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        on = bool(request.data)
+        states = [device.enable(on) for device in self._devices()]
+        answers = [(state.readiness <= Readiness.WAITING, state.text) for state in states]
+        if on:
+            answers += [await arm.enable() for arm in self.arms]
+        elif self.arms:
+            answers.append((True, "the arms' drives are left on: an arm without brakes sinks"))
+        response.success = all(ok for ok, _ in answers)
+        response.message = "; ".join(text for _, text in answers)
         return response
+
+    async def _recover(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._recovering:
+            response.success, response.message = False, "a recovery is being carried out"
+            return response
+        self._recovering = True
+        try:
+            answers = [cycle.recover() for cycle in self.cycles]
+            for arm in self.arms:
+                answers.append(await arm.recover(may_move=self.p.recover_moving))
+        finally:
+            self._recovering = False
+        self.get_logger().info(f"recovery: {'; '.join(text for _, text in answers)}")
+        return _answer(response, answers)
 
     def _clear(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return _answer(response, [cycle.clear() for cycle in self.cycles])
@@ -268,7 +324,8 @@ class DriverNode(WamNode[DriverParameters]):
         if self._diagnostics is None:
             return
         values: dict[str, object] = {}
-        for device in self._devices():
+        watched = [*self._devices(), *self.arms]
+        for device in watched:
             name = device.group.name
             values |= {f"{name}/{key}": value for key, value in device.values().items()}
             values[f"{name}/state"] = device.state().code
@@ -279,8 +336,10 @@ class DriverNode(WamNode[DriverParameters]):
         elif self._refused:
             level, text = Level.ERROR, "; ".join(f"{name}: {why}" for name, why in self._refused.items())
         else:
-            state: DriverState = worst([device.state() for device in self._devices()])
-            level, text = LEVELS[state.readiness], state.text
+            states = [device.state() for device in watched]
+            hindered = [state.text for state in states if state.readiness > Readiness.READY]
+            level = LEVELS[worst(states).readiness]
+            text = "; ".join(hindered) or "; ".join(state.text for state in states)
         self._diagnostics.report(level, text, values)
 
 

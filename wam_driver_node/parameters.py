@@ -17,7 +17,12 @@ class DriverParameters:
     robot: str = parameter(description="robot: a name in config/robots or the path of a YAML file")
     devices: tuple[str, ...] = parameter(
         ("mock",),
-        description=f"where the hands are, one word for each hand group of the robot file, in its order: {FORMS}",
+        description=f"where the hands are, one word for each hand group of the robot file, in its order: {FORMS}; "
+        "not read for a robot without hands",
+    )
+    recover_moving: bool = parameter(
+        False,
+        description="let ~/recover carry out steps during which the robot may move or sink (brakes, drives, resets)",
     )
     write_enabled: bool = parameter(
         False, description="allow commands from the start; otherwise the service ~/enable does"
@@ -28,13 +33,6 @@ class DriverParameters:
         unit="Hz",
         lower=1.0,
         upper=100.0,
-    )
-    lead: float = parameter(
-        0.066,
-        description="commands are executed this much ahead, to make up for the hand's own delay",
-        unit="s",
-        lower=0.0,
-        upper=0.3,
     )
     speed: int = parameter(
         1000, description="speed of the fingers; 1000 is full travel in 0.8 s", lower=1, upper=1000

@@ -13,10 +13,10 @@ import numpy as np
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader
 from wam.core.contract import PolicyContract, require_same_contract
-from wam.core.errors import ContextError, InputError, PolicyFault, StaleContext
+from wam.core.errors import ChunkRefused, ContextError, InputError, PolicyFault, StaleContext
 from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
 from wam.core.observation import Observation
-from wam.core.policy import ContextLease, ContextReader, Executor
+from wam.core.policy import ContextLease, ContextReader, Executor, Imagination, Imagining
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,16 @@ class ExecutorCycle:
         """Header of the context in use, or None before the first."""
         return self._header
 
+    @property
+    def imagines(self) -> bool:
+        """Whether the policy can say what its cameras will see."""
+        return isinstance(self._executor, Imagining)
+
+    @property
+    def imagination(self) -> Imagination | None:
+        """What the last chunk is expected to lead to; None where the policy does not say. The thread of `step`."""
+        return self._executor.imagination if isinstance(self._executor, Imagining) else None
+
     def offer_context(self, header: ContextHeader, handle: ContextHandle) -> None:
         """Store a context that has arrived; called from any thread, never blocks on a cycle."""
         with self._lock:
@@ -110,7 +120,7 @@ class ExecutorCycle:
             routed = self._executor.route(observation, context=context)
             chunk = self._executor.act(routed, proprio=observation.state)
             finished = self._stopwatch()
-        except (InputError, ContextError) as error:
+        except (InputError, ContextError, ChunkRefused) as error:
             return self._silent(str(error))
         # 5. The chunk must be what this node promised.
         self._require_sound(chunk)

@@ -8,22 +8,23 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.wait_for_message import wait_for_message
+from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 from wam.core.clock import ns_to_seconds, seconds_to_ns
 from wam.core.contract import require_same_contract
-from wam.core.errors import WamError
+from wam.core.errors import ConfigError, WamError
 from wam.core.policy import ContextReader
 from wam.core.transport.select import make_reader
 from wam.robots.loader import load_robot
 from wam.robots.policies import PolicyLoader, PolicyRequest, read_sampler, require_fit
 from wam.ros.context_channel import message_to_context
-from wam.ros.conversions import chunk_to_message, ns_to_time
+from wam.ros.conversions import chunk_to_message, frame_to_message, ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.ingest import RosIngest, SharedIngest
 from wam.ros.lifecycle import WamNode
-from wam.ros.qos import CHUNK, CONTEXT, STATIC, STATUS
+from wam.ros.qos import CHUNK, CONTEXT, IMAGINED, STATIC, STATUS
 from wam.ros.worker import Worker
 from wam_executor_node.cycle import ExecutorCycle
 from wam_executor_node.parameters import ExecutorParameters
@@ -36,6 +37,8 @@ CONTRACT_TIMEOUT_S = 1.0
 
 class ExecutorNode(WamNode[ExecutorParameters]):
     """Lifecycle node `wam_executor`: context, images and joint state in, `~/chunk` out.
+
+    A policy that predicts images has `~/imagined_image` as well; it is filled while somebody listens.
 
     Args:
         load_policy: loads the policy that the parameters name.
@@ -108,8 +111,12 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         )
         self._contract_hash = policy.contract.contract_hash
         self._paused = not p.acting
+        self._imagined_cameras = _imagined_cameras(p.imagined_camera, cameras)
         self._chunk_topic = self.create_lifecycle_publisher(ActionChunk, "~/chunk", CHUNK)
         self._status_topic = self.create_lifecycle_publisher(ExecutorStatus, "~/status", STATUS)
+        self._imagined_topic = None
+        if self.cycle.imagines:
+            self._imagined_topic = self.create_lifecycle_publisher(Image, "~/imagined_image", IMAGINED)
         service = self.create_service(SetBool, "~/set_acting", self._set_acting)
         timer = self.create_timer(STATUS_PERIOD_S, self._report)
         self._diagnostics = Diagnostics(self, task="acting", hardware_id=robot.name)
@@ -120,6 +127,8 @@ class ExecutorNode(WamNode[ExecutorParameters]):
             lambda: self.destroy_timer(timer),
             self._diagnostics.close,
         ]
+        if self._imagined_topic is not None:
+            self._entities.append(lambda: self.destroy_lifecycle_publisher(self._imagined_topic))
         if not self._composed:
             contexts = self.create_subscription(KVContext, p.context_topic, self._store_context, CONTEXT)
             self._entities.append(lambda: self.destroy_subscription(contexts))
@@ -199,6 +208,20 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         result = self.cycle.step(self.clock.now_ns())
         if result.chunk is not None:
             self._chunk_topic.publish(chunk_to_message(result.chunk, ActionChunk))
+            self._publish_imagined()
+
+    def _publish_imagined(self) -> None:
+        """Publish what the policy expects to see, after the chunk and only where somebody listens: it takes time."""
+        topic = self._imagined_topic
+        if self.cycle is None or topic is None or topic.get_subscription_count() == 0:
+            return
+        imagination = self.cycle.imagination
+        if imagination is None:
+            return
+        for camera in self._imagined_cameras:
+            frame = imagination.frame(camera)
+            if frame is not None:
+                topic.publish(frame_to_message(frame))
 
     def _on_error(self, error: Exception) -> None:
         self._fault = str(error)
@@ -258,3 +281,19 @@ class ExecutorNode(WamNode[ExecutorParameters]):
                 "chunk_time_p99 [s]": status.chunk_time_p99,
             },
         )
+
+
+def _imagined_cameras(wanted: str, cameras: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the cameras whose expected images are published.
+
+    Raises:
+        ConfigError: the policy has no such camera.
+    """
+    if wanted and wanted not in cameras:
+        raise ConfigError(
+            "parameter imagined_camera",
+            value=wanted,
+            allowed=f"empty, or one of {list(cameras)}",
+            where="the executor's parameter `imagined_camera`",
+        )
+    return (wanted,) if wanted else cameras

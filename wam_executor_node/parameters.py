@@ -45,6 +45,11 @@ class ExecutorParameters:
     )
     threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)
     seed: int = parameter(0, description="seed of the policy's noise", lower=0, upper=2**31 - 1)
+    imagined_camera: str = parameter(
+        "",
+        description="camera whose expected image ~/imagined_image carries while somebody listens; empty: all of the "
+        "policy's, told apart by their frame_id",
+    )
     sampler: str = parameter(
         "",
         description="entries of policy.yaml's sampler section to replace, e.g. 'q: 16, action_steps: 4' "

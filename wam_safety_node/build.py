@@ -12,10 +12,10 @@ import numpy.typing as npt
 from wam.core.clock import NS_PER_S
 from wam.core.errors import ConfigError
 from wam.core.safety.chain import SafetyChain, joint_filters
-from wam.core.safety.collision import RemoteChecker
+from wam.core.safety.collision import CollisionFilter, RemoteChecker
 from wam.core.safety.filters import Filter
 from wam.core.safety.tracking import TrackingWatch
-from wam.robots.description import CommandKind, DriverKind, JointKind, RobotDescription
+from wam.robots.description import CommandKind, JointKind, RobotDescription
 from wam_safety_node.cycle import SafetyCycle
 from wam_safety_node.intake import ChunkIntake, CycleSettings
 from wam_safety_node.measured import MeasuredState
@@ -25,8 +25,11 @@ STREAM_RATE = 100.0
 
 MAX_RATE = 250.0
 
-DEVICE_DELAY_NS = {DriverKind.INSPIRE: 66_000_000}
-"""From a command to motion, measured on the RH56 hand (arXiv 2603.08988: p50 66 ms, p95 70 ms) [ns]."""
+COLLISION_MARGIN = 0.01
+"""Distance kept between two moving bodies [m]."""
+
+ENVIRONMENT_MARGIN = 0.0
+"""Distance kept between a moving body and a fixed one [m]."""
 
 
 def stream_rate(robot: RobotDescription) -> float:
@@ -55,7 +58,7 @@ def settings_for(robot: RobotDescription, **changes: object) -> CycleSettings:
     """Return the settings that `robot` asks for; `changes` are fields of `CycleSettings`."""
     budget = robot.safety
     values: dict[str, object] = {
-        "tick_ns": round(NS_PER_S / stream_rate(robot)),
+        "tick_ns": changes.get("tick_ns") or round(NS_PER_S / stream_rate(robot)),
         "lead_ns": budget.lead_ns,
         "blend_ns": budget.blend_ns,
         "chunk_timeout_ns": budget.chunk_timeout_ns,
@@ -101,9 +104,7 @@ def build_cycle(
             limits=limits,
             chain=SafetyChain(filters + extra_filters, off=filters_off),
             settings=settings,
-            leads_ns=np.array(
-                [DEVICE_DELAY_NS.get(group.driver, 0) for group in robot.groups for _ in group.joints]
-            ),
+            leads_ns=np.array([group.command_lead_ns for group in robot.groups for _ in group.joints]),
             smoothing=np.where(free, np.inf, limits.acceleration),
             contract_hash=contract_hash,
         ),
@@ -115,8 +116,36 @@ def build_cycle(
     )
 
 
+def model_filters(
+    robot: RobotDescription,
+    *,
+    collision_margin: float = COLLISION_MARGIN,
+    environment_margin: float = ENVIRONMENT_MARGIN,
+    workspace: tuple[str, ...] = (),
+) -> tuple[Filter, ...]:
+    """Return the filters that need the robot's model: none for a robot without one.
+
+    Args:
+        robot: with its URDF.
+        collision_margin: distance kept between two moving bodies [m].
+        environment_margin: distance kept between a moving body and a fixed one [m].
+        workspace: boxes that tools must not leave, as the parameter of the safety node.
+
+    Raises:
+        ConfigError: a box is illegal.
+        MissingDependency: Pinocchio is not installed.
+    """
+    if robot.urdf is None:
+        return ()
+    from wam.robots.collision import PinocchioChecker, WorkspaceFilter, parse_box
+
+    checker = PinocchioChecker(robot, margin=collision_margin, environment_margin=environment_margin)
+    boxes = tuple(parse_box(text, robot) for text in workspace)
+    return (CollisionFilter(checker), WorkspaceFilter(checker.model, boxes))
+
+
 def filters_for(robot: RobotDescription, *, max_scale: float = 4.0) -> tuple[Filter, ...]:
-    """Return the filters that need joint limits only, as the safety node and replay run them.
+    """Return the filters that need joint limits only.
 
     Args:
         robot: limits and budgets.

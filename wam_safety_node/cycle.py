@@ -22,7 +22,7 @@ from wam.core.trajectory.path_stop import PathStop
 from wam.core.trajectory.reference import Reference
 from wam.core.verdict import Event, Finding, Ladder, Verdict
 from wam_safety_node.clock_watch import Break, ClockWatch, TimePassed
-from wam_safety_node.intake import ChunkIntake, CycleSettings, Executing
+from wam_safety_node.intake import ChunkIntake, ChunkOutcome, CycleSettings, Executing
 from wam_safety_node.mailbox import Mail, Mailbox
 from wam_safety_node.measured import Measured, MeasuredState
 from wam_safety_node.remote_gate import Passed, RemoteGate
@@ -54,6 +54,7 @@ class CycleResult:
         rung: rung of the ladder after the cycle.
         events: what changed.
         reason: why nothing is sent; "" otherwise.
+        outcome: what was said to the chunk that was taken, None where none was. A remote checker answers later.
     """
 
     position: Vector | None
@@ -61,6 +62,7 @@ class CycleResult:
     rung: Ladder
     events: tuple[Event, ...] = ()
     reason: str = ""
+    outcome: ChunkOutcome | None = None
 
 
 class SafetyCycle(Mailbox):
@@ -115,7 +117,7 @@ class SafetyCycle(Mailbox):
         self._arrival_ns = 0
         self._interval_ns = 0
         self._context_age_ns = 0
-        self._seen: dict[str, int] = {}
+        self._seen: dict[tuple[str, str], int] = {}
         self._events: list[Event] = []
         self.speed_scaling = 1.0
         self.accepted = 0
@@ -205,9 +207,11 @@ class SafetyCycle(Mailbox):
         if position is not None and velocity is not None and emit is not None:
             emit(position, velocity)
         # 10. The newest chunk, for the coming tick: admit -> chain -> splice -> resample -> chain again.
+        outcome = None
         if mail.chunk is not None and self._seeded:
-            self._take_chunk(*mail.chunk, now_ns=now_ns, measured=measured)
-        return CycleResult(position, velocity, self.ladder.rung, tuple(self._events), reason)
+            findings = self._take_chunk(*mail.chunk, now_ns=now_ns, measured=measured)
+            outcome = ChunkOutcome(mail.chunk[0].sequence, findings)
+        return CycleResult(position, velocity, self.ladder.rung, tuple(self._events), reason, outcome)
 
     def _climb(self, causes: list[Finding], clear_asked: bool) -> None:
         if clear_asked:
@@ -275,13 +279,17 @@ class SafetyCycle(Mailbox):
         self._seeded = True
         return None
 
-    def _take_chunk(self, chunk: ActionChunk, arrival_ns: int, *, now_ns: int, measured: Measured) -> None:
+    def _take_chunk(
+        self, chunk: ActionChunk, arrival_ns: int, *, now_ns: int, measured: Measured
+    ) -> tuple[Finding, ...]:
+        """Take a chunk where it may be executed; return what was said to it."""
         admitted = self._intake.admit(chunk, now_ns=now_ns)
         if isinstance(admitted, Finding):
             self._refuse(admitted, chunk, now_ns)
-            return
+            return (admitted,)
         if self.ladder.stopped or measured.stale is not None:
-            return
+            why = self.ladder.cause if self.ladder.stopped else measured.stale
+            return () if why is None else (why,)
         if admitted.reset and self._executing is not None:
             self._enter_hold(finding("generation_reset"))
         taken = self._intake.take(
@@ -296,14 +304,14 @@ class SafetyCycle(Mailbox):
             self._report(one, chunk.sequence, now_ns)
         if taken.refused is not None:
             self._refuse(taken.refused, chunk, now_ns)
-            return
+            return (*taken.mild, taken.refused)
         self.sequence = chunk.sequence
         if taken.executing is None:
             self.refused += 1
-            self._enter_hold(taken.cause or self._hold)
-            return
+            return (*taken.mild, self._enter_hold(taken.cause or self._hold))
         motion = Passed(taken.executing, chunk, arrival_ns)
         self._settle(self._gate.ask(motion, position=self._follower.position))
+        return taken.mild
 
     def _settle(self, outcome: Passed | Finding | None) -> None:
         """Be led by a motion that has passed every check, or hold for what refuses it."""
@@ -434,8 +442,9 @@ class SafetyCycle(Mailbox):
 
     def _report(self, one: Finding, sequence: int, now_ns: int) -> None:
         """Report a verdict that leaves the rung as it is, on its edge."""
-        seen = self._seen.get(one.code)
-        self._seen[one.code] = now_ns
+        key = (one.code, one.joint)
+        seen = self._seen.get(key)
+        self._seen[key] = now_ns
         if seen is None or not 0 <= now_ns - seen < REPEAT_NS:
             self._events.append(Event(one, self.ladder.rung, self.ladder.rung, sequence))
 

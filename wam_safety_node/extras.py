@@ -73,7 +73,8 @@ class Extras:
         positions = np.asarray(point.positions, dtype=np.float64)
         if len(positions) == len(message.joint_names):
             stamp_ns = time_to_ns(message.header.stamp)
-            self._cycle.offer_reference(group.name, stamp_ns=stamp_ns, positions=positions[index])
+            reference = positions[index] / group.command_factors
+            self._cycle.offer_reference(group.name, stamp_ns=stamp_ns, positions=reference)
 
 
 def controller_state_type() -> type[Any] | None:

@@ -80,6 +80,19 @@ class Taken:
     cause: Finding | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ChunkOutcome:
+    """What was said to a chunk.
+
+    Attributes:
+        sequence: of the chunk.
+        findings: all of them, in order; none where every filter was content.
+    """
+
+    sequence: int
+    findings: tuple[Finding, ...] = ()
+
+
 class ChunkIntake:
     """Turns chunks into references; one thread.
 

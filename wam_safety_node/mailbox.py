@@ -65,9 +65,9 @@ class Mailbox:
         with self._lock:
             self._causes.pop((of, code), None)
 
-    def reject(self, refusal: str, text: str) -> None:
-        """Report a message that could not even be read."""
-        self.raise_cause(Finding(Verdict.HOLD, refusal, text), once=True)
+    def reject(self, refusal: str, text: str, *, of: str = "") -> None:
+        """Report a message that could not even be read; `of` names the joint group whose message it was."""
+        self.raise_cause(Finding(Verdict.HOLD, refusal, text, of), once=True)
 
     def rest(self) -> None:
         """Ask for a stop that ends the command stream; `rested` is set once the arm is at rest."""

@@ -15,10 +15,10 @@ from std_srvs.srv import Trigger
 from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import InputError
-from wam.core.safety.collision import CollisionFilter, RemoteChecker
+from wam.core.safety.collision import RemoteChecker
 from wam.core.safety.filters import Filter
 from wam.core.verdict import Finding, Ladder, Verdict
-from wam.robots.collision import PinocchioChecker, WorkspaceFilter, model_joints, parse_box
+from wam.robots.collision import model_joints
 from wam.robots.description import RobotDescription
 from wam.robots.joint_reader import JointReader
 from wam.robots.loader import load_robot
@@ -27,7 +27,7 @@ from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
 from wam.ros.qos import CHUNK, EVENT, EVENT_KEPT, JOINT_STATE
 from wam_msgs.msg import ActionChunk, SafetyEvent
-from wam_safety_node.build import build_cycle, settings_for
+from wam_safety_node.build import build_cycle, model_filters, settings_for
 from wam_safety_node.cycle import CycleResult, SafetyCycle
 from wam_safety_node.extras import Extras
 from wam_safety_node.moveit.process import ProcessChecker, helper_command
@@ -143,10 +143,12 @@ class SafetyNode(WamNode[SafetyParameters]):
         p = self.p
         if robot.urdf is None:
             self.get_logger().warning(f"{robot.name} has no model: collisions and workspace are NOT checked")
-            return ()
-        checker = PinocchioChecker(robot, margin=p.collision_margin, environment_margin=p.environment_margin)
-        boxes = tuple(parse_box(text, robot) for text in p.workspace)
-        return (CollisionFilter(checker), WorkspaceFilter(checker.model, boxes))
+        return model_filters(
+            robot,
+            collision_margin=p.collision_margin,
+            environment_margin=p.environment_margin,
+            workspace=p.workspace,
+        )
 
     def _remote_checker(self, robot: RobotDescription) -> RemoteChecker | None:
         """Return MoveIt as a checker where it was asked for; its absence is then an error."""
@@ -214,7 +216,7 @@ class SafetyNode(WamNode[SafetyParameters]):
         try:
             positions, _ = reader.read(message)
         except InputError as error:
-            cycle.reject("malformed_joint_state", str(error))
+            cycle.reject("malformed_joint_state", str(error), of=group)
             return
         if self._watch is not None:
             self._watch.heard(group)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command messages of each joint group: what the driver takes, always for all of its joints."""
+"""Command messages of each joint group: what the driver takes, in its own units, always for all of its joints."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class Outputs:
     ) -> None:
         # Velocity and effort stay empty: the Piper driver reads them as speed percent and gripper effort.
         message = JointState(name=list(group.driver_names))
-        message.position = position[columns].tolist()
+        message.position = (position[columns] * group.command_factors).tolist()
         message.header.stamp = ns_to_time(now_ns)
         publisher.publish(message)
 
@@ -190,12 +190,13 @@ def trajectory_message(group: JointGroup, columns: slice, plan: RollingPlan) -> 
     Stamp 0 (start at reception), strictly increasing times, every field filled, last velocity
     exactly zero: the rules of the controller's acceptance checks.
     """
+    factors = group.command_factors
     message = JointTrajectory(joint_names=list(group.driver_names))
     message.points = [
         JointTrajectoryPoint(
-            positions=position[columns].tolist(),
-            velocities=velocity[columns].tolist(),
-            accelerations=acceleration[columns].tolist(),
+            positions=(position[columns] * factors).tolist(),
+            velocities=(velocity[columns] * factors).tolist(),
+            accelerations=(acceleration[columns] * factors).tolist(),
             time_from_start=ns_to_duration(int(time_ns)),
         )
         for time_ns, position, velocity, acceleration in zip(

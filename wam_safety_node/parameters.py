@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from wam.core.chunk.splice import Strategy
 from wam.ros.parameters import parameter
+from wam_safety_node.build import COLLISION_MARGIN, ENVIRONMENT_MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,18 @@ class SafetyParameters:
         upper=20.0,
     )
     collision_margin: float = parameter(
-        0.01, description="distance kept between two moving bodies", unit="m", lower=0.0, upper=0.2
+        COLLISION_MARGIN,
+        description="distance kept between two moving bodies",
+        unit="m",
+        lower=0.0,
+        upper=0.2,
     )
     environment_margin: float = parameter(
-        0.0, description="distance kept between a moving body and a fixed one", unit="m", lower=0.0, upper=0.2
+        ENVIRONMENT_MARGIN,
+        description="distance kept between a moving body and a fixed one",
+        unit="m",
+        lower=0.0,
+        upper=0.2,
     )
     workspace: tuple[str, ...] = parameter(
         (),

@@ -15,6 +15,7 @@ from wam.robots.description import RobotDescription
 from wam_safety_node.cycle import SafetyCycle
 from wam_safety_node.outputs import Outputs
 
+JOINT_STATE_TYPE = "sensor_msgs/msg/JointState"
 GHOST_S = 30.0
 """A killed predecessor of this node stays in the graph until its participant lease ends (20 s with Fast DDS)."""
 
@@ -47,6 +48,7 @@ class GraphWatch:
         self._born = time.monotonic()
         self._ghosts: frozenset[tuple[int, ...]] | None = None
         self._drivers: set[str] = set()
+        self._misplaced: set[str] = set()
         self._lock = threading.Lock()
         self._executors = 0
 
@@ -60,7 +62,8 @@ class GraphWatch:
 
     def before_step(self) -> None:
         """Look at what a command needs at once: somebody who listens. Called in the command thread."""
-        unheard = self._outputs.unheard()
+        # In another namespace than the driver nobody listens either; the namespace is what has to be told.
+        unheard = "" if self._misplaced else self._outputs.unheard()
         if unheard:
             self._cycle.raise_cause(finding("no_listener", joint=unheard))
         else:
@@ -90,14 +93,54 @@ class GraphWatch:
 
     def _look_for_drivers(self) -> None:
         for group in self._robot.groups:
-            if self._node.count_publishers(group.state_topic):
+            topic = self._node.resolve_topic_name(group.state_topic)
+            drivers = [
+                f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+                for info in self._node.get_publishers_info_by_topic(topic)
+            ]
+            self._judge_drivers(group.name, topic, drivers)
+            if drivers:
                 self._cycle.withdraw_cause("driver_lost", of=group.name)
                 self._cycle.withdraw_cause("liveliness_lost", of=group.name)
             elif group.name in self._drivers:
-                self._cycle.raise_cause(self._lost(group.state_topic), of=group.name)
+                self._cycle.raise_cause(self._lost(topic), of=group.name)
+
+    def _judge_drivers(self, group: str, topic: str, drivers: list[str]) -> None:
+        """Hold for two drivers on one topic, and for a driver in another namespace than ours."""
+        # A driver that was killed and started anew has its own name twice for a while.
+        if len(set(drivers)) > 1:
+            text = (
+                f"{topic} is published by {' and '.join(sorted(set(drivers)))}; which one reports the arm is not "
+                "known: end or remap one of them"
+            )
+            self._hold("second_driver", text, topic, of=group)
+        else:
+            self._cycle.withdraw_cause("second_driver", of=group)
+        elsewhere = [] if drivers or group in self._drivers else self._elsewhere(topic)
+        if elsewhere:
+            self._misplaced.add(group)
+            text = (
+                f"nobody publishes {topic}, but there is {', '.join(elsewhere)}: start the driver and the suite in the "
+                "same namespace, or correct `topic` in the robot file"
+            )
+            self._hold("other_namespace", text, topic, of=group)
+        else:
+            self._misplaced.discard(group)
+            self._cycle.withdraw_cause("other_namespace", of=group)
+
+    def _hold(self, code: str, text: str, topic: str, *, of: str) -> None:
+        self._cycle.raise_cause(Finding(Verdict.HOLD, code, text, topic), of=of)
+
+    def _elsewhere(self, topic: str) -> list[str]:
+        """Return published topics of joint states with the same last name."""
+        tail = "/" + topic.rpartition("/")[2]
+        return sorted(
+            name
+            for name, types in self._node.get_topic_names_and_types()
+            if name.endswith(tail) and JOINT_STATE_TYPE in types and self._node.count_publishers(name)
+        )
 
     def _lost(self, topic: str) -> Finding:
-        topic = self._node.resolve_topic_name(topic)
         lost = finding("driver_lost", joint=topic)
         if not self._latch:
             return lost

@@ -46,7 +46,7 @@ class CameraStream:
         jpeg_quality: 1..100.
         degradation: noise and losses.
         lockstep: `tick` waits until the picture before has been rendered, so that none is left out; without, a picture
-            that is due while one is rendered is left out.
+            that is due while one is rendered is taken after it, and left out when the next one is due by then.
         on_error: called in the camera's thread once it has been ready; no picture follows.
     """
 
@@ -69,6 +69,7 @@ class CameraStream:
         self._renderer = CameraRenderer(model, camera)
         self._pace = Pace(round(NS_PER_S / rate))
         self._index = 0
+        self._owed: int | None = None  # number of the picture that is due and was not taken yet
         self._slot: tuple[Snapshot, int] | None = None
         self._idle = threading.Event()
         self._now_ns = 0
@@ -94,7 +95,7 @@ class CameraStream:
         for event in (self._opened, self._closing, self._closed):
             event.clear()
         self._idle.set()
-        self._failure, self._slot = None, None
+        self._failure, self._slot, self._owed = None, None, None
         self._waiting.clear()
         self._due_ns = None
         self._worker = Worker(f"camera {self._camera.name}", self._step, period=None, on_error=self._fail)
@@ -135,18 +136,19 @@ class CameraStream:
         worker = self._worker
         if worker is None or self._closed.is_set():
             return
-        due = self._pace.due(now_ns)
-        if due and not self._degradation.lost(self._index):
+        self._now_ns = now_ns
+        if self._pace.due(now_ns):
+            if not self._degradation.lost(self._index):
+                self.left_out += self._owed is not None
+                self._owed = self._index
+            self._index += 1
+        if self._owed is not None:
             if self._lockstep:
                 self._idle.wait(RENDER_TIMEOUT_S)
             taken = snapshot() if self._idle.is_set() else None
-            if taken is None:
-                self.left_out += 1
-            else:
+            if taken is not None:
                 self._idle.clear()
-                self._slot = (taken, self._index)
-        self._now_ns = now_ns
-        self._index += due
+                self._slot, self._owed = (taken, self._owed), None
         due_ns = self._due_ns
         if self._slot is not None or (due_ns is not None and due_ns <= now_ns):
             worker.wake()

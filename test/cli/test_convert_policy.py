@@ -15,18 +15,24 @@ from wam.cli.main import run
 from wam.models.registry import make_tiny_bundle
 
 WIDTH = 14
-OPTIONS = "head_dim: 32\nimage_height: 64\nimage_width: 96\ncameras: [head]\n"
+
+
+def dataset_stats(path: Path, *, state: int, action: int) -> Path:
+    """Write a dataset_stats.json as the release does."""
+
+    def section(width: int) -> dict[str, Any]:
+        values: dict[str, Any] = {f"global_{name}": [0.0] * width for name in ("mean", "q01", "q99")}
+        values |= {"global_std": [1.0] * width, "global_min": [-1.0] * width, "global_max": [1.0] * width}
+        return {"default": values}
+
+    sections = {"state": section(state), "action": section(action)}
+    path.write_text(json.dumps({**sections, "num_episodes": 1, "num_transition": 9}))
+    return path
 
 
 @pytest.fixture
 def stats(tmp_path: Path) -> Path:
-    """A dataset_stats.json as the release writes it."""
-    values: dict[str, Any] = {f"global_{name}": [0.0] * WIDTH for name in ("mean", "q01", "q99")}
-    values |= {"global_std": [1.0] * WIDTH, "global_min": [-1.0] * WIDTH, "global_max": [1.0] * WIDTH}
-    path = tmp_path / "dataset_stats.json"
-    section = {"default": values}
-    path.write_text(json.dumps({"state": section, "action": section, "num_episodes": 1, "num_transition": 9}))
-    return path
+    return dataset_stats(tmp_path / "dataset_stats.json", state=WIDTH, action=WIDTH)
 
 
 def test_an_unknown_option_is_named_and_nothing_is_written(
@@ -62,15 +68,31 @@ def test_text_needs_a_source_of_embeddings(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parity
-def test_the_released_container_becomes_a_bundle(
-    tmp_path: Path, stats: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_released_container_becomes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     default = Path(__file__).resolve().parents[3] / "shared" / "parity"
-    checkpoint = Path(os.environ.get("WAM_PARITY_DIR", default)) / "aha_wam" / "tiny_official.pt"
+    folder = Path(os.environ.get("WAM_PARITY_DIR", default)) / "aha_wam"
+    checkpoint = folder / "tiny_official.pt"
     if not checkpoint.is_file():
         pytest.skip("golden vectors are absent (WAM_PARITY_DIR)")
+    sizes = json.loads((folder / "tiny.json").read_text())["config"]
+    stats = dataset_stats(
+        tmp_path / "dataset_stats.json", state=sizes["proprio_dim"], action=sizes["action_dim"]
+    )
+    told = {
+        "head_dim": sizes["video_dit_config"]["attn_head_dim"],
+        "image_height": sizes["image_hw"][0],
+        "image_width": sizes["image_hw"][1],
+        "cameras": ["head"],
+        "state_joints": [f"state_{i}" for i in range(sizes["proprio_dim"])],
+        "action_joints": [f"action_{i}" for i in range(sizes["action_dim"])],
+        "context_len": sizes["context_len"],
+        "chunk_rows": sizes["action_chunk_size"],
+        "horizon_rows": sizes["action_horizon"],
+        "memory_window": sizes["num_history_frames"],
+        "vae": {"base_dim": sizes["vae_config"]["dim"], "decoder_base_dim": sizes["vae_config"]["dec_dim"]},
+    }
     options = tmp_path / "options.yaml"
-    options.write_text(OPTIONS + "context_len: 16\nvae: {base_dim: 8, decoder_base_dim: 8}\n")
+    options.write_text(json.dumps(told))
     out = tmp_path / "bundle"
     command = [
         "convert",

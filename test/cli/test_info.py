@@ -68,6 +68,44 @@ def test_the_pose_of_a_tip_is_told_in_its_base(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
+    ("robot", "texts"),
+    [
+        (
+            "piper",
+            (
+                "group left, driver piper: left_base_link to left_link6",
+                "left/joint_states_single at 200 Hz",
+                "measured = reported x 1.0005327; sent = wanted x 0.99949306",
+                "the driver calls them joint1, joint2",
+                "left_gripper_link1",
+                "dh_is_offset:=1",
+            ),
+        ),
+        (
+            "ur5e_inspire",
+            (
+                "shoulder_lift_joint",
+                "hand/joint_command (joint_state_stream) at 100 Hz, 0.066 s early",
+                "all: the device counts 0 at lower .. 1000 at upper",
+                "joint_trajectory_controller/joint_trajectory on lyrical",
+                "camera static (orbbec_gemini_336l): frame static_color_optical_frame",
+                "reliability auto",
+                "thumb_proximal_pitch_joint",
+            ),
+        ),
+    ],
+)
+def test_a_robot_is_shown_with_joints_topics_units_and_frames(
+    robot: str, texts: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a terminal of 80 columns joint names were cut off."""
+    monkeypatch.setenv("COLUMNS", "100")
+    assert cli.run(["info", "--robot", robot]) == cli.EXIT_OK
+    out = capsys.readouterr().out
+    assert [text for text in texts if text not in out] == []
+
+
+@pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (("--robot", "franka", "--fk", "fr3_link8", "--q", "0 0 x"), "got '0 0 x'"),

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import pytest
+import serial
 
 from wam.drivers.errors import DeviceRefused, FrameError, LinkLost, LinkTimeout
 from wam.drivers.inspire import frames
@@ -83,6 +84,31 @@ def test_a_wrong_checksum_is_named_and_the_next_transaction_works(serial_device:
 def test_a_silent_hand_times_out(serial_device: Any, bus: SerialBus) -> None:
     with pytest.raises(LinkTimeout, match=r"hand 9 on .* did not answer within 0\.2 s"):
         SerialLink(bus, hand_id=9).read(ANGLE_ACT)
+
+
+def test_a_stall_right_after_sending_does_not_lose_the_answer(
+    serial_device: Any, bus: SerialBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyserial reports a write timeout when all was written and the thread was then not scheduled for a while."""
+    written = serial.Serial.write
+
+    def stalled(port: Any, data: bytes) -> int:
+        written(port, data)
+        raise serial.SerialTimeoutException("Write timeout")
+
+    monkeypatch.setattr(serial.Serial, "write", stalled)
+    assert SerialLink(bus).read(HAND_ID) == (1,)
+
+
+def test_a_line_that_takes_nothing_times_out(
+    serial_device: Any, bus: SerialBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(port: Any, data: bytes) -> int:
+        raise serial.SerialTimeoutException("Write timeout")
+
+    monkeypatch.setattr(serial.Serial, "write", stuck)
+    with pytest.raises(LinkTimeout, match="0 of 4 bytes"):
+        SerialLink(bus).read(HAND_ID)
 
 
 def test_half_an_answer_times_out_and_says_how_much_came(serial_device: Any, bus: SerialBus) -> None:

@@ -7,13 +7,16 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
-from wam.core.errors import JointError
 from wam.drivers import piper
 from wam.drivers.piper import AGX_ARM_ROS, ArmStatus, PiperArm, PiperStatus, Request
 from wam.drivers.state import Readiness
+from wam.robots.description import Conversion, JointGroup
+from wam.robots.joint_reader import JointReader
+from wam.robots.loader import load_robot
 
 SEVEN = {
     "joint1": 2.0,
@@ -31,60 +34,46 @@ class Arm:
 
     def __init__(self) -> None:
         self.radians = dict.fromkeys(piper.JOINTS, 0.0)
-        self.speed = 100.0
 
-    def take(self, message: Any) -> None:
-        given = dict(zip(message.names, message.positions, strict=True))
+    def take(self, group: JointGroup, wanted: Any) -> None:
+        given = dict(zip(group.driver_names, wanted * group.command_factors, strict=True))
         for name in piper.ARM_JOINTS:
             self.radians[name] = math.radians(int(given.get(name, 0.0) * 57324.84) / 1000.0)
         self.radians["gripper"] = int(given.get("gripper", 0.0) * 1e6) / 1e6
-        if len(message.velocities) == 7:
-            self.speed = message.velocities[6]
 
-    def report(self, name: str) -> float:
-        return math.degrees(self.radians[name]) * 0.017444
+    def report(self) -> Any:
+        positions = [math.degrees(self.radians[name]) * 0.017444 for name in piper.ARM_JOINTS]
+        return SimpleNamespace(name=piper.JOINTS, position=[*positions, self.radians["gripper"]], velocity=())
 
 
 def test_the_arm_goes_where_it_was_told_and_reports_where_it_is() -> None:
     """Both conversions of the driver are off by a twentieth of a percent: 1 mrad each way at 2 rad."""
-    arm = Arm()
-    arm.take(piper.command(SEVEN))
-    for name in piper.ARM_JOINTS:
-        assert arm.radians[name] == pytest.approx(SEVEN[name], abs=2e-5)  # a thousandth of a degree
-        assert piper.measured_angle(arm.report(name)) == pytest.approx(SEVEN[name], abs=2e-5)
-    arm.take(piper.command(SEVEN, correct_units=False))
-    assert abs(arm.radians["joint1"] - 2.0) > 9e-4
+    group, arm = load_robot("piper").group("left"), Arm()
+    wanted = np.array(list(SEVEN.values()))
+    arm.take(group, wanted)
+    thousandth_of_a_degree = 2e-5
+    assert list(arm.radians.values()) == pytest.approx(wanted, abs=thousandth_of_a_degree)
+    measured, _ = JointReader(group).read(arm.report())
+    np.testing.assert_allclose(measured, wanted, atol=thousandth_of_a_degree)
+    assert abs(arm.report().position[0] - 2.0) > 9e-4, "what the driver reports is off"
 
 
 def test_feeding_measured_values_back_does_not_drift() -> None:
-    arm, targets = Arm(), dict(SEVEN)
+    group, arm = load_robot("piper").group("left"), Arm()
+    targets = np.array(list(SEVEN.values()))
     for _ in range(50):
-        arm.take(piper.command(targets))
-        targets = {name: piper.measured_angle(arm.report(name)) for name in piper.ARM_JOINTS}
-        targets["gripper"] = 0.05
+        arm.take(group, targets)
+        targets, _ = JointReader(group).read(arm.report())
     assert arm.radians["joint1"] == pytest.approx(2.0, abs=2e-3)
 
 
-def test_all_seven_joints_are_always_sent() -> None:
-    """The driver drives a joint that the message lacks to 0 rad."""
-    message = piper.command(SEVEN, speed_percent=30, gripper_effort=9.0)
-    assert message.names == piper.JOINTS
-    assert message.velocities == (0.0,) * 6 + (30.0,)
-    assert message.efforts == (0.0,) * 6 + (3.0,)
-    with pytest.raises(JointError, match="commands a missing joint to 0 rad"):
-        piper.command({name: value for name, value in SEVEN.items() if name != "joint4"})
-    with pytest.raises(JointError, match="invents"):
-        piper.command({**SEVEN, "joint7": 0.0})
-    with pytest.raises(JointError, match="not finite: got 'joint2'"):
-        piper.command({**SEVEN, "joint2": math.nan})
-    with pytest.raises(JointError, match=r"1 \.\. 100 percent"):
-        piper.command(SEVEN, speed_percent=0)
-
-
-def test_the_gripper_is_in_metres_and_halved_only_where_the_driver_doubles_it() -> None:
-    assert piper.command(SEVEN).positions[6] == 0.05
-    assert piper.command(SEVEN, gripper_multiple=2).positions[6] == 0.025
-    assert piper.command(SEVEN, gripper_effort=0.0).efforts[6] == 0.5
+def test_the_robot_file_has_the_conversions_of_the_driver_for_the_arm_and_none_for_the_gripper() -> None:
+    for group in load_robot("piper").groups:
+        *arm, gripper = group.joints
+        for joint in arm:
+            assert joint.conversion.state == pytest.approx(piper.FEEDBACK_FACTOR, rel=1e-9)
+            assert joint.conversion.command == pytest.approx(piper.COMMAND_FACTOR, rel=1e-9)
+        assert gripper.conversion == Conversion(), "metres go both ways as they are"
 
 
 class Watched:
@@ -169,6 +158,15 @@ def test_after_a_lost_bus_the_arm_must_be_enabled_again() -> None:
     watched.run(200)
     watched.can = True
     watched.run(20)
+    assert watched.code() == "not_enabled"
+
+
+def test_a_bus_that_was_lost_between_two_looks_is_noticed_all_the_same() -> None:
+    """A loss that began and ended between two steps left the arm "ready" with drives that might have been off."""
+    watched = Watched()
+    watched.ready()
+    watched.now += 150 * NS_PER_MS
+    watched.arm.on_joint_state(watched.now, watched.now)
     assert watched.code() == "not_enabled"
 
 

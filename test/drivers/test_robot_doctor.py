@@ -107,6 +107,15 @@ def test_a_remedy_numbers_the_steps_and_warns_of_motion() -> None:
     assert GroupReport("a", state).remedy == "1. look\n2. enable [service enable_srv] (the robot may move)"
 
 
+def test_calls_that_do_not_move_the_robot_are_offered_at_once() -> None:
+    report = GroupReport(
+        "arm",
+        judge(load_robot("ur5e_inspire").group("arm"), heard("arm", values={**UR_OK, "safety_mode": 3})),
+    )
+    assert "[service dashboard_client/unlock_protective_stop]" in report.remedy
+    assert report.remedy.endswith("ros2 service call /wam_driver/recover std_srvs/srv/Trigger")
+
+
 def test_an_unknown_robot_is_refused() -> None:
     with pytest.raises(ConfigError, match="there is no such robot"):
         examine("r2d2")

@@ -222,7 +222,7 @@ def walk(entity: Any, context: Any) -> list[Any]:
     return found
 
 
-OWN = {"wam_view", *find_packages(str(ROOT))}
+OWN = {"wam_view", "wam_gate", *find_packages(str(ROOT))}
 OTHERS = {"robot_state_publisher", "rviz2"}
 
 
@@ -235,6 +235,15 @@ def test_a_launch_file_starts_executables_that_exist(path: Path, composed: str, 
     assert executables.count("wam_safety_node") == 1
     policy = {"wam_bringup"} if composed == "true" else {"wam_planner_node", "wam_executor_node"}
     assert policy <= set(executables)
+
+
+@pytest.mark.parametrize("robot", DRIVERS)
+def test_the_suites_own_driver_is_started_beside_a_driver_that_runs_already(robot: str) -> None:
+    """Without it nobody takes the commands of a Franka Hand, and the arm waits for a listener for ever."""
+    file = ROOT / "launch" / f"{robot}.launch.py"
+    hand = {"hand_device": "jtc"} if robot == "ur5e_inspire" else {}
+    nodes, _ = launched(file, launch_driver="false", **hand)
+    assert [node.node_executable for node in nodes].count("wam_driver_node") == 1
 
 
 @pytest.mark.parametrize("robot", DRIVERS)
@@ -319,7 +328,7 @@ def test_the_vendors_driver_gets_our_controllers(
     pytest.importorskip("launch_ros", reason="launch_ros is not installed (part of a ROS 2 distribution)")
     monkeypatch.setattr("wam_bringup.launching.write_merged", write)
     nodes, _ = launched(ROOT / "launch" / f"{robot}.launch.py", use_mock_hardware="true")
-    assert {node.node_executable for node in nodes} == {"wam_safety_node", "wam_bringup", *own}
+    assert {node.node_executable for node in nodes} == {"wam_gate", "wam_safety_node", "wam_bringup", *own}
     (file,) = written
     manager = read_parameters(file)["controller_manager"]["ros__parameters"]
     assert manager["update_rate"] == 1000

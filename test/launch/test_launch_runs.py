@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Launch files run for real, with programs that only wait in place of the nodes: order of start, and how all ends."""
+"""Launch files run for real: order of start, and how all ends, with waiting programs and with the nodes themselves."""
 
 from __future__ import annotations
 
 import runpy
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,64 +13,98 @@ import pytest
 
 pytest.importorskip("launch_ros", reason="launch_ros is not installed (part of a ROS 2 distribution)")
 
-from launch.actions import EmitEvent, RegisterEventHandler, SetLaunchConfiguration
-from launch.event_handlers import OnProcessStart
+from launch.actions import EmitEvent, RegisterEventHandler, SetLaunchConfiguration, TimerAction
+from launch.event_handlers import OnProcessExit, OnProcessIO, OnProcessStart
 from launch.events import Shutdown
 
 from launch import LaunchDescription, LaunchService
 
 ROOT = Path(__file__).resolve().parents[2]
-EXECUTABLES = (
-    "wam_sim_node",
-    "wam_safety_node",
-    "wam_bringup",
-    "wam_planner_node",
-    "wam_executor_node",
-    "wam_view",
-)
-WAIT = "#!/bin/sh\nexec sleep 30\n"
+LIMIT_S = 60.0
+"""A run that has not ended by then is ended, so that no process outlives its test."""
+MODULES = {
+    "wam_sim_node": "wam_sim_node.main",
+    "wam_driver_node": "wam_driver_node.main",
+    "wam_safety_node": "wam_safety_node.main",
+    "wam_bringup": "wam_bringup.main",
+    "wam_planner_node": "wam_planner_node.main",
+    "wam_executor_node": "wam_executor_node.main",
+    "wam_view": "wam_bringup.view",
+    "wam_gate": "wam_bringup.gate",
+}
+WAIT, OPEN, FAIL = "#!/bin/sh\nexec sleep 60\n", "#!/bin/sh\nexit 0\n", "#!/bin/sh\nexit 3\n"
+REAL = f'#!/bin/sh\nexec {sys.executable} -m {{module}} "$@"\n'
 
 
 def install(prefix: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -> None:
-    """Make a prefix in which every executable of the package is a small program."""
+    """Make a prefix in which every executable of the package is a program that waits, and the gate one that opens."""
     index = prefix / "share" / "ament_index" / "resource_index" / "packages"
     folder = prefix / "lib" / "wam_deploy"
     for path in (index, folder):
         path.mkdir(parents=True)
     (index / "wam_deploy").touch()
-    for name in EXECUTABLES:
-        (folder / name).write_text(programs.get(name, WAIT))
+    for name, module in MODULES.items():
+        text = programs.get(name, programs.get("every", OPEN if name == "wam_gate" else WAIT))
+        (folder / name).write_text(text.format(module=module))
         (folder / name).chmod(0o755)
-    monkeypatch.setenv("AMENT_PREFIX_PATH", str(prefix))
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"{prefix}:{sys.prefix}")
 
 
-def run(file: str, *, until: str = "", **arguments: str) -> list[str]:
-    """Run a launch file until `until` has started, or by itself; return the executables in order of their start."""
-    started: list[str] = []
+class Run:
+    """One run of a launch file.
 
-    def on_start(event: Any, _context: Any) -> list[Any]:
+    Attributes:
+        started: executables in the order of their start, without gates.
+        codes: exit codes by executable.
+        text: everything the processes wrote.
+    """
+
+    def __init__(self, file: str, *, until: str = "", seen: Sequence[str] = (), **arguments: str) -> None:
+        """Run `file` until `until` has started, or the processes have written all of `seen`, or by itself."""
+        self.started: list[str] = []
+        self.codes: dict[str, int] = {}
+        self.text = ""
+        self._until, self._seen = until, seen
+        service = LaunchService(noninteractive=True)
+        description = runpy.run_path(str(ROOT / "launch" / file))["generate_launch_description"]()
+        for action in (
+            TimerAction(period=LIMIT_S, actions=self._end()),
+            RegisterEventHandler(OnProcessStart(on_start=self._on_start)),
+            RegisterEventHandler(OnProcessExit(on_exit=self._on_exit)),
+            RegisterEventHandler(OnProcessIO(on_stdout=self._on_text, on_stderr=self._on_text)),
+            *(SetLaunchConfiguration(name, value) for name, value in arguments.items()),
+            description,
+        ):
+            service.include_launch_description(LaunchDescription([action]))
+        service.run()
+
+    def _on_start(self, event: Any, _context: Any) -> list[Any]:
         name = Path(event.cmd[0]).name
-        started.append(name)
-        return [EmitEvent(event=Shutdown(reason="seen"))] if name == until else []
+        if name != "wam_gate":
+            self.started.append(name)
+        return self._end() if name == self._until else []
 
-    service = LaunchService(noninteractive=True)
-    description = runpy.run_path(str(ROOT / "launch" / file))["generate_launch_description"]()
-    for action in (
-        RegisterEventHandler(OnProcessStart(on_start=on_start)),
-        *(SetLaunchConfiguration(name, value) for name, value in arguments.items()),
-        description,
-    ):
-        service.include_launch_description(LaunchDescription([action]))
-    service.run()
-    return started
+    def _on_exit(self, event: Any, _context: Any) -> None:
+        self.codes[Path(event.cmd[0]).name] = event.returncode
+
+    def _on_text(self, event: Any) -> list[Any]:
+        before, self.text = self.text, self.text + event.text.decode(errors="replace")
+        return self._end() if self._saw(self.text) and not self._saw(before) else []
+
+    def _saw(self, text: str) -> bool:
+        return bool(self._seen) and all(one in text for one in self._seen)
+
+    def _end(self) -> list[Any]:
+        """Do what Ctrl-C does: interrupt every process and wait."""
+        return [EmitEvent(event=Shutdown(reason="seen", due_to_sigint=False))]
 
 
 def test_the_simulated_robot_starts_first_and_the_policy_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path, monkeypatch)
-    started = run("sim.launch.py", until="wam_bringup", robot="franka")
-    assert started == ["wam_sim_node", "wam_safety_node", "wam_bringup"]
+    run = Run("sim.launch.py", until="wam_bringup", robot="franka")
+    assert run.started == ["wam_sim_node", "wam_safety_node", "wam_bringup"]
 
 
 @pytest.mark.parametrize("robot", ["piper", "franka", "ur5e_inspire"])
@@ -76,14 +112,160 @@ def test_planner_and_executor_wait_for_the_safety_process(
     robot: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path, monkeypatch)
-    started = run(f"{robot}.launch.py", until="wam_executor_node", launch_driver="false", composed="false")
-    assert started[0] == "wam_safety_node"
-    assert set(started[1:]) == {"wam_planner_node", "wam_executor_node"}
+    run = Run(
+        f"{robot}.launch.py",
+        until="wam_executor_node",
+        launch_driver="false",
+        composed="false",
+        use_mock_hardware="true",
+        hand_device="mock",
+    )
+    assert run.started[:2] == ["wam_driver_node", "wam_safety_node"]
+    assert set(run.started[2:]) == {"wam_planner_node", "wam_executor_node"}
 
 
 def test_the_end_of_the_safety_process_ends_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A policy that runs on without it would look alive while nothing moves."""
-    install(tmp_path, monkeypatch, wam_safety_node="#!/bin/sh\nexit 3\n")
-    assert run("sim.launch.py", robot="piper")[:2] == ["wam_sim_node", "wam_safety_node"]
+    install(tmp_path, monkeypatch, wam_safety_node=FAIL)
+    run = Run("sim.launch.py", robot="piper")
+    assert run.started[:2] == ["wam_sim_node", "wam_safety_node"]
+    assert run.codes["wam_safety_node"] == 3
+
+
+def test_nothing_starts_behind_a_gate_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, wam_gate=FAIL)
+    assert Run("sim.launch.py", robot="piper").started == ["wam_sim_node"]
+
+
+@pytest.mark.slow
+@pytest.mark.sim
+@pytest.mark.parametrize("robot", ["piper", "franka", "ur5e_inspire"])
+def test_a_simulated_robot_is_driven_and_held_and_everything_ends_well(
+    robot: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nodes themselves, until chunks are followed; then what Ctrl-C does."""
+    install(tmp_path, monkeypatch, every=REAL)
+    run = Run("sim.launch.py", seen=["HOLD -> NOMINAL"], robot=robot, namespace="lab")
+    assert "HOLD -> NOMINAL" in run.text, run.text
+    assert "NOMINAL -> HOLD: deactivated" in run.text, "held, then down"
+    assert run.codes == dict.fromkeys(("wam_sim_node", "wam_gate", "wam_safety_node", "wam_bringup"), 0)
+    assert "Traceback" not in run.text, run.text
+
+
+VENDORS = {
+    "piper": ("piper", "start_single_piper.launch.py", "none.yaml", {}),
+    "franka": ("franka_bringup", "franka.launch.py", "controllers.yaml", {"robot_ip": "10.0.0.1"}),
+    "ur5e_inspire": (
+        "ur_robot_driver",
+        "ur_control.launch.py",
+        "ur_controllers.yaml",
+        {"robot_ip": "10.0.0.1", "hand_device": "mock"},
+    ),
+}
+DRIVER = """\
+import sys
+import rclpy
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+from wam.robots.description import CommandKind, DriverKind
+from wam.robots.loader import load_robot
+from wam.ros.qos import COMMAND, JOINT_STATE_PUBLISHER
+
+rclpy.init()
+node = rclpy.create_node("stand_in")
+robot = load_robot(sys.argv[1])
+side = node.get_namespace().rpartition("/")[2]
+for group in robot.groups:
+    if group.driver is DriverKind.INSPIRE or (robot.name == "piper" and group.name != side):
+        continue
+    strip = f"{group.name}/" if robot.name == "piper" else ""
+    states = node.create_publisher(JointState, group.state_topic.removeprefix(strip), JOINT_STATE_PUBLISHER)
+    message = JointState(name=list(group.driver_names), position=[joint.home for joint in group.joints])
+    if group.driver is DriverKind.FRANKA_GRIPPER:
+        message.name.append("fr3_finger_joint2")
+        message.position.append(message.position[0])
+
+    def tick(message=message, states=states):
+        message.header.stamp = node.get_clock().now().to_msg()
+        states.publish(message)
+
+    node.create_timer(0.02, tick)
+    kind = JointTrajectory if group.command_kind is CommandKind.JOINT_TRAJECTORY else JointState
+
+
+    def take(_, name=group.name):
+        print(f"{name} is commanded", flush=True)
+
+    if group.driver is not DriverKind.FRANKA_GRIPPER:
+        node.create_subscription(kind, group.command_topic.removeprefix(strip), take, COMMAND)
+try:
+    rclpy.spin(node)
+except (KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
+    pass
+"""
+LAUNCH = """\
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+NAMES = {names}
+
+def generate_launch_description():
+    words = [LaunchConfiguration(name) for name in NAMES]
+    driver = Node(package="{package}", executable="driver", arguments=["{robot}", *words], output="screen")
+    return LaunchDescription([*(DeclareLaunchArgument(name) for name in NAMES), driver])
+"""
+
+
+def install_vendor(prefix: Path, robot: str, arguments: list[str]) -> None:
+    """Make the vendor's package: a launch file with the vendor's arguments that starts a driver made of this suite."""
+    package, launch_file, controllers, _ = VENDORS[robot]
+    share, folder = prefix / "share" / package, prefix / "lib" / package
+    for path in (share / "launch", share / "config", folder):
+        path.mkdir(parents=True)
+    (prefix / "share/ament_index/resource_index/packages" / package).touch()
+    (share / "launch" / launch_file).write_text(LAUNCH.format(names=arguments, package=package, robot=robot))
+    (share / "config" / controllers).write_text("controller_manager: {ros__parameters: {update_rate: 500}}\n")
+    (prefix / "driver.py").write_text(DRIVER)
+    (folder / "driver").write_text(f'#!/bin/sh\nexec {sys.executable} {prefix / "driver.py"} "$@"\n')
+    (folder / "driver").chmod(0o755)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("robot", VENDORS)
+def test_the_vendors_driver_is_started_with_our_arguments_and_the_robot_is_commanded(
+    robot: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vendor's package is made of this suite; what is included, in which namespace, with which words, is real."""
+    if robot == "franka":
+        pytest.importorskip("franka_msgs", reason="franka_msgs is not installed (the gripper's actions)")
+    from wam_bringup.launch_schema import ARGUMENTS, DRIVERS
+
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    defaults = {one.name: one.default for one in ARGUMENTS}
+    given = VENDORS[robot][3]
+    (driver, *_) = DRIVERS[robot]({**defaults, **given, "distribution": "jazzy"})
+    words = [*driver.arguments, *filter(None, [driver.controllers_argument])]
+    install(tmp_path, monkeypatch, every=REAL)
+    # The spawner belongs to controller_manager, which is not there; it ends at once.
+    index, spawner = (
+        tmp_path / "share/ament_index/resource_index/packages",
+        tmp_path / "lib/controller_manager",
+    )
+    (index / "controller_manager").touch()
+    spawner.mkdir()
+    (spawner / "spawner").write_text(OPEN)
+    (spawner / "spawner").chmod(0o755)
+    install_vendor(tmp_path, robot, words)
+    commanded = [f"{name} is commanded" for name in (("left", "right") if robot == "piper" else ("arm",))]
+    run = Run(f"{robot}.launch.py", seen=[*commanded, "policy fake"], dry_run="false", **given)
+    assert all(text in run.text for text in commanded), run.text
+    assert run.started.count("driver") == (2 if robot == "piper" else 1)
+    assert (
+        run.started.index("driver") < run.started.index("wam_safety_node") < run.started.index("wam_bringup")
+    )
+    assert run.codes["wam_driver_node"] == run.codes["wam_safety_node"] == 0
+    assert "Traceback" not in run.text, run.text

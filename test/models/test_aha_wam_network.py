@@ -90,7 +90,7 @@ def test_the_paper_preset_has_the_published_number_of_parameters_in_every_part()
         ({"image_height": 100}, "image_height=100 is not a positive multiple of 32"),
         ({"horizon_rows": 60}, "horizon_rows=60 is not a multiple of chunk_rows=16"),
         ({"action": replace(CONFIG.action, layers=2)}, "video.layers=3 but action.layers=2"),
-        ({"video": replace(CONFIG.video, width=80)}, "video.width=80 but heads"),
+        ({"video": replace(CONFIG.video, heads=4)}, "video.heads=4 but action.heads=2"),
         ({"memory_window": -1}, "memory_window=-1"),
     ],
 )

@@ -13,8 +13,8 @@ import pytest
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext
 from wam.core.contract import CameraContract
-from wam.core.errors import ContractMismatch, PolicyFault, StaleObservation
-from wam.core.fakes import FakeChannel, FakeExecutor, FakePlanner, fake_contract, with_rows
+from wam.core.errors import ChunkRefused, ContractMismatch, PolicyFault, StaleObservation
+from wam.core.fakes import FakeChannel, FakeExecutor, FakePlanner, ImaginingExecutor, fake_contract, with_rows
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam_executor_node.cycle import ExecutorCycle
 
@@ -215,3 +215,44 @@ def test_close_gives_the_lease_back() -> None:
     bench.cycle.close()
     assert bench.channel.leases() == 0
     assert bench.cycle.step(0).reason == "no planner context yet"
+
+
+def test_what_the_policy_expects_to_see_is_offered_beside_the_chunk_and_not_decoded() -> None:
+    bench = Bench(ImaginingExecutor(CONTRACT))
+    assert bench.cycle.imagines
+    assert bench.cycle.imagination is None
+    bench.offer(bench.stamp_ns)
+    chunk = bench.chunk()
+    imagination = bench.cycle.imagination
+    assert imagination.target_stamp_ns == chunk.stamp_ns + len(chunk.rows) * PERIOD_NS
+    assert imagination.decoded == []
+    frame = imagination.frame("head")
+    assert (frame.stamp_ns, frame.rgb.shape) == (imagination.target_stamp_ns, (4, 6, 3))
+
+
+def test_a_policy_without_pictures_expects_nothing() -> None:
+    bench = Bench()
+    bench.offer(bench.stamp_ns)
+    bench.chunk()
+    assert not bench.cycle.imagines
+    assert bench.cycle.imagination is None
+
+
+def test_a_chunk_that_is_no_action_is_left_out_and_the_next_one_comes() -> None:
+    """One badly drawn chunk must not end the run: the safety node holds until a good one comes."""
+    outcomes = [ChunkRefused("the decoded tokens are no action"), None]
+
+    def spoil(chunk: ActionChunk) -> ActionChunk:
+        error = outcomes.pop(0)
+        if error is not None:
+            raise error
+        return chunk
+
+    bench = Bench(Spoiled(spoil))
+    bench.offer(bench.stamp_ns)
+    result = bench.cycle.step(bench.stamp_ns)
+    assert result.chunk is None
+    assert result.reason == "the decoded tokens are no action"
+    assert bench.cycle.skipped == 1
+    bench.stamp_ns += PERIOD_NS
+    assert bench.chunk().sequence == 1

@@ -14,8 +14,8 @@ from rosbags.typesys import Stores, get_typestore
 from wam.core.clock import NS_PER_S
 from wam.replay.binding import Role, TopicNames, bind_cameras
 from wam.replay.commands import JOINT_TRAJECTORY, CommandReader
+from wam.replay.engine import ReplaySettings
 from wam.replay.fakes import fake_robot, write_fake_bag
-from wam.replay.offline import ReplaySettings
 from wam.replay.reading import Recording
 from wam.replay.session import ReplayOptions, replay
 from wam.replay.stamps import BagMessage

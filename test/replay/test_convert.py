@@ -14,8 +14,11 @@ from rosbags.highlevel import AnyReader
 
 from wam.core.errors import RecordingError
 from wam.replay.convert import EPOCH_NS, convert_lerobot
+from wam.replay.engine import ReplaySettings
 from wam.replay.fakes import fake_image, fake_robot, fake_trajectory, write_fake_dataset
+from wam.replay.session import ReplayOptions, replay
 from wam.replay.writing import Storage
+from wam.robots.policies import PolicyRequest, load_fake
 
 ROBOT = fake_robot()
 
@@ -104,7 +107,8 @@ def test_a_video_shorter_than_the_table_is_refused_and_nothing_is_left(tmp_path:
 
 def test_lenient_keeps_the_rows_that_have_an_image(tmp_path: Path) -> None:
     source = write_fake_dataset(tmp_path / "set", video_frames=9)
-    convert_lerobot(source, tmp_path / "bag", robot=ROBOT, lenient=True)
+    (warning,) = convert_lerobot(source, tmp_path / "bag", robot=ROBOT, lenient=True).warnings
+    assert "is shorter than the table of episode 0: got '9 images'" in warning
     found = messages(tmp_path / "bag")
     assert len(found["/cam_high/image_raw/compressed"]) == 9
     assert len(found["/joint_states"]) == 12
@@ -121,6 +125,22 @@ def test_a_frame_rate_that_the_stamps_deny_is_refused(tmp_path: Path) -> None:
 def test_a_video_of_another_rate_is_refused(tmp_path: Path) -> None:
     source = write_fake_dataset(tmp_path / "set", video_fps=15)
     refused(tmp_path, source, r"another frame rate than meta/info.json declares: got '15.00 Hz'")
+    warnings = convert_lerobot(source, tmp_path / "bag", robot=ROBOT, lenient=True).warnings
+    assert any("another frame rate than meta/info.json declares: got '15.00 Hz'" in one for one in warnings)
+
+
+def test_what_was_let_pass_is_in_the_report_of_a_replay_of_the_bag(tmp_path: Path) -> None:
+    """Only the converter told it, and whoever was given the bag could not know."""
+    source = write_fake_dataset(tmp_path / "set", rows=40, video_frames=36)
+    convert_lerobot(source, tmp_path / "bag", robot=ROBOT, lenient=True)
+    settings = ReplaySettings(planner_latency_ns=50_000_000, executor_latency_ns=20_000_000)
+    options = ReplayOptions(bag=tmp_path / "bag", policy_name="fake", settings=settings)
+    policy = load_fake(PolicyRequest("fake", planner=True, executor=True), robot=ROBOT)
+    summary = replay(options, robot=ROBOT, policy=policy, report=tmp_path / "report").summary
+    assert any(
+        text.startswith("when the bag was made: video") and "got '36 images'" in text
+        for text in summary["warnings"]
+    )
 
 
 def test_a_missing_joint_is_named(tmp_path: Path) -> None:
@@ -192,6 +212,30 @@ def test_a_template_that_leads_out_of_the_data_set_is_refused(tmp_path: Path) ->
     source = write_fake_dataset(tmp_path / "set")
     edit_info(source, data_path="../../etc/{episode_index}.parquet")
     refused(tmp_path, source, "a path inside the data set")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("info.json", "[]"),
+        ("info.json", '{"codebase_version": "v2.1", "fps": 30, "features": [], "data_path": "x"}'),
+        ("info.json", '{"codebase_version": "v2.1", "fps": 30, "features": null, "data_path": "x"}'),
+        ("episodes.jsonl", "[1]\n"),
+        ("episodes.jsonl", "{\n"),
+        ("tasks.jsonl", "{}\n"),
+    ],
+)
+def test_damaged_metadata_are_named_without_a_traceback(tmp_path: Path, file: str, text: str) -> None:
+    """Lists in the place of objects ended in a TypeError."""
+    source = write_fake_dataset(tmp_path / "set")
+    (source / "meta" / file).write_text(text)
+    refused(tmp_path, source, r"lacks codebase_version|damaged or incomplete|cannot be read")
+
+
+def test_a_chunk_of_no_episodes_is_damage(tmp_path: Path) -> None:
+    source = write_fake_dataset(tmp_path / "set")
+    edit_info(source, chunks_size=0)
+    refused(tmp_path, source, "damaged or incomplete .ZeroDivisionError")
 
 
 def test_an_unknown_version_is_refused(tmp_path: Path) -> None:

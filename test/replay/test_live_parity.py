@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from wam.core.clock import ManualClock
+from wam.replay.engine import ChunkEvent, ContextEvent, Event, ReplaySettings
 from wam.replay.fakes import fake_robot, write_fake_bag
-from wam.replay.offline import ChunkEvent, ContextEvent, Event, OfflineReplay, ReplaySettings
+from wam.replay.offline import OfflineReplay
 from wam.replay.reading import Recording
 from wam.replay.stamps import BagMessage
 from wam.robots.description import CameraTransport, RobotDescription

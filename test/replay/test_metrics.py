@@ -8,8 +8,8 @@ import pytest
 
 from wam.core.chunk import ActionChunk
 from wam.core.observation import CameraFrame, Observation, RobotState
+from wam.replay.engine import ChunkEvent
 from wam.replay.metrics import ChunkErrors, Execution, jerk, root_mean_square, target_at
-from wam.replay.offline import ChunkEvent
 from wam.replay.reference import Reference
 
 MS = 1_000_000

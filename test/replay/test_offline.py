@@ -14,20 +14,15 @@ import pytest
 
 from wam.core.contract import CameraContract
 from wam.core.errors import PolicyFault
-from wam.core.fakes import FakeExecutor, FakePlanner, fake_contract
+from wam.core.fakes import FakeExecutor, FakePlanner, ImaginingExecutor, fake_contract
 from wam.core.observation import Observation, RobotState
 from wam.core.policy import LoadedPolicy
 from wam.core.transport.numpy_codec import NumpyCodec
+from wam.replay.collect import Collector
+from wam.replay.engine import ChunkEvent, ContextEvent, Event, FaultEvent, RefusalEvent, ReplaySettings
 from wam.replay.fakes import CAMERA, fake_image, fake_robot
-from wam.replay.offline import (
-    ChunkEvent,
-    ContextEvent,
-    Event,
-    FaultEvent,
-    OfflineReplay,
-    RefusalEvent,
-    ReplaySettings,
-)
+from wam.replay.offline import OfflineReplay
+from wam.replay.reference import Reference
 from wam.replay.stamps import BagMessage
 from wam.robots.description import CameraTransport
 from wam.robots.ingest import StreamIngest
@@ -223,9 +218,11 @@ def test_measured_latencies_are_those_of_the_host() -> None:
     events = list(replay.run(recording()))
     plans = {event.ready_ns - event.start_ns for event in of(events, ContextEvent)}
     assert plans == {5 * 7 * MS}  # the clock is read once before, four times within and once after the step
-    assert {event.ready_ns - event.start_ns for event in of(events, ChunkEvent)} == {9 * 7 * MS}
+    # A chunk opens a context and reads it: four more readings.
+    assert {event.ready_ns - event.start_ns for event in of(events, ChunkEvent)} == {13 * 7 * MS}
     assert {event.policy_ns for event in of(events, ContextEvent)} == {7 * MS}
-    assert {event.policy_ns for event in of(events, ChunkEvent)} == {2 * 7 * MS}  # routing and denoising
+    # Opening and reading the context, routing and denoising.
+    assert {event.policy_ns for event in of(events, ChunkEvent)} == {4 * 7 * MS}
 
 
 def test_a_policy_without_one_half_is_an_error_of_the_caller() -> None:
@@ -248,3 +245,31 @@ def test_the_same_observation_serves_planner_and_executor_from_one_ingest() -> N
     assert shared
     for event in shared:
         assert event.observation.frames[CAMERA] is by_stamp[event.chunk.stamp_ns].frames[CAMERA]
+
+
+def test_what_a_policy_imagines_is_kept_beside_what_was_seen_then() -> None:
+    loaded = replace(policy(), executor=ImaginingExecutor(CONTRACT))
+    collector = Collector(
+        robot=ROBOT,
+        contract=CONTRACT,
+        settings=SETTINGS,
+        reference=Reference(CONTRACT.action_joints, max_gap_ns=S),
+        duration=2.0,
+    )
+    events = run(recording(), loaded=loaded)
+    for event in of(events, ChunkEvent):
+        collector.take(event)
+    records = collector.imagined.records()
+    assert len(records) >= 5
+    for record in records:
+        if record.observed is not None:
+            late_ns = record.observed.stamp_ns - record.imagined.stamp_ns
+            assert 0 <= late_ns <= SETTINGS.executor_period_ns + 40 * MS
+    assert records[0].observed is not None
+    # A chunk lasts 16 rows of 20 ms, and its picture is that of its beginning.
+    first = of(events, ChunkEvent)[0]
+    assert records[0].imagined.stamp_ns == first.chunk.stamp_ns + 320 * MS
+    np.testing.assert_array_equal(records[0].imagined.rgb, first.observation.frames[CAMERA].rgb)
+    # One picture in some chunks, not one in every.
+    decoded = sum(len(event.imagination.decoded) for event in of(events, ChunkEvent))
+    assert decoded == len(records)

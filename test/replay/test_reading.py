@@ -183,6 +183,8 @@ def test_lenient_reads_a_truncated_mcap_up_to_its_end(tmp_path: Path) -> None:
     assert 600 < found["/joint_states"] < 1800  # whole chunks of 1 MB
     with Recording(tmp_path / "bag", lenient=True) as recording:
         assert any("promises" in warning for warning in recording.warnings)
+    with Recording(file, lenient=True) as recording:  # without metadata nothing promised anything
+        assert [f"recording {file} is truncated" in warning for warning in recording.warnings] == [True]
 
 
 @pytest.mark.parametrize("storage", list(Storage))

@@ -10,7 +10,7 @@ import pytest
 
 from wam.core.errors import RecordingError
 from wam.replay.convert import convert_lerobot
-from wam.replay.offline import ReplaySettings
+from wam.replay.engine import ReplaySettings
 from wam.replay.reading import Recording
 from wam.replay.session import ReplayOptions, replay
 from wam.robots.loader import load_robot

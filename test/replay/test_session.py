@@ -16,10 +16,10 @@ from wam.core.errors import ConfigError, ContractMismatch, PolicyFault, Recordin
 from wam.core.fakes import FakeExecutor
 from wam.core.policy import LoadedPolicy, RoutedContext
 from wam.replay.binding import TopicNames
+from wam.replay.engine import ReplaySettings
 from wam.replay.events import read_events
 from wam.replay.fakes import fake_robot, fake_trajectory, write_fake_bag
 from wam.replay.gate import parse_gate, read_gate
-from wam.replay.offline import ReplaySettings
 from wam.replay.session import Outcome, ReplayOptions, replay
 from wam.replay.writing import Storage
 from wam.robots.description import CameraTransport, RobotDescription
@@ -115,13 +115,17 @@ def test_the_safety_chain_judges_every_chunk_from_where_the_robot_was(tmp_path: 
     oracle = Oracle(policy.contract)
     summary = go(bag, tmp_path / "a", policy=replace(policy, executor=oracle)).summary
     assert summary["metrics"]["safety_ok"] == summary["metrics"]["chunks"]
-    assert summary["safety"] == {}
+    assert summary["safety"] == {"findings": {}, "ladder": {}, "not_checked": "fake has no model"}
+    assert summary["metrics"]["safety_nominal_share"] > 0.99
     oracle.error = 0.8  # max_jump of the robot is 0.5 rad
     summary = go(bag, tmp_path / "b", policy=replace(policy, executor=oracle)).summary
     assert summary["metrics"]["safety_refused_rate"] == 1.0
-    assert summary["safety"]["jump"]["chunks"] == summary["metrics"]["chunks"]
-    verdicts = {event["verdict"] for event in read_events(tmp_path / "b" / "events.jsonl", "chunk")}
-    assert verdicts == {"HOLD"}
+    assert summary["safety"]["findings"]["jump"]["chunks"] == summary["metrics"]["chunks"]
+    verdicts = list(read_events(tmp_path / "b" / "events.jsonl", "verdict"))
+    assert [event["sequence"] for event in verdicts] == list(range(1, len(verdicts) + 1))
+    assert {event["verdict"] for event in verdicts} == {"HOLD"}
+    assert {event["findings"][0] for event in verdicts} == {"jump"}
+    assert summary["metrics"]["safety_hold_share"] == 1.0
 
 
 def test_ages_and_offsets_are_those_of_the_latencies(tmp_path: Path, bag: Path) -> None:
@@ -287,6 +291,8 @@ def test_a_gate_on_an_unknown_metric_is_refused_and_writes_nothing(tmp_path: Pat
         ("thresholds: {a: {maximum: 1}}", "min, max or both"),
         ("thresholds: {a: {max: soon}}", r"thresholds.a.max: got 'soon'"),
         ("thresholds: {a: {min: 2, max: 1}}", "min 2 above max 1"),
+        ("thresholds: {a: {max: .nan}}", "thresholds.a.max: got 'nan'; allowed: a finite number"),
+        ("thresholds: {a: {min: -.inf}}", "thresholds.a.min: got '-inf'; allowed: a finite number"),
         ("thresholds: [", "cannot be read"),
     ],
 )

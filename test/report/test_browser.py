@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wam.replay.engine import ReplaySettings
 from wam.replay.fakes import fake_robot, write_fake_bag
-from wam.replay.offline import ReplaySettings
 from wam.replay.session import ReplayOptions, replay
 from wam.robots.policies import PolicyRequest, load_fake
 
@@ -39,6 +39,7 @@ PROBE = """<script>addEventListener("load", () => {
     images: N_IMAGES, broken: N_BROKEN, fetched: performance.getEntriesByType("resource").filter(
       r => !r.name.startsWith("data:")).map(r => r.name)}) + "END";
   document.body.append(out);
+  if (parent !== window) parent.postMessage(out.textContent, "*");
 });</script>"""
 COUNTS = """<script>addEventListener("load", () => {
   window.N_IMAGES = document.images.length;
@@ -69,14 +70,25 @@ def browse(path: Path, folder: Path, *options: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("width", [1200, 500])
+FRAME = """<body style="margin: 0"><iframe src="probed.html" style="width: 360px; height: 900px; border: 0"></iframe>
+<pre id="told"></pre><script>addEventListener("message", e => {
+  document.getElementById("told").textContent = e.data;
+});</script></body>"""
+"""A phone: the browser itself is never narrower than 500 pixels."""
+
+
+@pytest.mark.parametrize("width", [1200, 360])
 def test_nothing_is_fetched_and_nothing_sticks_out(page: Path, tmp_path: Path, width: int) -> None:
-    probed = tmp_path / "probed.html"
+    probed = opened = tmp_path / "probed.html"
     probed.write_text(page.read_text().replace("</body>", COUNTS + PROBE + "</body>"))
-    text = browse(probed, tmp_path, f"--window-size={width},900", "--dump-dom")
+    if width < 500:
+        opened = tmp_path / "frame.html"
+        opened.write_text(FRAME)
+    text = browse(opened, tmp_path, f"--window-size={max(width, 500)},900", "--dump-dom")
     found = re.search(r"PROBE(\{.*?\})END", text.replace("&gt;", ">"))
     assert found is not None, text[-2000:]
     seen = json.loads(found.group(1))
+    assert seen["inner"] == width
     assert seen["fetched"] == []
     assert seen["broken"] == 0
     assert seen["images"] > 3

@@ -27,6 +27,7 @@ from wam.report import (
     machine_info,
 )
 from wam.report.demo import ladder_spans
+from wam.report.imagined import ImaginedPairs, ImaginedRecord, side_by_side
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -171,3 +172,50 @@ def test_logs_written_before_the_report_stay_in_it(tmp_path: Path) -> None:
         build_demo_report(recording(), tmp_path / "report")
     assert (logs / "planner.log").read_text() == "hello"
     assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["index.html", "logs", "summary.json"]
+
+
+def frame(stamp_ns: int, value: int, *, size: tuple[int, int] = (8, 8)) -> CameraFrame:
+    return CameraFrame("head", stamp_ns, np.full((*size, 3), value, dtype=np.uint8))
+
+
+def test_what_was_imagined_stands_beside_what_was_seen(tmp_path: Path) -> None:
+    seen = frame(2 * S + 30 * MS, 200, size=(48, 64))
+    run = replace(
+        recording(),
+        imagined=(ImaginedRecord(frame(2 * S, 50), seen), ImaginedRecord(frame(4 * S, 60), None)),
+    )
+    html = build_demo_report(run, tmp_path / "report").read_text()
+    assert "Imagined images" in html
+    assert "for 1.00 s, seen at 1.03 s" in html
+    assert "for 3.00 s" not in html
+    assert json.loads((tmp_path / "report" / "summary.json").read_text())["counts"]["imagined_images"] == 2
+    joined = side_by_side(frame(0, 50).rgb, seen.rgb)
+    assert joined.shape == (48, 64 + 6 + 64, 3)
+    assert (joined[:, :64] == 50).all()
+    assert (joined[:, 64:70] == 255).all()
+    assert (joined[:, 70:] == 200).all()
+
+
+def test_a_report_without_imagined_images_has_no_section_for_them(tmp_path: Path) -> None:
+    assert "Imagined images" not in build_demo_report(recording(), tmp_path / "report").read_text()
+
+
+def test_an_expected_image_waits_for_the_first_image_from_its_time_on() -> None:
+    pairs = ImaginedPairs(period_ns=S)
+    pairs.expect(frame(2 * S, 1))
+    assert not pairs.wants("head", 2 * S + 500 * MS)
+    assert pairs.wants("head", 3 * S)
+    assert pairs.wants("wrist", 2 * S)
+    decoded: list[int] = []
+
+    def seen(camera: str, stamp_ns: int) -> None:
+        pairs.see(camera, stamp_ns, lambda: decoded.append(stamp_ns) or frame(0, 9).rgb)
+
+    seen("head", 2 * S - 1)
+    seen("wrist", 3 * S)
+    seen("head", 2 * S + 10 * MS)
+    seen("head", 2 * S + 20 * MS)
+    assert decoded == [2 * S + 10 * MS]
+    (record,) = pairs.records()
+    assert record.observed is not None
+    assert record.observed.stamp_ns == 2 * S + 10 * MS

@@ -6,19 +6,25 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CompressedImage, Image
 
 from wam.core.context import MAX_MESSAGE_BYTES
 from wam.core.errors import ConfigError, ContractMismatch
-from wam.core.fakes import FakePlanner
+from wam.core.fakes import FakePlanner, ImaginingExecutor
 from wam.core.policy import LoadedPolicy
 from wam.robots.description import RobotDescription
+from wam.robots.loader import load_robot
 from wam.robots.policies import PolicyRequest, load_fake
-from wam.ros.ingest import SharedIngest
+from wam.ros.conversions import time_to_ns
+from wam.ros.ingest import CameraSubscription, SharedIngest
+from wam.ros.qos import IMAGE, IMAGE_PUBLISHER, IMAGINED
 from wam_msgs.msg import ExecutorStatus, KVContext, PlannerStatus
 from wam_msgs.srv import SetInstruction
 
@@ -96,6 +102,77 @@ def test_a_silent_camera_is_named_in_both_statuses_and_recovers(stage: Any) -> N
     stage.until(lambda: bool(world.chunks), "a chunk")
 
 
+def smaller(world: Any) -> None:
+    _, jpeg = cv2.imencode(".jpg", np.zeros((120, 160, 3), dtype=np.uint8))
+    world._jpeg = jpeg.tobytes()
+
+
+def damaged(world: Any) -> None:
+    world._jpeg = world._jpeg[:200]
+
+
+def of_another_format(world: Any) -> None:
+    world._jpeg = b"BM" + world._jpeg
+
+
+@pytest.mark.parametrize(
+    ("spoil", "texts"),
+    [
+        (smaller, ("cam_high", "120", "480")),
+        (damaged, ("cam_high",)),
+        (of_another_format, ("cam_high",)),
+    ],
+)
+def test_a_camera_of_another_size_or_encoding_is_named_and_nothing_is_planned(
+    stage: Any, spoil: Any, texts: tuple[str, ...]
+) -> None:
+    world = stage.world
+    good = world._jpeg
+    spoil(world)
+    stage.bring_up(stage.planner(), stage.act())
+    stage.until(
+        lambda: bool(world.planner_status) and all(text in world.planner_status[-1].reason for text in texts),
+        "the planner's reason",
+    )
+    assert not world.chunks
+    world._jpeg = good
+    stage.until(lambda: bool(world.chunks), "a chunk")
+
+
+def test_two_cameras_on_one_topic_are_both_named_and_their_images_are_not_used(stage: Any) -> None:
+    """Their images would be taken for those of one camera that jumps to and fro."""
+    world = stage.world
+    stage.bring_up(stage.planner(), stage.act())
+    stage.until(lambda: bool(world.chunks), "a chunk")
+    other = stage.add(Node("other_camera"))
+    publisher = other.create_publisher(CompressedImage, world.robot.cameras[0].topic, IMAGE_PUBLISHER)
+    stage.until(
+        lambda: any("/other_camera, /world" in status.reason for status in world.planner_status),
+        "the planner names both",
+    )
+    other.destroy_publisher(publisher)
+    count = len(world.chunks)
+    stage.until(lambda: len(world.chunks) > count + 2, "chunks again")
+
+
+@pytest.mark.parametrize("reliable", [True, False])
+def test_a_camera_is_heard_as_it_is_published(stage: Any, reliable: bool) -> None:
+    """Best effort loses a large image with one fragment; reliable hears nothing of a best-effort camera."""
+    camera = dataclasses.replace(load_robot("g1_inspire").cameras[0], topic="other/image_raw/compressed")
+    heard: list[Any] = []
+    subscription = CameraSubscription(stage.world.node, camera, heard.append)
+    assert not subscription.reliable, "before a publisher is seen both would match"
+    other = stage.add(Node("other_camera"))
+    publisher = other.create_publisher(CompressedImage, camera.topic, IMAGE_PUBLISHER if reliable else IMAGE)
+    other.create_timer(0.05, lambda: publisher.publish(CompressedImage()))
+    stage.world.node.create_timer(0.05, subscription.match)
+    stage.until(lambda: subscription.publishers == ("/other_camera",), "discovery")
+    heard.clear()
+    stage.until(lambda: len(heard) > 2, "its images")
+    assert subscription.reliable is reliable
+    subscription.close()
+
+
 def test_activation_refuses_a_planner_of_another_contract_and_names_both_sides(stage: Any) -> None:
     stage.bring_up(stage.planner(load_policy=load_other_contract))
     executor = stage.act()
@@ -145,3 +222,47 @@ def test_a_wrong_robot_name_refuses_to_configure_and_lists_the_robots(stage: Any
     assert node.trigger_configure() == FAILURE
     assert isinstance(node.last_error, ConfigError)
     assert "g1_inspire" in str(node.last_error)
+
+
+def test_imagined_images_are_decoded_and_published_only_while_somebody_listens(stage: Any) -> None:
+    executors: list[ImaginingExecutor] = []
+
+    def load_imagining(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
+        loaded = load_fake(request, robot=robot)
+        executors.append(ImaginingExecutor(loaded.contract))
+        return dataclasses.replace(loaded, executor=executors[-1])
+
+    stage.bring_up(stage.planner(), stage.act(load_policy=load_imagining))
+    world = stage.world
+    stage.until(lambda: len(world.chunks) >= 3, "three chunks")
+    assert executors[0].imagination.decoded == []
+    images: list[Image] = []
+    listener = world.node.create_subscription(Image, "wam_executor/imagined_image", images.append, IMAGINED)
+    stage.until(lambda: len(images) >= 2, "two imagined images")
+    world.node.destroy_subscription(listener)
+    camera = world.robot.cameras[0]
+    image = images[-1]
+    assert (image.header.frame_id, image.encoding) == (camera.name, "rgb8")
+    assert (image.height, image.width, len(image.data)) == (
+        camera.height,
+        camera.width,
+        3 * camera.width * camera.height,
+    )
+    ends_ns = {
+        time_to_ns(c.header.stamp) + c.num_rows * (c.row_period.sec * 10**9 + c.row_period.nanosec)
+        for c in world.chunks
+    }
+    assert time_to_ns(image.header.stamp) in ends_ns
+
+
+def test_an_unknown_imagined_camera_is_refused_with_those_that_exist(stage: Any) -> None:
+    overrides = [
+        Parameter("robot", value="g1_inspire"),
+        Parameter("policy", value="fake"),
+        Parameter("imagined_camera", value="elbow"),
+    ]
+    executor = stage.act(parameter_overrides=overrides)
+    assert executor.trigger_configure() == FAILURE
+    assert isinstance(executor.last_error, ConfigError)
+    assert "'elbow'" in str(executor.last_error)
+    assert stage.world.robot.cameras[0].name in str(executor.last_error)

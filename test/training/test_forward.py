@@ -8,15 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wam.models.aha_wam.config import AhaWamConfig, paper, tiny
+from wam.models.aha_wam.config import AhaWamConfig, ExpertConfig, paper, tiny
 from wam.models.aha_wam.model import AhaWam
-from wam.models.layers.flow import sigma_grid
+from wam.models.layers.flow import interpolate, shift, sigma_grid
 from wam.training.ablation import Ablation, ablate
 from wam.training.forward import (
     Draws,
     JointObjective,
     NoiseTimes,
+    action_rope,
+    action_velocity,
     chunk_contexts,
+    chunk_text,
     current_context,
     draw,
     frame_mask,
@@ -266,6 +269,44 @@ def test_the_grids_of_one_two_and_four_steps_lie_in_the_grid_of_sixteen() -> Non
     grid = sigma_grid(16, shift_factor=5.0)
     for steps in (1, 2, 4):
         assert sigma_grid(steps, shift_factor=5.0) == pytest.approx(grid[:: 16 // steps])
+
+
+def test_training_and_inference_predict_one_velocity_at_sizes_without_a_common_factor(
+    make_model, make_batch
+) -> None:
+    """A video DiT wider than its heads was refused, and no test ran sizes that differ from the tiny preset's."""
+    heads = {"layers": 2, "heads": 3, "head_dim": 14}
+    model = make_model(
+        video=ExpertConfig(width=40, ffn=50, freq_dim=22, **heads),
+        action=ExpertConfig(width=26, ffn=34, freq_dim=18, eps=1e-5, **heads),
+        text_dim=19,
+        context_len=5,
+        state_dim=11,
+        action_dim=7,
+        image_height=32,
+        image_width=96,
+        queries=3,
+        memory_window=2,
+        chunk_rows=6,
+        horizon_rows=18,
+    )
+    batch, config = make_batch(model.config), model.config
+    drawn = draws_for(batch)
+    with torch.no_grad():
+        want = joint_velocities(model, batch, drawn)
+        sigma = shift(drawn.action_u, config.train_shift).repeat_interleave(config.chunk_rows, dim=1)[
+            ..., None
+        ]
+        have = action_velocity(
+            model,
+            interpolate(batch.actions_BHA, drawn.action_noise, sigma),
+            want.action_t,
+            context=chunk_contexts(model, batch, current_context(model, batch)),
+            text=chunk_text(model, batch),
+            rope=action_rope(model, batch),
+        )
+    assert want.video.shape == batch.z_BCFHW.shape
+    torch.testing.assert_close(have, want.action, atol=1e-5, rtol=0)
 
 
 def test_the_training_pass_fits_together_at_the_size_of_the_paper(make_batch) -> None:

@@ -23,8 +23,9 @@ from wam.models.bundle import open_bundle
 from wam.models.registry import load_policy
 from wam.training.checkpoint import list_checkpoints
 from wam.training.config import parse_config
+from wam.training.logged import Listener, RunPlan
 from wam.training.reports import read_losses
-from wam.training.run import Listener, RunPlan, distill, train
+from wam.training.run import distill, train
 from wam.training.start import preset_config, start
 
 HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None

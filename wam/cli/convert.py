@@ -14,6 +14,7 @@ from rich.markup import escape
 from wam.cli import convert_bag, convert_policy
 from wam.cli.progress import row_progress
 from wam.core.errors import ConfigError
+from wam.models.convert import ud_vla_cli
 from wam.models.convert.gr00t_cli import gr00t
 from wam.replay.writing import Storage
 
@@ -109,6 +110,7 @@ def lerobot(
 convert_bag.register(app)
 convert_policy.register(app)
 app.command("gr00t")(gr00t)
+ud_vla_cli.register(app)
 
 
 def parse_pairs(values: list[str], *, separator: str, option: str, form: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -241,40 +242,74 @@ def _show_catalogue(shown: dict[str, Any]) -> None:
 
 def _show_robot(shown: dict[str, Any]) -> None:
     console = Console()
-    console.print(f"[bold]{escape(shown['title'])}[/bold]\n{escape(shown['source'])}", soft_wrap=True)
+
+    def tell(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False)
+
+    tell(f"[bold]{escape(shown['title'])}[/bold]\n{escape(shown['source'])}")
     for group in shown["groups"]:
-        state, command = group["state"], group["command"]
-        console.print(
-            f"\ngroup [bold]{group['name']}[/bold], driver {group['driver']}: state {state['topic']} at "
-            f"{state['rate_hz']:g} Hz, command {command['topic']} ({command['kind']}) at {command['rate_hz']:g} Hz"
-        )
-        table = Table("joint", "unit", "lower", "upper", "velocity", "acceleration", "jerk", "home", box=None)
-        for joint in group["joints"]:
-            numbers = (
-                _text(joint[key]) for key in ("lower", "upper", "velocity", "acceleration", "jerk", "home")
-            )
-            table.add_row(joint["name"], joint["unit"], *numbers)
-        console.print(table)
-    cameras = Table("camera", "topic", "transport", "size", "rate", box=None)
+        _show_group(console, tell, group)
     for camera in shown["cameras"]:
-        size = f"{camera['width']}x{camera['height']} {camera['encoding']}"
-        cameras.add_row(
-            camera["name"], camera["topic"], camera["transport"], size, f"{camera['rate_hz']:g} Hz"
+        make = f" ({camera['preset']})" if camera["preset"] else ""
+        tell(f"\ncamera [bold]{camera['name']}[/bold]{make}: frame {camera['frame_id']}")
+        tell(
+            f"  {camera['topic']} ({camera['transport']}, {camera['encoding']}), {camera['width']}x{camera['height']} "
+            f"at {camera['rate_hz']:g} Hz, at most {camera['max_age_s']:g} s old, reliability {camera['reliability']}"
         )
-    console.print()
-    console.print(cameras)
-    console.print(
-        "\nsafety: " + ", ".join(f"{name} {_text(value)}" for name, value in shown["safety"].items())
-    )
+    tell("\nsafety: " + ", ".join(f"{name} {_text(value)}" for name, value in shown["safety"].items()))
     if shown["model"]:
-        console.print(f"model: {escape(shown['model']['urdf'])}", soft_wrap=True)
+        given = " ".join(f"{name}:={value}" for name, value in shown["model"]["args"].items())
+        tell(f"\nmodel: {escape(shown['model']['urdf'])} {given}".rstrip())
+        for frame in shown["frames"]:
+            tell(f"  {frame['link']} in {frame['parent']}, by {frame['joint']} ({frame['kind']})")
+
+
+def _show_group(console: Console, tell: Callable[[str], None], group: dict[str, Any]) -> None:
+    state, command, joints = group["state"], group["command"], group["joints"]
+    links = f": {group['base_link']} to {group['tip_link']}" if group["tip_link"] else ""
+    tell(f"\ngroup [bold]{group['name']}[/bold], driver {group['driver']}{links}")
+    tell(f"  state    {state['topic']} at {state['rate_hz']:g} Hz, at most {state['max_age_s']:g} s old")
+    if command["topic"]:
+        lead = f", {command['lead_s']:g} s early" if command["lead_s"] else ""
+        tell(f"  command  {command['topic']} ({command['kind']}) at {command['rate_hz']:g} Hz{lead}")
+        for distribution, topic in command["topic_by_distribution"].items():
+            tell(f"           {topic} on {distribution}")
+    table = Table(box=None, pad_edge=True)
+    for number, heading in enumerate(("joint", "unit", "lower", "upper", "vel", "acc", "jerk", "home")):
+        table.add_column(heading, no_wrap=True, justify="left" if number < 2 else "right")
+    for joint in joints:
+        numbers = (
+            _text(joint[key]) for key in ("lower", "upper", "velocity", "acceleration", "jerk", "home")
+        )
+        table.add_row(joint["name"], joint["unit"], *numbers)
+    console.print(table)
+    if any(joint["name"] != joint["driver_name"] for joint in joints):
+        tell(f"  the driver calls them {', '.join(joint['driver_name'] for joint in joints)}")
+    for text, names in _conversions(joints).items():
+        every = "all" if len(names) == len(joints) else ", ".join(names)
+        tell(f"  {every}: {text}")
+
+
+def _conversions(joints: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return what is converted between driver and suite -> names of the joints it holds for."""
+    found: dict[str, list[str]] = {}
+    for joint in joints:
+        factors, raw = joint["conversion"], joint["raw"]
+        if factors != {"state": 1.0, "command": 1.0}:
+            text = f"measured = reported x {factors['state']:.8g}; sent = wanted x {factors['command']:.8g}"
+            found.setdefault(text, []).append(joint["name"])
+        if raw is not None:
+            text = f"the device counts {raw['at_lower']:g} at lower .. {raw['at_upper']:g} at upper"
+            found.setdefault(text, []).append(joint["name"])
+    return found
 
 
 def _show_pose(shown: dict[str, Any]) -> None:
     console = Console()
     console.print(f"{shown['tip']} in {shown['base']} of {shown['robot']}, lengths in m")
     for row in shown["pose"]:
-        console.print("  ".join(f"{value:10.6f}" for value in row))
+        # Without what rounding would show as -0.
+        console.print("  ".join(f"{value if abs(value) >= 5e-7 else 0.0:10.6f}" for value in row))
 
 
 def _show(shown: dict[str, Any]) -> None:

@@ -106,6 +106,13 @@ def run(
     max_context_age: Annotated[
         float, typer.Option(help="An older planner context is refused [s].", min=0.01)
     ] = 2.0,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="How the safety node lets a chunk take over from the one before it: "
+            "blend, latest, sequential, committed or roll."
+        ),
+    ] = "blend",
     time: Annotated[
         str,
         typer.Option(help="Which time decides: 'stamps' (message headers) or 'receive' (the recorder's)."),
@@ -155,8 +162,8 @@ def run(
     Example: wam replay g1_ep1 --robot g1_inspire --policy aha_wam/tiny --report out
     """
     from wam.replay.binding import TopicNames
+    from wam.replay.engine import ReplaySettings, parse_strategy
     from wam.replay.gate import read_gate
-    from wam.replay.offline import ReplaySettings
     from wam.replay.rerun_file import require_rerun
     from wam.replay.session import ReplayOptions
     from wam.replay.session import replay as run_replay
@@ -188,6 +195,7 @@ def run(
             planner_period_ns=seconds_to_ns(planner_period),
             executor_period_ns=seconds_to_ns(executor_period),
             max_context_age_ns=seconds_to_ns(max_context_age),
+            strategy=parse_strategy(strategy, what="option --strategy", where="--strategy"),
         ),
         names=TopicNames(
             namespace=namespace,
@@ -311,11 +319,13 @@ def compare(
         console = Console()
         for name, values in result.settings.items():
             console.print(f"{name}: {values[0]} | {values[1]}", highlight=False)
-        table = Table("error of a chunk", "A", "B", "B - A", "95 % interval", "", box=None, pad_edge=False)
+        table = Table("error", "A", "B", "B - A", "95 % interval", "", box=None, pad_edge=False)
         for d in result.differences:
-            span = f"{d.difference.low:.3g} to {d.difference.high:.3g}"
-            numbers = (f"{d.first:.4g}", f"{d.second:.4g}", f"{d.difference.value:+.3g}")
-            table.add_row(d.name, *numbers, span, d.verdict)
+            span = f"{d.difference.low:.2g} to {d.difference.high:.2g}"
+            numbers = (f"{d.first:.4g}", f"{d.second:.4g}", f"{d.difference.value:+.2g}")
+            # The whole table fits a terminal of 80 columns.
+            said = {"second is better": "B is better", "first is better": "A is better"}
+            table.add_row(d.name, *numbers, span, said.get(d.verdict, "not significant"))
         console.print(table)
         console.print(
             f"{result.pairs} pairs of chunks, {result.unpaired} chunks without a partner", highlight=False
@@ -333,6 +343,13 @@ def scenario(
         Path, typer.Option(help="Folder of the report: new, empty, or an earlier one.", show_default=False)
     ],
     jobs: Annotated[int, typer.Option(help="Replays at a time, each in a process of its own.", min=1)] = 1,
+    ray: Annotated[
+        str,
+        typer.Option(
+            help="Run on a Ray cluster instead: local, auto, HOST:PORT or ray://HOST:PORT (needs pip install ray).",
+            show_default=False,
+        ),
+    ] = "",
     device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of each policy.", min=1)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
@@ -349,11 +366,17 @@ def scenario(
 
     chosen = read_scenario(file)
     load_robot(chosen.robot)
+    if ray:
+        from wam.cli.replay_ray import require_ray
+
+        require_ray()
     console = Console(stderr=True)
     with report_folder(report) as folder:
         todo = make_jobs(chosen, folder, device=device, threads=threads)
         with row_progress(console, chosen.name, unit="runs") as progress:
-            runs = run_jobs(todo, processes=jobs, done=lambda count: progress(count, len(todo)))
+            runs = run_jobs(
+                todo, processes=jobs, done=lambda count: progress(count, len(todo)), ray_address=ray
+            )
         summary, checked = sum_up(chosen, runs)
         timing = latency_means(runs, jobs=jobs)
         write_json(folder / SUMMARY, summary)

@@ -7,6 +7,7 @@ import multiprocessing
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,20 +84,39 @@ def run_job(job: Job) -> Run:
             report=job.report,
         )
     except WamError as error:
-        return Run(job.variant.name, name, "", {}, {}, error=str(error))
-    return Run(job.variant.name, name, f"{RUNS}/{job.report.name}", outcome.summary, outcome.timing)
+        return failed_run(job, str(error))
+    return Run(
+        job.variant.name,
+        name,
+        f"{RUNS}/{job.report.name}",
+        outcome.summary,
+        outcome.timing,
+        latencies=outcome.latencies,
+    )
 
 
-def run_jobs(jobs: list[Job], *, processes: int, done: Callable[[int], None]) -> list[Run]:
+def failed_run(job: Job, error: str) -> Run:
+    """Return the run of a job that could not be done."""
+    return Run(job.variant.name, job.recording.resolve().name, "", {}, {}, error=error)
+
+
+def run_jobs(
+    jobs: list[Job], *, processes: int, done: Callable[[int], None], ray_address: str = ""
+) -> list[Run]:
     """Run all jobs and return their runs in the order of the jobs.
 
     Args:
         jobs: what to run.
         processes: how many at a time; 1 runs them here, one after another.
         done: called with the number of finished runs.
+        ray_address: run them on this Ray cluster instead ("local" starts one here); "" uses processes.
+
+    Raises:
+        MissingDependency: Ray was asked for and is not installed.
+        ConfigError: the cluster cannot be reached.
     """
     runs = []
-    for run in _each(jobs, processes):
+    for run in _on_ray(jobs, ray_address) if ray_address else _each(jobs, processes):
         runs.append(run)
         done(len(runs))
     return runs
@@ -108,4 +128,14 @@ def _each(jobs: list[Job], processes: int) -> Iterator[Run]:
         return
     # Spawned, not forked: torch and OpenCV hold threads that a fork would lose.
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(run_job, jobs)
+        for job, future in [(job, pool.submit(run_job, job)) for job in jobs]:
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield failed_run(job, "a process died (out of memory?): use fewer at a time with --jobs")
+
+
+def _on_ray(jobs: list[Job], address: str) -> Iterator[Run]:
+    from wam.cli.replay_ray import ray_runs
+
+    return ray_runs(jobs, address=address)

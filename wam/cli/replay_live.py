@@ -47,6 +47,7 @@ def live_engine(
     parameters = {
         "wam_planner": common,
         "wam_executor": {**common, "max_context_age": ns_to_seconds(settings.max_context_age_ns)},
+        "wam_safety": {"strategy": settings.strategy.value},
     }
 
     def make(binding: Binding, instruction: str) -> LiveReplay:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from wam.training.dust_cli import dust
+from wam.training.ud_vla_cli import ud_vla
 
 app = typer.Typer(
     add_completion=False,
@@ -57,3 +58,4 @@ def aha_wam(
 
 
 app.command("dust")(dust)
+app.command("ud-vla")(ud_vla)

@@ -107,5 +107,9 @@ class PolicyFault(WamError):
     """A policy produced a value (non-finite, wrong shape) that must not reach a robot."""
 
 
+class ChunkRefused(PolicyFault):
+    """What a policy drew is no action. Nothing of it is published; the next chunk may be one."""
+
+
 class MissingDependency(WamError):
     """An optional part is not installed; the text names it and how to get it."""

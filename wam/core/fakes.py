@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from wam.core.clock import NS_PER_S
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext, Transport
 from wam.core.contract import CameraContract, PolicyContract
 from wam.core.errors import ContextReleased, PolicyFault, StaleContext
-from wam.core.observation import Instruction, Observation, RobotState
-from wam.core.policy import RoutedContext
+from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
+from wam.core.policy import Features, RoutedContext
 
 Payload = Mapping[str, npt.NDArray[Any]]
 
@@ -166,6 +166,51 @@ class FakeExecutor:
             rows=self._centre
             + wave[:, None] * np.broadcast_to(self._amplitude, (len(contract.action_joints),)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class FakeImagination:
+    """Expects that every camera sees what it sees now.
+
+    Attributes:
+        stamp_ns: acquisition time of the images of now [ns].
+        target_stamp_ns: time for which the images are expected [ns].
+        frames: of now.
+        decoded: cameras whose image was asked for, in order.
+    """
+
+    stamp_ns: int
+    target_stamp_ns: int
+    frames: Mapping[str, CameraFrame]
+    decoded: list[str] = field(default_factory=list)
+
+    def features(self) -> Features:
+        """Return the pixels of now, camera -> float32 [H, W, 3] in 0..1."""
+        return {name: (frame.rgb / 255).astype(np.float32) for name, frame in self.frames.items()}
+
+    def frame(self, camera: str) -> CameraFrame | None:
+        """Return the image of now with the stamp of then."""
+        self.decoded.append(camera)
+        now = self.frames.get(camera)
+        return None if now is None else CameraFrame(camera, self.target_stamp_ns, now.rgb)
+
+
+class ImaginingExecutor(FakeExecutor):
+    """The same with an expectation beside each chunk."""
+
+    imagination: FakeImagination | None = None
+
+    def route(self, observation: Observation, *, context: PlannerContext[Payload]) -> RoutedContext[Payload]:
+        """Remember the images."""
+        self._frames = observation.frames
+        return super().route(observation, context=context)
+
+    def act(self, routed: RoutedContext[Payload], *, proprio: RobotState) -> ActionChunk:
+        """Return the wave; expect the images of now at its end."""
+        chunk = super().act(routed, proprio=proprio)
+        end_ns = chunk.stamp_ns + len(chunk.rows) * chunk.row_period_ns
+        self.imagination = FakeImagination(chunk.stamp_ns, end_ns, self._frames)
+        return chunk
 
 
 class FakeChannel:

@@ -95,6 +95,8 @@ CAUSES: dict[str, Cause] = {
         Ladder.HOLD, Verdict.HOLD, "the executor has gone: nobody publishes action chunks any more"
     ),
     "driver_lost": Cause(Ladder.HOLD, Verdict.HOLD, "the driver has gone: nobody publishes joint states"),
+    "second_driver": Cause(Ladder.HOLD, Verdict.HOLD),
+    "other_namespace": Cause(Ladder.HOLD, Verdict.HOLD),
     "deactivated": Cause(Ladder.HOLD, Verdict.HOLD, "the node was deactivated; the arm is brought to rest"),
     "no_collision_answer": Cause(Ladder.HOLD, Verdict.HOLD),
     "jump": Cause(Ladder.HOLD, Verdict.HOLD),

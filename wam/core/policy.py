@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
 
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext, TensorSpec, Transport
 from wam.core.contract import PolicyContract
-from wam.core.observation import Instruction, Observation, RobotState
+from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 
 T = TypeVar("T")
 
@@ -61,6 +65,58 @@ class Executor(Protocol[T]):
 
         Raises:
             PolicyFault: a value is not finite; the caller publishes nothing.
+        """
+        ...
+
+
+Features = Mapping[str, npt.NDArray[np.float32]]
+"""What a policy perceives, by name, in whatever space it imagines (embeddings, pixels in 0..1); any shape."""
+
+
+class Imagination(Protocol):
+    """What a policy with a world model expects to perceive later. What takes time is computed only when asked for."""
+
+    @property
+    def stamp_ns(self) -> int:
+        """Acquisition time of the image that it was imagined from [ns]."""
+        ...
+
+    @property
+    def target_stamp_ns(self) -> int:
+        """The time imagined [ns]."""
+        ...
+
+    def features(self) -> Features:
+        """Return it as `Perceiving.perceive` gives an observation of that time. Worker thread."""
+        ...
+
+    def frame(self, camera: str) -> CameraFrame | None:
+        """Return the image expected of `camera`, stamped with the time imagined; None where the policy has none.
+
+        Decoding it may take as long as a chunk: call it only where somebody looks. Worker thread.
+        """
+        ...
+
+
+@runtime_checkable
+class Imagining(Protocol):
+    """Optional part of an `Executor` whose policy predicts a future."""
+
+    @property
+    def imagination(self) -> Imagination | None:
+        """What was imagined beside the last chunk; None before the first, and where nothing was."""
+        ...
+
+
+@runtime_checkable
+class Perceiving(Protocol):
+    """Optional part of a `Planner` whose policy predicts a future, so that the prediction can be judged."""
+
+    def perceive(self, observation: Observation) -> Features:
+        """Return the features of an observation, of the names and shapes of `Imagination.features`.
+
+        Raises:
+            ImageError: a camera is missing.
         """
         ...
 

@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LeRobot data sets of format v2.1 and v3.0, read in place, episodes and rows in any order.
+"""LeRobot data sets of format v2.0, v2.1 and v3.0, read in place, episodes and rows in any order.
 
-    v2.1  one parquet file and one video per episode; meta/episodes.jsonl, meta/tasks.jsonl (v2.0 as well)
-    v3.0  many episodes per parquet file and per video; meta/episodes/**.parquet, meta/tasks.parquet
-
-Both come out as the same values: a table of episodes, columns as arrays, frames by row. Rows are control
-rows; row i of an episode was recorded i / fps seconds after its start.
+All come out as the same values: a table of episodes, columns as arrays, frames by row. Rows are control rows; row i of
+an episode was recorded i / fps seconds after its start. `wam.datasets.layout` tells where the files are.
 
 Shapes: N rows of an episode, D numbers of a column, H, W pixels.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,69 +21,10 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from wam.core.errors import RecordingError
+from wam.datasets.layout import Episode, Feature, VideoPart, read_layout
 from wam.datasets.video import decode_image, read_frames
 
-SUPPORTED = ("v2.0", "v2.1", "v3.0")
-IMAGE_TYPES = ("video", "image")
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """One column of the data set.
-
-    Attributes:
-        name: column or video key, such as "observation.state".
-        dtype: as in info.json; "video" and "image" are pictures.
-        shape: of one row.
-        names: name of each number, or empty where the file gives none.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    names: tuple[str, ...]
-
-    @property
-    def is_image(self) -> bool:
-        """Whether rows are pictures."""
-        return self.dtype in IMAGE_TYPES
-
-
-@dataclass(frozen=True, slots=True)
-class VideoPart:
-    """Where the pictures of one episode and camera are.
-
-    Attributes:
-        path: video file.
-        start_s: time in the file of the episode's first row [s].
-    """
-
-    path: Path
-    start_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """One recorded episode.
-
-    Attributes:
-        index: number in the data set.
-        length: rows N.
-        tasks: instructions, in the words of the data set.
-        data_path: parquet file with its rows (and perhaps those of others).
-        videos: camera key -> video part; empty for data sets that keep pictures in the parquet file.
-    """
-
-    index: int
-    length: int
-    tasks: tuple[str, ...]
-    data_path: Path
-    videos: Mapping[str, VideoPart]
-
-    @property
-    def is_present(self) -> bool:
-        """Whether all its files are there (a partial copy of a data set lacks some)."""
-        return self.data_path.is_file() and all(part.path.is_file() for part in self.videos.values())
+__all__ = ["Episode", "Feature", "LeRobotDataset", "VideoPart", "open_dataset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +33,7 @@ class LeRobotDataset:
 
     Attributes:
         root: its folder.
-        version: one of `SUPPORTED`.
+        version: one of `wam.datasets.layout.SUPPORTED`.
         fps: control rows per second.
         robot_type: as in info.json.
         features: by name.
@@ -216,25 +153,37 @@ class LeRobotDataset:
             data = (self.root / str(cell["path"])).read_bytes()
         return decode_image(BytesIO(data), where=f"{episode.data_path}, episode {episode.index}")
 
-    def _read(self, episode: Episode, name: str) -> pa.ChunkedArray:
-        if not episode.data_path.is_file():
-            raise RecordingError(f"{episode.data_path} is missing", where="a complete copy of the data set")
+    def rows(self, episode: Episode, names: Sequence[str]) -> pa.Table:
+        """Read columns of an episode as they are stored.
+
+        Raises:
+            RecordingError: the file is missing or damaged, lacks a column, or has another number of rows.
+        """
+        path = episode.data_path
+        if not path.is_file():
+            raise RecordingError(f"{path} is missing", where="a complete copy of the data set")
         try:
+            lacking = sorted(set(names) - set(pq.read_schema(path).names))
+            if lacking:
+                raise RecordingError(f"{path} has no column {', '.join(lacking)}", where="the data set")
             table = pq.read_table(
-                episode.data_path,
-                columns=[name],
+                path,
+                columns=list(names),
                 filters=[("episode_index", "==", episode.index)],
                 partitioning=None,
             )
         except (pa.ArrowException, OSError, KeyError) as error:
-            raise RecordingError(f"{episode.data_path}: cannot read column {name!r}: {error}") from error
+            raise RecordingError(f"table {path} cannot be read ({error})", where="the data set") from error
         if table.num_rows != episode.length:
             raise RecordingError(
-                f"{episode.data_path}: episode {episode.index} has {table.num_rows} rows",
+                f"{path}: episode {episode.index} has {table.num_rows} rows",
                 allowed=f"{episode.length}, its length in meta/",
                 where="a complete copy of the data set",
             )
-        return table.column(name)
+        return table
+
+    def _read(self, episode: Episode, name: str) -> pa.ChunkedArray:
+        return self.rows(episode, [name]).column(name)
 
 
 def open_dataset(root: str | Path) -> LeRobotDataset:
@@ -244,116 +193,7 @@ def open_dataset(root: str | Path) -> LeRobotDataset:
         RecordingError: a metadata file is missing or damaged, or the format version is not supported.
     """
     folder = Path(root)
-    info = _json(folder / "meta" / "info.json")
-    version = str(info.get("codebase_version"))
-    if version not in SUPPORTED:
-        raise RecordingError(
-            f"{folder}: LeRobot format",
-            value=version,
-            allowed=f"one of {SUPPORTED}",
-            where="LeRobot's conversion script",
-        )
-    try:
-        for key in ("data_path", "video_path"):
-            _require_inside(folder, key, str(info.get(key) or ""))
-        features = {name: _feature(name, spec) for name, spec in info["features"].items()}
-        keys = [f.name for f in features.values() if f.dtype == "video"]
-        read = _episodes_v30 if version == "v3.0" else _episodes_v21
-        tasks, episodes = read(folder, info, keys)
-        fps = float(info["fps"])
-    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        raise RecordingError(
-            f"{folder}/meta is damaged or incomplete: {type(error).__name__} {error}"
-        ) from error
-    if not fps > 0:
-        raise RecordingError(f"{folder}/meta/info.json: fps", value=fps, allowed="a positive number")
-    ordered = tuple(sorted(episodes, key=lambda e: e.index))
-    return LeRobotDataset(folder, version, fps, str(info.get("robot_type")), features, ordered, tasks)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise RecordingError(f"{path} is missing", allowed="a folder with a LeRobot data set") from error
-    except ValueError as error:
-        raise RecordingError(f"{path} is not JSON: {error}") from error
-
-
-def _require_inside(root: Path, key: str, template: str) -> None:
-    """Refuse a path that leaves the data set, which a downloaded info.json could name."""
-    if template.startswith("/") or ".." in Path(template).parts:
-        raise RecordingError(
-            f"{root}/meta/info.json: {key}", value=template, allowed="a path inside the data set"
-        )
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise RecordingError(f"{path} is missing", allowed="a folder with a LeRobot data set")
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except ValueError as error:
-        raise RecordingError(f"{path} has a line that is not JSON: {error}") from error
-
-
-def _feature(name: str, spec: Mapping[str, Any]) -> Feature:
-    names: Any = spec.get("names") or ()
-    if isinstance(names, Mapping):
-        names = [n for group in names.values() for n in (group if isinstance(group, list) else [group])]
-    flat = [n for group in names for n in (group if isinstance(group, list) else [group])]
-    return Feature(
-        name, str(spec["dtype"]), tuple(int(n) for n in spec["shape"]), tuple(str(n) for n in flat)
+    found = read_layout(folder)
+    return LeRobotDataset(
+        folder, found.version, found.fps, found.robot_type, found.features, found.episodes, found.tasks
     )
-
-
-def _episodes_v21(
-    root: Path, info: Mapping[str, Any], keys: Sequence[str]
-) -> tuple[dict[int, str], list[Episode]]:
-    tasks = {int(row["task_index"]): str(row["task"]) for row in _json_lines(root / "meta" / "tasks.jsonl")}
-    episodes = []
-    for row in _json_lines(root / "meta" / "episodes.jsonl"):
-        index = int(row["episode_index"])
-        place = {"episode_chunk": index // int(info["chunks_size"]), "episode_index": index}
-        videos = {k: VideoPart(root / info["video_path"].format(video_key=k, **place), 0.0) for k in keys}
-        data = root / info["data_path"].format(**place)
-        episodes.append(Episode(index, int(row["length"]), tuple(row["tasks"]), data, videos))
-    return tasks, episodes
-
-
-def _episodes_v30(
-    root: Path, info: Mapping[str, Any], keys: Sequence[str]
-) -> tuple[dict[int, str], list[Episode]]:
-    task_file = root / "meta" / "tasks.parquet"
-    files = sorted((root / "meta" / "episodes").rglob("*.parquet"))
-    if not task_file.is_file() or not files:
-        raise RecordingError(
-            f"{root}/meta lacks tasks.parquet or episodes/", allowed="a complete copy of the data set"
-        )
-    rows = pq.read_table(task_file, partitioning=None).to_pylist()
-    # Pandas writes the instruction as the index of the table, which parquet calls so when it has no name.
-    tasks = {int(r["task_index"]): str(r.get("task", r.get("__index_level_0__"))) for r in rows}
-    wanted = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index"]
-    wanted += [f"videos/{k}/{what}" for k in keys for what in ("chunk_index", "file_index", "from_timestamp")]
-    episodes = []
-    for file in files:
-        for row in pq.read_table(file, columns=wanted, partitioning=None).to_pylist():
-            videos = {
-                k: VideoPart(
-                    root
-                    / info["video_path"].format(
-                        video_key=k,
-                        chunk_index=row[f"videos/{k}/chunk_index"],
-                        file_index=row[f"videos/{k}/file_index"],
-                    ),
-                    float(row[f"videos/{k}/from_timestamp"]),
-                )
-                for k in keys
-            }
-            data = root / info["data_path"].format(
-                chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
-            )
-            episodes.append(
-                Episode(int(row["episode_index"]), int(row["length"]), tuple(row["tasks"]), data, videos)
-            )
-    return tasks, episodes

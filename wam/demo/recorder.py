@@ -18,12 +18,13 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from wam.core.clock import NS_PER_S
 from wam.core.errors import WamError
 from wam.core.observation import CameraFrame, index_of
+from wam.report.imagined import ImaginedPairs
 from wam.report.recording import ChunkRecord, ContextRecord, JointSeries, SafetyRecord
 from wam.robots.description import CameraTransport, CommandKind, JointGroup, RobotDescription
 from wam.robots.images import decode_image
 from wam.ros.context_channel import message_to_context
 from wam.ros.conversions import event_to_finding, message_to_chunk, time_to_ns
-from wam.ros.qos import CHUNK, CONTEXT, EVENT_KEPT, IMAGE, JOINT_STATE, STATUS
+from wam.ros.qos import CHUNK, CONTEXT, EVENT_KEPT, IMAGE, IMAGINED, JOINT_STATE, STATUS
 from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext, PlannerStatus, SafetyEvent
 
 FRAME_PERIOD_NS = NS_PER_S
@@ -31,10 +32,11 @@ SPIN_TIMEOUT_S = 0.1
 
 
 class _Series:
-    """Rows of one joint topic, growing."""
+    """Rows of one joint topic in SI units, growing."""
 
-    def __init__(self, group: JointGroup, *, rate: float) -> None:
+    def __init__(self, group: JointGroup, *, rate: float, factors: Any) -> None:
         self._group = group
+        self._factors = factors
         self._rate = rate
         self._index: dict[tuple[str, ...], Any] = {}
         self.stamps: list[int] = []
@@ -47,7 +49,8 @@ class _Series:
             self._index[names] = index_of(
                 names, self._group.driver_names, what=f"joint topic of {self._group.name}"
             )
-        self._rows.append(np.asarray(message.position, dtype=np.float64)[self._index[names]])
+        row = np.asarray(message.position, dtype=np.float64)[self._index[names]]
+        self._rows.append(row * self._factors)
         self.stamps.append(time_to_ns(message.header.stamp))
         self.arrivals.append(arrival_ns)
 
@@ -86,9 +89,12 @@ class Recorder:
             "wam_recorder", context=self._context, namespace=namespace, use_global_arguments=False
         )
         self._changed = threading.Condition()
-        self.measured = {group.name: _Series(group, rate=group.state_rate) for group in robot.groups}
+        self.measured = {
+            group.name: _Series(group, rate=group.state_rate, factors=group.state_factors)
+            for group in robot.groups
+        }
         self.commanded = {
-            group.name: _Series(group, rate=group.command_rate)
+            group.name: _Series(group, rate=group.command_rate, factors=1.0 / group.command_factors)
             for group in robot.groups
             if group.command_kind is CommandKind.JOINT_STATE_STREAM
         }
@@ -96,6 +102,7 @@ class Recorder:
         self.contexts: list[ContextRecord] = []
         self.safety: list[SafetyRecord] = []
         self.frames: list[CameraFrame] = []
+        self.imagined = ImaginedPairs(period_ns=FRAME_PERIOD_NS)
         self.images = 0
         self.planner_status: PlannerStatus | None = None
         self.executor_status: ExecutorStatus | None = None
@@ -140,6 +147,7 @@ class Recorder:
             kind = Image if camera.transport is CameraTransport.RAW else CompressedImage
             listen(kind, camera.topic, IMAGE, partial(self._on_image, camera.name))
         listen(ActionChunk, "wam_executor/chunk", CHUNK, self._on_chunk)
+        listen(Image, "wam_executor/imagined_image", IMAGINED, self._on_imagined)
         listen(KVContext, "wam_planner/context", CONTEXT, self._on_context)
         listen(SafetyEvent, "wam_safety/event", EVENT_KEPT, self._on_event)
         listen(PlannerStatus, "wam_planner/status", STATUS, self._on_planner_status)
@@ -167,10 +175,17 @@ class Recorder:
         newest = next((frame.stamp_ns for frame in reversed(self.frames) if frame.camera == camera), None)
         if newest is None or stamp_ns - newest >= FRAME_PERIOD_NS:
             self.frames.append(CameraFrame(camera, stamp_ns, self._decode(camera, message)))
+        self.imagined.see(camera, stamp_ns, lambda: self._decode(camera, message))
 
     def _decode(self, camera: str, message: Any) -> Any:
         spec = self._robot.camera(camera)
         return decode_image(message, camera=camera, size=(spec.height, spec.width))
+
+    def _on_imagined(self, message: Any, arrival_ns: int) -> None:
+        camera = str(message.header.frame_id)
+        stamp_ns = time_to_ns(message.header.stamp)
+        if self.imagined.wants(camera, stamp_ns):
+            self.imagined.expect(CameraFrame(camera, stamp_ns, decode_image(message, camera=camera)))
 
     def _on_chunk(self, message: Any, arrival_ns: int) -> None:
         self.chunks.append(ChunkRecord(arrival_ns, message_to_chunk(message)))

@@ -114,12 +114,12 @@ def run_demo(
                     break
             end_ns = recorder.now_ns()
             progress("stopping", time.monotonic() - begun)
-            return _recording(robot, options, recorder, start_ns, end_ns, problems)
+            return recording_of(robot, options, recorder, start_ns, end_ns, problems)
     finally:
         recorder.close()
 
 
-def _recording(
+def recording_of(
     robot: RobotDescription,
     options: StackOptions,
     recorder: Recorder,
@@ -127,6 +127,7 @@ def _recording(
     end_ns: int,
     problems: list[str],
 ) -> DemoRecording:
+    """Return what a recorder has heard of a run, for its report."""
     status = recorder.planner_status
     settings = {
         "policy processes": "planner and executor in one" if options.composed else "planner, executor",
@@ -150,6 +151,7 @@ def _recording(
         contexts=tuple(recorder.contexts),
         safety=tuple(recorder.safety),
         frames=tuple(recorder.frames),
+        imagined=recorder.imagined.records(),
         problems=tuple(problems + recorder.problems),
         machine=machine_info(),
         settings=settings,

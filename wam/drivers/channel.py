@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command channel of a device that is no arm: the newest trajectory, read a lead ahead of now."""
+"""The command channel of a device that is no arm: the newest trajectory, read at the present time."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class _Plan:
 class TrajectoryChannel:
     """Keeps the newest rolling trajectory and returns the target for a moment. Offered and read from any thread.
 
-    A rolling trajectory ends at rest, so after its last point the target stays there: silence is a hold.
+    A rolling trajectory ends at rest, so after its last point the target stays there: silence is a hold. What a device
+    answers late it is told early by the safety node (`command.lead` of the robot file), never here as well.
 
     Args:
         names: driver's joint names, in the order of the targets.
-        lead_ns: targets are read this far ahead, to make up for the device's own delay [ns].
     """
 
-    def __init__(self, names: Sequence[str], *, lead_ns: int = 0) -> None:
-        self._names, self._lead_ns = tuple(names), lead_ns
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
         self._lock = threading.Lock()
         self._plan: _Plan | None = None
 
@@ -86,7 +86,7 @@ class TrajectoryChannel:
             self._plan = None
 
     def target(self, now_ns: int) -> Vector | None:
-        """Return the target for now and the lead, float64 [N], or None before the first trajectory.
+        """Return the target for now, float64 [N], or None before the first trajectory.
 
         Before the first point its positions count, after the last one those of the last.
         """
@@ -94,7 +94,7 @@ class TrajectoryChannel:
             plan = self._plan
         if plan is None:
             return None
-        at = float(now_ns + self._lead_ns - plan.start_ns)
+        at = float(now_ns - plan.start_ns)
         times = plan.times_ns.astype(np.float64)
         return np.array([np.interp(at, times, column) for column in plan.positions.T])
 

@@ -14,10 +14,10 @@ from typing import Any
 from wam.core.clock import NS_PER_MS
 from wam.drivers import franka, ur
 from wam.drivers.optional import VENDOR_TYPES
-from wam.drivers.piper import NODE_TIMEOUT_NS, PiperArm, PiperStatus
+from wam.drivers.piper import NODE_TIMEOUT_NS, PiperArm, PiperStatus, driver_of
 from wam.drivers.state import DriverState, Readiness, StepKind, person, worst
 from wam.robots.description import DriverKind, JointGroup, RobotDescription
-from wam.robots.loader import load_robot
+from wam.robots.loader import DISTRIBUTION_VARIABLE, load_robot
 
 LISTEN_S = 2.0
 TIMEOUT_S = 30.0
@@ -44,6 +44,11 @@ class GroupReport:
         for number, step in enumerate(self.state.steps, 1):
             call = "" if step.kind is StepKind.PERSON else f" [{step.kind.value} {step.name}]"
             texts.append(f"{number}. {step.text}{call}{' (the robot may move)' if step.moves else ''}")
+        if any(step.kind is not StepKind.PERSON and not step.moves for step in self.state.steps):
+            texts.append(
+                "the calls that do not move the robot, in order, once you have looked: "
+                "ros2 service call /wam_driver/recover std_srvs/srv/Trigger"
+            )
         return "\n".join(texts)
 
 
@@ -93,8 +98,17 @@ def judge(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
     stream = _stream(group, heard)
     if stream.readiness is Readiness.ABSENT:
         return stream
+    values, lacking = heard["values"], heard["lacking"]
+    if group.driver is DriverKind.PIPER:
+        arm = PiperArm(group.name, driver_of(group.state_topic)[0])
+        # What was heard is replayed: a first stamp at time zero, and a second one if the stamps went on.
+        arm.on_joint_state(0, 0)
+        arm.on_joint_state(1 if heard["distinct_stamps"] > 1 else 0, NODE_TIMEOUT_NS)
+        vendor = judge_piper(arm, NODE_TIMEOUT_NS, values, lacking)
+    else:
+        vendor = judge_vendor(group, values, lacking)
     # Of two states alike the vendor's says more.
-    return worst([_vendor(group, heard), stream])
+    return worst([vendor, stream])
 
 
 def _stream(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
@@ -168,20 +182,17 @@ def _stream(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
     )
 
 
-def _vendor(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
-    values, lacking = heard["values"], heard["lacking"]
-    packages = ", ".join(sorted({VENDOR_TYPES[key][0] for key in lacking}))
-    unseen = DriverState(
-        Readiness.DEGRADED,
-        "status_unseen",
-        f"joint states arrive; the device's own status cannot be read without {packages}",
-        (person(f"install {packages} in this environment"),),
-    )
-    if group.driver is DriverKind.PIPER:
-        return _piper(group, heard, unseen)
+def judge_vendor(group: JointGroup, values: Mapping[str, Any], lacking: Sequence[str]) -> DriverState:
+    """Return what the vendor's status says of a group whose joint states arrive.
+
+    Args:
+        group: of a driver other than the Piper's, which `judge_piper` judges.
+        values: what was read of the status topics.
+        lacking: status types whose package is not installed, keys of `VENDOR_TYPES`.
+    """
     if group.driver is DriverKind.FRANKA:
         if lacking:
-            return unseen
+            return _unseen(lacking)
         if not values:
             # The broadcaster of the robot state is not there with fake hardware.
             return franka.assess(None, fake_hardware=True)
@@ -192,7 +203,8 @@ def _vendor(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
                 tuple(values["errors"]),
                 tuple(values["last_errors"]),
             ),
-            distribution=os.environ.get("ROS_DISTRO", ""),
+            controllers=(group.command_topic.rpartition("/")[0],),
+            distribution=os.environ.get(DISTRIBUTION_VARIABLE, ""),
         )
     if group.driver is DriverKind.UR:
         return ur.assess(
@@ -207,12 +219,8 @@ def _vendor(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
     return DriverState(Readiness.READY, "no_status", "its driver has no status of its own; see /diagnostics")
 
 
-def _piper(group: JointGroup, heard: Mapping[str, Any], unseen: DriverState) -> DriverState:
-    arm, now_ns = PiperArm(group.name), NODE_TIMEOUT_NS
-    values = heard["values"]
-    # What was heard is replayed: a first stamp at time zero, and a second one if the stamps went on.
-    arm.on_joint_state(0, 0)
-    arm.on_joint_state(1 if heard["distinct_stamps"] > 1 else 0, now_ns)
+def judge_piper(arm: PiperArm, now_ns: int, values: Mapping[str, Any], lacking: Sequence[str]) -> DriverState:
+    """Return the state of a Piper arm at `now_ns` [ns]; the rest as for `judge_vendor`."""
     if values:
         arm.on_status(
             PiperStatus(
@@ -225,12 +233,22 @@ def _piper(group: JointGroup, heard: Mapping[str, Any], unseen: DriverState) -> 
     state = arm.state(now_ns)
     if state.readiness >= Readiness.BLOCKED:
         return state
-    if heard["lacking"]:
-        return unseen
-    if state.code == "not_enabled" and values.get("ctrl_mode") == 1:
+    if lacking:
+        return _unseen(lacking)
+    if state.code == "not_enabled" and values.get("ctrl_mode") == 1 and not arm.disabled:
         # Who listens from outside cannot ask for the drives; CAN mode is entered by commands to an enabled arm.
-        return DriverState(Readiness.READY, "can_mode", f"{group.name} is in CAN mode without a fault")
+        return DriverState(Readiness.READY, "can_mode", f"{arm.name} is in CAN mode without a fault")
     return state
+
+
+def _unseen(lacking: Sequence[str]) -> DriverState:
+    packages = ", ".join(sorted({VENDOR_TYPES[key][0] for key in lacking}))
+    return DriverState(
+        Readiness.DEGRADED,
+        "status_unseen",
+        f"joint states arrive; the device's own status cannot be read without {packages}",
+        (person(f"install {packages} in this environment"),),
+    )
 
 
 def _deaf(robot: RobotDescription, why: str) -> GroupReport:

@@ -15,6 +15,12 @@ FAST_STATE_TOPIC = "franka/joint_states"
 STATE_TOPIC = "franka_robot_state_broadcaster/robot_state"
 RECOVERY_ACTION = "action_server/error_recovery"
 HARDWARE = "FrankaHardwareInterface"
+BROADCASTERS = ("joint_state_broadcaster", "franka_robot_state_broadcaster")
+"""They stop with the hardware, and come back with the arm's controllers."""
+ACTIVE_STATE = 3
+"""lifecycle_msgs/State PRIMARY_STATE_ACTIVE."""
+BEST_EFFORT = 1
+"""`strictness` of controller_manager_msgs/SwitchController that leaves alone what is active already."""
 LINK_DEGRADED, LINK_BAD = 0.99, 0.95
 """`control_command_success_rate`: below the first a person should look, below the second motion reflexes follow."""
 
@@ -73,11 +79,16 @@ def recovery_steps(controllers: Sequence[str], *, distribution: str = "") -> tup
     steps: list[Step] = [person("clear the cause: what the arm touched, or what asked for the jump")]
     names = ", ".join(controllers) or "the arm's controllers"
     if distribution == "humble":
-        steps.append(service("controller_manager/switch_controller", f"deactivate {names}"))
+        steps.append(_switch(f"deactivate {names}", deactivate_controllers=controllers))
     steps += [
-        action(RECOVERY_ACTION, "clear the reflex (franka_msgs/ErrorRecovery)"),
-        service("controller_manager/set_hardware_component_state", f"set {HARDWARE} to active"),
-        service("controller_manager/switch_controller", f"activate {names}"),
+        action(RECOVERY_ACTION, "clear the reflex (franka_msgs/ErrorRecovery)", type="franka_recovery"),
+        service(
+            "controller_manager/set_hardware_component_state",
+            f"set {HARDWARE} to active",
+            type="set_hardware_state",
+            values={"name": HARDWARE, "target_state.id": ACTIVE_STATE, "target_state.label": "active"},
+        ),
+        _switch(f"activate {names}", activate_controllers=(*BROADCASTERS, *controllers)),
         service(
             "wam_safety/clear_fault",
             "clear the latched stop; commands start from the measured position",
@@ -85,6 +96,16 @@ def recovery_steps(controllers: Sequence[str], *, distribution: str = "") -> tup
         ),
     ]
     return tuple(steps)
+
+
+def _switch(text: str, **controllers: Sequence[str]) -> Step:
+    lists = {name: list(names) for name, names in controllers.items()}
+    return service(
+        "controller_manager/switch_controller",
+        text,
+        type="switch_controller",
+        values={**lists, "strictness": BEST_EFFORT},
+    )
 
 
 def assess(

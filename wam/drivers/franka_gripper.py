@@ -153,7 +153,7 @@ class FrankaGripper:
                 f"the last goal failed: {self._problem}",
                 (
                     person("take out what is between the fingers"),
-                    action("franka_gripper/homing", "home the gripper", moves=True),
+                    action("franka_gripper/homing", "home the gripper", type="franka_homing", moves=True),
                 ),
             )
         return DriverState(Readiness.READY, "gripper_ready", "the gripper takes goals")

@@ -22,6 +22,10 @@ VENDOR_TYPES: dict[str, tuple[str, str, str]] = {
     "ur_safety_mode": ("ur_dashboard_msgs", "msg", "SafetyMode"),
     "ur_set_mode": ("ur_dashboard_msgs", "action", "SetMode"),
     "ur_set_slider": ("ur_msgs", "srv", "SetSpeedSliderFraction"),
+    "switch_controller": ("controller_manager_msgs", "srv", "SwitchController"),
+    "set_hardware_state": ("controller_manager_msgs", "srv", "SetHardwareComponentState"),
+    "trigger": ("std_srvs", "srv", "Trigger"),
+    "set_bool": ("std_srvs", "srv", "SetBool"),
 }
 """Our name -> package, kind and type."""
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
-from wam.core.errors import JointError
+from wam.drivers.optional import VENDOR_TYPES
 from wam.drivers.state import DriverState, Readiness, Step, person, service
 
 ARM_JOINTS = tuple(f"joint{i}" for i in range(1, 7))
@@ -25,12 +24,10 @@ DRIVER_DEGREE = 0.017444
 DRIVER_MILLIDEGREES = 57324.84
 """What piper_ros takes for the thousandths of a degree in one radian of a command (it uses 3.14)."""
 FEEDBACK_FACTOR = math.radians(1.0) / DRIVER_DEGREE
-"""Measured angle = reported angle times this: +0.053 %."""
+"""Measured angle = reported angle times this: +0.053 %. `conversion.state` of the robot file."""
 COMMAND_FACTOR = math.degrees(1000.0) / DRIVER_MILLIDEGREES
-"""Angle to send = wanted angle times this: -0.051 %."""
+"""Angle to send = wanted angle times this: -0.051 %. `conversion.command` of the robot file."""
 
-MIN_EFFORT, MAX_EFFORT = 0.5, 3.0
-"""Gripper effort that the driver accepts [N m]."""
 ENABLE_PERIOD_NS = 500 * NS_PER_MS
 ENABLE_TIMEOUT_NS = 5 * NS_PER_S
 CAN_TIMEOUT_NS = 100 * NS_PER_MS
@@ -75,7 +72,8 @@ class PiperTopics:
         status: the arm's status.
         command: sensor_msgs/JointState.
         enable: service that switches the drives.
-        enable_type: its type.
+        enable_type: its type, a key of `wam.drivers.optional.VENDOR_TYPES`.
+        enable_field: field of its request that says on.
     """
 
     state: str
@@ -83,87 +81,23 @@ class PiperTopics:
     command: str
     enable: str
     enable_type: str
+    enable_field: str
 
 
 PIPER_ROS = PiperTopics(
-    "joint_states_single", "arm_status", "joint_ctrl_single", "enable_srv", "piper_msgs/srv/Enable"
+    "joint_states_single", "arm_status", "joint_ctrl_single", "enable_srv", "piper_enable", "enable_request"
 )
 AGX_ARM_ROS = PiperTopics(
-    "feedback/joint_states",
-    "feedback/arm_status",
-    "control/move_js",
-    "enable_agx_arm",
-    "std_srvs/srv/SetBool",
+    "feedback/joint_states", "feedback/arm_status", "control/move_js", "enable_agx_arm", "set_bool", "data"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PiperCommand:
-    """A JointState for the driver: all seven joints, always.
-
-    Attributes:
-        names: the driver's joints.
-        positions: [rad], the gripper's [m].
-        velocities: the seventh is the speed in percent; the others are not read.
-        efforts: the seventh is the gripper's effort [N m]; the others are not read.
-    """
-
-    names: tuple[str, ...]
-    positions: tuple[float, ...]
-    velocities: tuple[float, ...]
-    efforts: tuple[float, ...]
-
-
-def command(
-    positions: Mapping[str, float],
-    *,
-    speed_percent: float = 100.0,
-    gripper_effort: float = 1.0,
-    gripper_multiple: int = 1,
-    correct_units: bool = True,
-) -> PiperCommand:
-    """Return the message for `positions`.
-
-    Args:
-        positions: driver's joint name -> target [rad], gripper opening [m]; all seven.
-        speed_percent: 1..100 of the firmware's speed.
-        gripper_effort: clamped to what the driver accepts [N m].
-        gripper_multiple: the driver's parameter `gripper_val_mutiple` (2: it wants half the opening).
-        correct_units: undo the driver's conversion error; agx_arm_ros has none.
-
-    Raises:
-        JointError: a joint is missing (the driver would drive it to 0 rad), unknown or not finite, or the speed is
-            out of range.
-    """
-    missing = [name for name in JOINTS if name not in positions]
-    unknown = sorted(set(positions) - set(JOINTS))
-    if missing or unknown:
-        raise JointError(
-            "command for a Piper arm lacks or invents joints",
-            value=f"missing {missing}, unknown {unknown}",
-            allowed=f"exactly {list(JOINTS)}: the driver commands a missing joint to 0 rad",
-            where="the group's joints in the robot file",
-        )
-    bad = [name for name in JOINTS if not math.isfinite(positions[name])]
-    if bad:
-        raise JointError(
-            "command for a Piper arm is not finite", value=", ".join(bad), allowed="finite numbers"
-        )
-    if not 1.0 <= speed_percent <= 100.0:
-        raise JointError("speed of a Piper arm", value=speed_percent, allowed="1 .. 100 percent")
-    factor = COMMAND_FACTOR if correct_units else 1.0
-    arm = tuple(positions[name] * factor for name in ARM_JOINTS)
-    return PiperCommand(
-        JOINTS,
-        (*arm, positions["gripper"] / gripper_multiple),
-        (*(0.0,) * 6, float(speed_percent)),
-        (*(0.0,) * 6, min(max(gripper_effort, MIN_EFFORT), MAX_EFFORT)),
-    )
-
-
-def measured_angle(reported: float) -> float:
-    """Return the arm's angle [rad] from what piper_ros reports [rad]."""
-    return reported * FEEDBACK_FACTOR
+def driver_of(state_topic: str) -> tuple[PiperTopics, str]:
+    """Return the driver generation behind a state topic, and the namespace of its node ("" for none)."""
+    topics = AGX_ARM_ROS if state_topic.endswith(AGX_ARM_ROS.state) else PIPER_ROS
+    if topics is PIPER_ROS:
+        return topics, state_topic.rpartition("/")[0]
+    return topics, state_topic.removesuffix(topics.state).rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +148,7 @@ class PiperArm:
     """
 
     def __init__(self, name: str, topics: PiperTopics = PIPER_ROS) -> None:
-        self._name, self._topics = name, topics
+        self.name, self._topics = name, topics
         self._stamp_ns: int | None = None
         self._moved_ns = 0  # when the stamp last changed
         self._heard_ns = 0
@@ -223,10 +157,27 @@ class PiperArm:
         self._enabling_ns: int | None = None
         self._asked_ns: int | None = None
         self._enable_failed = ""
+        self._refusal = ""
+
+    @property
+    def topics(self) -> PiperTopics:
+        """Names of its driver generation."""
+        return self._topics
+
+    @property
+    def enabling(self) -> bool:
+        """Whether it is being enabled."""
+        return self._enabling_ns is not None
+
+    @property
+    def disabled(self) -> bool:
+        """Whether the drives are known to be off, or may have been off while the bus was lost."""
+        return self._enabled is False
 
     def on_joint_state(self, stamp_ns: int, now_ns: int) -> None:
         """Take the stamp of a joint state that arrived at `now_ns`."""
         if stamp_ns != self._stamp_ns:
+            self._notice_loss(now_ns)
             self._stamp_ns, self._moved_ns = stamp_ns, now_ns
         self._heard_ns = now_ns
 
@@ -236,12 +187,17 @@ class PiperArm:
 
     def enable(self, now_ns: int) -> None:
         """Begin to enable the arm: `step` asks until it is, for at most 5 s."""
-        self._enabling_ns, self._asked_ns, self._enable_failed = now_ns, None, ""
+        self._enabling_ns, self._asked_ns = now_ns, None
+        self._enable_failed = self._refusal = ""
 
     def on_enabled(self, enabled: bool) -> None:
         """Take the answer of the enable service."""
         if self._enabling_ns is not None and enabled:
             self._enabled, self._enabling_ns = True, None
+
+    def on_refused(self, why: str) -> None:
+        """Take why the service could not be asked, or said no; it is asked again until the time is over."""
+        self._refusal = why
 
     def on_disabled(self) -> None:
         """Take that the drives were switched off, by us or by somebody else."""
@@ -249,13 +205,13 @@ class PiperArm:
 
     def step(self, now_ns: int) -> Request | None:
         """Return what to do now; also notices a lost bus, after which the arm counts as disabled."""
-        if self._can_lost(now_ns) and self._enabled:
-            self._enabled = False
+        self._notice_loss(now_ns)
         if self._enabling_ns is None:
             return None
         if now_ns - self._enabling_ns > ENABLE_TIMEOUT_NS:
             self._enabling_ns = None
-            self._enable_failed = f"not enabled within {ENABLE_TIMEOUT_NS / NS_PER_S:g} s"
+            reason = f" ({self._refusal})" if self._refusal else ""
+            self._enable_failed = f"not enabled within {ENABLE_TIMEOUT_NS / NS_PER_S:g} s{reason}"
             return None
         if self._asked_ns is None or now_ns - self._asked_ns >= ENABLE_PERIOD_NS:
             self._asked_ns = now_ns
@@ -268,7 +224,7 @@ class PiperArm:
             return DriverState(
                 Readiness.ABSENT,
                 "driver_silent",
-                f"nothing arrives on {self._topics.state} of the {self._name}",
+                f"nothing arrives on {self._topics.state} of the {self.name}",
                 (
                     person("start the driver (piper_ctrl_single_node) in the arm's namespace"),
                     person("compare namespace and topic with the robot file"),
@@ -279,7 +235,7 @@ class PiperArm:
             return DriverState(
                 Readiness.ABSENT,
                 "can_lost",
-                f"the stamps of the {self._name} have stood still for {still_ms:.0f} ms: no CAN frames",
+                f"the stamps of the {self.name} have stood still for {still_ms:.0f} ms: no CAN frames",
                 (
                     person("support the arm: without drives it sinks", moves=True),
                     person("check the arm's power and the USB-CAN adapter"),
@@ -292,43 +248,45 @@ class PiperArm:
         if status is not None and (fault := self._fault(status)) is not None:
             return fault
         if self._enabling_ns is not None:
-            return DriverState(
-                Readiness.WAITING, "enabling", f"the {self._name} is being enabled (up to 5 s)"
-            )
+            return DriverState(Readiness.WAITING, "enabling", f"the {self.name} is being enabled (up to 5 s)")
         if not self._enabled:
             why = self._enable_failed or ("unknown" if self._enabled is None else "disabled")
             return DriverState(
                 Readiness.WAITING,
                 "not_enabled",
-                f"the drives of the {self._name}: {why}",
+                f"the drives of the {self.name}: {why}",
                 (person("keep clear of the arm"), self._enable_step()),
             )
         if status is not None and status.ctrl_mode != ControlMode.CAN:
             return DriverState(
                 Readiness.DEGRADED,
                 "standby",
-                f"the {self._name} is enabled and in {_mode(status.ctrl_mode)}; the first command takes it to CAN",
+                f"the {self.name} is enabled and in {_mode(status.ctrl_mode)}; the first command takes it to CAN",
             )
         if status is not None and status.limited_joints:
             return DriverState(
                 Readiness.DEGRADED,
                 "joint_at_limit",
-                f"{', '.join(status.limited_joints)} of the {self._name} stand at a limit",
+                f"{', '.join(status.limited_joints)} of the {self.name} stand at a limit",
             )
-        return DriverState(Readiness.READY, "ready", f"the {self._name} follows")
+        return DriverState(Readiness.READY, "ready", f"the {self.name} follows")
+
+    def _notice_loss(self, now_ns: int) -> None:
+        if self._can_lost(now_ns) and self._enabled:
+            self._enabled = False
 
     def _can_lost(self, now_ns: int) -> bool:
         return self._stamp_ns is not None and now_ns - self._moved_ns > CAN_TIMEOUT_NS
 
     def _enable_step(self) -> Step:
-        return service(self._topics.enable, f"enable the drives ({self._topics.enable_type})", moves=True)
+        return enable_step(self._topics)
 
     def _fault(self, status: PiperStatus) -> DriverState | None:
         if status.ctrl_mode in (ControlMode.TEACHING, ControlMode.LINKAGE_TEACHING):
             return DriverState(
                 Readiness.BLOCKED,
                 "teaching",
-                f"the {self._name} is in {_mode(status.ctrl_mode)}",
+                f"the {self.name} is in {_mode(status.ctrl_mode)}",
                 (
                     person("end teaching with the button on the arm (its light goes out)"),
                     person(
@@ -341,7 +299,7 @@ class PiperArm:
             return DriverState(
                 Readiness.BLOCKED,
                 "offline_mode",
-                f"the {self._name} is in {_mode(status.ctrl_mode)}",
+                f"the {self.name} is in {_mode(status.ctrl_mode)}",
                 (person("end the off-line trajectory on the arm"), self._enable_step()),
             )
         if status.arm_status == ArmStatus.NORMAL and not status.silent_joints:
@@ -352,12 +310,24 @@ class PiperArm:
             fault = ArmStatus.OTHER
         if fault is ArmStatus.NORMAL:
             fault = ArmStatus.JOINT_COMMUNICATION
-        text = f"the {self._name} reports {fault.name.lower().replace('_', ' ')} ({status.arm_status:#x})"
+        text = f"the {self.name} reports {fault.name.lower().replace('_', ' ')} ({status.arm_status:#x})"
         if status.silent_joints:
             text += f", no answer from {', '.join(status.silent_joints)}"
         return DriverState(
             Readiness.BLOCKED, fault.name.lower(), text, (*_FAULT_STEPS[fault], self._enable_step())
         )
+
+
+def enable_step(topics: PiperTopics) -> Step:
+    """Return the step that switches the drives on."""
+    package, kind, name = VENDOR_TYPES[topics.enable_type]
+    return service(
+        topics.enable,
+        f"enable the drives ({package}/{kind}/{name})",
+        moves=True,
+        type=topics.enable_type,
+        values={topics.enable_field: True},
+    )
 
 
 def _mode(value: int) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -35,12 +35,18 @@ class Step:
         kind: who does it.
         name: ROS name of the service or action, relative to the driver's namespace; "" for a person's step.
         moves: whether the robot may move or sink while it is carried out.
+        type: type of the service or action, a key of `wam.drivers.optional.VENDOR_TYPES`.
+        values: fields of the request or goal that are not the type's defaults; a dot leads into a nested message.
+        instead: carried out only where the step before it failed, and that step then counts as done.
     """
 
     text: str
     kind: StepKind = StepKind.PERSON
     name: str = ""
     moves: bool = False
+    type: str = ""
+    values: tuple[tuple[str, object], ...] = ()
+    instead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +83,22 @@ def person(text: str, *, moves: bool = False) -> Step:
     return Step(text, moves=moves)
 
 
-def service(name: str, text: str, *, moves: bool = False) -> Step:
-    """Return a step that is a call of a ROS service."""
-    return Step(text, StepKind.SERVICE, name, moves)
+def service(
+    name: str,
+    text: str,
+    *,
+    moves: bool = False,
+    type: str = "trigger",
+    values: Mapping[str, object] | None = None,
+    instead: bool = False,
+) -> Step:
+    """Return a step that is a call of a ROS service, std_srvs/Trigger unless `type` says otherwise."""
+    return Step(text, StepKind.SERVICE, name, moves, type, tuple((values or {}).items()), instead)
 
 
-def action(name: str, text: str, *, moves: bool = False) -> Step:
+def action(name: str, text: str, *, type: str, moves: bool = False) -> Step:
     """Return a step that is a ROS action goal."""
-    return Step(text, StepKind.ACTION, name, moves)
+    return Step(text, StepKind.ACTION, name, moves, type)
 
 
 class Recovery:
@@ -123,7 +137,12 @@ class Recovery:
         step = self.current
         if step is None:
             raise ValueError("the recovery has ended already")
+        following = self._steps[self._at + 1] if self._at + 1 < len(self._steps) else None
         if ok:
+            self._at += 1
+            while self._at < len(self._steps) and self._steps[self._at].instead:
+                self._at += 1
+        elif following is not None and following.instead:
             self._at += 1
         else:
             place = f"step {self._at + 1} of {len(self._steps)} ({step.text})"

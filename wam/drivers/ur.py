@@ -212,6 +212,7 @@ def assess(sample: UrSample) -> DriverState:
                 service(
                     "io_and_status_controller/resend_robot_program",
                     "in headless mode, send the program again instead",
+                    instead=True,
                 ),
             ),
         )

@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,12 @@ from wam.core.policy import LoadedPolicy
 from wam.demo.processes import NodeSpec, ProcessGroup
 from wam.demo.stack import StackOptions, policy_processes, safety
 from wam.replay.binding import Binding, Role
-from wam.replay.offline import (
+from wam.replay.engine import (
     EXECUTOR,
     PLANNER,
     ChunkEvent,
     ContextEvent,
+    Delivery,
     Event,
     FaultEvent,
     NoticeEvent,
@@ -60,7 +61,6 @@ DRAIN_NS = NS_PER_S // 2
 
 LATE_NS = 50_000_000
 OBSERVATIONS = 256
-Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
 
 
 class LiveFailed(WamError):
@@ -93,7 +93,7 @@ class LiveReplay:
     ) -> None:
         self._robot = robot
         self._stack = stack
-        self._parameters = {**parameters, "wam_safety": {"dry_run": True}}
+        self._parameters = {**parameters, "wam_safety": {**parameters.get("wam_safety", {}), "dry_run": True}}
         self._binding = binding
         self._log_dir = log_dir
         self.ingest = StreamIngest(robot, cameras=policy.contract.camera_names)

@@ -51,6 +51,12 @@ class FieldStats:
         return len(self.values["mean"])
 
     @staticmethod
+    def unit(width: int) -> FieldStats:
+        """Return statistics that leave values as they are, for a vector that nothing is known of."""
+        one = np.ones(width)
+        return FieldStats({"mean": 0 * one, "std": one, "min": -one, "max": one, "q01": -one, "q99": one})
+
+    @staticmethod
     def from_dict(raw: Mapping[str, Any], *, what: str, width: int | None = None) -> FieldStats:
         """Read and check the statistics of one vector.
 

@@ -186,9 +186,17 @@ def require_device(device: torch.device | str) -> None:
     """Refuse a device that this machine does not have.
 
     Raises:
-        BundleError: the device is absent.
+        BundleError: the device is absent, or its name means nothing.
     """
-    wanted = torch.device(device)
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise BundleError(
+            "there is no such kind of device",
+            value=str(device),
+            allowed="cpu, cuda or cuda:N",
+            where="the parameter `device`",
+        ) from error
     if wanted.type == "cuda" and not torch.cuda.is_available():
         raise BundleError(
             "the device is absent",

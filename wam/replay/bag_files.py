@@ -59,6 +59,12 @@ def find_files(path: Path, *, lenient: bool = False) -> BagFiles:
         return _decompressed(_from_metadata(path, lenient=lenient))
     files = sorted(entry for entry in path.iterdir() if _storage_suffix(entry) in SUFFIXES)
     suffixes = sorted({_storage_suffix(file) for file in files})
+    if not files and (path / "meta" / "info.json").is_file():
+        raise RecordingError(
+            f"{path} is a LeRobot data set, not a bag",
+            allowed="a bag of one of its episodes",
+            where=f"the argument BAG; `wam convert lerobot {path} OUT --robot ROBOT --episode N` makes one",
+        )
     if len(suffixes) != 1:
         raise RecordingError(
             f"folder {path} has no {METADATA} and does not hold the parts of one recording",
@@ -132,16 +138,20 @@ def _from_metadata(path: Path, *, lenient: bool) -> BagFiles:
 def _read_metadata(source: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(source.read_text(encoding="utf-8"))
-        information = content["rosbag2_bagfile_information"]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecordingError(
             f"{source} cannot be read ({line})",
             allowed="a rosbag2 metadata file",
             where=f"{source} (move it away to read the storage files alone)",
         ) from error
+    information = content.get("rosbag2_bagfile_information") if isinstance(content, dict) else None
     if not isinstance(information, dict):
-        raise RecordingError(f"{source} is empty", allowed="a rosbag2 metadata file", where=str(source))
+        raise RecordingError(
+            f"{source} is empty or lacks rosbag2_bagfile_information",
+            allowed="a rosbag2 metadata file",
+            where=f"{source} (move it away to read the storage files alone)",
+        )
     return information
 
 

@@ -6,17 +6,28 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from wam.core.contract import PolicyContract
-from wam.core.observation import Observation
+from wam.core.observation import CameraFrame, Observation, Rgb
+from wam.replay.engine import (
+    ChunkEvent,
+    ContextEvent,
+    Event,
+    FaultEvent,
+    ImaginationEvent,
+    NoticeEvent,
+    RefusalEvent,
+    ReplaySettings,
+)
 from wam.replay.metrics import ChunkErrors, ChunkScore, Execution, Stamps, Table, row_times, target_at
-from wam.replay.offline import ChunkEvent, ContextEvent, Event, FaultEvent, NoticeEvent, RefusalEvent
 from wam.replay.reference import Reference
-from wam.replay.verdicts import ChunkJudge, ChunkVerdict
+from wam.replay.safety import Commands, SafetyReplay
+from wam.report.imagined import ImaginedPairs
 from wam.robots.description import RobotDescription
 from wam.robots.ingest import NoticeKind
 
@@ -48,16 +59,27 @@ class Collector:
     Args:
         robot: whose recording it is.
         contract: of the policy.
+        settings: schedule and strategy.
         reference: what chunks are compared with; the replay feeds it.
         duration: expected length of the recording, for evenly spread pictures [s].
     """
 
     def __init__(
-        self, *, robot: RobotDescription, contract: PolicyContract, reference: Reference, duration: float
+        self,
+        *,
+        robot: RobotDescription,
+        contract: PolicyContract,
+        settings: ReplaySettings,
+        reference: Reference,
+        duration: float,
     ) -> None:
         limits = robot.limits()
         index = [limits.joint_names.index(name) for name in contract.action_joints]
-        self.judge = ChunkJudge(robot)
+        self.columns = np.array(index, dtype=np.intp)
+        self.safety = SafetyReplay(
+            robot, row_period_ns=contract.control_period_ns, strategy=settings.strategy
+        )
+        self._executor_period_ns = settings.executor_period_ns
         self._lower, self._upper = limits.lower[index], limits.upper[index]
         self._velocity = limits.velocity[index]
         self._reference = reference
@@ -65,11 +87,14 @@ class Collector:
         self.execution = Execution(contract.action_joints, contract.control_period_ns)
         self._ungraded: deque[Stamps] = deque()
         self._truth: list[Table] = []
+        self._uncompared: deque[Commands] = deque()
+        self._commanded: list[tuple[Stamps, Table, Table]] = []
         self._picture_step_ns = max(1, int(duration * 1e9 / STRIP_PICTURES))
         self._next_picture_ns: int | None = None
         self._worst: list[tuple[float, int, tuple[Picture, ...]]] = []
         self._last: ChunkEvent | None = None
         self.pictures: list[Picture] = []
+        self.imagined = ImaginedPairs(period_ns=self._picture_step_ns)
         self.contexts = 0
         self.chunks = 0
         self.plan_host_ns: list[int] = []
@@ -82,6 +107,8 @@ class Collector:
         self.ready_ns: list[int] = []
         self.stamp_ns: list[int] = []
         self.overlap: list[float] = []
+        self.imaginations: list[ImaginationEvent] = []
+        self.deadline_misses = 0
         self.refusals: Counter[tuple[str, str]] = Counter()
         self.notices: list[NoticeEvent] = []
         self.faults: list[FaultEvent] = []
@@ -89,11 +116,11 @@ class Collector:
         self.rows_beyond_limits = 0
         self.steps_too_fast = 0
 
-    def take(self, event: Event) -> ChunkVerdict | None:
-        """Take one event; return what the safety chain says to a chunk, None for other events."""
+    def take(self, event: Event) -> None:
+        """Take one event."""
         if isinstance(event, ChunkEvent):
             self._take_chunk(event)
-            return self.judge.judge(event)
+            self.safety.offer_chunk(event)
         elif isinstance(event, ContextEvent):
             self.contexts += 1
             self.plan_host_ns.append(event.host_ns)
@@ -102,9 +129,10 @@ class Collector:
             self.refusals[event.node, short_reason(event.reason)] += 1
         elif isinstance(event, NoticeEvent):
             self.notices.append(event)
+        elif isinstance(event, ImaginationEvent):
+            self.imaginations.append(event)
         else:
             self.faults.append(event)
-        return None
 
     def settle(self, *, final: bool = False) -> list[ChunkScore]:
         """Compare what has become comparable and forget what is no longer needed; return the new scores."""
@@ -115,13 +143,28 @@ class Collector:
         known_ns = self._reference.complete_ns
         while self._ungraded and (final or (known_ns is not None and self._ungraded[0][-1] <= known_ns)):
             self._truth.append(self._reference.at(self._ungraded.popleft()))
-        needed = [self.errors.oldest_ns, int(self._ungraded[0][0]) if self._ungraded else None, known_ns]
+        commands = self.safety.take_commands()
+        if len(commands.times_ns):
+            self._uncompared.append(commands)
+        while self._uncompared and (
+            final or (known_ns is not None and self._uncompared[0].times_ns[-1] <= known_ns)
+        ):
+            sent = self._uncompared.popleft()
+            truth = self._reference.at(sent.times_ns)
+            self._commanded.append((sent.times_ns, sent.positions[:, self.columns], truth))
+        needed = [
+            self.errors.oldest_ns,
+            int(self._ungraded[0][0]) if self._ungraded else None,
+            int(self._uncompared[0].times_ns[0]) if self._uncompared else None,
+            known_ns,
+        ]
         self._reference.forget(min((t for t in needed if t is not None), default=0))
         return scores
 
     def finish(self, end_ns: int) -> list[ChunkScore]:
         """Follow the last chunk to the end of the recording and compare the rest; return the new scores."""
         self._grade(self.execution.finish(end_ns))
+        self.safety.advance(end_ns)
         return self.settle(final=True)
 
     def trajectory(self) -> tuple[Stamps, Table, Table]:
@@ -129,6 +172,21 @@ class Collector:
         times, targets = self.execution.trajectory()
         truth = np.concatenate(self._truth) if self._truth else np.empty((0, targets.shape[1]))
         return times, targets, truth
+
+    def commanded(self) -> tuple[Stamps, Table, Table]:
+        """Return int64 [T], commands of the safety cycle and reference, float64 [T, N] each; NaN for none."""
+        if not self._commanded:
+            empty = np.empty((0, len(self.columns)))
+            return np.empty(0, dtype=np.int64), empty, empty
+        times, sent, truth = zip(*self._commanded, strict=True)
+        return np.concatenate(times), np.concatenate(sent), np.concatenate(truth)
+
+    def latencies(self) -> dict[str, tuple[float, ...]]:
+        """Return "l_prefill" and "l_chunk" of every call on this host [ms]."""
+        return {
+            "l_prefill": tuple(ns * 1e-6 for ns in self.prefill_ns),
+            "l_chunk": tuple(ns * 1e-6 for ns in self.denoise_ns),
+        }
 
     def worst(self) -> tuple[Picture, ...]:
         """Return the pictures of the chunks with the largest errors, in order of time."""
@@ -144,6 +202,7 @@ class Collector:
         self.chunks += 1
         self.chunk_host_ns.append(event.host_ns)
         self.denoise_ns.append(event.policy_ns)
+        self.deadline_misses += event.ready_ns - event.start_ns > self._executor_period_ns
         self.image_to_chunk_ns.append(event.ready_ns - chunk.stamp_ns)
         self.context_age_ns.append(chunk.context_age_ns)
         self.phase_offset_rows.append(chunk.phase_offset_rows)
@@ -160,6 +219,7 @@ class Collector:
         self.errors.add(event)
         self._grade(self.execution.add(event))
         self._keep_picture(event.observation)
+        self._keep_imagined(event)
 
     def _note_overlap(self, before: ChunkEvent, event: ChunkEvent) -> None:
         """Measure how far two consecutive chunks disagree about the rows that both have."""
@@ -181,6 +241,18 @@ class Collector:
             )
             self.pictures += thumbnails(observation)
 
+    def _keep_imagined(self, event: ChunkEvent) -> None:
+        for frame in event.observation.frames.values():
+            self.imagined.see(frame.camera, frame.stamp_ns, partial(_small, frame.rgb))
+        if event.imagination is None:
+            return
+        for camera in event.observation.frames:
+            if not self.imagined.wants(camera, event.imagination.target_stamp_ns):
+                continue
+            expected = event.imagination.frame(camera)
+            if expected is not None:
+                self.imagined.expect(CameraFrame(camera, expected.stamp_ns, _small(expected.rgb)))
+
     def _keep_worst(self, event: ChunkEvent, score: ChunkScore) -> None:
         # Neighbours of the worst chunk are almost as bad and show the same; one per second is enough.
         for i, (error, _, pictures) in enumerate(self._worst):
@@ -199,14 +271,16 @@ class Collector:
 
 def thumbnails(observation: Observation, error: float = float("nan")) -> tuple[Picture, ...]:
     """Return small copies of the images of an observation."""
-    pictures = []
-    for frame in observation.frames.values():
-        height, width = frame.rgb.shape[:2]
-        scale = min(1.0, PICTURE_WIDTH / width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
-        pictures.append(Picture(frame.camera, frame.stamp_ns, small.astype(np.uint8, copy=False), error))
-    return tuple(pictures)
+    frames = observation.frames.values()
+    return tuple(Picture(frame.camera, frame.stamp_ns, _small(frame.rgb), error) for frame in frames)
+
+
+def _small(rgb: Rgb) -> Rgb:
+    height, width = rgb.shape[:2]
+    scale = min(1.0, PICTURE_WIDTH / width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small: Rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return small
 
 
 def short_reason(reason: str) -> str:

@@ -25,6 +25,9 @@ EPOCH_NS = 1_600_000_000 * NS_PER_S
 JPEG_QUALITY = 95
 ACTION_TOPIC = "/action"
 INSTRUCTION_TOPIC = "/instruction"
+WARNINGS = "wam.warnings"
+"""Custom data of a bag: what was let pass when it was made, one line each."""
+
 RANGE_SLACK = 0.25
 """Share of a joint's range by which recorded values may leave it before the unit is doubted."""
 
@@ -85,7 +88,7 @@ def convert_lerobot(
     state_index = joint_columns(content.state_names, robot, feature=STATE, dataset=source)
     action_names, warnings = _action_names(content, robot, source, lenient)
     views = camera_views(content, robot, cameras or {}, source)
-    warnings = (*content.warnings, *warnings, *_range_warnings(content.state[:, state_index], robot))
+    warnings = (*warnings, *_range_warnings(content.state[:, state_index], robot))
     topics = {f"/{group.state_topic}": STATE for group in robot.groups}
     topics |= {f"/{robot.camera(name).topic}": IMAGES + key for key, name in views.items()}
     if action_names:
@@ -93,7 +96,7 @@ def convert_lerobot(
     if content.instruction:
         topics[INSTRUCTION_TOPIC] = "meta/tasks"
     metadata = {
-        "wam.source": f"lerobot {dataset.info['codebase_version']}",
+        "wam.source": f"lerobot {dataset.version}",
         "wam.dataset": source.resolve().name,
         "wam.episode": str(episode),
         "wam.robot": robot.name,
@@ -104,6 +107,10 @@ def convert_lerobot(
     with new_bag(out, storage=storage, metadata=metadata) as bag:
         _write(bag, dataset, content, robot, views, state_index, action_names, progress)
         messages = bag.count
+        warnings = (*dataset.warnings, *warnings)
+        # A replay of the bag tells them again, in its report.
+        if warnings:
+            bag.note(WARNINGS, "\n".join(warnings))
     return Converted(out, episode, len(content.stamps), messages, topics, content.instruction, warnings)
 
 
@@ -226,7 +233,7 @@ def _write(
     for row, stamp_ns in enumerate(stamps_ns):
         start = 0
         for group in robot.groups:
-            part = state[row, start : start + len(group.joints)]
+            part = state[row, start : start + len(group.joints)] / group.state_factors
             bag.joint_state(f"/{group.state_topic}", stamp_ns, names=group.driver_names, positions=part)
             start += len(group.joints)
         if action_names and episode.action is not None:

@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from wam.core.errors import RecordingError
+from wam.replay.engine import (
+    ChunkEvent,
+    ContextEvent,
+    Event,
+    FaultEvent,
+    ImaginationEvent,
+    NoticeEvent,
+    RefusalEvent,
+)
 from wam.replay.metrics import ChunkScore
-from wam.replay.offline import ChunkEvent, ContextEvent, Event, FaultEvent, NoticeEvent, RefusalEvent
-from wam.replay.verdicts import ChunkVerdict
+from wam.replay.safety import SafetyNote, VerdictEvent
 
 DIGITS = 6
 """Digits after the point of action values: a micrometre, a microradian."""
@@ -30,13 +38,8 @@ class EventWriter:
         self._with_inference = with_inference
         self._last_refusal: tuple[str, str] | None = None
 
-    def event(self, event: Event, verdict: ChunkVerdict | None = None) -> None:
-        """Write one event; a refusal that repeats the one before is written once.
-
-        Args:
-            event: the event.
-            verdict: what the safety chain says to a chunk.
-        """
+    def event(self, event: Event) -> None:
+        """Write one event; a refusal that repeats the one before is written once."""
         if isinstance(event, RefusalEvent):
             key = (event.node, event.reason)
             if key == self._last_refusal:
@@ -44,11 +47,35 @@ class EventWriter:
             self._last_refusal = key
         elif isinstance(event, ChunkEvent):
             self._last_refusal = None
-        fields = _fields(event, self._with_inference)
-        if verdict is not None:
-            fields["verdict"] = verdict.verdict.name
-            fields["finding"] = "" if verdict.finding is None else verdict.finding.code
-        self._write(fields)
+        self._write(_fields(event, self._with_inference))
+
+    def safety(self, note: SafetyNote) -> None:
+        """Write what the safety cycle said to a chunk, or a move on its ladder."""
+        if isinstance(note, VerdictEvent):
+            self._write(
+                {
+                    "event": "verdict",
+                    "time_ns": note.time_ns,
+                    "generation": note.generation,
+                    "sequence": note.outcome.sequence,
+                    "verdict": note.verdict.name,
+                    "findings": list(dict.fromkeys(finding.code for finding in note.outcome.findings)),
+                    "text": "" if note.finding is None else note.finding.text,
+                }
+            )
+            return
+        moved = note.event
+        self._write(
+            {
+                "event": "ladder",
+                "time_ns": note.time_ns,
+                "before": moved.before.name,
+                "after": moved.after.name,
+                "sequence": moved.chunk_sequence,
+                "code": moved.finding.code,
+                "text": moved.finding.text,
+            }
+        )
 
     def score(self, score: ChunkScore) -> None:
         """Write how far a chunk was from the reference."""
@@ -62,6 +89,7 @@ class EventWriter:
                 "mse": _number(score.mse),
                 "l1": _number(score.l1),
                 "normalised_mse": _number(score.normalised_mse),
+                "normalised_l1": _number(score.normalised_l1),
                 "first_l1": _number(score.first_l1),
                 "hold_l1": _number(score.hold_l1),
                 "warped_l1": _number(score.warped_l1),
@@ -75,7 +103,7 @@ class EventWriter:
 
 
 def read_events(path: Path, kind: str) -> Iterator[dict[str, Any]]:
-    """Give the events of one kind ("context", "chunk", "score", "refusal", "notice", "fault").
+    """Give the events of one kind ("context", "chunk", "score", "verdict", "ladder", "imagination", ...).
 
     Raises:
         RecordingError: the file is missing or damaged.
@@ -134,6 +162,18 @@ def _fields(event: Event, with_inference: bool) -> dict[str, Any]:
             "stream": notice.stream,
             "text": notice.text,
         }
+    if isinstance(event, ImaginationEvent):
+        return {
+            "event": "imagination",
+            "time_ns": event.time_ns,
+            "generation": event.generation,
+            "sequence": event.sequence,
+            "stamp_ns": event.stamp_ns,
+            "target_stamp_ns": event.target_stamp_ns,
+            "mse": _rounded(event.mse),
+            "still_mse": _rounded(event.still_mse),
+            "cosine": _rounded(event.cosine),
+        }
     assert isinstance(event, FaultEvent)
     return {"event": "fault", "time_ns": event.time_ns, "node": event.node, "text": str(event.error)}
 
@@ -141,3 +181,8 @@ def _fields(event: Event, with_inference: bool) -> dict[str, Any]:
 def _number(value: float) -> float | None:
     # Twelve significant digits: more would show how the machine rounds sums, not what was measured.
     return float(f"{value:.12g}") if value == value else None
+
+
+def _rounded(value: float) -> float:
+    # A tensor library's last digits depend on how many threads it had.
+    return float(f"{value:.6g}")

@@ -359,3 +359,6 @@ def _write_version_3(root: Path, tables: list[dict[str, Any]], rows: int, fps: i
     path = root / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
     path.parent.mkdir(parents=True)
     pq.write_table(pa.table(columns), path)
+    # As pandas writes it: the instruction is the index of the table.
+    tasks = {"task_index": [0], "__index_level_0__": ["pick up the cube"]}
+    pq.write_table(pa.table(tasks), root / "meta" / "tasks.parquet")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +114,8 @@ def _threshold(name: str, entry: Any, source: str) -> Threshold:
         raise ConfigError(where, value=str(entry), allowed="min, max or both", where=source)
     limits: dict[str, float] = {}
     for key, value in entry.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(f"{where}.{key}", value=str(value), allowed="a number", where=source)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ConfigError(f"{where}.{key}", value=str(value), allowed="a finite number", where=source)
         limits[key] = float(value)
     low, high = limits.get("min"), limits.get("max")
     if low is not None and high is not None and low > high:

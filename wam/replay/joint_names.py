@@ -26,6 +26,24 @@ def driver_aliases(robot: RobotDescription, *, group: str = "") -> dict[str, str
     return {joint.driver_name: joint.name for joint in joints if drivers.count(joint.driver_name) == 1}
 
 
+def si_factors(
+    names: Sequence[str], robot: RobotDescription, *, group: str, commanded: bool
+) -> npt.NDArray[np.float64]:
+    """Return what the positions of a message are multiplied with to be in SI units, float64 [len(names)].
+
+    Args:
+        names: names in the message.
+        robot: whose joints.
+        group: the joint group whose driver sent or took the message; "" for a message in the policy's names and units.
+        commanded: the message is a command, not a state.
+    """
+    if not group:
+        return np.ones(len(names))
+    joints = {joint.driver_name: joint.conversion for joint in robot.group(group).joints}
+    factors = {name: 1.0 / one.command if commanded else one.state for name, one in joints.items()}
+    return np.array([factors.get(name, 1.0) for name in names])
+
+
 def columns_of(
     names: Sequence[str], *, aliases: dict[str, str], wanted: tuple[str, ...]
 ) -> tuple[Index, Index]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,9 @@ import numpy.typing as npt
 
 from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
-from wam.replay.lerobot_layout import EpisodeFiles, VideoPart, episode_files
+from wam.datasets.layout import Episode as EpisodeFiles
+from wam.datasets.layout import Feature, VideoPart
+from wam.datasets.lerobot import open_dataset
 from wam.replay.video import decode_stored, decode_video
 
 STATE = "observation.state"
@@ -40,7 +41,6 @@ class Episode:
         action_names: names of the columns of `action`; empty where the data set names none.
         action: float64 [T, M], or None where the data set has none.
         cameras: camera name (the feature without "observation.images.") -> height and width [px].
-        warnings: faults that `lenient` let pass.
     """
 
     index: int
@@ -52,15 +52,14 @@ class Episode:
     action_names: tuple[str, ...]
     action: Table | None
     cameras: Mapping[str, tuple[int, int]]
-    warnings: tuple[str, ...]
 
 
 class LerobotDataset:
-    """A LeRobot data set on disk.
+    """A LeRobot data set on disk, one episode at a time and from front to end.
 
     Args:
         root: folder that holds `meta/info.json`.
-        lenient: let a wrong frame rate or a short video pass as a warning.
+        lenient: let a wrong frame rate or a short video pass; `warnings` tells of those met so far in the episode.
 
     Raises:
         RecordingError: it is no data set, or of a version that is not supported.
@@ -68,9 +67,15 @@ class LerobotDataset:
 
     def __init__(self, root: Path, *, lenient: bool = False) -> None:
         self.root = root
-        self.info = read_info(root)
         self.lenient = lenient
+        self.warnings: list[str] = []
+        self._data = open_dataset(root)
         self._files: EpisodeFiles | None = None
+
+    @property
+    def version(self) -> str:
+        """Format version, such as "v2.1"."""
+        return self._data.version
 
     def open(self, index: int) -> Episode:
         """Read the table of episode `index` and check it; its videos are read by `images`.
@@ -78,35 +83,33 @@ class LerobotDataset:
         Raises:
             RecordingError: the episode is missing, damaged or contradicts the data set's metadata.
         """
-        files = episode_files(self.root, self.info, index)
+        files = self._find(index)
         self._files = files
-        table = _read_table(files)
-        where = f"{files.table}"
-        fps = _number(self.info, "fps", self.root)
+        features = self._data.features
+        wanted = ["timestamp", STATE, *([ACTION] if ACTION in features else [])]
+        table = self._data.rows(files, wanted)
+        where = f"{files.data_path}"
         stamps = _column(table, "timestamp", where)[:, 0]
-        warnings = [] if not (text := self._check_rate(stamps, fps, where)) else [text]
+        self.warnings = []
+        self._check_rate(stamps, self._data.fps, where)
         state = _column(table, STATE, where)
-        action = _column(table, ACTION, where) if ACTION in table else None
-        features = self.info.get("features", {})
-        state_names = feature_names(
-            features.get(STATE, {}), width=state.shape[1], where=f"{STATE} of {where}"
-        )
-        action_names: tuple[str, ...] = ()
-        if action is not None:
-            action_names = feature_names(
-                features.get(ACTION, {}), width=action.shape[1], where=f"{ACTION} of {where}"
-            )
+        action = _column(table, ACTION, where) if ACTION in features else None
         return Episode(
             index=index,
-            fps=fps,
-            instruction=files.instruction,
+            fps=self._data.fps,
+            instruction=files.tasks[0] if files.tasks else "",
             stamps=stamps,
-            state_names=state_names,
+            state_names=_names(features.get(STATE), width=state.shape[1], where=f"{STATE} of {where}"),
             state=state,
-            action_names=action_names,
+            action_names=()
+            if action is None
+            else _names(features[ACTION], width=action.shape[1], where=f"{ACTION} of {where}"),
             action=action,
-            cameras=_cameras(features),
-            warnings=tuple(warnings),
+            cameras={
+                feature.name.removeprefix(IMAGES): feature.image_size
+                for feature in features.values()
+                if feature.is_image and not feature.is_depth and feature.name.startswith(IMAGES)
+            },
         )
 
     def images(self, episode: Episode, camera: str) -> Iterator[tuple[int, Rgb]]:
@@ -121,10 +124,10 @@ class LerobotDataset:
         if self._files is None:
             raise ValueError("open an episode before its images")
         size = episode.cameras[camera]
-        part = self._files.videos.get(camera)
+        part = self._files.videos.get(IMAGES + camera)
         if part is None:
             stored = _read_stored_images(self._files, IMAGES + camera)
-            yield from decode_stored(stored, size=size, where=f"{IMAGES}{camera} of {self._files.table}")
+            yield from decode_stored(stored, size=size, where=f"{IMAGES}{camera} of {self._files.data_path}")
         else:
             yield from self._decode(episode, part, size)
 
@@ -132,22 +135,47 @@ class LerobotDataset:
         count = 0
         for row, rgb in decode_video(
             part.path,
-            stamps=episode.stamps + part.start,
+            stamps=episode.stamps + part.start_s,
             fps=episode.fps,
             size=size,
             lenient=self.lenient,
+            on_fault=self._fault,
         ):
             count += 1
             yield row, rgb
-        if count < len(episode.stamps) and not self.lenient:
-            raise RecordingError(
-                f"video {part.path} is shorter than the table of episode {episode.index}",
-                value=f"{count} images",
-                allowed=f"{len(episode.stamps)} images, one per row",
-                where="the data set, or pass --lenient to keep the rows that have an image",
+        if count < len(episode.stamps):
+            self._fault(
+                RecordingError(
+                    f"video {part.path} is shorter than the table of episode {episode.index}",
+                    value=f"{count} images",
+                    allowed=f"{len(episode.stamps)} images, one per row",
+                    where="the data set, or pass --lenient to keep the rows that have an image",
+                )
             )
 
-    def _check_rate(self, stamps: Table, fps: float, where: str) -> str:
+    def _fault(self, error: RecordingError) -> None:
+        """Raise `error`, or keep it as a warning where that is allowed."""
+        if not self.lenient:
+            raise error
+        self.warnings.append(str(error))
+
+    def _find(self, index: int) -> EpisodeFiles:
+        """Return the files of an episode, all of them present."""
+        known = {episode.index: episode for episode in self._data.episodes}
+        if index not in known or not known[index].data_path.is_file():
+            have = [i for i, episode in known.items() if episode.data_path.is_file()]
+            names = ", ".join(map(str, have[:12])) + (f" ... {have[-1]}" if len(have) > 12 else "")
+            raise RecordingError(
+                f"data set {self.root} has no episode {index}",
+                allowed=names or "(it has none)",
+                where="--episode",
+            )
+        for part in known[index].videos.values():
+            if not part.path.is_file():
+                raise RecordingError(f"file {part.path} of the data set is missing", where="the data set")
+        return known[index]
+
+    def _check_rate(self, stamps: Table, fps: float, where: str) -> None:
         if not np.all(np.isfinite(stamps)) or np.any(np.diff(stamps) <= 0):
             raise RecordingError(
                 f"column timestamp of {where} does not increase",
@@ -156,125 +184,45 @@ class LerobotDataset:
                 where="the data set",
             )
         if len(stamps) < 2:
-            return ""
+            return
         seen = 1.0 / float(np.median(np.diff(stamps)))
-        if abs(seen - fps) <= FPS_TOLERANCE * fps:
-            return ""
-        error = RecordingError(
-            f"meta/info.json of {self.root} declares another frame rate than the stamps of {where} have",
-            value=f"fps {fps:g}, stamps at {seen:.2f} Hz",
-            allowed=f"within {100 * FPS_TOLERANCE:.0f} %",
-            where="meta/info.json: fps, or pass --lenient to let the stamps decide",
-        )
-        if not self.lenient:
-            raise error
-        return str(error)
+        if abs(seen - fps) > FPS_TOLERANCE * fps:
+            self._fault(
+                RecordingError(
+                    f"meta/info.json of {self.root} declares another frame rate than the stamps of {where} have",
+                    value=f"fps {fps:g}, stamps at {seen:.2f} Hz",
+                    allowed=f"within {100 * FPS_TOLERANCE:.0f} %",
+                    where="meta/info.json: fps, or pass --lenient to let the stamps decide",
+                )
+            )
 
 
-def read_info(root: Path) -> dict[str, Any]:
-    """Return `meta/info.json` of the data set at `root`.
-
-    Raises:
-        RecordingError: it is missing or not a JSON object with the keys that are needed.
-    """
-    path = root / "meta" / "info.json"
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RecordingError(
-            f"{root} is not a LeRobot data set: {path} is missing",
-            allowed="a folder with meta/info.json, data/ and videos/",
-            where="the argument SRC",
-        ) from error
-    except (OSError, ValueError) as error:
-        raise RecordingError(
-            f"{path} cannot be read ({error})", allowed="a JSON object", where=str(path)
-        ) from error
-    missing = [key for key in ("codebase_version", "fps", "features", "data_path") if key not in info]
-    if missing:
-        raise RecordingError(f"{path} lacks {', '.join(missing)}", where=str(path))
-    return dict(info)
-
-
-def feature_names(feature: Mapping[str, Any], *, width: int, where: str) -> tuple[str, ...]:
-    """Return the column names of a feature, flattened from the shapes that are in use, or () for none.
-
-    Data sets store a list of names, a list with one list, or a mapping such as {"motors": [...]}.
+def _names(feature: Feature | None, *, width: int, where: str) -> tuple[str, ...]:
+    """Return the column names of a feature, or () for none.
 
     Raises:
         RecordingError: there are names, but not as many as columns.
     """
-    names = feature.get("names")
-    if isinstance(names, Mapping):
-        names = [name for part in names.values() for name in (part if isinstance(part, list) else [part])]
-    if isinstance(names, list) and len(names) == 1 and isinstance(names[0], list):
-        names = names[0]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return ()
-    if len(names) != width:
+    names = () if feature is None else feature.names
+    if names and len(names) != width:
         raise RecordingError(
             f"{where} has another width than meta/info.json has names",
             value=f"{width} columns, {len(names)} names",
             allowed="one name per column",
             where="meta/info.json: features",
         )
-    return tuple(names)
-
-
-def _cameras(features: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Return height and width of every camera; a depth map is none."""
-    sizes = {}
-    for key, feature in features.items():
-        if not key.startswith(IMAGES) or feature.get("dtype") not in ("video", "image"):
-            continue
-        if (feature.get("info") or {}).get("video.is_depth_map"):
-            continue
-        shape = list(feature.get("shape", ()))
-        names = list(feature.get("names") or ("height", "width", "channels"))
-        if len(shape) != 3 or len(names) != 3:
-            raise RecordingError(f"feature {key} has shape {shape}", allowed="height, width and channels")
-        # The order differs between tools ([3, H, W] too), and so the names decide.
-        places = {str(name).rstrip("s"): int(n) for name, n in zip(names, shape, strict=True)}
-        sizes[key.removeprefix(IMAGES)] = (
-            places.get("height", int(shape[0])),
-            places.get("width", int(shape[1])),
-        )
-    return sizes
-
-
-def _read_table(files: EpisodeFiles) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    try:
-        names = [name for name in pq.read_schema(files.table).names if not name.startswith(IMAGES)]
-        table = pq.read_table(files.table, columns=names)
-    except (OSError, pa.ArrowException) as error:
-        raise RecordingError(f"table {files.table} cannot be read ({error})", where="the data set") from error
-    if "episode_index" in names:
-        table = table.filter(pc.equal(table["episode_index"], files.index))
-    if not table.num_rows:
-        raise RecordingError(f"table {files.table} has no row of episode {files.index}", where="--episode")
-    if files.length and table.num_rows != files.length:
-        raise RecordingError(
-            f"table {files.table} has another length than meta says of episode {files.index}",
-            value=f"{table.num_rows} rows",
-            allowed=f"{files.length} rows",
-            where="the data set",
-        )
-    return {name: table[name] for name in names}
+    return names
 
 
 def _read_stored_images(files: EpisodeFiles, key: str) -> Iterator[bytes | None]:
     """Give the encoded images of a feature that lies in the table, row group by row group."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(files.table) as parquet:
+    with pq.ParquetFile(files.data_path) as parquet:
         if key not in parquet.schema_arrow.names:
             raise RecordingError(
                 f"neither a video nor a column holds {key} of episode {files.index}",
-                allowed=f"{key} in {files.table}, or its video file",
+                allowed=f"{key} in {files.data_path}, or its video file",
                 where="the data set",
             )
         for batch in parquet.iter_batches(batch_size=64, columns=[key, "episode_index"]):
@@ -283,11 +231,7 @@ def _read_stored_images(files: EpisodeFiles, key: str) -> Iterator[bytes | None]
                     yield cell.get("bytes") if isinstance(cell, Mapping) else None
 
 
-def _column(table: Mapping[str, Any], name: str, where: str) -> Table:
-    if name not in table:
-        raise RecordingError(
-            f"{where} has no column {name}", value=sorted(table), allowed=f"{name}", where="the data set"
-        )
+def _column(table: Any, name: str, where: str) -> Table:
     values = np.array(table[name].to_pylist(), dtype=object)
     try:
         array = np.array(values.tolist(), dtype=np.float64)
@@ -300,18 +244,6 @@ def _column(table: Mapping[str, Any], name: str, where: str) -> Table:
         row = int(np.argwhere(~np.isfinite(array))[0, 0])
         raise RecordingError(f"column {name} of {where} is not finite in row {row}", where="the data set")
     return array
-
-
-def _number(info: Mapping[str, Any], key: str, root: Path) -> float:
-    value = info[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 10_000:
-        raise RecordingError(
-            f"meta/info.json of {root}: {key}",
-            value=value,
-            allowed="a positive number [Hz]",
-            where="meta/info.json",
-        )
-    return float(value)
 
 
 def _first_fault(stamps: Table) -> str:

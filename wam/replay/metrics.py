@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
-from wam.replay.offline import ChunkEvent
+from wam.replay.engine import ChunkEvent
 from wam.replay.reference import Reference
 from wam.replay.shape import warped_l1
 
@@ -33,6 +33,7 @@ class ChunkScore:
         mse: mean squared error over rows and joints (units of the joints, squared).
         l1: mean absolute error.
         normalised_mse: the same as `mse` with every joint divided by its range.
+        normalised_l1: the same as `l1` with every joint divided by its range.
         first_l1: mean absolute error of the first row; NaN where it was not compared.
         hold_l1: mean absolute error of staying where the robot was measured, over the same rows.
         warped_l1: mean absolute error along the best matching in time; NaN where a row was not compared.
@@ -45,6 +46,7 @@ class ChunkScore:
     mse: float
     l1: float
     normalised_mse: float
+    normalised_l1: float
     first_l1: float
     hold_l1: float
     warped_l1: float
@@ -60,7 +62,7 @@ class ChunkErrors:
     """
 
     def __init__(self, joint_names: tuple[str, ...], joint_range: Table, reference: Reference) -> None:
-        self._range = joint_range
+        self.joint_range = joint_range
         self._reference = reference
         self._pending: deque[ChunkEvent] = deque()
         n = len(joint_names)
@@ -101,11 +103,15 @@ class ChunkErrors:
             self._absolute.sum(0), self._count.sum(0)
         )
 
-    def per_step(self) -> tuple[Table, Table]:
-        """Return mean squared and mean absolute error per row of the chunk, float64 [H]."""
-        return _mean(self._squared.sum(1), self._count.sum(1)), _mean(
-            self._absolute.sum(1), self._count.sum(1)
-        )
+    def per_step(self, *, normalised: bool = False) -> tuple[Table, Table]:
+        """Return mean squared and mean absolute error per row of the chunk, float64 [H].
+
+        Args:
+            normalised: every joint divided by its range.
+        """
+        span = self.joint_range if normalised else np.ones_like(self.joint_range)
+        count = self._count.sum(1)
+        return _mean((self._squared / span**2).sum(1), count), _mean((self._absolute / span).sum(1), count)
 
     def per_joint_step(self) -> Table:
         """Return mean absolute error per row and joint, float64 [H, N]."""
@@ -133,7 +139,8 @@ class ChunkErrors:
             rows=int(known.any(axis=1).sum()),
             mse=float((filled**2).sum() / count),
             l1=float(np.abs(filled).sum() / count),
-            normalised_mse=float(((filled / self._range) ** 2).sum() / count),
+            normalised_mse=float(((filled / self.joint_range) ** 2).sum() / count),
+            normalised_l1=float((np.abs(filled) / self.joint_range).sum() / count),
             first_l1=float(np.abs(error[0]).mean()) if known[0].all() else math.nan,
             hold_l1=float(np.abs(hold[known]).mean()),
             warped_l1=warped_l1(chunk.rows, truth) if known.all() else math.nan,

@@ -17,127 +17,31 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from wam.core.chunk import ActionChunk
-from wam.core.clock import NS_PER_MS, NS_PER_S, ManualClock
-from wam.core.context import ContextHandle, ContextHeader, PlannerContext
-from wam.core.errors import PolicyFault
+from wam.core.clock import NS_PER_S, ManualClock
+from wam.core.context import ContextHandle
+from wam.core.errors import InputError, PolicyFault
 from wam.core.latency import Stopwatch, monotonic_ns
-from wam.core.observation import Instruction, Observation, RobotState
-from wam.core.policy import Executor, LoadedPolicy, Planner, RoutedContext
+from wam.core.observation import Observation
+from wam.core.policy import Imagining, LoadedPolicy, Perceiving
 from wam.core.transport.in_process import InProcessPublisher, InProcessReader, InProcessRegistry
-from wam.replay.stamps import BagMessage
+from wam.replay.engine import (
+    EXECUTOR,
+    PLANNER,
+    ChunkEvent,
+    ContextEvent,
+    Delivery,
+    Event,
+    FaultEvent,
+    NoticeEvent,
+    RefusalEvent,
+    ReplaySettings,
+)
+from wam.replay.imagination import ImaginationErrors
+from wam.replay.timed_policy import TimedPolicy
 from wam.robots.description import RobotDescription
-from wam.robots.ingest import Notice, StreamIngest
+from wam.robots.ingest import StreamIngest
 from wam_executor_node.cycle import ExecutorCycle
 from wam_planner_node.cycle import PlannerCycle
-
-PLANNER = "planner"
-EXECUTOR = "executor"
-
-
-@dataclass(frozen=True, slots=True)
-class ReplaySettings:
-    """How planner and executor are scheduled.
-
-    Attributes:
-        planner_latency_ns: from the start of a plan to its context being usable [ns]; None takes what it took here.
-        executor_latency_ns: from the start of a cycle to its chunk being out [ns]; None takes what it took here.
-        planner_period_ns: least time between the starts of two plans [ns]; 0 plans every new image.
-        executor_period_ns: time between the starts of two chunks [ns].
-        max_context_age_ns: a context with an older image is refused [ns].
-    """
-
-    planner_latency_ns: int | None
-    executor_latency_ns: int | None
-    planner_period_ns: int = 0
-    executor_period_ns: int = 100 * NS_PER_MS
-    max_context_age_ns: int = 2 * NS_PER_S
-
-
-@dataclass(frozen=True, slots=True)
-class ContextEvent:
-    """A planner context came out.
-
-    Attributes:
-        start_ns: when its plan started [ns].
-        ready_ns: when the executor could use it [ns].
-        header: what it says about itself.
-        host_ns: time its cycle took on this host [ns].
-        policy_ns: of that, time in the policy (prefill) [ns].
-    """
-
-    start_ns: int
-    ready_ns: int
-    header: ContextHeader
-    host_ns: int
-    policy_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkEvent:
-    """An action chunk came out.
-
-    Attributes:
-        start_ns: when its cycle started [ns].
-        ready_ns: when it was out [ns].
-        chunk: the chunk.
-        observation: what it was computed from.
-        host_ns: time its cycle took on this host [ns].
-        policy_ns: of that, time in the policy (routing and denoising) [ns].
-    """
-
-    start_ns: int
-    ready_ns: int
-    chunk: ActionChunk
-    observation: Observation
-    host_ns: int
-    policy_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RefusalEvent:
-    """A cycle stayed silent.
-
-    Attributes:
-        time_ns: when [ns].
-        node: "planner" or "executor".
-        reason: why, as the node would report it.
-    """
-
-    time_ns: int
-    node: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NoticeEvent:
-    """The ingest refused a message, recovered, or saw a clock go back.
-
-    Attributes:
-        time_ns: when [ns].
-        notice: what it said.
-    """
-
-    time_ns: int
-    notice: Notice
-
-
-@dataclass(frozen=True, slots=True)
-class FaultEvent:
-    """A policy produced what must not reach a robot; its node does nothing more, as a live one.
-
-    Attributes:
-        time_ns: when [ns].
-        node: "planner" or "executor".
-        error: what it raised.
-    """
-
-    time_ns: int
-    node: str
-    error: PolicyFault
-
-
-Event = ContextEvent | ChunkEvent | RefusalEvent | NoticeEvent | FaultEvent
 
 
 @dataclass(order=True, slots=True)
@@ -184,8 +88,13 @@ class OfflineReplay:
         # A registry of its own: two replays in one process must not retire each other's contexts.
         registry = InProcessRegistry()
         self._publisher = InProcessPublisher(policy.codec, owner="replay", registry=registry)
-        self._reader: InProcessReader[Any] = InProcessReader(registry=registry)
-        self._timed = _TimedPolicy(policy.planner, policy.executor, stopwatch)
+        reader: InProcessReader[Any] = InProcessReader(registry=registry)
+        self._timed = TimedPolicy(policy.planner, policy.executor, reader, stopwatch)
+        self._imagination: ImaginationErrors | None = None
+        if isinstance(policy.executor, Imagining) and isinstance(policy.planner, Perceiving):
+            rates = [robot.camera(name).rate for name in policy.contract.camera_names]
+            tolerance_ns = int(0.6 * NS_PER_S / min(rates, default=1.0))
+            self._imagination = ImaginationErrors(policy.planner, tolerance_ns=tolerance_ns)
         self.planner = PlannerCycle(
             contract=policy.contract,
             planner=self._timed,
@@ -197,7 +106,7 @@ class OfflineReplay:
         self.executor = ExecutorCycle(
             contract=policy.contract,
             executor=self._timed,
-            reader=self._reader,
+            reader=self._timed,
             observe=self._observe,
             max_context_age_ns=settings.max_context_age_ns,
             stopwatch=_watch(stopwatch, settings.executor_latency_ns),
@@ -210,7 +119,7 @@ class OfflineReplay:
         self._planner_started_ns: int | None = None
         self._faulted: set[str] = set()
 
-    def run(self, deliveries: Iterable[tuple[BagMessage, Callable[[StreamIngest], bool]]]) -> Iterator[Event]:
+    def run(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
         """Give what happens, in order of time.
 
         Args:
@@ -246,6 +155,7 @@ class OfflineReplay:
             yield NoticeEvent(time_ns, notice)
         if is_image:
             self._wake_planner(time_ns)
+            yield from self._judge_imagination(time_ns)
 
     @property
     def instruction(self) -> str:
@@ -267,7 +177,7 @@ class OfflineReplay:
     def close(self) -> None:
         """Give back what both cycles hold; safe to call twice."""
         self.executor.close()
-        self._reader.close()
+        self._timed.close()
         self._publisher.close()
 
     def _observe(self, now_ns: int) -> Observation:
@@ -303,6 +213,8 @@ class OfflineReplay:
             if due.rank != 2:
                 yield from due.run(due.time_ns)
         self._due.clear()
+        if self._imagination is not None:
+            self._imagination.forget()
         self._planner_busy = False
         self._planner_started_ns = None
         self._schedule(now_ns, 2, self._executor_tick)
@@ -353,6 +265,7 @@ class OfflineReplay:
     def _executor_tick(self, now_ns: int) -> Iterator[Event]:
         if EXECUTOR in self._faulted:
             return
+        self._timed.chunk_ns = 0
         began = self._stopwatch()
         try:
             result = self.executor.step(now_ns)
@@ -369,52 +282,26 @@ class OfflineReplay:
         assert self._observation is not None
         latency_ns = self._settings.executor_latency_ns
         ready_ns = now_ns + (host_ns if latency_ns is None else latency_ns)
-        event = ChunkEvent(now_ns, ready_ns, result.chunk, self._observation, host_ns, self._timed.chunk_ns)
+        policy_ns = self._timed.chunk_ns
+        event = ChunkEvent(
+            now_ns, ready_ns, result.chunk, self._observation, host_ns, policy_ns, self.executor.imagination
+        )
+        if self._imagination is not None:
+            self._imagination.add(event)
         self._schedule(ready_ns, 1, lambda time_ns: iter((event,)))
         # As the live worker: a late cycle does not shift the next one by more than it has to.
         self._schedule(max(now_ns + period_ns, ready_ns), 2, self._executor_tick)
 
-
-class _TimedPolicy:
-    """Both halves of a policy with a stopwatch around them; holds the times of the last calls.
-
-    Args:
-        planner: the slow half.
-        executor: the fast half.
-        stopwatch: monotonic clock of the host [ns].
-    """
-
-    def __init__(self, planner: Planner[Any], executor: Executor[Any], stopwatch: Stopwatch) -> None:
-        self._planner = planner
-        self._executor = executor
-        self._stopwatch = stopwatch
-        self.plan_ns = 0
-        self.chunk_ns = 0
-
-    def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[Any]:
-        """See `Planner.plan`."""
-        began = self._stopwatch()
-        context = self._planner.plan(observation, instruction=instruction)
-        self.plan_ns = self._stopwatch() - began
-        return context
-
-    def reset(self) -> None:
-        """See `Planner.reset`."""
-        self._planner.reset()
-
-    def route(self, observation: Observation, *, context: PlannerContext[Any]) -> RoutedContext[Any]:
-        """See `Executor.route`."""
-        began = self._stopwatch()
-        routed = self._executor.route(observation, context=context)
-        self.chunk_ns = self._stopwatch() - began
-        return routed
-
-    def act(self, routed: RoutedContext[Any], *, proprio: RobotState) -> ActionChunk:
-        """See `Executor.act`."""
-        began = self._stopwatch()
-        chunk = self._executor.act(routed, proprio=proprio)
-        self.chunk_ns += self._stopwatch() - began
-        return chunk
+    def _judge_imagination(self, now_ns: int) -> Iterator[Event]:
+        if self._imagination is None or EXECUTOR in self._faulted:
+            return
+        try:
+            yield from self._imagination.settle(now_ns, lambda time_ns: self.ingest.assemble(now_ns=time_ns))
+        except InputError:
+            return  # a stream is stale; the futures wait for the next image, or pass
+        except PolicyFault as error:
+            self._imagination = None
+            yield FaultEvent(now_ns, EXECUTOR, error)
 
 
 def _watch(host: Stopwatch, latency_ns: int | None) -> Stopwatch:

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
 from wam.core.clock import NS_PER_S
-from wam.core.verdict import Verdict
+from wam.core.verdict import Ladder, Verdict
 from wam.replay.collect import Picture
+from wam.replay.figures import Judged, flat_metrics, intervals, joint_numbers, joint_units, verdict
 from wam.replay.gate import Check
-from wam.replay.summary import Judged, flat_metrics, intervals, joint_numbers, joint_units, verdict
 from wam.report import plots
+from wam.report.imagined import imagined_section
 from wam.report.page import (
     Chart,
     Charts,
@@ -28,25 +30,46 @@ from wam.report.page import (
     render,
 )
 
+LADDER_COLORS = {
+    Ladder.NOMINAL: "#16a34a",
+    Ladder.LATE: "#eab308",
+    Ladder.SLOW: "#f97316",
+    Ladder.HOLD: "#dc2626",
+    Ladder.STOP: "#7f1d1d",
+}
+MAX_SPANS = 2000
+"""Most stretches of the ladder's drawing; more could not be told apart."""
+
 METRIC_TITLES = {
     "action_mse": "mean squared error of all rows",
     "action_mse_normalised": "the same, joints divided by their range",
     "action_l1": "mean absolute error of all rows",
+    "action_l1_normalised": "mean absolute error, joints divided by their range",
     "first_action_l1": "mean absolute error of the first row",
     "warped_l1": "mean absolute error when timing is forgiven (time warping)",
     "hold_l1": "mean absolute error of standing still",
     "skill": "skill against standing still (1 is perfect, 0 no better)",
     "executed_mse": "mean squared error of what would have been executed",
     "executed_l1": "mean absolute error of what would have been executed",
+    "commanded_l1": "mean absolute error of what the safety node would have sent",
     "gripper_agreement": "agreement about when grippers and fingers open and close (F1, within 0.3 s)",
     "coverage": "share of time with a valid row",
     "jerk_rms": "jerk of the executed rows, RMS over time, mean over joints",
+    "commanded_jerk_rms": "jerk of what the safety node would have sent",
     "reference_jerk_rms": "jerk of the reference",
     "seam_jump_mean": "largest joint's jump where chunks meet, mean",
     "seam_jump_p99": "the same, 99th percentile",
     "seam_jump_max": "the same, largest",
     "overlap_l1": "disagreement of consecutive chunks about common rows",
     "safety_refused_rate": "share of chunks that the safety chain would have refused",
+    "safety_nominal_share": "share of time on the ladder's lowest rung, all well",
+    "safety_hold_share": "share of time in which the arm would have been held",
+    "safety_stops": "latched stops",
+    "deadline_miss_rate": "share of chunks that took longer than the executor's period",
+    "imagination_mse": "mean squared error of the imagined future, in the policy's features",
+    "imagination_still_mse": "the same of a future that looks like the present",
+    "imagination_skill": "skill of the imagination against that (1 is perfect, 0 no better)",
+    "imagination_cosine": "cosine similarity of imagined and observed future",
     "rows_beyond_limits": "rows beyond a joint's position limits",
     "steps_too_fast": "steps between rows faster than a joint's velocity limit",
 }
@@ -74,6 +97,7 @@ def build_page(
                 _safety_section(judged),
                 _time_section(judged, timing),
                 _camera_section(judged),
+                imagined_section(judged.collector.imagined.records(), start_ns=judged.first_ns),
                 _recording_section(judged, summary),
                 _environment_section(judged, summary, timing),
             )
@@ -179,6 +203,7 @@ def _metric_section(judged: Judged) -> Section:
             name,
         )
         for name, title in METRIC_TITLES.items()
+        if metrics[name] is not None or not name.startswith(("imagination", "gripper"))
     )
     return Section(
         "Figures",
@@ -262,21 +287,51 @@ def _step_section(judged: Judged) -> Section | None:
 
 
 def _safety_section(judged: Judged) -> Section | None:
-    judge = judged.collector.judge
-    if not judge.verdicts:
+    safety = judged.collector.safety
+    if not safety.verdicts:
         return None
-    counts = Table(
-        ("verdict", "chunks"), tuple((verdict.name, str(judge.verdicts[verdict])) for verdict in Verdict)
+    chunks = Table(("verdict", "chunks"), tuple((one.name, str(safety.verdicts[one])) for one in Verdict))
+    seconds = safety.tick_ns * 1e-9
+    rungs = Table(
+        ("rung", "time [s]", "share"),
+        tuple(
+            (rung.name, number(safety.rungs[rung] * seconds), f"{100 * safety.share(rung):.1f} %")
+            for rung in Ladder
+        ),
     )
-    blocks: tuple[Table, ...] = (counts,)
-    if judge.codes:
-        rows = tuple((code, str(count), judge.examples[code]) for code, count in judge.codes.most_common())
+    blocks: tuple[Table | Charts, ...] = (_ladder_chart(judged), chunks, rungs)
+    if safety.codes:
+        rows = tuple((code, str(count), safety.examples[code]) for code, count in safety.codes.most_common())
         blocks += (Table(("finding", "chunks", "for example"), rows, text=True),)
+    if safety.causes:
+        rows = tuple(
+            (rung.name, str(count), safety.examples[code])
+            for (rung, code), count in safety.causes.most_common()
+        )
+        blocks += (Table(("rung", "times", "for example"), rows, text=True),)
+    unchecked = f" Collisions and workspace were not checked: {safety.unchecked}." if safety.unchecked else ""
     return Section(
-        "Safety chain",
+        "Safety node",
         blocks,
-        intro="What the safety node's joint filters say to every chunk, starting from where the recorded robot was.",
+        intro="The safety node's own cycle, dry, on the recording's clock and with the recorded joint states: what it "
+        "says to every chunk, and the rungs of the degrade ladder. A stop is cleared after 1 s, so that what follows "
+        f"is judged too.{unchecked}",
     )
+
+
+def _ladder_chart(judged: Judged) -> Charts:
+    """Return the rungs over time, from the first chunk on."""
+    moves = [
+        ((time_ns - judged.first_ns) / NS_PER_S, rung) for time_ns, rung in judged.collector.safety.moves
+    ]
+    end = judged.duration
+    spans = [
+        plots.Span(start, following, len(Ladder) - rung.value, LADDER_COLORS[rung])
+        for (start, rung), (following, _) in itertools.pairwise([*moves, (end, Ladder.HOLD)])
+    ]
+    names = [rung.name for rung in sorted(Ladder, reverse=True)]
+    svg = plots.timeline(spans[:MAX_SPANS], names, x_label="time [s]", x_range=(0.0, max(end, 1e-3)))
+    return Charts((Chart("rung of the degrade ladder", svg),), wide=True)
 
 
 def _time_section(judged: Judged, timing: dict[str, Any]) -> Section:
@@ -291,7 +346,7 @@ def _time_section(judged: Judged, timing: dict[str, Any]) -> Section:
                 "chunk latency on this host",
                 chunk,
                 "ms",
-                "L_chunk: routing and denoising",
+                "L_chunk: context, image encoding, routing, denoising",
             ),
             ("planning time on this host", plan, "ms", "L_prefill"),
             ("image to chunk, on the recording's clock", latency, "ms", "from image stamp to chunk out"),

@@ -159,13 +159,17 @@ class Recording:
 
     def _open(self, file: Path) -> None:
         try:
-            self._sources.append(
-                open_source(file, message_zstd=self._files.message_zstd, lenient=self.lenient)
-            )
+            source = open_source(file, message_zstd=self._files.message_zstd, lenient=self.lenient)
         except RecordingError as error:
             if not self.lenient or len(self._files.files) == 1:
                 raise
             self._warnings.append(str(error))
+            return
+        self._sources.append(source)
+        if source.truncated:
+            self._warnings.append(
+                f"recording {file} is truncated or has no index; it is read up to where it ends"
+            )
 
     def _list_topics(self) -> tuple[Topic, ...]:
         counts: dict[tuple[str, str], int] = {}

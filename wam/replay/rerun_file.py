@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from wam.core.errors import MissingDependency, RecordingError
-from wam.replay.summary import Judged
+from wam.replay.figures import Judged
 
 APPLICATION = "wam replay"
 TIMELINE = "recording"
@@ -55,12 +55,16 @@ def write_rerun(path: Path, judged: Judged) -> None:
     recording.save(str(path))
     collector = judged.collector
     times, targets, truth = collector.trajectory()
+    sent_ns, sent, _ = collector.commanded()
     for column, name in enumerate(judged.contract.action_joints):
-        for kind, table in (("recorded", truth), ("predicted", targets)):
+        for kind, at, table in (
+            ("recorded", times, truth),
+            ("predicted", times, targets),
+            ("commanded", sent_ns, sent),
+        ):
             known = np.isfinite(table[:, column])
-            _scalars(
-                rerun, recording, f"joints/{name}/{kind}", times[known], np.asarray(table[known, column])
-            )
+            values = np.asarray(table[known, column])
+            _scalars(rerun, recording, f"joints/{name}/{kind}", at[known], values)
     ready = np.array(collector.ready_ns, dtype=np.int64)
     _scalars(rerun, recording, "context_age_s", ready, np.array(collector.context_age_ns) * 1e-9)
     _scalars(rerun, recording, "image_to_chunk_s", ready, np.array(collector.image_to_chunk_ns) * 1e-9)

@@ -16,7 +16,7 @@ from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
 from wam.replay.binding import Binding, Feed, Role
 from wam.replay.commands import CommandReader, CommandSample
-from wam.replay.joint_names import columns_of, driver_aliases
+from wam.replay.joint_names import columns_of, driver_aliases, si_factors
 from wam.replay.reading import Recording
 from wam.replay.reference import Reference
 from wam.replay.stamps import BagMessage
@@ -186,8 +186,11 @@ class _Reader:
         key = (feed.topic, sample.names)
         if key not in self._columns:
             aliases = driver_aliases(self._robot, group=feed.stream)
-            self._columns[key] = columns_of(sample.names, aliases=aliases, wanted=self._robot.joint_names)
-        index, columns = self._columns[key]
+            index, columns = columns_of(sample.names, aliases=aliases, wanted=self._robot.joint_names)
+            commanded = feed.role is Role.ACTION
+            factors = si_factors(sample.names, self._robot, group=feed.stream, commanded=commanded)
+            self._columns[key] = index, columns, factors[columns]
+        index, columns, factors = self._columns[key]
         wanted = 1
         if feed.role is Role.JOINTS:
             wanted = next(len(g.joints) for g in self._robot.groups if g.name == feed.stream)
@@ -202,7 +205,8 @@ class _Reader:
             )
         self._note(feed.topic, sample.time_ns)
         grid = self.state if feed.role is Role.JOINTS else self.action
-        grid.reference.add(feed.topic, sample.time_ns, index, np.asarray(sample.positions)[columns])
+        positions = np.asarray(sample.positions)[columns] * factors
+        grid.reference.add(feed.topic, sample.time_ns, index, positions)
 
     def _fill(self, until_ns: int, *, rows: int | None = None) -> None:
         """Fill all blocks that are known in full by `until_ns`; with `rows`, everything up to that row."""

@@ -15,17 +15,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
+from wam.replay.engine import ReplaySettings, parse_strategy
 from wam.replay.gate import Check, Threshold, check_gate, parse_gate
-from wam.replay.offline import ReplaySettings
 from wam.report.machine import machine_info
+from wam.report.numbers import distribution
 from wam.report.statistics import Interval, bootstrap_mean
 
 SCENARIO_SCHEMA = "wam/replay-scenario/1"
@@ -39,6 +42,7 @@ DEFAULTS: Mapping[str, float | int | str | bool] = {
     "planner_period": 0.0,
     "executor_period": 0.1,
     "max_context_age": 2.0,
+    "strategy": "blend",
     "seed": 0,
     "instruction": "",
     "namespace": "",
@@ -69,6 +73,7 @@ class Variant:
             planner_period_ns=seconds_to_ns(self.values["planner_period"]),
             executor_period_ns=seconds_to_ns(self.values["executor_period"]),
             max_context_age_ns=seconds_to_ns(self.values["max_context_age"]),
+            strategy=Strategy(self.values["strategy"]),
         )
 
 
@@ -102,6 +107,7 @@ class Run:
         summary: content of its summary.json; empty where it could not run.
         timing: content of its timing.json; empty where it could not run.
         error: why it could not run; "" otherwise.
+        latencies: "l_prefill" and "l_chunk" of every call on the host [ms]; empty where it could not run.
     """
 
     variant: str
@@ -110,6 +116,7 @@ class Run:
     summary: Mapping[str, Any]
     timing: Mapping[str, Any]
     error: str = ""
+    latencies: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 Checked = tuple[Variant, tuple[Check, ...]]
@@ -223,9 +230,10 @@ def scenario_verdict(runs: Sequence[Run], checks: Sequence[tuple[Check, ...]]) -
 
 
 def latency_means(runs: Sequence[Run], *, jobs: int) -> dict[str, Any]:
-    """Return L_prefill and L_chunk as the AHA-WAM paper measures them, for the scenario's timing.json.
+    """Return L_prefill and L_chunk as the AHA-WAM paper measures them (appendix D), for the scenario's timing.json.
 
-    The first episode of a variant warms up and is discarded; the means of the others are averaged.
+    The first episode of a variant warms up and is discarded; the means of the others are averaged. Percentiles are
+    over all calls of those others.
 
     Args:
         runs: in the order in which they were started.
@@ -234,9 +242,17 @@ def latency_means(runs: Sequence[Run], *, jobs: int) -> dict[str, Any]:
     results: dict[str, float | None] = {}
     for variant in dict.fromkeys(run.variant for run in runs):
         timed = [run for run in runs if run.variant == variant and not run.error][1:]
-        for name in ("l_prefill_mean_ms", "l_chunk_mean_ms"):
-            values = [run.timing["results"][name] for run in timed if run.timing["results"][name] is not None]
-            results[f"{variant}: {name}"] = _plain(sum(values) / len(values)) if values else None
+        for name in ("l_prefill", "l_chunk"):
+            episodes = [run.latencies[name] for run in timed if run.latencies[name]]
+            means = [sum(episode) / len(episode) for episode in episodes]
+            calls = distribution(np.concatenate([np.asarray(episode) for episode in episodes] or [[]]))
+            for label, value in (
+                ("mean", sum(means) / len(means) if means else math.nan),
+                ("p50", calls.p50),
+                ("p99", calls.p99),
+                ("p99_9", calls.p99_9),
+            ):
+                results[f"{variant}: {name}_{label}_ms"] = _plain(value)
     return {
         "schema": "wam/replay-scenario-timing/1",
         "jobs": jobs,
@@ -299,6 +315,8 @@ def _check_setting(name: str, value: Any, path: Path) -> None:
     if isinstance(default, (bool, str)):
         if not isinstance(value, type(default)):
             raise ConfigError(what, value=str(value), allowed=f"a {type(default).__name__}", where=str(path))
+        if name == "strategy":
+            parse_strategy(value, what=what, where=str(path))
         return
     whole = isinstance(default, int)
     if (

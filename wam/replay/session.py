@@ -7,10 +7,10 @@ import contextlib
 import functools
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import InputError, RecordingError
@@ -18,15 +18,19 @@ from wam.core.policy import LoadedPolicy
 from wam.replay.binding import Binding, Feed, Role, TopicNames, bind
 from wam.replay.collect import Collector
 from wam.replay.commands import CommandReader, CommandSample
+from wam.replay.convert import WARNINGS
+from wam.replay.engine import Delivery, Engine, NoticeEvent, ReplaySettings
 from wam.replay.events import EventWriter
+from wam.replay.figures import Judged, flat_metrics
 from wam.replay.gate import Check, Threshold, check_gate
-from wam.replay.joint_names import columns_of, driver_aliases
-from wam.replay.offline import Event, NoticeEvent, OfflineReplay, ReplaySettings
+from wam.replay.joint_names import columns_of, driver_aliases, si_factors
+from wam.replay.metrics import ChunkScore
+from wam.replay.offline import OfflineReplay
 from wam.replay.reading import Recording
 from wam.replay.reference import Reference
 from wam.replay.rerun_file import require_rerun, write_rerun
 from wam.replay.stamps import BagMessage, StampReport
-from wam.replay.summary import Judged, build_summary, build_timing, flat_metrics
+from wam.replay.summary import build_summary, build_timing
 from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, require_free, write_json
 from wam.robots.description import RobotDescription
 from wam.robots.ingest import NoticeKind, StreamIngest
@@ -36,29 +40,6 @@ REFERENCE_GAP_ROWS = 3
 """The reference is not interpolated between samples more than this many rows apart."""
 
 Progress = Callable[[float, float], None]
-Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
-
-
-class Engine(Protocol):
-    """What answers a recording: cycles on its clock (`OfflineReplay`), or real nodes."""
-
-    ingest: StreamIngest
-
-    @property
-    def instruction(self) -> str:
-        """Task text in force."""
-
-    def run(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
-        """Give what happens, in order of time."""
-
-    def set_instruction(self, text: str) -> None:
-        """Give the planner other words."""
-
-    def warnings(self) -> tuple[str, ...]:
-        """Return what a person should know about the run."""
-
-    def close(self) -> None:
-        """Free what it holds; safe to call twice."""
 
 
 MakeEngine = Callable[[Binding, str], Engine]
@@ -106,6 +87,7 @@ class Outcome:
         checks: thresholds with what was measured.
         passed: whether no threshold and no policy fault speaks against it.
         page: path of index.html.
+        latencies: "l_prefill" and "l_chunk" of every call on this host [ms].
     """
 
     summary: dict[str, Any]
@@ -113,6 +95,7 @@ class Outcome:
     checks: tuple[Check, ...]
     passed: bool
     page: Path
+    latencies: Mapping[str, tuple[float, ...]]
 
 
 def replay(
@@ -143,18 +126,18 @@ def replay(
     if options.rerun is not None:
         require_rerun()
     require_fit(policy.contract, robot)
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     with Recording(options.bag, lenient=options.lenient) as recording, report_folder(report) as folder:
         binding = bind(recording, robot=robot, contract=policy.contract, names=options.names)
         session = _Session(options, recording, binding, robot, policy, make_engine)
         with (folder / EVENTS).open("w", encoding="utf-8") as file:
             session.run(file, progress)
-        wall = time.perf_counter() - started
+        wall, processor = time.perf_counter() - started, time.process_time() - started_cpu
         judged = session.judged()
         metrics = flat_metrics(judged)
         checks = check_gate(options.gate, metrics)
         summary = build_summary(judged, checks)
-        timing = build_timing(judged, wall=wall, peak_rss_mb=_peak_rss_mb())
+        timing = build_timing(judged, wall=wall, processor=processor, peak_rss_mb=_peak_rss_mb())
         write_json(folder / SUMMARY, summary)
         write_json(folder / TIMING, timing)
         from wam.replay.page import build_page  # matplotlib takes a second to import; errors come first
@@ -163,7 +146,7 @@ def replay(
         if options.rerun is not None:
             write_rerun(options.rerun, judged)
     passed = all(check.passed for check in checks) and not judged.collector.faults
-    return Outcome(summary, timing, checks, passed, report / INDEX)
+    return Outcome(summary, timing, checks, passed, report / INDEX, session.collector.latencies())
 
 
 class _Session:
@@ -203,7 +186,11 @@ class _Session:
             else OfflineReplay(robot=robot, policy=policy, settings=options.settings, instruction=instruction)
         )
         self.collector = Collector(
-            robot=robot, contract=contract, reference=self._reference, duration=recording.duration
+            robot=robot,
+            contract=contract,
+            settings=options.settings,
+            reference=self._reference,
+            duration=recording.duration,
         )
         self._first_ns: int | None = None
         self._last_ns = 0
@@ -221,16 +208,21 @@ class _Session:
             for event in self._engine.run(self._deliveries(messages, progress)):
                 if isinstance(event, NoticeEvent):
                     self._judge_notice(event)
-                writer.event(event, self.collector.take(event))
-                for score in self.collector.settle():
-                    writer.score(score)
+                writer.event(event)
+                self.collector.take(event)
+                self._write_judgements(writer, self.collector.settle())
         for topic, reader in self._commands.items():
             for sample in reader.rest():
                 self._add_reference(sample, self._binding.feeds[topic])
-        for score in self.collector.finish(self._last_ns):
-            writer.score(score)
+        self._write_judgements(writer, self.collector.finish(self._last_ns))
         if not self.collector.chunks and not self.collector.faults:
             self._refuse_silence()
+
+    def _write_judgements(self, writer: EventWriter, scores: list[ChunkScore]) -> None:
+        for note in self.collector.safety.take_notes():
+            writer.safety(note)
+        for score in scores:
+            writer.score(score)
 
     def judged(self) -> Judged:
         """Return everything that summary and page are made of."""
@@ -250,6 +242,7 @@ class _Session:
             refused_messages=sum(stream.refused for stream in self._engine.ingest.status()),
             warnings=(
                 *self._binding.warnings,
+                *(f"when the bag was made: {line}" for line in _lines(self._recording.custom.get(WARNINGS))),
                 *self._recording.warnings,
                 *stamp_warnings(stamps, self._binding),
                 *self._engine.warnings(),
@@ -281,6 +274,7 @@ class _Session:
         if feed.role is Role.JOINTS:
             self._stamp(message)
             ingest.put_joint_state(feed.stream, content, receive_ns=message.receive_ns)
+            self.collector.safety.offer_state(feed.stream, content, time_ns=message.time_ns)
         if feed.topic in self._commands:
             for sample in self._commands[feed.topic].take(message):
                 self._add_reference(sample, feed)
@@ -306,12 +300,15 @@ class _Session:
     def _add_reference(self, sample: CommandSample, feed: Feed) -> None:
         key = (feed.topic, sample.names)
         if key not in self._columns:
-            self._columns[key] = columns_of(
+            index, columns = columns_of(
                 sample.names,
                 aliases=driver_aliases(self._robot, group=feed.stream),
                 wanted=self._policy.contract.action_joints,
             )
-        index, columns = self._columns[key]
+            commanded = feed.role is Role.ACTION
+            factors = si_factors(sample.names, self._robot, group=feed.stream, commanded=commanded)
+            self._columns[key] = index, columns, factors[columns]
+        index, columns, factors = self._columns[key]
         if not len(index) or len(sample.positions) != len(sample.names):
             if self._options.lenient:
                 return
@@ -321,7 +318,7 @@ class _Session:
                 allowed=f"positions for joints among {list(self._policy.contract.action_joints)}",
                 where="--action-topic, or pass --lenient",
             )
-        self._reference.add(feed.topic, sample.time_ns, index, sample.positions[columns])
+        self._reference.add(feed.topic, sample.time_ns, index, sample.positions[columns] * factors)
 
     def _judge_notice(self, event: NoticeEvent) -> None:
         if event.notice.kind is NoticeKind.REFUSED and not self._options.lenient:
@@ -339,6 +336,10 @@ class _Session:
             allowed="a recording longer than the latencies, with all streams fresh",
             where="the recording, max_age in the robot file, or --planner-latency",
         )
+
+
+def _lines(text: str | None) -> list[str]:
+    return (text or "").splitlines()
 
 
 def _first_instruction(recording: Recording, binding: Binding) -> str:

@@ -76,6 +76,8 @@ class Source(Protocol):
     channels: tuple[Channel, ...]
     start_ns: int
     end_ns: int
+    truncated: bool
+    """The file ends in the middle of a record, and what is before it is read."""
 
     def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
         """Give channel, receive time [ns] and bytes of the messages of `channels`, in order of receive time.
@@ -147,6 +149,7 @@ class RosbagsSource:
 
     def __init__(self, path: Path, *, message_zstd: bool = False) -> None:
         self.path = path
+        self.truncated = False
         self._zstd = message_zstd
         self._reader: Any = Ros1Reader(path) if path.suffix == ".bag" else Ros2Reader(path)
         self._reader.open()

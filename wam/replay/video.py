@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def decode_video(
     stamps: npt.NDArray[np.float64],
     fps: float,
     size: tuple[int, int],
+    on_fault: Callable[[RecordingError], None],
     lenient: bool = False,
 ) -> Iterator[tuple[int, Rgb]]:
     """Decode the image of every stamp, in order; memory stays at one image.
@@ -32,7 +33,8 @@ def decode_video(
         stamps: float64 [T], times in the file's own clock, increasing [s].
         fps: frame rate that the data set declares [Hz].
         size: height and width that the data set declares [px].
-        lenient: let a wrong rate and stamps without an image pass.
+        on_fault: takes a wrong rate, and raises it or lets it pass.
+        lenient: leave out stamps without an image.
 
     Yields:
         index of the stamp and its image, uint8 [H, W, 3], red first; fewer than T where the video ends early.
@@ -51,7 +53,7 @@ def decode_video(
                 raise RecordingError(f"{path} holds no video", where="the data set")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            _check_stream(path, stream, fps=fps, size=size, lenient=lenient)
+            _check_stream(path, stream, fps=fps, size=size, on_fault=on_fault)
             if stamps[0] > 1.0 / fps:
                 container.seek(int(stamps[0] / stream.time_base), stream=stream, backward=True)
             yield from _aligned(path, container.decode(stream), stamps=stamps, fps=fps, lenient=lenient)
@@ -100,16 +102,20 @@ def _aligned(
             row += 1
 
 
-def _check_stream(path: Path, stream: Any, *, fps: float, size: tuple[int, int], lenient: bool) -> None:
+def _check_stream(
+    path: Path, stream: Any, *, fps: float, size: tuple[int, int], on_fault: Callable[[RecordingError], None]
+) -> None:
     if (stream.height, stream.width) != size:
         raise _wrong_size(f"video {path}", (stream.height, stream.width), size)
     rate = float(stream.average_rate) if stream.average_rate else fps
-    if abs(rate - fps) > FPS_TOLERANCE * fps and not lenient:
-        raise RecordingError(
-            f"video {path} has another frame rate than meta/info.json declares",
-            value=f"{rate:.2f} Hz",
-            allowed=f"{fps:g} Hz, within {100 * FPS_TOLERANCE:.0f} %",
-            where="meta/info.json: fps, or pass --lenient",
+    if abs(rate - fps) > FPS_TOLERANCE * fps:
+        on_fault(
+            RecordingError(
+                f"video {path} has another frame rate than meta/info.json declares",
+                value=f"{rate:.2f} Hz",
+                allowed=f"{fps:g} Hz, within {100 * FPS_TOLERANCE:.0f} %",
+                where="meta/info.json: fps, or pass --lenient",
+            )
         )
 
 

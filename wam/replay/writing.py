@@ -128,6 +128,10 @@ class BagWriter:
         """Write a std_msgs/String."""
         self._write(topic, STRING, stamp_ns, self._types[STRING](data=text))
 
+    def note(self, key: str, value: str) -> None:
+        """Put custom data into the bag's metadata.yaml."""
+        self._writer.set_custom_data(key, value)
+
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
         stamp = self._types["builtin_interfaces/msg/Time"](
             sec=stamp_ns // NS_PER_S, nanosec=stamp_ns % NS_PER_S

@@ -15,6 +15,7 @@ from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder
 from wam.report import plots
 from wam.report.folder import INDEX, SUMMARY, report_folder, write_json
+from wam.report.imagined import imagined_section
 from wam.report.numbers import Distribution, distribution, finite_or_none, interval_errors
 from wam.report.page import (
     Chart,
@@ -127,6 +128,7 @@ def _summary(run: DemoRecording, times: dict[str, Distribution]) -> dict[str, An
             "contexts": len(run.contexts),
             "commands": sum(len(series.stamps_ns) for series in run.commanded),
             "safety_events": len(run.safety),
+            "imagined_images": len(run.imagined),
         },
         "results": results,
         "settings": dict(run.settings),
@@ -171,12 +173,17 @@ def _page(run: DemoRecording, samples: dict[str, Values], times: dict[str, Distr
         verdict=verdict,
         reasons=reasons,
         tiles=_tiles(run, times, seconds),
-        sections=(
-            _times_section(samples, times),
-            _ladder_section(run, seconds),
-            _camera_section(run),
-            _joint_section(run),
-            _facts_section(run),
+        sections=tuple(
+            section
+            for section in (
+                _times_section(samples, times),
+                _ladder_section(run, seconds),
+                _camera_section(run),
+                imagined_section(run.imagined, start_ns=run.start_ns),
+                _joint_section(run),
+                _facts_section(run),
+            )
+            if section is not None
         ),
         footer="Written by wam demo. Everything on this page is inside this file.",
     )

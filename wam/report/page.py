@@ -105,10 +105,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Images side by side."""
+    """Images side by side; `wide` makes each one twice as large."""
 
     pictures: tuple[Picture, ...]
     caption: str = ""
+    wide: bool = False
     kind: str = "strip"
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -105,8 +106,12 @@ def line_chart(
     """
     figure, axes = _canvas(height)
     if len(boundaries) <= MAX_BOUNDARIES:
-        for boundary in boundaries:
-            axes.axvline(boundary, color=BOUNDARY, linewidth=0.6, zorder=0)
+        # One collection: a line of its own for each would take as long as all the rest.
+        ends = [((boundary, 0.0), (boundary, 1.0)) for boundary in boundaries]
+        marks = LineCollection(
+            ends, colors=BOUNDARY, linewidths=0.6, zorder=0, transform=axes.get_xaxis_transform()
+        )
+        axes.add_collection(marks, autolim=False)
     for line in lines:
         x, y = thin(line.x, line.y)
         axes.plot(

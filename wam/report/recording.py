@@ -14,6 +14,7 @@ from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHeader
 from wam.core.observation import CameraFrame
 from wam.core.verdict import Ladder, Verdict
+from wam.report.imagined import ImaginedRecord
 
 Stamps = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.float64]
@@ -119,6 +120,7 @@ class DemoRecording:
         contexts: planner contexts in order of arrival.
         safety: safety events in order.
         frames: camera frames for the strip, all cameras mixed, in order of time; a few per camera are enough.
+        imagined: what the policy expected its cameras to see, in order of time; a few per camera are enough.
         problems: a sentence for each thing that went wrong (a node died, a topic stayed silent).
         machine: facts of the machine; `wam.report.machine.machine_info()` gives them.
         settings: further facts worth showing (transport, rates, seed), name -> text.
@@ -137,6 +139,7 @@ class DemoRecording:
     contexts: tuple[ContextRecord, ...]
     safety: tuple[SafetyRecord, ...] = ()
     frames: tuple[CameraFrame, ...] = ()
+    imagined: tuple[ImaginedRecord, ...] = ()
     problems: tuple[str, ...] = ()
     machine: Mapping[str, str | int | float] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)

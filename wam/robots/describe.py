@@ -70,6 +70,7 @@ def _group(group: JointGroup) -> dict[str, Any]:
             "topic": group.command_topic,
             "rate_hz": group.command_rate,
             "topic_by_distribution": {one.value: topic for one, topic in group.command_topics},
+            "lead_s": ns_to_seconds(group.command_lead_ns),
         },
         "twin": {"delay_s": ns_to_seconds(group.twin.delay_ns), "interface": group.twin.interface.value},
         "joints": [_joint(joint) for joint in group.joints],
@@ -90,6 +91,7 @@ def _joint(joint: JointSpec) -> dict[str, Any]:
         "home": joint.home,
         "velocity_envelope": None if joint.envelope is None else asdict(joint.envelope),
         "raw": None if joint.raw is None else asdict(joint.raw),
+        "conversion": asdict(joint.conversion),
         "model_joints": [
             {"name": coupled.name, "ratio": coupled.ratio, "offset": coupled.offset}
             for coupled in joint.model_joints
@@ -108,6 +110,8 @@ def _camera(camera: CameraSpec) -> dict[str, Any]:
         "rate_hz": camera.rate,
         "max_age_s": ns_to_seconds(camera.max_age_ns),
         "frame_id": camera.frame_id,
+        "reliability": camera.reliability.value,
+        "preset": camera.preset,
         "vertical_fov_deg": None
         if camera.vertical_fov is None
         else round(math.degrees(camera.vertical_fov), 6),

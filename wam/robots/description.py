@@ -67,6 +67,14 @@ class CameraTransport(enum.Enum):
     COMPRESSED = "compressed"  # sensor_msgs/CompressedImage
 
 
+class Reliability(enum.Enum):
+    """How a topic is subscribed to."""
+
+    AUTO = "auto"  # as it is published: a reliable camera is heard reliably, so that no large image is dropped whole
+    RELIABLE = "reliable"
+    BEST_EFFORT = "best_effort"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelJoint:
     """A joint of the URDF that follows a joint of the driver: q = ratio * position + offset.
@@ -113,6 +121,19 @@ class RawScale:
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a driver makes of a position, where that is not the position itself.
+
+    Attributes:
+        state: measured position = what the driver reports times this.
+        command: what the driver is told = wanted position times this.
+    """
+
+    state: float = 1.0
+    command: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class JointEnvelope:
     """Position-dependent velocity limit of one joint; see `VelocityEnvelope`.
 
@@ -150,6 +171,7 @@ class JointSpec:
         servo: how the simulated twin moves it, or None where it is not simulated.
         envelope: velocity limit that depends on the position, or None.
         raw: what the device writes on its wire, or None where the driver's messages are all there is.
+        conversion: what the driver's messages mean.
     """
 
     name: str
@@ -165,6 +187,7 @@ class JointSpec:
     servo: ServoSpec | None = None
     envelope: JointEnvelope | None = None
     raw: RawScale | None = None
+    conversion: Conversion = Conversion()
 
     def to_raw(self, position: float) -> float:
         """Return the device's raw value for `position` [u].
@@ -228,6 +251,7 @@ class JointGroup:
         command_topics: distribution -> command topic, where it is another than for the rest; `command_topic` is that
             of the distribution in force.
         twin: how its simulated twin behaves.
+        command_lead_ns: time by which the device starts to move after a command: it is told that much early [ns].
     """
 
     name: str
@@ -243,6 +267,7 @@ class JointGroup:
     tip_link: str = ""
     command_topics: tuple[tuple[Distribution, str], ...] = ()
     twin: TwinSpec = TwinSpec()
+    command_lead_ns: int = 0
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -253,6 +278,16 @@ class JointGroup:
     def driver_names(self) -> tuple[str, ...]:
         """Driver-side names, in order."""
         return tuple(joint.driver_name for joint in self.joints)
+
+    @property
+    def state_factors(self) -> npt.NDArray[np.float64]:
+        """`Conversion.state` of the joints, float64 [N]."""
+        return np.array([joint.conversion.state for joint in self.joints])
+
+    @property
+    def command_factors(self) -> npt.NDArray[np.float64]:
+        """`Conversion.command` of the joints, float64 [N]."""
+        return np.array([joint.conversion.command for joint in self.joints])
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +306,8 @@ class CameraSpec:
         frame_id: optical frame (z forward, x right), a link of the URDF where there is one.
         vertical_fov: vertical field of view [rad], or None where it is not simulated.
         latency_ns: time from a picture's stamp to its publication by the simulated twin [ns].
+        reliability: how its topic is subscribed to.
+        preset: its make, a name in config/cameras, or "".
     """
 
     name: str
@@ -284,6 +321,8 @@ class CameraSpec:
     frame_id: str
     vertical_fov: float | None = None
     latency_ns: int = 0
+    reliability: Reliability = Reliability.AUTO
+    preset: str = ""
 
     @property
     def raw_topic(self) -> str:

@@ -112,6 +112,10 @@ class StreamIngest:
             return
         self._store(stream, stamp_ns, _Image(message), receive_ns)
 
+    def refuse_image(self, camera: str, error: ImageError) -> None:
+        """Count an image that may not be used, for a reason that the image itself does not show."""
+        self._refuse(self._images[camera], error)
+
     def put_joint_state(self, group: str, message: Any, *, receive_ns: int | None = None) -> None:
         """Store a joint state.
 

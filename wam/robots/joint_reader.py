@@ -34,10 +34,11 @@ class JointReader:
         lower = np.array([joint.lower for joint in group.joints])
         upper = np.array([joint.upper for joint in group.joints])
         margin = PLAUSIBLE_FRACTION * (upper - lower)
+        self._factors = group.state_factors
         self._least, self._most = lower - margin, upper + margin
 
     def read(self, message: Any) -> tuple[Vector, Vector]:
-        """Return positions and velocities, float64 [N] each, in the order of the group's joints.
+        """Return positions and velocities, float64 [N] each, in the order of the group's joints, in SI units.
 
         The velocity array may be empty or shorter than the names (piper_ros sends six for seven joints): joints
         without one get NaN.
@@ -56,7 +57,7 @@ class JointReader:
                 f"{everything.size} positions",
                 f"{len(names)} positions for {list(names)}",
             )
-        positions = everything[index]
+        positions = everything[index] * self._factors
         self._require_plausible(positions)
         reported = np.asarray(message.velocity, dtype=np.float64)
         if reported.size > len(names):
@@ -65,7 +66,7 @@ class JointReader:
             )
         velocities = np.full(len(names), np.nan)
         velocities[: reported.size] = reported
-        velocities = velocities[index]
+        velocities = velocities[index] * self._factors
         if np.any(np.isinf(velocities)):
             at = int(np.argmax(np.isinf(velocities)))
             raise self._error(

@@ -10,8 +10,12 @@ import numpy.typing as npt
 
 from wam.core.errors import ConfigError, InputError, MissingDependency
 from wam.core.observation import Vector
-from wam.robots.description import JointSpec, RobotDescription
+from wam.robots.description import JointSpec, ModelJoint, RobotDescription
 from wam.robots.urdf import UrdfJoint, robot_urdf, urdf_joints
+from wam.robots.yaml_reader import place_of
+
+RANGE_TOLERANCE = 1e-3
+"""By so much a limit of the robot file may leave that of the URDF: both are rounded [rad or m]."""
 
 Pose = npt.NDArray[np.float64]
 """float64 [4, 4], homogeneous; lengths in m."""
@@ -48,9 +52,11 @@ class RobotModel:
                         allowed=", ".join(moving),
                         where=str(robot.source),
                     )
+                self._require_range(spec, coupled)
                 at = int(self._model.joints[self._model.getJointId(coupled.name)].idx_q)
                 self._couplings.append((at, column, coupled.ratio, coupled.offset))
                 self._driven[coupled.name] = spec
+        self._require_links()
 
     @property
     def links(self) -> tuple[str, ...]:
@@ -129,6 +135,39 @@ class RobotModel:
             at = joint.parent
         specs = [self._driven[joint.name] for joint in reversed(moving) if joint.name in self._driven]
         return tuple(dict.fromkeys(specs))
+
+    def _require_range(self, spec: JointSpec, coupled: ModelJoint) -> None:
+        """Check that the joint's range lies in that of the URDF: beyond it the model, or the coupling, is another's."""
+        joint = self.joints[coupled.name]
+        ends = [coupled.ratio * end + coupled.offset for end in (spec.lower, spec.upper)]
+        if joint.kind != "continuous" and not (
+            joint.lower - RANGE_TOLERANCE <= min(ends) and max(ends) <= joint.upper + RANGE_TOLERANCE
+        ):
+            group, at = next(
+                (number, one.joints.index(spec))
+                for number, one in enumerate(self.robot.groups)
+                if spec in one.joints
+            )
+            place = place_of(self.robot.source, "groups", group, "joints", at)
+            raise ConfigError(
+                f"{place}: limits of joint {spec.name} leave those of {coupled.name} in the URDF",
+                value=f"{min(ends):g} .. {max(ends):g}",
+                allowed=f"within {joint.lower:g} .. {joint.upper:g}",
+                where=f"{self.robot.source} (lower, upper, or `model` of the joint), or the URDF",
+            )
+
+    def _require_links(self) -> None:
+        links = self.links
+        for number, group in enumerate(self.robot.groups):
+            for key, link in (("base_link", group.base_link), ("tip_link", group.tip_link)):
+                if link and link not in links:
+                    place = place_of(self.robot.source, "groups", number, key)
+                    raise ConfigError(
+                        f"{place}: groups[{number}].{key}: the URDF lacks a link of this name",
+                        value=link,
+                        allowed=", ".join(links),
+                        where=str(self.robot.source),
+                    )
 
     def _frame(self, link: str) -> int:
         if link not in self.links:

@@ -8,17 +8,16 @@ line, dotted path, value, what is allowed and the remedy.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from wam.core.errors import ConfigError
+from wam.robots.cameras import read_camera
 from wam.robots.description import (
-    CameraSpec,
-    CameraTransport,
     CommandInterface,
     CommandKind,
+    Conversion,
     Distribution,
     DriverKind,
     JointEnvelope,
@@ -32,7 +31,8 @@ from wam.robots.description import (
     ServoSpec,
     TwinSpec,
 )
-from wam.robots.images import COMPRESSED_FORMATS, RAW_ENCODINGS
+from wam.robots.driver_rules import require_driver
+from wam.robots.names import name_of, require_distinct, require_periods, topic_of
 from wam.robots.paths import share_root, share_roots
 from wam.robots.units import Dimension
 from wam.robots.yaml_reader import Value, read_yaml
@@ -43,11 +43,6 @@ DISTRIBUTION_VARIABLE = "ROS_DISTRO"
 """Environment variable that a sourced distribution sets; it chooses between command topics that differ."""
 
 SUFFIX = ".yaml"
-MAX_SIDE_PX = 8192
-
-_TOPIC = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-
 _MOTION = {
     JointKind.REVOLUTE: (
         Dimension.ANGLE,
@@ -126,10 +121,17 @@ def _robot(root: Value) -> RobotDescription:
     model = fields["model"].fields(("urdf",), ("args", "srdf")) if "model" in fields else {}
     groups = fields["groups"]
     specs = tuple(_group(value, has_model="urdf" in model) for value in groups.items())
-    _distinct("group", ((group.name, value) for group, value in zip(specs, groups.items(), strict=True)))
+    for group, value in zip(specs, groups.items(), strict=True):
+        require_driver(group, value)
+    require_distinct(
+        "group name", ((group.name, value) for group, value in zip(specs, groups.items(), strict=True))
+    )
     _distinct_joints(specs, groups)
-    cameras = tuple(_camera(value) for value in fields["cameras"].items())
-    _distinct("camera", ((c.name, v) for c, v in zip(cameras, fields["cameras"].items(), strict=True)))
+    _distinct_topics(specs, groups)
+    cameras = tuple(read_camera(value) for value in fields["cameras"].items())
+    views = list(zip(cameras, fields["cameras"].items(), strict=True))
+    require_distinct("camera name", ((camera.name, value) for camera, value in views))
+    require_distinct("camera's topic", ((camera.topic, value) for camera, value in views))
     arguments = model["args"].table() if "args" in model else {}
     return RobotDescription(
         name=root.file.stem,
@@ -152,34 +154,43 @@ def _group(value: Value, *, has_model: bool) -> JointGroup:
     state = fields["state"].fields(("topic", "rate", "max_age"))
     kind = (
         fields["command"]
-        .fields(("kind",), ("topic", "rate", "topic_by_distribution"))["kind"]
+        .fields(("kind",), ("topic", "rate", "topic_by_distribution", "lead"))["kind"]
         .choice(CommandKind)
     )
     commanded = kind is not CommandKind.NONE
     command = fields["command"].fields(
-        ("kind", "topic", "rate") if commanded else ("kind",), ("topic_by_distribution",) if commanded else ()
+        ("kind", "topic", "rate") if commanded else ("kind",),
+        ("topic_by_distribution", "lead") if commanded else (),
     )
     topics = _topics(command["topic_by_distribution"]) if "topic_by_distribution" in command else {}
     here = {one.value: topic for one, topic in topics.items()}.get(os.environ.get(DISTRIBUTION_VARIABLE, ""))
-    prefix = _name(fields["prefix"]) if "prefix" in fields else ""
+    prefix = name_of(fields["prefix"]) if "prefix" in fields else ""
     joints = fields["joints"].items()
     specs = tuple(_joint(joint, prefix=prefix, has_model=has_model) for joint in joints)
-    _distinct("driver's joint", ((spec.driver_name, v["driver_name"]) for spec, v in _keyed(specs, joints)))
+    require_distinct(
+        "driver's joint name", ((spec.driver_name, v["driver_name"]) for spec, v in _keyed(specs, joints))
+    )
+    rate, max_age_ns = (
+        state["rate"].quantity(Dimension.FREQUENCY, lower=0.1, upper=10_000.0),
+        state["max_age"].duration_ns(),
+    )
+    require_periods(max_age_ns, rate, state["max_age"])
     return JointGroup(
-        name=_name(fields["name"]),
+        name=name_of(fields["name"]),
         joints=specs,
-        state_topic=_topic(state["topic"]),
-        state_rate=state["rate"].quantity(Dimension.FREQUENCY, lower=0.1, upper=10_000.0),
-        state_max_age_ns=state["max_age"].duration_ns(),
+        state_topic=topic_of(state["topic"]),
+        state_rate=rate,
+        state_max_age_ns=max_age_ns,
         command_kind=kind,
-        command_topic=(here or _topic(command["topic"])) if commanded else "",
+        command_topic=(here or topic_of(command["topic"])) if commanded else "",
         command_rate=command["rate"].quantity(Dimension.FREQUENCY, lower=0.1, upper=10_000.0)
         if commanded
         else 0.0,
         driver=fields["driver"].choice(DriverKind) if "driver" in fields else DriverKind.NONE,
-        base_link=_name(fields["base_link"]) if "base_link" in fields else "",
-        tip_link=_name(fields["tip_link"]) if "tip_link" in fields else "",
+        base_link=name_of(fields["base_link"]) if "base_link" in fields else "",
+        tip_link=name_of(fields["tip_link"]) if "tip_link" in fields else "",
         command_topics=tuple(topics.items()),
+        command_lead_ns=command["lead"].duration_ns(lower=0.0, upper=1.0) if "lead" in command else 0,
         twin=_twin(fields["twin"]) if "twin" in fields else TwinSpec(),
     )
 
@@ -196,13 +207,21 @@ def _twin(value: Value) -> TwinSpec:
 
 def _topics(value: Value) -> dict[Distribution, str]:
     names = tuple(one.value for one in Distribution)
-    return {Distribution(name): _topic(topic) for name, topic in value.fields((), names).items()}
+    return {Distribution(name): topic_of(topic) for name, topic in value.fields((), names).items()}
 
 
 def _joint(value: Value, *, prefix: str, has_model: bool) -> JointSpec:
     required = ("driver_name", "kind", "lower", "upper", "velocity", "acceleration", "jerk")
     fields = value.fields(
-        required, ("name", "home", "velocity_envelope", "raw", *(("model", "servo") if has_model else ()))
+        required,
+        (
+            "name",
+            "home",
+            "velocity_envelope",
+            "raw",
+            "conversion",
+            *(("model", "servo") if has_model else ()),
+        ),
     )
     kind = fields["kind"].choice(JointKind)
     position, velocity, acceleration, jerk = _MOTION[kind]
@@ -214,7 +233,7 @@ def _joint(value: Value, *, prefix: str, has_model: bool) -> JointSpec:
             allowed="lower < upper",
         )
     tiny = 1e-9
-    name = prefix + (_name(fields["name"]) if "name" in fields else _name(fields["driver_name"]))
+    name = prefix + (name_of(fields["name"]) if "name" in fields else name_of(fields["driver_name"]))
     if "home" in fields:
         home = fields["home"].quantity(position, lower=lower, upper=upper)
     else:
@@ -240,6 +259,7 @@ def _joint(value: Value, *, prefix: str, has_model: bool) -> JointSpec:
         if "velocity_envelope" in fields
         else None,
         raw=_raw(fields["raw"]) if "raw" in fields else None,
+        conversion=_conversion(fields["conversion"]) if "conversion" in fields else Conversion(),
     )
 
 
@@ -262,13 +282,20 @@ def _raw(value: Value) -> RawScale:
     return scale
 
 
+def _conversion(value: Value) -> Conversion:
+    fields = value.fields(("state", "command"))
+    # A factor beyond these bounds is another unit than rad, m or 1 with a name of its own, or a slip.
+    bounds = {"lower": 1e-6, "upper": 1e6}
+    return Conversion(*(fields[key].quantity(Dimension.RATIO, **bounds) for key in ("state", "command")))
+
+
 def _model_joint(value: Value, prefix: str) -> ModelJoint:
     fields = value.fields(("joint",), ("ratio", "offset"))
     ratio = fields["ratio"].quantity(Dimension.RATIO) if "ratio" in fields else 1.0
     if ratio == 0.0:
         raise fields["ratio"].error("is zero", allowed="any other number")
     offset = fields["offset"].quantity(Dimension.ANGLE) if "offset" in fields else 0.0
-    return ModelJoint(prefix + _name(fields["joint"]), ratio, offset)
+    return ModelJoint(prefix + name_of(fields["joint"]), ratio, offset)
 
 
 def _servo(value: Value, kind: JointKind) -> ServoSpec:
@@ -282,61 +309,25 @@ def _servo(value: Value, kind: JointKind) -> ServoSpec:
     )
 
 
-def _camera(value: Value) -> CameraSpec:
-    required = ("name", "topic", "transport", "encoding", "height", "width", "rate", "max_age", "frame_id")
-    fields = value.fields(required, ("vertical_fov", "latency"))
-    transport = fields["transport"].choice(CameraTransport)
-    encodings = tuple(RAW_ENCODINGS) if transport is CameraTransport.RAW else COMPRESSED_FORMATS
-    encoding = fields["encoding"].text()
-    if encoding not in encodings:
-        raise fields["encoding"].error("is illegal", value=encoding, allowed=", ".join(encodings))
-    fov = (
-        fields["vertical_fov"].quantity(Dimension.ANGLE, lower=0.01, upper=3.0)
-        if "vertical_fov" in fields
-        else None
-    )
-    return CameraSpec(
-        name=_name(fields["name"]),
-        topic=_topic(fields["topic"]),
-        transport=transport,
-        encoding=encoding,
-        height=fields["height"].integer(lower=1, upper=MAX_SIDE_PX),
-        width=fields["width"].integer(lower=1, upper=MAX_SIDE_PX),
-        rate=fields["rate"].quantity(Dimension.FREQUENCY, lower=0.01, upper=1000.0),
-        max_age_ns=fields["max_age"].duration_ns(),
-        frame_id=_name(fields["frame_id"]),
-        vertical_fov=fov,
-        latency_ns=fields["latency"].duration_ns(lower=0.0, upper=5.0) if "latency" in fields else 0,
-    )
-
-
 def _safety(value: Value) -> SafetyBudget:
     fields = value.fields(("chunk_timeout", "max_jump", "tracking_error", "lead", "blend"))
+    timeout_ns, lead_ns = (
+        fields["chunk_timeout"].duration_ns(),
+        fields["lead"].duration_ns(lower=0.0, upper=1.0),
+    )
+    if timeout_ns <= lead_ns:
+        raise fields["chunk_timeout"].error(
+            "is not above lead: every chunk would be late",
+            value=f"{timeout_ns * 1e-9:g} s",
+            allowed=f"more than lead, {lead_ns * 1e-9:g} s",
+        )
     return SafetyBudget(
-        chunk_timeout_ns=fields["chunk_timeout"].duration_ns(),
+        chunk_timeout_ns=timeout_ns,
         max_jump=fields["max_jump"].quantity(Dimension.ANGLE, lower=1e-6),
         tracking_error=fields["tracking_error"].quantity(Dimension.ANGLE, lower=1e-6),
-        lead_ns=fields["lead"].duration_ns(lower=0.0, upper=1.0),
+        lead_ns=lead_ns,
         blend_ns=fields["blend"].duration_ns(lower=0.0, upper=5.0),
     )
-
-
-def _topic(value: Value) -> str:
-    text = value.text()
-    if not _TOPIC.fullmatch(text):
-        raise value.error(
-            "is no relative topic name", value=text, allowed="e.g. left/joint_states, without leading /"
-        )
-    return text
-
-
-def _name(value: Value) -> str:
-    text = value.text()
-    if not _NAME.fullmatch(text):
-        raise value.error(
-            "is no name", value=text, allowed="letters, digits, _, . and -, not starting with a digit"
-        )
-    return text
 
 
 def _file(value: Value) -> Path:
@@ -356,21 +347,35 @@ def _keyed(specs: tuple[T, ...], values: list[Value]) -> Iterable[tuple[T, dict[
     return ((spec, value.table()) for spec, value in zip(specs, values, strict=True))
 
 
-def _distinct(what: str, named: Iterable[tuple[str, Value]]) -> None:
-    seen: dict[str, Value] = {}
-    for name, value in named:
-        if name in seen:
-            raise value.error(
-                f"repeats the {what} name",
-                value=name,
-                allowed=f"distinct names (first used in line {seen[name].line})",
-            )
-        seen[name] = value
+def _distinct_topics(groups: tuple[JointGroup, ...], value: Value) -> None:
+    """A command topic has one group, and a state topic may be shared only by groups whose joints it can tell apart."""
+    tables = [at.table() for at in value.items()]
+    commanded = [(group.command_topic, table["command"]) for group, table in zip(groups, tables, strict=True)]
+    require_distinct("command topic", ((topic, place) for topic, place in commanded if topic))
+    require_distinct(
+        "joint of the state topic",
+        (
+            (f"{joint.driver_name} of {group.state_topic}", table["state"])
+            for group, table in zip(groups, tables, strict=True)
+            for joint in group.joints
+        ),
+    )
+    followed: set[str] = set()
+    for group, table in zip(groups, tables, strict=True):
+        for joint, place in zip(group.joints, table["joints"].items(), strict=True):
+            for one in joint.model_joints:
+                if one.name in followed:
+                    raise place.error(
+                        "drives a joint of the model that another one drives",
+                        value=one.name,
+                        allowed="one driver's joint for each joint of the URDF",
+                    )
+                followed.add(one.name)
 
 
 def _distinct_joints(groups: tuple[JointGroup, ...], value: Value) -> None:
-    _distinct(
-        "joint",
+    require_distinct(
+        "joint name",
         (
             (joint.name, place)
             for group, at in zip(groups, value.items(), strict=True)

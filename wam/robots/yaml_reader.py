@@ -105,6 +105,13 @@ class Value:
             raise self.error("is not a single value", value=self._shown(), allowed="a text or a number")
         return str(self._node.value)
 
+    def replaced(self, mark: str, text: str) -> Value:
+        """Return this text with `mark` replaced by `text`, in the same place of the file."""
+        node = yaml.ScalarNode(
+            "tag:yaml.org,2002:str", self.text().replace(mark, text), self._node.start_mark
+        )
+        return Value(self.file, self.path, node)
+
     def choice(self, kind: type[E]) -> E:
         """Return the member of `kind` whose value is written here.
 
@@ -197,6 +204,17 @@ class Value:
         if isinstance(self._node, yaml.ScalarNode):
             return str(self._node.value)
         return "a list" if isinstance(self._node, yaml.SequenceNode) else "a mapping"
+
+
+def place_of(file: Path, *keys: str | int) -> str:
+    """Return "FILE:LINE" of the value that `keys` lead to, or the file's name where there is none."""
+    try:
+        value = read_yaml(file)
+        for key in keys:
+            value = value.table()[key] if isinstance(key, str) else value.items()[key]
+    except (ConfigError, KeyError, IndexError):
+        return file.name
+    return f"{file.name}:{value.line}"
 
 
 def read_yaml(file: Path) -> Value:

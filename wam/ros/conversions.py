@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
+from sensor_msgs.msg import Image
 
 from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
 from wam.core.errors import InputError
+from wam.core.observation import CameraFrame
 from wam.core.verdict import Finding, Ladder, Verdict
 
 MAX_ROWS = 4096
@@ -35,6 +38,18 @@ def duration_to_ns(duration: Duration) -> int:
 def ns_to_duration(ns: int) -> Duration:
     """Return `ns` [ns] as a message's duration; negative durations have a negative `sec`."""
     return Duration(sec=ns // NS_PER_S, nanosec=ns % NS_PER_S)
+
+
+def frame_to_message(frame: CameraFrame) -> Image:
+    """Return an image as a `sensor_msgs/Image` (rgb8) whose frame is the camera's name."""
+    message = Image()
+    message.header.stamp = ns_to_time(frame.stamp_ns)
+    message.header.frame_id = frame.camera
+    message.height, message.width = frame.rgb.shape[:2]
+    message.encoding = "rgb8"
+    message.step = 3 * message.width
+    message.data = array("B", np.ascontiguousarray(frame.rgb).tobytes())
+    return message
 
 
 def chunk_to_message(chunk: ActionChunk, message_type: type[Any]) -> Any:

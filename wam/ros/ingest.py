@@ -1,21 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Subscriptions of a robot's streams: one per camera and one per joint group; callbacks only store."""
+"""Subscriptions of a robot's streams: one per camera and one per joint group; callbacks only store.
+
+A camera whose robot file says `reliability: auto` is subscribed to as it is published. Best effort would always match,
+and loses a whole image with one fragment; reliable hears nothing of a best-effort publisher.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from rclpy.node import Node
+from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from wam.core.clock import Clock
+from wam.core.errors import ImageError
 from wam.core.observation import Observation
-from wam.robots.description import CameraTransport, RobotDescription
+from wam.robots.description import CameraSpec, CameraTransport, Reliability, RobotDescription
 from wam.robots.ingest import StreamIngest
-from wam.ros.qos import IMAGE, JOINT_STATE
+from wam.ros.qos import IMAGE, IMAGE_RELIABLE, JOINT_STATE
+
+MATCH_PERIOD_S = 0.5
+
+
+class CameraSubscription:
+    """The subscription of one camera, made anew when its publishers turn out to be of another reliability.
+
+    Args:
+        node: owns it.
+        camera: topic, transport and wanted reliability.
+        store: called with each image.
+    """
+
+    def __init__(self, node: Node, camera: CameraSpec, store: Callable[[Any], None]) -> None:
+        self._node, self._camera, self._store = node, camera, store
+        self._topic = node.resolve_topic_name(camera.topic)
+        self._subscription: Any = None
+        self.reliable = False
+        self.publishers: tuple[str, ...] = ()
+        self.match()
+
+    def match(self) -> None:
+        """Look at the publishers and subscribe as they are; called again and again."""
+        infos = self._node.get_publishers_info_by_topic(self._topic)
+        names = {f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos}
+        self.publishers = tuple(sorted(names))
+        wanted = self._wanted([info.qos_profile.reliability for info in infos])
+        if self._subscription is not None and wanted is self.reliable:
+            return
+        self.close()
+        self.reliable = wanted
+        kind = Image if self._camera.transport is CameraTransport.RAW else CompressedImage
+        profile = IMAGE_RELIABLE if wanted else IMAGE
+        self._subscription = self._node.create_subscription(kind, self._camera.topic, self._store, profile)
+
+    def close(self) -> None:
+        """Remove the subscription."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def _wanted(self, offered: Sequence[QoSReliabilityPolicy]) -> bool:
+        if self._camera.reliability is not Reliability.AUTO:
+            return self._camera.reliability is Reliability.RELIABLE
+        if not offered:
+            return self.reliable
+        return all(one == QoSReliabilityPolicy.RELIABLE for one in offered)
 
 
 class RosIngest:
@@ -34,12 +87,11 @@ class RosIngest:
         self._on_image: list[Callable[[], None]] = []
         self.stream = StreamIngest(robot, cameras=cameras)
         self._subscriptions: list[Any] = []
+        self.cameras: dict[str, CameraSubscription] = {}
         for name in cameras:
-            camera = robot.camera(name)
-            kind = Image if camera.transport is CameraTransport.RAW else CompressedImage
-            self._subscriptions.append(
-                node.create_subscription(kind, camera.topic, partial(self._store_image, name), IMAGE)
-            )
+            store = partial(self._store_image, name)
+            self.cameras[name] = CameraSubscription(node, robot.camera(name), store)
+        self._timer = node.create_timer(MATCH_PERIOD_S, self._match)
         for group in robot.groups:
             self._subscriptions.append(
                 node.create_subscription(
@@ -67,12 +119,32 @@ class RosIngest:
 
     def close(self) -> None:
         """Remove the subscriptions."""
+        self._node.destroy_timer(self._timer)
+        for camera in self.cameras.values():
+            camera.close()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
 
+    def _match(self) -> None:
+        for camera in self.cameras.values():
+            camera.match()
+
     def _store_image(self, camera: str, message: Any) -> None:
-        self.stream.put_image(camera, message, receive_ns=self._clock.now_ns())
+        publishers = self.cameras[camera].publishers
+        if len(publishers) > 1:
+            # Their images would be taken for those of one camera that jumps to and fro.
+            self.stream.refuse_image(
+                camera,
+                ImageError(
+                    f"camera {camera!r} is published by several nodes",
+                    value=", ".join(publishers),
+                    allowed="one",
+                    where="the cameras' drivers: end or rename one of them",
+                ),
+            )
+        else:
+            self.stream.put_image(camera, message, receive_ns=self._clock.now_ns())
         self._report()
         for callback in tuple(self._on_image):
             callback()

@@ -21,7 +21,12 @@ from wam.ros.lifecycle import WamNode
 SPIN_TIMEOUT_S = 0.2
 
 
-def run(make_nodes: Callable[[], Sequence[Node]], args: Sequence[str] | None = None) -> int:
+def run(
+    make_nodes: Callable[[], Sequence[Node]],
+    args: Sequence[str] | None = None,
+    *,
+    until: Callable[[], bool] = lambda: False,
+) -> int:
     """Run the nodes that `make_nodes` returns until SIGINT or SIGTERM.
 
     Nodes with the parameter `autostart` (default true) are configured and activated in the order given; if one
@@ -30,9 +35,10 @@ def run(make_nodes: Callable[[], Sequence[Node]], args: Sequence[str] | None = N
     Args:
         make_nodes: called once, after `rclpy.init`.
         args: command line with ROS arguments; None takes `sys.argv`.
+        until: looked at between callbacks; true ends the process as a signal does.
 
     Returns:
-        Exit code: 0 after a signal, 1 when a node could not start.
+        Exit code: 0 after a signal or `until`, 1 when a node could not start.
     """
     stopping: list[int] = []
 
@@ -50,7 +56,7 @@ def run(make_nodes: Callable[[], Sequence[Node]], args: Sequence[str] | None = N
         for node in nodes:
             executor.add_node(node)
         if all(_autostart(node) for node in nodes):
-            while not stopping and rclpy.ok():
+            while not stopping and rclpy.ok() and not until():
                 executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
         else:
             code = 1

@@ -50,6 +50,9 @@ IMAGE_PUBLISHER = _profile(reliable=True, depth=1)
 IMAGE = _profile(reliable=False, depth=1)
 """Subscribers want the newest image and match publishers of either reliability."""
 
+IMAGE_RELIABLE = _profile(reliable=True, depth=1)
+"""The same from a publisher that sends lost fragments again; from one that does not, nothing would arrive at all."""
+
 JOINT_STATE_PUBLISHER = _profile(reliable=True, depth=10)
 """Joint states of a driver."""
 
@@ -67,6 +70,9 @@ CONTEXT = _profile(reliable=True, depth=1)
 
 CHUNK = _profile(reliable=True, depth=1, deadline=1.0, lifespan=1.0, lease=1.0)
 """Action chunks: the newest one counts, an old one is not delivered, a killed publisher is noticed."""
+
+IMAGINED = _profile(reliable=True, depth=8)
+"""Imagined images: all cameras of a chunk come at once."""
 
 EVENT = _profile(reliable=True, depth=100)
 """Typed events: each one counts, from the moment of discovery on."""

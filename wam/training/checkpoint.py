@@ -15,7 +15,7 @@ state is kept by parameter name and in full, so that a run may continue with ano
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from torch.distributed.checkpoint.state_dict import (
 from wam.core.errors import BundleError, ConfigError
 from wam.models.bundle import open_weights, save_weights
 from wam.models.bundle.weights import iterate
-from wam.training.config import TrainConfig, to_plain
+from wam.training.config_reading import to_plain
 from wam.training.parallel import World, wait_for_all
 from wam.training.statistics import STATS_NAME, DatasetStats, write_dataset_stats
 
@@ -80,7 +80,7 @@ def save_checkpoint(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     progress: Progress,
-    config: TrainConfig,
+    config: Any,
     stats: DatasetStats,
     world: World,
 ) -> Path:
@@ -112,7 +112,7 @@ def _write(
     weights: Mapping[str, Tensor],
     state: Mapping[str, Any],
     *,
-    config: TrainConfig,
+    config: Any,
     stats: DatasetStats,
 ) -> None:
     scratch = target.with_suffix(".part")
@@ -133,15 +133,42 @@ def list_checkpoints(run: Path) -> list[Path]:
     return sorted(path for path in (run / FOLDER).glob("step_*") if path.suffix != ".part")
 
 
+def last_checkpoint(run: Path, *, resume: bool) -> Path | None:
+    """Return the checkpoint to continue after, or None for a new run.
+
+    Raises:
+        ConfigError: there are checkpoints and the run is not to be continued.
+    """
+    checkpoints = list_checkpoints(run)
+    if checkpoints and not resume:
+        raise ConfigError(
+            f"{run} holds checkpoints up to {checkpoints[-1].name}",
+            allowed="a new folder, or --resume",
+            where="run.out",
+        )
+    return checkpoints[-1] if checkpoints else None
+
+
 def load_checkpoint(
     folder: Path,
     *,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    config: TrainConfig,
+    config: Any,
     world: World,
+    must_agree: Sequence[str] = MUST_AGREE,
+    may_differ: Sequence[str] = MAY_DIFFER,
 ) -> Progress:
     """Restore weights, optimiser and position.
+
+    Args:
+        folder: of the checkpoint.
+        model: the network, filled in place.
+        optimiser: over it, filled in place.
+        config: of the run that continues.
+        world: this process among all.
+        must_agree: sections that may not have changed.
+        may_differ: keys in them that may.
 
     Raises:
         BundleError: a file is missing, truncated or of another format or network.
@@ -150,7 +177,7 @@ def load_checkpoint(
     path = folder / STATE_NAME
     if not path.is_file():
         raise BundleError(f"{path} is missing", allowed="a complete checkpoint", where="--resume")
-    _require_same_config(folder, config)
+    _require_same_config(folder, config, must_agree, may_differ)
     try:
         # Memory-mapped, so that processes that only need the position do not hold the optimiser state.
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -175,20 +202,22 @@ def load_checkpoint(
     return Progress(int(state["step"]), int(state["batches"]))
 
 
-def _require_same_config(folder: Path, config: TrainConfig) -> None:
+def _require_same_config(
+    folder: Path, config: Any, must_agree: Sequence[str], may_differ: Sequence[str]
+) -> None:
     stored = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
     mine: dict[str, Any] = to_plain(config)
     changed = [
         f"{section}.{key}: {stored[section].get(key)!r} then, {value!r} now"
-        for section in MUST_AGREE
+        for section in must_agree
         for key, value in mine[section].items()
-        if stored[section].get(key) != value and key not in MAY_DIFFER
+        if stored[section].get(key) != value and key not in may_differ
     ]
     if stored["run"]["seed"] != config.run.seed:
         changed.append(f"run.seed: {stored['run']['seed']} then, {config.run.seed} now")
     if changed:
         raise ConfigError(
             f"the configuration differs from the checkpoint's in {folder}: {'; '.join(changed[:4])}",
-            allowed="the same model, data, optim and distill sections and seed",
+            allowed=f"the same seed and sections {', '.join(must_agree)}",
             where="--config, or start a new run",
         )

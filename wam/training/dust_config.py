@@ -16,10 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
-from wam.core.errors import ConfigError
-from wam.training.config import Precision, RunSection, _apply, _section
+from wam.training.config import Precision, RunSection
+from wam.training.config_reading import Rule, common_rules, parse_section, read_sections, require_rules
 from wam.training.dust_losses import ActionFreeTime
 from wam.training.dust_time import TimeLaw
 
@@ -199,17 +197,7 @@ def read_dust_config(path: Path | str, overrides: Sequence[str] = ()) -> DustTra
     Raises:
         ConfigError: the file is missing or no YAML, or a key is unknown, missing or illegal.
     """
-    path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"the configuration {path} is missing", where="--config") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} is no mapping of sections", allowed="data, run, model, objective, optim")
-    for text in overrides:
-        _apply(raw, text)
+    raw = read_sections(path, overrides, sections="data, run, model, objective, optim")
     return parse_dust_config(raw, where=str(path))
 
 
@@ -219,34 +207,19 @@ def parse_dust_config(raw: Mapping[str, Any], *, where: str = "configuration") -
     Raises:
         ConfigError: a key is unknown, missing or illegal.
     """
-    config = cast("DustTrainConfig", _section(DustTrainConfig, raw, path="", where=where))
+    config = cast("DustTrainConfig", parse_section(DustTrainConfig, raw, path="", where=where))
     _check(config, where)
     return config
 
 
 def _check(config: DustTrainConfig, where: str) -> None:
     """Check relations and bounds; types are right already."""
-    data, optim, objective, model, run = config.data, config.optim, config.objective, config.model, config.run
-    names = data.camera_names or data.cameras
+    data, objective, model = config.data, config.objective, config.model
     action_free = objective.kind is ObjectiveKind.ACTION_FREE
     fresh = model.bundle is None
-    rules: tuple[tuple[bool, str, object, str], ...] = (
-        (len(data.cameras) > 0, "data.cameras", list(data.cameras), "at least one picture feature"),
-        (
-            len(names) == len(data.cameras),
-            "data.camera_names",
-            list(names),
-            "one name for each of data.cameras",
-        ),
-        (
-            0 <= data.validation_fraction < 1,
-            "data.validation_fraction",
-            data.validation_fraction,
-            "0 to below 1",
-        ),
-        (data.min_std >= 0, "data.min_std", data.min_std, "0 or more"),
+    rules: tuple[Rule, ...] = (
+        *common_rules(data, config.optim, config.run),
         (0 < data.crop <= 1, "data.crop", data.crop, "above 0, at most 1"),
-        (data.workers >= 0, "data.workers", data.workers, "0 or more"),
         (
             not (data.augment and data.feature_cache),
             "data.augment",
@@ -259,21 +232,6 @@ def _check(config: DustTrainConfig, where: str) -> None:
             (data.action, data.state),
             "columns of the data set, unless objective.kind is action-free",
         ),
-        (optim.steps is None or optim.steps > 0, "optim.steps", optim.steps, "null or a positive number"),
-        (optim.epochs > 0, "optim.epochs", optim.epochs, "a positive number"),
-        (optim.batch_size > 0, "optim.batch_size", optim.batch_size, "a positive number"),
-        (optim.accumulate > 0, "optim.accumulate", optim.accumulate, "a positive number"),
-        (optim.learning_rate > 0, "optim.learning_rate", optim.learning_rate, "a positive number"),
-        (0 <= optim.final_fraction <= 1, "optim.final_fraction", optim.final_fraction, "0 to 1"),
-        (0 <= optim.warmup_fraction < 1, "optim.warmup_fraction", optim.warmup_fraction, "0 to below 1"),
-        (optim.clip_norm > 0, "optim.clip_norm", optim.clip_norm, "a positive number"),
-        (
-            0 <= optim.beta1 < 1 and 0 <= optim.beta2 < 1,
-            "optim.beta1, beta2",
-            (optim.beta1, optim.beta2),
-            "0 to below 1",
-        ),
-        (optim.weight_decay >= 0, "optim.weight_decay", optim.weight_decay, "0 or more"),
         (objective.world_weight >= 0, "objective.world_weight", objective.world_weight, "0 or more"),
         (
             not action_free or objective.world_weight > 0,
@@ -297,11 +255,5 @@ def _check(config: DustTrainConfig, where: str) -> None:
             model.instruction_template,
             "text with {task}",
         ),
-        (run.device in ("auto", "cpu", "cuda"), "run.device", run.device, "auto, cpu or cuda"),
-        (run.checkpoint_every >= 0, "run.checkpoint_every", run.checkpoint_every, "0 or more"),
-        (run.keep_checkpoints > 0, "run.keep_checkpoints", run.keep_checkpoints, "at least 1"),
-        (run.validate_every >= 0, "run.validate_every", run.validate_every, "0 or more"),
     )
-    for good, path, value, allowed in rules:
-        if not good:
-            raise ConfigError(f"{where}: {path}", value=value, allowed=allowed, where=where)
+    require_rules(rules, where=where)

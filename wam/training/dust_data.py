@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
@@ -16,7 +15,7 @@ from wam.core.errors import ConfigError
 from wam.datasets.lerobot import LeRobotDataset
 from wam.models.dust.config import DustConfig
 from wam.models.dust.units import ActionUnits, StateUnits
-from wam.models.normalisation import FieldStats, NormMode, PolicyStats
+from wam.models.normalisation import NormMode, PolicyStats
 from wam.training.config import Precision
 from wam.training.dust_config import DustTrainConfig, ObjectiveKind
 from wam.training.dust_features import CachedSamples, FeatureEncoder, fill_feature_cache
@@ -25,14 +24,14 @@ from wam.training.dust_samples import (
     DustPixels,
     PixelSamples,
     SampleTable,
-    VideoTable,
     collate,
     move,
 )
-from wam.training.dust_start import DustStart, joint_names
+from wam.training.dust_start import DustStart
 from wam.training.parallel import World
+from wam.training.robot_data import VideoTable, joint_names, table_statistics
 from wam.training.sampler import HistoryBatchSampler
-from wam.training.samples import Columns, EpisodeTable
+from wam.training.samples import Columns, EpisodeTable, used_tasks
 from wam.training.sources import split_episodes
 from wam.training.statistics import DatasetStats
 
@@ -101,7 +100,8 @@ class DustData:
 def dust_data(config: DustTrainConfig, dataset: LeRobotDataset, start: DustStart, world: World) -> DustData:
     data = config.data
     episodes, held_out = split_episodes(dataset, data, seed=config.run.seed)  # type: ignore[arg-type]
-    state_joints, action_joints = joint_names(config, dataset, start)
+    goes_on = start.bundle.manifest if start.bundle is not None and start.policy is not None else None
+    state_joints, action_joints = joint_names(data, dataset, goes_on)
     binary = tuple(data.binary_joints) or (start.policy.binary_joints if start.policy else ())
     if unknown := sorted(set(binary) - set(action_joints)):
         raise ConfigError("data.binary_joints", value=unknown, allowed=f"some of {list(action_joints)}")
@@ -110,14 +110,16 @@ def dust_data(config: DustTrainConfig, dataset: LeRobotDataset, start: DustStart
     columns = Columns(data.cameras) if video else Columns(data.cameras, data.state or "", data.action or "")
     make_table = VideoTable if video else EpisodeTable
     table = make_table(dataset, episodes, columns)
-    stats = _statistics(table, start, data.min_std, state_joints=state_joints, action_joints=action_joints)
+    stats = table_statistics(
+        table, start.stats, min_std=data.min_std, state_joints=state_joints, action_joints=action_joints
+    )
     units = None if video else units_of(stats.stats, start.config, action_joints, binary)
     dtype = torch.bfloat16 if config.optim.precision is Precision.BFLOAT16 else torch.float32
     encoder = FeatureEncoder(start.backbone, device=world.device, dtype=dtype)
 
     def source(of: EpisodeTable | VideoTable, *, training: bool) -> DustSource:
         samples = SampleTable(of, start.config, units=units, count_past_end=data.count_past_end)
-        prompts = _prompts(of, dataset, start)
+        prompts = {number: start.prompter(text) for number, text in used_tasks(of).items()}
         augment = config.run.seed if data.augment and training else None
         pixels = PixelSamples(samples, prompts, crop=data.crop, augment=augment)
         sampler = HistoryBatchSampler(
@@ -160,38 +162,3 @@ def units_of(
         StateUnits(stats.state, mode=NORM, padded=config.state_dim),
         ActionUnits(stats.action, mode=NORM, padded=config.action_dim, binary=columns),
     )
-
-
-def _statistics(
-    table: EpisodeTable | VideoTable,
-    start: DustStart,
-    min_std: float,
-    *,
-    state_joints: tuple[str, ...],
-    action_joints: tuple[str, ...],
-) -> DatasetStats:
-    """Return those of the data set; of the bundle, or unit ones, where there is no robot in it."""
-    if isinstance(table, EpisodeTable):
-        return table.statistics(min_std=min_std)
-    stats = start.stats
-    if stats is None:
-        stats = PolicyStats(_unit(len(state_joints)), _unit(len(action_joints)))
-    return DatasetStats(stats, len(table.episodes), len(table))
-
-
-def _unit(width: int) -> FieldStats:
-    ones = np.ones(width)
-    return FieldStats({"mean": 0 * ones, "std": ones, "min": -ones, "max": ones})
-
-
-def _prompts(
-    table: EpisodeTable | VideoTable, dataset: LeRobotDataset, start: DustStart
-) -> dict[int, torch.Tensor]:
-    """Return the tokens of every instruction of the episodes."""
-    used = sorted({int(t) for tasks in table.tasks for t in np.unique(tasks)})
-    missing = [t for t in used if t not in dataset.tasks]
-    if missing:
-        raise ConfigError(
-            f"{dataset.root}: task numbers {missing[:4]} have no text", allowed=f"{sorted(dataset.tasks)}"
-        )
-    return {t: start.prompter(dataset.tasks[t]) for t in used}

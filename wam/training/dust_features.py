@@ -29,6 +29,7 @@ from wam.models.dust.eagle import FROZEN_PARTS, EagleBackbone, pool_target
 from wam.models.dust.prompt import pad_left
 from wam.training.dust_samples import DustFeatures, DustNumbers, DustPixels, PixelSamples
 from wam.training.sampler import SampleRef
+from wam.training.weights_digest import weights_digest
 
 CACHE_FORMAT = "wam-dust-features/1"
 ROWS_AT_ONCE = 32
@@ -54,7 +55,9 @@ class FeatureEncoder:
             backbone.get_submodule(part).to(device=device, dtype=dtype).eval().requires_grad_(False)
         self._backbone = backbone
         self._device = torch.device(device)
-        self.digest = _digest(backbone)
+        self.digest = weights_digest(
+            {n: w for n, w in backbone.state_dict().items() if not n.startswith("linear.")}
+        )
 
     @torch.no_grad()
     def read(self, pixels_BV3HW: Tensor, ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
@@ -77,19 +80,6 @@ class FeatureEncoder:
             mask_BS=pixels.mask_BS.to(self._device),
             target_BPO=self.target(pixels.future_B3HW),
         )
-
-
-def _digest(backbone: EagleBackbone) -> str:
-    """Return a name for the frozen weights: their bytes, or for large ones every 997th number."""
-    digest = hashlib.sha256()
-    for name, tensor in backbone.state_dict().items():
-        if name.startswith("linear."):
-            continue
-        flat = tensor.detach().flatten()
-        step = 997 if flat.numel() > 1 << 20 else 1
-        digest.update(name.encode("utf-8"))
-        digest.update(flat[::step].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 class CachedSamples(Dataset[DustFeatures]):

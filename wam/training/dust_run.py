@@ -8,23 +8,12 @@ from threading import Event
 
 import torch
 import yaml
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
-from wam.core.errors import BundleError, ConfigError
+from wam.core.errors import ConfigError
 from wam.datasets.lerobot import open_dataset
-from wam.models.bundle import open_weights
-from wam.models.bundle.weights import iterate
-from wam.training.checkpoint import (
-    CONFIG_NAME,
-    FORMAT,
-    STATE_NAME,
-    Progress,
-    full_weights,
-    list_checkpoints,
-    put_weights,
-    save_checkpoint,
-)
-from wam.training.config import Precision, to_plain
+from wam.training.checkpoint import CONFIG_NAME, full_weights, last_checkpoint, load_checkpoint, put_weights
+from wam.training.config import Precision
+from wam.training.config_reading import to_plain
 from wam.training.dust_config import DustTrainConfig, ObjectiveKind
 from wam.training.dust_data import DustSource, dust_data
 from wam.training.dust_export import export_dust
@@ -32,15 +21,14 @@ from wam.training.dust_flare import Alignment
 from wam.training.dust_losses import DustObjective
 from wam.training.dust_objective import DustTrainable, make_dust_optimiser
 from wam.training.dust_start import DustStart, dust_start
+from wam.training.logged import BUNDLE, Listener, RunPlan, RunResult, run_logged
 from wam.training.loop import Trainer, whole_run
 from wam.training.parallel import World, join_world, leave_world, shard
-from wam.training.reports import CSV_NAME, PLOT_NAME, LossLog, StepRecord, plot_losses
-from wam.training.run import BUNDLE, Listener, RunPlan, RunResult
-from wam.training.statistics import DatasetStats
+from wam.training.reports import CSV_NAME, PLOT_NAME, plot_losses
 
 LOSS_NAMES = ("total", "action", "world")
 MUST_AGREE = ("model", "data", "objective", "optim")
-FREE_KEYS = ("workers", "feature_cache")
+MAY_DIFFER = ("workers", "feature_cache", "accumulate")
 
 
 def train_dust(
@@ -64,19 +52,12 @@ def train_dust(
         WamError: configuration, data set, weights or statistics cannot be used; nothing has been trained.
         PolicyFault: the loss or gradient is not finite.
     """
-    checkpoints = list_checkpoints(config.run.out)
-    if checkpoints and not resume:
-        raise ConfigError(
-            f"{config.run.out} holds checkpoints up to {checkpoints[-1].name}",
-            allowed="a new folder, or --resume",
-            where="run.out",
-        )
+    checkpoint = last_checkpoint(config.run.out, resume=resume)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.set_float32_matmul_precision("high")
     world = join_world(config.run.device)
     try:
-        checkpoint = checkpoints[-1] if checkpoints else None
         return _run_in(world, config, checkpoint, until=until, listener=listener or Listener(), stop=stop)
     finally:
         leave_world(world)
@@ -116,7 +97,15 @@ def _run_in(
         validation=data.validation,  # type: ignore[arg-type]
     )
     if checkpoint is not None:
-        trainer.progress = _load(checkpoint, trainable, optimiser, config, world)
+        trainer.progress = load_checkpoint(
+            checkpoint,
+            model=trainable,
+            optimiser=optimiser,
+            config=config,
+            world=world,
+            must_agree=MUST_AGREE,
+            may_differ=MAY_DIFFER,
+        )
     listener.on_plan(
         RunPlan(
             kind=f"dust {config.objective.kind.value}",
@@ -129,7 +118,16 @@ def _run_in(
             world=world,
         )
     )
-    _loop(trainer, trainable, config, data.stats, listener, until=min(until or total, total), stop=stop)
+    run_logged(
+        trainer,
+        model=trainable,
+        config=config,
+        names=LOSS_NAMES,
+        stats=data.stats,
+        listener=listener,
+        until=min(until or total, total),
+        stop=stop,
+    )
     weights = full_weights(trainable)
     bundle = None
     if world.is_first:
@@ -190,97 +188,3 @@ def _place(trainable: DustTrainable, world: World, precision: Precision) -> None
         weights = dict(trainable.state_dict()) if world.is_first else {}
         shard(trainable, world, precision=precision)
         put_weights(trainable, weights, world)
-
-
-def _loop(
-    trainer: Trainer,
-    trainable: DustTrainable,
-    config: DustTrainConfig,
-    stats: DatasetStats,
-    listener: Listener,
-    *,
-    until: int,
-    stop: Event | None,
-) -> None:
-    run, world = config.run, trainer.world
-    log = None
-    if world.is_first:
-        log = LossLog(
-            run.out, names=LOSS_NAMES, after_step=trainer.progress.step, tensorboard=run.tensorboard
-        )
-
-    def on_step(record: StepRecord) -> None:
-        if log is not None:
-            log(record)
-        listener.on_step(record)
-
-    def on_checkpoint() -> None:
-        folder = save_checkpoint(
-            model=trainable,
-            optimiser=trainer.optimiser,
-            progress=trainer.progress,
-            config=config,  # type: ignore[arg-type]
-            stats=stats,
-            world=world,
-        )
-        listener.on_checkpoint(folder)
-
-    try:
-        trainer.run(
-            until=until,
-            on_step=on_step,
-            on_checkpoint=on_checkpoint,
-            checkpoint_every=run.checkpoint_every,
-            validate_every=run.validate_every,
-            stop=stop,
-        )
-    finally:
-        if log is not None:
-            log.close()
-
-
-def _load(
-    folder: Path,
-    trainable: DustTrainable,
-    optimiser: torch.optim.Optimizer,
-    config: DustTrainConfig,
-    world: World,
-) -> Progress:
-    """Restore weights, optimiser and position.
-
-    Raises:
-        BundleError: a file is missing, truncated or of another format or network.
-        ConfigError: the configuration is not the one of the checkpoint.
-    """
-    path = folder / STATE_NAME
-    if not path.is_file():
-        raise BundleError(f"{path} is missing", allowed="a complete checkpoint", where="--resume")
-    stored, mine = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8")), to_plain(config)
-    changed = [
-        f"{section}.{key}: {stored[section].get(key)!r} then, {value!r} now"
-        for section in MUST_AGREE
-        for key, value in mine[section].items()
-        if stored[section].get(key) != value and key not in FREE_KEYS
-    ]
-    if changed or stored["run"]["seed"] != config.run.seed:
-        raise ConfigError(
-            f"the configuration differs from the checkpoint's in {folder}: {'; '.join(changed[:4]) or 'run.seed'}",
-            allowed=f"the same seed and sections {', '.join(MUST_AGREE)}",
-            where="--config, or start a new run",
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        found = state["format"]
-    except (RuntimeError, KeyError, EOFError, ValueError) as error:
-        raise BundleError(f"{path} is damaged: {type(error).__name__} {error}", where="--resume") from error
-    if found != FORMAT:
-        raise BundleError(f"{path}: format", value=found, allowed=FORMAT, where="--resume")
-    index = open_weights(folder)
-    want = {name: tuple(t.shape) for name, t in trainable.state_dict().items()}
-    index.require(want, what=f"the network of {folder}")
-    put_weights(trainable, dict(iterate(index, want)) if world.is_first else {}, world)
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=world.size > 1)
-    set_optimizer_state_dict(
-        trainable, optimiser, state["optimiser"] if world.is_first else {}, options=options
-    )
-    return Progress(int(state["step"]), int(state["batches"]))

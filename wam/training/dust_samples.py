@@ -19,14 +19,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wam.core.errors import ConfigError, RecordingError
-from wam.datasets.lerobot import Episode, LeRobotDataset
 from wam.models.dust.config import DustConfig
 from wam.models.dust.prompt import pad_left
 from wam.models.dust.units import ActionUnits, StateUnits
 from wam.models.dust.views import crop_window, prepare
+from wam.training.robot_data import VideoTable
 from wam.training.sampler import SampleRef
-from wam.training.samples import Columns, EpisodeTable
+from wam.training.samples import EpisodeTable
 
 JITTER_BRIGHTNESS, JITTER_CONTRAST, JITTER_SATURATION, JITTER_HUE = 0.3, 0.4, 0.5, 0.08
 """Largest changes of GR00T-N1's colour jitter; the hue is a share of a turn."""
@@ -116,41 +115,6 @@ def collate(samples: Sequence[T]) -> T:
 def _pad_rows(rows: Tensor, length: int) -> Tensor:
     padding = rows.new_zeros(rows.shape[0], length - rows.shape[1], *rows.shape[2:])
     return torch.cat((padding, rows), dim=1)
-
-
-class VideoTable:
-    """Episodes of which only pictures and tasks are read: videos without a robot.
-
-    Args:
-        dataset: opened.
-        episodes: the ones to train on.
-        columns: the cameras.
-
-    Raises:
-        RecordingError: there is no episode, or a camera is missing.
-        ConfigError: a camera is no picture feature.
-    """
-
-    def __init__(self, dataset: LeRobotDataset, episodes: Sequence[Episode], columns: Columns) -> None:
-        if not episodes:
-            raise RecordingError(f"{dataset.root} has no episode to train on", where="data.episodes")
-        for camera in columns.cameras:
-            if not dataset.feature(camera).is_image:
-                allowed = f"picture features: {', '.join(dataset.cameras)}"
-                raise ConfigError("data.cameras", value=camera, allowed=allowed)
-        self.dataset = dataset
-        self.episodes = tuple(episodes)
-        self.columns = columns
-        self.tasks = [dataset.task_of_row(e) for e in episodes]
-        self._starts = np.cumsum([0, *(e.length for e in episodes)])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def locate(self, index: int) -> tuple[int, int]:
-        """Return which episode (position in `episodes`) and row a sample number stands for."""
-        place = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return place, index - int(self._starts[place])
 
 
 class SampleTable:

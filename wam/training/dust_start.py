@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from wam.core.errors import BundleError, ConfigError
-from wam.datasets.lerobot import LeRobotDataset
 from wam.models.bundle import Bundle, open_bundle, read_tensors
 from wam.models.dust.config import DustConfig, preset, single_stream, with_depth
 from wam.models.dust.eagle import EagleBackbone
@@ -236,38 +235,3 @@ def _source(model: DustModelSection, given: Bundle | None) -> dict[str, Any]:
         return {"weights": "random", "seed": model.seed, "preset": f"{KIND}/{model.preset}"}
     what = "bundle" if model.bundle is not None else "backbone"
     return {what: given.directory.name, "contract": given.contract.contract_hash, "seed": model.seed}
-
-
-def joint_names(
-    config: DustTrainConfig, dataset: LeRobotDataset, start: DustStart
-) -> tuple[tuple[str, ...], ...]:
-    """Return the policy's names of the state and action joints.
-
-    Raises:
-        ConfigError: there are none, or of another number than the columns have numbers.
-    """
-    data = config.data
-    if start.bundle is not None and start.policy is not None and not data.joint_names:
-        manifest = start.bundle.manifest
-        return manifest.state_joints, manifest.action_joints
-    named = []
-    for option, given, column in (
-        ("data.state_names", data.state_names or data.joint_names, data.state),
-        ("data.joint_names", data.joint_names, data.action),
-    ):
-        names = tuple(given)
-        if column is not None:
-            feature = dataset.feature(column)
-            names = names or feature.names
-            if len(names) != feature.shape[0]:
-                raise ConfigError(
-                    f"{option}: {len(names)} names",
-                    allowed=f"{feature.shape[0]}, as {column} has numbers",
-                    where=option,
-                )
-        if not names:
-            raise ConfigError(
-                f"{option} is missing", allowed="names of the joints of the policy", where=option
-            )
-        named.append(names)
-    return tuple(named)

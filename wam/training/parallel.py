@@ -93,13 +93,20 @@ def leave_world(world: World) -> None:
         dist.destroy_process_group()
 
 
-def shard(objective: nn.Module, world: World, *, precision: Precision) -> None:
+def shard(
+    objective: nn.Module,
+    world: World,
+    *,
+    precision: Precision,
+    blocks: tuple[type[nn.Module], ...] = (DitBlock,),
+) -> None:
     """Shard parameters, gradients and optimiser state over all processes; alone, do nothing.
 
     Args:
         objective: module whose `forward` is the whole step.
         world: from `join_world`.
         precision: what gathered parameters become; gradients are summed in float32.
+        blocks: modules that are a communication group of their own.
     """
     if world.size == 1:
         return
@@ -108,7 +115,7 @@ def shard(objective: nn.Module, world: World, *, precision: Precision) -> None:
     policy = MixedPrecisionPolicy(
         param_dtype=gathered_dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    groups = [module for module in objective.modules() if isinstance(module, DitBlock)]
+    groups = [module for module in objective.modules() if isinstance(module, blocks)]
     for module in (*groups, objective):
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
 

@@ -21,87 +21,26 @@ from wam.models.bundle import Bundle
 from wam.training.checkpoint import (
     CONFIG_NAME,
     full_weights,
-    list_checkpoints,
+    last_checkpoint,
     load_checkpoint,
     put_weights,
-    save_checkpoint,
 )
-from wam.training.config import OptimSection, TrainConfig, to_plain
+from wam.training.config import OptimSection, TrainConfig
+from wam.training.config_reading import to_plain
 from wam.training.distill import DistillObjective, draw_distill
 from wam.training.export import SAMPLER_STEPS, export_bundle
 from wam.training.forward import JointObjective, draw
 from wam.training.latents import LatentEncoder
+from wam.training.logged import BUNDLE, Listener, RunPlan, RunResult, run_logged
 from wam.training.loop import Drawing, Trainer, whole_run
 from wam.training.optim import make_optimiser
 from wam.training.parallel import World, join_world, leave_world, shard, wait_for_all
 from wam.training.recompute import recompute_blocks
-from wam.training.reports import CSV_NAME, PLOT_NAME, LossLog, StepRecord, plot_losses
+from wam.training.reports import CSV_NAME, PLOT_NAME, plot_losses
 from wam.training.samples import Columns, EpisodeTable
 from wam.training.sources import make_source, split_episodes, statistics_of
 from wam.training.start import Start, start
 from wam.training.statistics import DatasetStats
-
-BUNDLE = "bundle"
-
-
-@dataclass(frozen=True, slots=True)
-class RunPlan:
-    """What a run is going to do; told to the listener before the first step.
-
-    Attributes:
-        kind: "train" or "distill".
-        samples: of an epoch.
-        episodes: of the data set that are used.
-        batches_per_epoch: of every process.
-        steps: of the whole run.
-        first_step: 0, or the step that the run continues after.
-        parameters: that learn.
-        world: this process among all.
-    """
-
-    kind: str
-    samples: int
-    episodes: int
-    batches_per_epoch: int
-    steps: int
-    first_step: int
-    parameters: int
-    world: World
-
-
-class Listener:
-    """Sees a run; the base class does nothing."""
-
-    def on_latents(self, done: int, episodes: int) -> None:
-        """Called while the latent cache is filled, in every process."""
-
-    def on_plan(self, plan: RunPlan) -> None:
-        """Called once, before the first step."""
-
-    def on_step(self, record: StepRecord) -> None:
-        """Called after every step, in every process."""
-
-    def on_checkpoint(self, folder: Path) -> None:
-        """Called when a checkpoint is on disk."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run left.
-
-    Attributes:
-        bundle: policy bundle; None in processes that write no files.
-        step: last step.
-        finished: whether that is the last of the run.
-        losses: `losses.csv`.
-        plot: loss curve.
-    """
-
-    bundle: Path | None
-    step: int
-    finished: bool
-    losses: Path
-    plot: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +135,7 @@ def _run(
         torch.set_num_threads(config.run.threads)
     world = join_world(config.run.device)
     try:
-        checkpoint = _last_checkpoint(config, resume=resume)
+        checkpoint = last_checkpoint(config.run.out, resume=resume)
         wait_for_all(world)
         result = _run_in(
             world,
@@ -212,17 +151,6 @@ def _run(
         return result
     finally:
         leave_world(world)
-
-
-def _last_checkpoint(config: TrainConfig, *, resume: bool) -> Path | None:
-    checkpoints = list_checkpoints(config.run.out)
-    if checkpoints and not resume:
-        raise ConfigError(
-            f"{config.run.out} holds checkpoints up to {checkpoints[-1].name}",
-            allowed="a new folder, or --resume",
-            where="run.out",
-        )
-    return checkpoints[-1] if checkpoints else None
 
 
 def _run_in(
@@ -287,7 +215,16 @@ def _run_in(
             world=world,
         )
     )
-    _loop(trainer, task, config, stats, listener, until=min(until or total, total), stop=stop)
+    run_logged(
+        trainer,
+        model=student,
+        config=config,
+        names=task.names,
+        stats=stats,
+        listener=listener,
+        until=min(until or total, total),
+        stop=stop,
+    )
 
     finished = trainer.progress.step >= total
     weights = full_weights(student)
@@ -319,53 +256,6 @@ def _place(task: _Task, begin: Start, world: World, options: OptimSection) -> No
     task.objective.to_empty(device=world.device)
     for model in task.models:
         put_weights(model, weights, world)
-
-
-def _loop(
-    trainer: Trainer,
-    task: _Task,
-    config: TrainConfig,
-    stats: DatasetStats,
-    listener: Listener,
-    *,
-    until: int,
-    stop: Event | None,
-) -> None:
-    run, world = config.run, trainer.world
-    log = None
-    if world.is_first:
-        log = LossLog(
-            run.out, names=task.names, after_step=trainer.progress.step, tensorboard=run.tensorboard
-        )
-
-    def on_step(record: StepRecord) -> None:
-        if log is not None:
-            log(record)
-        listener.on_step(record)
-
-    def on_checkpoint() -> None:
-        folder = save_checkpoint(
-            model=task.models[0],
-            optimiser=trainer.optimiser,
-            progress=trainer.progress,
-            config=config,
-            stats=stats,
-            world=world,
-        )
-        listener.on_checkpoint(folder)
-
-    try:
-        trainer.run(
-            until=until,
-            on_step=on_step,
-            on_checkpoint=on_checkpoint,
-            checkpoint_every=run.checkpoint_every,
-            validate_every=run.validate_every,
-            stop=stop,
-        )
-    finally:
-        if log is not None:
-            log.close()
 
 
 def _export(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +98,29 @@ class EpisodeTable:
         return DatasetStats(PolicyStats(*fields), len(self.episodes), len(self))
 
 
+class TaskTable(Protocol):
+    """Rows of episodes with the numbers of their tasks."""
+
+    dataset: LeRobotDataset
+    tasks: list[npt.NDArray[np.int64]]
+
+
+def used_tasks(table: TaskTable) -> dict[int, str]:
+    """Return the instructions of the rows of a table by their numbers.
+
+    Raises:
+        RecordingError: a row names a task that the data set does not list.
+    """
+    used = sorted({int(t) for tasks in table.tasks for t in np.unique(tasks)})
+    missing = [t for t in used if t not in table.dataset.tasks]
+    if missing:
+        raise RecordingError(
+            f"{table.dataset.root}: task numbers {missing[:4]} have no text",
+            allowed=f"{sorted(table.dataset.tasks)}",
+        )
+    return {number: table.dataset.tasks[number] for number in used}
+
+
 def embed_tasks(table: EpisodeTable, encoder: TextEncoder, *, template: str) -> dict[int, Tensor]:
     """Embed every instruction of the data set once.
 
@@ -113,15 +136,10 @@ def embed_tasks(table: EpisodeTable, encoder: TextEncoder, *, template: str) -> 
         InputError: an instruction is too long, or not in the embedding cache.
         RecordingError: a row names a task that the data set does not list.
     """
-    used = sorted({int(t) for tasks in table.tasks for t in np.unique(tasks)})
-    missing = [t for t in used if t not in table.dataset.tasks]
-    if missing:
-        raise RecordingError(
-            f"{table.dataset.root}: task numbers {missing[:4]} have no text",
-            allowed=f"{sorted(table.dataset.tasks)}",
-        )
-    texts = table.dataset.tasks
-    return {t: encoder.embed(template.replace("{task}", texts[t])).float() for t in used}
+    return {
+        number: encoder.embed(template.replace("{task}", text)).float()
+        for number, text in used_tasks(table).items()
+    }
 
 
 class SampleNumbers:

@@ -27,6 +27,15 @@ from wam.models.ud_vla.tokens import IGNORED, TokenLayout
 LEAST_MASKED = 0.1
 
 
+class Stage(enum.Enum):
+    """What is trained."""
+
+    VIDEO = "video"
+    """(i) world model: next image token, causal."""
+    JD3P = "jd3p"
+    """(ii) masked prediction of image and action together."""
+
+
 class MaskLaw(enum.Enum):
     """How the share of masked sites is drawn."""
 

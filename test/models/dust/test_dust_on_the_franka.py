@@ -14,7 +14,8 @@ import pytest
 
 from wam.models.dust import franka
 from wam.models.registry import load_policy, make_tiny_bundle
-from wam.replay.offline import ChunkEvent, ContextEvent, OfflineReplay, RefusalEvent, ReplaySettings
+from wam.replay.engine import ChunkEvent, ContextEvent, RefusalEvent, ReplaySettings
+from wam.replay.offline import OfflineReplay
 from wam.replay.stamps import BagMessage
 from wam.robots.ingest import StreamIngest
 from wam.robots.loader import load_robot

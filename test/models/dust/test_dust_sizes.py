@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wam.models.dust.config import PRESETS, DustConfig, EagleConfig, gr00t_n1, paper, preset, tiny, with_depth
+from wam.models.dust.encoders import sinusoid
 from wam.models.dust.head import DustHead
 from wam.models.dust.model import FeatureProjection, parameter_counts
 from wam.models.dust.readings import BlockStyle, Conditioning, Layout
@@ -127,6 +128,27 @@ def test_impossible_sizes_are_refused_with_their_numbers(changes: dict, text: st
 def test_impossible_backbones_are_refused_with_their_numbers(changes: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         replace(tiny().eagle, **changes)
+
+
+def test_only_a_vision_stream_needs_a_width_for_two_axes() -> None:
+    """GR00T-N1's head has no two-axis positions, and a head of 5 x 6 channels was refused."""
+    config = replace(
+        gr00t_n1(), heads=5, head_dim=6, tail_layers=3, hidden=18, embodiments=2, max_positions=20
+    )
+    assert DustHead(config).config.width == 30
+    with pytest.raises(ValueError, match="heads\\*head_dim=30 must be a multiple of 4"):
+        replace(tiny(), heads=5, head_dim=6)
+    with pytest.raises(ValueError, match="heads\\*head_dim=15 must be a multiple of 2"):
+        replace(config, head_dim=3)
+
+
+@pytest.mark.parametrize("width", [24, 30, 1536])
+def test_the_time_sinusoid_of_the_action_encoder_is_gr00t_n1s_to_the_last_bit(width: int) -> None:
+    """Another order of the same operations moved it by 1.4e-5 at width 30: above what parity allows."""
+    buckets = torch.arange(1000)
+    step = torch.log(torch.tensor(10_000.0)) / (width // 2)
+    phase = buckets[:, None] * (-torch.arange(width // 2, dtype=torch.float) * step).exp()
+    assert torch.equal(sinusoid(buckets, width=width), torch.cat((phase.sin(), phase.cos()), dim=1))
 
 
 def test_unknown_and_missing_keys_of_the_model_section_are_named() -> None:

@@ -26,17 +26,8 @@ from wam.models.ud_vla.text import RankedPairs, byte_ids
 from wam.models.ud_vla.tokens import byte_order
 
 
-def as_published(name):
-    """Return the name that the image tokenizer's authors gave a tensor."""
-    name = name.replace("encoder.down_block.", "encoder.").replace("decoder.up_block.", "decoder.")
-    name = name.replace("middle_block.attn_norm.", "mid.attn_1.norm.").replace("middle_block.", "mid.")
-    name = re.sub(r"attn_norms\.(\d+)\.", r"attn.\1.norm.", name)
-    name = re.sub(r"\.(q|k|v)_proj\.", r".\1.", name)
-    return name.replace(".out_proj.", ".proj_out.")
-
-
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
+def source(tmp_path_factory, as_published):
     """A decoder in shards, and the image tokenizer beside it."""
     root = tmp_path_factory.mktemp("published")
     config = replace(preset("tiny"), action_len=97, max_positions=400)

@@ -28,15 +28,20 @@ from wam.models.ud_vla.jd3p import (
 from wam.models.ud_vla.sampling import DrawMethod, GreedyDraws, RandomDraws, drawn_at, invert, race
 from wam.models.ud_vla.sequence import SequenceLayout
 from wam.models.ud_vla.tokens import compact
-from wam.training.ud_vla_loop import LoopConfig, train
+from wam.training.config import Precision
+from wam.training.loop import Trainer
+from wam.training.optim import make_optimiser
+from wam.training.parallel import World
+from wam.training.ud_vla_config import UdVlaOptimSection
 from wam.training.ud_vla_objective import (
     CleanChunk,
     MaskLaw,
     ObjectiveConfig,
-    collate,
+    Stage,
     masked_chunk,
     masked_share,
 )
+from wam.training.ud_vla_trainable import UdVlaCodes, UdVlaTrainable
 
 ROWS, DIMS = 8, 3
 
@@ -232,32 +237,59 @@ def test_an_overfitted_policy_decodes_the_action_of_its_only_batch():
     tokens = compact(visual_count=64, action_count=fast.vocab_size)
     config = replace(preset("tiny"), hidden=64, ffn=128, layers=2, tokens=tokens, action_len=26)
     layout = SequenceLayout(tokens, ((3, 3),), config.action_len)
-    chunks = []
-    for i in range(2):
-        codes = torch.randint(0, 64, (2, 3, 3))
-        prefix = layout.prefix([10 + i, 3, 4], [codes[0]])
-        action = layout.action_block(fast.encode(data[i]))
-        chunks.append(CleanChunk(prefix, layout.image_block([codes[1]]), action))
+    texts = tuple(torch.tensor([tokens.bos, 10 + i, 3, 4]) for i in range(2))
+    actions = torch.stack([layout.action_block(fast.encode(rows)) for rows in data[:2]])
+    batch = UdVlaCodes(texts, (torch.randint(0, 64, (2, 2, 3, 3)),), actions)
     decoder = UdVlaDecoder(config)
-
-    def batches():
-        objective = ObjectiveConfig()
-        while True:
-            yield collate([masked_chunk(c, config=objective, tokens=tokens) for c in chunks], layout=layout)
-
+    options = UdVlaOptimSection(
+        steps=500,
+        accumulate=1,
+        learning_rate=4e-3,
+        final_fraction=0.025,
+        warmup_fraction=0.04,
+        weight_decay=0.0,
+        precision=Precision.FLOAT32,
+    )
+    trainable = UdVlaTrainable(decoder, layout=layout, stage=Stage.JD3P, objective=ObjectiveConfig())
+    trainer = Trainer(
+        trainable,
+        make_optimiser(trainable.parameters(), options),
+        draw=trainable.draw,
+        source=OneBatch(batch),
+        options=options,
+        total=500,
+        seed=0,
+        world=World(0, 1, torch.device("cpu")),
+    )
     losses = []
-    loop = LoopConfig(steps=500, lr=4e-3, min_lr=1e-4, warmup=20, weight_decay=0.0, dropout=0.0)
-    train(decoder, batches(), config=loop, on_step=lambda step, loss: losses.append(float(loss.total)))
+    trainer.run(until=500, on_step=lambda record: losses.append(record.losses["total"]))
     assert np.mean(losses[-20:]) < 0.05 * losses[0]
+    decoder.eval().requires_grad_(False)
     heads = Heads.of(decoder, layout)
-    for chunk, rows in zip(chunks, data, strict=False):
-        evaluate = Uncached(decoder, chunk.prefix, layout=layout, mode=MaskMode.HYBRID)
+    for i, rows in enumerate(data[:2]):
+        prefix = torch.cat((texts[i], layout.image_block([batch.codes[0][i, 0]])))
+        evaluate = Uncached(decoder, prefix, layout=layout, mode=MaskMode.HYBRID)
         out = decode(evaluate, heads, draws(), layout=layout, settings=Jd3pSettings(steps=24))
-        assert torch.equal(out.ids[layout.image_len :], chunk.action)
+        assert torch.equal(out.ids[layout.image_len :], actions[i])
         action = tokens.from_action(layout.action_ids_of(out.ids[layout.image_len :]))
         decoded = fast.decode(action.tolist(), rows=ROWS, dims=DIMS)
         assert decoded.valid
         assert np.abs(decoded.rows - rows).max() < 0.2
+
+
+class OneBatch:
+    """A source that gives one batch again and again."""
+
+    def __init__(self, batch):
+        self.batch = batch
+        self.sampler = [0]
+
+    def stream(self, position):
+        while True:
+            yield self.batch
+
+    def latents(self, batch, device):
+        return batch
 
 
 def test_a_drawn_column_has_the_probability_that_it_says():

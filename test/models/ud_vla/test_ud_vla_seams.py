@@ -12,8 +12,17 @@ import pytest
 import torch
 import yaml
 
-from wam.core.errors import BundleError, ConfigError, ImageError, InputError, PolicyFault, StaleContext
+from wam.core.errors import (
+    BundleError,
+    ChunkRefused,
+    ConfigError,
+    ImageError,
+    InputError,
+    PolicyFault,
+    StaleContext,
+)
 from wam.core.observation import Instruction
+from wam.core.policy import Imagining
 from wam.models.bench import synthetic_observation
 from wam.models.registry import load_policy, make_tiny_bundle
 from wam.models.ud_vla import ur5e
@@ -107,13 +116,16 @@ def test_the_imagined_images_have_the_size_of_the_cameras(policy):
     now = seen(policy)
     context = policy.planner.plan(now, instruction=GO)
     policy.executor.act(policy.executor.route(now, context=context), proprio=now.state)
-    images = policy.executor.imagined_images()
-    assert {name: image.shape for name, image in images.items()} == {
+    assert isinstance(policy.executor, Imagining)
+    imagination = policy.executor.imagination
+    frames = [imagination.frame(name) for name in policy.contract.camera_names]
+    assert {frame.camera: frame.rgb.shape for frame in frames} == {
         "static": (32, 32, 3),
         "wrist": (16, 16, 3),
     }
-    prediction = policy.executor.prediction
-    assert prediction.target_stamp_ns - prediction.stamp_ns == 8 * policy.contract.control_period_ns
+    assert imagination.frame("elbow") is None
+    expected_ns = now.stamp_ns + 8 * policy.contract.control_period_ns
+    assert {frame.stamp_ns for frame in frames} == {expected_ns} == {imagination.target_stamp_ns}
 
 
 def test_a_chunk_that_decodes_badly_is_refused_and_not_clamped(policy, monkeypatch):
@@ -122,10 +134,9 @@ def test_a_chunk_that_decodes_badly_is_refused_and_not_clamped(policy, monkeypat
     routed = policy.executor.route(now, context=context)
     # Every token near the middle of the policy's vocabulary is a large coefficient in this one.
     monkeypatch.setattr(policy.executor, "_fast", plain(limit=16, scale=16 / 8**0.5))
-    with pytest.raises(PolicyFault, match="the decoded tokens are no action"):
+    with pytest.raises(ChunkRefused, match="the decoded tokens are no action"):
         policy.executor.act(routed, proprio=now.state)
-    assert policy.executor.prediction is None
-    assert policy.executor.imagined_images() == {}
+    assert policy.executor.imagination is None
 
 
 def test_weights_that_are_not_finite_are_refused(directory):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,12 @@ class Golden:
     model: AhaWam
     vae: FrameEncoder
 
+    def part(self, name: str) -> Path:
+        """Name a file of the folder; skip by its name where it is not there."""
+        if not (self.directory / name).is_file():
+            pytest.skip(f"no {name} in {self.directory}")
+        return self.directory / name
+
     @property
     def prefills(self) -> int:
         return len(self.io["A.frame_index"])
@@ -47,6 +54,12 @@ class Golden:
     @property
     def steps(self) -> int:
         return len(next(v for k, v in sorted(self.io.items()) if k.endswith(".t_steps")))
+
+    def samplers(self, prefix: str) -> dict[str, tuple[int, float]]:
+        """Return the tensors named `prefix` n STEPS [_shift SHIFT] -> steps and shift of that sampler."""
+        pattern = re.compile(re.escape(prefix) + r"n(\d+)(?:_shift([\d.]+))?")
+        found = {name: pattern.fullmatch(name) for name in self.io}
+        return {n: (int(m[1]), float(m[2] or self.config.infer_shift)) for n, m in found.items() if m}
 
     @property
     def vae_state(self) -> dict[str, Tensor]:

@@ -11,19 +11,27 @@ import torch
 from wam.models.aha_wam.config import paper
 from wam.models.aha_wam.key_map import rename_released, to_released
 from wam.models.aha_wam.model import AhaWam, parameter_counts
+from wam.models.convert.container import read_pt
 
 pytestmark = pytest.mark.parity
 
 
 def test_names_and_shapes_at_full_size_are_those_of_the_released_checkpoint(golden) -> None:
     released = {}
-    for line in (golden.directory / "checkpoint_keys_full_size.txt").read_text().splitlines():
+    for line in golden.part("checkpoint_keys_full_size.txt").read_text().splitlines():
         part, name, shape = line.split("\t")
         released[f"{part}.{name}"] = tuple(ast.literal_eval(shape))
     with torch.device("meta"):
         ours = {name: tuple(t.shape) for name, t in AhaWam(paper()).state_dict().items()}
     assert rename_released(released) == ours
     assert {to_released(name) for name in ours} == set(released)
+
+
+def test_the_released_container_holds_the_same_weights_under_the_same_names(golden) -> None:
+    container = read_pt(golden.part("tiny_official.pt"))
+    found, want = rename_released(container.tensors), golden.model.state_dict()
+    assert set(found) == set(want)
+    assert all(torch.equal(found[name], want[name]) for name in want)
 
 
 def test_parameters_per_part_are_those_of_the_tiny_reference(golden) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -22,7 +24,21 @@ from wam.models.dust.head import DustHead
 from wam.models.dust.readings import ActionPositions, BlockStyle, Conditioning, Layout
 
 DEFAULT_DIR = Path(__file__).parents[3].parent / "shared" / "parity"
-PACKS = ("sd3_alternate", "n1_alternate", "sd3_every")
+FOLDER = Path(os.environ.get("WAM_PARITY_DIR", DEFAULT_DIR)) / "dust"
+PREFIX = "dust_reference_"
+PACKS = sorted(path.stem.removeprefix(PREFIX) for path in FOLDER.glob(f"{PREFIX}*.json")) or ["no pack"]
+"""One per reading of the paper that the folder has."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Take the lengths of the stored integrations from the folder."""
+    if "euler_steps" in metafunc.fixturenames:
+        found: list[int] = []
+        if (path := FOLDER / "gr00t_tiny_io.safetensors").is_file():
+            with safe_open(path, framework="pt") as file:
+                names = [re.fullmatch(r"euler(\d+)\.trajectory", name) for name in file.keys()]  # noqa: SIM118
+            found = sorted(int(m[1]) for m in names if m)
+        metafunc.parametrize("euler_steps", found or [1])
 
 
 @dataclass(frozen=True)
@@ -37,19 +53,29 @@ class Pack:
 
 @pytest.fixture(scope="session")
 def directory() -> Path:
-    path = Path(os.environ.get("WAM_PARITY_DIR", DEFAULT_DIR)) / "dust"
-    if not (path / "gr00t_tiny.json").is_file():
-        pytest.skip(f"no golden vectors of DUST in {path}")
+    if not FOLDER.is_dir():
+        pytest.skip(f"no golden vectors of DUST in {FOLDER}")
     torch.set_num_threads(1)
-    return path
+    return FOLDER
 
 
 @pytest.fixture(scope="session")
-def read(directory: Path) -> Callable[[str], tuple[Any, dict[str, Tensor], dict[str, Tensor]]]:
+def part(directory: Path) -> Callable[[str], Path]:
+    """Names a file of the folder, and skips by its name where it is not there."""
+
+    def find(name: str) -> Path:
+        if not (directory / name).exists():
+            pytest.skip(f"no {name} in {directory}")
+        return directory / name
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def read(part) -> Callable[[str], tuple[Any, dict[str, Tensor], dict[str, Tensor]]]:
     def load(name: str) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
-        info = json.loads((directory / f"{name}.json").read_text())
-        weights = load_file(directory / f"{name}.safetensors")
-        return info, weights, load_file(directory / f"{name}_io.safetensors")
+        info = json.loads(part(f"{name}.json").read_text())
+        return info, load_file(part(f"{name}.safetensors")), load_file(part(f"{name}_io.safetensors"))
 
     return load
 
@@ -109,7 +135,7 @@ def eagle(read) -> Pack:
 @pytest.fixture(scope="session", params=PACKS)
 def dust(request: pytest.FixtureRequest, read) -> Pack:
     """The head under one reading of the paper; the first is ours by default."""
-    info, weights, io = read(f"dust_reference_{request.param}")
+    info, weights, io = read(f"{PREFIX}{request.param}")
     c = info["cfg"]
     config = DustConfig(
         heads=c["heads"],

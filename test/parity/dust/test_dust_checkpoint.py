@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +15,8 @@ from wam.models.dust.model import DustModel
 pytestmark = pytest.mark.parity
 
 
-def test_our_network_has_the_released_tensors_under_names_that_translate_both_ways(directory: Path) -> None:
-    lines = (directory / "gr00t_n1_checkpoint_keys.txt").read_text().splitlines()
+def test_our_network_has_the_released_tensors_under_names_that_translate_both_ways(part) -> None:
+    lines = part("gr00t_n1_checkpoint_keys.txt").read_text().splitlines()
     released = dict(line.split("\t") for line in lines if not line.startswith("#"))
     want = {name: ast.literal_eval(shape) for name, shape in released.items()}
     with torch.device("meta"):

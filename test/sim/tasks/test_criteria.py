@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 from wam.sim.experts.goals import about_z, make_pose, rotation
-from wam.sim.tasks.criteria import Above, All, AtRest, Criterion, Free, Held, Inside, LimbWithin, Upright
+from wam.sim.tasks.criteria import (
+    Above,
+    All,
+    AtRest,
+    Criterion,
+    Folded,
+    Free,
+    Held,
+    Inside,
+    LimbWithin,
+    Upright,
+)
 
 
 @dataclass
@@ -83,6 +94,8 @@ def test_held_wants_every_finger_and_no_support(pairs: list[tuple[str, str]], ho
         (Above("cup", "bowl", 0.05, low=0.1), Told({"cup": at(0, 0, 0.05), "bowl": at(0, 0, 0)}), False),
         (LimbWithin("sheet", "leaf", lower=2.0), Told(limb=2.5), True),
         (LimbWithin("sheet", "leaf", lower=2.0), Told(limb=1.5), False),
+        (Folded("sheet", ("a", "b"), 3.0), Told(limb=1.6), True),
+        (Folded("sheet", ("a", "b"), 3.0), Told(limb=1.4), False),
         (Upright("cup"), Told({"cup": make_pose(np.zeros(3), rotation(0.1, 0, 1))}), True),
         (Upright("cup"), Told({"cup": make_pose(np.zeros(3), rotation(1.0, 0, 0))}), False),
         (All((AtRest(("cup",)), LimbWithin("a", "b", lower=1.0))), Told(limb=0.5), False),

@@ -2,6 +2,7 @@
 """Where a hand is, as one word, and the links for several hands at once.
 
 mock                                a hand made of memory
+jtc                                 behind a joint_trajectory_controller, which takes the trajectories by itself
 serial:/dev/ttyUSB0#1               RH56DFX: port and hand id (1 when left out)
 modbus:192.168.11.210:6000#255      RH56E2, FTP: address, TCP port (6000) and unit (255)
 """
@@ -19,7 +20,8 @@ from wam.drivers.inspire.link import HandLink, MockHand
 from wam.drivers.inspire.modbus_link import DEFAULT_PORT, DEFAULT_UNIT, ModbusLink
 from wam.drivers.inspire.serial_link import SerialBus, SerialLink
 
-FORMS = "mock, serial:PORT#ID or modbus:HOST:PORT#UNIT"
+FORMS = "mock, jtc, serial:PORT#ID or modbus:HOST:PORT#UNIT"
+CONTROLLER = "jtc"
 _FORM = re.compile(r"(?P<kind>serial|modbus):(?P<place>[^#\s]+)(#(?P<number>\d{1,3}))?")
 
 
@@ -28,8 +30,8 @@ class HandAddress:
     """Where one hand is.
 
     Attributes:
-        kind: "mock", "serial" or "modbus".
-        place: serial port or host; "" for a mock.
+        kind: "mock", "jtc", "serial" or "modbus".
+        place: serial port or host; "" for the others.
         port: TCP port; 0 where there is none.
         number: hand id or Modbus unit.
     """
@@ -46,8 +48,8 @@ def parse_address(text: str) -> HandAddress:
     Raises:
         ConfigError: it stands for none.
     """
-    if text == "mock":
-        return HandAddress("mock")
+    if text in ("mock", CONTROLLER):
+        return HandAddress(text)
     match = _FORM.fullmatch(text)
     if match is None:
         raise _error(text)
@@ -66,7 +68,7 @@ def make_links(addresses: Sequence[HandAddress], *, timeout: float | None = None
     """Return one link per address; hands on one serial port share its bus.
 
     Args:
-        addresses: where the hands are.
+        addresses: where the hands are; none of them behind a controller.
         timeout: longest wait for an answer [s]; None takes each kind's own.
 
     Raises:

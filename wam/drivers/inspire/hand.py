@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from wam.core.clock import NS_PER_MS, NS_PER_S
+from wam.core.clock import NS_PER_S
 from wam.drivers.errors import LinkError, LinkLost
 from wam.drivers.inspire.link import HandLink
 from wam.drivers.inspire.registers import (
@@ -33,8 +33,6 @@ from wam.drivers.inspire.registers import (
 )
 from wam.drivers.state import DriverState, Readiness, person, service
 
-HAND_LEAD_NS = 66 * NS_PER_MS
-"""Median time from a command to the motion, p95 70 ms: a target is written this much ahead (arXiv 2603.08988)."""
 SERIAL_RATE, MODBUS_RATE = 40.0, 60.0
 """Default rates of one hand [Hz]."""
 MAX_SERIAL_RATE, MAX_MODBUS_RATE = 50.0, 100.0
@@ -134,6 +132,7 @@ class InspireHand:
         self.failures = 0
         self.transactions = 0
         self._failed_in_row = 0
+        self._linked = False
         self._last_error = "not opened yet"
         self._retry_ns: int | None = None
         self._sent: list[int] | None = None
@@ -154,12 +153,14 @@ class InspireHand:
             The reading of this cycle, or None when the hand could not be read.
         """
         try:
-            if self.phase is Phase.LOST and not self._reopen(now_ns):
+            if not self._linked and not self._reopen(now_ns):
                 return None
             if self.phase is Phase.CALIBRATING and now_ns >= self._calibrated_ns:
                 self.phase = Phase.FOLLOWING
             self._write(target)
             reading = self._read(now_ns)
+            if self.phase is Phase.LOST:
+                self.phase = Phase.PROTECTING if self._cause else Phase.FOLLOWING
             self._judge(reading)
         except LinkError as error:
             self._fail(error, now_ns)
@@ -218,7 +219,7 @@ class InspireHand:
     def close(self) -> None:
         """Close the link; the hand holds its last target by itself."""
         self._link.close()
-        self.phase, self._retry_ns = Phase.LOST, None
+        self.phase, self._linked, self._retry_ns = Phase.LOST, False, None
         self._last_error = "closed"
 
     def state(self) -> DriverState:
@@ -274,8 +275,9 @@ class InspireHand:
             return False
         self._retry_ns = now_ns + self.settings.reconnect_ns
         self._link.open()
+        # An open port proves no hand: it stays lost until a whole cycle succeeds, and gets several to do so.
+        self._linked, self._failed_in_row = True, 0
         self._sent, self._limits_written = None, False
-        self.phase = Phase.PROTECTING if self._cause else Phase.FOLLOWING
         return True
 
     def _write(self, target: tuple[int, ...] | None) -> None:
@@ -288,7 +290,7 @@ class InspireHand:
         sent = self._sent or [KEEP] * FINGER_COUNT
         wanted = list(target) if target is not None else list(sent)
         wanted = [old if new == KEEP else new for old, new in zip(sent, wanted, strict=True)]
-        if self.phase is Phase.PROTECTING:
+        if self._cause:
             wanted = [KEEP if w == KEEP else max(w, f) for w, f in zip(wanted, self._floor, strict=True)]
         changes = [self._change(old, new) for old, new in zip(sent, wanted, strict=True)]
         if all(change == KEEP for change in changes):
@@ -354,7 +356,7 @@ class InspireHand:
         self._last_error = str(error)
         if isinstance(error, LinkLost) or self._failed_in_row >= self.settings.lost_after:
             self._link.close()
-            self.phase, self._sent = Phase.LOST, None
+            self.phase, self._linked, self._sent = Phase.LOST, False, None
             self._retry_ns = now_ns + self.settings.reconnect_ns
 
     def _get(self, register: Register) -> tuple[int, ...]:

@@ -75,11 +75,9 @@ class SerialBus:
             try:
                 # What is left of a late answer must not be taken for the answer to this question.
                 self._serial.reset_input_buffer()
-                self._serial.write(question)
+                self._send(question)
                 prefix = self._exactly(frames.PREFIX, hand_id)
                 return prefix + self._exactly(frames.remaining(prefix), hand_id)
-            except serial.SerialTimeoutException:
-                raise self._silence(hand_id, "nothing could be sent") from None
             except (OSError, TypeError, termios.error) as error:
                 # termios.error is no OSError; TypeError is what pyserial gives when its descriptor vanishes.
                 self._close()
@@ -88,6 +86,14 @@ class SerialBus:
                     value=str(error),
                     where="the cable of the hand or of its USB adapter",
                 ) from None
+
+    def _send(self, question: bytes) -> None:
+        assert self._serial is not None
+        try:
+            self._serial.write(question)
+        except serial.SerialTimeoutException:
+            # pyserial says so as well when all was sent and this thread slept afterwards: the answer tells.
+            return
 
     def _exactly(self, count: int, hand_id: int) -> bytes:
         assert self._serial is not None

@@ -120,10 +120,6 @@ class AhaWamConfig:
                 raise ValueError(
                     f"video.{what}={mine} but action.{what}={theirs}; joint attention needs them equal"
                 )
-        if self.video.width != self.video.inner:
-            raise ValueError(
-                f"video.width={self.video.width} but heads*head_dim={self.video.inner}; the video DiT needs them equal"
-            )
         if self.video.head_dim % 2 or self.video.head_dim < 6:
             raise ValueError(
                 f"head_dim={self.video.head_dim} cannot be split over three rotary axes of pairs"

@@ -5,7 +5,7 @@ At deployment it reads one clean frame and exports K/V of every layer (Eq. 2); i
 velocity of future frames under a per-frame causal mask.
 
 Shapes: B batch, C latent channels, F latent frames, S tokens of one frame, N = F * S, M memory tokens,
-T text rows, L layers, D width = attention width I.
+T text rows, L layers, D width, I attention width (equal in the released sizes).
 """
 
 from __future__ import annotations

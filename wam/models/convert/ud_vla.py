@@ -7,7 +7,6 @@ tokenizer, the text vocabulary and the action vocabulary are published beside it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,11 @@ from wam.core.errors import BundleError
 from wam.models.bundle import Bundle, BundleCamera
 from wam.models.convert.container import read_tensors
 from wam.models.convert.emu3_names import renamed, split_library
+from wam.models.convert.ud_vla_sizes import CONFIG, DECODER_FIELDS, read_json
 from wam.models.layout import RobotLayout
 from wam.models.normalisation import NormMode, PolicyStats
 from wam.models.ud_vla.config import MaskMode, UdVlaConfig, VisionConfig
+from wam.models.ud_vla.contents import layout_of
 from wam.models.ud_vla.fast import FastTokenizer
 from wam.models.ud_vla.jd3p import Jd3pSettings
 from wam.models.ud_vla.model import expected_shapes
@@ -31,16 +32,6 @@ from wam.models.ud_vla.writing import write_policy
 
 KINDS = ("ud-vla", "univla", "emu3")
 MOST_NAMED = 8
-
-_FIELDS = {
-    "hidden_size": "hidden",
-    "num_hidden_layers": "layers",
-    "num_attention_heads": "heads",
-    "num_key_value_heads": "kv_heads",
-    "intermediate_size": "ffn",
-    "max_position_embeddings": "max_positions",
-    "rms_norm_eps": "rms_eps",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +69,10 @@ def read_config(source: Path, options: ConvertOptions) -> UdVlaConfig:
     Raises:
         BundleError: config.json is missing, lacks a size, or is that of another vocabulary.
     """
-    path = source / "config.json"
-    try:
-        raw: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {error}", where="SRC") from error
+    path = source / CONFIG
+    raw = read_json(path, where="SRC")
     raw = raw.get("text_config", raw)
-    if missing := sorted(name for name in _FIELDS if name not in raw):
+    if missing := sorted(name for name in DECODER_FIELDS if name not in raw):
         raise BundleError(f"{path} lacks {missing}", where="SRC")
     if raw.get("vocab_size") != options.tokens.vocab_size:
         raise BundleError(
@@ -93,7 +81,7 @@ def read_config(source: Path, options: ConvertOptions) -> UdVlaConfig:
     rope = raw.get("rope_parameters") or raw
     try:
         return UdVlaConfig(
-            **{ours: raw[theirs] for theirs, ours in _FIELDS.items()},
+            **{ours: raw[theirs] for theirs, ours in DECODER_FIELDS.items()},
             rope_theta=float(rope.get("rope_theta", 1e6)),
             action_len=options.action_len,
             mask=options.mask,
@@ -134,6 +122,9 @@ def convert(
         raise BundleError("wam convert: kind", value=kind, allowed=f"one of {KINDS}")
     source = Path(source)
     config = read_config(source, options)
+    layout_of(options.cameras, config)
+    fast = read_action_tokenizer(Path(action_tokenizer))
+    text, files = _text(text_ranks)
     decoder, inner = split_library(read_tensors(source))
     outer = read_tensors(Path(vision)) if vision is not None else {}
     if bool(inner) == bool(outer):
@@ -143,7 +134,6 @@ def convert(
     _require_exact(tensors, expected_shapes(config), what=str(source))
     dtype = getattr(torch, options.dtype)
     cast = {n: t.to(dtype) if n.startswith("decoder.") else t for n, t in tensors.items()}
-    text, files = _text(text_ranks)
     return write_policy(
         out,
         config=config,
@@ -154,7 +144,7 @@ def convert(
         action_norm=NormMode.QUANTILE,
         dtype=options.dtype,
         sampler=options.sampler,
-        fast=read_action_tokenizer(Path(action_tokenizer)),
+        fast=fast,
         text=text,
         tensors=cast,
         source={"weights": str(source), "layout": kind},

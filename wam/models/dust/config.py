@@ -149,9 +149,10 @@ class DustConfig:
                 raise ValueError(f"{what}={getattr(self, what)} must be at least 1")
         if self.mm_layers < 0 or self.tail_layers < 0 or self.mm_layers + self.tail_layers < 1:
             raise ValueError(f"mm_layers={self.mm_layers} and tail_layers={self.tail_layers} give no network")
-        if self.width % 4:
+        axes = 1 if self.layout is Layout.ACTION_ONLY else 2
+        if self.width % (2 * axes):
             raise ValueError(
-                f"heads*head_dim={self.width} must be a multiple of 4 for the two-axis positions"
+                f"heads*head_dim={self.width} must be a multiple of {2 * axes} for sinusoids on {axes} axes"
             )
         if self.layout is Layout.SINGLE and (self.tail_layers or self.style is not BlockStyle.N1):
             raise ValueError(

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from wam.models.context_codec import TorchCodec
 
+EMBEDDING = "embedding"
+"""Name of the world-model target among the features that are imagined and perceived."""
+
 
 @dataclass(frozen=True, slots=True)
 class DustContext:

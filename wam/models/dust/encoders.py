@@ -24,23 +24,25 @@ def time_bucket(tau: Tensor) -> Tensor:
     return (tau * TIME_BUCKETS).long().clamp(0, TIME_BUCKETS - 1)
 
 
-def _frequencies(channels: int, *, divisor: int, device: torch.device) -> Tensor:
-    # Single precision in this order of operations: at bucket 999 another order moves the phase by 1e-4.
-    exponent = torch.arange(channels, dtype=torch.float32, device=device) * -math.log(10_000.0)
-    return (exponent / divisor).exp()
+LOG_BASE = math.log(10_000.0)
 
 
 def time_channels(bucket_R: Tensor) -> Tensor:
     """Return the sinusoid that the time encoders see, float32 [R, 256]: cosines, then sines."""
     half = TIME_CHANNELS // 2
-    phase = bucket_R.float()[:, None] * _frequencies(half, divisor=half - 1, device=bucket_R.device)
+    # Single precision in the order of operations of GR00T-N1's code, here and in `sinusoid`: at bucket 999 another
+    # order moves the phase by up to 1e-4.
+    exponent = -LOG_BASE * torch.arange(half, dtype=torch.float32, device=bucket_R.device) / (half - 1)
+    phase = bucket_R.float()[:, None] * exponent.exp()
     return torch.cat((phase.cos(), phase.sin()), dim=-1)
 
 
 def sinusoid(values: Tensor, *, width: int) -> Tensor:
     """Return float32 [..., width]: sines, then cosines, at frequencies 10000^(-i / (width / 2))."""
     half = width // 2
-    phase = values.float()[..., None] * _frequencies(half, divisor=half, device=values.device)
+    step = torch.tensor(LOG_BASE, device=values.device) / half
+    exponent = -torch.arange(half, dtype=torch.float32, device=values.device) * step
+    phase = values.float()[..., None] * exponent.exp()
     return torch.cat((phase.sin(), phase.cos()), dim=-1)
 
 

@@ -16,9 +16,9 @@ from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract, require_same_contract
 from wam.core.errors import ConfigError, PolicyFault, StaleContext, StaleObservation
-from wam.core.observation import Observation, RobotState
-from wam.core.policy import RoutedContext
-from wam.models.dust.context import DustContext, DustRouted
+from wam.core.observation import CameraFrame, Observation, RobotState
+from wam.core.policy import Features, RoutedContext
+from wam.models.dust.context import EMBEDDING, DustContext, DustRouted
 from wam.models.dust.head import DustHead
 from wam.models.dust.model import TargetScale
 from wam.models.dust.records import FeatureKv
@@ -46,6 +46,14 @@ class FuturePrediction:
     target_stamp_ns: int
     embedding: npt.NDArray[np.float32]
     tau: float
+
+    def features(self) -> Features:
+        """Return the embedding as `DustPlanner.perceive` gives that of an image."""
+        return {EMBEDDING: self.embedding}
+
+    def frame(self, camera: str) -> CameraFrame | None:
+        """Return None: an embedding is no picture."""
+        return None
 
 
 def chunk_generator(*, seed: int, header: ContextHeader, offset_rows: int) -> torch.Generator:
@@ -110,6 +118,12 @@ class DustExecutor:
     def prediction(self) -> FuturePrediction | None:
         """What the world model predicted beside the last chunk; None before the first, and where it was not wanted."""
         return self._prediction
+
+    @property
+    def imagination(self) -> FuturePrediction | None:
+        """The last prediction, where it was denoised to the end; None below noise level 1."""
+        seen = self._prediction
+        return None if seen is None or seen.tau < 1.0 else seen
 
     def configure(self, settings: SamplerSettings) -> None:
         """Change the sampler between two chunks (test-time scaling); called from the worker thread.

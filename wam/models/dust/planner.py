@@ -6,12 +6,14 @@ from __future__ import annotations
 import time
 
 import torch
+from torch import Tensor
 
 from wam.core.context import ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.observation import Instruction, Observation
-from wam.models.dust.context import DustContext
-from wam.models.dust.eagle import EagleBackbone
+from wam.core.policy import Features
+from wam.models.dust.context import EMBEDDING, DustContext
+from wam.models.dust.eagle import EagleBackbone, pool_target
 from wam.models.dust.model import FeatureProjection
 from wam.models.dust.prompt import Prompter
 from wam.models.dust.views import prepare_views
@@ -27,6 +29,7 @@ class DustPlanner:
         contract: of the bundle.
         prompter: turns instructions into tokens.
         crop: part of each side of an image that is kept.
+        target_view: number of the camera whose future the world model predicts.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class DustPlanner:
         contract: PolicyContract,
         prompter: Prompter,
         crop: float,
+        target_view: int = 0,
     ) -> None:
         self._backbone = backbone
         self._projection = projection
         self._contract = contract
         self._prompter = prompter
         self._crop = crop
+        self._target_view = target_view
         self._version = 0
 
     @torch.inference_mode()
@@ -56,11 +61,7 @@ class DustPlanner:
         """
         started_ns = time.perf_counter_ns()
         ids = self._prompter(instruction.text).to(self._backbone.device)
-        views = {name: frame.rgb for name, frame in observation.frames.items()}
-        pixels = prepare_views(
-            views, self._contract.camera_names, size=self._backbone.config.image_size, crop=self._crop
-        )
-        features = self._backbone(pixels.to(self._backbone.device), ids)
+        features = self._backbone(self._pixels(observation, self._contract.camera_names), ids)
         kv = self._projection(features)
         if not all_finite(kv.k, kv.v):
             require_finite(features, what="feature of the vision-language model")
@@ -78,6 +79,18 @@ class DustPlanner:
             plan_ns=time.perf_counter_ns() - started_ns,
         )
         return PlannerContext(header, DustContext(kv.k, kv.v))
+
+    @torch.inference_mode()
+    def perceive(self, observation: Observation) -> Features:
+        """Return the target of the world model for an observation: `EMBEDDING` -> float32 [P, O]."""
+        camera = self._contract.camera_names[self._target_view]
+        patches = self._backbone.see(self._pixels(observation, (camera,)))
+        return {EMBEDDING: pool_target(patches)[0].float().cpu().numpy()}
+
+    def _pixels(self, observation: Observation, cameras: tuple[str, ...]) -> Tensor:
+        views = {name: frame.rgb for name, frame in observation.frames.items()}
+        pixels = prepare_views(views, cameras, size=self._backbone.config.image_size, crop=self._crop)
+        return pixels.to(self._backbone.device)
 
     def reset(self) -> None:
         """Start counting versions anew; there is no other memory."""

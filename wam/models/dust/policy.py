@@ -227,6 +227,7 @@ def _planner(
         contract=bundle.contract,
         prompter=prompter_of(bundle, config),
         crop=config.crop,
+        target_view=config.network.target_view,
     )
 
 

@@ -8,12 +8,13 @@ tokenizer, whose SHA-256 stands in the `text` section so that another one is ref
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from wam.core.errors import BundleError, ConfigError, ImageError, InputError
-from wam.models.bundle import Bundle, Manifest
+from wam.models.bundle import Bundle, BundleCamera, Manifest
 from wam.models.ud_vla.config import MaskMode, UdVlaConfig
 from wam.models.ud_vla.fast import FILE_NAME, FastTokenizer
 from wam.models.ud_vla.jd3p import Jd3pSettings
@@ -47,8 +48,8 @@ class UdVlaPolicyConfig:
     text: TextTokenizer
 
 
-def layout_of(manifest: Manifest, network: UdVlaConfig) -> SequenceLayout:
-    """Return the sequence that a manifest's cameras give.
+def layout_of(cameras: Sequence[BundleCamera], network: UdVlaConfig) -> SequenceLayout:
+    """Return the sequence that a bundle's cameras give.
 
     Raises:
         BundleError: a side of an image is no multiple of the pixels per code, or nothing is left for text.
@@ -56,8 +57,7 @@ def layout_of(manifest: Manifest, network: UdVlaConfig) -> SequenceLayout:
     factor = network.vision.side_factor
     try:
         grids = tuple(
-            grid_of(c.height, c.width, factor=factor, what=f"policy.yaml: camera {c.name!r}")
-            for c in manifest.cameras
+            grid_of(c.height, c.width, factor=factor, what=f"policy.yaml: camera {c.name!r}") for c in cameras
         )
         layout = SequenceLayout(network.tokens, grids, network.action_len)
     except (ImageError, ValueError) as error:
@@ -87,7 +87,7 @@ def check(bundle: Bundle) -> UdVlaPolicyConfig:
         raise BundleError(
             "policy.yaml: model.mask", value="causal", allowed="hybrid or released", where=_WHERE
         )
-    layout = layout_of(manifest, network)
+    layout = layout_of(manifest.cameras, network)
     try:
         sampler = Jd3pSettings.from_dict(manifest.sampler)
     except ConfigError as error:

@@ -127,7 +127,7 @@ class UdVlaDecoder(nn.Module):
             ids_BL: sequence.
             mask_B1LL: additive, see `wam.models.ud_vla.masks.additive`.
         """
-        out = self.lm.model(input_ids=ids_BL, attention_mask=mask_B1LL.to(self.dtype), use_cache=False)
+        out = self.lm.model(input_ids=ids_BL, attention_mask=_added(mask_B1LL, self.dtype), use_cache=False)
         hidden: Tensor = out.last_hidden_state
         return hidden
 
@@ -136,7 +136,7 @@ class UdVlaDecoder(nn.Module):
         cache = DynamicCache(config=self.lm.config)
         out = self.lm.model(
             input_ids=ids_1P,
-            attention_mask=mask_11PP.to(self.dtype),
+            attention_mask=_added(mask_11PP, self.dtype),
             past_key_values=cache,
             use_cache=True,
         )
@@ -168,6 +168,17 @@ class UdVlaDecoder(nn.Module):
             )
         out: Tensor = model.norm(hidden)
         return out
+
+
+def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a mask in the precision of the scores that it is added to.
+
+    Raises:
+        TypeError: it is boolean; as numbers it would raise scores by one instead of shutting them out.
+    """
+    if mask.dtype == torch.bool:
+        raise TypeError("an attention mask must be additive (0 or minus infinity), see masks.additive")
+    return mask.to(dtype)
 
 
 class RestrictedHead:

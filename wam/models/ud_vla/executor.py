@@ -8,17 +8,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract, require_same_contract
-from wam.core.errors import InputError, PolicyFault, StaleContext, StaleObservation
-from wam.core.observation import Observation, RobotState
-from wam.core.policy import RoutedContext
+from wam.core.errors import ChunkRefused, InputError, StaleContext, StaleObservation
+from wam.core.observation import CameraFrame, Observation, RobotState
+from wam.core.policy import Features, RoutedContext
 from wam.models.finite import require_finite_layers
 from wam.models.normalisation import Normaliser
 from wam.models.ud_vla.config import MaskMode
@@ -28,22 +26,33 @@ from wam.models.ud_vla.fast import FastChunk, FastTokenizer
 from wam.models.ud_vla.jd3p import Cached, Evaluate, Heads, Jd3pSettings, Uncached, decode
 from wam.models.ud_vla.sampling import RandomDraws
 from wam.models.ud_vla.sequence import SequenceLayout
-from wam.models.ud_vla.vision import ImageTokenizer
+from wam.models.ud_vla.vision import ImageTokenizer, pixels_of
 
 
 @dataclass(frozen=True, slots=True)
 class FutureImages:
-    """What the policy expects to see at the end of a chunk.
+    """What the policy expects to see at the end of a chunk; kept as codes, see `wam.core.policy.Imagination`.
 
     Attributes:
         stamp_ns: acquisition time of the images that the chunk was made from [ns].
         target_stamp_ns: time of the expected images [ns].
         codes: camera -> int64 [h, w].
+        vision: turns codes into images.
     """
 
     stamp_ns: int
     target_stamp_ns: int
     codes: Mapping[str, Tensor]
+    vision: ImageTokenizer
+
+    def features(self) -> Features:
+        """Return all expected images as `UdVlaPlanner.perceive` sees images, camera -> float32 [H, W, 3] in 0..1."""
+        return {camera: pixels_of(self.vision.decode(codes)) for camera, codes in self.codes.items()}
+
+    def frame(self, camera: str) -> CameraFrame | None:
+        """Return the image expected of a camera, in the size that the policy sees; None for an unknown camera."""
+        codes = self.codes.get(camera)
+        return None if codes is None else CameraFrame(camera, self.target_stamp_ns, self.vision.decode(codes))
 
 
 class UdVlaExecutor:
@@ -78,7 +87,7 @@ class UdVlaExecutor:
         self._action_norm = action_norm
         self._settings = settings
         self._heads = Heads.of(decoder, layout)
-        self._prediction: FutureImages | None = None
+        self._imagination: FutureImages | None = None
 
     @property
     def settings(self) -> Jd3pSettings:
@@ -86,22 +95,13 @@ class UdVlaExecutor:
         return self._settings
 
     @property
-    def prediction(self) -> FutureImages | None:
-        """Codes predicted beside the last chunk; None before the first, and where they are no image."""
-        return self._prediction
+    def imagination(self) -> FutureImages | None:
+        """Images predicted beside the last chunk; None before the first, and where the tokens are no image."""
+        return self._imagination
 
     def configure(self, settings: Jd3pSettings) -> None:
         """Change the sampler between two chunks; called from the worker thread."""
         self._settings = settings
-
-    def imagined_images(self) -> dict[str, npt.NDArray[np.uint8]]:
-        """Return the predicted images, camera -> uint8 [H, W, 3]; empty where there is no prediction.
-
-        Decoding them takes time that a chunk does not need, so it is done only here. Worker thread.
-        """
-        if self._prediction is None:
-            return {}
-        return {name: self._vision.decode(codes) for name, codes in self._prediction.codes.items()}
 
     @torch.inference_mode()
     def route(
@@ -143,14 +143,15 @@ class UdVlaExecutor:
 
     @torch.inference_mode()
     def act(self, routed: RoutedContext[UdVlaRouted], *, proprio: RobotState) -> ActionChunk:
-        """Denoise one chunk; what the policy expects to see is in `prediction` afterwards.
+        """Denoise one chunk; what the policy expects to see is in `imagination` afterwards.
 
         The rows of the chunk begin at the context's image. Those that the observation has overtaken are left
         out, so that row 0 is due at the observation's stamp.
 
         Raises:
             JointError: the state lacks a joint of the policy.
-            PolicyFault: the tokens are no action, or a value is not finite; the text says why.
+            ChunkRefused: the tokens are no action; the text says why.
+            PolicyFault: a value is not finite.
         """
         header, payload = routed.header, routed.payload
         proprio.select(self._contract.state_joints)
@@ -166,14 +167,14 @@ class UdVlaExecutor:
         ids = result.ids.cpu()
         chunk = self._chunk(ids[self._layout.image_len :])
         if not chunk.valid:
-            self._prediction = None
+            self._imagination = None
             require_finite_layers(payload.k, what="key of the planner context")
             require_finite_layers(payload.v, what="value of the planner context")
-            raise PolicyFault(
+            raise ChunkRefused(
                 f"the decoded tokens are no action: {'; '.join(chunk.problems)}",
                 where="the weights, the action tokenizer or sampler.steps of the policy",
             )
-        self._prediction = self._predicted(ids, header)
+        self._imagination = self._predicted(ids, header)
         return ActionChunk(
             stamp_ns=routed.stamp_ns,
             generation=header.generation,
@@ -207,7 +208,7 @@ class UdVlaExecutor:
             return None
         ahead_ns = self._contract.chunk_rows * self._contract.control_period_ns
         named = dict(zip(self._contract.camera_names, codes, strict=True))
-        return FutureImages(header.stamp_ns, header.stamp_ns + ahead_ns, named)
+        return FutureImages(header.stamp_ns, header.stamp_ns + ahead_ns, named, self._vision)
 
 
 def chunk_seed(seed: int, *, header: ContextHeader, offset_rows: int) -> int:

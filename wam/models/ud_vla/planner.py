@@ -12,6 +12,7 @@ from wam.core.context import ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import ImageError, InputError
 from wam.core.observation import Instruction, Observation
+from wam.core.policy import Features
 from wam.models.finite import all_finite, require_finite_layers
 from wam.models.ud_vla.config import MaskMode
 from wam.models.ud_vla.context import UdVlaContext
@@ -19,7 +20,7 @@ from wam.models.ud_vla.decoder import PrefixKv, UdVlaDecoder
 from wam.models.ud_vla.jd3p import prefix_mask
 from wam.models.ud_vla.sequence import SequenceLayout
 from wam.models.ud_vla.text import TextTokenizer
-from wam.models.ud_vla.vision import ImageTokenizer
+from wam.models.ud_vla.vision import ImageTokenizer, pixels_of
 
 
 class UdVlaPlanner:
@@ -84,6 +85,25 @@ class UdVlaPlanner:
             ImageError: a camera is missing.
             InputError: the instruction is too long for the policy.
         """
+        codes = self._codes(observation)
+        ids = self._layout.prefix(self._text(self._template.replace("{task}", instruction)), codes)
+        require_fits(ids, layout=self._layout, most=self._decoder.config.max_positions)
+        return ids
+
+    def perceive(self, observation: Observation) -> Features:
+        """Return the images of an observation as the codes show them, camera -> float32 [H, W, 3] in 0..1.
+
+        An imagined image can be no sharper than its codes, so neither is what it is compared with.
+
+        Raises:
+            ImageError: a camera is missing.
+        """
+        return {
+            camera: pixels_of(self._vision.decode(codes))
+            for camera, codes in zip(self._contract.camera_names, self._codes(observation), strict=True)
+        }
+
+    def _codes(self, observation: Observation) -> list[Tensor]:
         codes = []
         for camera in self._contract.cameras:
             if camera.name not in observation.frames:
@@ -95,9 +115,7 @@ class UdVlaPlanner:
                 )
             frame = observation.frames[camera.name]
             codes.append(self._vision.encode(frame.rgb, height=camera.height, width=camera.width))
-        ids = self._layout.prefix(self._text(self._template.replace("{task}", instruction)), codes)
-        require_fits(ids, layout=self._layout, most=self._decoder.config.max_positions)
-        return ids
+        return codes
 
     def _prefill(self, ids_P: Tensor) -> PrefixKv:
         config = self._decoder.config

@@ -61,13 +61,20 @@ class ImageTokenizer(nn.Module):
             ImageError: a side is no multiple of the pixels per code.
         """
         grid_of(height, width, factor=self.config.side_factor, what="an image to encode")
-        weight = self.vq.quantize.embedding.weight
         # A copy, because torch warns of arrays that must not be written.
         resized = resize_bytes(rgb_HW3, height=height, width=width).copy()
-        pixels = to_model_pixels(resized, device=weight.device)
-        sizes = torch.tensor([[height, width]])
-        codes: Tensor = self.vq.encode(pixels.to(weight.dtype), sizes).image_tokens[0]
-        return codes
+        return self.codes_of(to_model_pixels(resized, device=self.vq.quantize.embedding.weight.device))[0]
+
+    @torch.no_grad()
+    def codes_of(self, pixels_B3HW: Tensor) -> Tensor:
+        """Return the codes of images of one size, int64 [B, h, w].
+
+        Args:
+            pixels_B3HW: in [-1, 1], on the tokenizer's device.
+        """
+        sizes = torch.tensor([pixels_B3HW.shape[-2:]] * len(pixels_B3HW))
+        dtype = self.vq.quantize.embedding.weight.dtype
+        return torch.stack(list(self.vq.encode(pixels_B3HW.to(dtype), sizes).image_tokens))
 
     @torch.inference_mode()
     def decode(self, codes_hw: Tensor) -> npt.NDArray[np.uint8]:
@@ -76,3 +83,8 @@ class ImageTokenizer(nn.Module):
         image = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         array: npt.NDArray[np.uint8] = image.permute(1, 2, 0).cpu().numpy()
         return array
+
+
+def pixels_of(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return bytes as numbers in 0..1, float32 of the same shape."""
+    return rgb.astype(np.float32) / np.float32(255.0)

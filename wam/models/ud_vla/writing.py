@@ -104,6 +104,7 @@ def write_policy(
     tensors: Mapping[str, Tensor],
     source: Mapping[str, Any],
     files: Mapping[str, bytes] | None = None,
+    template: str = TEMPLATE,
 ) -> Bundle:
     """Write a UD-VLA bundle with its action tokenizer.
 
@@ -122,6 +123,7 @@ def write_policy(
         tensors: by their names in the file.
         source: where the weights come from.
         files: further files, by name.
+        template: of the instruction; "{task}" stands for it.
     """
     encoded = fast.to_json()
     manifest = Manifest(
@@ -134,7 +136,7 @@ def write_policy(
         chunk_rows=chunk_rows,
         horizon_rows=chunk_rows,
         instruction=robot.instruction,
-        instruction_template=TEMPLATE,
+        instruction_template=template,
         state_norm=NormMode.MIN_MAX if action_norm is NormMode.MIN_MAX else action_norm,
         action_norm=action_norm,
         dtype=dtype,

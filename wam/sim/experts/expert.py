@@ -209,19 +209,25 @@ class ScriptedExpert:
             return np.stack([self._positions, target]), columns
         count = max(_count(*both) for both in poses.values())
         rows = np.tile(self._positions, (count + 1, 1))
+        first, last = next(iter(poses.values()))
+        carrier = [_between(first, last, k / count) for k in range(1, count + 1)]
         for name, (here, there) in poses.items():
             arm = self._arms[name]
             between = [_between(here, there, k / count) for k in range(1, count + 1)]
+            if step.rigid:
+                between = [pose @ np.linalg.inv(first) @ here for pose in carrier]
             rows[1:, arm.columns] = arm.line(between, self._positions, weights=step.weights)[:, arm.columns]
         return rows, columns
 
     def _fingers(self, step: Grip) -> tuple[Vector, npt.NDArray[np.intp]]:
-        one = self._effectors[step.effector]
-        share = np.broadcast_to(np.asarray(step.closing, dtype=np.float64), (len(one.fingers),))
-        columns = np.array([self._columns[name] for name in one.fingers])
         target = self._positions.copy()
-        target[columns] = (1.0 - share) * np.array(one.open) + share * np.array(one.closed)
-        return target, columns
+        moved: list[int] = []
+        for one in (self._effectors[name] for name in effectors_of(step)):
+            share = np.broadcast_to(np.asarray(step.closing, dtype=np.float64), (len(one.fingers),))
+            columns = [self._columns[name] for name in one.fingers]
+            target[columns] = (1.0 - share) * np.array(one.open) + share * np.array(one.closed)
+            moved += columns
+        return target, np.array(moved)
 
 
 def _count(here: Pose, there: Pose) -> int:

@@ -10,14 +10,14 @@ from types import MappingProxyType
 from wam.core.errors import ConfigError
 from wam.robots.description import RobotDescription
 from wam.robots.kinematics import RobotModel
-from wam.sim.experts import franka
+from wam.sim.experts import franka, piper, ur5e_inspire
 from wam.sim.experts.expert import Expert, ScriptedExpert
 from wam.sim.experts.script import Effector, Script
 from wam.sim.tasks.task import Variant
 from wam.sim.tasks.world import TaskWorld
 
 SCRIPTS: Mapping[str, tuple[tuple[Effector, ...], Callable[[Variant], Script]]] = MappingProxyType(
-    {**franka.SCRIPTS}
+    {**franka.SCRIPTS, **piper.SCRIPTS, **ur5e_inspire.SCRIPTS}
 )
 """Task -> effectors of its robot, and the script of a variant."""
 

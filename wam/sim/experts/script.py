@@ -43,12 +43,15 @@ class Move:
     Attributes:
         goals: effector -> where to.
         straight: the tools go along straight lines; otherwise the joints do.
+        rigid: of a straight move of several tools: the first one goes along a line, and all keep their poses against
+            it on the way, as what they hold together demands.
         speed: 0..1, share of the fastest motion within the limits.
         weights: which errors of the pose count; see `InverseKinematics.solve`.
     """
 
     goals: Mapping[str, Goal]
     straight: bool = False
+    rigid: bool = False
     speed: float = 1.0
     weights: tuple[float, ...] = EVERYTHING
 
@@ -58,13 +61,13 @@ class Grip:
     """Opens or closes fingers.
 
     Attributes:
-        effector: whose.
+        effector: whose; several move at once.
         closing: 0 open, 1 closed, or one share per finger.
         wait: time after the motion, for the fingers to press [s].
         speed: 0..1, share of the fastest motion within the limits.
     """
 
-    effector: str
+    effector: str | tuple[str, ...]
     closing: float | tuple[float, ...]
     wait: float = 0.25
     speed: float = 1.0
@@ -116,4 +119,6 @@ def effectors_of(step: Step) -> tuple[str, ...]:
     """Return the effectors whose joints a step moves."""
     if isinstance(step, Move):
         return tuple(step.goals)
-    return (step.effector,) if isinstance(step, Grip) else ()
+    if isinstance(step, Grip):
+        return (step.effector,) if isinstance(step.effector, str) else step.effector
+    return ()

@@ -173,6 +173,25 @@ class LimbWithin:
 
 
 @dataclass(frozen=True, slots=True)
+class Folded:
+    """The last of several limbs that carry each other has turned far enough against the object.
+
+    Attributes:
+        item: the object.
+        limbs: its limbs from the object outwards; their hinges are parallel.
+        angle: least sum of their turns [rad].
+    """
+
+    item: str
+    limbs: tuple[str, ...]
+    angle: float
+
+    def holds(self, world: WorldView) -> bool:
+        """Tell whether it is folded now."""
+        return sum(world.limb_position(self.item, limb) for limb in self.limbs) >= self.angle
+
+
+@dataclass(frozen=True, slots=True)
 class Upright:
     """The vertical axis of an object has not tilted.
 
@@ -187,3 +206,22 @@ class Upright:
     def holds(self, world: WorldView) -> bool:
         """Tell whether it stands now."""
         return bool(world.object_pose(self.item)[2, 2] >= math.cos(self.tilt))
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """An axis of an object is level: a plate stands on its edge, wherever its pattern points.
+
+    Attributes:
+        item: the object.
+        axis: in its frame, of length 1.
+        tilt: largest angle from the horizontal [rad].
+    """
+
+    item: str
+    axis: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    tilt: float = math.radians(20)
+
+    def holds(self, world: WorldView) -> bool:
+        """Tell whether it is level now."""
+        return bool(abs(world.object_pose(self.item)[2, :3] @ np.array(self.axis)) <= math.sin(self.tilt))

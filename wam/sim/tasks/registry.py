@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from wam.core.errors import ConfigError
-from wam.sim.tasks import franka
+from wam.sim.tasks import franka, piper, ur5e_inspire
 from wam.sim.tasks.task import Setting, Task
 
-TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (*franka.TASKS,)})
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {task.name: task for task in (*franka.TASKS, *piper.TASKS, *ur5e_inspire.TASKS)}
+)
 
 
 def find_task(name: str) -> Task:

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the metadata of a LeRobot data set say: features, tasks, and where every episode lies.
+
+    v2.0, v2.1  one parquet file and one video per episode; meta/episodes.jsonl, meta/tasks.jsonl
+    v3.0        many episodes per parquet file and per video; meta/episodes/**.parquet, meta/tasks.parquet
+
+The only place that knows the versions apart; training and replay both read through it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from wam.core.errors import RecordingError
+
+SUPPORTED = ("v2.0", "v2.1", "v3.0")
+IMAGE_TYPES = ("video", "image")
+EPISODES_PER_CHUNK = 1000
+"""Where info.json does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One column of the data set.
+
+    Attributes:
+        name: column or video key, such as "observation.state".
+        dtype: as in info.json; "video" and "image" are pictures.
+        shape: of one row.
+        names: name of each number, or empty where the file gives none.
+        is_depth: pictures are depth maps.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+    is_depth: bool = False
+
+    @property
+    def is_image(self) -> bool:
+        """Whether rows are pictures."""
+        return self.dtype in IMAGE_TYPES
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pictures [px].
+
+        Raises:
+            RecordingError: the shape is none of a picture.
+        """
+        if len(self.shape) != 3:
+            raise RecordingError(
+                f"feature {self.name} has shape {list(self.shape)}", allowed="height, width and channels"
+            )
+        # The order differs between tools ([3, H, W] too), and so the names decide.
+        names = self.names if len(self.names) == 3 else ("height", "width", "channels")
+        places = {name.rstrip("s"): n for name, n in zip(names, self.shape, strict=True)}
+        return places.get("height", self.shape[0]), places.get("width", self.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPart:
+    """Where the pictures of one episode and camera are.
+
+    Attributes:
+        path: video file.
+        start_s: time in the file of the episode's first row [s].
+    """
+
+    path: Path
+    start_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One recorded episode.
+
+    Attributes:
+        index: number in the data set.
+        length: rows N.
+        tasks: instructions, in the words of the data set.
+        data_path: parquet file with its rows (and perhaps those of others).
+        videos: camera key -> video part; empty for data sets that keep pictures in the parquet file.
+    """
+
+    index: int
+    length: int
+    tasks: tuple[str, ...]
+    data_path: Path
+    videos: Mapping[str, VideoPart]
+
+    @property
+    def is_present(self) -> bool:
+        """Whether all its files are there (a partial copy of a data set lacks some)."""
+        return self.data_path.is_file() and all(part.path.is_file() for part in self.videos.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Everything that the metadata say.
+
+    Attributes:
+        version: one of `SUPPORTED`.
+        fps: control rows per second.
+        robot_type: as in info.json.
+        features: by name.
+        episodes: in the order of their numbers, present or not.
+        tasks: task number -> instruction.
+    """
+
+    version: str
+    fps: float
+    robot_type: str
+    features: Mapping[str, Feature]
+    episodes: tuple[Episode, ...]
+    tasks: Mapping[int, str]
+
+
+def read_layout(root: Path) -> Layout:
+    """Read the metadata of a data set; no rows and no pictures.
+
+    Raises:
+        RecordingError: a metadata file is missing or damaged, or the format version is not supported.
+    """
+    info = _read_info(root)
+    version = str(info.get("codebase_version"))
+    if version not in SUPPORTED:
+        raise RecordingError(
+            f"meta/info.json of {root}: codebase_version",
+            value=version,
+            allowed="v2.0, v2.1 or v3.0",
+            where="the data set (LeRobot's own converter brings older ones up to date)",
+        )
+    fps = _rate(info, root)
+    try:
+        features = {str(name): _feature(str(name), spec) for name, spec in info["features"].items()}
+        keys = [f.name for f in features.values() if f.dtype == "video"]
+        read = _episodes_v30 if version == "v3.0" else _episodes_v2
+        tasks, episodes = read(root, info, keys)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        raise RecordingError(
+            f"{root}/meta is damaged or incomplete ({type(error).__name__}: {error})",
+            allowed="a complete copy of a LeRobot data set",
+            where=f"{root / 'meta'}",
+        ) from error
+    ordered = tuple(sorted(episodes, key=lambda e: e.index))
+    return Layout(version, fps, str(info.get("robot_type")), features, ordered, tasks)
+
+
+def _read_info(root: Path) -> dict[str, Any]:
+    path = root / "meta" / "info.json"
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecordingError(
+            f"{root} is not a LeRobot data set: {path} is missing",
+            allowed="a folder with meta/info.json, data/ and videos/",
+            where="the path of the data set",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RecordingError(
+            f"{path} cannot be read ({error})", allowed="a JSON object", where=str(path)
+        ) from error
+    needed = ("codebase_version", "fps", "features", "data_path")
+    missing = [key for key in needed if not isinstance(info, dict) or key not in info]
+    if missing:
+        raise RecordingError(f"{path} lacks {', '.join(missing)}", where=str(path))
+    return dict(info)
+
+
+def _rate(info: Mapping[str, Any], root: Path) -> float:
+    value = info["fps"]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 10_000:
+        raise RecordingError(
+            f"meta/info.json of {root}: fps",
+            value=value,
+            allowed="a positive number [Hz]",
+            where="meta/info.json",
+        )
+    return float(value)
+
+
+def _feature(name: str, spec: Mapping[str, Any]) -> Feature:
+    is_depth = bool((spec.get("info") or {}).get("video.is_depth_map"))
+    shape = tuple(int(n) for n in spec["shape"])
+    return Feature(name, str(spec["dtype"]), shape, _names(spec.get("names")), is_depth)
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    """Return column names, flattened from the shapes in use: a list, a list of one list, {"motors": [...]}."""
+    if isinstance(names, Mapping):
+        names = [n for group in names.values() for n in (group if isinstance(group, list) else [group])]
+    flat = [n for group in names or () for n in (group if isinstance(group, list) else [group])]
+    return tuple(flat) if all(isinstance(n, str) for n in flat) else ()
+
+
+def _episodes_v2(
+    root: Path, info: Mapping[str, Any], keys: Sequence[str]
+) -> tuple[dict[int, str], list[Episode]]:
+    tasks = {int(row["task_index"]): str(row["task"]) for row in _json_lines(root / "meta" / "tasks.jsonl")}
+    episodes = []
+    for row in _json_lines(root / "meta" / "episodes.jsonl"):
+        index = int(row["episode_index"])
+        chunk = index // int(info.get("chunks_size", EPISODES_PER_CHUNK))
+        place = {"episode_chunk": chunk, "episode_index": index}
+        videos = {
+            k: VideoPart(_inside(root, info, "video_path", {**place, "video_key": k}), 0.0) for k in keys
+        }
+        data = _inside(root, info, "data_path", place)
+        episodes.append(Episode(index, int(row["length"]), _texts(row.get("tasks")), data, videos))
+    return tasks, episodes
+
+
+def _episodes_v30(
+    root: Path, info: Mapping[str, Any], keys: Sequence[str]
+) -> tuple[dict[int, str], list[Episode]]:
+    task_file = root / "meta" / "tasks.parquet"
+    files = sorted((root / "meta" / "episodes").rglob("*.parquet"))
+    if not task_file.is_file() or not files:
+        raise RecordingError(
+            f"{root}/meta lacks tasks.parquet or episodes/", allowed="a complete copy of the data set"
+        )
+    # Pandas writes the instruction as the index of the table, which parquet calls so when it has no name.
+    tasks = {
+        int(r["task_index"]): str(r.get("task", r.get("__index_level_0__"))) for r in _parquet(task_file)
+    }
+    wanted = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index"]
+    wanted += [f"videos/{k}/{what}" for k in keys for what in ("chunk_index", "file_index", "from_timestamp")]
+    episodes = []
+    for file in files:
+        for row in _parquet(file, wanted):
+            place = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
+            videos = {}
+            for k in keys:
+                part = {name: row[f"videos/{k}/{name}"] for name in ("chunk_index", "file_index")}
+                path = _inside(root, info, "video_path", {**part, "video_key": k})
+                videos[k] = VideoPart(path, float(row[f"videos/{k}/from_timestamp"]))
+            data = _inside(root, info, "data_path", place)
+            index, length = int(row["episode_index"]), int(row["length"])
+            episodes.append(Episode(index, length, _texts(row["tasks"]), data, videos))
+    return tasks, episodes
+
+
+def _texts(tasks: Any) -> tuple[str, ...]:
+    return tuple(str(task) for task in tasks or ())
+
+
+def _inside(root: Path, info: Mapping[str, Any], key: str, values: Mapping[str, Any]) -> Path:
+    """Return a file of the data set; a downloaded info.json could name one outside of it."""
+    path = str(info.get(key) or "").format(**values)
+    if not path or Path(path).is_absolute() or ".." in Path(path).parts:
+        raise RecordingError(
+            f"meta/info.json of {root}: {key}",
+            value=path,
+            allowed="a path inside the data set",
+            where="meta/info.json",
+        )
+    return root / path
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except FileNotFoundError as error:
+        raise RecordingError(f"{path} is missing", allowed="a complete copy of the data set") from error
+    except (OSError, ValueError) as error:
+        raise RecordingError(f"{path} cannot be read ({error})", where="the data set") from error
+
+
+def _parquet(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path, columns=columns, partitioning=None).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise RecordingError(f"{path} cannot be read ({error})", where="the data set") from error
+    return rows

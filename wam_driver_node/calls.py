@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries the steps of a recovery out: calls of the vendors' services and actions, each bounded in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from action_msgs.msg import GoalStatus
+from rclpy.action import ActionClient
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.task import Future
+
+from wam.drivers.optional import VENDOR_TYPES, find_type
+from wam.drivers.state import Recovery, Step, StepKind
+
+FIND_S = 3.0
+"""Longest wait for a service or action to be discovered [s]."""
+ANSWER_S = 15.0
+"""Longest wait for an answer: releasing brakes takes some seconds [s]."""
+POLL_S = 0.02
+OWN_SERVICES = "wam_safety/"
+"""Re-arming the command stream is never part of a recovery: a person looks first."""
+
+
+def fill_request(message: Any, values: Mapping[str, object]) -> Any:
+    """Write `values` into a request or goal and return it; a dot in a name leads into a nested message."""
+    for name, value in values.items():
+        *path, field = name.split(".")
+        place = message
+        for part in path:
+            place = getattr(place, part)
+        setattr(place, field, value)
+    return message
+
+
+def read_answer(answer: Any) -> tuple[bool, str]:
+    """Return whether a response or result says that it succeeded, and its text.
+
+    std_srvs and the UR dashboard say `success`, controller_manager `ok`, piper_ros `enable_response`; a type without
+    any of them has no way to fail but the status of its goal.
+    """
+    for name in ("success", "ok", "enable_response"):
+        if hasattr(answer, name):
+            return bool(getattr(answer, name)), str(getattr(answer, "message", ""))
+    return True, str(getattr(answer, "message", ""))
+
+
+class StepCaller:
+    """Carries out steps. Its coroutines run in the rclpy executor of `node`, which stays free meanwhile.
+
+    Callbacks that await one of them belong into the callback group `group`.
+
+    Args:
+        node: owns clients and timers.
+        find: returns a type of `VENDOR_TYPES`, or None where its package is not installed.
+        fill: writes a step's values into a request or goal.
+        read: tells success and text of a response or result.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        find: Callable[[str], Any | None] = find_type,
+        fill: Callable[[Any, Mapping[str, object]], Any] = fill_request,
+        read: Callable[[Any], tuple[bool, str]] = read_answer,
+    ) -> None:
+        self._node, self._find, self._fill, self._read = node, find, fill, read
+        # A coroutine that waits keeps its group: in the node's own one it would wait for callbacks that cannot run.
+        self.group = ReentrantCallbackGroup()
+
+    async def recover(
+        self, steps: Sequence[Step], *, folder: str = "", may_move: bool = False
+    ) -> tuple[bool, str]:
+        """Carry out the machine's steps in order, up to the first one that fails or that may not be done.
+
+        Steps of a person count as done: whoever calls a recovery has looked. Re-arming the safety node is left.
+
+        Args:
+            steps: of the device's state.
+            folder: namespace of the driver, relative; "" for none.
+            may_move: whether steps may be carried out during which the robot may move or sink.
+
+        Returns:
+            Whether every step that is a machine's was carried out, and in words what was and what is left.
+        """
+        walk, done, left = Recovery(steps), [], ""
+        while (step := walk.current) is not None:
+            if step.kind is StepKind.PERSON:
+                walk.done(True)
+            elif step.name.startswith(OWN_SERVICES):
+                left = f"; left to you: {step.text} ({step.name})"
+                walk.done(True)
+            elif step.moves and not may_move:
+                walk.done(False, "the robot may move or sink; do it by hand, or set recover_moving")
+            else:
+                ok, text = await self.carry_out(step, folder=folder)
+                done += [step.text] if ok else []
+                walk.done(ok, text)
+        text = f"done: {', '.join(done) or 'nothing'}"
+        return walk.succeeded, (text if walk.succeeded else f"{text}; {walk.failure}") + left
+
+    async def carry_out(self, step: Step, *, folder: str = "") -> tuple[bool, str]:
+        """Make the call of one step; return whether it succeeded, and why not."""
+        kind = self._find(step.type)
+        if kind is None:
+            return False, f"{VENDOR_TYPES[step.type][0]} is not installed in this environment"
+        name = f"{folder}/{step.name}" if folder else step.name
+        act = self._act if step.kind is StepKind.ACTION else self._call
+        return await act(kind, name, dict(step.values))
+
+    async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait for `condition` in the executor; return whether it came true in time."""
+        passed: Future = Future()
+        end = time.monotonic() + seconds
+
+        def look() -> None:
+            if passed.done():
+                return
+            if condition():
+                passed.set_result(True)
+            elif time.monotonic() >= end:
+                passed.set_result(False)
+
+        # Steady: the recovery of a robot must not wait for a clock that stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        timer = self._node.create_timer(POLL_S, look, callback_group=self.group, clock=steady)
+        try:
+            return bool(await passed)
+        finally:
+            self._node.destroy_timer(timer)
+
+    async def _call(self, kind: Any, name: str, values: Mapping[str, object]) -> tuple[bool, str]:
+        client = self._node.create_client(kind, name, callback_group=self.group)
+        try:
+            if not await self.until(client.service_is_ready, FIND_S):
+                return False, f"nobody offers the service {name}"
+            future = client.call_async(self._fill(kind.Request(), values))
+            if not await self.until(future.done, ANSWER_S):
+                client.remove_pending_request(future)
+                return False, f"no answer of {name} within {ANSWER_S:g} s"
+            return self._read(future.result())
+        finally:
+            self._node.destroy_client(client)
+
+    async def _act(self, kind: Any, name: str, values: Mapping[str, object]) -> tuple[bool, str]:
+        client = ActionClient(self._node, kind, name, callback_group=self.group)
+        try:
+            if not await self.until(client.server_is_ready, FIND_S):
+                return False, f"nobody offers the action {name}"
+            sent = client.send_goal_async(self._fill(kind.Goal(), values))
+            if not await self.until(sent.done, ANSWER_S):
+                return False, f"no answer of {name} within {ANSWER_S:g} s"
+            if not sent.result().accepted:
+                return False, f"{name} refused the goal"
+            ended = sent.result().get_result_async()
+            if not await self.until(ended.done, ANSWER_S):
+                return False, f"{name} has not ended within {ANSWER_S:g} s"
+            answer = ended.result()
+            ok, text = self._read(answer.result)
+            succeeded = answer.status == GoalStatus.STATUS_SUCCEEDED
+            return succeeded and ok, text or f"{name} ended with status {answer.status}"
+        finally:
+            client.destroy()
