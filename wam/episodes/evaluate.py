@@ -139,7 +139,6 @@ def settings_of(options: EvalOptions, *, mode: str) -> dict[str, str]:
     if mode == FAST:
         facts["planner latency"] = _latency(schedule.planner_latency_ns)
         facts["executor latency"] = _latency(schedule.executor_latency_ns)
-        facts["safety"] = "joint limits (collision and workspace filters run in mode nodes)"
     return facts
 
 

@@ -28,7 +28,7 @@ from wam.robots.description import CommandKind, RobotDescription
 from wam.robots.ingest import StreamIngest
 from wam.sim.port import JointTargets
 from wam.sim.rollout import COMMAND_PERIOD_NS, Episode
-from wam_safety_node.build import build_cycle, settings_for
+from wam_safety_node.build import build_cycle, model_filters, settings_for
 
 Vector = npt.NDArray[np.float64]
 
@@ -39,8 +39,6 @@ BEGIN_NS = 10 * NS_PER_S
 class PolicyActor:
     """Lets a policy act through planner, executor and safety cycle.
 
-    The safety cycle judges by joint limits; collision and workspace filters need the safety node (`--mode nodes`).
-
     Args:
         robot: the robot that it moves.
         policy: both halves.
@@ -48,11 +46,13 @@ class PolicyActor:
 
     Raises:
         ConfigError: the robot is not commanded.
+        MissingDependency: Pinocchio is not installed.
     """
 
     def __init__(self, robot: RobotDescription, policy: LoadedPolicy, settings: ReplaySettings) -> None:
         self._robot, self._policy, self._settings = robot, policy, settings
         self._safety_settings = settings_for(robot)
+        self._filters = model_filters(robot)
         self._types = get_typestore(Stores.ROS2_JAZZY).types
         # A trajectory is due one lead later; what a stream brings counts at once.
         self._led = np.array(
@@ -81,7 +81,12 @@ class PolicyActor:
         )
         self._engine.set_instruction(episode.instruction)  # empties the policy's own memory
         self._now_ns = BEGIN_NS
-        self._safety = build_cycle(self._robot, self._safety_settings, wall=lambda: self._now_ns)
+        self._safety = build_cycle(
+            self._robot,
+            self._safety_settings,
+            extra_filters=self._filters,
+            wall=lambda: self._now_ns,
+        )
         self._safety_due_ns = BEGIN_NS
         self._seen_ns = -1
         self._pictures: deque[_Picture] = deque()

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
 from wam.replay.lerobot import ACTION, IMAGES, STATE, LerobotDataset
-from wam.replay.lerobot_layout import episode_files
 from wam.replay.resample import Rows
 from wam.replay.video_writer import VideoWriter, column_statistics, pixel_format
 from wam.replay.writing import link_or_copy
@@ -178,10 +177,10 @@ class LerobotWriter:
             warnings=(),
         )
         self._check_action(rows)
-        videos = episode_files(part, dataset.info, 0).videos
         for camera in self._cameras:
-            target = self._place(self._video_path, len(self._episodes), video_key=IMAGES + camera)
-            link_or_copy(videos[camera].path, target)
+            key = IMAGES + camera
+            target = self._place(self._video_path, len(self._episodes), video_key=key)
+            link_or_copy(part / _path(self._video_path, 0, video_key=key), target)
         statistics, notes = _read_episode(part, self._version)
         shown = {name: values for name, values in statistics.items() if name.startswith(IMAGES)}
         self._add_table(rows, shown, notes)
@@ -234,13 +233,7 @@ class LerobotWriter:
         return columns
 
     def _place(self, template: str, index: int, **values: Any) -> Path:
-        places = {
-            "episode_chunk": index // CHUNK,
-            "episode_index": index,
-            "chunk_index": index // CHUNK,
-            "file_index": index % CHUNK,
-        }
-        path = self._root / template.format(**places, **values)
+        path = self._root / _path(template, index, **values)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -357,6 +350,17 @@ class LerobotWriter:
         pq.write_table(tasks, meta / "tasks.parquet")
         whole = _aggregate([episode.statistics for episode in self._episodes])
         (meta / "stats.json").write_text(json.dumps(whole, indent=4) + "\n", encoding="utf-8")
+
+
+def _path(template: str, index: int, **values: Any) -> str:
+    """Return the path of an episode's file inside the data set."""
+    places = {
+        "episode_chunk": index // CHUNK,
+        "episode_index": index,
+        "chunk_index": index // CHUNK,
+        "file_index": index % CHUNK,
+    }
+    return template.format(**places, **values)
 
 
 def _named(notes: Notes) -> dict[str, Any]:

@@ -120,10 +120,6 @@ class BagWriter:
         )
         self._write(topic, IMAGE, stamp_ns, message)
 
-    def note(self, key: str, value: str) -> None:
-        """Put a fact into the bag's custom data, beside those that it was opened with."""
-        self._writer.set_custom_data(key, value)
-
     def text(self, topic: str, stamp_ns: int, text: str) -> None:
         """Write a std_msgs/String."""
         self._write(topic, STRING, stamp_ns, self._types[STRING](data=text))
