@@ -24,6 +24,12 @@ from wam.sim.world import SimWorld, Snapshot
 
 DEBIAN_PACKAGES = "libegl1 libgl1-mesa-dri"
 MAX_GEOMETRIES = 1000
+AZIMUTHS_DEG = (140.0, 220.0, 115.0, 245.0)
+"""Where a spectator may look from, the first choice first [deg]."""
+
+MARGIN = 1.08
+"""Space around robot and objects, since these are known by the origins of their parts alone."""
+
 HALF_FOV_DEG = 22.5
 """Half of the height that MuJoCo's free camera sees [deg]."""
 
@@ -172,15 +178,39 @@ class ViewRenderer(_Renderer):
 
 
 def view_of(world: SimWorld) -> View:
-    """Return a view from the front and above that has the robot and its objects in the picture."""
+    """Return a view from the front and above that has the robot and its objects in the picture, and nothing before."""
     items = [world.object_centre(item.name) for item in world.scene.objects if world.is_present(item.name)]
     points = np.array([*items, *(world.body_position(link) for link in sorted(world.moving_links))])
     low, high = points.min(axis=0), points.max(axis=0)
     # What stands in front is nearer to the eye, and what is done is done there.
     middle = (low + high) / 2
-    x, y, z = 0.7 * middle + 0.3 * (np.mean(items, axis=0) if items else middle)
+    x, y, z = 0.75 * middle + 0.25 * (np.mean(items, axis=0) if items else middle)
     radius = float(np.linalg.norm(high - low)) / 2
-    return View((float(x), float(y), float(z)), distance=radius / math.sin(math.radians(HALF_FOV_DEG)))
+    distance = MARGIN * radius / math.sin(math.radians(HALF_FOV_DEG))
+    views = [View((float(x), float(y), float(z)), distance, math.radians(angle)) for angle in AZIMUTHS_DEG]
+    data = mujoco.MjData(world.model)
+    data.qpos[:] = world.snapshot(0).qpos
+    mujoco.mj_forward(world.model, data)
+    return min(views, key=lambda view: _hidden(world.model, data, view))
+
+
+def _hidden(model: mujoco.MjModel, data: mujoco.MjData, view: View) -> int:
+    """Return how much of a view is taken by what stands in the nearer half of the way, in rays of a grid."""
+    turn, rise = view.azimuth, view.elevation
+    forward = np.array([math.cos(rise) * math.cos(turn), math.cos(rise) * math.sin(turn), math.sin(rise)])
+    right = np.array([math.sin(turn), -math.cos(turn), 0.0])
+    up = np.cross(right, forward)
+    eye = np.array(view.lookat) - view.distance * forward
+    groups = np.zeros(mujoco.mjNGROUP, dtype=np.uint8)
+    groups[VISIBLE_GROUP] = 1
+    hit = np.zeros(1, dtype=np.int32)
+    half = math.tan(math.radians(HALF_FOV_DEG))
+    hidden = 0
+    for across in np.linspace(-4 / 3, 4 / 3, 13):
+        for along in np.linspace(-1.0, 1.0, 9):
+            ray = forward + half * (across * right + along * up)
+            hidden += 0.0 <= mujoco.mj_ray(model, data, eye, ray, groups, 1, -1, hit) < view.distance / 2
+    return hidden
 
 
 def require_egl() -> None:
