@@ -119,14 +119,19 @@ class SimCycle:
             self._world.set_enabled(group, driver.enabled)
             return answer
 
-    def restart(self, seed: int) -> None:
-        """Reset the world to `seed` and start every driver anew; time goes on. Called from any thread."""
+    def restart(self, seed: int) -> int:
+        """Reset the world to `seed` and start every driver anew; time goes on. Called from any thread.
+
+        Returns:
+            The moment of the last physics step before [ns]; 0 if there was none.
+        """
         with self._moving:
             self._world.reset(seed)
             self._start_drivers()
             with self._offers:
                 self._commands, self._switches = {}, {}
             self._window.clear()
+            return self._simulated_ns or 0
 
     def _start_drivers(self) -> None:
         self._drivers: dict[str, DriverTwin] = make_drivers(self._robot, self._distribution)

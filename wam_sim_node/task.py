@@ -70,8 +70,9 @@ class TaskTopics:
         return message
 
     def _start(self, request: Any, response: Any) -> Any:
-        self._cycle.restart(int(request.seed))
+        stamp_ns = self._cycle.restart(int(request.seed))
         response.message = self._restarted()
         response.success = not response.message
         response.instruction, response.variant = self._world.instruction, self._world.variant.name
+        response.stamp = ns_to_time(stamp_ns)
         return response

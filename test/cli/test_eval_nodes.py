@@ -46,6 +46,8 @@ def test_an_episode_is_played_by_the_real_nodes(tmp_path: Path) -> None:
     # Variant and words are those of the seed, told by the simulated robot.
     assert episode["variant"] in episode["instruction"]
     assert episode["time_s"] >= 1.5
+    # A safety node that had seen the robot jump home would have latched STOP.
+    assert episode["worst_rung"] != "STOP"
     assert timing["chunk_p50_ms"] > 0.0
     assert timing["prefill_p99_ms"] > 0.0
     assert {path.name for path in (report / "logs").glob("*.log")} == {"sim.log", "safety.log", "policy.log"}

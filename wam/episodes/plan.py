@@ -19,6 +19,8 @@ from wam.sim.tasks.task import Setting
 
 PLAN_SCHEMA = "wam/sim-recording/1"
 PLAN = "plan.json"
+PART = "seed_"
+"""What the names of the parts begin with."""
 
 
 class Format(str, enum.Enum):
@@ -114,7 +116,7 @@ class Played:
 
 def part_name(seed: int) -> str:
     """Return the name of the folder of one seed."""
-    return f"seed_{seed:06d}"
+    return f"{PART}{seed:06d}"
 
 
 def open_work(folder: Path, plan: RecordPlan) -> None:

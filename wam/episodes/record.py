@@ -31,6 +31,7 @@ from typing import Any
 
 from wam.core.errors import RecordingError
 from wam.episodes.plan import (
+    PART,
     Format,
     Played,
     RecordPlan,
@@ -122,6 +123,8 @@ def record(
     folder = work_folder(out)
     open_work(folder, plan)
     with _alone(folder):
+        for torn in folder.glob(f".{PART}*"):  # of a run that was killed
+            shutil.rmtree(torn, ignore_errors=True)
         seeds = _Seeds(plan, folder, episodes)
         for played in _play_all(plan, folder, seeds, processes, robot):
             seeds.put(played)

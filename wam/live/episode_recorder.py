@@ -57,6 +57,7 @@ class EpisodeRecorder(Recorder):
         self.task: TaskStatus | None = None
         self._cameras = cameras
         self._start_ns = 0
+        self._stamps: dict[str, int] = {}
         self._newest: dict[str, CameraFrame] = {}
         self._filmed_ns = -math.inf
         self._pictures: deque[tuple[Rgb, ...]] = deque()
@@ -86,9 +87,19 @@ class EpisodeRecorder(Recorder):
         """Return whether `condition` became true within `timeout` [s]; it is asked after every message."""
         return self.wait_for(lambda recorder: condition(cast(EpisodeRecorder, recorder)), timeout=timeout)
 
-    def new_generation(self, generation: int) -> bool:
-        """Tell whether a planner context of `generation` or a later one has come."""
-        return bool(self.contexts) and self.contexts[-1].header.generation >= generation
+    def seen_since(self, stamp_ns: int) -> bool:
+        """Tell whether status, joint states and pictures that are newer than `stamp_ns` [ns] have come."""
+        task_ns = 0 if self.task is None else time_to_ns(self.task.header.stamp)
+        joints_ns = [series.stamps[-1] if series.stamps else 0 for series in self.measured.values()]
+        pictures_ns = [self._stamps.get(name, 0) for name in self._cameras]
+        return min(task_ns, *joints_ns, *pictures_ns) > stamp_ns
+
+    def planned(self, generation: int, stamp_ns: int) -> bool:
+        """Tell whether a context of `generation` has come whose picture is newer than `stamp_ns` [ns]."""
+        if not self.contexts:
+            return False
+        header = self.contexts[-1].header
+        return header.generation >= generation and header.stamp_ns > stamp_ns
 
     def begin(self) -> None:
         """Forget what was before."""
@@ -125,9 +136,9 @@ class EpisodeRecorder(Recorder):
 
     def _on_image(self, camera: str, message: Any, arrival_ns: int) -> None:
         self.images += 1
+        stamp_ns = self._stamps[camera] = time_to_ns(message.header.stamp)
         if camera not in self._cameras:
             return
-        stamp_ns = time_to_ns(message.header.stamp)
         first = camera == self._cameras[0]
         if first and stamp_ns - self._filmed_ns < 0.9 * NS_PER_S / FILM_FPS:
             return

@@ -32,6 +32,7 @@ from wam.report.episodes import EpisodeRecord, EpisodeTimes, Evaluation
 from wam.report.machine import machine_info
 from wam.robots.description import RobotDescription
 from wam.ros.command_line import ParameterValue
+from wam.ros.conversions import time_to_ns
 from wam_msgs.msg import ExecutorStatus, PlannerStatus
 from wam_msgs.srv import SetInstruction, StartEpisode
 
@@ -39,6 +40,9 @@ READY_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 20.0
 STANDSTILL_S = 30.0
 """Simulated time that stands still for longer (wall time) ends the episode."""
+
+SILENCE_S = 0.3
+"""After so long without commands the safety node starts its stream anew, from where the robot stands then [s]."""
 
 POLL_S = 0.1
 SLOW_FACTOR = 0.8
@@ -217,28 +221,32 @@ class NodeEpisodes:
         # Before the robot jumps home, nobody may follow it or command it.
         self._call(group, SetBool, "wam_executor/set_acting", SetBool.Request(data=False))
         self._change("wam_safety", Transition.TRANSITION_DEACTIVATE, group)
+        silent = time.monotonic()
         started = self._call(group, StartEpisode, "wam_sim/start_episode", StartEpisode.Request(seed=seed))
+        self._require(started, "start_episode")
+        stamp_ns = time_to_ns(started.stamp)
+        # What still shows the episode before must reach neither the planner's memory nor the safety node.
+        self._wait(group, "waiting for the new episode", lambda r: r.seen_since(stamp_ns))
         told = self._call(
             group,
             SetInstruction,
             "wam_planner/set_instruction",
             SetInstruction.Request(instruction=started.instruction),
         )
-        for answer, what in ((started, "start_episode"), (told, "set_instruction")):
-            if not answer.success:
-                raise EpisodesFailed(f"{what} was refused: {answer.message}")
+        self._require(told, "set_instruction")
         generation = int(told.generation)
-        self._wait(
-            group,
-            "waiting for a planner context of the episode",
-            lambda r: r.new_generation(generation) and r.task is not None and r.task.seed == seed,
-        )
+        self._wait(group, "waiting for a context of the episode", lambda r: r.planned(generation, stamp_ns))
+        time.sleep(max(0.0, silent + SILENCE_S - time.monotonic()))
         recorder.begin()
         self._change("wam_safety", Transition.TRANSITION_ACTIVATE, group)
         # Whatever the episode before was stopped for is over.
         self._call(group, Trigger, "wam_safety/clear_fault", Trigger.Request())
         self._call(group, SetBool, "wam_executor/set_acting", SetBool.Request(data=True))
         return str(started.variant), str(started.instruction)
+
+    def _require(self, answer: Any, what: str) -> None:
+        if not answer.success:
+            raise EpisodesFailed(f"{what} was refused: {answer.message}")
 
     def _watch(self, group: ProcessGroup, films: Films, *, until: float) -> str:
         """Wait for the end of the episode; return why it was broken off, or ""."""
