@@ -100,6 +100,10 @@ class PlannerCycle:
         # 3. Nothing to do when this image was planned already.
         if self._planned == (instruction.generation, observation.stamp_ns):
             return self._silent("no newer image")
+        if self._planned is not None and observation.stamp_ns < self._planned[1]:
+            # A clock that was set back (a bag that starts again): what the policy remembers lies in its future.
+            self.set_instruction("")
+            instruction = self._take_instruction()
         # 4. Prefill.
         started = self._stopwatch()
         context = self._planner.plan(observation, instruction=instruction)

@@ -16,6 +16,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from wam.core.clock import NS_PER_S
 from wam.core.trajectory.rolling import Rolling, RollingPlan
+from wam.core.trajectory.seam import Seam
 from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_duration, ns_to_time
 from wam.ros.qos import COMMAND, COMMAND_PUBLISHER, STATUS
@@ -71,6 +72,16 @@ class Outputs:
         self._ticks = 0
         self._publishers: list[Any] = []
         self._rolling = Rolling(tick_ns=settings.tick_ns, lead_ns=settings.lead_ns)
+        self._seams = {
+            group.name: Seam(
+                lead_ns=settings.lead_ns,
+                jitter_ns=robot.safety.delivery_jitter_ns,
+                acceleration=np.array([joint.acceleration for joint in group.joints]),
+                period_ns=self._every(group) * settings.tick_ns,
+            )
+            for group in robot.groups
+            if group.command_kind is CommandKind.JOINT_TRAJECTORY and group.driver not in ADAPTERS
+        }
         start = 0
         for group in robot.groups:
             columns = slice(start, start + len(group.joints))
@@ -163,13 +174,18 @@ class Outputs:
         cycle: SafetyCycle,
         now_ns: int,
     ) -> None:
-        every = max(1, round(NS_PER_S / self._settings.tick_ns / (group.command_rate or TRAJECTORY_RATE)))
-        if self._ticks % every:
+        if self._ticks % self._every(group):
             return
         plan = self._rolling.plan(cycle)
-        if group.driver not in ADAPTERS:
-            plan = plan.with_seam()
+        seam = self._seams.get(group.name)
+        if seam is not None:
+            seam.sent(now_ns)
+            plan = seam.apply(plan, columns)
         publisher.publish(trajectory_message(group, columns, plan))
+
+    def _every(self, group: JointGroup) -> int:
+        """Return the ticks between two trajectories."""
+        return max(1, round(NS_PER_S / self._settings.tick_ns / (group.command_rate or TRAJECTORY_RATE)))
 
 
 def _participant(node: Any) -> tuple[int, ...]:

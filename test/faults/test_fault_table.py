@@ -341,6 +341,8 @@ class Bed:
 
     def inject(self, case: Case) -> Outcome:
         """Put a fault in force, watch what comes of it, take it out, and wait for the recovery."""
+        # What an earlier case that failed has left behind is not this one's.
+        self.recover()
         if case.before is not None:
             case.before(self)
             self.rig.until_moving()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -84,6 +86,35 @@ def test_a_new_instruction_starts_a_generation_with_an_empty_memory() -> None:
     assert (result.header.generation, result.header.version) == (2, 1)
     assert result.header.instruction == "open the drawer"
     assert bench.planner.resets == 1
+
+
+def test_a_clock_that_goes_back_starts_a_generation_and_planning_goes_on() -> None:
+    """A policy with a memory refuses older images: its planner ended for good when a bag was played again."""
+    bench = Bench()
+    bench.stamp_ns = 5000
+    assert bench.cycle.step(5010).header is not None
+    plan, reset = bench.planner.plan, bench.planner.reset
+    newest = [5000]
+
+    def remembering(observation: Observation, **named: Any) -> Any:
+        if observation.stamp_ns < newest[0]:
+            raise StaleObservation("the image is older than the planner's last one")
+        newest[0] = observation.stamp_ns
+        return plan(observation, **named)
+
+    def forget() -> None:
+        newest[0] = 0
+        reset()
+
+    bench.planner.plan, bench.planner.reset = remembering, forget  # type: ignore[method-assign]
+    bench.stamp_ns = 100
+    header = bench.cycle.step(110).header
+    assert header is not None
+    assert (header.stamp_ns, header.generation, header.version) == (100, 2, 1)
+    assert header.instruction == "put the plate away"
+    bench.stamp_ns = 200
+    assert bench.cycle.step(210).header is not None
+    assert bench.cycle.instruction.generation == 2
 
 
 def test_an_empty_instruction_resets_and_keeps_the_words() -> None:

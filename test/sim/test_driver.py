@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from wam.core.errors import ConfigError, JointError
-from wam.robots.description import DriverKind
+from wam.robots.description import Conversion, DriverKind
 from wam.robots.loader import load_robot
 from wam.sim.driver import PiperDriver
 from wam.sim.drivers import make_driver
 from wam.sim.world import Measured
 
-LEFT = load_robot("piper").group("left")
+REAL = load_robot("piper").group("left")
+LEFT = replace(REAL, joints=tuple(replace(joint, conversion=Conversion()) for joint in REAL.joints))
+"""An arm whose driver knows what a degree is: what else it does is easier to read."""
 NAMES = LEFT.driver_names
 HOME = [joint.home for joint in LEFT.joints]
 
@@ -39,6 +41,19 @@ def test_a_joint_that_is_not_named_is_commanded_to_zero() -> None:
     driver = PiperDriver(LEFT)
     driver.command(["joint1"], [0.3], [], [])
     assert settled(driver) == [0.3, 0, 0, 0, 0, 0, 0]
+
+
+def test_the_driver_s_degrees_are_off_both_ways_and_the_suite_takes_that_out() -> None:
+    """Without the same errors in the twin, what is right for a real arm would be 0.05 % wrong for the simulated one."""
+    driver = PiperDriver(REAL)
+    wanted = np.array([0.5, 1.5, -1.5, 0.4, -0.3, 0.2, 0.01])
+    driver.command(NAMES, (wanted * REAL.command_factors).tolist(), [], [])
+    reached = driver.advance(60.0)
+    np.testing.assert_allclose(reached, wanted, rtol=1e-12)
+    told = np.array(driver.feedback(Measured(reached, np.zeros(7), np.zeros(7))).positions)
+    assert np.abs(told - wanted).max() > 5e-4
+    np.testing.assert_allclose(told * REAL.state_factors, wanted, rtol=1e-12)
+    np.testing.assert_allclose(np.array(driver.echo().positions) / REAL.command_factors, wanted, rtol=1e-12)
 
 
 def test_names_of_other_joints_are_ignored() -> None:

@@ -21,6 +21,7 @@ from wam.ros.conversions import time_to_ns
 from wam.ros.qos import COMMAND, IMAGE_PUBLISHER, JOINT_STATE
 from wam.sim.pixels import Degradation
 from wam_safety_node.node import SafetyNode
+from wam_sim_node.sim_time import START_NS
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
@@ -97,16 +98,15 @@ def test_running_free_it_takes_every_picture_in_time_loses_those_of_its_seed_and
         camera_drop_rate=0.3,
         seed=5,
     )
-    stage.until(lambda: len(raw) >= 12, "twelve pictures")
+    stage.until(lambda: len(raw) >= 24, "two dozen pictures")
     assert (raw[0].encoding, raw[0].step) == ("bgra8", 320)
     assert decode_image(raw[0], camera="head", size=(60, 80)).std() > 20
-    # The numbers of the pictures that came are those that the seed does not lose, however slow the renderer is.
-    first = time_to_ns(raw[0].header.stamp)
-    numbers = [round((time_to_ns(message.header.stamp) - first) / 1e8) for message in raw]
+    # None of the pictures that came is one that the seed loses, however slow the renderer is. Some may have been
+    # overtaken on the way: a camera's queue holds one.
+    numbers = [(time_to_ns(message.header.stamp) - START_NS) // 100_000_000 for message in raw]
     losses = Degradation(5, "head", 4.0, 0.3)
-    kept = [index for index in range(200) if not losses.lost(index)]
-    start = next(i for i in range(40) if [k - kept[i] for k in kept[i : i + len(numbers)]] == numbers)
-    assert start >= 0
+    assert sum(losses.lost(number) for number in range(numbers[-1])) >= 4
+    assert not any(losses.lost(number) for number in numbers)
     assert next(iter(sim._cameras.values())).left_out == 0
     stage.until(lambda: len(late) >= 6, "the pictures' lateness")
     assert min(late) > 100_000_000

@@ -181,7 +181,7 @@ def test_a_world_that_diverges_says_so(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_servos_that_know_the_speed_wanted_do_not_lag_by_their_damping() -> None:
-    """Damped against all motion, the UR's servos lagged 0.2 s: at 1 rad/s its controller gave up at 0.2 rad."""
+    """Damped against all motion, the UR's servos lag: with the first gains 0.2 s, so that its controller gave up."""
     robot = load_robot("ur5e_inspire")
     lags = {}
     for aware in (False, True):
@@ -196,7 +196,7 @@ def test_servos_that_know_the_speed_wanted_do_not_lag_by_their_damping() -> None
             world.set_targets("arm", home, velocity if aware else None)
             world.step()
         lags[aware] = home[0] - world.measured("arm").positions[0]
-    assert lags[False] > 0.15
+    assert lags[False] > 0.05
     assert abs(lags[True]) < 0.03
 
 

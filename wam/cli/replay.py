@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from typer.core import TyperGroup
 
 from wam.cli.convert import parse_pairs
 from wam.cli.progress import row_progress
+from wam.cli.replay_tables import print_comparison, print_outcome
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
 
@@ -26,15 +26,6 @@ MEASURED = "measured"
 OFFLINE, LIVE = "offline", "live"
 DEFAULT_PLANNER_LATENCY = "0.1"
 DEFAULT_EXECUTOR_LATENCY = "0.05"
-SHOWN = (
-    "action_l1",
-    "hold_l1",
-    "executed_l1",
-    "coverage",
-    "seam_jump_p99",
-    "context_age_p50_s",
-    "phase_offset_p50_rows",
-)
 
 
 class RunByDefault(TyperGroup):
@@ -253,7 +244,7 @@ def run(
             json.dumps({"summary": outcome.summary, "timing": outcome.timing}, indent=2, ensure_ascii=False)
         )
     else:
-        _print(Console(), outcome)
+        print_outcome(Console(), outcome)
     for warning in outcome.summary["warnings"]:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     console.print(f"report: {outcome.page.resolve()}", soft_wrap=True, highlight=False)
@@ -278,24 +269,6 @@ def parse_latency(text: str, *, option: str) -> int | None:
     return seconds_to_ns(seconds)
 
 
-def _print(console: Console, outcome: Any) -> None:
-    metrics = outcome.summary["metrics"]
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("verdict", outcome.summary["verdict"])
-    table.add_row("chunks", f"{metrics['chunks']:.0f} ({metrics['contexts']:.0f} planner contexts)")
-    for name in SHOWN:
-        value = metrics[name]
-        table.add_row(name, "–" if value is None else f"{value:.4g}")
-    factor = outcome.timing["results"]["realtime_factor"]
-    table.add_row("speed", f"{factor:.1f} x real time" if factor else "–")
-    for check in outcome.checks:
-        mark = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
-        table.add_row(
-            f"gate: {check.threshold.metric}", f"{mark} {check.value} (allowed {check.threshold.text()})"
-        )
-    console.print(table)
-
-
 @app.command()
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="Report of the first replay.")],
@@ -316,20 +289,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
     else:
-        console = Console()
-        for name, values in result.settings.items():
-            console.print(f"{name}: {values[0]} | {values[1]}", highlight=False)
-        table = Table("error", "A", "B", "B - A", "95 % interval", "", box=None, pad_edge=False)
-        for d in result.differences:
-            span = f"{d.difference.low:.2g} to {d.difference.high:.2g}"
-            numbers = (f"{d.first:.4g}", f"{d.second:.4g}", f"{d.difference.value:+.2g}")
-            # The whole table fits a terminal of 80 columns.
-            said = {"second is better": "B is better", "first is better": "A is better"}
-            table.add_row(d.name, *numbers, span, said.get(d.verdict, "not significant"))
-        console.print(table)
-        console.print(
-            f"{result.pairs} pairs of chunks, {result.unpaired} chunks without a partner", highlight=False
-        )
+        print_comparison(Console(), result)
     if fail_if_worse and any(d.verdict == "first is better" for d in result.differences):
         raise typer.Exit(EXIT_FAILED_GATE)
 

@@ -65,6 +65,7 @@ class Executor(Protocol[T]):
 
         Raises:
             PolicyFault: a value is not finite; the caller publishes nothing.
+            ChunkRefused: what was drawn is no action; the caller publishes nothing and goes on.
         """
         ...
 

@@ -48,6 +48,7 @@ def describe(robot: RobotDescription) -> dict[str, Any]:
             "max_jump": safety.max_jump,
             "tracking_error": safety.tracking_error,
             "lead_s": ns_to_seconds(safety.lead_ns),
+            "delivery_jitter_s": ns_to_seconds(safety.delivery_jitter_ns),
             "blend_s": ns_to_seconds(safety.blend_ns),
         },
         "frames": frames,

@@ -340,6 +340,10 @@ class CameraSpec:
         return "/".join([*self.raw_topic.split("/")[:-1], "camera_info"])
 
 
+DELIVERY_JITTER_NS = 1_000_000
+"""What DDS varies by between two processes of one machine that is not overloaded [ns]."""
+
+
 @dataclass(frozen=True, slots=True)
 class SafetyBudget:
     """Deadlines and distances of the safety node.
@@ -350,6 +354,7 @@ class SafetyBudget:
         tracking_error: largest distance between command and measured state [rad or m].
         lead_ns: time by which commands run ahead of the measured state [ns].
         blend_ns: time over which a new chunk takes over from the old one [ns].
+        delivery_jitter_ns: by how much the delivery of a trajectory to its controller may vary [ns].
     """
 
     chunk_timeout_ns: int
@@ -357,6 +362,7 @@ class SafetyBudget:
     tracking_error: float
     lead_ns: int
     blend_ns: int
+    delivery_jitter_ns: int = DELIVERY_JITTER_NS
 
 
 @dataclass(frozen=True, slots=True)

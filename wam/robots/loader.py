@@ -15,6 +15,7 @@ from typing import TypeVar
 from wam.core.errors import ConfigError
 from wam.robots.cameras import read_camera
 from wam.robots.description import (
+    DELIVERY_JITTER_NS,
     CommandInterface,
     CommandKind,
     Conversion,
@@ -310,7 +311,9 @@ def _servo(value: Value, kind: JointKind) -> ServoSpec:
 
 
 def _safety(value: Value) -> SafetyBudget:
-    fields = value.fields(("chunk_timeout", "max_jump", "tracking_error", "lead", "blend"))
+    fields = value.fields(
+        ("chunk_timeout", "max_jump", "tracking_error", "lead", "blend"), ("delivery_jitter",)
+    )
     timeout_ns, lead_ns = (
         fields["chunk_timeout"].duration_ns(),
         fields["lead"].duration_ns(lower=0.0, upper=1.0),
@@ -327,6 +330,9 @@ def _safety(value: Value) -> SafetyBudget:
         tracking_error=fields["tracking_error"].quantity(Dimension.ANGLE, lower=1e-6),
         lead_ns=lead_ns,
         blend_ns=fields["blend"].duration_ns(lower=0.0, upper=5.0),
+        delivery_jitter_ns=fields["delivery_jitter"].duration_ns(lower=0.0, upper=0.2)
+        if "delivery_jitter" in fields
+        else DELIVERY_JITTER_NS,
     )
 
 

@@ -124,7 +124,8 @@ class PiperDriver:
     Rules, as in the driver's source: a joint that the message does not name is commanded to ZERO; names that are not
     the arm's are ignored; a seventh velocity is the speed in percent (1..100, 100 when absent) and no velocity; a
     seventh effort is the gripper's torque (0.5..3 N m); targets outside the SDK's ranges are clipped; nothing is done
-    while the arm is disabled; the last target is held for ever. Set-points move at most at the servo's speed. An
+    while the arm is disabled; the last target is held for ever. Set-points move at most at the servo's speed. Its
+    degrees are slightly off, both ways (`conversion` in the robot file). An
     emergency stop holds the arm where it is until a reset, which drops it: it has no brakes.
 
     Args:
@@ -204,6 +205,7 @@ class PiperDriver:
             )
         given = dict(zip(names, positions, strict=True))
         target = np.array([given.get(name, 0.0) for name in self._group.driver_names], dtype=np.float64)
+        target /= self._group.command_factors
         percent = float(velocities[6]) if len(velocities) >= 7 else 100.0
         effort = float(efforts[6]) if len(efforts) >= 7 else PIPER_DEFAULT_EFFORT
         if not np.all(np.isfinite([*target, percent, effort])):
@@ -256,11 +258,12 @@ class PiperDriver:
         """Return positions and efforts of all seven, and velocities of the six arm joints."""
         return JointFeedback(
             names=self._group.driver_names,
-            positions=tuple(measured.positions.tolist()),
+            positions=tuple((measured.positions / self._group.state_factors).tolist()),
             velocities=tuple(measured.velocities[:6].tolist()),
             efforts=tuple(measured.efforts.tolist()),
         )
 
     def echo(self) -> JointFeedback:
         """Return the target in force, as on the topic joint_ctrl."""
-        return JointFeedback(self._group.driver_names, tuple(self._target.tolist()), (), ())
+        told = self._target * self._group.command_factors
+        return JointFeedback(self._group.driver_names, tuple(told.tolist()), (), ())

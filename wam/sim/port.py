@@ -95,7 +95,7 @@ class RobotPort:
                 message = _stream_message(group.driver_names, positions, velocities, period_ns)
                 driver.command_trajectory(message, self.now_ns)
             else:
-                driver.command(group.driver_names, positions.tolist(), (), ())
+                driver.command(group.driver_names, (positions * group.command_factors).tolist(), (), ())
                 self._world.set_force(group.name, driver.force_fractions)
 
     def advance(self, duration_ns: int) -> None:

@@ -7,13 +7,11 @@ from pathlib import Path
 from threading import Event
 
 import torch
-import yaml
 
 from wam.core.errors import ConfigError
 from wam.datasets.lerobot import open_dataset
-from wam.training.checkpoint import CONFIG_NAME, full_weights, last_checkpoint, load_checkpoint, put_weights
+from wam.training.checkpoint import full_weights, put_weights
 from wam.training.config import Precision
-from wam.training.config_reading import to_plain
 from wam.training.dust_config import DustTrainConfig, ObjectiveKind
 from wam.training.dust_data import DustSource, dust_data
 from wam.training.dust_export import export_dust
@@ -21,9 +19,9 @@ from wam.training.dust_flare import Alignment
 from wam.training.dust_losses import DustObjective
 from wam.training.dust_objective import DustTrainable, make_dust_optimiser
 from wam.training.dust_start import DustStart, dust_start
-from wam.training.logged import BUNDLE, Listener, RunPlan, RunResult, run_logged
+from wam.training.logged import BUNDLE, Listener, RunResult, continued, drive, result_of, write_config
 from wam.training.loop import Trainer, whole_run
-from wam.training.parallel import World, join_world, leave_world, shard
+from wam.training.parallel import World, shard
 from wam.training.reports import CSV_NAME, PLOT_NAME, plot_losses
 
 LOSS_NAMES = ("total", "action", "world")
@@ -52,15 +50,14 @@ def train_dust(
         WamError: configuration, data set, weights or statistics cannot be used; nothing has been trained.
         PolicyFault: the loss or gradient is not finite.
     """
-    checkpoint = last_checkpoint(config.run.out, resume=resume)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
     torch.set_float32_matmul_precision("high")
-    world = join_world(config.run.device)
-    try:
-        return _run_in(world, config, checkpoint, until=until, listener=listener or Listener(), stop=stop)
-    finally:
-        leave_world(world)
+    return continued(
+        config,
+        resume=resume,
+        run=lambda world, checkpoint: _run_in(
+            world, config, checkpoint, until=until, listener=listener or Listener(), stop=stop
+        ),
+    )
 
 
 def _run_in(
@@ -77,8 +74,7 @@ def _run_in(
     data = dust_data(config, dataset, start, world)
     out = config.run.out
     if world.is_first:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / CONFIG_NAME).write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
+        write_config(config)
     trainable = _trainable(config, start)
     if start.scale is not None and start.policy is None:
         _fit_scale(trainable, data.train, world)
@@ -96,37 +92,23 @@ def _run_in(
         world=world,
         validation=data.validation,  # type: ignore[arg-type]
     )
-    if checkpoint is not None:
-        trainer.progress = load_checkpoint(
-            checkpoint,
-            model=trainable,
-            optimiser=optimiser,
-            config=config,
-            world=world,
-            must_agree=MUST_AGREE,
-            may_differ=MAY_DIFFER,
-        )
-    listener.on_plan(
-        RunPlan(
-            kind=f"dust {config.objective.kind.value}",
-            samples=data.samples,
-            episodes=data.stats.episodes,
-            batches_per_epoch=len(data.train.sampler),
-            steps=total,
-            first_step=trainer.progress.step,
-            parameters=sum(p.numel() for p in trainable.parameters() if p.requires_grad),
-            world=world,
-        )
-    )
-    run_logged(
+    drive(
         trainer,
         model=trainable,
+        objective=trainable,
         config=config,
+        kind=f"dust {config.objective.kind.value}",
         names=LOSS_NAMES,
         stats=data.stats,
+        samples=data.samples,
+        batches_per_epoch=len(data.train.sampler),
+        total=total,
+        checkpoint=checkpoint,
         listener=listener,
-        until=min(until or total, total),
+        until=until,
         stop=stop,
+        must_agree=MUST_AGREE,
+        may_differ=MAY_DIFFER,
     )
     weights = full_weights(trainable)
     bundle = None
@@ -135,13 +117,7 @@ def _run_in(
         plot_losses(
             out / CSV_NAME, out / PLOT_NAME, title=f"DUST {config.objective.kind.value}: {dataset.root.name}"
         )
-    return RunResult(
-        bundle=bundle.directory if bundle is not None else None,
-        step=trainer.progress.step,
-        finished=trainer.progress.step >= total,
-        losses=out / CSV_NAME,
-        plot=out / PLOT_NAME,
-    )
+    return result_of(config, trainer, total=total, bundle=bundle.directory if bundle is not None else None)
 
 
 def _trainable(config: DustTrainConfig, start: DustStart) -> DustTrainable:

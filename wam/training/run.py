@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-import torch
-import yaml
 from torch import Tensor, nn
 
 from wam.core.errors import ConfigError
@@ -19,22 +17,18 @@ from wam.datasets.lerobot import LeRobotDataset, open_dataset
 from wam.models.aha_wam.model import AhaWam
 from wam.models.bundle import Bundle
 from wam.training.checkpoint import (
-    CONFIG_NAME,
     full_weights,
-    last_checkpoint,
-    load_checkpoint,
     put_weights,
 )
 from wam.training.config import OptimSection, TrainConfig
-from wam.training.config_reading import to_plain
 from wam.training.distill import DistillObjective, draw_distill
 from wam.training.export import SAMPLER_STEPS, export_bundle
 from wam.training.forward import JointObjective, draw
 from wam.training.latents import LatentEncoder
-from wam.training.logged import BUNDLE, Listener, RunPlan, RunResult, run_logged
+from wam.training.logged import BUNDLE, Listener, RunResult, continued, drive, result_of, write_config
 from wam.training.loop import Drawing, Trainer, whole_run
 from wam.training.optim import make_optimiser
-from wam.training.parallel import World, join_world, leave_world, shard, wait_for_all
+from wam.training.parallel import World, shard
 from wam.training.recompute import recompute_blocks
 from wam.training.reports import CSV_NAME, PLOT_NAME, plot_losses
 from wam.training.samples import Columns, EpisodeTable
@@ -131,13 +125,10 @@ def _run(
     listener: Listener | None,
     stop: Event | None,
 ) -> RunResult:
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    world = join_world(config.run.device)
-    try:
-        checkpoint = last_checkpoint(config.run.out, resume=resume)
-        wait_for_all(world)
-        result = _run_in(
+    return continued(
+        config,
+        resume=resume,
+        run=lambda world, checkpoint: _run_in(
             world,
             config,
             make,
@@ -146,11 +137,8 @@ def _run(
             until=until,
             listener=listener or Listener(),
             stop=stop,
-        )
-        wait_for_all(world)
-        return result
-    finally:
-        leave_world(world)
+        ),
+    )
 
 
 def _run_in(
@@ -172,8 +160,7 @@ def _run_in(
     stats = statistics_of(table, begin, config.data, use_bundle_stats=use_bundle_stats)
     out = config.run.out
     if world.is_first:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / CONFIG_NAME).write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
+        write_config(config)
     encoder = LatentEncoder(begin.vae, begin.config, device=world.device)
     source = make_source(
         table, begin, stats, config, world, encoder=encoder, shuffled=True, on_latents=listener.on_latents
@@ -199,46 +186,28 @@ def _run_in(
         validation=validation,
     )
     student = task.models[0]
-    if checkpoint is not None:
-        trainer.progress = load_checkpoint(
-            checkpoint, model=student, optimiser=optimiser, config=config, world=world
-        )
-    listener.on_plan(
-        RunPlan(
-            kind=task.kind,
-            samples=len(table),
-            episodes=len(table.episodes),
-            batches_per_epoch=len(source.sampler),
-            steps=total,
-            first_step=trainer.progress.step,
-            parameters=sum(p.numel() for p in task.objective.parameters() if p.requires_grad),
-            world=world,
-        )
-    )
-    run_logged(
+    drive(
         trainer,
         model=student,
+        objective=task.objective,
         config=config,
+        kind=task.kind,
         names=task.names,
         stats=stats,
+        samples=len(table),
+        batches_per_epoch=len(source.sampler),
+        total=total,
+        checkpoint=checkpoint,
         listener=listener,
-        until=min(until or total, total),
+        until=until,
         stop=stop,
     )
-
-    finished = trainer.progress.step >= total
     weights = full_weights(student)
     bundle = None
     if world.is_first:
         bundle = _export(out / BUNDLE, begin, weights, stats, config, dataset, task, trainer.progress.step)
         plot_losses(out / CSV_NAME, out / PLOT_NAME, title=f"AHA-WAM {task.kind}: {dataset.root.name}")
-    return RunResult(
-        bundle=bundle.directory if bundle is not None else None,
-        step=trainer.progress.step,
-        finished=finished,
-        losses=out / CSV_NAME,
-        plot=out / PLOT_NAME,
-    )
+    return result_of(config, trainer, total=total, bundle=bundle.directory if bundle is not None else None)
 
 
 def _place(task: _Task, begin: Start, world: World, options: OptimSection) -> None:

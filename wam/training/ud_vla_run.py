@@ -9,7 +9,6 @@ from pathlib import Path
 from threading import Event
 
 import torch
-import yaml
 from torch import Tensor
 from transformers.models.emu3.modeling_emu3 import Emu3DecoderLayer
 
@@ -19,12 +18,11 @@ from wam.models.bundle import Bundle
 from wam.models.layout import RobotLayout
 from wam.models.ud_vla.initialise import decoder_name, vision_name
 from wam.models.ud_vla.writing import write_policy
-from wam.training.checkpoint import CONFIG_NAME, full_weights, last_checkpoint, load_checkpoint, put_weights
-from wam.training.config_reading import to_plain
-from wam.training.logged import BUNDLE, Listener, RunPlan, RunResult, run_logged
+from wam.training.checkpoint import full_weights, put_weights
+from wam.training.logged import BUNDLE, Listener, RunResult, continued, drive, result_of, write_config
 from wam.training.loop import Trainer, whole_run
 from wam.training.optim import make_optimiser
-from wam.training.parallel import World, join_world, leave_world, shard, wait_for_all
+from wam.training.parallel import World, shard
 from wam.training.reports import CSV_NAME, PLOT_NAME, plot_losses
 from wam.training.robot_data import VideoTable, joint_names, table_statistics
 from wam.training.samples import Columns, EpisodeTable
@@ -61,14 +59,13 @@ def train_ud_vla(
         WamError: configuration, data set, weights or statistics cannot be used; nothing has been trained.
         PolicyFault: the loss or gradient is not finite.
     """
-    checkpoint = last_checkpoint(config.run.out, resume=resume)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    world = join_world(config.run.device)
-    try:
-        return _run_in(world, config, checkpoint, until=until, listener=listener or Listener(), stop=stop)
-    finally:
-        leave_world(world)
+    return continued(
+        config,
+        resume=resume,
+        run=lambda world, checkpoint: _run_in(
+            world, config, checkpoint, until=until, listener=listener or Listener(), stop=stop
+        ),
+    )
 
 
 def _run_in(
@@ -111,8 +108,7 @@ def _run_in(
     start.vision.to(world.device)
     out = config.run.out
     if world.is_first:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / CONFIG_NAME).write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
+        write_config(config)
     train = make_source(table, start, config, world, actions=None if video else chunks, training=True)
     validation = None
     if held_out:
@@ -135,38 +131,24 @@ def _run_in(
         world=world,
         validation=validation,  # type: ignore[arg-type]
     )
-    if checkpoint is not None:
-        trainer.progress = load_checkpoint(
-            checkpoint,
-            model=trainable,
-            optimiser=optimiser,
-            config=config,
-            world=world,
-            must_agree=MUST_AGREE,
-            may_differ=MAY_DIFFER,
-        )
     kind = f"ud-vla {config.objective.stage.value}"
-    listener.on_plan(
-        RunPlan(
-            kind=kind,
-            samples=len(table),
-            episodes=len(table.episodes),
-            batches_per_epoch=len(train.sampler),
-            steps=total,
-            first_step=trainer.progress.step,
-            parameters=sum(p.numel() for p in trainable.parameters() if p.requires_grad),
-            world=world,
-        )
-    )
-    run_logged(
+    drive(
         trainer,
         model=trainable,
+        objective=trainable,
         config=config,
+        kind=kind,
         names=LOSS_NAMES[config.objective.stage],
         stats=stats,
+        samples=len(table),
+        batches_per_epoch=len(train.sampler),
+        total=total,
+        checkpoint=checkpoint,
         listener=listener,
-        until=min(until or total, total),
+        until=until,
         stop=stop,
+        must_agree=MUST_AGREE,
+        may_differ=MAY_DIFFER,
     )
     weights = full_weights(trainable)
     bundle = None
@@ -186,14 +168,7 @@ def _run_in(
             out / PLOT_NAME,
             title=f"UD-VLA {config.objective.stage.value}: {dataset.root.name}",
         )
-    wait_for_all(world)
-    return RunResult(
-        bundle=bundle.directory if bundle is not None else None,
-        step=trainer.progress.step,
-        finished=trainer.progress.step >= total,
-        losses=out / CSV_NAME,
-        plot=out / PLOT_NAME,
-    )
+    return result_of(config, trainer, total=total, bundle=bundle.directory if bundle is not None else None)
 
 
 def _trainable(config: UdVlaTrainConfig, start: UdVlaStart) -> UdVlaTrainable:

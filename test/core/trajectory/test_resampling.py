@@ -181,10 +181,10 @@ def test_a_rolling_trajectory_ends_at_rest_so_that_silence_is_a_stop() -> None:
 
 def test_a_plan_with_a_seam_leaves_out_its_early_points_and_never_its_rest() -> None:
     plan = Rolling(tick_ns=TICK, lead_ns=40_000_000).plan(led(30))
-    later = plan.with_seam(100_000_000)
+    later = plan.after(100_000_000)
     assert later.times_ns.tolist() == [at for at in plan.times_ns.tolist() if at >= 100_000_000]
     np.testing.assert_array_equal(later.positions, plan.positions[-len(later.times_ns) :])
-    rest = plan.with_seam(10**12)
+    rest = plan.after(10**12)
     assert rest.times_ns.tolist() == [plan.times_ns[-1]]
     assert not rest.velocities.any()
 

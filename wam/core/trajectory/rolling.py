@@ -21,14 +21,6 @@ HORIZON_NS = 300_000_000
 POINT_NS = 50_000_000
 """Time between two points [ns]."""
 
-SEAM_NS = 180_000_000
-"""Time that a controller gets to join a trajectory to the one before it [ns].
-
-A trajectory with stamp 0 begins when it arrives, so a delivery that varies by J shifts it by v J. The controller takes
-that up in its first segment, a quintic over D, at a peak acceleration of 5.8 v J / D^2: with a first point 40 ms ahead,
-J = 13 ms and v = 0.75 rad/s that are 35 rad/s^2 and more, over 180 ms they are below 2.
-"""
-
 MAX_TAIL_TICKS = 400
 """Ticks after which a tail that has not come to rest is a fault (4 s at 100 Hz)."""
 
@@ -63,12 +55,12 @@ class RollingPlan:
     velocities: Rows
     accelerations: Rows
 
-    def with_seam(self, seam_ns: int = SEAM_NS) -> RollingPlan:
-        """Return the plan without its points earlier than `seam_ns` [ns], for a controller that interpolates by itself.
+    def after(self, time_ns: int) -> RollingPlan:
+        """Return the plan without its points earlier than `time_ns` [ns], for a controller that interpolates by itself.
 
         What is left out are states that the controller passes anyway; the last point, at rest, always stays.
         """
-        kept = self.times_ns >= seam_ns
+        kept = self.times_ns >= time_ns
         kept[-1] = True
         return RollingPlan(
             self.times_ns[kept], self.positions[kept], self.velocities[kept], self.accelerations[kept]

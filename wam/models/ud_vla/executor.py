@@ -13,10 +13,11 @@ from torch import Tensor
 
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHeader, PlannerContext
-from wam.core.contract import PolicyContract, require_same_contract
-from wam.core.errors import ChunkRefused, InputError, StaleContext, StaleObservation
+from wam.core.contract import PolicyContract
+from wam.core.errors import ChunkRefused, InputError
 from wam.core.observation import CameraFrame, Observation, RobotState
 from wam.core.policy import Features, RoutedContext
+from wam.core.routing import routable_offset
 from wam.models.finite import require_finite_layers
 from wam.models.normalisation import Normaliser
 from wam.models.ud_vla.config import MaskMode
@@ -116,25 +117,7 @@ class UdVlaExecutor:
         """
         started_ns = time.perf_counter_ns()
         header = context.header
-        require_same_contract(
-            mine=self._contract.contract_hash,
-            theirs=header.contract_hash,
-            my_side="executor",
-            their_side="planner context",
-        )
-        offset = header.phase_offset_rows(observation.stamp_ns)
-        if offset < 0:
-            raise StaleObservation(
-                f"the observation is {-offset} rows older than the image of context version {header.version}",
-                allowed="an observation at or after the context's image",
-                where="the stamps of the cameras",
-            )
-        if offset >= self._contract.horizon_rows:
-            raise StaleContext(
-                f"context version {header.version} is {offset} rows old",
-                allowed=f"less than {self._contract.horizon_rows} rows, the policy's horizon",
-                where="the planner's rate, or the network between planner and executor",
-            )
+        offset = routable_offset(self._contract, header, stamp_ns=observation.stamp_ns)
         device, dtype = self._decoder.device, self._decoder.dtype
         payload = context.payload
         k, v = payload.k.to(device=device, dtype=dtype), payload.v.to(device=device, dtype=dtype)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A clock that is set back, over real DDS: the simulation publishes /clock and is started again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from wam.core.verdict import Ladder
+from wam.demo.processes import NodeSpec
+from wam.demo.stack import executor, planner, safety, sim
+
+pytestmark = [pytest.mark.ros, pytest.mark.sim]
+
+
+def on_simulated_time(spec: NodeSpec, **more: Any) -> NodeSpec:
+    parameters: Mapping[str, Any] = {
+        node: {**values, **(more if spec.name == "sim" else {"use_sim_time": True})}
+        for node, values in spec.parameters.items()
+    }
+    return dataclasses.replace(spec, parameters=parameters)
+
+
+def test_a_clock_that_goes_back_holds_the_arms_and_they_move_again_on_the_new_time(rig: Any) -> None:
+    """A recording that is played again, or a simulation that is started again: stamps before those already seen."""
+    world = on_simulated_time(sim(rig.options), clock="publish")
+    rig.start(world)
+    rig.start(on_simulated_time(safety(rig.options)))
+    rig.hear_safety()
+    rig.start(on_simulated_time(planner(rig.options)))
+    rig.start(on_simulated_time(executor(rig.options)))
+    rig.until_moving()
+    rig.until("ten chunks", lambda r: len(r.chunks) >= 10)
+    latest_ns = max(record.chunk.stamp_ns for record in rig.recorder.chunks)
+    rig.group.processes["sim"].kill()
+    rig.until_rung(Ladder.HOLD)
+    begun = len(rig.recorder.chunks)
+    rig.start(world)
+    rig.until(
+        "a chunk of the new time", lambda r: any(c.chunk.stamp_ns < latest_ns for c in r.chunks[begun:])
+    )
+    rig.until_moving()
