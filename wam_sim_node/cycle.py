@@ -88,11 +88,10 @@ class SimCycle:
     def __init__(
         self, robot: RobotDescription, world: SimWorld, *, distribution: Distribution | None = None
     ) -> None:
-        self._world = world
-        self._drivers: dict[str, DriverTwin] = make_drivers(robot, distribution)
+        self._robot, self._world, self._distribution = robot, world, distribution
+        self._start_drivers()
         self._timestep_ns = round(world.timestep * NS_PER_S)
         self._offers = threading.Lock()
-        self._arms = {name: one for name, one in self._drivers.items() if isinstance(one, TrajectoryDriver)}
         self._commands: dict[str, Command | Trajectory] = {}
         self._switches: dict[str, bool] = {}
         self._moving = threading.Lock()
@@ -120,8 +119,26 @@ class SimCycle:
             self._world.set_enabled(group, driver.enabled)
             return answer
 
+    def restart(self, seed: int) -> int:
+        """Reset the world to `seed` and start every driver anew; time goes on. Called from any thread.
+
+        Returns:
+            The moment of the last physics step before [ns]; 0 if there was none.
+        """
+        with self._moving:
+            self._world.reset(seed)
+            self._start_drivers()
+            with self._offers:
+                self._commands, self._switches = {}, {}
+            self._window.clear()
+            return self._simulated_ns or 0
+
+    def _start_drivers(self) -> None:
+        self._drivers: dict[str, DriverTwin] = make_drivers(self._robot, self._distribution)
+        self._arms = {name: one for name, one in self._drivers.items() if isinstance(one, TrajectoryDriver)}
+
     def driver(self, group: str) -> DriverTwin:
-        """Return the twin of the group's driver; hold it only inside `exclusive`."""
+        """Return the twin of the group's driver; hold it only inside `exclusive`, a restart replaces it."""
         return self._drivers[group]
 
     def exclusive(self) -> threading.Lock:

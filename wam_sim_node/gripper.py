@@ -67,9 +67,7 @@ class GripperActions:
         folder: str,
         read: Callable[[GoalKind, Any], GripperGoal] | None = None,
     ) -> None:
-        driver = cycle.driver(group.name)
-        assert isinstance(driver, GripperDriver)
-        self._node, self._group, self._cycle, self._driver = node, group, cycle, driver
+        self._node, self._group, self._cycle = node, group, cycle
         self._read = read or read_goal
         self._queue: deque[tuple[GripperGoal, Any]] = deque()
         self._running: Any = None
@@ -84,6 +82,12 @@ class GripperActions:
                     )
                 )
         self._timer = node.create_timer(POLL_PERIOD_S, self._poll) if self._servers else None
+
+    @property
+    def _driver(self) -> GripperDriver:
+        driver = self._cycle.driver(self._group.name)
+        assert isinstance(driver, GripperDriver)
+        return driver
 
     def stop(self) -> Answer:
         """Hold the fingers where they are and end the goal."""

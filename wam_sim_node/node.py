@@ -24,6 +24,8 @@ from wam.sim.jtc.parameters import distribution_or_default
 from wam.sim.model import TIMESTEP_S
 from wam.sim.pixels import Degradation
 from wam.sim.rendering import require_egl
+from wam.sim.tasks.registry import find_setting, find_task
+from wam.sim.tasks.world import TaskWorld
 from wam.sim.world import SimWorld
 from wam_sim_node.arm import DriverTopics, MergedStates, make_topics
 from wam_sim_node.camera import CameraStream
@@ -31,6 +33,7 @@ from wam_sim_node.cycle import GroupOutput, SimCycle
 from wam_sim_node.parameters import PUBLISH, SimParameters
 from wam_sim_node.services import DeviceServices, make_services
 from wam_sim_node.sim_time import SimTime
+from wam_sim_node.task import TaskTopics
 from wam_sim_node.vendor import Vendor
 
 REPORT_PERIOD_S = 1.0
@@ -55,6 +58,7 @@ class SimNode(WamNode[SimParameters]):
         self._devices: dict[str, DeviceServices] = {}
         self._merged: MergedStates | None = None
         self._cameras: dict[str, CameraStream] = {}
+        self._task: TaskTopics | None = None
         self._worker: Worker | None = None
         self._time: SimTime | None = None
         self._clock_topic: Any = None
@@ -72,7 +76,7 @@ class SimNode(WamNode[SimParameters]):
         rate = min(p.state_rate_limit, max(group.state_rate for group in robot.groups))
         self._period = 1.0 / rate
         # A state can be published no more often than there is one.
-        world = SimWorld(robot, seed=p.seed, timestep=min(TIMESTEP_S, self._period))
+        world = self._make_world(robot, timestep=min(TIMESTEP_S, self._period))
         cycle = SimCycle(robot, world, distribution=distribution_or_default(p.distribution))
         self.cycle = cycle
         self._make_clock()
@@ -81,6 +85,8 @@ class SimNode(WamNode[SimParameters]):
             services = make_services(self, group, cycle, self._vendor)
             if services is not None:
                 self._devices[group.name] = services
+        if isinstance(world, TaskWorld):
+            self._task = TaskTopics(self, world, cycle, self._resume)
         if any(group.driver is DriverKind.FRANKA for group in robot.groups):
             self._merged = MergedStates(self, robot)
         for camera in robot.cameras if p.cameras else ():
@@ -96,6 +102,9 @@ class SimNode(WamNode[SimParameters]):
         self._refused.clear()
         for camera in self._cameras.values():
             camera.start()
+        self._run_physics()
+
+    def _run_physics(self) -> None:
         if self._time is not None:
             self._time.pause()
         # Faster time takes no longer steps but more of them.
@@ -120,13 +129,32 @@ class SimNode(WamNode[SimParameters]):
         """Remove the topics and forget the world."""
         for part in (*self._arms.values(), *self._devices.values(), *self._cameras.values()):
             part.close()
-        if self._merged is not None:
-            self._merged.close()
+        for shared in (self._merged, self._task):
+            if shared is not None:
+                shared.close()
         for remove in self._entities:
             remove()
         self._arms, self._devices, self._cameras, self._entities = {}, {}, {}, []
-        self.cycle, self._diagnostics, self._merged = None, None, None
+        self.cycle, self._diagnostics, self._merged, self._task = None, None, None, None
         self._time, self._clock_topic = None, None
+
+    def _make_world(self, robot: RobotDescription, *, timestep: float) -> SimWorld:
+        p = self.p
+        if not p.task:
+            return SimWorld(robot, seed=p.seed, timestep=timestep)
+        task = find_task(p.task)
+        setting = find_setting(task, p.setting)
+        return TaskWorld(task, seed=p.seed, setting=setting, robot=robot, timestep=timestep)
+
+    def _resume(self) -> str:
+        """Let the physics go on after an episode that they did not survive; return why that cannot be, or ""."""
+        if self._worker is None:
+            return "the simulated robot is not active; activate it first"
+        if self._fault:
+            self._worker.stop(timeout=STOP_TIMEOUT_S)
+            self._fault = ""
+            self._run_physics()
+        return ""
 
     def _make_clock(self) -> None:
         p = self.p
@@ -166,7 +194,9 @@ class SimNode(WamNode[SimParameters]):
 
     def _tell(self, robot: RobotDescription) -> None:
         p = self.p
-        text = f"{robot.title}, simulated, seed {p.seed}"
+        text = f"{robot.title}, simulated, seed {p.seed}" + (
+            f", task {p.task}, {p.setting}" if p.task else ""
+        )
         if self._time is not None:
             text += ", /clock at " + (
                 f"{p.speed:g} times wall time" if p.speed else "the machine's own speed"
@@ -189,6 +219,8 @@ class SimNode(WamNode[SimParameters]):
             if group in self._devices:
                 self._devices[group].publish(output, result.stamp_ns)
         self._publish_merged(dict(result.outputs), result.stamp_ns)
+        if self._task is not None:
+            self._task.publish(result.stamp_ns)
         for camera in self._cameras.values():
             camera.tick(now_ns, cycle.snapshot)
         for error in result.refused:
@@ -203,6 +235,8 @@ class SimNode(WamNode[SimParameters]):
     def _on_error(self, part: str, error: Exception) -> None:
         self._fault = f"{part}: {error}"
         self.get_logger().error(f"{part} stopped: {type(error).__name__}: {error}")
+        if self._task is not None:
+            self._task.fail(self._fault)
 
     def _report(self) -> None:
         cycle, diagnostics = self.cycle, self._diagnostics

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wam.ros.parameters import parameter
+from wam.sim.tasks.task import Setting
 
 WALL, PUBLISH = "wall", "publish"
 
@@ -19,6 +20,15 @@ class SimParameters:
     )
     seed: int = parameter(
         0, description="seed of where the objects lie and of the cameras' noise", lower=0, upper=2**31 - 1
+    )
+    task: str = parameter(
+        "",
+        description="task before the robot, one of `wam sim tasks`; empty takes a table top",
+    )
+    setting: str = parameter(
+        "seen",
+        description="what the task is set under; the task names those that it has",
+        choices=tuple(setting.value for setting in Setting),
     )
     clock: str = parameter(
         WALL,

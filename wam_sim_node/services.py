@@ -193,9 +193,6 @@ class UrServices(DeviceServices):
 
     def __init__(self, node: Any, group: JointGroup, cycle: SimCycle, vendor: Vendor) -> None:
         super().__init__(node, group, cycle, vendor)
-        driver = cycle.driver(group.name)
-        assert isinstance(driver, UrDriver)
-        self._driver = driver
         self._scaling = self.publisher(Float64, ur_names.SCALING_TOPIC, STATUS)
         self._program = self.publisher(Bool, ur_names.PROGRAM_TOPIC, STATIC)
         self._told: dict[str, str | float] = {}
@@ -212,7 +209,7 @@ class UrServices(DeviceServices):
                 self._vendor_modes[key] = (kind, self.publisher(kind, topic, STATIC))
         if not self._vendor_modes:
             self._text = self.publisher(DiagnosticStatus, "io_and_status_controller/modes_text", STATUS)
-        for service in driver.services:
+        for service in self._driver.services:
             self.trigger(f"dashboard_client/{service}", partial(self.request, service))
         slider = vendor("ur_set_slider")
         if slider is not None:
@@ -220,6 +217,12 @@ class UrServices(DeviceServices):
         else:
             heard = node.create_subscription(Float64, SLIDER_TOPIC, self._store_slider, EVENT)
             self.remove_later(partial(node.destroy_subscription, heard))
+
+    @property
+    def _driver(self) -> UrDriver:
+        driver = self.cycle.driver(self.group.name)
+        assert isinstance(driver, UrDriver)
+        return driver
 
     def publish(self, output: GroupOutput, stamp_ns: int) -> None:
         """Publish speed scaling and modes, where they are due or have changed."""

@@ -16,7 +16,20 @@ from wam.cli import main as cli
 from wam.core.errors import ConfigError, MissingDependency
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = ["doctor", "demo", "sim", "replay", "record", "convert", "train", "distill", "init", "info", "bench"]
+VERBS = [
+    "doctor",
+    "demo",
+    "sim",
+    "eval",
+    "replay",
+    "record",
+    "convert",
+    "train",
+    "distill",
+    "init",
+    "info",
+    "bench",
+]
 """A verb is a promise: scripts call it. Removing or renaming one belongs in the CHANGELOG."""
 
 

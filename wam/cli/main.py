@@ -31,7 +31,8 @@ EXIT_INTERRUPTED = 130
 VERBS = {
     "doctor": "Check this machine: Python, ROS 2, rendering, compiler, shared memory; say how to mend what is wrong.",
     "demo": "Simulate a robot and let a planner and an executor move it; live table, report.",
-    "sim": "Tasks in simulation, without ROS: list them, let the scripted experts play them.",
+    "sim": "Tasks in simulation, without ROS: list them, let the scripted experts play and record them, show them.",
+    "eval": "Let a policy play a simulated task in closed loop, with the real nodes or in this process; score, report.",
     "replay": "Run a recorded episode through planner and executor as if it were live; report.",
     "record": "Record a robot and the nodes that drive it as a rosbag2; survives kill -9 and a full disk.",
     "convert": "Turn data sets into bags, bags into data sets, and released checkpoints into policy bundles.",

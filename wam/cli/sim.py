@@ -15,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from wam.cli.progress import row_progress
-from wam.core.errors import ConfigError
+from wam.cli.sim_pictures import gif, picture
+from wam.cli.sim_record import record
 
 if TYPE_CHECKING:
     from wam.sim.experts.table import Rate
@@ -30,8 +31,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Tasks in simulation, without ROS: list them, and let the scripted experts play them.",
+    help="Tasks in simulation, without ROS: list them, let the scripted experts play and record them, show them.",
 )
+app.command()(record)
+app.command()(picture)
+app.command()(gif)
 
 
 @app.command()
@@ -97,16 +101,13 @@ def experts(
     """
     from wam.sim.experts.table import as_markdown, rates
     from wam.sim.measure import batches, run_batches
-    from wam.sim.tasks.registry import TASKS, find_task, tasks_of
-    from wam.sim.tasks.task import Setting
+    from wam.sim.tasks.registry import TASKS, find_setting, find_task, tasks_of
 
-    if setting not in [one.value for one in Setting]:
-        allowed = ", ".join(one.value for one in Setting)
-        raise ConfigError("there is no such setting", value=setting, allowed=allowed, where="--setting")
     names = [find_task(name).name for name in task or ()]
     names += [one.name for one in tasks_of(robot)] if robot else []
     names = list(dict.fromkeys(names)) or list(TASKS)
-    work = batches(names, range(seeds), setting=Setting(setting))
+    conditions = [find_setting(TASKS[name], setting) for name in names]
+    work = batches(names, range(seeds), setting=conditions[0])
     console = Console(stderr=True)
     with row_progress(console, "wam sim experts", unit="episodes") as progress:
         count = 0

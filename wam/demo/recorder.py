@@ -54,6 +54,12 @@ class _Series:
         self.stamps.append(time_to_ns(message.header.stamp))
         self.arrivals.append(arrival_ns)
 
+    def clear(self) -> None:
+        """Forget what has arrived."""
+        self.stamps.clear()
+        self.arrivals.clear()
+        self._rows.clear()
+
     def series(self) -> JointSeries:
         """Return what has arrived so far."""
         count = len(self._rows)

@@ -7,31 +7,31 @@ import enum
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wam.core.errors import MissingDependency, RecordingError
+from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
-from wam.replay.lerobot import ACTION, IMAGES, STATE
+from wam.replay.lerobot import ACTION, IMAGES, STATE, LerobotDataset
 from wam.replay.resample import Rows
+from wam.replay.video_writer import VideoWriter, column_statistics, pixel_format
+from wam.replay.writing import link_or_copy
 from wam.robots.description import RobotDescription
 
 CHUNK = 1000
 """Episodes in one folder."""
 
-CODEC = "libx264"
-CODEC_OPTIONS = {"crf": "18", "preset": "veryfast", "g": "2"}
-"""Nearly lossless; every second image is a key image, since training enters videos anywhere."""
-
-STATISTICS_IMAGES = 100
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+
+NOTE = "wam/"
+"""What the columns of an episode's notes begin with."""
 
 Table = npt.NDArray[Any]
 Statistics = dict[str, dict[str, list[Any]]]
+Notes = Mapping[str, str | int | float | bool]
 
 
 class Version(str, enum.Enum):
@@ -49,6 +49,35 @@ class WrittenEpisode:
     length: int
     tasks: tuple[str, ...]
     statistics: Statistics
+    notes: Notes
+
+
+class OpenEpisode:
+    """An episode whose images are being written; made by `LerobotWriter.begin`.
+
+    Args:
+        writers: one per camera.
+    """
+
+    def __init__(self, writers: Mapping[str, VideoWriter]) -> None:
+        self._writers = writers
+
+    def add_image(self, camera: str, rgb: Rgb) -> None:
+        """Write the next image of a camera.
+
+        Raises:
+            RecordingError: it could not be encoded, or the disk does not take it.
+        """
+        self._writers[camera].add(rgb)
+
+    def finish(self) -> Statistics:
+        """Close the videos and return the statistics of their pixels."""
+        return {IMAGES + camera: writer.finish() for camera, writer in self._writers.items()}
+
+    def close(self) -> None:
+        """Close the videos; safe to call twice."""
+        for writer in self._writers.values():
+            writer.close()
 
 
 class LerobotWriter:
@@ -79,15 +108,84 @@ class LerobotWriter:
         video = "videos/{video_key}/" if packed else "videos/chunk-{episode_chunk:03d}/{video_key}/"
         self._video_path = video + place + ".mp4"
 
-    def add(self, rows: Rows, images: Mapping[str, Iterable[Rgb]]) -> None:
+    def add(self, rows: Rows, images: Mapping[str, Iterable[Rgb]], *, notes: Notes | None = None) -> None:
         """Write an episode: `rows`, and for every camera one image per row.
 
         Raises:
             RecordingError: its action has other joints than that of the first episode.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        self._check_action(rows)
+        episode = self.begin(length=len(rows.times_ns))
+        try:
+            for camera in self._cameras:
+                for rgb in images[camera]:
+                    episode.add_image(camera, rgb)
+            self.end(episode, rows, notes=notes)
+        finally:
+            episode.close()
 
+    def begin(self, *, length: int | None = None) -> OpenEpisode:
+        """Open the videos of the next episode; `end` writes it.
+
+        Args:
+            length: images per camera, where it is known.
+        """
+        index = len(self._episodes)
+        return OpenEpisode(
+            {
+                camera: VideoWriter(
+                    self._place(self._video_path, index, video_key=IMAGES + camera),
+                    fps=self._fps,
+                    length=length,
+                )
+                for camera in self._cameras
+            }
+        )
+
+    def end(self, episode: OpenEpisode, rows: Rows, *, notes: Notes | None = None) -> None:
+        """Write the rest of an episode whose images have been written.
+
+        Args:
+            episode: from `begin`; it is closed.
+            rows: one per image.
+            notes: what else is known of it; kept in its metadata.
+
+        Raises:
+            RecordingError: its action has other joints than that of the first episode.
+        """
+        self._check_action(rows)
+        self._add_table(rows, episode.finish(), notes or {})
+
+    def adopt(self, part: Path) -> None:
+        """Write the only episode of another data set of this writer's kind; its videos are linked, not copied.
+
+        Args:
+            part: data set of the same version, robot, cameras and rate, with one task text in its episode.
+
+        Raises:
+            RecordingError: it cannot be read, or has other joints.
+        """
+        dataset = LerobotDataset(part)
+        content = dataset.open(0)
+        length = len(content.stamps)
+        rows = Rows(
+            times_ns=np.arange(length, dtype=np.int64),
+            state=content.state,
+            action_names=content.action_names,
+            action=content.state[:, :0] if content.action is None else content.action,
+            texts=(content.instruction,) * length,
+            warnings=(),
+        )
+        self._check_action(rows)
+        for camera in self._cameras:
+            key = IMAGES + camera
+            target = self._place(self._video_path, len(self._episodes), video_key=key)
+            link_or_copy(part / _path(self._video_path, 0, video_key=key), target)
+        statistics, notes = _read_episode(part, self._version)
+        shown = {name: values for name, values in statistics.items() if name.startswith(IMAGES)}
+        self._add_table(rows, shown, notes)
+
+    def _check_action(self, rows: Rows) -> None:
         if self._action_names not in (None, rows.action_names):
             raise RecordingError(
                 f"episode {len(self._episodes)} commands other joints than the first",
@@ -95,17 +193,19 @@ class LerobotWriter:
                 allowed=f"{list(self._action_names or ())}",
                 where="the recordings (convert them into two data sets)",
             )
+
+    def _add_table(self, rows: Rows, pixels: Statistics, notes: Notes) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         self._action_names = rows.action_names
         index, length = len(self._episodes), len(rows.times_ns)
         columns = self._columns(rows, index)
-        statistics = {name: _statistics(values) for name, values in columns.items()}
-        for camera in self._cameras:
-            path = self._place(self._video_path, index, video_key=IMAGES + camera)
-            statistics[IMAGES + camera] = write_video(path, images[camera], fps=self._fps, length=length)
+        statistics = {name: column_statistics(values) for name, values in columns.items()} | pixels
         path = self._place(self._data_path, index)
         pq.write_table(pa.table({name: _arrow(values) for name, values in columns.items()}), path)
         tasks = tuple(dict.fromkeys(rows.texts))
-        self._episodes.append(WrittenEpisode(index, length, tasks, statistics))
+        self._episodes.append(WrittenEpisode(index, length, tasks, statistics, dict(notes)))
 
     def finish(self) -> None:
         """Write the metadata."""
@@ -133,13 +233,7 @@ class LerobotWriter:
         return columns
 
     def _place(self, template: str, index: int, **values: Any) -> Path:
-        places = {
-            "episode_chunk": index // CHUNK,
-            "episode_index": index,
-            "chunk_index": index // CHUNK,
-            "file_index": index % CHUNK,
-        }
-        path = self._root / template.format(**places, **values)
+        path = self._root / _path(template, index, **values)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -179,7 +273,7 @@ class LerobotWriter:
                     "video.height": camera.height,
                     "video.width": camera.width,
                     "video.codec": "h264",
-                    "video.pix_fmt": _pixel_format(camera.height, camera.width),
+                    "video.pix_fmt": pixel_format(camera.height, camera.width),
                     "video.is_depth_map": False,
                     "video.fps": fps,
                     "video.channels": 3,
@@ -194,7 +288,12 @@ class LerobotWriter:
     def _finish_v21(self, meta: Path) -> None:
         tasks = [{"task_index": index, "task": text} for text, index in self._tasks.items()]
         episodes = [
-            {"episode_index": episode.index, "tasks": list(episode.tasks), "length": episode.length}
+            {
+                "episode_index": episode.index,
+                "tasks": list(episode.tasks),
+                "length": episode.length,
+                **_named(episode.notes),
+            }
             for episode in self._episodes
         ]
         statistics = [
@@ -227,6 +326,7 @@ class LerobotWriter:
                 row |= {f"{key}/from_timestamp": 0.0, f"{key}/to_timestamp": episode.length / self._fps}
             for name, values in episode.statistics.items():
                 row |= {f"stats/{name}/{kind}": value for kind, value in values.items()}
+            row |= _named(episode.notes)
             rows.append(row)
             start += episode.length
         path = meta / "episodes" / "chunk-000" / "file-000.parquet"
@@ -252,46 +352,40 @@ class LerobotWriter:
         (meta / "stats.json").write_text(json.dumps(whole, indent=4) + "\n", encoding="utf-8")
 
 
-def write_video(path: Path, images: Iterable[Rgb], *, fps: float, length: int) -> dict[str, list[Any]]:
-    """Encode one image per row as H.264 and return their statistics, per colour in 0..1, over evenly spread images.
-
-    Raises:
-        MissingDependency: PyAV is not installed.
-        RecordingError: an image could not be encoded.
-    """
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise MissingDependency("encoding video needs PyAV", where="pip install av") from error
-    step = max(1, length // STATISTICS_IMAGES)
-    samples: list[Table] = []
-    rate = Fraction(fps).limit_denominator(1001)
-    try:
-        with av.open(str(path), "w") as container:
-            stream: Any = None
-            for row, rgb in enumerate(images):
-                if stream is None:
-                    stream = container.add_stream(CODEC, rate=rate, options=dict(CODEC_OPTIONS))
-                    stream.height, stream.width = rgb.shape[:2]
-                    stream.pix_fmt = _pixel_format(*rgb.shape[:2])
-                    stream.codec_context.time_base = 1 / rate
-                frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-                frame.pts, frame.time_base = row, 1 / rate
-                container.mux(stream.encode(frame))
-                if row % step == 0:
-                    # Every fourth pixel tells the same as all of them.
-                    samples.append(rgb[::4, ::4].reshape(-1, 3) / 255.0)
-            container.mux(stream.encode())
-    except av.error.FFmpegError as error:
-        raise RecordingError(f"video {path} could not be encoded ({error})", where="OUT") from error
-    pixels = _statistics(np.concatenate(samples))
-    shaped = {name: [[[value]] for value in pixels[name]] for name in ("min", "max", "mean", "std")}
-    return {**shaped, "count": [len(samples)]}
+def _path(template: str, index: int, **values: Any) -> str:
+    """Return the path of an episode's file inside the data set."""
+    places = {
+        "episode_chunk": index // CHUNK,
+        "episode_index": index,
+        "chunk_index": index // CHUNK,
+        "file_index": index % CHUNK,
+    }
+    return template.format(**places, **values)
 
 
-def _pixel_format(height: int, width: int) -> str:
-    # Halved colour needs even sides.
-    return "yuv444p" if height % 2 or width % 2 else "yuv420p"
+def _named(notes: Notes) -> dict[str, Any]:
+    return {NOTE + name: value for name, value in notes.items()}
+
+
+def _read_episode(root: Path, version: Version) -> tuple[Statistics, Notes]:
+    """Return statistics and notes of the only episode of a data set that this module has written."""
+    import pyarrow.parquet as pq
+
+    statistics: Statistics = {}
+    if version is Version.V21:
+        meta = root / "meta"
+        (row,) = map(json.loads, (meta / "episodes.jsonl").read_text(encoding="utf-8").splitlines())
+        (line,) = (meta / "episodes_stats.jsonl").read_text(encoding="utf-8").splitlines()
+        statistics = json.loads(line)["stats"]
+    else:
+        (row,) = pq.read_table(root / "meta" / "episodes", partitioning=None).to_pylist()
+        for name, value in row.items():
+            if name.startswith("stats/"):
+                column, _, kind = name.removeprefix("stats/").rpartition("/")
+                statistics.setdefault(column, {})[kind] = value
+    return statistics, {
+        name.removeprefix(NOTE): value for name, value in row.items() if name.startswith(NOTE)
+    }
 
 
 def _vector(names: tuple[str, ...]) -> dict[str, Any]:
@@ -315,17 +409,6 @@ def _arrow(values: Table) -> Any:
     if values.ndim == 1:
         return pa.array(values)
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-
-
-def _statistics(values: Table) -> dict[str, list[Any]]:
-    table = values.reshape(len(values), -1).astype(np.float64)
-    return {
-        "min": table.min(axis=0).tolist(),
-        "max": table.max(axis=0).tolist(),
-        "mean": table.mean(axis=0).tolist(),
-        "std": table.std(axis=0).tolist(),
-        "count": [len(table)],
-    }
 
 
 def _aggregate(episodes: list[Statistics]) -> Statistics:

@@ -131,22 +131,31 @@ class OfflineReplay:
         """
         try:
             for message, deliver in deliveries:
-                if self._now_ns is None:
-                    self._schedule(message.time_ns, 2, self._executor_tick)
-                elif message.time_ns < self._now_ns:
-                    yield from self._clock_went_back(message.time_ns)
-                yield from self._advance(message.time_ns)
-                self._now_ns = message.time_ns
-                self.clock.set(message.time_ns)
-                is_image = deliver(self.ingest)
-                for notice in self.ingest.take_notices():
-                    yield NoticeEvent(message.time_ns, notice)
-                if is_image:
-                    self._wake_planner(message.time_ns)
-                    yield from self._judge_imagination(message.time_ns)
+                yield from self.push(message.time_ns, deliver)
             yield from self._finish()
         finally:
             self.close()
+
+    def push(self, time_ns: int, deliver: Callable[[StreamIngest], bool]) -> Iterator[Event]:
+        """Take one message, and give what happens until then; what does not come from a recording uses this.
+
+        Args:
+            time_ns: when it arrives [ns].
+            deliver: puts it into the ingest (or elsewhere) and returns whether it was an image.
+        """
+        if self._now_ns is None:
+            self._schedule(time_ns, 2, self._executor_tick)
+        elif time_ns < self._now_ns:
+            yield from self._clock_went_back(time_ns)
+        yield from self._advance(time_ns)
+        self._now_ns = time_ns
+        self.clock.set(time_ns)
+        is_image = deliver(self.ingest)
+        for notice in self.ingest.take_notices():
+            yield NoticeEvent(time_ns, notice)
+        if is_image:
+            self._wake_planner(time_ns)
+            yield from self._judge_imagination(time_ns)
 
     @property
     def instruction(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,19 +53,24 @@ class BagWriter:
         stamp_ns: int,
         *,
         names: Sequence[str],
-        positions: npt.NDArray[np.float64],
+        positions: npt.ArrayLike,
+        velocities: npt.ArrayLike = (),
+        efforts: npt.ArrayLike = (),
         receive_ns: int | None = None,
     ) -> None:
-        """Write a sensor_msgs/JointState with positions alone, float64 [N] (rad or m).
+        """Write a sensor_msgs/JointState: float64 [N] each (rad or m and their rates, N m or N), or empty.
 
         Its receive time is `receive_ns`, or the stamp [ns].
         """
+        position, velocity, effort = (
+            np.ascontiguousarray(values, dtype=np.float64) for values in (positions, velocities, efforts)
+        )
         message = self._types[JOINT_STATE](
             header=self._header(stamp_ns, ""),
             name=list(names),
-            position=np.ascontiguousarray(positions, dtype=np.float64),
-            velocity=np.empty(0),
-            effort=np.empty(0),
+            position=position,
+            velocity=velocity,
+            effort=effort,
         )
         self._write(topic, JOINT_STATE, stamp_ns if receive_ns is None else receive_ns, message)
 
@@ -75,24 +81,41 @@ class BagWriter:
         *,
         frame_id: str,
         data: npt.NDArray[np.uint8],
+        form: str = "jpeg",
         receive_ns: int | None = None,
     ) -> None:
-        """Write a sensor_msgs/CompressedImage with format "jpeg"; `data` is uint8 [bytes]."""
+        """Write a sensor_msgs/CompressedImage; `data` is uint8 [bytes], `form` the text of its format."""
         message = self._types[COMPRESSED_IMAGE](
-            header=self._header(stamp_ns, frame_id), format="jpeg", data=np.ascontiguousarray(data).ravel()
+            header=self._header(stamp_ns, frame_id), format=form, data=np.ascontiguousarray(data).ravel()
         )
         self._write(topic, COMPRESSED_IMAGE, stamp_ns if receive_ns is None else receive_ns, message)
 
-    def image(self, topic: str, stamp_ns: int, *, frame_id: str, rgb: npt.NDArray[np.uint8]) -> None:
-        """Write a sensor_msgs/Image with encoding "rgb8"; `rgb` is uint8 [H, W, 3]."""
+    def image(
+        self,
+        topic: str,
+        stamp_ns: int,
+        *,
+        frame_id: str,
+        rgb: npt.NDArray[np.uint8],
+        encoding: str = "rgb8",
+    ) -> None:
+        """Write a sensor_msgs/Image.
+
+        Args:
+            topic: where.
+            stamp_ns: of the picture [ns].
+            frame_id: frame of the camera.
+            rgb: pixels in `encoding`, uint8 [H, W, C] or [H, W].
+            encoding: what they are in.
+        """
         height, width = rgb.shape[:2]
         message = self._types[IMAGE](
             header=self._header(stamp_ns, frame_id),
             height=height,
             width=width,
-            encoding="rgb8",
+            encoding=encoding,
             is_bigendian=0,
-            step=3 * width,
+            step=rgb.size // height,
             data=np.ascontiguousarray(rgb).ravel(),
         )
         self._write(topic, IMAGE, stamp_ns, message)
@@ -183,3 +206,11 @@ def new_folder(out: Path, *, what: str) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Make `target` the same file as `source`; a copy where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

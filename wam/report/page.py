@@ -114,6 +114,22 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True)
+class Video:
+    """One video: data URI and what it shows."""
+
+    source: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Videos:
+    """Videos side by side as width allows."""
+
+    videos: tuple[Video, ...]
+    kind: str = "videos"
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """Paragraphs, or a list of points."""
 
@@ -122,7 +138,7 @@ class Text:
     kind: str = "text"
 
 
-Block = Table | Charts | Strip | Text
+Block = Table | Charts | Strip | Videos | Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +202,11 @@ def picture(rgb: Rgb, *, caption: str, width: int = 240) -> Picture:
     if not done:
         raise ImageError("image for the report could not be encoded", value=str(rgb.shape))
     return Picture("data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii"), caption)
+
+
+def video(mp4: bytes, *, caption: str) -> Video:
+    """Return a video of an MP4 file's content."""
+    return Video("data:video/mp4;base64," + base64.b64encode(mp4).decode("ascii"), caption)
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from wam.core.clock import NS_PER_S
 from wam.core.errors import JointError
 from wam.sim.controllers import TrajectoryDriver
-from wam.sim.driver import DriverTwin
+from wam.sim.driver import DriverTwin, JointFeedback
 from wam.sim.drivers import make_driver
 from wam.sim.jtc import Trajectory, TrajectoryPoint
 from wam.sim.world import SimWorld
@@ -63,6 +64,10 @@ class RobotPort:
         robot = self._world.robot
         self._drivers: dict[str, DriverTwin] = {group.name: make_driver(group) for group in robot.groups}
         self._steps = 0
+
+    def feedback(self) -> Mapping[str, JointFeedback]:
+        """Return joint group -> what its driver publishes at this moment."""
+        return {name: driver.feedback(self._world.measured(name)) for name, driver in self._drivers.items()}
 
     def command(self, targets: JointTargets, *, period_ns: int) -> None:
         """Ask for `targets` in `period_ns` [ns] from now.

@@ -7,7 +7,9 @@ has its own copy of the state, is given snapshots, and leaves the world alone.
 
 from __future__ import annotations
 
+import math
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -18,42 +20,49 @@ from wam.core.errors import ConfigError, MissingDependency
 from wam.core.observation import Rgb
 from wam.robots.description import CameraSpec
 from wam.sim.model import SUPERSAMPLE, VISIBLE_GROUP
-from wam.sim.world import Snapshot
+from wam.sim.world import SimWorld, Snapshot
 
 DEBIAN_PACKAGES = "libegl1 libgl1-mesa-dri"
 MAX_GEOMETRIES = 1000
+AZIMUTHS_DEG = (140.0, 220.0, 115.0, 245.0)
+"""Where a spectator may look from, the first choice first [deg]."""
+
+MARGIN = 1.08
+"""Space around robot and objects, since these are known by the origins of their parts alone."""
+
+HALF_FOV_DEG = 22.5
+"""Half of the height that MuJoCo's free camera sees [deg]."""
 
 _DRIVER = threading.Lock()
 """One thread at a time inside OpenGL: all contexts of a process share Mesa's software screen, and two cameras that
 render at once have crashed it."""
 
 
-class CameraRenderer:
-    """Renders one camera. Made anywhere; `render` and `close` belong to one thread, whichever renders first.
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where a spectator looks from.
 
-    Args:
-        model: model of the world; it is read only.
-        camera: size, and name of the camera in the model.
-
-    Raises:
-        ConfigError: the camera is not simulated (its robot file gives no `vertical_fov`).
+    Attributes:
+        lookat: point in the middle of the picture [m].
+        distance: from it [m].
+        azimuth: direction of the look about the vertical; 0 looks along x [rad].
+        elevation: of the look above the horizon; negative looks down [rad].
     """
 
-    def __init__(self, model: mujoco.MjModel, camera: CameraSpec) -> None:
-        self._camera_id = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera.name)
-        if self._camera_id < 0:
-            raise ConfigError(
-                f"camera {camera.name} cannot be simulated",
-                allowed="a camera with `vertical_fov` in the robot file",
-                where="the camera's entry in the robot file (config/robots)",
-            )
-        buffer = model.vis.global_
-        if SUPERSAMPLE * camera.width > buffer.offwidth or SUPERSAMPLE * camera.height > buffer.offheight:
-            raise ValueError(
-                f"the model was built for pictures of {buffer.offwidth // SUPERSAMPLE}x"
-                f"{buffer.offheight // SUPERSAMPLE} px, asked for {camera.width}x{camera.height} px"
-            )
-        self._model, self.camera = model, camera
+    lookat: tuple[float, float, float]
+    distance: float
+    azimuth: float = math.radians(140.0)
+    elevation: float = math.radians(-24.0)
+
+
+class _Renderer:
+    """Renders one view. Made anywhere; `render` and `close` belong to one thread, whichever renders first."""
+
+    def __init__(
+        self, model: mujoco.MjModel, view: mujoco.MjvCamera, *, height: int, width: int, name: str
+    ) -> None:
+        self._model, self._view = model, view
+        self._height, self._width, self._name = height, width, name
         self._data = mujoco.MjData(model)
         self._thread: int | None = None
         self._gl: Any = None
@@ -66,7 +75,7 @@ class CameraRenderer:
         """
         self.open()
         if self._thread != threading.get_ident():
-            raise RuntimeError(f"camera {self.camera.name} was first rendered in another thread")
+            raise RuntimeError(f"{self._name} was first rendered in another thread")
         data = self._data
         data.qpos[:] = snapshot.qpos
         mujoco.mj_kinematics(self._model, data)
@@ -80,7 +89,7 @@ class CameraRenderer:
             # Reading pixels holds the interpreter's lock until the picture is ready; waiting here does not.
             self._finish()
             mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._context)
-        size = (self.camera.width, self.camera.height)
+        size = (self._width, self._height)
         return np.ascontiguousarray(cv2.resize(self._pixels, size, interpolation=cv2.INTER_AREA)[::-1])
 
     def open(self) -> None:
@@ -102,20 +111,106 @@ class CameraRenderer:
             self._gl = None
 
     def _open(self) -> None:
-        height, width = SUPERSAMPLE * self.camera.height, SUPERSAMPLE * self.camera.width
+        height, width = SUPERSAMPLE * self._height, SUPERSAMPLE * self._width
         self._gl, self._finish = _open_egl(width, height)
         self._thread = threading.get_ident()
         self._options = mujoco.MjvOption()
         self._options.geomgroup[:] = 0
         self._options.geomgroup[VISIBLE_GROUP] = 1
-        self._view = mujoco.MjvCamera()
-        self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._view.fixedcamid = self._camera_id
         self._scene = mujoco.MjvScene(self._model, maxgeom=MAX_GEOMETRIES)
         self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._rectangle = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.empty((height, width, 3), dtype=np.uint8)
+
+
+class CameraRenderer(_Renderer):
+    """Renders one camera of the robot. Made anywhere; `render` and `close` belong to one thread.
+
+    Args:
+        model: model of the world; it is read only.
+        camera: size, and name of the camera in the model.
+
+    Raises:
+        ConfigError: the camera is not simulated (its robot file gives no `vertical_fov`).
+    """
+
+    def __init__(self, model: mujoco.MjModel, camera: CameraSpec) -> None:
+        number = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera.name)
+        if number < 0:
+            raise ConfigError(
+                f"camera {camera.name} cannot be simulated",
+                allowed="a camera with `vertical_fov` in the robot file",
+                where="the camera's entry in the robot file (config/robots)",
+            )
+        buffer = model.vis.global_
+        if SUPERSAMPLE * camera.width > buffer.offwidth or SUPERSAMPLE * camera.height > buffer.offheight:
+            raise ValueError(
+                f"the model was built for pictures of {buffer.offwidth // SUPERSAMPLE}x"
+                f"{buffer.offheight // SUPERSAMPLE} px, asked for {camera.width}x{camera.height} px"
+            )
+        view = mujoco.MjvCamera()
+        view.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        view.fixedcamid = number
+        super().__init__(model, view, height=camera.height, width=camera.width, name=f"camera {camera.name}")
+        self.camera = camera
+
+
+class ViewRenderer(_Renderer):
+    """Renders what a spectator sees. Made anywhere; `render` and `close` belong to one thread.
+
+    Args:
+        model: model of the world; only the size of its picture buffer is changed.
+        view: where the spectator stands.
+        height: of the picture [px].
+        width: of the picture [px].
+    """
+
+    def __init__(self, model: mujoco.MjModel, view: View, *, height: int, width: int) -> None:
+        camera = mujoco.MjvCamera()
+        camera.lookat[:] = view.lookat
+        camera.distance = view.distance
+        camera.azimuth, camera.elevation = math.degrees(view.azimuth), math.degrees(view.elevation)
+        buffer = model.vis.global_
+        buffer.offwidth = max(buffer.offwidth, SUPERSAMPLE * width)
+        buffer.offheight = max(buffer.offheight, SUPERSAMPLE * height)
+        super().__init__(model, camera, height=height, width=width, name="the spectator's view")
+
+
+def view_of(world: SimWorld) -> View:
+    """Return a view from the front and above that has the robot and its objects in the picture, and nothing before."""
+    items = [world.object_centre(item.name) for item in world.scene.objects if world.is_present(item.name)]
+    points = np.array([*items, *(world.body_position(link) for link in sorted(world.moving_links))])
+    low, high = points.min(axis=0), points.max(axis=0)
+    # What stands in front is nearer to the eye, and what is done is done there.
+    middle = (low + high) / 2
+    x, y, z = 0.75 * middle + 0.25 * (np.mean(items, axis=0) if items else middle)
+    radius = float(np.linalg.norm(high - low)) / 2
+    distance = MARGIN * radius / math.sin(math.radians(HALF_FOV_DEG))
+    views = [View((float(x), float(y), float(z)), distance, math.radians(angle)) for angle in AZIMUTHS_DEG]
+    data = mujoco.MjData(world.model)
+    data.qpos[:] = world.snapshot(0).qpos
+    mujoco.mj_forward(world.model, data)
+    return min(views, key=lambda view: _hidden(world.model, data, view))
+
+
+def _hidden(model: mujoco.MjModel, data: mujoco.MjData, view: View) -> int:
+    """Return how much of a view is taken by what stands in the nearer half of the way, in rays of a grid."""
+    turn, rise = view.azimuth, view.elevation
+    forward = np.array([math.cos(rise) * math.cos(turn), math.cos(rise) * math.sin(turn), math.sin(rise)])
+    right = np.array([math.sin(turn), -math.cos(turn), 0.0])
+    up = np.cross(right, forward)
+    eye = np.array(view.lookat) - view.distance * forward
+    groups = np.zeros(mujoco.mjNGROUP, dtype=np.uint8)
+    groups[VISIBLE_GROUP] = 1
+    hit = np.zeros(1, dtype=np.int32)
+    half = math.tan(math.radians(HALF_FOV_DEG))
+    hidden = 0
+    for across in np.linspace(-4 / 3, 4 / 3, 13):
+        for along in np.linspace(-1.0, 1.0, 9):
+            ray = forward + half * (across * right + along * up)
+            hidden += 0.0 <= mujoco.mj_ray(model, data, eye, ray, groups, 1, -1, hit) < view.distance / 2
+    return hidden
 
 
 def require_egl() -> None:

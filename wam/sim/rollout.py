@@ -7,10 +7,10 @@ The same task, seed, setting and actor give the same episode to the bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.core.errors import ConfigError, WamError
 from wam.core.observation import CameraFrame, Observation, RobotState
 from wam.robots.description import CameraSpec, RobotDescription
+from wam.sim.driver import JointFeedback
 from wam.sim.port import JointTargets, RobotPort
 from wam.sim.rendering import CameraRenderer
 from wam.sim.tasks.task import Setting
@@ -64,6 +65,21 @@ class Observer(Protocol):
 
     def on_frame(self, frame: Frame) -> None:
         """Take a frame; it comes when the next one is due, since only then its action is known."""
+        ...
+
+
+@runtime_checkable
+class TickObserver(Observer, Protocol):
+    """Looks on at every command as well."""
+
+    def on_tick(self, time_ns: int, feedback: Mapping[str, JointFeedback], command: Vector) -> None:
+        """Take the moment of a command, before the frame of that moment.
+
+        Args:
+            time_ns: simulated time [ns].
+            feedback: joint group -> what its driver publishes.
+            command: targets in force, float64 [N].
+        """
         ...
 
 
@@ -168,6 +184,11 @@ class Episode:
         """Task text."""
         return self.world.instruction
 
+    @property
+    def seen(self) -> Observation | None:
+        """The newest observation that somebody has asked for; None before the first frame."""
+        return self._seen
+
     def observe(self) -> Observation:
         """Return joint state and pictures of this moment; pictures are rendered once per moment."""
         stamp_ns = round(self.world.time * NS_PER_S)
@@ -225,6 +246,7 @@ class _Run:
     ) -> None:
         self._episode, self._actor, self._options = episode, actor, options
         self._observers = observers
+        self._tick_observers = [one for one in observers if isinstance(one, TickObserver)]
         self._port = RobotPort(episode.world)
         self._step_ns = round(episode.world.timestep * NS_PER_S)
         home = episode.world.positions()
@@ -285,6 +307,10 @@ class _Run:
         targets = self._actor.act(self._episode, due=self._tick_ns() / NS_PER_S)
         self._port.command(targets, period_ns=COMMAND_PERIOD_NS)
         self._before, self._targets = self._targets, targets.positions.copy()
+        if self._tick_observers:
+            feedback = self._port.feedback()
+            for observer in self._tick_observers:
+                observer.on_tick(self._port.now_ns, feedback, self._before)
 
     def _look(self, now_ns: int) -> None:
         world = self._episode.world

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from wam.core.errors import ConfigError
 from wam.sim.tasks import franka, piper, ur5e_inspire
-from wam.sim.tasks.task import Task
+from wam.sim.tasks.task import Setting, Task
 
 TASKS: Mapping[str, Task] = MappingProxyType(
     {task.name: task for task in (*franka.TASKS, *piper.TASKS, *ur5e_inspire.TASKS)}
@@ -42,3 +42,21 @@ def tasks_of(robot: str) -> tuple[Task, ...]:
             "no task is for this robot", value=robot, allowed=robots, where="the option --robot"
         )
     return found
+
+
+def find_setting(task: Task, name: str) -> Setting:
+    """Return the setting called `name`.
+
+    Raises:
+        ConfigError: there is none, or the task cannot be set so; the text names those that are.
+    """
+    for setting in task.settings:
+        if setting.value == name:
+            return setting
+    known = any(setting.value == name for setting in Setting)
+    raise ConfigError(
+        f"task {task.name} cannot be set so" if known else "there is no such setting",
+        value=name,
+        allowed=", ".join(setting.value for setting in task.settings),
+        where="the option --setting",
+    )

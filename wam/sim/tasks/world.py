@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from wam.core.errors import ContractMismatch
 from wam.robots.description import RobotDescription
 from wam.robots.loader import load_robot
+from wam.sim.model import TIMESTEP_S
 from wam.sim.tasks.arrangement import TaskScene
 from wam.sim.tasks.task import STAGES, Setting, Task, Variant
 from wam.sim.world import SimWorld
@@ -39,6 +40,7 @@ class TaskWorld(SimWorld):
         seed: of the first episode.
         setting: look, distractors and objects.
         robot: the robot; None loads the task's.
+        timestep: length of one physics step [s].
 
     Raises:
         ContractMismatch: `robot` is not the task's.
@@ -53,13 +55,16 @@ class TaskWorld(SimWorld):
         seed: int = 0,
         setting: Setting = Setting.SEEN,
         robot: RobotDescription | None = None,
+        timestep: float = TIMESTEP_S,
     ) -> None:
         if robot is not None:
             require_robot(task, robot.name)
         self.task = task
         self.setting = setting
         self._task_scene = TaskScene(task, setting)
-        super().__init__(robot or load_robot(task.robot), seed=seed, scene=self._task_scene)
+        super().__init__(
+            robot or load_robot(task.robot), seed=seed, scene=self._task_scene, timestep=timestep
+        )
 
     @property
     def variant(self) -> Variant:

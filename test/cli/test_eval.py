@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam eval` and the verbs of `wam sim` that write: exit codes, files, and one line for what cannot be done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+from PIL import Image
+
+from wam.cli.main import EXIT_COULD_NOT_RUN, EXIT_OK, run
+from wam.datasets.lerobot import open_dataset
+
+pytestmark = pytest.mark.sim
+
+EXIT_FAILED = 2
+TASK = "franka_box_to_bowl"
+
+
+def evaluate(report: Path, *words: str, policy: str = "expert", mode: str = "fast") -> int:
+    base = ["eval", "--task", TASK, "--policy", policy, "--mode", mode, "--report", str(report)]
+    return run([*base, "--no-videos", "--time-limit", "0.5", "--episodes", "1", *words])
+
+
+def test_a_gate_decides_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gate = tmp_path / "gate.yaml"
+    gate.write_text("thresholds: {success_rate: {min: 0.5}}", encoding="utf-8")
+    report = tmp_path / "report"
+    assert evaluate(report, "--gate", str(gate), "--json") == EXIT_FAILED
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["summary"]["verdict"] == "fail"
+    assert shown["summary"]["metrics"]["success_rate"] == 0.0
+    assert json.loads((report / "summary.json").read_text(encoding="utf-8")) == shown["summary"]
+    assert evaluate(report) == EXIT_OK
+    out = capsys.readouterr().out
+    assert "0 of 1 (0.00 to 0.79, Wilson 95 %)" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--task", "fly"], "no task of this name: got 'fly'; allowed: franka_box_to_bowl, "),
+        (["--setting", "dark"], "no such setting: got 'dark'; allowed: seen, "),
+        (["--mode", "slow"], "option --mode: got 'slow'; allowed: nodes or fast"),
+        (["--mode", "nodes"], "the expert has no nodes: got 'nodes'; allowed: fast"),
+        (["--gate", "none.yaml"], "gate none.yaml does not exist"),
+        (["--planner-latency", "soon"], "option --planner-latency: got 'soon'"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_by_name(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(tmp_path / "report", *words) == EXIT_COULD_NOT_RUN
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_policy_of_another_robot_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from wam.models.layout import RobotLayout
+    from wam.models.registry import make_tiny_bundle
+    from wam.robots.loader import load_robot
+
+    make_tiny_bundle(tmp_path / "piper", robot=RobotLayout.of(load_robot("piper")))
+    for mode in ("fast", "nodes"):
+        assert evaluate(tmp_path / "report", policy=str(tmp_path / "piper"), mode=mode) == EXIT_COULD_NOT_RUN
+        assert "which robot franka does not have" in capsys.readouterr().err
+
+
+def test_an_unknown_metric_in_a_gate_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gate = tmp_path / "gate.yaml"
+    gate.write_text("thresholds: {beauty: {min: 1}}", encoding="utf-8")
+    assert evaluate(tmp_path / "report", "--gate", str(gate)) == EXIT_COULD_NOT_RUN
+    assert "gate: metric beauty is unknown; allowed: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_data_set_without_cameras_is_recorded_and_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "data"
+    words = ["sim", "record", str(out), "--task", TASK, "--episodes", "1", "--processes", "1", "--no-cameras"]
+    assert run([*words, "--json"]) == EXIT_OK
+    caught = capsys.readouterr()
+    shown = json.loads(caught.out)
+    assert [one["success"] for one in shown["episodes"]] == [True]
+    assert f"LeRobot v3.0 data set: {out} (1 episodes, " in caught.err
+    dataset = open_dataset(out)
+    assert dataset.cameras == ()
+    assert [one.length for one in dataset.episodes] == [one["rows"] for one in shown["episodes"]]
+    assert run(words) == EXIT_COULD_NOT_RUN
+    assert "exists already and is not overwritten" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--camera", "head"], "robot franka has no camera of this name: got 'head'; allowed: side, wrist"),
+        (["--camera", "side", "--no-cameras"], "--camera with --no-cameras"),
+        (["--task", "fly"], "no task of this name: got 'fly'"),
+        (["--setting", "dark"], "no such setting: got 'dark'; allowed: seen, "),
+    ],
+)
+def test_a_recording_that_cannot_be_made_is_refused_by_name(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sim", "record", str(tmp_path / "x"), "--task", TASK, *words]) == EXIT_COULD_NOT_RUN
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.camera
+@pytest.mark.slow
+def test_a_world_and_its_expert_are_drawn(tmp_path: Path) -> None:
+    png, gif = tmp_path / "world.png", tmp_path / "expert.gif"
+    assert run(["sim", "picture", "--task", TASK, "--out", str(png), "--width", "96"]) == EXIT_OK
+    pixels = cv2.imread(str(png))
+    assert pixels.shape == (72, 96, 3)
+    assert pixels.std() > 20  # something is to be seen
+    assert (
+        run(["sim", "gif", "--task", TASK, "--out", str(gif), "--width", "64", "--max-kb", "60"]) == EXIT_OK
+    )
+    with Image.open(gif) as film:
+        assert film.size == (64, 48)
+        assert film.n_frames > 20
+    assert gif.stat().st_size <= 60_000
+
+
+def test_many_tasks_do_not_fit_into_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sim", "picture", "--out", str(tmp_path / "all.png")]) == EXIT_COULD_NOT_RUN
+    assert "several tasks in one file" in capsys.readouterr().err

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam eval`: a policy plays a simulated task in closed loop and is scored."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from wam.cli.progress import row_progress
+from wam.cli.replay import DEFAULT_EXECUTOR_LATENCY, DEFAULT_PLANNER_LATENCY, parse_latency
+from wam.core.clock import seconds_to_ns
+from wam.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wam.report.episodes import Evaluation
+    from wam.report.evaluation import GateLine
+
+EXIT_FAILED = 2
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command("eval")
+def evaluate(
+    task: Annotated[str, typer.Option(help="Task to play; see `wam sim tasks`.", show_default=False)],
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="Directory of a bundle, a built-in policy (aha_wam/tiny, fake), or 'expert' (mode fast).",
+            show_default=False,
+        ),
+    ],
+    report: Annotated[
+        Path, typer.Option(help="Folder of the report: new, empty, or an earlier report.", show_default=False)
+    ],
+    episodes: Annotated[int, typer.Option(help="Episodes to play.", min=1)] = 10,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="'nodes' (the real nodes over DDS) or 'fast' (their cycles in this process, on simulated time)."
+        ),
+    ] = "nodes",
+    seed: Annotated[int, typer.Option(help="Seed of the first episode; the others follow.", min=0)] = 0,
+    setting: Annotated[str, typer.Option(help="seen, or one of the unseen settings.")] = "seen",
+    gate: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with thresholds; exit code 2 when one fails.", show_default=False),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(help="End of an episode [s]; default: the task's.", min=0.5, show_default=False),
+    ] = None,
+    planner_latency: Annotated[
+        str,
+        typer.Option(
+            help="Mode fast: simulated time that a plan takes [s]; 'measured' takes what it takes here."
+        ),
+    ] = DEFAULT_PLANNER_LATENCY,
+    executor_latency: Annotated[
+        str, typer.Option(help="Mode fast: simulated time that a chunk takes [s], or 'measured'.")
+    ] = DEFAULT_EXECUTOR_LATENCY,
+    planner_period: Annotated[
+        float, typer.Option(help="Least time between two plans [s]; 0 plans every new image.", min=0.0)
+    ] = 0.25,
+    executor_period: Annotated[
+        float, typer.Option(help="Time between the starts of two chunks [s].", min=0.005)
+    ] = 0.1,
+    policy_seed: Annotated[int, typer.Option(help="Seed of the policy's noise.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads of the policy.", min=1)] = 1,
+    videos: Annotated[
+        bool, typer.Option("--videos/--no-videos", help="Film the worst and the best episode.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
+) -> None:
+    """Let a policy play episodes of a simulated task, and score success, progress, times, forces and safety.
+
+    Exit codes: 0 played (and the gate passed), 1 could not run, 2 the gate failed or an episode ended in an error.
+
+    Example: wam eval --task franka_box_to_bowl --policy aha_wam/tiny --report out
+    """
+    from wam.episodes.evaluate import FAST, NODES, EvalOptions, evaluate_fast
+    from wam.episodes.sinks import EXPERT
+    from wam.replay.gate import read_gate
+    from wam.replay.offline import ReplaySettings
+    from wam.report.evaluation import LOGS, build_evaluation_report, summary_of, timing_of, verdict_of
+    from wam.report.folder import require_free
+    from wam.robots.loader import load_robot
+    from wam.robots.policies import PolicyRequest, require_fit
+    from wam.sim.tasks.registry import find_setting, find_task
+    from wam_bringup.loading import load_policy
+
+    if mode not in (NODES, FAST):
+        raise ConfigError("option --mode", value=mode, allowed=f"{NODES} or {FAST}", where="--mode")
+    if policy == EXPERT and mode != FAST:
+        raise ConfigError("the expert has no nodes", value=mode, allowed=FAST, where="--mode")
+    chosen = find_task(task)
+    options = EvalOptions(
+        task=chosen,
+        setting=find_setting(chosen, setting),
+        policy=policy,
+        seeds=tuple(range(seed, seed + episodes)),
+        schedule=ReplaySettings(
+            planner_latency_ns=parse_latency(planner_latency, option="--planner-latency"),
+            executor_latency_ns=parse_latency(executor_latency, option="--executor-latency"),
+            planner_period_ns=seconds_to_ns(planner_period),
+            executor_period_ns=seconds_to_ns(executor_period),
+        ),
+        time_limit=time_limit,
+        videos=videos,
+    )
+    thresholds = read_gate(gate) if gate is not None else ()
+    require_free(report, keep=(LOGS,))
+    robot = load_robot(chosen.robot)
+    console = Console(stderr=True)
+    loaded = None
+    if policy != EXPERT:
+        with console.status(f"loading {policy}") if console.is_terminal else contextlib.nullcontext():
+            fast = mode == FAST
+            request = PolicyRequest(
+                policy, planner=fast, executor=fast, device=device, threads=threads, seed=policy_seed
+            )
+            loaded = load_policy(request, robot=robot)
+        require_fit(loaded.contract, robot)
+    with row_progress(console, f"wam eval {task}", unit="episodes") as progress:
+        count = 0
+
+        def done(episode: object) -> None:
+            nonlocal count
+            count += 1
+            progress(count, episodes)
+
+        if mode == NODES:
+            from wam.cli.eval_nodes import evaluate_nodes
+
+            assert loaded is not None
+            run = evaluate_nodes(
+                options,
+                robot=robot,
+                contract=loaded.contract,
+                policy_seed=policy_seed,
+                device=device,
+                threads=threads,
+                log_dir=report / LOGS,
+                done=done,
+            )
+        else:
+            run = evaluate_fast(options, loaded, robot=robot, done=done)
+    lines = judge(run, thresholds)
+    page = build_evaluation_report(run, report, gate=lines)
+    if as_json:
+        both = {"summary": summary_of(run, lines), "timing": timing_of(run)}
+        typer.echo(json.dumps(both, indent=2, ensure_ascii=False))
+    else:
+        _print(Console(), run, lines)
+    for warning in run.warnings:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+    for episode in run.episodes:
+        if episode.error:
+            console.print(f"[red]seed {episode.seed}:[/red] {escape(episode.error)}", soft_wrap=True)
+    console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
+    if verdict_of(run, lines) in ("fault", "fail"):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def judge(run: Evaluation, thresholds: tuple) -> tuple[GateLine, ...]:  # type: ignore[type-arg]
+    """Return every threshold with what was measured.
+
+    Raises:
+        ConfigError: one names an unknown metric.
+    """
+    from wam.replay.gate import check_gate
+    from wam.report.episodes import score_metrics, time_metrics
+    from wam.report.evaluation import GateLine
+
+    metrics = {**score_metrics(run.episodes), **time_metrics(run)}
+    return tuple(
+        GateLine(one.threshold.metric, one.threshold.text(), one.value, one.passed)
+        for one in check_gate(thresholds, metrics)
+    )
+
+
+def _print(console: Console, run: Evaluation, gate: tuple[GateLine, ...]) -> None:
+    from wam.report.episodes import score_metrics, time_metrics
+
+    scores, times = score_metrics(run.episodes), time_metrics(run)
+
+    def shown(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row(
+        "success",
+        f"{scores['successes']:.0f} of {scores['episodes']:.0f} "
+        f"({shown(scores['success_low'], '.2f')} to {shown(scores['success_high'], '.2f')}, Wilson 95 %)",
+    )
+    table.add_row("mean score", f"{shown(scores['mean_score'], '.2f')} of {len(run.stage_names)}")
+    table.add_row("time to success", f"{shown(scores['mean_time_to_success_s'], '.1f')} s, mean")
+    table.add_row("contact force", f"{shown(scores['max_contact_force_n'], '.0f')} N, largest")
+    if times["chunk_p50_ms"] is not None:
+        for name, title in (("chunk", "chunk latency"), ("prefill", "prefill")):
+            p50, p99 = times[f"{name}_p50_ms"], times[f"{name}_p99_ms"]
+            table.add_row(title, f"p50 {shown(p50, '.1f')} ms, p99 {shown(p99, '.1f')} ms")
+        stops, holds = scores["safety_stop_episodes"], scores["safety_hold_episodes"]
+        table.add_row(
+            "safety",
+            f"{shown(scores['safety_events'], '.0f')} events; episodes that held: {shown(holds, '.0f')}, "
+            f"that stopped: {shown(stops, '.0f')}",
+        )
+    for line in gate:
+        mark = "[green]pass[/green]" if line.passed else "[red]FAIL[/red]"
+        table.add_row(f"gate: {line.metric}", f"{mark} {line.value} (allowed {line.allowed})")
+    console.print(table)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam eval --mode nodes`: ROS is confined to this machine before anything imports it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from wam.core.contract import PolicyContract
+from wam.episodes.evaluate import Done, EvalOptions
+from wam.report.episodes import Evaluation
+from wam.robots.description import RobotDescription
+
+
+def evaluate_nodes(
+    options: EvalOptions,
+    *,
+    robot: RobotDescription,
+    contract: PolicyContract,
+    policy_seed: int,
+    device: str,
+    threads: int,
+    log_dir: Path,
+    done: Done,
+) -> Evaluation:
+    """Run every episode with the real nodes as processes.
+
+    Raises:
+        EpisodesFailed: the nodes could not be started.
+        MissingDependency: cameras cannot be rendered here.
+    """
+    from wam.robots.paths import config_dir
+    from wam.ros.environment import isolate
+    from wam.sim.rendering import require_egl
+
+    if contract.camera_names:
+        require_egl()
+    isolate(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
+    # rclpy reads the environment when it is imported.
+    from wam.live.episodes import NodeEpisodes
+    from wam.ros.command_line import ParameterValue
+
+    policy: dict[str, ParameterValue] = {"device": device, "threads": threads}
+    runner = NodeEpisodes(
+        options,
+        robot=robot,
+        contract=contract,
+        parameters={"wam_planner": policy, "wam_executor": policy},
+        policy_seed=policy_seed,
+        log_dir=log_dir,
+    )
+    return runner.run(done)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam sim picture` and `wam sim gif`: a task's world and its expert, to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from wam.core.errors import ConfigError
+
+RATE = 8.0
+"""Pictures per second of simulated time [Hz]."""
+
+SPEED = 1.5
+"""How many times faster than real time a GIF plays."""
+
+TaskOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task", help="Task to show; may be given several times. Default: all.", show_default=False
+    ),
+]
+OutOption = Annotated[
+    Path,
+    typer.Option("--out", help="File to write; for several tasks a folder that gets one file for each."),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the episode.", min=0)]
+SettingOption = Annotated[str, typer.Option("--setting", help="seen, or one of the unseen settings.")]
+
+
+def picture(
+    out: OutOption,
+    task: TaskOption = None,
+    seed: SeedOption = 0,
+    setting: SettingOption = "seen",
+    width: Annotated[
+        int, typer.Option(help="Of the picture [px]; the height is 3/4 of it.", min=64, max=2048)
+    ] = 480,
+) -> None:
+    """Draw a task's world as its episode begins, as PNG.
+
+    Example: wam sim picture --task franka_box_to_bowl --out world.png
+    """
+    from wam.episodes.pictures import draw_world, write_png
+    from wam.sim.tasks.registry import TASKS, find_setting, find_task
+
+    for name, path in _files(task or list(TASKS), out, ".png").items():
+        chosen = find_task(name)
+        rgb = draw_world(
+            chosen, setting=find_setting(chosen, setting), seed=seed, height=width * 3 // 4, width=width
+        )
+        write_png(path, rgb)
+        typer.echo(f"{path} ({path.stat().st_size // 1000} kB)")
+
+
+def gif(
+    out: OutOption,
+    task: TaskOption = None,
+    seed: SeedOption = 0,
+    setting: SettingOption = "seen",
+    width: Annotated[
+        int, typer.Option(help="Of the pictures [px]; the height is 3/4 of it.", min=64, max=640)
+    ] = 240,
+    max_kb: Annotated[
+        int, typer.Option(help="Fewer colours are taken where it would be larger [kB].", min=20)
+    ] = 700,
+) -> None:
+    """Film an episode of a task's expert, as GIF at one and a half times the speed.
+
+    Example: wam sim gif --out docs/images
+    """
+    from wam.episodes.pictures import film_expert, write_gif
+    from wam.sim.tasks.registry import TASKS, find_setting, find_task
+
+    console = Console(stderr=True)
+    for name, path in _files(task or list(TASKS), out, ".gif").items():
+        chosen = find_task(name)
+        result, pictures = film_expert(
+            chosen,
+            setting=find_setting(chosen, setting),
+            seed=seed,
+            height=width * 3 // 4,
+            width=width,
+            rate=RATE,
+        )
+        if not result.success:
+            console.print(
+                f"[yellow]warning:[/yellow] the expert of {name} failed, seed {seed}: {result.progress} of 3 stages",
+                soft_wrap=True,
+            )
+        size = write_gif(path, pictures, period=1 / (RATE * SPEED), max_bytes=1000 * max_kb)
+        typer.echo(f"{path} ({size // 1000} kB)")
+
+
+def _files(tasks: list[str], out: Path, suffix: str) -> dict[str, Path]:
+    if out.suffix != suffix:
+        return {name: out / f"{name}{suffix}" for name in tasks}
+    if len(tasks) > 1:
+        raise ConfigError(
+            "several tasks in one file",
+            value=str(out),
+            allowed=f"a folder, or one --task with a file {suffix}",
+            where="--out",
+        )
+    return {tasks[0]: out}

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""H.264 videos image by image through PyAV, with the statistics of their pixels."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.errors import MissingDependency, RecordingError
+from wam.core.observation import Rgb
+
+CODEC = "libx264"
+CODEC_OPTIONS = {"crf": "18", "preset": "veryfast", "g": "2"}
+"""Nearly lossless; every second image is a key image, since training enters videos anywhere."""
+
+SMALL_OPTIONS = {"crf": "28", "preset": "veryfast", "movflags": "+faststart"}
+"""For people: a few hundred kilobytes."""
+
+STATISTICS_IMAGES = 100
+
+Table = npt.NDArray[Any]
+
+
+class VideoWriter:
+    """Writes one video.
+
+    Args:
+        path: file to make.
+        fps: images per second [Hz].
+        length: images that will come, where it is known; their statistics then rest on evenly spread ones.
+        options: of the encoder.
+
+    Raises:
+        MissingDependency: PyAV is not installed.
+        RecordingError: the file cannot be made.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fps: float,
+        length: int | None = None,
+        options: dict[str, str] | None = None,
+    ) -> None:
+        try:
+            import av
+        except ModuleNotFoundError as error:
+            raise MissingDependency("encoding video needs PyAV", where="pip install av") from error
+        self._av, self._path = av, path
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._options = CODEC_OPTIONS if options is None else options
+        self._step = max(1, (length or 0) // STATISTICS_IMAGES)
+        self._thinning = length is None
+        self._samples: list[Table] = []
+        self._rows = 0
+        self._stream: Any = None
+        self._container: Any = None
+        self._container = self._guard(av.open, str(path), "w")
+
+    def add(self, rgb: Rgb) -> None:
+        """Write the next image, uint8 [H, W, 3].
+
+        Raises:
+            RecordingError: it could not be encoded, or the disk does not take it.
+        """
+        self._guard(self._encode, rgb)
+        if self._rows % self._step == 0:
+            # Every fourth pixel tells the same as all of them.
+            self._samples.append(rgb[::4, ::4].copy())
+            if self._thinning and len(self._samples) == 2 * STATISTICS_IMAGES:
+                self._samples, self._step = self._samples[::2], 2 * self._step
+        self._rows += 1
+
+    def finish(self) -> dict[str, list[Any]]:
+        """Close the file and return the statistics of its images, per colour in 0..1.
+
+        Raises:
+            RecordingError: there was no image, or the disk does not take the rest.
+        """
+        if self._stream is None:
+            raise RecordingError(f"video {self._path} has no image")
+        self._guard(self._flush)
+        pixels = column_statistics(np.concatenate([one.reshape(-1, 3) for one in self._samples]) / 255.0)
+        shaped = {name: [[[value]] for value in pixels[name]] for name in ("min", "max", "mean", "std")}
+        return {**shaped, "count": [len(self._samples)]}
+
+    def close(self) -> None:
+        """Close the file, whatever is in it; safe to call twice."""
+        container, self._container = self._container, None
+        if container is not None:
+            try:
+                container.close()
+            except OSError:
+                # The file is given up; why has been told already.
+                pass
+
+    def _encode(self, rgb: Rgb) -> None:
+        if self._stream is None:
+            self._stream = self._container.add_stream(CODEC, rate=self._rate, options=dict(self._options))
+            self._stream.height, self._stream.width = rgb.shape[:2]
+            self._stream.pix_fmt = pixel_format(*rgb.shape[:2])
+            self._stream.codec_context.time_base = 1 / self._rate
+        frame = self._av.VideoFrame.from_ndarray(rgb, format="rgb24")
+        frame.pts, frame.time_base = self._rows, 1 / self._rate
+        self._container.mux(self._stream.encode(frame))
+
+    def _flush(self) -> None:
+        self._container.mux(self._stream.encode())
+        container, self._container = self._container, None
+        container.close()
+
+    def _guard(self, call: Any, *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except (self._av.error.FFmpegError, OSError) as error:
+            self.close()
+            raise RecordingError(
+                f"video {self._path} could not be encoded ({error})", where="OUT, and the space on its disk"
+            ) from error
+
+
+def pixel_format(height: int, width: int) -> str:
+    """Return how a video of this size stores colour."""
+    # Halved colour needs even sides.
+    return "yuv444p" if height % 2 or width % 2 else "yuv420p"
+
+
+def column_statistics(values: Table) -> dict[str, list[Any]]:
+    """Return least, largest, mean, standard deviation and count of each column of [T] or [T, N]."""
+    table = values.reshape(len(values), -1).astype(np.float64)
+    return {
+        "min": table.min(axis=0).tolist(),
+        "max": table.max(axis=0).tolist(),
+        "mean": table.mean(axis=0).tolist(),
+        "std": table.std(axis=0).tolist(),
+        "count": [len(table)],
+    }
