@@ -39,8 +39,8 @@ def test_an_episode_begins_where_its_seed_puts_everything(stage: Any) -> None:
     answer = start_episode(stage, 7)
     assert (answer.success, answer.message) == (True, "")
     stage.until(lambda: heard[-1].seed == 7, "the new episode")
-    assert heard[-1].time < 1.0
     first = next(one for one in heard if one.seed == 7)
+    assert first.time < 5.0
     assert (first.header.stamp.sec, first.header.stamp.nanosec) >= (answer.stamp.sec, answer.stamp.nanosec)
     task = find_task(TASK)
     expected = TaskWorld(task, seed=7)
