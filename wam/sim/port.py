@@ -13,7 +13,7 @@ from wam.core.clock import NS_PER_S
 from wam.core.errors import JointError
 from wam.sim.controllers import TrajectoryDriver
 from wam.sim.driver import DriverTwin, JointFeedback
-from wam.sim.drivers import make_driver
+from wam.sim.drivers import make_drivers
 from wam.sim.jtc import Trajectory, TrajectoryPoint
 from wam.sim.world import SimWorld
 
@@ -62,7 +62,7 @@ class RobotPort:
     def restart(self) -> None:
         """Start the drivers anew; call it after the world's reset."""
         robot = self._world.robot
-        self._drivers: dict[str, DriverTwin] = {group.name: make_driver(group) for group in robot.groups}
+        self._drivers: dict[str, DriverTwin] = make_drivers(robot)
         self._steps = 0
 
     def feedback(self) -> Mapping[str, JointFeedback]:
@@ -110,7 +110,7 @@ class RobotPort:
                 driver.observe(world.measured(driver_name))
         for _ in range(duration_ns // self._timestep_ns):
             for name, driver in self._drivers.items():
-                world.set_targets(name, driver.advance(world.timestep))
+                world.set_targets(name, driver.advance(world.timestep), driver.setpoint_velocity)
             world.step()
             self._steps += 1
 
