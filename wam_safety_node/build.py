@@ -141,7 +141,7 @@ def model_filters(
 
     checker = PinocchioChecker(robot, margin=collision_margin, environment_margin=environment_margin)
     boxes = tuple(parse_box(text, robot) for text in workspace)
-    return (CollisionFilter(checker), WorkspaceFilter(checker.model, boxes))
+    return (CollisionFilter(checker, robot.limits()), WorkspaceFilter(checker.model, boxes))
 
 
 def filters_for(robot: RobotDescription, *, max_scale: float = 4.0) -> tuple[Filter, ...]:

@@ -105,7 +105,7 @@ class SafetyCycle(Mailbox):
         self._monitor = StreamMonitor(limits, period=period)
         self._stop_need = 1.0 / (2.0 * STOP_SHARE * limits.acceleration)
         self.ladder = DegradeLadder()
-        self._gate = RemoteGate(remote, budget_ns=remote_budget_ns, tick_ns=settings.tick_ns)
+        self._gate = RemoteGate(remote, budget_ns=remote_budget_ns, tick_ns=settings.tick_ns, limits=limits)
         self._seeded = False
         self._executing: Executing | None = None
         self._index = 0.0
@@ -405,8 +405,12 @@ class SafetyCycle(Mailbox):
             return self._brake(measured)
         reference = executing.reference
         rate = self._played = self._rate(reference)
-        self._index = min(self._index + max(ticks, 1 if self._index < 0 else 0) * rate, float(reference.last))
-        self._index = max(self._index, 0.0)
+        due = self._index + max(ticks, 1 if self._index < 0 else 0) * rate
+        if ticks > 1:
+            # Ticks that this thread slept through are not skipped where the arm could no longer stop on its rows.
+            room = reference.last - 2.0 * self._need_ns / reference.period_ns
+            due = min(due, max(self._index + rate, room))
+        self._index = max(min(due, float(reference.last)), 0.0)
         return self._follower.step(*reference.at(self._index, rate=rate))
 
     def _brake(self, measured: Measured) -> Vector:

@@ -9,7 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.chunk.action_chunk import ActionChunk
-from wam.core.safety.collision import CheckerSilent, RemoteChecker, contact_finding, thin_out
+from wam.core.safety.collision import (
+    CheckerSilent,
+    RemoteChecker,
+    contact_finding,
+    thin_out,
+    with_room_to_stop,
+)
+from wam.core.safety.limits import JointLimits
 from wam.core.verdict import Finding, Verdict
 from wam_safety_node.intake import Executing
 
@@ -40,10 +47,14 @@ class RemoteGate:
         remote: the checker, or None: motions pass at once.
         budget_ns: it must answer within this time [ns].
         tick_ns: time between two steps [ns].
+        limits: of all joints, for the room in which they stop.
     """
 
-    def __init__(self, remote: RemoteChecker | None, *, budget_ns: int, tick_ns: int) -> None:
+    def __init__(
+        self, remote: RemoteChecker | None, *, budget_ns: int, tick_ns: int, limits: JointLimits
+    ) -> None:
         self._remote = remote
+        self._limits = limits
         self._budget_ns = budget_ns
         self._tick_ns = tick_ns
         self._asked: Passed | None = None
@@ -67,7 +78,9 @@ class RemoteGate:
         """
         if self._remote is None:
             return motion
-        rows = np.concatenate((position[None], motion.executing.reference.positions))
+        reference = motion.executing.reference
+        rows = np.concatenate((position[None], reference.positions))
+        rows = with_room_to_stop(rows, period_ns=reference.period_ns, limits=self._limits)
         try:
             self._remote.submit(thin_out(rows))
         except CheckerSilent as error:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from wam.core.errors import WamError
 from wam.core.safety.filters import Filtered, Stage
+from wam.core.safety.limits import JointLimits
 from wam.core.trajectory.motion import Motion
 from wam.core.verdict import Finding, Verdict
 
@@ -222,24 +223,47 @@ def thin_out(rows: Rows, *, max_step: float = MAX_STEP) -> Rows:
     return states
 
 
+def with_room_to_stop(rows: Rows, *, period_ns: int, limits: JointLimits) -> Rows:
+    """Return `rows`, float64 [K, N], and where the arm may come to rest when nothing follows them.
+
+    Rows end in motion, and an arm that is given no more of them can need to run on past the last one. A joint at speed
+    v stops within v^2 / (2 A) + v A / (2 J).
+
+    Args:
+        rows: targets.
+        period_ns: time between two rows [ns].
+        limits: acceleration limits A, jerk limits J and range of the joints.
+    """
+    if len(rows) < 2:
+        return rows
+    velocity = (rows[-1] - rows[-2]) * (1e9 / period_ns)
+    a, j = limits.acceleration, limits.jerk
+    room = velocity * (np.abs(velocity) / (2.0 * a) + a / (2.0 * j))
+    end = np.clip(rows[-1] + room, np.minimum(limits.lower, rows[-1]), np.maximum(limits.upper, rows[-1]))
+    return np.concatenate((rows, end[None]))
+
+
 @dataclass(frozen=True, slots=True)
 class CollisionFilter:
     """Refuses a trajectory that touches something: STOP; one that could not be checked: HOLD.
 
     Attributes:
         checker: judges states.
+        limits: of all joints, for the room in which they stop.
         max_step: largest joint step between two checked states [rad or m].
         name: name by which it is switched off.
     """
 
     checker: CollisionChecker
+    limits: JointLimits
     max_step: float = MAX_STEP
     name: str = "collision"
     stages: frozenset[Stage] = frozenset({Stage.TRAJECTORY})
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
-        """Judge the rows to come, from the last one that was commanded on."""
+        """Judge the rows to come, from the last one that was commanded on, and the stop after them."""
         rows = motion.rows[max(0, motion.settled - 1) :]
+        rows = with_room_to_stop(rows, period_ns=motion.period_ns, limits=self.limits)
         try:
             contact = self.checker.check(thin_out(rows, max_step=self.max_step))
         except CheckerSilent as error:
