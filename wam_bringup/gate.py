@@ -25,6 +25,7 @@ from wam.robots.loader import load_robot
 from wam.ros.parameters import declare, parameter
 from wam.ros.process import run
 from wam.ros.qos import JOINT_STATE
+from wam.ros.timers import steady_timer
 
 POLL_S = 0.1
 ASK_AGAIN_S = 2.0
@@ -78,7 +79,7 @@ class GateNode(Node):  # type: ignore[misc]
             self.create_subscription(JointState, group.state_topic, take, JOINT_STATE)
         for name in p.nodes:
             self._missing[name] = f"node {name} is not there"
-        self.create_timer(POLL_S, self._look)
+        steady_timer(self, POLL_S, self._look)
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from wam.ros.conversions import duration_to_ns, event_to_finding, ns_to_duration
 from wam.ros.lifecycle import WamNode
 from wam.ros.parameters import parameter
 from wam.ros.qos import CHUNK, EVENT, STATUS
+from wam.ros.timers import steady_timer
 from wam_bringup.task import Ending, Result, TaskLimits, TaskRun
 from wam_msgs.action import RunTask
 from wam_msgs.msg import ActionChunk, ExecutorStatus, PlannerStatus, SafetyEvent
@@ -59,7 +60,7 @@ class TaskNode(WamNode[TaskParameters]):
         ]
         self._set_instruction = self.create_client(SetInstruction, "wam_planner/set_instruction")
         self._set_acting = self.create_client(SetBool, "wam_executor/set_acting")
-        timer = self.create_timer(POLL_PERIOD_S, self._poll)
+        timer = steady_timer(self, POLL_PERIOD_S, self._poll)
         server = ActionServer(
             self,
             RunTask,

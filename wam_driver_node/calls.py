@@ -10,12 +10,12 @@ from typing import Any
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
 
 from wam.drivers.optional import VENDOR_TYPES, find_type
 from wam.drivers.state import Recovery, Step, StepKind
+from wam.ros.timers import steady_timer
 
 FIND_S = 3.0
 """Longest wait for a service or action to be discovered [s]."""
@@ -126,9 +126,7 @@ class StepCaller:
             elif time.monotonic() >= end:
                 passed.set_result(False)
 
-        # Steady: the recovery of a robot must not wait for a clock that stands still.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        timer = self._node.create_timer(POLL_S, look, callback_group=self.group, clock=steady)
+        timer = steady_timer(self._node, POLL_S, look, callback_group=self.group)
         try:
             return bool(await passed)
         finally:

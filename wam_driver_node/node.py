@@ -25,6 +25,7 @@ from wam.ros.conversions import duration_to_ns, ns_to_time, time_to_ns
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
 from wam.ros.qos import COMMAND, JOINT_STATE_PUBLISHER
+from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
 from wam_driver_node.arm import WATCHED, ArmShell
 from wam_driver_node.calls import StepCaller
@@ -129,7 +130,7 @@ class DriverNode(WamNode[DriverParameters]):
         ):
             served = self.create_service(kind, name, answer, callback_group=self._caller.group)
             self._entities.append(partial(self.destroy_service, served))
-        timer = self.create_timer(REPORT_PERIOD_S, self._report)
+        timer = steady_timer(self, REPORT_PERIOD_S, self._report)
         self._entities.append(partial(self.destroy_timer, timer))
 
     def start(self) -> None:

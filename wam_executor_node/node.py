@@ -25,6 +25,7 @@ from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.ingest import RosIngest, SharedIngest
 from wam.ros.lifecycle import WamNode
 from wam.ros.qos import CHUNK, CONTEXT, IMAGINED, STATIC, STATUS
+from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
 from wam_executor_node.cycle import ExecutorCycle
 from wam_executor_node.parameters import ExecutorParameters
@@ -118,7 +119,7 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         if self.cycle.imagines:
             self._imagined_topic = self.create_lifecycle_publisher(Image, "~/imagined_image", IMAGINED)
         service = self.create_service(SetBool, "~/set_acting", self._set_acting)
-        timer = self.create_timer(STATUS_PERIOD_S, self._report)
+        timer = steady_timer(self, STATUS_PERIOD_S, self._report)
         self._diagnostics = Diagnostics(self, task="acting", hardware_id=robot.name)
         self._entities = [
             lambda: self.destroy_lifecycle_publisher(self._chunk_topic),

@@ -20,6 +20,7 @@ from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.ingest import RosIngest, SharedIngest
 from wam.ros.lifecycle import WamNode
 from wam.ros.qos import CONTEXT, STATIC, STATUS
+from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
 from wam_msgs.msg import KVContext, PlannerStatus
 from wam_msgs.srv import SetInstruction
@@ -104,7 +105,7 @@ class PlannerNode(WamNode[PlannerParameters]):
         contract_topic = self.create_publisher(String, "~/contract", STATIC)
         contract_topic.publish(String(data=self._contract_hash))
         service = self.create_service(SetInstruction, "~/set_instruction", self._set_instruction)
-        timer = self.create_timer(STATUS_PERIOD_S, self._report)
+        timer = steady_timer(self, STATUS_PERIOD_S, self._report)
         self._diagnostics = Diagnostics(self, task="planning", hardware_id=robot.name)
         self._entities = [
             lambda: self.destroy_lifecycle_publisher(self._context_topic),

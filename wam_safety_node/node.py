@@ -26,6 +26,7 @@ from wam.ros.conversions import finding_to_event, message_to_chunk, time_to_ns
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
 from wam.ros.qos import CHUNK, EVENT, EVENT_KEPT, JOINT_STATE
+from wam.ros.timers import steady_timer
 from wam_msgs.msg import ActionChunk, SafetyEvent
 from wam_safety_node.build import build_cycle, model_filters, settings_for
 from wam_safety_node.cycle import CycleResult, SafetyCycle
@@ -130,7 +131,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             self.create_service(Trigger, "~/estop", self._serve_estop),
             self.create_service(Trigger, "~/clear_fault", self._serve_clear),
         )
-        timer = self.create_timer(REPORT_PERIOD_S, self._report)
+        timer = steady_timer(self, REPORT_PERIOD_S, self._report)
         self._entities += [partial(self.destroy_service, service) for service in services]
         self._entities.append(partial(self.destroy_timer, timer))
         for name in cycle.filters_off:

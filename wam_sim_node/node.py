@@ -19,6 +19,7 @@ from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
 from wam.ros.qos import CLOCK
+from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
 from wam.sim.jtc.parameters import distribution_or_default
 from wam.sim.model import TIMESTEP_S
@@ -92,7 +93,7 @@ class SimNode(WamNode[SimParameters]):
         for camera in robot.cameras if p.cameras else ():
             self._cameras[camera.name] = self._make_camera(camera, world)
         self._diagnostics = Diagnostics(self, task="simulating", hardware_id=f"simulated {robot.name}")
-        timer = self.create_timer(REPORT_PERIOD_S, self._report)
+        timer = steady_timer(self, REPORT_PERIOD_S, self._report)
         self._entities += [self._diagnostics.close, partial(self.destroy_timer, timer)]
         self._tell(robot)
 

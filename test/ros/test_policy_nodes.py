@@ -173,6 +173,17 @@ def test_a_camera_is_heard_as_it_is_published(stage: Any, reliable: bool) -> Non
     subscription.close()
 
 
+def test_a_clock_that_stands_still_stops_neither_reports_nor_the_look_for_cameras(stage: Any) -> None:
+    """Both hung on timers of `/clock`: a node waited for a recording that had not begun was silent and blind."""
+    planner = stage.planner()
+    planner.set_parameters([Parameter("use_sim_time", value=True)])
+    stage.bring_up(planner)
+    (camera,) = planner._ingest.cameras.values()
+    stage.until(lambda: camera.publishers == ("/world",), "discovery of the camera")
+    stage.until(lambda: len(stage.world.planner_status) > 1, "status again and again")
+    assert planner.get_clock().now().nanoseconds == 0
+
+
 def test_activation_refuses_a_planner_of_another_contract_and_names_both_sides(stage: Any) -> None:
     stage.bring_up(stage.planner(load_policy=load_other_contract))
     executor = stage.act()

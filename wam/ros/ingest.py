@@ -22,6 +22,7 @@ from wam.core.observation import Observation
 from wam.robots.description import CameraSpec, CameraTransport, Reliability, RobotDescription
 from wam.robots.ingest import StreamIngest
 from wam.ros.qos import IMAGE, IMAGE_RELIABLE, JOINT_STATE
+from wam.ros.timers import steady_timer
 
 MATCH_PERIOD_S = 0.5
 
@@ -91,7 +92,7 @@ class RosIngest:
         for name in cameras:
             store = partial(self._store_image, name)
             self.cameras[name] = CameraSubscription(node, robot.camera(name), store)
-        self._timer = node.create_timer(MATCH_PERIOD_S, self._match)
+        self._timer = steady_timer(node, MATCH_PERIOD_S, self._match)
         for group in robot.groups:
             self._subscriptions.append(
                 node.create_subscription(
