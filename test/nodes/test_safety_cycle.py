@@ -11,7 +11,6 @@ import pytest
 
 from wam.core.chunk import ActionChunk
 from wam.core.chunk.splice import Strategy
-from wam.core.safety.collision import with_room_to_stop
 from wam.core.verdict import Event, Finding, Ladder, Verdict
 from wam.robots.loader import load_robot
 from wam_safety_node.build import build_cycle, settings_for
@@ -453,31 +452,6 @@ def test_a_thread_that_slept_through_a_few_ticks_does_not_make_up_for_them_by_a_
     world.step(100)
     assert world.rung is Ladder.NOMINAL
     world.check()
-
-
-@pytest.mark.parametrize("slept", [0, 3, 6, 9])
-@pytest.mark.parametrize("speed", [0.3, 0.6, 1.2])
-def test_an_arm_whose_rows_run_out_rests_within_the_room_that_was_checked(slept: int, speed: float) -> None:
-    """Without that room an arm at 0.6 rad/s came to rest 0.06 rad beyond the last state checked for collisions."""
-    for tick in range(22, 62, 4):
-        world = World()
-        world.sending = False
-        world.step(5)
-        rooms = []
-        for at in range(160):
-            if at in (5, 15, 25):
-                ahead = speed * PERIOD * 1e-9 * np.arange(16)[:, None] * ARM
-                world.offer(world.chunk(world.measured + ahead, delay_ms=100))
-            if at == tick:
-                world.now_ns += slept * TICK
-                world.wall_ns += slept * TICK
-            world.step()
-            reference, _ = world.cycle.reference
-            if reference is not None:
-                rows, period_ns = reference.positions, reference.period_ns
-                rooms.append(with_room_to_stop(rows, period_ns=period_ns, limits=LIMITS)[-1])
-        world.check()
-        assert np.all(np.max(world.stream, axis=0) <= np.max(rooms, axis=0) + 1e-9)
 
 
 def test_a_stream_that_was_silent_for_long_starts_anew_from_the_measured_state() -> None:
