@@ -40,11 +40,13 @@ class TimePassed:
         ticks: whole ticks of the node's clock.
         broken: what is wrong.
         cause: the cause of HOLD that goes with it, or None.
+        slept: whether this thread slept through ticks of wall time.
     """
 
     ticks: int
     broken: Break = Break.NONE
     cause: Finding | None = None
+    slept: bool = False
 
 
 class ClockWatch:
@@ -94,4 +96,4 @@ class ClockWatch:
         self._phase_ns += max(0, elapsed)
         ticks = (2 * self._phase_ns + tick_ns) // (2 * tick_ns)
         self._phase_ns -= ticks * tick_ns
-        return TimePassed(ticks)
+        return TimePassed(ticks, slept=silent > 2 * tick_ns)

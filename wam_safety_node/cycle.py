@@ -202,7 +202,7 @@ class SafetyCycle(Mailbox):
         # 7. The follower moves one tick: along the reference, or to a stop and then the measured position.
         # 8. The last look at what is about to be emitted.
         # 9. The command goes out.
-        position, reason = self._command(causes, time.ticks, measured)
+        position, reason = self._command(causes, time, measured)
         velocity = None if position is None else self._follower.velocity
         if position is not None and velocity is not None and emit is not None:
             emit(position, velocity)
@@ -219,7 +219,9 @@ class SafetyCycle(Mailbox):
             self.answered.set()
         self._note(self.ladder.update(causes, chunk_sequence=self.sequence))
 
-    def _command(self, causes: list[Finding], ticks: int, measured: Measured) -> tuple[Vector | None, str]:
+    def _command(
+        self, causes: list[Finding], time: TimePassed, measured: Measured
+    ) -> tuple[Vector | None, str]:
         """Return the position to command, float64 [N], or None and why nothing may be sent."""
         if any(one.code == "no_listener" for one in causes):
             # Nobody follows, so the arm may stand anywhere when somebody does: start anew from there.
@@ -227,7 +229,7 @@ class SafetyCycle(Mailbox):
         if not self._seeded:
             self.rested.set()
             return None, "" if self.ladder.cause is None else self.ladder.cause.text
-        position = self._follow(self.ladder.rung, ticks, measured)
+        position = self._follow(self.ladder.rung, time, measured)
         if not self._sound(position):
             return None, "the computed command violates a limit"
         self._tracking.commanded(position)
@@ -397,7 +399,7 @@ class SafetyCycle(Mailbox):
         self.delays.pause()
         return cause
 
-    def _follow(self, rung: Ladder, ticks: int, measured: Measured) -> Vector:
+    def _follow(self, rung: Ladder, time: TimePassed, measured: Measured) -> Vector:
         executing = self._executing
         if rung >= Ladder.HOLD or executing is None:
             if executing is not None and self.ladder.cause is not None:
@@ -405,12 +407,11 @@ class SafetyCycle(Mailbox):
             return self._brake(measured)
         reference = executing.reference
         rate = self._played = self._rate(reference)
-        due = self._index + max(ticks, 1 if self._index < 0 else 0) * rate
-        if ticks > 1:
-            # Ticks that this thread slept through are not skipped where the arm could no longer stop on its rows.
-            room = reference.last - 2.0 * self._need_ns / reference.period_ns
-            due = min(due, max(self._index + rate, room))
-        self._index = max(min(due, float(reference.last)), 0.0)
+        # Ticks that this thread slept through are not skipped: catching up is faster than the rows, and an arm that is
+        # faster than its rows does not stop in the room that was checked. The next chunk is in time again.
+        ticks = min(time.ticks, 1) if time.slept else time.ticks
+        self._index = min(self._index + max(ticks, 1 if self._index < 0 else 0) * rate, float(reference.last))
+        self._index = max(self._index, 0.0)
         return self._follower.step(*reference.at(self._index, rate=rate))
 
     def _brake(self, measured: Measured) -> Vector:

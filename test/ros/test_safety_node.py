@@ -273,7 +273,6 @@ def test_both_arms_are_streamed_completely_and_hold_the_measured_position_when_c
     assert arms.wait_for(lambda: any(e.code == "recovered" for e in arms.events[-3:]))
 
 
-@on_a_steady_machine
 def test_an_emergency_stop_is_latched_until_it_is_cleared(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench()
     bench.activate()
@@ -394,7 +393,6 @@ def test_deactivation_brings_the_arm_to_rest_before_the_stream_ends(make_bench: 
     assert arms.wait_for(lambda: any(e.code == "recovered" for e in arms.events[count:]))
 
 
-@on_a_steady_machine
 def test_a_driver_that_goes_is_named_and_taken_up_again(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench()
     bench.activate()
@@ -432,7 +430,6 @@ def test_a_driver_that_goes_is_a_stop_where_that_was_asked_for(make_bench: Calla
     assert bench.call("clear_fault").success
 
 
-@on_a_steady_machine
 def test_an_executor_that_goes_is_named(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench()
     bench.activate()
@@ -573,7 +570,6 @@ def test_a_moveit_helper_that_cannot_start_holds_the_arm(make_bench: Callable[..
     np.testing.assert_allclose(arms.commands["left"][-1], home, atol=1e-9)
 
 
-@on_a_steady_machine
 def test_a_robot_s_own_collision_stops_the_arm_before_it_happens(make_bench: Callable[..., Bench]) -> None:
     """The left arm is led through the table in small, smooth steps: no other filter objects."""
     bench = make_bench()

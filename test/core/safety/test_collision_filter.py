@@ -97,4 +97,4 @@ def test_the_room_to_stop_ends_at_the_range_of_a_joint() -> None:
 def test_short_motions_are_checked_as_they_are(rows: np.ndarray) -> None:
     checker = FakeChecker()
     assert apply(checker, rows) is None
-    assert checker.states == (1 if len(rows) == 1 else 2)
+    assert checker.states == len(rows)
