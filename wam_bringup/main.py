@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from rclpy.node import Node
 
+from wam.policies.loading import load_policy
 from wam.ros.ingest import SharedIngest
 from wam.ros.process import run
-from wam_bringup.loading import load_policy
 from wam_bringup.task_node import TaskNode
 from wam_executor_node.node import ExecutorNode
 from wam_planner_node.node import PlannerNode

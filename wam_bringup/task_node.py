@@ -18,7 +18,7 @@ from wam.ros.lifecycle import WamNode
 from wam.ros.parameters import parameter
 from wam.ros.qos import CHUNK, EVENT, STATUS
 from wam.ros.timers import steady_timer
-from wam_bringup.task import Ending, Result, TaskLimits, TaskRun
+from wam.runtime.task import Ending, Result, TaskLimits, TaskRun
 from wam_msgs.action import RunTask
 from wam_msgs.msg import ActionChunk, ExecutorStatus, PlannerStatus, SafetyEvent
 from wam_msgs.srv import SetInstruction

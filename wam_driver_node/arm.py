@@ -9,10 +9,11 @@ from typing import Any
 from sensor_msgs.msg import JointState
 
 from wam.core.clock import Clock
-from wam.drivers import franka, ur
-from wam.drivers.doctor import judge_piper, judge_vendor
-from wam.drivers.piper import PiperArm, Request, driver_of, enable_step
-from wam.drivers.state import DriverState, Readiness
+from wam.devices.doctor import judge_piper, judge_vendor
+from wam.devices.franka import arm as franka
+from wam.devices.piper.arm import PiperArm, Request, driver_of, enable_step
+from wam.devices.state import DriverState, Readiness
+from wam.devices.ur import arm as ur
 from wam.robots.description import DriverKind, JointGroup
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import JOINT_STATE
@@ -34,7 +35,7 @@ class ArmShell:
         group: the arm's joint group.
         caller: carries steps out.
         clock: present time.
-        find: returns a type of `wam.drivers.optional.VENDOR_TYPES`, or None.
+        find: returns a type of `wam.devices.optional.VENDOR_TYPES`, or None.
     """
 
     def __init__(

@@ -13,8 +13,8 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 
-from wam.drivers.optional import VENDOR_TYPES, find_type
-from wam.drivers.state import Recovery, Step, StepKind
+from wam.devices.optional import VENDOR_TYPES, find_type
+from wam.devices.state import Recovery, Step, StepKind
 from wam.ros.timers import steady_timer
 
 FIND_S = 3.0

@@ -13,10 +13,10 @@ from rclpy.action import ActionClient
 from sensor_msgs.msg import JointState
 
 from wam.core.errors import MissingDependency
-from wam.drivers.channel import TrajectoryChannel
-from wam.drivers.franka_gripper import Cancel, FrankaGripper, Goal, GripperApi, opening_of
-from wam.drivers.optional import find_type
-from wam.drivers.state import DriverState, Readiness, service
+from wam.devices.channel import TrajectoryChannel
+from wam.devices.franka.hand import Cancel, FrankaGripper, Goal, GripperApi, opening_of
+from wam.devices.optional import find_type
+from wam.devices.state import DriverState, Readiness, service
 from wam.robots.description import JointGroup
 from wam.ros.qos import JOINT_STATE
 
@@ -24,7 +24,7 @@ NAMES = {
     GripperApi.FRANKA: {"move": "franka_move", "grasp": "franka_grasp"},
     GripperApi.COMMAND: {"gripper_action": "gripper_command"},
 }
-"""Actions of each interface, and their types' names in `wam.drivers.optional`."""
+"""Actions of each interface, and their types' names in `wam.devices.optional`."""
 
 
 def action_types(api: GripperApi) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from trajectory_msgs.msg import JointTrajectory
 
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError, JointError
-from wam.drivers.franka_gripper import FrankaGripper, Goal, GripperApi
-from wam.drivers.gripper import Discretiser
-from wam.drivers.inspire.address import CONTROLLER, HandAddress, highest_rate, make_links, parse_address
-from wam.drivers.inspire.hand import HandSettings, InspireHand
-from wam.drivers.optional import find_type
-from wam.drivers.state import Readiness, worst
+from wam.devices.franka.hand import FrankaGripper, Goal, GripperApi
+from wam.devices.gripper import Discretiser
+from wam.devices.inspire.address import CONTROLLER, HandAddress, highest_rate, make_links, parse_address
+from wam.devices.inspire.cycle import HandCycle
+from wam.devices.inspire.hand import HandSettings, InspireHand
+from wam.devices.optional import find_type
+from wam.devices.state import Readiness, worst
 from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
 from wam.robots.loader import load_robot
 from wam.ros.conversions import duration_to_ns, ns_to_time, time_to_ns
@@ -29,7 +30,6 @@ from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
 from wam_driver_node.arm import WATCHED, ArmShell
 from wam_driver_node.calls import StepCaller
-from wam_driver_node.cycle import HandCycle
 from wam_driver_node.gripper import GripperShell, action_types, fill_goal
 from wam_driver_node.parameters import DriverParameters
 
@@ -53,7 +53,7 @@ class DriverNode(WamNode[DriverParameters]):
     over its arms, with the way back after a fault.
 
     Args:
-        find: returns a vendor's type by its key in `wam.drivers.optional.VENDOR_TYPES`, or None.
+        find: returns a vendor's type by its key in `wam.devices.optional.VENDOR_TYPES`, or None.
         caller: makes what carries recovery steps out.
         gripper_types: action name -> type, in place of those of the gripper's own message package.
         fill: writes a goal into such a type.

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wam.drivers.franka_gripper import MAX_FORCE, GripperApi
-from wam.drivers.inspire.address import FORMS
+from wam.devices.franka.hand import MAX_FORCE, GripperApi
+from wam.devices.inspire.address import FORMS
 from wam.ros.parameters import parameter
 
 

@@ -13,8 +13,10 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import Bool, Float64
 
-from wam.drivers import franka, piper, ur
-from wam.drivers.optional import find_type
+from wam.devices.franka import arm as franka
+from wam.devices.optional import find_type
+from wam.devices.piper import arm as piper
+from wam.devices.ur import arm as ur
 from wam.robots.description import DriverKind, JointGroup
 from wam.ros.qos import JOINT_STATE
 
@@ -31,7 +33,7 @@ class VendorEar:
     Args:
         node: owns the subscriptions.
         group: whose driver.
-        find: returns a type of `wam.drivers.optional.VENDOR_TYPES`, or None where its package is not installed.
+        find: returns a type of `wam.devices.optional.VENDOR_TYPES`, or None where its package is not installed.
     """
 
     def __init__(

@@ -18,7 +18,6 @@ from wam.core.errors import ConfigError, WamError
 from wam.core.policy import ContextReader
 from wam.core.transport.select import make_reader
 from wam.robots.loader import load_robot
-from wam.robots.policies import PolicyLoader, PolicyRequest, read_sampler, require_fit
 from wam.ros.context_channel import message_to_context
 from wam.ros.conversions import chunk_to_message, frame_to_message, ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
@@ -27,7 +26,8 @@ from wam.ros.lifecycle import WamNode
 from wam.ros.qos import CHUNK, CONTEXT, IMAGINED, STATIC, STATUS
 from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
-from wam_executor_node.cycle import ExecutorCycle
+from wam.runtime.executor import ExecutorCycle
+from wam.runtime.policy import PolicyLoader, PolicyRequest, read_sampler, require_fit
 from wam_executor_node.parameters import ExecutorParameters
 from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext
 

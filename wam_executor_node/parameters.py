@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wam.robots.policies import BACKENDS
 from wam.ros.parameters import parameter
+from wam.runtime.policy import BACKENDS
 
 
 @dataclass(frozen=True, slots=True)

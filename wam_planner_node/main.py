@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import sys
 
+from wam.policies.loading import load_policy
 from wam.ros.process import run
-from wam_bringup.loading import load_policy
 from wam_planner_node.node import PlannerNode
 
 

@@ -13,7 +13,6 @@ from wam.core.errors import WamError
 from wam.core.policy import ContextPublisher
 from wam.core.transport.select import choose_transport, make_publisher
 from wam.robots.loader import load_robot
-from wam.robots.policies import PolicyLoader, PolicyRequest, require_fit
 from wam.ros.context_channel import context_to_message
 from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
@@ -22,9 +21,10 @@ from wam.ros.lifecycle import WamNode
 from wam.ros.qos import CONTEXT, STATIC, STATUS
 from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
+from wam.runtime.planner import PlannerCycle
+from wam.runtime.policy import PolicyLoader, PolicyRequest, require_fit
 from wam_msgs.msg import KVContext, PlannerStatus
 from wam_msgs.srv import SetInstruction
-from wam_planner_node.cycle import PlannerCycle
 from wam_planner_node.parameters import PlannerParameters
 
 STATUS_PERIOD_S = 0.5

@@ -13,11 +13,11 @@ from std_msgs.msg import Float64
 
 from wam.core.errors import JointError
 from wam.core.observation import index_of
-from wam.drivers.ur import SCALING_TOPIC, SpeedScaling
+from wam.devices.ur.arm import SCALING_TOPIC, SpeedScaling
 from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import JOINT_STATE
-from wam_safety_node.cycle import SafetyCycle
+from wam.runtime.safety.cycle import SafetyCycle
 
 
 class Extras:

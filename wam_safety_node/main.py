@@ -7,8 +7,8 @@ import gc
 import sys
 
 from wam.ros.process import run
+from wam.runtime.safety.stream import PROCESS_PRIORITY, ask_for_realtime
 from wam_safety_node.node import SafetyNode
-from wam_safety_node.stream import PROCESS_PRIORITY, ask_for_realtime
 
 SWITCH_INTERVAL_S = 0.0005
 """Python lets a thread run this long before another may; the command thread waits for callbacks no longer."""

@@ -27,15 +27,15 @@ from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
 from wam.ros.qos import CHUNK, EVENT, EVENT_KEPT, JOINT_STATE
 from wam.ros.timers import steady_timer
+from wam.runtime.safety.build import build_cycle, model_filters, settings_for
+from wam.runtime.safety.cycle import CycleResult, SafetyCycle
+from wam.runtime.safety.stream import CommandStream, StreamHealth
 from wam_msgs.msg import ActionChunk, SafetyEvent
-from wam_safety_node.build import build_cycle, model_filters, settings_for
-from wam_safety_node.cycle import CycleResult, SafetyCycle
 from wam_safety_node.extras import Extras
 from wam_safety_node.moveit.process import ProcessChecker, helper_command
 from wam_safety_node.moveit.service import make_service_checker
 from wam_safety_node.outputs import Outputs
 from wam_safety_node.parameters import SafetyParameters
-from wam_safety_node.stream import CommandStream, StreamHealth
 from wam_safety_node.watch import GraphWatch
 
 REPORT_PERIOD_S = 0.5

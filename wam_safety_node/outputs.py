@@ -20,8 +20,8 @@ from wam.core.trajectory.seam import Seam
 from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_duration, ns_to_time
 from wam.ros.qos import COMMAND, COMMAND_PUBLISHER, STATUS
-from wam_safety_node.cycle import SafetyCycle
-from wam_safety_node.intake import CycleSettings
+from wam.runtime.safety.cycle import SafetyCycle
+from wam.runtime.safety.intake import CycleSettings
 
 Vector = npt.NDArray[np.float64]
 

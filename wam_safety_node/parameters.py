@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wam.core.chunk.splice import Strategy
 from wam.ros.parameters import parameter
-from wam_safety_node.build import COLLISION_MARGIN, ENVIRONMENT_MARGIN
+from wam.runtime.safety.build import COLLISION_MARGIN, ENVIRONMENT_MARGIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from wam.core.ladder import finding
 from wam.core.verdict import Finding, Verdict
 from wam.robots.description import RobotDescription
-from wam_safety_node.cycle import SafetyCycle
+from wam.runtime.safety.cycle import SafetyCycle
 from wam_safety_node.outputs import Outputs
 
 JOINT_STATE_TYPE = "sensor_msgs/msg/JointState"

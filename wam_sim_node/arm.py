@@ -11,13 +11,13 @@ from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
 from wam.core.clock import NS_PER_S
+from wam.devices.jtc import ControllerState, Trajectory, TrajectoryPoint
+from wam.devices.twin import JointFeedback
 from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_time, time_to_ns
 from wam.ros.qos import COMMAND, EVENT, JOINT_STATE_PUBLISHER
-from wam.sim.driver import JointFeedback
-from wam.sim.jtc import ControllerState, Trajectory, TrajectoryPoint
-from wam_sim_node.cycle import Command, GroupOutput, SimCycle
-from wam_sim_node.pace import Pace
+from wam.sim.cycle import Command, GroupOutput, SimCycle
+from wam.sim.pace import Pace
 from wam_sim_node.vendor import Vendor, controller_state_message
 
 MERGED_RATE_HZ = 30.0

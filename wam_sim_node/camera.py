@@ -21,10 +21,10 @@ from wam.robots.description import CameraSpec, CameraTransport
 from wam.ros.conversions import ns_to_time
 from wam.ros.qos import IMAGE_PUBLISHER
 from wam.ros.worker import Worker
+from wam.sim.pace import Pace
 from wam.sim.pixels import Degradation, compress, encode
 from wam.sim.rendering import CameraRenderer
 from wam.sim.world import Snapshot
-from wam_sim_node.pace import Pace
 
 OPEN_TIMEOUT_S = 20.0
 CLOSE_TIMEOUT_S = 3.0

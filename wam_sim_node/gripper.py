@@ -11,10 +11,10 @@ from typing import Any
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.task import Future
 
+from wam.devices.franka.twin import GoalKind, GripperDriver, GripperGoal
+from wam.devices.twin import Answer
 from wam.robots.description import JointGroup
-from wam.sim.driver import Answer
-from wam.sim.franka import GoalKind, GripperDriver, GripperGoal
-from wam_sim_node.cycle import SimCycle
+from wam.sim.cycle import SimCycle
 from wam_sim_node.vendor import Vendor
 
 POLL_PERIOD_S = 0.02

@@ -12,7 +12,8 @@ from rosgraph_msgs.msg import Clock
 from wam.core.clock import NS_PER_S, seconds_to_ns
 from wam.core.errors import ConfigError
 from wam.core.latency import monotonic_ns
-from wam.drivers.optional import find_type
+from wam.devices.jtc.parameters import distribution_or_default
+from wam.devices.optional import find_type
 from wam.robots.description import CameraSpec, DriverKind, RobotDescription
 from wam.robots.loader import load_robot
 from wam.ros.conversions import ns_to_time
@@ -21,19 +22,18 @@ from wam.ros.lifecycle import WamNode
 from wam.ros.qos import CLOCK
 from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
-from wam.sim.jtc.parameters import distribution_or_default
+from wam.sim.cycle import GroupOutput, SimCycle
 from wam.sim.model import TIMESTEP_S
 from wam.sim.pixels import Degradation
 from wam.sim.rendering import require_egl
+from wam.sim.sim_time import SimTime
 from wam.sim.tasks.registry import find_setting, find_task
 from wam.sim.tasks.world import TaskWorld
 from wam.sim.world import SimWorld
 from wam_sim_node.arm import DriverTopics, MergedStates, make_topics
 from wam_sim_node.camera import CameraStream
-from wam_sim_node.cycle import GroupOutput, SimCycle
 from wam_sim_node.parameters import PUBLISH, SimParameters
 from wam_sim_node.services import DeviceServices, make_services
-from wam_sim_node.sim_time import SimTime
 from wam_sim_node.task import TaskTopics
 from wam_sim_node.vendor import Vendor
 

@@ -16,17 +16,17 @@ from std_msgs.msg import Bool, Float64
 from std_srvs.srv import SetBool, Trigger
 
 from wam.core.clock import NS_PER_S
-from wam.drivers import ur as ur_names
-from wam.drivers.franka import RECOVERY_ACTION, STATE_TOPIC
-from wam.drivers.piper import ARM_JOINTS, PIPER_ROS
+from wam.devices.franka.arm import RECOVERY_ACTION, STATE_TOPIC
+from wam.devices.franka.twin import ACTIVATE, RECOVERY
+from wam.devices.piper.arm import ARM_JOINTS, PIPER_ROS
+from wam.devices.twin import DISABLE, ENABLE, FAULT, Answer
+from wam.devices.ur import arm as ur_names
+from wam.devices.ur.twin import UrDriver
 from wam.robots.description import DriverKind, JointGroup
 from wam.ros.qos import EVENT, STATIC, STATUS
-from wam.sim.driver import DISABLE, ENABLE, FAULT, Answer
-from wam.sim.franka import ACTIVATE, RECOVERY
-from wam.sim.ur import UrDriver
-from wam_sim_node.cycle import GroupOutput, SimCycle
+from wam.sim.cycle import GroupOutput, SimCycle
+from wam.sim.pace import Pace
 from wam_sim_node.gripper import GripperActions
-from wam_sim_node.pace import Pace
 from wam_sim_node.vendor import Vendor, modes_text
 
 MODES_RATE_HZ = 10.0

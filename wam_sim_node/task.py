@@ -9,11 +9,11 @@ from typing import Any
 from wam.core.clock import NS_PER_S
 from wam.ros.conversions import ns_to_time
 from wam.ros.qos import STATUS
+from wam.sim.cycle import SimCycle
+from wam.sim.pace import Pace
 from wam.sim.tasks.world import TaskWorld
 from wam_msgs.msg import TaskStatus
 from wam_msgs.srv import StartEpisode
-from wam_sim_node.cycle import SimCycle
-from wam_sim_node.pace import Pace
 
 STATUS_RATE_HZ = 10.0
 

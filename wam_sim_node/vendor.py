@@ -8,11 +8,11 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from wam.devices.jtc import ControllerState
 from wam.ros.conversions import ns_to_time
-from wam.sim.jtc import ControllerState
 
 Vendor = Callable[[str], "Any | None"]
-"""Our name of a vendor's type (`wam.drivers.optional.VENDOR_TYPES`) -> class, or None where it is not installed."""
+"""Our name of a vendor's type (`wam.devices.optional.VENDOR_TYPES`) -> class, or None where it is not installed."""
 
 
 def modes_text(name: str, modes: Mapping[str, str | float]) -> DiagnosticStatus:

@@ -17,7 +17,7 @@ import torch
 from wam.bench import decode, decode_methods
 from wam.bench.decode_methods import Effort, Workload
 from wam.core.errors import ConfigError
-from wam.models.ud_vla.config import preset
+from wam.policies.ud_vla.config import preset
 
 ROOT = Path(__file__).parents[2]
 SPEEDS = ("ar", "released_ar", "jacobi", "independent", "jd3p", "jd3p_cached")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wam.cli.main import run
-from wam.replay.fakes import write_fake_dataset
+from wam.data.fakes import write_fake_dataset
 
 
 @pytest.fixture

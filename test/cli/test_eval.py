@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from wam.cli.main import EXIT_COULD_NOT_RUN, EXIT_OK, run
-from wam.datasets.lerobot import open_dataset
+from wam.data.lerobot.reader import open_dataset
 
 pytestmark = pytest.mark.sim
 
@@ -61,7 +61,7 @@ def test_a_policy_of_another_robot_is_refused_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from wam.models.layout import RobotLayout
-    from wam.models.registry import make_tiny_bundle
+    from wam.policies.registry import make_tiny_bundle
     from wam.robots.loader import load_robot
 
     make_tiny_bundle(tmp_path / "piper", robot=RobotLayout.of(load_robot("piper")))

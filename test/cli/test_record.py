@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from wam.cli.main import run
-from wam.replay.reading import Recording
+from wam.data.bag.reading import Recording
 
 rclpy = pytest.importorskip("rclpy")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

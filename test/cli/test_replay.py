@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wam.cli.main import run
-from wam.replay.fakes import fake_robot, write_fake_bag
+from wam.data.fakes import fake_robot, write_fake_bag
 from wam.robots.loader import load_robot
 
 ROBOT = load_robot("g1_inspire")

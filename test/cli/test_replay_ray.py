@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from wam.cli.main import run
-from wam.replay.fakes import write_fake_bag
+from wam.data.fakes import write_fake_bag
 from wam.robots.loader import load_robot
 
 

@@ -15,7 +15,7 @@ from wam.core.safety.chain import Judged, SafetyChain
 from wam.core.safety.filters import Stage
 from wam.core.trajectory.motion import Motion
 from wam.robots.loader import load_robot
-from wam_safety_node.build import build_cycle, settings_for
+from wam.runtime.safety.build import build_cycle, settings_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
@@ -31,8 +31,8 @@ STATES = {
     "wam_driver_node/node.py": "measured states of a driver's edge",
     "wam_bringup/view.py": "joint states for RViz",
     "wam/bench/command_peer.py": "measured states of a bench",
-    "wam/demo/faults.py": "measured states with a fault, under a prefix of their own",
-    "wam/live/engine.py": "recorded states, refused where a driver is up",
+    "test/support/relay.py": "measured states with a fault, under a prefix of their own",
+    "wam/stack/replay.py": "recorded states, refused where a driver is up",
 }
 """Files that publish joint states, and what these are: none of them is a command."""
 
@@ -69,7 +69,7 @@ def test_only_the_safety_node_s_outputs_know_the_messages_of_controllers() -> No
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and any(one.name in COMMAND_TYPES for one in node.names):
                 found.add(name)
-    assert found <= {OUTPUTS, "wam_sim_node/arm.py", "wam_driver_node/node.py", "wam/demo/recorder.py"}, (
+    assert found <= {OUTPUTS, "wam_sim_node/arm.py", "wam_driver_node/node.py", "wam/stack/listener.py"}, (
         "a new file imports a controller's message: if it publishes one, chunks could reach an arm around the chain"
     )
     subscribers = found - {OUTPUTS}

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from wam.core.verdict import Ladder
-from wam.demo.processes import NodeProcess, NodeSpec, ProcessGroup
-from wam.demo.recorder import Recorder
-from wam.demo.stack import StackOptions, executor, planner, policy_processes, safety, sim
 from wam.robots.loader import load_robot
 from wam.ros.environment import confine
+from wam.stack.listener import Recorder
+from wam.stack.node_specs import StackOptions, executor, planner, policy_processes, safety, sim
+from wam.stack.processes import NodeProcess, NodeSpec, ProcessGroup
 
 _domains = itertools.count(os.getpid() % 50)
 TIMEOUT_S = 40.0

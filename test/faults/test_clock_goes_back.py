@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from wam.core.verdict import Ladder
-from wam.demo.processes import NodeSpec
-from wam.demo.stack import executor, planner, safety, sim
+from wam.stack.node_specs import executor, planner, safety, sim
+from wam.stack.processes import NodeSpec
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
 

@@ -23,13 +23,9 @@ from typing import Any
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Duration, Time
+from relay import Fault, Relay
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
-from std_srvs.srv import Trigger
-
-from wam.core.verdict import Ladder
-from wam.demo.faults import Fault, Relay
-from wam.demo.spoil import (
+from spoil import (
     crop,
     drop_all,
     drop_column,
@@ -51,9 +47,13 @@ from wam.demo.spoil import (
     twice,
     with_field,
 )
-from wam.demo.stack import executor, planner, safety, sim
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+
+from wam.core.verdict import Ladder
 from wam.robots.loader import load_robot
 from wam.ros.qos import COMMAND, EVENT
+from wam.stack.node_specs import executor, planner, safety, sim
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow]
 

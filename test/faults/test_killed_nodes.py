@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from wam.core.verdict import Ladder
-from wam.demo.stack import executor, planner, safety, sim
 from wam.robots.loader import load_robot
+from wam.stack.node_specs import executor, planner, safety, sim
 from wam_msgs.msg import ExecutorStatus, PlannerStatus
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from wam.demo.recorder import Recorder
-from wam.demo.stack import policy_processes
 from wam.robots.loader import load_robot
+from wam.stack.listener import Recorder
+from wam.stack.node_specs import policy_processes
 
 pytestmark = pytest.mark.ros
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from wam.core.verdict import Ladder
-from wam.demo.run import recording_of
-from wam.report.demo import build_demo_report
 from wam.robots.loader import load_robot
+from wam.stack.demo import recording_of
+from wam.stack.demo_page import build_demo_report
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.slow, pytest.mark.camera]
 

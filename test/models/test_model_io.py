@@ -23,7 +23,6 @@ from wam.core.errors import (
 )
 from wam.core.transport.layout import payload_bytes
 from wam.models.context_codec import TorchCodec, read_tensors, specs_of, write_tensors
-from wam.models.convert.wan_names import text_to_transformers
 from wam.models.finite import require_finite, require_finite_layers
 from wam.models.images import Composite, Tile, compose, resize_bytes, standard_layout, to_model_pixels
 from wam.models.normalisation import FieldStats, Normaliser, NormMode
@@ -37,6 +36,7 @@ from wam.models.text import (
     text_encoder,
     write_cache,
 )
+from wam.policies.aha_wam.convert.wan_names import text_to_transformers
 
 STATS = FieldStats(
     {

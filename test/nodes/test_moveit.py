@@ -23,7 +23,7 @@ from wam.core.safety.collision import Answer, CheckerSilent, FakeChecker, FakeRe
 from wam.core.verdict import Ladder
 from wam.robots.collision import model_joints
 from wam.robots.loader import load_robot
-from wam_safety_node.build import build_cycle, settings_for
+from wam.runtime.safety.build import build_cycle, settings_for
 from wam_safety_node.moveit.frames import (
     FREE,
     NO_ANSWER,

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wam.replay.engine import ReplaySettings
-from wam.replay.fakes import fake_robot, write_fake_bag
-from wam.replay.session import ReplayOptions, replay
-from wam.robots.policies import PolicyRequest, load_fake
+from wam.data.fakes import fake_robot, write_fake_bag
+from wam.evaluation.replay.engine import ReplaySettings
+from wam.evaluation.replay.session import ReplayOptions, replay
+from wam.runtime.policy import PolicyRequest, load_fake
 
 BROWSER = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 FLAGS = (

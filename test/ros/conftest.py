@@ -20,8 +20,8 @@ from sensor_msgs.msg import CompressedImage, JointState
 
 from wam.robots.description import RobotDescription
 from wam.robots.loader import load_robot
-from wam.robots.policies import load_fake
 from wam.ros.qos import CHUNK, CONTEXT, IMAGE_PUBLISHER, JOINT_STATE_PUBLISHER, STATUS
+from wam.runtime.policy import load_fake
 from wam_executor_node.node import ExecutorNode
 from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext, PlannerStatus
 from wam_planner_node.node import PlannerNode

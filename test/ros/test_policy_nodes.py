@@ -21,10 +21,10 @@ from wam.core.fakes import FakePlanner, ImaginingExecutor
 from wam.core.policy import LoadedPolicy
 from wam.robots.description import RobotDescription
 from wam.robots.loader import load_robot
-from wam.robots.policies import PolicyRequest, load_fake
 from wam.ros.conversions import time_to_ns
 from wam.ros.ingest import CameraSubscription, SharedIngest
 from wam.ros.qos import IMAGE, IMAGE_PUBLISHER, IMAGINED
+from wam.runtime.policy import PolicyRequest, load_fake
 from wam_msgs.msg import ExecutorStatus, KVContext, PlannerStatus
 from wam_msgs.srv import SetInstruction
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
+from wam.devices.jtc import Trajectory, TrajectoryPoint
 from wam.robots.description import CommandKind
 from wam.robots.loader import load_robot
-from wam.sim.jtc import Trajectory, TrajectoryPoint
+from wam.sim.cycle import MAX_BACKLOG_NS, Command, SimCycle
 from wam.sim.world import SimWorld, WorldDiverged
-from wam_sim_node.cycle import MAX_BACKLOG_NS, Command, SimCycle
 
 pytestmark = pytest.mark.sim
 
@@ -198,7 +198,7 @@ def test_snapshots_and_commands_may_come_from_other_threads() -> None:
 
 
 def test_the_cycle_and_the_world_need_no_rclpy() -> None:
-    code = "import sys, wam_sim_node.cycle\nprint(sorted(m for m in ('rclpy', 'torch') if m in sys.modules))"
+    code = "import sys, wam.sim.cycle\nprint(sorted(m for m in ('rclpy', 'torch') if m in sys.modules))"
     root = Path(__file__).resolve().parents[2]
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root

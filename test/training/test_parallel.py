@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from wam.core.errors import ConfigError
-from wam.training.config import Precision, parse_config
+from wam.policies.aha_wam.training.config import Precision, parse_config
+from wam.policies.aha_wam.training.recipe import distill, train
 from wam.training.parallel import World, gathered, pick_device, shard
 from wam.training.reports import read_losses
-from wam.training.run import distill, train
 
 REPOSITORY = Path(__file__).parents[2]
 TIMEOUT_S = 240

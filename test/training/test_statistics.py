@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from wam.core.errors import BundleError
-from wam.models.convert.dataset_stats import read_dataset_stats
 from wam.models.normalisation import Normaliser, PolicyStats
+from wam.policies.aha_wam.convert.dataset_stats import read_dataset_stats
 from wam.training.statistics import DatasetStats, field_statistics, write_dataset_stats
 
 NAMES = ("shoulder", "elbow")

@@ -13,14 +13,14 @@ import yaml
 from safetensors.torch import save_file
 
 from wam.cli.main import run
-from wam.datasets.lerobot import open_dataset
-from wam.models.aha_wam.config import tiny
-from wam.models.aha_wam.video_dit import VideoDit
+from wam.data.lerobot.reader import open_dataset
 from wam.models.bundle import open_bundle
-from wam.models.convert.wan_names import dit_to_diffusers
-from wam.training.config import parse_config
+from wam.policies.aha_wam.config import tiny
+from wam.policies.aha_wam.convert.wan_names import dit_to_diffusers
+from wam.policies.aha_wam.training.config import parse_config
+from wam.policies.aha_wam.training.start import start
+from wam.policies.aha_wam.video_dit import VideoDit
 from wam.training.reports import read_losses
-from wam.training.start import start
 
 
 @pytest.fixture

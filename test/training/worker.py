@@ -8,8 +8,8 @@ import sys
 
 import torch.distributed as dist
 
-from wam.training.config import parse_config
-from wam.training.run import distill, train
+from wam.policies.aha_wam.training.config import parse_config
+from wam.policies.aha_wam.training.recipe import distill, train
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")

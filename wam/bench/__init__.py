@@ -20,7 +20,7 @@ BENCHES: dict[str, str] = {
     "decode": "wam.bench.decode:run",
     "collision": "wam.bench.collision:run",
     "sim": "wam.bench.sim:run",
-    "replay": "wam.replay.bench:run",
+    "replay": "wam.bench.replay:run",
 }
 """Name -> module and function; the function takes a `Stage` and its options by name."""
 

@@ -63,7 +63,7 @@ def run(stage: Stage, *, policy: str = "", q: str = "") -> Measured:
 
 def _scaling(stage: Stage, policy: str, q: str) -> dict[str, float]:
     """Return time, operations and evaluations of a dust chunk for each q, naive and cached."""
-    from wam.models.dust.bench import bench_chunk
+    from wam.bench.dust import bench_chunk
 
     try:
         factors = [int(word) for word in q.split(",")]
@@ -83,8 +83,8 @@ def _policy_times(policy: str) -> dict[str, float]:
     try:
         import torch
 
-        from wam.models.bench import measure
-        from wam.models.registry import load_policy
+        from wam.bench.policy import measure
+        from wam.policies.registry import load_policy
     except ModuleNotFoundError as error:
         raise MissingDependency(f"{error.name} is not installed", allowed="make setup") from None
     timing = measure(load_policy(policy, threads=1))
@@ -102,7 +102,7 @@ def _policy_times(policy: str) -> dict[str, float]:
 def _overhead() -> tuple[list[float], list[float]]:
     """Return the overhead per chunk and the time to store an image [ms]."""
     confine(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
-    from wam.robots.policies import load_fake
+    from wam.runtime.policy import load_fake
     from wam_executor_node.node import ExecutorNode
     from wam_planner_node.node import PlannerNode
 

@@ -22,7 +22,7 @@ import torch
 from wam.bench.decode_methods import Effort, Workload
 from wam.bench.result import Bar, Measured
 from wam.core.errors import ConfigError, WamError
-from wam.models.ud_vla.config import PRESETS, UdVlaConfig, preset, released_geometry
+from wam.policies.ud_vla.config import PRESETS, UdVlaConfig, preset, released_geometry
 
 STEPS = 72
 """T of the published CALVIN run, at which the paper's speeds were measured."""
@@ -128,8 +128,8 @@ def _sizes(policy: str | Path, name: str | None) -> UdVlaConfig:
             )
         return preset(name)
     # Only here, because it needs more of the suite than a bare GPU machine has.
-    from wam.models.registry import open_policy
-    from wam.models.ud_vla.contents import KIND, check
+    from wam.policies.registry import open_policy
+    from wam.policies.ud_vla.contents import KIND, check
 
     bundle = open_policy(policy)
     if bundle.manifest.kind != KIND:

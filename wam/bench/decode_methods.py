@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from wam.models.ud_vla import masks
-from wam.models.ud_vla.baselines import Plan, autoregressive, independent, jacobi
-from wam.models.ud_vla.config import RELEASED_GRIDS, MaskMode, UdVlaConfig
-from wam.models.ud_vla.decoder import UdVlaDecoder
-from wam.models.ud_vla.initialise import random_decoder
-from wam.models.ud_vla.jd3p import Cached, Evaluate, Heads, Jd3pSettings, Uncached, decode, prefix_mask
-from wam.models.ud_vla.sampling import RandomDraws
-from wam.models.ud_vla.sequence import SequenceLayout
-from wam.models.ud_vla.text import byte_ids
+from wam.policies.ud_vla import masks
+from wam.policies.ud_vla.baselines import Plan, autoregressive, independent, jacobi
+from wam.policies.ud_vla.config import RELEASED_GRIDS, MaskMode, UdVlaConfig
+from wam.policies.ud_vla.decoder import UdVlaDecoder
+from wam.policies.ud_vla.initialise import random_decoder
+from wam.policies.ud_vla.jd3p import Cached, Evaluate, Heads, Jd3pSettings, Uncached, decode, prefix_mask
+from wam.policies.ud_vla.sampling import RandomDraws
+from wam.policies.ud_vla.sequence import SequenceLayout
+from wam.policies.ud_vla.text import byte_ids
 
 INSTRUCTION = "push the red block"
 TOP_K, TEMPERATURE = 1024, 0.7

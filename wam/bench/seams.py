@@ -26,8 +26,8 @@ from wam.core.clock import NS_PER_MS
 from wam.core.safety.limits import JointLimits
 from wam.robots.description import RobotDescription
 from wam.robots.loader import load_robot
-from wam_safety_node.build import build_cycle, settings_for
-from wam_safety_node.intake import CycleSettings
+from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.intake import CycleSettings
 
 Rows = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]

@@ -15,11 +15,11 @@ from wam.bench import Stage
 from wam.bench.result import Bar, Measured
 from wam.core.clock import NS_PER_S
 from wam.core.errors import MissingDependency
+from wam.devices.controllers import TrajectoryDriver
+from wam.devices.jtc import Trajectory, TrajectoryPoint
+from wam.devices.registry import make_drivers
 from wam.robots.description import CommandKind, RobotDescription
 from wam.robots.loader import load_robot
-from wam.sim.controllers import TrajectoryDriver
-from wam.sim.drivers import make_drivers
-from wam.sim.jtc import Trajectory, TrajectoryPoint
 from wam.sim.rendering import CameraRenderer, require_egl
 from wam.sim.world import SimWorld, Snapshot
 

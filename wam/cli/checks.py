@@ -268,7 +268,7 @@ def robot_checks(robot: str, environment: Mapping[str, str]) -> list[Check]:
     Raises:
         ConfigError: there is no such robot.
     """
-    from wam.drivers.doctor import examine
+    from wam.devices.doctor import examine
 
     outcomes = {"READY": Outcome.OK, "DEGRADED": Outcome.WARN, "WAITING": Outcome.WARN}
     return [

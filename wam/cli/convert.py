@@ -11,12 +11,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from wam.cli import convert_bag, convert_policy
+from wam.cli import convert_bag
 from wam.cli.progress import row_progress
 from wam.core.errors import ConfigError
-from wam.models.convert import ud_vla_cli
-from wam.models.convert.gr00t_cli import gr00t
-from wam.replay.writing import Storage
+from wam.data.bag.writing import Storage
+from wam.policies.aha_wam import commands as convert_policy
+from wam.policies.dust.commands import gr00t
+from wam.policies.ud_vla import commands as ud_vla_cli
 
 app = typer.Typer(
     add_completion=False,
@@ -65,7 +66,7 @@ def lerobot(
 
     Example: wam convert lerobot ~/g1_pick g1_ep1 --robot g1_inspire --episode 1
     """
-    from wam.replay.convert import convert_lerobot
+    from wam.data.to_bag import convert_lerobot
     from wam.robots.loader import load_robot
 
     description = load_robot(robot)

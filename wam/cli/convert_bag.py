@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from wam.cli.progress import row_progress
-from wam.replay.lerobot_writer import Version
+from wam.data.lerobot.writer import Version
 
 
 def bag(
@@ -62,8 +62,8 @@ def bag(
 
     Example: wam convert bag run1 run2 ~/g1_pick --robot g1_inspire
     """
-    from wam.replay.binding import TopicNames
-    from wam.replay.convert_bag import BagOptions, convert_bags
+    from wam.data.bag.binding import TopicNames
+    from wam.data.to_lerobot import BagOptions, convert_bags
     from wam.robots.loader import load_robot
 
     description = load_robot(robot)

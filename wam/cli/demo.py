@@ -51,11 +51,11 @@ def demo(
     console = Console(stderr=as_json)
     domain = isolate(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
     # rclpy reads the environment when it is imported.
-    from wam.demo.live import LiveTable
-    from wam.demo.run import run_demo
-    from wam.demo.stack import StackOptions
-    from wam.report.demo import build_demo_report
     from wam.robots.loader import load_robot
+    from wam.stack.demo import run_demo
+    from wam.stack.demo_page import build_demo_report
+    from wam.stack.node_specs import StackOptions
+    from wam.stack.table import LiveTable
 
     description = load_robot(robot)
     if description.urdf is None:

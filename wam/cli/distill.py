@@ -46,9 +46,9 @@ def aha_wam(
     ] = None,
 ) -> int:
     """Make AHA-WAM-Flash: a 1-, 2- or 4-step student of a 16-step teacher; the planner stays as it is."""
-    from wam.cli.training_progress import run_shown
-    from wam.training.config import read_config
-    from wam.training.run import distill
+    from wam.policies.aha_wam.training.config import read_config
+    from wam.policies.aha_wam.training.recipe import distill
+    from wam.training.progress import run_shown
 
     given = [f"model.bundle={teacher}"] if teacher is not None else []
     return run_shown(distill, read_config(config, [*(settings or ()), *given]), resume=resume, until=until)

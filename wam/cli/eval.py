@@ -19,8 +19,8 @@ from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from wam.report.episodes import Evaluation
-    from wam.report.evaluation import GateLine
+    from wam.evaluation.closed_loop.page import GateLine
+    from wam.evaluation.closed_loop.scores import Evaluation
 
 EXIT_FAILED = 2
 
@@ -86,16 +86,22 @@ def evaluate(
 
     Example: wam eval --task franka_box_to_bowl --policy aha_wam/tiny --report out
     """
-    from wam.episodes.evaluate import FAST, NODES, EvalOptions, evaluate_fast
-    from wam.episodes.sinks import EXPERT
-    from wam.replay.gate import read_gate
-    from wam.replay.offline import ReplaySettings
-    from wam.report.evaluation import LOGS, build_evaluation_report, summary_of, timing_of, verdict_of
+    from wam.evaluation.closed_loop.page import (
+        LOGS,
+        build_evaluation_report,
+        summary_of,
+        timing_of,
+        verdict_of,
+    )
+    from wam.evaluation.closed_loop.run import FAST, NODES, EvalOptions, evaluate_fast
+    from wam.evaluation.metrics.gate import read_gate
+    from wam.evaluation.replay.offline import ReplaySettings
+    from wam.policies.loading import load_policy
     from wam.report.folder import require_free
     from wam.robots.loader import load_robot
-    from wam.robots.policies import PolicyRequest, require_fit
+    from wam.runtime.policy import PolicyRequest, require_fit
+    from wam.sim.recording.sinks import EXPERT
     from wam.sim.tasks.registry import find_setting, find_task
-    from wam_bringup.loading import load_policy
 
     if mode not in (NODES, FAST):
         raise ConfigError("option --mode", value=mode, allowed=f"{NODES} or {FAST}", where="--mode")
@@ -176,9 +182,9 @@ def judge(run: Evaluation, thresholds: tuple) -> tuple[GateLine, ...]:  # type: 
     Raises:
         ConfigError: one names an unknown metric.
     """
-    from wam.replay.gate import check_gate
-    from wam.report.episodes import score_metrics, time_metrics
-    from wam.report.evaluation import GateLine
+    from wam.evaluation.closed_loop.page import GateLine
+    from wam.evaluation.closed_loop.scores import score_metrics, time_metrics
+    from wam.evaluation.metrics.gate import check_gate
 
     metrics = {**score_metrics(run.episodes), **time_metrics(run)}
     return tuple(
@@ -188,7 +194,7 @@ def judge(run: Evaluation, thresholds: tuple) -> tuple[GateLine, ...]:  # type: 
 
 
 def _print(console: Console, run: Evaluation, gate: tuple[GateLine, ...]) -> None:
-    from wam.report.episodes import score_metrics, time_metrics
+    from wam.evaluation.closed_loop.scores import score_metrics, time_metrics
 
     scores, times = score_metrics(run.episodes), time_metrics(run)
 

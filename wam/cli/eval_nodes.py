@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from wam.core.contract import PolicyContract
-from wam.episodes.evaluate import Done, EvalOptions
-from wam.report.episodes import Evaluation
+from wam.evaluation.closed_loop.run import Done, EvalOptions
+from wam.evaluation.closed_loop.scores import Evaluation
 from wam.robots.description import RobotDescription
 
 
@@ -37,8 +37,8 @@ def evaluate_nodes(
         require_egl()
     isolate(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
     # rclpy reads the environment when it is imported.
-    from wam.live.episodes import NodeEpisodes
     from wam.ros.command_line import ParameterValue
+    from wam.stack.episodes import NodeEpisodes
 
     policy: dict[str, ParameterValue] = {"device": device, "threads": threads}
     runner = NodeEpisodes(

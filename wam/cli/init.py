@@ -36,8 +36,8 @@ def action_dit(
 ) -> int:
     """Shrink the video DiT to the action expert by linear interpolation; its encoder and head stay random."""
     from wam.core.errors import ConfigError
-    from wam.models.convert.action_backbone import write_action_backbone
-    from wam.training.start import preset_config
+    from wam.policies.aha_wam.convert.action_backbone import write_action_backbone
+    from wam.policies.aha_wam.training.start import preset_config
 
     if out.exists():
         raise ConfigError(f"{out} exists already", allowed="a new file", where="OUT")

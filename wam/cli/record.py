@@ -54,9 +54,9 @@ def record(
 
     confine(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
     # rclpy reads the environment when it is imported.
-    from wam.live.record import RecordOptions
-    from wam.live.record import record as run_record
     from wam.robots.loader import load_robot
+    from wam.stack.record import RecordOptions
+    from wam.stack.record import record as run_record
 
     description = load_robot(robot)
     form = "NAME:=PACKAGE/msg/TYPE"

@@ -152,16 +152,16 @@ def run(
 
     Example: wam replay g1_ep1 --robot g1_inspire --policy aha_wam/tiny --report out
     """
-    from wam.replay.binding import TopicNames
-    from wam.replay.engine import ReplaySettings, parse_strategy
-    from wam.replay.gate import read_gate
-    from wam.replay.rerun_file import require_rerun
-    from wam.replay.session import ReplayOptions
-    from wam.replay.session import replay as run_replay
+    from wam.data.bag.binding import TopicNames
+    from wam.evaluation.metrics.gate import read_gate
+    from wam.evaluation.replay.engine import ReplaySettings, parse_strategy
+    from wam.evaluation.replay.rerun import require_rerun
+    from wam.evaluation.replay.session import ReplayOptions
+    from wam.evaluation.replay.session import replay as run_replay
+    from wam.policies.loading import load_policy
     from wam.report.folder import require_free
     from wam.robots.loader import load_robot
-    from wam.robots.policies import PolicyRequest
-    from wam_bringup.loading import load_policy
+    from wam.runtime.policy import PolicyRequest
 
     if time not in ("stamps", "receive"):
         raise ConfigError("option --time", value=time, allowed="stamps or receive", where="--time")
@@ -283,7 +283,7 @@ def compare(
     Chunks are paired by the stamp of their image. A difference is called significant when the 95 % bootstrap interval
     of the paired differences leaves zero out.
     """
-    from wam.replay.compare import compare_reports
+    from wam.evaluation.replay.compare import compare_reports
 
     result = compare_reports(first, second)
     if as_json:
@@ -319,15 +319,15 @@ def scenario(
     Exit codes: 0 all replayed (and the gate passed), 1 a run could not be done, 2 the gate failed or a policy was at
     fault.
     """
-    from wam.cli.replay_jobs import make_jobs, run_jobs
-    from wam.replay.scenario import latency_means, read_scenario, sum_up
+    from wam.evaluation.replay.jobs import make_jobs, run_jobs
+    from wam.evaluation.replay.scenario import latency_means, read_scenario, sum_up
     from wam.report.folder import INDEX, SUMMARY, TIMING, report_folder, write_json
     from wam.robots.loader import load_robot
 
     chosen = read_scenario(file)
     load_robot(chosen.robot)
     if ray:
-        from wam.cli.replay_ray import require_ray
+        from wam.evaluation.replay.ray import require_ray
 
         require_ray()
     console = Console(stderr=True)
@@ -341,7 +341,7 @@ def scenario(
         timing = latency_means(runs, jobs=jobs)
         write_json(folder / SUMMARY, summary)
         write_json(folder / TIMING, timing)
-        from wam.replay.scenario_page import build_scenario_page
+        from wam.evaluation.replay.scenario_page import build_scenario_page
 
         (folder / INDEX).write_text(
             build_scenario_page(chosen, runs, summary, timing, checked), encoding="utf-8"

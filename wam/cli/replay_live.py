@@ -8,8 +8,8 @@ from pathlib import Path
 
 from wam.core.clock import ns_to_seconds
 from wam.core.policy import LoadedPolicy
-from wam.replay.binding import Binding
-from wam.replay.session import MakeEngine, ReplayOptions
+from wam.data.bag.binding import Binding
+from wam.evaluation.replay.session import MakeEngine, ReplayOptions
 from wam.robots.description import RobotDescription
 
 
@@ -39,8 +39,8 @@ def live_engine(
 
     confine(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
     # rclpy reads the environment when it is imported.
-    from wam.demo.stack import StackOptions
-    from wam.live.engine import LiveReplay
+    from wam.stack.node_specs import StackOptions
+    from wam.stack.replay import LiveReplay
 
     settings = options.settings
     common = {"device": device, "threads": threads}

@@ -20,7 +20,7 @@ SHOWN = (
 
 
 def print_outcome(console: Console, outcome: Any) -> None:
-    """Print the figures of a replay (`wam.replay.session.Outcome`)."""
+    """Print the figures of a replay (`wam.evaluation.replay.session.Outcome`)."""
     metrics = outcome.summary["metrics"]
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("verdict", outcome.summary["verdict"])
@@ -39,7 +39,7 @@ def print_outcome(console: Console, outcome: Any) -> None:
 
 
 def print_comparison(console: Console, result: Any) -> None:
-    """Print two replays side by side (`wam.replay.compare.Comparison`)."""
+    """Print two replays side by side (`wam.evaluation.replay.compare.Comparison`)."""
     for name, values in result.settings.items():
         console.print(f"{name}: {values[0]} | {values[1]}", highlight=False)
     table = Table("error", "A", "B", "B - A", "95 % interval", "", box=None, pad_edge=False)

@@ -44,7 +44,7 @@ def picture(
 
     Example: wam sim picture --task franka_box_to_bowl --out world.png
     """
-    from wam.episodes.pictures import draw_world, write_png
+    from wam.sim.recording.pictures import draw_world, write_png
     from wam.sim.tasks.registry import TASKS, find_setting, find_task
 
     for name, path in _files(task or list(TASKS), out, ".png").items():
@@ -72,7 +72,7 @@ def gif(
 
     Example: wam sim gif --out docs/images
     """
-    from wam.episodes.pictures import film_expert, write_gif
+    from wam.sim.recording.pictures import film_expert, write_gif
     from wam.sim.tasks.registry import TASKS, find_setting, find_task
 
     console = Console(stderr=True)

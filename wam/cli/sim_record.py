@@ -17,8 +17,8 @@ from rich.markup import escape
 
 from wam.cli.progress import row_progress
 from wam.core.errors import ConfigError
-from wam.episodes.plan import Format
-from wam.replay.lerobot_writer import Version
+from wam.data.lerobot.writer import Version
+from wam.sim.recording.plan import Format
 
 
 def record(
@@ -56,10 +56,10 @@ def record(
 
     Example: wam sim record box_to_bowl --task franka_box_to_bowl --episodes 50
     """
-    from wam.episodes.plan import RecordPlan
-    from wam.episodes.record import record as run
-    from wam.episodes.record import work_folder
     from wam.robots.loader import load_robot
+    from wam.sim.recording.plan import RecordPlan
+    from wam.sim.recording.record import record as run
+    from wam.sim.recording.record import work_folder
     from wam.sim.rendering import require_egl
     from wam.sim.rollout import find_camera
     from wam.sim.tasks.registry import find_setting, find_task

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from wam.training.dust_cli import dust
-from wam.training.ud_vla_cli import ud_vla
+from wam.policies.dust.train_command import dust
+from wam.policies.ud_vla.train_command import ud_vla
 
 app = typer.Typer(
     add_completion=False,
@@ -50,9 +50,9 @@ def aha_wam(
 
     Ctrl-C ends the run after the current step with a checkpoint and a bundle.
     """
-    from wam.cli.training_progress import run_shown
-    from wam.training.config import read_config
-    from wam.training.run import train
+    from wam.policies.aha_wam.training.config import read_config
+    from wam.policies.aha_wam.training.recipe import train
+    from wam.training.progress import run_shown
 
     return run_shown(train, read_config(config, settings or ()), resume=resume, until=until)
 

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wam.core.errors import BundleError, InputError, MissingDependency
-from wam.models.convert.wan_names import text_to_transformers
+from wam.policies.aha_wam.convert.wan_names import text_to_transformers
 
 CACHE_NAME = "text_embeddings.safetensors"
 CACHE_FORMAT = "wam-text-embeddings/1"
@@ -235,7 +235,7 @@ class Umt5TextEncoder:
         if library.is_dir():
             model = UMT5EncoderModel.from_pretrained(library, local_files_only=True)
         else:
-            from wam.models.convert.container import read_tensors
+            from wam.models.container import read_tensors
 
             model = build_umt5(read_tensors(original[0]))
         tokenizer: Any = AutoTokenizer.from_pretrained(directory / "tokenizer", local_files_only=True)

@@ -20,9 +20,9 @@ from wam.core.clock import Clock
 from wam.core.errors import ImageError
 from wam.core.observation import Observation
 from wam.robots.description import CameraSpec, CameraTransport, Reliability, RobotDescription
-from wam.robots.ingest import StreamIngest
 from wam.ros.qos import IMAGE, IMAGE_RELIABLE, JOINT_STATE
 from wam.ros.timers import steady_timer
+from wam.runtime.ingest.ingest import StreamIngest
 
 MATCH_PERIOD_S = 0.5
 

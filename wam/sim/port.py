@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import JointError
-from wam.sim.controllers import TrajectoryDriver
-from wam.sim.driver import DriverTwin, JointFeedback
-from wam.sim.drivers import make_drivers
-from wam.sim.jtc import Trajectory, TrajectoryPoint
+from wam.devices.controllers import TrajectoryDriver
+from wam.devices.jtc import Trajectory, TrajectoryPoint
+from wam.devices.registry import make_drivers
+from wam.devices.twin import DriverTwin, JointFeedback
 from wam.sim.world import SimWorld
 
 Vector = npt.NDArray[np.float64]

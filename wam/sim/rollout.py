@@ -18,8 +18,8 @@ import numpy.typing as npt
 from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.core.errors import ConfigError, WamError
 from wam.core.observation import CameraFrame, Observation, RobotState
+from wam.devices.twin import JointFeedback
 from wam.robots.description import CameraSpec, RobotDescription
-from wam.sim.driver import JointFeedback
 from wam.sim.port import JointTargets, RobotPort
 from wam.sim.rendering import CameraRenderer
 from wam.sim.tasks.task import Setting

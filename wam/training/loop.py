@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from wam.core.errors import PolicyFault
-from wam.training.batch import LatentBatch, PixelBatch, collate, move
+from wam.policies.aha_wam.training.batch import LatentBatch, PixelBatch, collate, move
+from wam.policies.aha_wam.training.config import OptimSection, Precision
+from wam.policies.aha_wam.training.latents import LatentEncoder
 from wam.training.checkpoint import Progress
-from wam.training.config import OptimSection, Precision
-from wam.training.latents import LatentEncoder
 from wam.training.optim import learning_rate, set_learning_rate
 from wam.training.parallel import World, any_in_world, gathered, mean_over_world
 from wam.training.reports import StepRecord

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from wam.training.config import OptimSection
+from wam.policies.aha_wam.training.config import OptimSection
 
 
 def learning_rate(step: int, *, total: int, options: OptimSection) -> float:

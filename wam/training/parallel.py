@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from wam.core.errors import ConfigError
 from wam.models.layers.dit_block import DitBlock
-from wam.training.config import Precision
+from wam.policies.aha_wam.training.config import Precision
 
 
 @dataclass(frozen=True, slots=True)

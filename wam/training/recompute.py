@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from wam.models.aha_wam.ovcr import ContextEditor
 from wam.models.layers.dit_block import DitBlock
+from wam.policies.aha_wam.ovcr import ContextEditor
 
 _METHODS: tuple[tuple[type[nn.Module], str], ...] = (
     (DitBlock, "before_attention"),

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from wam.core.errors import ConfigError, RecordingError
-from wam.datasets.lerobot import Episode, LeRobotDataset
+from wam.data.lerobot.reader import Episode, LeRobotDataset
 from wam.models.bundle import Manifest
 from wam.models.normalisation import FieldStats, PolicyStats
-from wam.training.samples import Columns, EpisodeTable
+from wam.policies.aha_wam.training.samples import Columns, EpisodeTable
 from wam.training.statistics import DatasetStats
 
 

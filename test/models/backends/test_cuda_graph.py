@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from wam.bench.policy import synthetic_observation
 from wam.core.errors import BundleError, PolicyFault
 from wam.core.observation import Instruction
-from wam.models.aha_wam import policy as aha
 from wam.models.backends.backend import Eager, choose_backend
 from wam.models.backends.cuda_graph import MAX_SHAPES, CudaGraphs, GraphedStage
-from wam.models.bench import synthetic_observation
-from wam.models.registry import load_policy, make_tiny_bundle
+from wam.policies.aha_wam import policy as aha
+from wam.policies.registry import load_policy, make_tiny_bundle
 
 
 class Pair(NamedTuple):

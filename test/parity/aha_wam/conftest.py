@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from wam.models.aha_wam.config import AhaWamConfig, ExpertConfig, VaeConfig
-from wam.models.aha_wam.key_map import rename_released
-from wam.models.aha_wam.model import AhaWam
-from wam.models.aha_wam.vae import FrameEncoder, collapse
-from wam.models.convert.wan_names import vae_to_diffusers
+from wam.policies.aha_wam.config import AhaWamConfig, ExpertConfig, VaeConfig
+from wam.policies.aha_wam.convert.wan_names import vae_to_diffusers
+from wam.policies.aha_wam.key_map import rename_released
+from wam.policies.aha_wam.model import AhaWam
+from wam.policies.aha_wam.vae import FrameEncoder, collapse
 
 DEFAULT_DIR = Path(__file__).parents[3].parent / "shared" / "parity"
 

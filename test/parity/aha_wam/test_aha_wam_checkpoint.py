@@ -8,10 +8,10 @@ import ast
 import pytest
 import torch
 
-from wam.models.aha_wam.config import paper
-from wam.models.aha_wam.key_map import rename_released, to_released
-from wam.models.aha_wam.model import AhaWam, parameter_counts
-from wam.models.convert.container import read_pt
+from wam.models.container import read_pt
+from wam.policies.aha_wam.config import paper
+from wam.policies.aha_wam.key_map import rename_released, to_released
+from wam.policies.aha_wam.model import AhaWam, parameter_counts
 
 pytestmark = pytest.mark.parity
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from wam.models.aha_wam import stages
-from wam.models.aha_wam.video_dit import LayerKv, VideoKv
 from wam.models.layers.flow import sigma_grid
 from wam.models.layers.rope import Rope, concatenate, rope_1d, rope_3d
+from wam.policies.aha_wam import stages
+from wam.policies.aha_wam.video_dit import LayerKv, VideoKv
 
 pytestmark = pytest.mark.parity
 

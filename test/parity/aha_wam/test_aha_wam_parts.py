@@ -11,16 +11,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from wam.models.aha_wam import stages
-from wam.models.aha_wam.model import AhaWam
-from wam.models.aha_wam.vae import autoencoder, collapse, decode_video, encode_video
-from wam.models.aha_wam.video_dit import LayerKv
 from wam.models.images import compose, compose_training, standard_layout
 from wam.models.layers.flow import TRAIN_TIMESTEPS, loss_weight, sigma_grid
 from wam.models.layers.rope import angles, rope_1d, rope_3d, split_3d
 from wam.models.normalisation import FieldStats, Normaliser, NormMode
 from wam.models.text import build_umt5
-from wam.training.forward import frame_mask
+from wam.policies.aha_wam import stages
+from wam.policies.aha_wam.model import AhaWam
+from wam.policies.aha_wam.training.forward import frame_mask
+from wam.policies.aha_wam.vae import autoencoder, collapse, decode_video, encode_video
+from wam.policies.aha_wam.video_dit import LayerKv
 
 pytestmark = pytest.mark.parity
 

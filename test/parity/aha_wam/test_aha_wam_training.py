@@ -16,13 +16,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from wam.models.aha_wam.key_map import from_released, rename_released
-from wam.models.aha_wam.model import AhaWam
-from wam.models.aha_wam.video_dit import LayerKv
 from wam.models.layers.flow import TRAIN_TIMESTEPS, sigma_grid
 from wam.models.layers.rope import Rope
-from wam.training.batch import FRAMES_PER_LATENT, LatentBatch, PixelBatch, collate, latent_padding
-from wam.training.distill import (
+from wam.policies.aha_wam.key_map import from_released, rename_released
+from wam.policies.aha_wam.model import AhaWam
+from wam.policies.aha_wam.training.batch import (
+    FRAMES_PER_LATENT,
+    LatentBatch,
+    PixelBatch,
+    collate,
+    latent_padding,
+)
+from wam.policies.aha_wam.training.distill import (
     ANCHORS,
     TEACHER_STEPS,
     ChunkInputs,
@@ -31,7 +36,7 @@ from wam.training.distill import (
     student_endpoint,
     teacher_path,
 )
-from wam.training.forward import (
+from wam.policies.aha_wam.training.forward import (
     Draws,
     JointObjective,
     action_rope,
@@ -41,8 +46,9 @@ from wam.training.forward import (
     joint_velocities,
     planner_text,
 )
-from wam.training.latents import LatentEncoder
-from wam.training.losses import endpoint_loss
+from wam.policies.aha_wam.training.latents import LatentEncoder
+from wam.policies.aha_wam.training.losses import endpoint_loss
+from wam.policies.aha_wam.video_dit import LayerKv
 
 pytestmark = pytest.mark.parity
 

@@ -17,11 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from wam.models.convert.gr00t_names import to_ours
-from wam.models.dust.config import DustConfig, EagleConfig
-from wam.models.dust.eagle import EagleBackbone
-from wam.models.dust.head import DustHead
-from wam.models.dust.readings import ActionPositions, BlockStyle, Conditioning, Layout
+from wam.policies.dust.config import DustConfig, EagleConfig
+from wam.policies.dust.convert.gr00t_names import to_ours
+from wam.policies.dust.eagle import EagleBackbone
+from wam.policies.dust.head import DustHead
+from wam.policies.dust.readings import ActionPositions, BlockStyle, Conditioning, Layout
 
 DEFAULT_DIR = Path(__file__).parents[3].parent / "shared" / "parity"
 FOLDER = Path(os.environ.get("WAM_PARITY_DIR", DEFAULT_DIR)) / "dust"

@@ -8,9 +8,9 @@ import ast
 import pytest
 import torch
 
-from wam.models.convert.gr00t_names import to_ours, to_theirs
-from wam.models.dust.config import gr00t_n1
-from wam.models.dust.model import DustModel
+from wam.policies.dust.config import gr00t_n1
+from wam.policies.dust.convert.gr00t_names import to_ours, to_theirs
+from wam.policies.dust.model import DustModel
 
 pytestmark = pytest.mark.parity
 

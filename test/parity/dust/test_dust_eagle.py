@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from tokenizers import pre_tokenizers
 from torch import Tensor
 
-from wam.models.dust.eagle import pixel_shuffle, pool_target
-from wam.models.dust.prompt import BpeTokenizer, prompt_text, split_added, tokenizer_from_vocabulary
+from wam.policies.dust.eagle import pixel_shuffle, pool_target
+from wam.policies.dust.prompt import BpeTokenizer, prompt_text, split_added, tokenizer_from_vocabulary
 
 pytestmark = pytest.mark.parity
 

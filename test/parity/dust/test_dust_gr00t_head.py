@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wam.models.convert.gr00t_names import to_ours
-from wam.models.dust.encoders import sinusoid, time_channels
-from wam.models.dust.readings import TIME_BUCKETS
-from wam.models.dust.sampling import sample
-from wam.models.dust.schedule import ALL_SAVINGS, NO_SAVINGS, SamplerSettings, schedule
-from wam.training.dust_losses import DustBatch, DustDraws, losses
-from wam.training.dust_time import TimeLaw, tau_from_beta
+from wam.policies.dust.convert.gr00t_names import to_ours
+from wam.policies.dust.encoders import sinusoid, time_channels
+from wam.policies.dust.readings import TIME_BUCKETS
+from wam.policies.dust.sampling import sample
+from wam.policies.dust.schedule import ALL_SAVINGS, NO_SAVINGS, SamplerSettings, schedule
+from wam.policies.dust.training.losses import DustBatch, DustDraws, losses
+from wam.policies.dust.training.time import TimeLaw, tau_from_beta
 
 pytestmark = pytest.mark.parity
 

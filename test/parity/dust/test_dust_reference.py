@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from wam.models.dust.eagle import pool_target
-from wam.models.dust.sampling import sample
-from wam.models.dust.schedule import (
+from wam.policies.dust.eagle import pool_target
+from wam.policies.dust.sampling import sample
+from wam.policies.dust.schedule import (
     ALL_SAVINGS,
     NO_SAVINGS,
     ActionRule,
@@ -21,8 +21,8 @@ from wam.models.dust.schedule import (
     SamplerSettings,
     schedule,
 )
-from wam.training.dust_losses import DustBatch, DustDraws, DustObjective, losses
-from wam.training.dust_time import TimeLaw, tau_from_beta
+from wam.policies.dust.training.losses import DustBatch, DustDraws, DustObjective, losses
+from wam.policies.dust.training.time import TimeLaw, tau_from_beta
 
 pytestmark = pytest.mark.parity
 

@@ -19,10 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from wam.models.ud_vla.config import preset
-from wam.models.ud_vla.decoder import UdVlaDecoder
-from wam.models.ud_vla.sequence import SequenceLayout
-from wam.models.ud_vla.tokens import RELEASED
+from wam.policies.ud_vla.config import preset
+from wam.policies.ud_vla.decoder import UdVlaDecoder
+from wam.policies.ud_vla.sequence import SequenceLayout
+from wam.policies.ud_vla.tokens import RELEASED
 
 DEFAULT_DIR = Path(__file__).parents[3].parent / "shared" / "parity"
 FOLDER = Path(os.environ.get("WAM_PARITY_DIR", DEFAULT_DIR)) / "ud_vla"

@@ -6,11 +6,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wam.models.ud_vla.baselines import Plan, autoregressive, jacobi
-from wam.models.ud_vla.decoder import RestrictedHead
-from wam.models.ud_vla.jd3p import Heads
-from wam.models.ud_vla.sampling import GreedyDraws
-from wam.models.ud_vla.tokens import RELEASED
+from wam.policies.ud_vla.baselines import Plan, autoregressive, jacobi
+from wam.policies.ud_vla.decoder import RestrictedHead
+from wam.policies.ud_vla.jd3p import Heads
+from wam.policies.ud_vla.sampling import GreedyDraws
+from wam.policies.ud_vla.tokens import RELEASED
 
 pytestmark = pytest.mark.parity
 

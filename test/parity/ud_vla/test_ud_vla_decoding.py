@@ -8,9 +8,9 @@ import re
 import pytest
 import torch
 
-from wam.models.ud_vla.config import MaskMode
-from wam.models.ud_vla.decoder import RestrictedHead
-from wam.models.ud_vla.jd3p import (
+from wam.policies.ud_vla.config import MaskMode
+from wam.policies.ud_vla.decoder import RestrictedHead
+from wam.policies.ud_vla.jd3p import (
     Cached,
     Heads,
     Jd3pSettings,
@@ -21,8 +21,8 @@ from wam.models.ud_vla.jd3p import (
     masked_after,
     prefix_mask,
 )
-from wam.models.ud_vla.sampling import drawn_at, gumbel_of, race
-from wam.models.ud_vla.tokens import RELEASED
+from wam.policies.ud_vla.sampling import drawn_at, gumbel_of, race
+from wam.policies.ud_vla.tokens import RELEASED
 
 pytestmark = pytest.mark.parity
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wam.models.normalisation import FieldStats, Normaliser, NormMode
-from wam.models.ud_vla.fast import FastTokenizer, coefficients, rows_of
+from wam.policies.ud_vla.fast import FastTokenizer, coefficients, rows_of
 
 pytestmark = pytest.mark.parity
 

@@ -8,12 +8,12 @@ import hashlib
 import pytest
 import torch
 
-from wam.models.ud_vla import masks
-from wam.models.ud_vla.config import MaskMode
-from wam.models.ud_vla.decoder import PrefixBuffer, RestrictedHead
-from wam.models.ud_vla.jd3p import Cached, Uncached, prefix_mask
-from wam.models.ud_vla.text import byte_ids
-from wam.models.ud_vla.tokens import RELEASED
+from wam.policies.ud_vla import masks
+from wam.policies.ud_vla.config import MaskMode
+from wam.policies.ud_vla.decoder import PrefixBuffer, RestrictedHead
+from wam.policies.ud_vla.jd3p import Cached, Uncached, prefix_mask
+from wam.policies.ud_vla.text import byte_ids
+from wam.policies.ud_vla.tokens import RELEASED
 
 pytestmark = pytest.mark.parity
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wam.models.ud_vla.config import MaskMode
-from wam.models.ud_vla.tokens import IGNORED, RELEASED
-from wam.training.ud_vla_objective import (
+from wam.policies.ud_vla.config import MaskMode
+from wam.policies.ud_vla.tokens import IGNORED, RELEASED
+from wam.policies.ud_vla.training.objective import (
     CleanChunk,
     Sequences,
     apply_mask,

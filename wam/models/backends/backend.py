@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from wam.core.errors import BundleError
-from wam.robots.policies import BACKENDS
+from wam.runtime.policy import BACKENDS
 
 F = TypeVar("F", bound=Callable[..., Any])
 

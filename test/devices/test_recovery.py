@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recoveries carried out over real services and actions; types of common packages stand in for the vendors'."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wam.devices.franka import arm as franka
+from wam.devices.piper import arm as piper
+from wam.devices.state import Step
+from wam.devices.ur import arm as ur
+
+pytestmark = pytest.mark.ros
+TIMEOUT_S = 20.0
+PIPER_NAMES = [*piper.ARM_JOINTS, "gripper"]
+
+
+class Vendor:
+    """Offers the services and actions that a recovery calls, and remembers the calls in order."""
+
+    def __init__(self) -> None:
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.node import Node
+
+        self.executor = SingleThreadedExecutor()
+        self.node = Node("vendor_stand_in")
+        self.executor.add_node(self.node)
+        self.calls: list[str] = []
+        self.refuses: set[str] = set()
+        self.stamp: Any = None
+        self.driver: Any = None
+        self._actions: list[Any] = []
+
+    def offer(self, *names: str, of: str = "") -> None:
+        from std_srvs.srv import Trigger
+
+        for name in names:
+            self.node.create_service(Trigger, name, self._answer(name))
+
+    def offer_action(self, name: str) -> None:
+        from rclpy.action import ActionServer
+
+        from wam_msgs.action import RunTask
+
+        def execute(handle: Any) -> Any:
+            self.calls.append(name)
+            handle.abort() if name in self.refuses else handle.succeed()
+            return RunTask.Result()
+
+        self._actions.append(ActionServer(self.node, RunTask, name, execute))
+
+    def _answer(self, name: str) -> Callable[[Any, Any], Any]:
+        def answer(_request: Any, response: Any) -> Any:
+            self.calls.append(name)
+            response.success = name not in self.refuses
+            response.message = "" if response.success else "refused by the stand-in"
+            return response
+
+        return answer
+
+    def publish_arm(self, topic: str) -> None:
+        """Publish joint states of a Piper arm; their stamps stand still while `stamp` is set."""
+        from sensor_msgs.msg import JointState
+
+        from wam.ros.qos import JOINT_STATE_PUBLISHER
+
+        publisher = self.node.create_publisher(JointState, topic, JOINT_STATE_PUBLISHER)
+
+        def tick() -> None:
+            message = JointState(name=PIPER_NAMES, position=[0.0, 1.3, -1.0, 0.0, 0.7, 0.0, 0.05])
+            message.header.stamp = self.stamp or self.node.get_clock().now().to_msg()
+            publisher.publish(message)
+
+        self.node.create_timer(0.02, tick)
+
+    def start(self, robot: str, **values: Any) -> Any:
+        from rclpy.lifecycle import TransitionCallbackReturn
+        from rclpy.parameter import Parameter
+
+        from wam_driver_node.calls import StepCaller
+        from wam_driver_node.node import DriverNode
+        from wam_msgs.action import RunTask
+
+        self.sent: list[tuple[str, Mapping[str, object]]] = []
+
+        def caller(node: Any, *, find: Any) -> StepCaller:
+            return StepCaller(node, find=find, fill=self._remember)
+
+        self.driver = DriverNode(
+            find=stand_in,
+            caller=caller,
+            gripper_types={"move": RunTask, "grasp": RunTask},
+            parameter_overrides=[Parameter(n, value=v) for n, v in {"robot": robot, **values}.items()],
+        )
+        self.executor.add_node(self.driver)
+        assert self.driver.trigger_configure() == TransitionCallbackReturn.SUCCESS, self.driver.last_error
+        assert self.driver.trigger_activate() == TransitionCallbackReturn.SUCCESS, self.driver.last_error
+        self.until(lambda: all(cycle._hand.reading for cycle in self.driver.cycles), "the mock hand")
+        return self.driver
+
+    def _remember(self, message: Any, values: Mapping[str, object]) -> Any:
+        self.sent.append((type(message).__name__, values))
+        return message
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        client = self.node.create_client(kind, name)
+        self.until(client.service_is_ready, name)
+        future = client.call_async(request)
+        self.until(future.done, f"answer of {name}")
+        return future.result()
+
+    def recover(self) -> Any:
+        from std_srvs.srv import Trigger
+
+        return self.call(Trigger, "wam_driver/recover", Trigger.Request())
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert time.monotonic() < deadline, f"{what}: not seen within {TIMEOUT_S} s"
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def close(self) -> None:
+        if self.driver is not None:
+            self.driver.trigger_shutdown()
+            self.driver.destroy_node()
+        for server in self._actions:
+            server.destroy()
+        self.node.destroy_node()
+        self.executor.shutdown()
+
+
+def stand_in(key: str) -> Any:
+    """A type of a package that is always there, in place of the vendor's; None where it is a message."""
+    from std_srvs.srv import Trigger
+
+    from wam.devices.optional import VENDOR_TYPES
+    from wam_msgs.action import RunTask
+
+    return {"srv": Trigger, "action": RunTask, "msg": None}[VENDOR_TYPES[key][1]]
+
+
+@pytest.fixture
+def vendor() -> Iterator[Vendor]:
+    import rclpy
+
+    rclpy.init(args=[])
+    vendor = Vendor()
+    yield vendor
+    vendor.close()
+    rclpy.try_shutdown()
+
+
+FRANKA_CALLS = [
+    "action_server/error_recovery",
+    "controller_manager/set_hardware_component_state",
+    "controller_manager/switch_controller",
+]
+
+
+def in_state(vendor: Vendor, group: str, state: Any) -> None:
+    """Let the arm of `group` be in a state that the vendor's message would have told."""
+    arm = next(arm for arm in vendor.driver.arms if arm.group.name == group)
+    arm.state = lambda: state
+
+
+def test_a_reflex_is_recovered_in_order_and_the_stop_is_left_to_a_person(vendor: Vendor) -> None:
+    vendor.offer(*FRANKA_CALLS[1:])
+    vendor.offer_action(FRANKA_CALLS[0])
+    vendor.offer("wam_safety/clear_fault")
+    vendor.start("franka")
+    reflex = franka.assess(
+        franka.FrankaSample(4, 0.0, ("joint_reflex",)), controllers=("fr3_arm_controller",)
+    )
+    in_state(vendor, "arm", reflex)
+    answer = vendor.recover()
+    assert answer.success, answer.message
+    assert vendor.calls == FRANKA_CALLS
+    assert "left to you: clear the latched stop" in answer.message
+    hardware, controllers = vendor.sent[-2][1], vendor.sent[-1][1]
+    assert hardware["name"] == "FrankaHardwareInterface"
+    assert hardware["target_state.label"] == "active"
+    assert "fr3_arm_controller" in controllers["activate_controllers"]
+
+
+def test_a_step_that_is_refused_ends_the_recovery_and_is_named(vendor: Vendor) -> None:
+    vendor.offer(*FRANKA_CALLS[1:])
+    vendor.offer_action(FRANKA_CALLS[0])
+    vendor.refuses = {FRANKA_CALLS[1]}
+    vendor.start("franka")
+    in_state(vendor, "arm", franka.assess(franka.FrankaSample(4, 0.0, ("joint_reflex",))))
+    answer = vendor.recover()
+    assert not answer.success
+    assert vendor.calls == FRANKA_CALLS[:2]
+    assert "set FrankaHardwareInterface to active) failed: refused by the stand-in" in answer.message
+
+
+def test_a_protective_stop_is_unlocked_and_the_program_started_anew(vendor: Vendor) -> None:
+    """Resuming the program would go on with the motion from before the stop."""
+    names = [
+        f"dashboard_client/{name}"
+        for name in ("close_safety_popup", "unlock_protective_stop", "stop", "play")
+    ]
+    vendor.offer(*names)
+    vendor.start("ur5e_inspire")
+    in_state(vendor, "arm", ur.assess(ur.UrSample(True, 7, 3, False, 0.0)))
+    assert vendor.recover().success
+    assert vendor.calls == names
+
+
+@pytest.mark.parametrize("headless", [False, True])
+def test_the_program_is_sent_again_only_where_it_cannot_be_played(vendor: Vendor, headless: bool) -> None:
+    play, resend = "dashboard_client/play", "io_and_status_controller/resend_robot_program"
+    vendor.offer(play, resend)
+    vendor.refuses = {play} if headless else set()
+    vendor.start("ur5e_inspire")
+    in_state(vendor, "arm", ur.assess(ur.UrSample(True, 7, 1, False, 1.0)))
+    assert vendor.recover().success
+    assert vendor.calls == ([play, resend] if headless else [play])
+
+
+@pytest.mark.parametrize("may_move", [False, True])
+def test_brakes_are_released_only_where_that_was_allowed(vendor: Vendor, may_move: bool) -> None:
+    names = [f"dashboard_client/{name}" for name in ("power_on", "brake_release", "play")]
+    vendor.offer(*names)
+    vendor.start("ur5e_inspire", recover_moving=may_move)
+    in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.RobotMode.POWER_OFF, 1, False, 1.0)))
+    answer = vendor.recover()
+    assert answer.success is may_move
+    assert vendor.calls == (names if may_move else names[:1])
+    assert may_move or "the robot may move or sink; do it by hand, or set recover_moving" in answer.message
+
+
+def test_a_service_that_nobody_offers_is_named(vendor: Vendor) -> None:
+    vendor.start("ur5e_inspire")
+    in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.RobotMode.POWER_OFF, 1, False, 1.0)))
+    answer = vendor.recover()
+    assert not answer.success
+    assert "nobody offers the service dashboard_client/power_on" in answer.message
+
+
+def test_an_arm_without_a_fault_is_left_alone(vendor: Vendor) -> None:
+    vendor.offer("dashboard_client/play")
+    vendor.start("ur5e_inspire")
+    in_state(vendor, "arm", ur.assess(ur.UrSample(True, 7, 1, True, 1.0)))
+    answer = vendor.recover()
+    assert answer.success
+    assert "running, speed scaling 1.00" in answer.message
+    assert vendor.calls == []
+
+
+def test_both_arms_are_enabled_by_one_call_and_again_after_a_lost_bus(vendor: Vendor) -> None:
+    """The driver goes on publishing when the bus is lost; drives that were off meanwhile must not follow at once."""
+    from std_srvs.srv import SetBool
+
+    vendor.offer("left/enable_srv", "right/enable_srv")
+    for side in ("left", "right"):
+        vendor.publish_arm(f"{side}/joint_states_single")
+    driver = vendor.start("piper")
+    codes = lambda: [arm._piper.state(driver.clock.now_ns()).code for arm in driver.arms]  # noqa: E731
+    vendor.until(lambda: codes() == ["not_enabled"] * 2, "arms that are not enabled")
+    answer = vendor.call(SetBool, "wam_driver/enable", SetBool.Request(data=True))
+    assert answer.success, answer.message
+    assert sorted(vendor.calls) == ["left/enable_srv", "right/enable_srv"]
+    assert codes() == ["ready"] * 2
+    vendor.stamp = vendor.node.get_clock().now().to_msg()
+    vendor.until(lambda: codes() == ["can_lost"] * 2, "the lost bus")
+    refused = vendor.recover()
+    assert not refused.success
+    assert "enable the drives" in refused.message
+    assert "may move or sink" in refused.message
+    vendor.stamp = None
+    vendor.until(lambda: codes() == ["not_enabled"] * 2, "the bus again")
+    off = vendor.call(SetBool, "wam_driver/enable", SetBool.Request(data=False))
+    assert "drives are left on" in off.message
+    assert len(vendor.calls) == 2
+
+
+def test_an_arm_that_does_not_get_enabled_says_why(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    from std_srvs.srv import SetBool
+
+    monkeypatch.setattr(piper, "ENABLE_TIMEOUT_NS", 10**9)
+    vendor.offer("left/enable_srv", "right/enable_srv")
+    vendor.refuses = {"left/enable_srv"}
+    for side in ("left", "right"):
+        vendor.publish_arm(f"{side}/joint_states_single")
+    driver = vendor.start("piper")
+    vendor.until(lambda: all(arm.state().code == "status_unseen" for arm in driver.arms), "joint states")
+    answer = vendor.call(SetBool, "wam_driver/enable", SetBool.Request(data=True))
+    assert vendor.calls.count("left/enable_srv") > 1, "asked once"
+    assert (
+        "not enabled within 1 s (refused by the stand-in)"
+        in driver.arms[0]._piper.state(driver.clock.now_ns()).text
+    )
+    assert answer.success
+
+
+def test_requests_are_filled_as_the_vendors_types_want_them() -> None:
+    from wam_driver_node.calls import fill_request, read_answer
+
+    steps = franka.recovery_steps(["fr3_arm_controller"])
+    request = SimpleNamespace(target_state=SimpleNamespace())
+    fill_request(request, dict(steps[2].values))
+    assert (request.name, request.target_state.id, request.target_state.label) == (
+        franka.HARDWARE,
+        3,
+        "active",
+    )
+    assert read_answer(SimpleNamespace(ok=False)) == (False, "")
+    assert read_answer(SimpleNamespace(enable_response=True)) == (True, "")
+    assert read_answer(SimpleNamespace(success=False, message="no")) == (False, "no")
+
+
+MACHINE_STEPS: list[tuple[str, Step]] = [
+    (f"{name}: {step.name}", step)
+    for name, steps in {
+        "franka": franka.recovery_steps(["fr3_arm_controller"], distribution="humble"),
+        "piper": (piper.enable_step(piper.PIPER_ROS), piper.enable_step(piper.AGX_ARM_ROS)),
+    }.items()
+    for step in steps
+    if step.name
+]
+
+
+@pytest.mark.parametrize(("name", "step"), MACHINE_STEPS, ids=[name for name, _ in MACHINE_STEPS])
+def test_a_step_fits_the_vendors_own_type_where_it_is_installed(name: str, step: Step) -> None:
+    from wam.devices.optional import VENDOR_TYPES, find_type
+    from wam.devices.state import StepKind
+    from wam_driver_node.calls import fill_request
+
+    found = find_type(step.type)
+    if found is None:
+        pytest.skip(f"{VENDOR_TYPES[step.type][0]} is not installed")
+    message = found.Goal() if step.kind is StepKind.ACTION else found.Request()
+    fill_request(message, dict(step.values))
+    for field, value in step.values:
+        place = message
+        for part in field.split("."):
+            place = getattr(place, part)
+        assert place == value

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam doctor --robot`: what is heard of a driver, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from wam.cli import main as cli
+from wam.core.errors import ConfigError
+from wam.devices.doctor import GroupReport, examine, judge, judge_all
+from wam.devices.state import DriverState, Readiness, person, service
+from wam.robots.loader import load_robot
+
+PIPER_OK = {"arm_status": 0, "ctrl_mode": 1, "limited_joints": [], "silent_joints": []}
+UR_OK = {"robot_mode": 7, "safety_mode": 1, "program_running": True, "scaling": 1.0}
+
+
+def heard(group: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "group": group,
+        "driver": "piper",
+        "state_topic": "left/joint_states_single",
+        "publishers": ["/left/piper_ctrl_single_node"],
+        "same_name_elsewhere": [],
+        "messages": 400,
+        "distinct_stamps": 400,
+        "rate": 200.0,
+        "age_ns": 3_000_000,
+        "error": "",
+        "lacking": [],
+        "values": PIPER_OK,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, "can_mode"),
+        ({"publishers": []}, "no_driver"),
+        ({"publishers": [], "same_name_elsewhere": ["/robot_1/left/joint_states_single"]}, "other_namespace"),
+        ({"publishers": ["/left/a", "/left/b"]}, "two_publishers"),
+        ({"messages": 0, "distinct_stamps": 0, "rate": 0.0}, "silent"),
+        ({"error": "joint state lacks joint4"}, "bad_joint_states"),
+        ({"age_ns": 5 * 10**9}, "stale_stamps"),
+        ({"age_ns": -(5 * 10**9)}, "stale_stamps"),
+        ({"distinct_stamps": 1, "age_ns": 2 * 10**9}, "can_lost"),
+        ({"rate": 40.0}, "slow"),
+        ({"lacking": ["piper_status"], "values": {}}, "status_unseen"),
+        ({"values": {**PIPER_OK, "arm_status": 7}}, "collision"),
+        ({"values": {**PIPER_OK, "ctrl_mode": 2}}, "teaching"),
+        ({"values": {**PIPER_OK, "ctrl_mode": 0}}, "not_enabled"),
+        ({"values": {**PIPER_OK, "silent_joints": ["joint5"]}}, "joint_communication"),
+    ],
+)
+def test_each_fault_of_a_piper_has_its_code(changes: dict[str, Any], code: str) -> None:
+    state = judge(load_robot("piper").group("left"), heard("left", **changes))
+    assert state.code == code
+    assert state.commandable or state.steps
+
+
+@pytest.mark.parametrize(
+    ("values", "lacking", "code"),
+    [
+        (UR_OK, [], "running"),
+        ({**UR_OK, "safety_mode": 3}, [], "protective_stop"),
+        ({**UR_OK, "program_running": False}, [], "program_not_running"),
+        ({"program_running": True, "scaling": 1.0}, ["ur_robot_mode", "ur_safety_mode"], "modes_unseen"),
+        ({}, [], "scaling_unknown"),
+    ],
+)
+def test_a_ur_is_judged_by_its_modes(values: dict[str, Any], lacking: list[str], code: str) -> None:
+    group = load_robot("ur5e_inspire").group("arm")
+    state = judge(group, heard("arm", rate=500.0, values=values, lacking=lacking))
+    assert state.code == code
+
+
+@pytest.mark.parametrize(
+    ("values", "lacking", "code"),
+    [
+        ({"robot_mode": 2, "success_rate": 0.99, "errors": [], "last_errors": []}, [], "move"),
+        ({"robot_mode": 4, "success_rate": 0.0, "errors": ["joint_reflex"], "last_errors": []}, [], "reflex"),
+        ({}, ["franka_state"], "status_unseen"),
+        ({}, [], "fake_hardware"),
+    ],
+)
+def test_a_franka_is_judged_by_its_mode(values: dict[str, Any], lacking: list[str], code: str) -> None:
+    group = load_robot("franka").group("arm")
+    assert judge(group, heard("arm", rate=1000.0, values=values, lacking=lacking)).code == code
+
+
+def test_groups_that_were_not_listened_to_are_left_out() -> None:
+    reports = judge_all(load_robot("piper"), [heard("right")])
+    assert [report.group for report in reports] == ["right"]
+
+
+def test_a_remedy_numbers_the_steps_and_warns_of_motion() -> None:
+    state = DriverState(
+        Readiness.BLOCKED, "x", "x", (person("look"), service("enable_srv", "enable", moves=True))
+    )
+    assert GroupReport("a", state).remedy == "1. look\n2. enable [service enable_srv] (the robot may move)"
+
+
+def test_calls_that_do_not_move_the_robot_are_offered_at_once() -> None:
+    report = GroupReport(
+        "arm",
+        judge(load_robot("ur5e_inspire").group("arm"), heard("arm", values={**UR_OK, "safety_mode": 3})),
+    )
+    assert "[service dashboard_client/unlock_protective_stop]" in report.remedy
+    assert report.remedy.endswith("ros2 service call /wam_driver/recover std_srvs/srv/Trigger")
+
+
+def test_an_unknown_robot_is_refused() -> None:
+    with pytest.raises(ConfigError, match="there is no such robot"):
+        examine("r2d2")
+
+
+def test_what_cannot_listen_says_why() -> None:
+    (report,) = examine("piper", {**os.environ, "RMW_IMPLEMENTATION": "rmw_nonsense"})
+    assert report.state.code == "cannot_listen"
+    assert report.state.readiness is Readiness.ABSENT
+
+
+@pytest.fixture
+def publish() -> Iterator[Callable[..., None]]:
+    """Publishes joint states of a Piper arm every 5 ms in a thread, until the test ends."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.node import Node
+    from sensor_msgs.msg import JointState
+
+    from wam.ros.qos import JOINT_STATE_PUBLISHER
+
+    rclpy.init(args=[])
+    node, executor = Node("piper_stand_in"), SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def start(topic: str, names: list[str], positions: list[float], *, stopped: bool = False) -> None:
+        publisher = node.create_publisher(JointState, topic, JOINT_STATE_PUBLISHER)
+        first = node.get_clock().now().to_msg()
+
+        def tick() -> None:
+            message = JointState(name=names, position=positions)
+            message.header.stamp = first if stopped else node.get_clock().now().to_msg()
+            publisher.publish(message)
+
+        node.create_timer(0.005, tick)
+
+    end = threading.Event()
+
+    def spin() -> None:
+        while not end.is_set():
+            executor.spin_once(timeout_sec=0.05)
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    yield start
+    end.set()
+    thread.join()
+    node.destroy_node()
+    executor.shutdown()
+    rclpy.try_shutdown()
+
+
+@pytest.mark.ros
+def test_it_listens_to_real_drivers(publish: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """One arm in degrees, the other with a dead CAN bus behind a driver that goes on publishing."""
+    names = [*(f"joint{i}" for i in range(1, 7)), "gripper"]
+    publish("left/joint_states_single", names, [0.0, 75.0, -60.0, 0.0, 40.0, 0.0, 0.05])
+    publish("right/joint_states_single", names, [0.0, 1.3, -1.0, 0.0, 0.7, 0.0, 0.05], stopped=True)
+    assert cli.run(["doctor", "--robot", "piper", "--json"]) == 2
+    left, right = json.loads(capsys.readouterr().out)["checks"]
+    assert left["name"] == "piper: left"
+    assert left["found"].startswith("bad_joint_states: ")
+    assert "another unit?" in left["found"]
+    assert right["found"].startswith("can_lost: ")
+    assert "bitrate 1000000" in right["remedy"]
+
+
+@pytest.mark.ros
+def test_without_any_driver_it_says_what_to_start(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["doctor", "--robot", "ur5e_inspire", "--json"]) == 2
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert [check["name"] for check in checks] == ["ur5e_inspire: arm", "ur5e_inspire: hand"]
+    assert all(check["found"].startswith("no_driver: ") for check in checks)

@@ -1,0 +1,599 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The safety cycle on injected time: no rclpy, no sleeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wam.core.chunk import ActionChunk
+from wam.core.chunk.splice import Strategy
+from wam.core.verdict import Event, Finding, Ladder, Verdict
+from wam.robots.loader import load_robot
+from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.cycle import SafetyCycle
+
+MS = 1_000_000
+TICK = 10 * MS
+PERIOD = 33_333_333
+ROBOT = load_robot("piper")
+LIMITS = ROBOT.limits()
+HOME = np.array([joint.home for joint in ROBOT.joints])
+ARM = np.array([0.0 if joint.name.endswith("gripper") else 1.0 for joint in ROBOT.joints])
+GROUPS = (("left", slice(0, 7)), ("right", slice(7, 14)))
+
+
+class World:
+    """Two arms that follow their commands 60 ms late, an executor 120 ms behind its images, and their clock."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.now_ns = 10**18
+        self.wall_ns = 0
+        self.start_ns = self.now_ns
+        built = {key: changes.pop(key) for key in ("filters_off", "contract_hash") if key in changes}
+        self.settings = settings_for(ROBOT, **changes)
+        self.cycle: SafetyCycle = build_cycle(ROBOT, self.settings, wall=lambda: self.wall_ns, **built)
+        self.stream: list[np.ndarray] = []
+        self.silences: list[str] = []
+        self.events: list[Event] = []
+        self.measured = HOME.copy()
+        self.states = True
+        self.sending = True
+        self.sequence = 0
+        self.generation = 1
+        self.offset = np.zeros(len(HOME))
+        self.amplitude = 0.15
+        self.frequency = 0.25
+        self.tick = 0
+
+    def rows(self, stamp_ns: int, count: int = 16) -> np.ndarray:
+        """A sine of absolute time about the home position."""
+        t = (stamp_ns - self.start_ns + np.arange(count) * PERIOD) * 1e-9
+        wave = self.amplitude * np.sin(2 * np.pi * self.frequency * t)
+        return HOME + self.offset + wave[:, None] * ARM
+
+    def chunk(self, rows: np.ndarray | None = None, *, delay_ms: int = 120, **changes: Any) -> ActionChunk:
+        self.sequence += 1
+        stamp = self.now_ns - delay_ms * MS
+        values: dict[str, Any] = {
+            "stamp_ns": stamp,
+            "generation": self.generation,
+            "sequence": self.sequence,
+            "contract_hash": "a" * 64,
+            "context_version": 1,
+            "context_age_ns": 100 * MS,
+            "phase_offset_rows": 3,
+            "row_period_ns": PERIOD,
+            "joint_names": ROBOT.joint_names,
+            "rows": self.rows(stamp) if rows is None else rows,
+        }
+        return ActionChunk(**{**values, **changes})
+
+    def offer(self, chunk: ActionChunk) -> None:
+        self.cycle.offer_chunk(chunk, arrival_ns=self.now_ns)
+
+    def step(self, ticks: int = 1, *, clock: float = 1.0) -> None:
+        for _ in range(ticks):
+            self.tick += 1
+            self.now_ns += int(TICK * clock)
+            self.wall_ns += TICK
+            if self.states:
+                for name, part in GROUPS:
+                    self.cycle.offer_state(name, stamp_ns=self.now_ns - 3 * MS, positions=self.measured[part])
+            if self.sending and self.tick % 10 == 5:
+                self.offer(self.chunk())
+            result = self.cycle.step(self.now_ns)
+            self.events += result.events
+            if result.position is None:
+                self.silences.append(result.reason)
+                continue
+            self.stream.append(result.position)
+            self.measured = self.stream[max(0, len(self.stream) - 7)]
+
+    @property
+    def rung(self) -> Ladder:
+        return self.cycle.ladder.rung
+
+    def codes(self) -> list[str]:
+        return [event.finding.code for event in self.events]
+
+    def check(self) -> None:
+        """Every emitted row keeps position, velocity, acceleration and jerk."""
+        rows = np.array(self.stream)
+        assert np.all(rows >= LIMITS.lower - 1e-9)
+        assert np.all(rows <= LIMITS.upper + 1e-9)
+        for limit in (LIMITS.velocity, LIMITS.acceleration, LIMITS.jerk):
+            rows = np.diff(rows, axis=0) / 0.01
+            assert np.all(np.abs(rows) <= limit * (1 + 1e-6))
+
+
+def running(ticks: int = 60, **changes: Any) -> World:
+    world = World(**changes)
+    world.step(ticks)
+    assert world.rung is Ladder.NOMINAL
+    return world
+
+
+def test_a_smooth_policy_is_followed_to_a_tenth_of_a_milliradian() -> None:
+    """openpi 393, GR00T 285 and 272: motion was jerky at every seam although inference was fast enough."""
+    world = running(400)
+    t = (world.now_ns + world.settings.lead_ns - world.start_ns) * 1e-9
+    wanted = HOME + world.amplitude * np.sin(2 * np.pi * world.frequency * t) * ARM
+    np.testing.assert_allclose(world.stream[-1], wanted, atol=1e-4)
+    steady = np.array(world.stream[150:])
+    jerk = np.abs(np.diff(steady, n=3, axis=0)) / 0.01**3
+    assert jerk.max() < 5.0, "a tenth of the limit: no seam is felt"
+    world.check()
+
+
+def test_before_the_first_chunk_the_measured_position_is_held() -> None:
+    """lerobot 3684: no commands went out while the policy started, and the driver's watchdog fired."""
+    world = World()
+    world.sending = False
+    world.step(50)
+    assert world.rung is Ladder.HOLD
+    np.testing.assert_allclose(world.stream, np.broadcast_to(HOME, (50, 14)), atol=1e-12)
+
+
+def test_nothing_is_commanded_before_every_group_was_measured() -> None:
+    world = World()
+    world.states = False
+    world.step(20)
+    assert not world.stream
+    assert world.rung is Ladder.HOLD
+    world.cycle.offer_state("left", stamp_ns=world.now_ns, positions=HOME[:7])
+    world.step(5)
+    assert not world.stream
+    assert "no_joint_state_yet" in world.codes()
+
+
+def test_a_measured_state_that_is_not_finite_never_seeds_the_stream() -> None:
+    world = World()
+    world.measured = np.full(14, np.nan)
+    world.step(10)
+    assert not world.stream
+
+
+def test_an_arm_far_outside_its_limits_is_not_moved() -> None:
+    world = World()
+    world.measured = HOME.copy()
+    world.measured[0] = 5.0
+    world.step(10)
+    assert not world.stream
+    assert world.rung is Ladder.STOP
+    assert world.cycle.ladder.code == "outside_limits"
+
+
+def test_silence_of_the_executor_is_a_smooth_stop_and_a_hold_of_the_measured_position() -> None:
+    """AHA-WAM's release drives both arms to a reset pose when a request is stale; here silence holds."""
+    world = running(123)
+    world.sending = False
+    world.step(300)
+    assert "chunk_timeout" in world.codes()
+    assert world.rung is Ladder.HOLD
+    world.check()
+    np.testing.assert_allclose(world.stream[-1], world.measured, atol=1e-6)
+    assert np.ptp(np.array(world.stream[-100:]), axis=0).max() < 1e-6
+
+
+def test_hold_begins_within_a_tenth_of_a_second_of_the_last_valid_row() -> None:
+    world = running(120, chunk_timeout_ns=10_000 * MS)
+    world.sending = False
+    last_row_ns = world.cycle.executing.timeline.end_ns if world.cycle.executing else 0
+    while world.rung < Ladder.HOLD:
+        world.step()
+        assert world.now_ns + world.settings.lead_ns < last_row_ns + 100 * MS
+    assert world.cycle.ladder.code == "rows_exhausted"
+    world.check()
+
+
+def test_a_hold_takes_the_measured_position_once_and_does_not_drift() -> None:
+    """The Piper's two conversion factors differ by 0.1 %: fed back again and again, the arm creeps away."""
+    world = running(130)
+    world.sending = False
+    world.step(200)
+    before = world.stream[-1]
+    for _ in range(200):
+        world.measured = world.stream[-1] * 1.001
+        world.step()
+        world.measured = world.stream[-1] * 1.001
+    np.testing.assert_allclose(world.stream[-1], before, atol=1e-6)
+
+
+def test_motion_resumes_after_a_hold_without_a_jump() -> None:
+    world = running(120)
+    world.sending = False
+    world.step(100)
+    world.sending = True
+    world.amplitude = 0.05
+    world.step(200)
+    assert world.rung is Ladder.NOMINAL
+    world.check()
+
+
+def test_disagreeing_chunks_do_not_make_the_arm_jump() -> None:
+    """RTC's authors: two modes of a policy take turns; every seam was a step."""
+    world = running(60)
+    for k in range(40):
+        world.offset = (0.03 if k % 2 else -0.03) * ARM
+        world.step(10)
+    world.check()
+    assert world.rung is Ladder.NOMINAL
+
+
+def test_rows_that_run_out_are_slowed_to_their_end() -> None:
+    world = running(100, chunk_timeout_ns=10_000 * MS)
+    world.sending = False
+    speeds = []
+    while world.rung < Ladder.HOLD:
+        world.step()
+        speeds.append(float(np.abs(world.cycle.follower.velocity).max()))
+    assert "horizon_short" in world.codes()
+    assert speeds[-1] < 0.1
+    world.check()
+
+
+def test_late_is_reported_while_rows_remain() -> None:
+    world = World(chunk_timeout_ns=10_000 * MS)
+    world.amplitude = 0.03
+    world.step(200)
+    world.sending = False
+    world.step(25)
+    assert "chunk_late" in world.codes()
+    assert world.rung is Ladder.LATE
+
+
+def test_an_old_planner_context_is_late_and_not_a_reason_to_stop() -> None:
+    world = running(60)
+    world.sending = False
+    for _ in range(4):
+        world.offer(world.chunk(context_age_ns=3_000 * MS))
+        world.step(10)
+    assert world.rung is Ladder.LATE
+    assert world.cycle.ladder.code == "context_late"
+    world.sending = True
+    world.step(60)
+    assert world.rung is Ladder.NOMINAL
+
+
+def test_a_chunk_that_is_not_finite_stops_and_stays_stopped() -> None:
+    world = running(60)
+    rows = world.rows(world.now_ns - 120 * MS)
+    rows[9, 3] = np.nan
+    world.offer(world.chunk(rows))
+    world.step(2)
+    assert world.rung is Ladder.STOP
+    assert world.cycle.ladder.code == "non_finite"
+    world.step(200)
+    assert world.rung is Ladder.STOP
+    assert world.cycle.follower.at_rest()
+    world.check()
+    world.cycle.clear_fault()
+    world.amplitude = 0.0
+    world.offset = world.stream[-1] - HOME
+    world.step(30)
+    assert world.rung is Ladder.NOMINAL
+    world.check()
+
+
+def test_an_emergency_stop_acts_at_the_next_tick_and_cannot_be_overridden_by_chunks() -> None:
+    world = running(123)
+    speed = np.abs(world.cycle.follower.velocity).max()
+    world.cycle.estop()
+    world.step(1)
+    assert world.rung is Ladder.STOP
+    world.step(200)
+    assert world.rung is Ladder.STOP
+    assert speed > 0.05
+    assert world.cycle.follower.at_rest()
+    world.check()
+
+
+def test_a_held_emergency_stop_is_not_cleared() -> None:
+    world = running(60)
+    world.cycle.estop(held=True)
+    world.step(5)
+    world.cycle.clear_fault()
+    world.step(5)
+    assert world.rung is Ladder.STOP
+    world.cycle.withdraw_cause("estop")
+    world.step(5)
+    assert world.rung is Ladder.STOP, "letting go of the button does not move the arm"
+    world.cycle.clear_fault()
+    world.step(20)
+    assert world.rung is Ladder.NOMINAL
+
+
+def test_a_blocked_arm_stops_and_the_hold_lets_go_of_the_obstacle() -> None:
+    world = running(60, filters_off=("jump",))
+    world.amplitude, world.frequency = 0.2, 0.4
+    stuck = world.measured.copy()
+    for _ in range(150):
+        world.measured = stuck
+        world.step()
+    assert world.rung is Ladder.STOP
+    assert world.cycle.ladder.code == "tracking_error"
+    for _ in range(300):
+        world.measured = stuck
+        world.step()
+    np.testing.assert_allclose(world.stream[-1], np.clip(stuck, LIMITS.lower, LIMITS.upper), atol=1e-3)
+    world.check()
+
+
+def test_a_new_generation_drops_the_rows_of_the_old_task() -> None:
+    """Single-GPU AHA-WAM keeps executing rows of the last episode after a reset; the generation ends them here."""
+    world = running(123)
+    world.sending = False
+    world.generation = 2
+    here = world.cycle.follower.position.copy()
+    world.offer(world.chunk(np.tile(here, (16, 1))))
+    world.step(60)
+    world.check()
+    np.testing.assert_allclose(world.stream[-1], here, atol=0.05)
+
+
+def test_a_jump_within_a_task_holds_and_the_next_good_chunk_goes_on() -> None:
+    world = running(60)
+    world.sending = False
+    world.offer(world.chunk(world.rows(world.now_ns) + 0.5 * ARM))
+    world.step(2)
+    assert world.rung is Ladder.HOLD
+    assert world.cycle.ladder.code == "jump"
+    world.sending = True
+    world.step(20)
+    assert world.rung is Ladder.NOMINAL
+    world.check()
+
+
+def test_a_permuted_chunk_moves_the_joints_it_names() -> None:
+    world = running(60)
+    world.sending = False
+    order = np.random.default_rng(0).permutation(14)
+    for _ in range(6):
+        chunk = world.chunk()
+        world.offer(
+            replace(
+                chunk,
+                joint_names=tuple(ROBOT.joint_names[i] for i in order),
+                rows=chunk.rows[:, order].copy(),
+            )
+        )
+        world.step(10)
+    assert world.rung is Ladder.NOMINAL
+    t = (world.now_ns + world.settings.lead_ns - world.start_ns) * 1e-9
+    wanted = HOME + world.amplitude * np.sin(2 * np.pi * world.frequency * t) * ARM
+    np.testing.assert_allclose(world.stream[-1], wanted, atol=1e-3)
+
+
+def test_values_in_another_order_than_their_names_are_refused_as_a_jump() -> None:
+    world = running(60)
+    world.sending = False
+    rows = world.rows(world.now_ns - 120 * MS)
+    world.offer(world.chunk(np.roll(rows, 1, axis=1)))
+    world.step(2)
+    assert world.rung >= Ladder.HOLD
+    world.check()
+
+
+def test_a_chunk_of_another_policy_is_refused_and_the_rows_at_hand_go_on() -> None:
+    world = running(60)
+    world.offer(world.chunk(contract_hash="b" * 64))
+    world.step(1)
+    assert world.rung is Ladder.NOMINAL
+    assert "contract_mismatch" in world.codes()
+
+
+def test_a_message_that_cannot_be_read_is_reported_once() -> None:
+    world = running(60)
+    for _ in range(5):
+        world.cycle.reject("malformed_chunk", "num_rows does not fit")
+        world.step(1)
+    assert world.codes().count("malformed_chunk") == 1
+    assert world.rung is Ladder.NOMINAL
+
+
+def test_duplicated_and_overtaken_chunks_change_nothing() -> None:
+    world, twin = running(60), running(60)
+    for one in (world, twin):
+        one.sending = False
+    chunk = world.chunk()
+    twin.sequence += 1
+    for one in (world, twin):
+        one.offer(chunk)
+        one.step(3)
+    world.offer(chunk)
+    world.step(1)
+    world.offer(replace(chunk, stamp_ns=chunk.stamp_ns - 50 * MS, sequence=chunk.sequence - 1))
+    world.step(5)
+    twin.step(6)
+    np.testing.assert_array_equal(np.array(world.stream), np.array(twin.stream))
+
+
+@pytest.mark.parametrize("by_s", [-3600.0, -0.2, 3600.0])
+def test_a_clock_that_is_set_brings_the_arm_to_rest_without_a_step_and_motion_resumes(by_s: float) -> None:
+    """Stamps decide everything, so a clock that jumps makes old rows look new; they are dropped."""
+    world = running(123)
+    world.now_ns += int(by_s * 1e9)
+    world.start_ns += int(by_s * 1e9)
+    world.step(1)
+    assert world.rung is Ladder.HOLD
+    world.step(60)
+    assert world.rung is Ladder.NOMINAL
+    assert "clock_jump" in world.codes()
+    assert not world.silences
+    world.check()
+
+
+def test_a_paused_clock_holds_and_goes_on_when_it_runs_again() -> None:
+    world = running(123)
+    world.step(50, clock=0.0)
+    assert world.rung is Ladder.HOLD
+    assert "clock_paused" in world.codes()
+    assert world.cycle.follower.at_rest()
+    world.step(60)
+    assert world.rung is Ladder.NOMINAL
+    world.check()
+
+
+def test_a_simulation_at_half_speed_is_followed_at_half_speed() -> None:
+    world = World()
+    world.step(600, clock=0.5)
+    assert world.rung <= Ladder.LATE
+    world.check()
+
+
+def test_a_thread_that_slept_through_a_few_ticks_does_not_make_up_for_them_by_a_burst() -> None:
+    world = running(123)
+    world.now_ns += 6 * TICK
+    world.wall_ns += 6 * TICK
+    world.step(100)
+    assert world.rung is Ladder.NOMINAL
+    world.check()
+
+
+def test_a_stream_that_was_silent_for_long_starts_anew_from_the_measured_state() -> None:
+    """The GIL was held for half a second: the arm has come to rest meanwhile and must not be thrown ahead."""
+    world = running(123)
+    world.now_ns += 500 * MS
+    world.wall_ns += 500 * MS
+    count = len(world.stream)
+    measured = world.measured.copy()
+    world.sending = False
+    world.step(1)
+    assert "command_gap" in world.codes()
+    np.testing.assert_allclose(world.stream[count], measured, atol=1e-9)
+    world.sending = True
+    world.step(60)
+    assert world.rung is Ladder.NOMINAL
+    world.stream = world.stream[count:]
+    world.check()
+
+
+def test_the_row_index_freezes_while_the_robot_is_slowed() -> None:
+    """UR's scaled controller stretches time: a policy clock that runs on ends far ahead of the arm."""
+    world = running(123)
+    world.cycle.speed_scaling = 0.5
+    world.step(3)
+    index = world.cycle.reference[1]
+    assert world.rung is Ladder.SLOW
+    world.sending = False
+    world.step(10)
+    assert world.cycle.reference[1] == index
+    world.check()
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_every_strategy_moves_the_arm_and_keeps_the_limits(strategy: Strategy) -> None:
+    world = World(strategy=strategy, chunk_timeout_ns=10_000 * MS)
+    world.step(300)
+    assert np.ptp(np.array(world.stream), axis=0).max() > 0.1
+    world.check()
+
+
+def test_a_chunk_stamped_in_the_future_does_not_block_the_ones_that_follow() -> None:
+    world = running(60)
+    world.offer(world.chunk(stamp_ns=world.now_ns + 10**10))
+    world.step(100)
+    assert world.rung is Ladder.NOMINAL
+    assert "future_chunk" in world.codes()
+
+
+def test_a_computed_command_that_violates_a_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last look is other code than what computes the command, so that one fault does not hide the other."""
+    world = running(60)
+    follower = world.cycle.follower
+    monkeypatch.setattr(follower, "step", lambda *_: follower.position + 0.5)
+    count = len(world.stream)
+    world.step(1)
+    assert len(world.stream) == count
+    assert world.rung is Ladder.STOP
+    assert world.cycle.ladder.code == "command_limit"
+
+
+def test_a_cause_from_outside_stops_until_it_is_withdrawn_and_cleared() -> None:
+    world = running(60)
+    world.cycle.raise_cause(Finding(Verdict.STOP, "second_publisher", "two nodes command the arm"))
+    world.step(2)
+    assert world.rung is Ladder.STOP
+    world.cycle.clear_fault()
+    world.step(2)
+    assert world.rung is Ladder.STOP
+    world.cycle.withdraw_cause("second_publisher")
+    world.cycle.clear_fault()
+    world.step(20)
+    assert world.rung is Ladder.NOMINAL
+
+
+def test_one_verdict_is_reported_once_and_not_with_every_chunk() -> None:
+    world = running(30)
+    world.offset = np.where(np.arange(14) == 6, 0.03, 0.0)
+    world.step(300)
+    assert world.codes().count("position_limit") == 1
+
+
+def test_a_dry_run_does_not_judge_whether_the_arm_follows() -> None:
+    world = World(track=False)
+    still = HOME.copy()
+    world.amplitude = 0.05
+    for _ in range(200):
+        world.measured = still
+        world.step()
+    assert world.rung is Ladder.NOMINAL
+
+
+def test_the_stream_starts_from_the_controller_s_reference_where_it_is_known() -> None:
+    """ros2_controllers 584: a trajectory that starts at the measured state starts behind the command by the
+    tracking error, and steps back."""
+    world = World()
+    reference = HOME[:7] + 0.02 * ARM[:7]
+    world.cycle.offer_reference("left", stamp_ns=world.now_ns, positions=reference)
+    world.sending = False
+    world.step(1)
+    np.testing.assert_allclose(world.stream[0][:7], reference)
+    np.testing.assert_allclose(world.stream[0][7:], HOME[7:])
+
+
+def test_a_reference_that_is_old_is_not_used() -> None:
+    world = World()
+    world.cycle.offer_reference("left", stamp_ns=world.now_ns - 10**9, positions=HOME[:7] + 0.02)
+    world.sending = False
+    world.step(1)
+    np.testing.assert_allclose(world.stream[0], HOME)
+
+
+@pytest.mark.parametrize("how", ["silence", "estop", "jump"])
+def test_a_stop_stays_on_the_path_that_was_checked(how: str) -> None:
+    """Joints that brake each on its own leave the path: arms that were checked against each other may meet."""
+    world = World(chunk_timeout_ns=150 * MS)
+    world.amplitude, world.frequency = 0.3, 0.3
+    turn = np.linspace(0.2, 1.0, 14) * ARM
+    world.rows = lambda stamp, count=16: (
+        HOME
+        + (  # type: ignore[method-assign]
+            0.3
+            * np.sin(2 * np.pi * 0.3 * (stamp - world.start_ns + np.arange(count) * PERIOD) * 1e-9)[:, None]
+            * turn
+        )
+    )
+    world.step(180)
+    assert world.rung is Ladder.NOMINAL
+    assert np.abs(world.cycle.follower.velocity).max() > 0.3
+    world.sending = False
+    if how == "estop":
+        world.cycle.estop()
+    elif how == "jump":
+        world.offer(world.chunk(world.rows(world.now_ns) + 0.5 * ARM))
+    start = len(world.stream)
+    world.measured = world.stream[-1]
+    while not world.cycle.follower.at_rest() or world.rung < Ladder.HOLD:
+        world.step()
+        world.measured = world.stream[-1]
+        assert len(world.stream) < start + 200
+    # On the path all joints are in the proportion of `turn`, whatever the time.
+    moved = np.array(world.stream[start:]) - HOME
+    along = moved[:, [5]] / turn[5]
+    np.testing.assert_allclose(moved[:, ARM > 0], along * turn[ARM > 0], atol=1.5e-3)
+    world.check()

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded commands as samples over time: joint state streams as they are, trajectories as far as they were followed.
+
+A trajectory holds from the time of its first point until that of the next one's, so what a later trajectory replaced
+never counts as commanded. Between the points of one trajectory samples are put in, as its controller does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.clock import NS_PER_S
+from wam.data.bag.stamps import BagMessage
+
+JOINT_TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
+
+Row = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSample:
+    """Joint positions that were commanded for one instant.
+
+    Attributes:
+        time_ns: the instant [ns].
+        names: joints as the message calls them.
+        positions: float64 [N] (rad or m); of another length than `names` where the message is damaged.
+    """
+
+    time_ns: int
+    names: tuple[str, ...]
+    positions: Row
+
+
+class CommandReader:
+    """Reads the commands of one topic, in order.
+
+    Args:
+        msgtype: sensor_msgs/msg/JointState or trajectory_msgs/msg/JointTrajectory.
+        step_ns: points of a trajectory are brought at least this near to each other [ns].
+        use_stamps: False goes by the time of delivery instead of header stamps.
+    """
+
+    def __init__(self, msgtype: str, *, step_ns: int, use_stamps: bool = True) -> None:
+        self._is_trajectory = msgtype == JOINT_TRAJECTORY
+        self._step_ns = step_ns
+        self._use_stamps = use_stamps
+        self._pending: list[CommandSample] = []
+
+    def take(self, message: BagMessage) -> list[CommandSample]:
+        """Return the samples that are certain with this message."""
+        stamp_ns = (message.stamp_ns if self._use_stamps else None) or message.time_ns
+        content = message.message
+        if not self._is_trajectory:
+            return [CommandSample(stamp_ns, tuple(content.name), content.position)]
+        fresh = list(_samples(content, stamp_ns, self._step_ns))
+        # An empty trajectory stops the controller where it is.
+        start_ns = fresh[0].time_ns if fresh else stamp_ns
+        followed = [sample for sample in self._pending if sample.time_ns < start_ns]
+        self._pending = fresh
+        return followed
+
+    def rest(self) -> list[CommandSample]:
+        """Return what nothing replaced, at the end of the recording."""
+        rest, self._pending = self._pending, []
+        return rest
+
+
+def _samples(content: Any, stamp_ns: int, step_ns: int) -> Iterator[CommandSample]:
+    names = tuple(content.joint_names)
+    before: tuple[int, Row] | None = None
+    for point in content.points:
+        from_start = point.time_from_start
+        time_ns = stamp_ns + int(from_start.sec) * NS_PER_S + int(from_start.nanosec)
+        positions = np.asarray(point.positions, dtype=np.float64)
+        if before is not None and len(before[1]) == len(positions) and time_ns > before[0]:
+            parts = -(-(time_ns - before[0]) // step_ns)
+            for part in range(1, parts):
+                share = part / parts
+                between_ns = before[0] + round(share * (time_ns - before[0]))
+                yield CommandSample(between_ns, names, before[1] + share * (positions - before[1]))
+        yield CommandSample(time_ns, names, positions)
+        before = (time_ns, positions)

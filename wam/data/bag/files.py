@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which storage files make up a recording, and what its metadata.yaml says of them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from wam.core.errors import RecordingError
+from wam.data.bag.storage import CDR, SUFFIXES, decoding, zstd
+
+METADATA = "metadata.yaml"
+LATEST_VERSION = 9
+COMPRESSED = (".zstd", ".zst")
+
+
+@dataclass(frozen=True, slots=True)
+class BagFiles:
+    """Files of a recording.
+
+    Attributes:
+        files: storage files, in the order of the metadata or of their names.
+        message_zstd: whether every message is compressed by itself.
+        custom: custom data of the metadata.
+        message_count: messages that the metadata promise, None without metadata.
+        warnings: faults that `lenient` let pass.
+        scratch: folder with decompressed files, which the owner removes; None where nothing was compressed.
+    """
+
+    files: tuple[Path, ...]
+    message_zstd: bool = False
+    custom: Mapping[str, str] = field(default_factory=dict)
+    message_count: int | None = None
+    warnings: tuple[str, ...] = ()
+    scratch: Path | None = None
+
+
+def find_files(path: Path, *, lenient: bool = False) -> BagFiles:
+    """Return the storage files of the recording at `path`, decompressed where the whole file was compressed.
+
+    Args:
+        path: folder of a rosbag2 (with or without metadata.yaml), or one storage file.
+        lenient: leave out files that the metadata name and that are missing.
+
+    Raises:
+        RecordingError: there is nothing to read, or the metadata are damaged or name what cannot be read.
+    """
+    if not path.exists():
+        raise RecordingError(f"recording {path} does not exist", where="the argument BAG")
+    if path.is_file():
+        return _decompressed(BagFiles((path,)))
+    if (path / METADATA).is_file():
+        return _decompressed(_from_metadata(path, lenient=lenient))
+    files = sorted(entry for entry in path.iterdir() if _storage_suffix(entry) in SUFFIXES)
+    suffixes = sorted({_storage_suffix(file) for file in files})
+    if not files and (path / "meta" / "info.json").is_file():
+        raise RecordingError(
+            f"{path} is a LeRobot data set, not a bag",
+            allowed="a bag of one of its episodes",
+            where=f"the argument BAG; `wam convert lerobot {path} OUT --robot ROBOT --episode N` makes one",
+        )
+    if len(suffixes) != 1:
+        raise RecordingError(
+            f"folder {path} has no {METADATA} and does not hold the parts of one recording",
+            value=[file.name for file in files[:8]] or "no storage file",
+            allowed=f"files of one of the suffixes {', '.join(SUFFIXES)}",
+            where="the argument BAG (name one of the files)",
+        )
+    return _decompressed(BagFiles(tuple(files)))
+
+
+def _storage_suffix(path: Path) -> str:
+    return Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
+
+
+def _from_metadata(path: Path, *, lenient: bool) -> BagFiles:
+    source = path / METADATA
+    content = _read_metadata(source)
+    try:
+        version = int(content["version"])
+        names = [PurePosixPath(str(name)).name for name in content["relative_file_paths"]]
+        mode = str(content.get("compression_mode") or "none").lower()
+        form = str(content.get("compression_format") or "")
+        count = int(content["message_count"])
+        formats = {
+            str(entry["topic_metadata"]["serialization_format"])
+            for entry in content.get("topics_with_message_count") or ()
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordingError(
+            f"{source} is damaged ({type(error).__name__}: {error})",
+            allowed="a rosbag2 metadata file, versions 1 to 9",
+            where=f"{source} (move it away to read the storage files alone)",
+        ) from error
+    if version > LATEST_VERSION:
+        raise RecordingError(f"{source}: version", value=version, allowed=f"1 .. {LATEST_VERSION}")
+    if mode not in ("none", "file", "message") or (mode != "none" and form != "zstd"):
+        raise RecordingError(
+            f"{source}: compression", value=f"{form} per {mode}", allowed="zstd per file or message"
+        )
+    if formats - {CDR}:
+        raise RecordingError(
+            f"recording {path} is serialised in an unsupported format",
+            value=sorted(formats - {CDR}),
+            allowed=CDR,
+            where="the recorder (`ros2 bag convert` rewrites a bag)",
+        )
+    files = tuple(path / name for name in names)
+    missing = [file.name for file in files if not file.is_file()]
+    warnings: tuple[str, ...] = ()
+    if missing:
+        fault = RecordingError(
+            f"{source} names files that are missing: {', '.join(missing)}",
+            allowed="all files beside it",
+            where="the copy of the recording, or pass --lenient to read the others",
+        )
+        if not lenient or len(missing) == len(files):
+            raise fault
+        warnings = (str(fault),)
+    if not files:
+        raise RecordingError(f"{source} names no storage file", where="the recording")
+    custom = content.get("custom_data") or {}
+    return BagFiles(
+        tuple(file for file in files if file.name not in missing),
+        message_zstd=mode == "message",
+        custom={str(key): str(value) for key, value in custom.items()} if isinstance(custom, dict) else {},
+        message_count=count,
+        warnings=warnings,
+    )
+
+
+def _read_metadata(source: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RecordingError(
+            f"{source} cannot be read ({line})",
+            allowed="a rosbag2 metadata file",
+            where=f"{source} (move it away to read the storage files alone)",
+        ) from error
+    information = content.get("rosbag2_bagfile_information") if isinstance(content, dict) else None
+    if not isinstance(information, dict):
+        raise RecordingError(
+            f"{source} is empty or lacks rosbag2_bagfile_information",
+            allowed="a rosbag2 metadata file",
+            where=f"{source} (move it away to read the storage files alone)",
+        )
+    return information
+
+
+def _decompressed(bag: BagFiles) -> BagFiles:
+    """Return `bag` with files that were compressed as a whole unpacked into a scratch folder."""
+    if not any(file.suffix in COMPRESSED for file in bag.files):
+        return bag
+    scratch = Path(tempfile.mkdtemp(prefix="wam-bag-"))
+    files = []
+    try:
+        for file in bag.files:
+            if file.suffix not in COMPRESSED:
+                files.append(file)
+                continue
+            target = scratch / file.stem
+            with decoding(file), file.open("rb") as packed, zstd.open(packed, "rb") as plain:
+                with target.open("wb") as out:
+                    shutil.copyfileobj(plain, out)
+            files.append(target)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return BagFiles(
+        tuple(files),
+        message_zstd=bag.message_zstd,
+        custom=bag.custom,
+        message_count=bag.message_count,
+        warnings=bag.warnings,
+        scratch=scratch,
+    )

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings, streamed: rosbag2 in MCAP or sqlite3 (compressed, split, without metadata) and ROS 1 bags."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from wam.core.clock import NS_PER_S
+from wam.core.errors import RecordingError
+from wam.data.bag.files import find_files
+from wam.data.bag.stamps import BagMessage, StampOrder
+from wam.data.bag.storage import CDR, ROS1, Channel, Source, open_source
+
+IDL_SEPARATOR = "=" * 80 + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic of a recording.
+
+    Attributes:
+        name: name, with its leading slash.
+        msgtype: type as package/msg/Name.
+        count: messages in all files.
+        unreadable: why its messages cannot be read; "" where they can.
+    """
+
+    name: str
+    msgtype: str
+    count: int
+    unreadable: str
+
+
+class Recording:
+    """An open recording. Use it in a `with` block; not thread-safe.
+
+    Args:
+        path: folder or file.
+        lenient: let missing or truncated files, and messages that cannot be decoded, pass as warnings.
+
+    Raises:
+        RecordingError: it is missing, empty, truncated or in an unsupported format.
+    """
+
+    def __init__(self, path: Path, *, lenient: bool = False) -> None:
+        self.path = path
+        self.lenient = lenient
+        self._files = find_files(path, lenient=lenient)
+        self._sources: list[Source] = []
+        self._readers: dict[tuple[str, str], MessageReader] = {}
+        self._order = StampOrder()
+        self._warnings = list(self._files.warnings)
+        self._undecoded: dict[str, int] = {}
+        try:
+            for file in self._files.files:
+                self._open(file)
+        except BaseException:
+            self.close()
+            raise
+        self._sources.sort(key=lambda source: source.start_ns)
+        self.topics = self._list_topics()
+        self._check_count()
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files and remove what was decompressed; safe to call twice."""
+        while self._sources:
+            self._sources.pop().close()
+        if self._files.scratch is not None:
+            shutil.rmtree(self._files.scratch, ignore_errors=True)
+
+    @property
+    def custom(self) -> Mapping[str, str]:
+        """Custom data of metadata.yaml."""
+        return self._files.custom
+
+    @property
+    def message_count(self) -> int:
+        """Messages in all files and topics."""
+        return sum(topic.count for topic in self.topics)
+
+    @property
+    def duration(self) -> float:
+        """Time between first and last message, by receive time [s]; 0 for an empty recording."""
+        spans = [
+            (source.start_ns, source.end_ns) for source in self._sources if source.end_ns > source.start_ns
+        ]
+        return (max(end for _, end in spans) - min(start for start, _ in spans)) / NS_PER_S if spans else 0.0
+
+    @property
+    def skipped(self) -> tuple[Topic, ...]:
+        """Topics whose messages cannot be read."""
+        return tuple(topic for topic in self.topics if topic.unreadable)
+
+    @property
+    def order(self) -> StampOrder:
+        """Times of the messages given by the last call of `messages`."""
+        return self._order
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Faults that were let pass, so far."""
+        undecoded = (
+            f"{count} messages of {topic} cannot be decoded" for topic, count in self._undecoded.items()
+        )
+        return (*self._warnings, *undecoded)
+
+    def topic(self, name: str) -> Topic | None:
+        """Return the topic called `name`, or None."""
+        return next((topic for topic in self.topics if topic.name == name), None)
+
+    def messages(self, names: Collection[str], *, use_stamps: bool = True) -> Iterator[BagMessage]:
+        """Give the messages of the topics `names` in order of time; memory stays flat.
+
+        Args:
+            names: topics; those that cannot be read are left out.
+            use_stamps: order by header stamp; False orders by receive time.
+
+        Raises:
+            RecordingError: a file is damaged, or (unless lenient) a message cannot be decoded.
+        """
+        self._order = StampOrder(use_stamps=use_stamps)
+        return self._order.order(self._decoded(set(names)))
+
+    def _decoded(self, names: set[str]) -> Iterator[tuple[str, str, int, int | None, Any]]:
+        readable = {topic.name for topic in self.topics if topic.name in names and not topic.unreadable}
+        for source in self._sources:
+            channels = [channel for channel in source.channels if channel.topic in readable]
+            for channel, receive_ns, raw in source.messages(channels):
+                message = self._decode(channel, receive_ns, raw)
+                if message is not None:
+                    yield channel.topic, channel.msgtype, receive_ns, stamp_of(message), message
+
+    def _decode(self, channel: Channel, receive_ns: int, raw: bytes) -> Any:
+        try:
+            return self._readers[channel.topic, channel.msgtype](raw)
+        except Exception as error:  # a decoder's complaints about damaged bytes are of any type
+            if self.lenient:
+                self._undecoded[channel.topic] = self._undecoded.get(channel.topic, 0) + 1
+                return None
+            raise RecordingError(
+                f"message of {channel.topic} ({channel.msgtype}) at {receive_ns / NS_PER_S:.3f} s "
+                f"cannot be decoded ({type(error).__name__})",
+                where=f"the recording {self.path}, or pass --lenient to skip such messages",
+            ) from error
+
+    def _open(self, file: Path) -> None:
+        try:
+            source = open_source(file, message_zstd=self._files.message_zstd, lenient=self.lenient)
+        except RecordingError as error:
+            if not self.lenient or len(self._files.files) == 1:
+                raise
+            self._warnings.append(str(error))
+            return
+        self._sources.append(source)
+        if source.truncated:
+            self._warnings.append(
+                f"recording {file} is truncated or has no index; it is read up to where it ends"
+            )
+
+    def _list_topics(self) -> tuple[Topic, ...]:
+        counts: dict[tuple[str, str], int] = {}
+        reasons: dict[tuple[str, str], str] = {}
+        for source in self._sources:
+            for channel in source.channels:
+                key = (channel.topic, channel.msgtype)
+                counts[key] = counts.get(key, 0) + channel.count
+                if key in self._readers:
+                    continue
+                reader, reason = message_reader(channel)
+                if reader is not None:
+                    self._readers[key] = reader
+                reasons[key] = reason
+        return tuple(
+            Topic(name, msgtype, counts[name, msgtype], reasons[name, msgtype])
+            for name, msgtype in sorted(counts)
+        )
+
+    def _check_count(self) -> None:
+        promised, have = self._files.message_count, self.message_count
+        if promised is not None and have < promised:
+            self._warnings.append(f"metadata.yaml promises {promised} messages, the files hold {have}")
+
+
+def stamp_of(message: Any) -> int | None:
+    """Return the header stamp of a message [ns], or None where it has none or it is zero."""
+    header = getattr(message, "header", None)
+    stamp = getattr(header, "stamp", None)
+    if stamp is None:
+        return None
+    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec) or None
+
+
+def message_reader(channel: Channel) -> tuple[MessageReader | None, str]:
+    """Return what decodes the messages of `channel`, or None and why there is nothing.
+
+    The definition in the recording decides; the common packages stand in where it is missing or does not fit the
+    messages (bags that were converted from old ones hold such definitions).
+    """
+    if channel.encoding not in (CDR, ROS1):
+        return None, f"serialised as {channel.encoding or '(nothing)'}"
+    common = get_typestore(Stores.ROS1_NOETIC if channel.encoding == ROS1 else Stores.ROS2_JAZZY)
+    stores = [common] if channel.msgtype in common.types else []
+    reason = "of unknown type, without a definition"
+    if channel.definition:
+        own, reason = _own_store(channel.msgtype, channel.definition, channel.is_idl)
+        stores = [own, *stores] if own is not None else stores
+    return (MessageReader(channel, stores), "") if stores else (None, reason)
+
+
+class MessageReader:
+    """Decodes the messages of one topic.
+
+    Args:
+        channel: the topic.
+        stores: type stores that know the type, the most trusted first; one that fails gives way to the next.
+    """
+
+    def __init__(self, channel: Channel, stores: list[Typestore]) -> None:
+        self._ros1 = channel.encoding == ROS1
+        self._msgtype = channel.msgtype
+        self._stores = stores
+
+    def __call__(self, raw: bytes) -> Any:
+        """Return the message.
+
+        Raises:
+            Exception: no store can decode it; of the type that the first one raised.
+        """
+        first: Exception | None = None
+        for i, store in enumerate(self._stores):
+            try:
+                if self._ros1:
+                    message = store.deserialize_ros1(raw, self._msgtype)
+                else:
+                    message = store.deserialize_cdr(raw, self._msgtype)
+            except Exception as error:  # of any type, see `decoding`
+                first = first or error
+                continue
+            if i:
+                self._stores.insert(0, self._stores.pop(i))
+            return message
+        raise first or ValueError("no type store")
+
+
+@functools.lru_cache(maxsize=64)
+def _own_store(msgtype: str, definition: str, is_idl: bool) -> tuple[Typestore | None, str]:
+    """Return a store with the type as a recording defines it; kept, since its code is generated at first use."""
+    store = get_typestore(Stores.EMPTY)
+    try:
+        store.register(_parse_definition(msgtype, definition, is_idl))
+    except Exception as error:  # the parser's complaints are of any type
+        return None, f"its type definition cannot be read ({type(error).__name__})"
+    if msgtype not in store.types:
+        return None, "its type definition defines another type"
+    return store, ""
+
+
+def _parse_definition(msgtype: str, definition: str, is_idl: bool) -> Any:
+    if not is_idl:
+        return get_types_from_msg(definition, msgtype)
+    if not definition.startswith(f"{IDL_SEPARATOR}IDL: "):
+        return get_types_from_idl(definition)
+    types: dict[str, Any] = {}
+    for part in definition.split(IDL_SEPARATOR)[1:]:
+        types |= get_types_from_idl(part.split("\n", 1)[1])
+    return types

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of a recording as raw messages: rosbag2 (MCAP, sqlite3), ROS 1 bags, MCAP of any other profile.
+
+Every storage file is read by itself and metadata.yaml only says which files there are. Going through the metadata's
+list of topics would lose messages without a word wherever it differs from the file (as it does in bags that
+`ros2 bag convert` wrote).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rosbags.interfaces import MessageDefinitionFormat
+from rosbags.rosbag1 import Reader as Ros1Reader
+from rosbags.rosbag2 import Reader as Ros2Reader
+
+from wam.core.errors import RecordingError, WamError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+__all__ = [
+    "CDR",
+    "ROS1",
+    "SUFFIXES",
+    "Channel",
+    "RosbagsSource",
+    "Source",
+    "decoding",
+    "full_type",
+    "open_source",
+    "zstd",
+]
+
+SUFFIXES = (".mcap", ".db3", ".bag")
+CDR = "cdr"
+ROS1 = "ros1"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One topic of one type in one file.
+
+    Attributes:
+        topic: name, with its leading slash.
+        msgtype: type as package/msg/Name.
+        encoding: "cdr", "ros1", or what the file says.
+        count: messages in the file, 0 where it does not say.
+        definition: text of the message definition, "" where the file has none.
+        is_idl: whether `definition` is IDL.
+        digest: hash of the type, "" where the file has none.
+        key: the reader's own handle of the channel.
+    """
+
+    topic: str
+    msgtype: str
+    encoding: str
+    count: int
+    definition: str
+    is_idl: bool
+    digest: str
+    key: Any
+
+
+class Source(Protocol):
+    """One open file. Not thread-safe."""
+
+    path: Path
+    channels: tuple[Channel, ...]
+    start_ns: int
+    end_ns: int
+    truncated: bool
+    """The file ends in the middle of a record, and what is before it is read."""
+
+    def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
+        """Give channel, receive time [ns] and bytes of the messages of `channels`, in order of receive time.
+
+        Raises:
+            RecordingError: the file is damaged.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        ...
+
+
+def open_source(path: Path, *, message_zstd: bool = False, lenient: bool = False) -> Source:
+    """Open one storage file.
+
+    Args:
+        path: .mcap, .db3 or .bag file.
+        message_zstd: every message is compressed by itself (compression mode "message").
+        lenient: read a truncated MCAP up to where it ends.
+
+    Raises:
+        RecordingError: the file is missing, empty, truncated or of an unknown format.
+    """
+    if path.suffix not in SUFFIXES:
+        raise RecordingError(
+            f"{path} is no recording that can be read",
+            value=path.suffix or "(no suffix)",
+            allowed=f"a folder with metadata.yaml, or a file with suffix {', '.join(SUFFIXES)}",
+            where="the argument BAG",
+        )
+    if not path.is_file():
+        raise RecordingError(f"recording {path} does not exist", where="the argument BAG")
+    if not path.stat().st_size:
+        raise RecordingError(f"recording {path} is empty", value="0 bytes", where="the recorder's disk")
+    with decoding(path):
+        if path.suffix == ".mcap":
+            return _open_mcap(path, message_zstd=message_zstd, lenient=lenient)
+        return RosbagsSource(path, message_zstd=message_zstd)
+
+
+@contextlib.contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn every failure of a decoder of foreign bytes into a `RecordingError` that names the file."""
+    try:
+        yield
+    except WamError:
+        raise
+    except OSError as error:
+        raise RecordingError(f"recording {path} cannot be read ({error.strerror or error})") from error
+    except (
+        Exception
+    ) as error:  # what a decoder raises on damaged bytes is not documented: struct, zstd, Unicode ...
+        raise RecordingError(
+            f"recording {path} is truncated, damaged or in an unsupported format ({_reason(error)})",
+            allowed="rosbag2 in MCAP or sqlite3, ROS 1 bag version 2.0",
+            where="the recording (`ros2 bag reindex` or `mcap recover` may save it), or pass --lenient",
+        ) from error
+
+
+class RosbagsSource:
+    """A rosbag2 storage file or a ROS 1 bag, through rosbags.
+
+    Args:
+        path: the file.
+        message_zstd: every message is compressed by itself.
+    """
+
+    def __init__(self, path: Path, *, message_zstd: bool = False) -> None:
+        self.path = path
+        self.truncated = False
+        self._zstd = message_zstd
+        self._reader: Any = Ros1Reader(path) if path.suffix == ".bag" else Ros2Reader(path)
+        self._reader.open()
+        self.channels = tuple(self._channel(connection) for connection in self._reader.connections)
+        self.start_ns = int(self._reader.start_time)
+        self.end_ns = int(self._reader.end_time)
+
+    def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
+        """See `Source.messages`."""
+        if not channels:
+            return
+        by_id = {channel.key.id: channel for channel in channels}
+        with decoding(self.path):
+            for connection, receive_ns, raw in self._reader.messages(connections=[c.key for c in channels]):
+                yield by_id[connection.id], receive_ns, zstd.decompress(raw) if self._zstd else raw
+
+    def close(self) -> None:
+        """Close the file."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    def _channel(self, connection: Any) -> Channel:
+        encoding = ROS1 if self.path.suffix == ".bag" else connection.ext.serialization_format
+        form = connection.msgdef.format
+        return Channel(
+            topic=connection.topic,
+            msgtype=full_type(connection.msgtype),
+            encoding=encoding,
+            count=connection.msgcount,
+            definition="" if form == MessageDefinitionFormat.NONE else connection.msgdef.data,
+            is_idl=form == MessageDefinitionFormat.IDL,
+            digest=connection.digest,
+            key=connection,
+        )
+
+
+def _open_mcap(path: Path, *, message_zstd: bool, lenient: bool) -> Source:
+    from wam.data.bag.mcap_source import McapSource, mcap_profile
+
+    if mcap_profile(path) != "ros2":
+        return McapSource(path, lenient=lenient)
+    try:
+        return RosbagsSource(path, message_zstd=message_zstd)
+    except Exception:
+        # A recorder that was killed leaves no index; the messages before its end can still be read one by one.
+        if not lenient:
+            raise
+        return McapSource(path, lenient=True, message_zstd=message_zstd)
+
+
+def full_type(msgtype: str) -> str:
+    """Return package/msg/Name; the first rosbag2 versions wrote package/Name."""
+    package, _, name = msgtype.partition("/")
+    return msgtype if "/" in name or not name else f"{package}/msg/{name}"
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().rstrip(".").splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

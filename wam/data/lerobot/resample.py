@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recording on an even grid of times: rows of joint states, actions and task texts, and the image of every row."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.clock import NS_PER_S
+from wam.core.errors import RecordingError
+from wam.core.observation import Rgb
+from wam.data.bag.binding import Binding, Feed, Role
+from wam.data.bag.commands import CommandReader, CommandSample
+from wam.data.bag.joint_names import columns_of, driver_aliases, si_factors
+from wam.data.bag.reading import Recording
+from wam.data.bag.reference import Reference
+from wam.data.bag.stamps import BagMessage
+from wam.robots.description import RobotDescription
+from wam.robots.images import decode_image
+
+BLOCK_ROWS = 64
+GAP_PERIODS = 3
+END_SLACK = 0.25
+"""A last row may lie this share of a period behind the last sample: stamps are rounded to less than that."""
+
+Stamps = npt.NDArray[np.int64]
+Table = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a recording holds, on a grid.
+
+    Attributes:
+        times_ns: int64 [T], `1 / fps` apart, on the recording's clock [ns].
+        state: float64 [T, N], positions of all joints of the robot (rad or m).
+        action_names: joints that were commanded; empty where no action was recorded.
+        action: float64 [T, M].
+        texts: task text in force in each row.
+        warnings: what a person should know.
+    """
+
+    times_ns: Stamps
+    state: Table
+    action_names: tuple[str, ...]
+    action: Table
+    texts: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Grid:
+    """Rows of one table, filled as its samples arrive."""
+
+    reference: Reference
+    what: str
+    lenient: bool
+    blocks: list[Table] = field(default_factory=list)
+    done: int = 0
+    held: int = 0
+    last: Table | None = None
+
+    def fill(self, times_ns: Stamps) -> None:
+        """Append rows for `times_ns`; a gap in the recording is refused, or held over where lenient."""
+        table = self.reference.at(times_ns)
+        # A column that no source has is none of this table's; one that is known elsewhere has a gap here.
+        known = self.reference.columns
+        for row in np.flatnonzero(np.isnan(table[:, known]).any(axis=1)):
+            if not self.lenient or (row == 0 and self.last is None):
+                raise RecordingError(
+                    f"{self.what} has a gap in the recording",
+                    value=f"no sample near {int(times_ns[row]) / NS_PER_S:.3f} s",
+                    allowed="samples closer together than max_age in the robot file",
+                    where="the recording, or pass --lenient to hold the last value",
+                )
+            before = table[row - 1] if row else self.last
+            table[row] = np.where(np.isnan(table[row]), before, table[row])
+            self.held += 1
+        self.last = table[-1]
+        self.done += len(table)
+        self.blocks.append(table)
+        self.reference.forget(int(times_ns[-1]))
+
+
+class _Reader:
+    """One pass over a recording that fills the rows."""
+
+    def __init__(
+        self, recording: Recording, binding: Binding, robot: RobotDescription, fps: float, use_stamps: bool
+    ) -> None:
+        self._recording, self._binding, self._robot = recording, binding, robot
+        self._fps, self._use_stamps = fps, use_stamps
+        period_ns = round(NS_PER_S / fps)
+        gap_ns = max(GAP_PERIODS * period_ns, *(group.state_max_age_ns for group in robot.groups))
+        lenient = recording.lenient
+        self.state = _Grid(Reference(robot.joint_names, max_gap_ns=gap_ns), "the joint state", lenient)
+        self.action = _Grid(Reference(robot.joint_names, max_gap_ns=gap_ns), "the action", lenient)
+        feeds = binding.feeds.values()
+        self._commands = {
+            feed.topic: CommandReader(feed.msgtype, step_ns=period_ns, use_stamps=use_stamps)
+            for feed in feeds
+            if feed.role in (Role.JOINTS, Role.ACTION)
+        }
+        self._unheard = {feed.topic for feed in feeds if feed.role is not Role.INSTRUCTION}
+        self._first: dict[str, int] = {}
+        self._last: dict[str, int] = {}
+        self._columns: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self.texts: list[tuple[int, str]] = []
+
+    @property
+    def has_action(self) -> bool:
+        """Whether commands were recorded."""
+        return self._binding.first(Role.ACTION) is not None
+
+    def times(self, first: int, count: int) -> Stamps:
+        """Return the times of `count` rows from number `first` on [ns]."""
+        start_ns = max(self._first.values())
+        grid = start_ns + np.round(np.arange(first, first + count) * (NS_PER_S / self._fps)).astype(np.int64)
+        return np.asarray(grid, dtype=np.int64)
+
+    def run(self) -> Stamps:
+        """Read to the end and return the grid."""
+        now_ns = 0
+        messages = self._recording.messages(list(self._binding.feeds), use_stamps=self._use_stamps)
+        for message in messages:
+            if message.time_ns < now_ns:
+                raise RecordingError(
+                    f"the clock of {self._recording.path} was set back at {message.topic}",
+                    value=f"{(now_ns - message.time_ns) / NS_PER_S:.3f} s",
+                    allowed="one stretch of time per episode",
+                    where="the recording (cut it in two)",
+                )
+            now_ns = message.time_ns
+            self._take(message, self._binding.feeds[message.topic])
+            if not self._unheard:
+                self._fill(min(self._known(self.state), self._known(self.action)))
+        for topic, reader in self._commands.items():
+            for sample in reader.rest():
+                self._add(sample, self._binding.feeds[topic])
+        if self._unheard:
+            raise RecordingError(
+                f"recording {self._recording.path} has no usable message of {', '.join(sorted(self._unheard))}",
+                where="the recording",
+            )
+        start_ns, end_ns = max(self._first.values()), min(self._last.values())
+        rows = int((end_ns - start_ns) * self._fps / NS_PER_S + END_SLACK) + 1 if end_ns >= start_ns else 0
+        if rows < 2:
+            raise RecordingError(
+                f"the topics of {self._recording.path} have less than two rows in common",
+                value=f"{(end_ns - start_ns) / NS_PER_S:.3f} s",
+                allowed=f"at least {1 / self._fps:.3f} s",
+                where="the recording, or --fps",
+            )
+        self._fill(end_ns, rows=rows)
+        return self.times(0, rows)
+
+    def _known(self, grid: _Grid) -> int:
+        if grid is self.action and not self.has_action:
+            return int(np.iinfo(np.int64).max)
+        return grid.reference.complete_ns or 0
+
+    def _take(self, message: BagMessage, feed: Feed) -> None:
+        if message.msgtype != feed.msgtype:
+            return
+        if feed.role is Role.INSTRUCTION:
+            text = str(message.message.data).strip()
+            if text:
+                self.texts.append((message.time_ns, text))
+        elif feed.role is Role.CAMERA:
+            self._note(feed.topic, message.time_ns)
+        else:
+            for sample in self._commands[feed.topic].take(message):
+                self._add(sample, feed)
+
+    def _note(self, topic: str, time_ns: int) -> None:
+        self._first.setdefault(topic, time_ns)
+        self._last[topic] = time_ns
+        self._unheard.discard(topic)
+
+    def _add(self, sample: CommandSample, feed: Feed) -> None:
+        key = (feed.topic, sample.names)
+        if key not in self._columns:
+            aliases = driver_aliases(self._robot, group=feed.stream)
+            index, columns = columns_of(sample.names, aliases=aliases, wanted=self._robot.joint_names)
+            commanded = feed.role is Role.ACTION
+            factors = si_factors(sample.names, self._robot, group=feed.stream, commanded=commanded)
+            self._columns[key] = index, columns, factors[columns]
+        index, columns, factors = self._columns[key]
+        wanted = 1
+        if feed.role is Role.JOINTS:
+            wanted = next(len(g.joints) for g in self._robot.groups if g.name == feed.stream)
+        if len(index) < wanted or len(sample.positions) != len(sample.names):
+            if self._recording.lenient:
+                return
+            raise RecordingError(
+                f"a message of {feed.topic} of {self._recording.path} does not fit robot {self._robot.name}",
+                value=f"names {list(sample.names)}, {len(sample.positions)} positions",
+                allowed=f"positions of joints among {list(self._robot.joint_names)}",
+                where="another --robot, or pass --lenient to leave such messages out",
+            )
+        self._note(feed.topic, sample.time_ns)
+        grid = self.state if feed.role is Role.JOINTS else self.action
+        positions = np.asarray(sample.positions)[columns] * factors
+        grid.reference.add(feed.topic, sample.time_ns, index, positions)
+
+    def _fill(self, until_ns: int, *, rows: int | None = None) -> None:
+        """Fill all blocks that are known in full by `until_ns`; with `rows`, everything up to that row."""
+        grids = (self.state, self.action) if self.has_action else (self.state,)
+        for grid in grids:
+            while rows is None or grid.done < rows:
+                count = BLOCK_ROWS if rows is None else min(BLOCK_ROWS, rows - grid.done)
+                times = self.times(grid.done, count)
+                if rows is None and times[-1] > until_ns:
+                    break
+                grid.fill(np.minimum(times, until_ns))
+
+
+def read_rows(
+    recording: Recording,
+    binding: Binding,
+    *,
+    robot: RobotDescription,
+    fps: float,
+    use_stamps: bool = True,
+    instruction: str = "",
+) -> Rows:
+    """Read joint states, actions and task texts on a grid of `fps` [Hz]; memory stays at the rows.
+
+    The grid spans the time in which every topic was heard. Values between samples are linear.
+
+    Args:
+        recording: open recording.
+        binding: its topics; cameras take part in the span alone.
+        robot: whose recording it is.
+        fps: rows per second [Hz].
+        use_stamps: False goes by receive time instead of header stamps.
+        instruction: task text of all rows; "" takes what was recorded.
+
+    Raises:
+        RecordingError: the recording has a gap (unless lenient), a clock reset, no task text, or too few rows.
+    """
+    reader = _Reader(recording, binding, robot, fps, use_stamps)
+    times = reader.run()
+    warnings = [
+        f"{grid.what} was held over a gap in {grid.held} rows"
+        for grid in (reader.state, reader.action)
+        if grid.held
+    ]
+    action, names = np.empty((len(times), 0)), ()
+    if reader.has_action:
+        columns = reader.action.reference.columns
+        action = np.concatenate(reader.action.blocks)[:, columns]
+        names = tuple(robot.joint_names[i] for i in columns)
+    texts = _texts_of(times, reader.texts, instruction or recording.custom.get("wam.instruction", ""))
+    if instruction:
+        texts = (instruction,) * len(times)
+    if not all(texts):
+        raise RecordingError(
+            f"recording {recording.path} holds no task text",
+            allowed="a topic /instruction (std_msgs/String) with a text",
+            where="--instruction",
+        )
+    return Rows(times, np.concatenate(reader.state.blocks), names, action, texts, tuple(warnings))
+
+
+def read_images(
+    recording: Recording,
+    feed: Feed,
+    times_ns: Stamps,
+    *,
+    robot: RobotDescription,
+    use_stamps: bool = True,
+) -> Iterator[Rgb]:
+    """Give the image nearest to every time of the grid, in order; memory stays at two images.
+
+    Raises:
+        RecordingError: an image cannot be decoded, has another size, or (unless lenient) the nearest is older or newer
+            than the camera's max_age.
+    """
+    camera = robot.camera(feed.stream)
+    decoded: tuple[BagMessage, Rgb] | None = None
+    for row, message in _nearest(recording.messages([feed.topic], use_stamps=use_stamps), times_ns):
+        distance_ns = abs(message.time_ns - int(times_ns[row]))
+        if distance_ns > camera.max_age_ns and not recording.lenient:
+            raise RecordingError(
+                f"camera {camera.name} of {recording.path} has a gap at {int(times_ns[row]) / NS_PER_S:.3f} s",
+                value=f"nearest image {distance_ns / NS_PER_S:.3f} s away",
+                allowed=f"max_age {camera.max_age_ns / NS_PER_S:.3f} s",
+                where="the recording, or pass --lenient to repeat an image",
+            )
+        if decoded is None or decoded[0] is not message:
+            size = (camera.height, camera.width)
+            decoded = (message, decode_image(message.message, camera=camera.name, size=size))
+        yield decoded[1]
+
+
+def _nearest(messages: Iterator[BagMessage], times_ns: Stamps) -> Iterator[tuple[int, BagMessage]]:
+    row, before = 0, None
+    for message in messages:
+        while row < len(times_ns) and times_ns[row] <= message.time_ns:
+            near = before is not None and times_ns[row] - before.time_ns < message.time_ns - times_ns[row]
+            yield row, before if before is not None and near else message
+            row += 1
+        before = message
+    while before is not None and row < len(times_ns):
+        yield row, before
+        row += 1
+
+
+def _texts_of(times_ns: Stamps, heard: list[tuple[int, str]], fallback: str) -> tuple[str, ...]:
+    """Return the text in force at each time; the first one holds from the start, whenever it was heard."""
+    if not heard:
+        return (fallback,) * len(times_ns)
+    starts = [time_ns for time_ns, _ in heard]
+    return tuple(heard[max(0, bisect_right(starts, time_ns) - 1)][1] for time_ns in times_ns.tolist())

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `wam doctor --robot NAME` says: each joint group's state, judged from what was heard of its driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wam.core.clock import NS_PER_MS
+from wam.devices.franka import arm as franka
+from wam.devices.optional import VENDOR_TYPES
+from wam.devices.piper.arm import NODE_TIMEOUT_NS, PiperArm, PiperStatus, driver_of
+from wam.devices.state import DriverState, Readiness, StepKind, person, worst
+from wam.devices.ur import arm as ur
+from wam.robots.description import DriverKind, JointGroup, RobotDescription
+from wam.robots.loader import DISTRIBUTION_VARIABLE, load_robot
+
+LISTEN_S = 2.0
+TIMEOUT_S = 30.0
+SLOW_FACTOR = 0.5
+"""A state topic below this share of its nominal rate is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupReport:
+    """State of one joint group.
+
+    Attributes:
+        group: its name.
+        state: what is the matter, and the steps out of it.
+    """
+
+    group: str
+    state: DriverState
+
+    @property
+    def remedy(self) -> str:
+        """The steps as one text; empty when there is nothing to do."""
+        texts = []
+        for number, step in enumerate(self.state.steps, 1):
+            call = "" if step.kind is StepKind.PERSON else f" [{step.kind.value} {step.name}]"
+            texts.append(f"{number}. {step.text}{call}{' (the robot may move)' if step.moves else ''}")
+        if any(step.kind is not StepKind.PERSON and not step.moves for step in self.state.steps):
+            texts.append(
+                "the calls that do not move the robot, in order, once you have looked: "
+                "ros2 service call /wam_driver/recover std_srvs/srv/Trigger"
+            )
+        return "\n".join(texts)
+
+
+def examine(
+    robot_name: str, environment: Mapping[str, str] | None = None, *, seconds: float = LISTEN_S
+) -> list[GroupReport]:
+    """Listen to the robot's drivers in a process of its own and return the state of each joint group.
+
+    Args:
+        robot_name: a name in config/robots or the path of a YAML file.
+        environment: environment of that process; None takes this one's.
+        seconds: how long to listen [s].
+
+    Raises:
+        ConfigError: there is no such robot.
+    """
+    robot = load_robot(robot_name)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "wam_driver_node.look", str(robot.source), str(seconds)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S + seconds,
+            env=dict(os.environ if environment is None else environment),
+        )
+    except subprocess.TimeoutExpired:
+        return [_deaf(robot, f"no answer within {TIMEOUT_S + seconds:.0f} s")]
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        return [_deaf(robot, lines[-1].strip() if lines else f"ended with {done.returncode}")]
+    return judge_all(robot, json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def judge_all(robot: RobotDescription, heard: Sequence[Mapping[str, Any]]) -> list[GroupReport]:
+    """Return the state of each group that has a driver, from what was heard of it."""
+    by_group = {one["group"]: one for one in heard}
+    return [
+        GroupReport(group.name, judge(group, by_group[group.name]))
+        for group in robot.groups
+        if group.name in by_group
+    ]
+
+
+def judge(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
+    """Return the worst of what the stream and the vendor's status say of a group."""
+    stream = _stream(group, heard)
+    if stream.readiness is Readiness.ABSENT:
+        return stream
+    values, lacking = heard["values"], heard["lacking"]
+    if group.driver is DriverKind.PIPER:
+        arm = PiperArm(group.name, driver_of(group.state_topic)[0])
+        # What was heard is replayed: a first stamp at time zero, and a second one if the stamps went on.
+        arm.on_joint_state(0, 0)
+        arm.on_joint_state(1 if heard["distinct_stamps"] > 1 else 0, NODE_TIMEOUT_NS)
+        vendor = judge_piper(arm, NODE_TIMEOUT_NS, values, lacking)
+    else:
+        vendor = judge_vendor(group, values, lacking)
+    # Of two states alike the vendor's says more.
+    return worst([vendor, stream])
+
+
+def _stream(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
+    topic, publishers = group.state_topic, heard["publishers"]
+    if not publishers:
+        elsewhere = heard["same_name_elsewhere"]
+        if elsewhere:
+            return DriverState(
+                Readiness.ABSENT,
+                "other_namespace",
+                f"nobody publishes {topic}, but there is {', '.join(elsewhere)}",
+                (
+                    person(
+                        f"start the driver or the suite in the same namespace, or correct `topic` of {group.name}"
+                    ),
+                ),
+            )
+        return DriverState(
+            Readiness.ABSENT,
+            "no_driver",
+            f"nobody publishes {topic}",
+            (
+                person(f"start the driver of {group.name} ({group.driver.value})"),
+                person("compare ROS_DOMAIN_ID and the discovery range of both sides"),
+            ),
+        )
+    if len(publishers) > 1:
+        return DriverState(
+            Readiness.BLOCKED,
+            "two_publishers",
+            f"{len(publishers)} publishers on {topic}: {', '.join(publishers)}",
+            (person("stop all drivers but one"),),
+        )
+    if heard["messages"] == 0:
+        return DriverState(
+            Readiness.ABSENT,
+            "silent",
+            f"{publishers[0]} is there and sends nothing on {topic}",
+            (person("look at the driver's log; is the device switched on?"),),
+        )
+    if heard["error"]:
+        return DriverState(
+            Readiness.BLOCKED,
+            "bad_joint_states",
+            heard["error"],
+            (person("compare the driver with the robot file"),),
+        )
+    if heard["distinct_stamps"] > 1 and abs(heard["age_ns"]) > group.state_max_age_ns + 50 * NS_PER_MS:
+        return DriverState(
+            Readiness.BLOCKED,
+            "stale_stamps",
+            f"joint states are {heard['age_ns'] / NS_PER_MS:.0f} ms old on arrival, "
+            f"allowed {group.state_max_age_ns / NS_PER_MS:.0f} ms",
+            (
+                person(
+                    "synchronise the clocks of both machines (chrony or PTP); with /clock use use_sim_time"
+                ),
+            ),
+        )
+    if heard["rate"] < SLOW_FACTOR * group.state_rate:
+        return DriverState(
+            Readiness.DEGRADED,
+            "slow",
+            f"{heard['rate']:.0f} Hz on {topic}, nominal {group.state_rate:.0f} Hz",
+            (person("look for a loaded machine or network, or correct `rate` in the robot file"),),
+        )
+    return DriverState(
+        Readiness.READY,
+        "joint_states",
+        f"{heard['rate']:.0f} Hz from {publishers[0]}, {heard['age_ns'] / NS_PER_MS:.0f} ms old",
+    )
+
+
+def judge_vendor(group: JointGroup, values: Mapping[str, Any], lacking: Sequence[str]) -> DriverState:
+    """Return what the vendor's status says of a group whose joint states arrive.
+
+    Args:
+        group: of a driver other than the Piper's, which `judge_piper` judges.
+        values: what was read of the status topics.
+        lacking: status types whose package is not installed, keys of `VENDOR_TYPES`.
+    """
+    if group.driver is DriverKind.FRANKA:
+        if lacking:
+            return _unseen(lacking)
+        if not values:
+            # The broadcaster of the robot state is not there with fake hardware.
+            return franka.assess(None, fake_hardware=True)
+        return franka.assess(
+            franka.FrankaSample(
+                values["robot_mode"],
+                values["success_rate"],
+                tuple(values["errors"]),
+                tuple(values["last_errors"]),
+            ),
+            controllers=(group.command_topic.rpartition("/")[0],),
+            distribution=os.environ.get(DISTRIBUTION_VARIABLE, ""),
+        )
+    if group.driver is DriverKind.UR:
+        return ur.assess(
+            ur.UrSample(
+                True,
+                values.get("robot_mode"),
+                values.get("safety_mode"),
+                values.get("program_running"),
+                values.get("scaling"),
+            )
+        )
+    return DriverState(Readiness.READY, "no_status", "its driver has no status of its own; see /diagnostics")
+
+
+def judge_piper(arm: PiperArm, now_ns: int, values: Mapping[str, Any], lacking: Sequence[str]) -> DriverState:
+    """Return the state of a Piper arm at `now_ns` [ns]; the rest as for `judge_vendor`."""
+    if values:
+        arm.on_status(
+            PiperStatus(
+                values["arm_status"],
+                values["ctrl_mode"],
+                tuple(values["limited_joints"]),
+                tuple(values["silent_joints"]),
+            )
+        )
+    state = arm.state(now_ns)
+    if state.readiness >= Readiness.BLOCKED:
+        return state
+    if lacking:
+        return _unseen(lacking)
+    if state.code == "not_enabled" and values.get("ctrl_mode") == 1 and not arm.disabled:
+        # Who listens from outside cannot ask for the drives; CAN mode is entered by commands to an enabled arm.
+        return DriverState(Readiness.READY, "can_mode", f"{arm.name} is in CAN mode without a fault")
+    return state
+
+
+def _unseen(lacking: Sequence[str]) -> DriverState:
+    packages = ", ".join(sorted({VENDOR_TYPES[key][0] for key in lacking}))
+    return DriverState(
+        Readiness.DEGRADED,
+        "status_unseen",
+        f"joint states arrive; the device's own status cannot be read without {packages}",
+        (person(f"install {packages} in this environment"),),
+    )
+
+
+def _deaf(robot: RobotDescription, why: str) -> GroupReport:
+    return GroupReport(
+        robot.name,
+        DriverState(
+            Readiness.ABSENT,
+            "cannot_listen",
+            f"the drivers of {robot.name} cannot be listened to: {why}",
+            (person("make setup, or source a ROS 2 distribution; then wam doctor without --robot"),),
+        ),
+    )

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Franka Research 3 and its hand: driver messages, recovery, simulated twin."""

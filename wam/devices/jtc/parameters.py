@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The twin's parameters from the file that the real controller gets: config/controllers/ROBOT.DISTRIBUTION.yaml."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import yaml
+
+from wam.core.clock import seconds_to_ns
+from wam.core.errors import ConfigError
+from wam.devices.jtc.values import ControllerOptions
+from wam.robots.description import Distribution, JointGroup
+from wam.robots.loader import DISTRIBUTION_VARIABLE
+from wam.robots.paths import config_dir
+
+WITHOUT_ROS = Distribution.KILTED
+"""Distribution whose rules count where none is sourced: that of the ROS 2 wheels."""
+
+
+def distribution_or_default(name: str = "") -> Distribution:
+    """Return the distribution called `name`, else the one of the environment, else that of the wheels.
+
+    Raises:
+        ConfigError: there is none called `name`.
+    """
+    given = name or os.environ.get(DISTRIBUTION_VARIABLE, "")
+    for one in Distribution:
+        if one.value == given:
+            return one
+    if name:
+        raise ConfigError(
+            "ROS 2 distribution",
+            value=name,
+            allowed=", ".join(one.value for one in Distribution),
+            where="the parameter `distribution`",
+        )
+    return WITHOUT_ROS
+
+
+def controller_options(robot: str, group: JointGroup, distribution: Distribution) -> ControllerOptions:
+    """Return the parameters of the controller of `group`.
+
+    Args:
+        robot: name of the robot file.
+        group: its command topic names the controller.
+        distribution: whose defaults and whose file count.
+
+    Returns:
+        The defaults of the distribution, and over them what the robot's controller file says. A robot without such a
+        file, or another controller, gets the defaults and a start at the last command.
+    """
+    defaults = ControllerOptions.of(distribution)
+    release = Distribution.LYRICAL if distribution is Distribution.ROLLING else distribution
+    path = config_dir() / "controllers" / f"{robot}.{release.value}.yaml"
+    topic = dict(group.command_topics).get(distribution, group.command_topic)
+    given: Mapping[str, Any] = {}
+    if path.is_file():
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        given = content.get(topic.rpartition("/")[0], {}).get("ros__parameters", {})
+    if not given:
+        return replace(defaults, interpolate_from_desired_state=True)
+    constraints = given.get("constraints", {})
+
+    def tolerance(kind: str) -> tuple[float, ...]:
+        # Zero means no limit, which is the controller's default.
+        values = (float(constraints.get(name, {}).get(kind, 0.0)) for name in group.driver_names)
+        return tuple(value or float("inf") for value in values)
+
+    desired = bool(given.get("interpolate_from_desired_state", given.get("open_loop_control", False)))
+    nonzero = given.get(
+        "allow_nonzero_velocity_at_trajectory_end", defaults.allow_nonzero_velocity_at_trajectory_end
+    )
+    return replace(
+        defaults,
+        interpolate_from_desired_state=desired,
+        allow_nonzero_velocity_at_trajectory_end=bool(nonzero),
+        allow_partial_joints_goal=bool(given.get("allow_partial_joints_goal", False)),
+        interpolate=given.get("interpolation_method", "splines") != "none",
+        effort_interface="effort" in given.get("command_interfaces", ()),
+        trajectory_tolerance=tolerance("trajectory"),
+        goal_tolerance=tolerance("goal"),
+        goal_time_ns=seconds_to_ns(float(constraints.get("goal_time", 0.0))),
+        cmd_timeout_ns=seconds_to_ns(float(given.get("cmd_timeout", 0.0))),
+    )

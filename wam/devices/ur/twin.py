@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Driver twin of a UR: the running program, speed scaling, the dashboard's services, steps that are ignored."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.clock import NS_PER_S
+from wam.devices.controllers import TrajectoryDriver
+from wam.devices.jtc import ControllerOptions
+from wam.devices.twin import FAULT, Answer
+from wam.devices.ur.arm import PROTECTIVE_STOP_WAIT_S, RobotMode, SafetyMode
+from wam.robots.description import JointGroup
+
+Vector = npt.NDArray[np.float64]
+
+IGNORED_SPEED = 20.0
+"""A servo target that would need more than this is ignored by the script on the robot [rad/s] (ur_robot_driver)."""
+
+
+class Program(enum.Enum):
+    """State of the External Control program."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+class UrDriver(TrajectoryDriver):
+    """ur_robot_driver before an arm.
+
+    Time of the trajectory runs with the speed scaling: the slider while the program runs, zero while it is paused.
+    After a protective stop the program is paused and the controllers are deactivated; `play` goes on with the OLD
+    motion, so a recovery stops the program first. The stop can be unlocked after five seconds.
+
+    Args:
+        group: the arm's joints, each with `servo`.
+        options: parameters of the controller.
+    """
+
+    def __init__(self, group: JointGroup, options: ControllerOptions | None = None) -> None:
+        super().__init__(group, options)
+        self._robot, self._safety = RobotMode.RUNNING, SafetyMode.NORMAL
+        self._program = Program.RUNNING
+        self._slider = 1.0
+        self._stopped_ns = 0
+        self.ignored = 0
+        self._services: dict[str, Callable[[Vector], Answer]] = {
+            FAULT: self._protective_stop,
+            "unlock_protective_stop": self._unlock,
+            "close_safety_popup": lambda _: Answer(True, "closed"),
+            "restart_safety": lambda _: Answer(False, "there is no safety fault"),
+            "play": self._play,
+            "pause": self._pause,
+            "stop": self._stop,
+            "power_on": self._power_on,
+            "brake_release": self._brake_release,
+            "power_off": self._power_off,
+        }
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Names of the dashboard's services."""
+        return tuple(name for name in self._services if name != FAULT)
+
+    @property
+    def speed_scaling(self) -> float:
+        """Speed of the trajectory's time, 0..1."""
+        return self._slider if self._program is Program.RUNNING else 0.0
+
+    @property
+    def program_running(self) -> bool:
+        """What robot_program_running says: a paused program runs, one behind a protective stop does not."""
+        return self._program is Program.RUNNING or (
+            self._program is Program.PAUSED and self._safety is SafetyMode.NORMAL
+        )
+
+    @property
+    def modes(self) -> Mapping[str, str | float]:
+        """Robot mode, safety mode, program, and speed scaling in percent."""
+        return {
+            "robot_mode": int(self._robot),
+            "safety_mode": int(self._safety),
+            "program_running": int(self.program_running),
+            "speed_scaling": 100.0 * self.speed_scaling,
+        }
+
+    @property
+    def deactivated(self) -> str:
+        """Why the controllers take nothing now, or "" while they are active."""
+        if not self.program_running:
+            return f"the program does not run (safety mode {self._safety.name.lower()})"
+        return super().deactivated
+
+    def set_slider(self, fraction: float) -> Answer:
+        """Set the pendant's speed slider to 0.01..1."""
+        if not 0.01 <= fraction <= 1.0:
+            return Answer(False, f"speed slider {fraction:g}; allowed: 0.01 .. 1")
+        self._slider = float(fraction)
+        return Answer(True, f"speed slider at {100 * fraction:g} %")
+
+    def request(self, name: str, *, measured: Vector) -> Answer:
+        """Answer a service of dashboard_client, and "fault": a protective stop."""
+        service = self._services.get(name)
+        return super().request(name, measured=measured) if service is None else service(measured)
+
+    def advance(self, dt: float) -> Vector:
+        """Let `dt` [s] pass in cycles of the driver and return what the servos are given, float64 [N]."""
+        self._controller.speed_scaling = self.speed_scaling
+        return super().advance(dt)
+
+    def passes(self, position: Vector, dt: float) -> bool:
+        """Return whether the script takes the target of one cycle of `dt` [s]: it ignores one too far away."""
+        if np.any(np.abs(position - self._sent) > IGNORED_SPEED * dt):
+            self.ignored += 1
+            return False
+        return True
+
+    def _protective_stop(self, _measured: Vector) -> Answer:
+        self._safety, self._stopped_ns = SafetyMode.PROTECTIVE_STOP, self._elapsed_ns
+        if self._program is Program.RUNNING:
+            self._program = Program.PAUSED
+        self._line.reset((self._sent.copy(), np.zeros_like(self._sent)))
+        return Answer(True, "protective stop")
+
+    def _unlock(self, _measured: Vector) -> Answer:
+        if self._safety is not SafetyMode.PROTECTIVE_STOP:
+            return Answer(False, "there is no protective stop")
+        waited = (self._elapsed_ns - self._stopped_ns) / NS_PER_S
+        if waited < PROTECTIVE_STOP_WAIT_S:
+            return Answer(
+                False,
+                f"a protective stop is unlocked {PROTECTIVE_STOP_WAIT_S:g} s after it; {waited:.1f} s so far",
+            )
+        self._safety = SafetyMode.NORMAL
+        return Answer(True, "unlocked; the program is still paused")
+
+    def _play(self, measured: Vector) -> Answer:
+        if self._safety is not SafetyMode.NORMAL:
+            return Answer(False, f"safety mode {self._safety.name.lower()}")
+        if self._robot is not RobotMode.RUNNING:
+            return Answer(False, f"robot mode {self._robot.name.lower()}: release the brakes first")
+        if self._program is Program.STOPPED:
+            self.hold(measured)
+        self._program = Program.RUNNING
+        return Answer(True, "the program runs")
+
+    def _pause(self, _measured: Vector) -> Answer:
+        if self._program is not Program.RUNNING:
+            return Answer(False, "no program runs")
+        self._program = Program.PAUSED
+        return Answer(True, "paused")
+
+    def _stop(self, measured: Vector) -> Answer:
+        self._program = Program.STOPPED
+        self.hold(measured)
+        return Answer(True, "stopped")
+
+    def _power_on(self, _measured: Vector) -> Answer:
+        if self._robot is RobotMode.POWER_OFF:
+            self._robot = RobotMode.IDLE
+        return Answer(True, f"robot mode {self._robot.name.lower()}")
+
+    def _brake_release(self, _measured: Vector) -> Answer:
+        if self._robot is RobotMode.POWER_OFF:
+            return Answer(False, "the arm is switched off: power_on first")
+        self._robot = RobotMode.RUNNING
+        return Answer(True, "robot mode running")
+
+    def _power_off(self, measured: Vector) -> Answer:
+        self._robot = RobotMode.POWER_OFF
+        return self._stop(measured)

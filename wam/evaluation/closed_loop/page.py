@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of closed-loop episodes: success, score, times, forces, safety, and the worst and the best to look at."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from wam.core.verdict import Ladder
+from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation, score_metrics, seconds, time_metrics
+from wam.report import plots
+from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, write_json
+from wam.report.numbers import distribution, finite_or_none
+from wam.report.page import (
+    Block,
+    Chart,
+    Charts,
+    Page,
+    Section,
+    Table,
+    Text,
+    Tile,
+    Tone,
+    Videos,
+    number,
+    render,
+    video,
+)
+from wam.report.statistics import wilson
+
+EVAL_SCHEMA = "wam/eval-report/1"
+EVAL_TIMING_SCHEMA = "wam/eval-timing/1"
+LOGS = "logs"
+
+_TIME_TITLES = {
+    "prefill_ms": "prefill: one planner context [ms]",
+    "chunk_ms": "chunk: routing and denoising [ms]",
+    "context_age_ms": "context age at the chunk [ms]",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GateLine:
+    """One threshold of a gate, judged.
+
+    Attributes:
+        metric: its name.
+        allowed: the limit, for people.
+        value: what was measured, or None.
+        passed: whether it lies within.
+    """
+
+    metric: str
+    allowed: str
+    value: float | None
+    passed: bool
+
+
+def verdict_of(run: Evaluation, gate: Sequence[GateLine]) -> str:
+    """Return "fault" (an episode was broken off), "fail" (a threshold), "pass" (a gate was given) or "done"."""
+    if any(one.error for one in run.episodes):
+        return "fault"
+    if not all(line.passed for line in gate):
+        return "fail"
+    return "pass" if gate else "done"
+
+
+def build_evaluation_report(run: Evaluation, out_dir: Path, *, gate: Sequence[GateLine] = ()) -> Path:
+    """Write `summary.json`, `timing.json`, `events.jsonl` and `index.html`, and return the path of the page.
+
+    Args:
+        run: the episodes.
+        out_dir: absent, empty, or an earlier report, which it replaces as a whole; its `logs` stay.
+        gate: thresholds, judged.
+
+    Raises:
+        ConfigError: `out_dir` holds anything else; nothing was written.
+    """
+    with report_folder(out_dir, keep=(LOGS,)) as folder:
+        write_json(folder / SUMMARY, summary_of(run, gate))
+        write_json(folder / TIMING, timing_of(run))
+        with (folder / EVENTS).open("w", encoding="utf-8") as file:
+            for episode in run.episodes:
+                _write_events(file, episode)
+        (folder / INDEX).write_text(render(_page(run, gate)), encoding="utf-8")
+    return out_dir / INDEX
+
+
+def summary_of(run: Evaluation, gate: Sequence[GateLine]) -> dict[str, Any]:
+    """Return the content of summary.json: nothing in it depends on how fast the machine was in mode "fast"."""
+    return {
+        "schema": EVAL_SCHEMA,
+        "task": run.task,
+        "setting": run.setting,
+        "robot": run.robot,
+        "policy": run.policy,
+        "contract_hash": run.contract_hash,
+        "mode": run.mode,
+        "verdict": verdict_of(run, gate),
+        "metrics": score_metrics(run.episodes),
+        "episodes": [
+            {
+                "seed": one.seed,
+                "variant": one.variant,
+                "instruction": one.instruction,
+                "success": one.success,
+                "score": one.score,
+                "stages": {name: round(at, 6) for name, at in one.stages},
+                "time_s": round(one.time, 6),
+                "max_contact_force_n": round(one.max_contact_force, 6),
+                "worst_rung": one.worst_rung.name,
+                "safety_events": len(one.moving),
+                "error": one.error,
+            }
+            for one in run.episodes
+        ],
+        "gate": [
+            {"metric": line.metric, "allowed": line.allowed, "value": line.value, "passed": line.passed}
+            for line in gate
+        ],
+        "warnings": list(run.warnings),
+        "settings": dict(run.settings),
+    }
+
+
+def timing_of(run: Evaluation) -> dict[str, Any]:
+    """Return the content of timing.json: what this machine needed."""
+    return {"schema": EVAL_TIMING_SCHEMA, "results": time_metrics(run), "machine": dict(run.machine)}
+
+
+def _write_events(file: IO[str], episode: EpisodeRecord) -> None:
+    """Write an episode as lines: its start, what happened in order of time, its end."""
+    lines: list[tuple[float, dict[str, Any]]] = [
+        (at, {"event": "stage", "stage": name}) for name, at in episode.stages
+    ]
+    lines += [
+        (
+            seconds(event.stamp_ns),
+            {
+                "event": "safety",
+                "ladder_from": event.ladder_from.name,
+                "ladder_to": event.ladder_to.name,
+                "verdict": event.verdict.name,
+                "code": event.code,
+                "text": event.text,
+                "joint": event.joint,
+                "value": finite_or_none(event.value),
+                "limit": finite_or_none(event.limit),
+            },
+        )
+        for event in episode.safety
+    ]
+    start = {"event": "start", "variant": episode.variant, "instruction": episode.instruction}
+    end = {
+        "event": "end",
+        "success": episode.success,
+        "score": episode.score,
+        "max_contact_force_n": round(episode.max_contact_force, 6),
+        "error": episode.error,
+    }
+    for at, fields in ((0.0, start), *sorted(lines, key=lambda line: line[0]), (episode.time, end)):
+        whole = {"seed": episode.seed, "time_s": round(at, 6), **fields}
+        file.write(json.dumps(whole, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
+
+
+def _page(run: Evaluation, gate: Sequence[GateLine]) -> Page:
+    tone, verdict, reasons = _verdict(run, gate)
+    sections = (
+        *_video_sections(run),
+        _episode_section(run),
+        _stage_section(run),
+        *_time_sections(run),
+        _safety_section(run),
+        *_gate_sections(gate),
+        _facts_section(run),
+    )
+    return Page(
+        title=f"Evaluation: {run.title}",
+        subtitle=f"task {run.task} · policy {run.policy} · {run.mode} · setting {run.setting}",
+        tone=tone,
+        verdict=verdict,
+        reasons=reasons,
+        tiles=_tiles(run),
+        sections=sections,
+        footer="Written by wam eval. Everything on this page is inside this file.",
+    )
+
+
+def _verdict(run: Evaluation, gate: Sequence[GateLine]) -> tuple[Tone, str, tuple[str, ...]]:
+    good = sum(one.success for one in run.episodes)
+    text = f"{good} of {len(run.episodes)} episodes succeeded"
+    reasons = [f"seed {one.seed}: {one.error}" for one in run.episodes if one.error]
+    reasons += [
+        f"gate: {line.metric} is {'not known' if line.value is None else f'{line.value:.4g}'}, allowed {line.allowed}"
+        for line in gate
+        if not line.passed
+    ]
+    state = verdict_of(run, gate)
+    if state == "fault":
+        return (
+            Tone.BAD,
+            f"{text}; {sum(bool(one.error) for one in run.episodes)} ended in an error",
+            tuple(reasons),
+        )
+    if state == "fail":
+        return Tone.BAD, f"{text}; the gate failed", tuple(reasons)
+    if state == "pass":
+        return Tone.GOOD, f"{text}; the gate passed", run.warnings
+    tone = Tone.GOOD if good == len(run.episodes) else Tone.WARN if good else Tone.BAD
+    return tone, text, run.warnings
+
+
+def _tiles(run: Evaluation) -> tuple[Tile, ...]:
+    scores, times = score_metrics(run.episodes), time_metrics(run)
+
+    def shown(value: float | None, unit: str = "") -> str:
+        return "–" if value is None else f"{number(value)}{unit}"
+
+    rung = max((one.worst_rung for one in run.episodes), default=Ladder.NOMINAL)
+    events = scores["safety_events"] or 0.0
+    tiles = [
+        Tile(
+            "success",
+            "–" if scores["success_rate"] is None else f"{100 * scores['success_rate']:.0f} %",
+            f"95 %: {shown(scores['success_low'])} to {shown(scores['success_high'])}",
+        ),
+        Tile("mean score", f"{shown(scores['mean_score'])} of {len(run.stage_names)}", "stages reached"),
+        Tile("time to success", shown(scores["mean_time_to_success_s"], " s"), "mean, simulated"),
+        Tile(
+            "largest contact force",
+            shown(scores["max_contact_force_n"], " N"),
+            f"mean of the episodes {shown(scores['mean_contact_force_n'], ' N')}",
+        ),
+    ]
+    if run.all_times("chunk_ms").size:
+        tiles += [
+            Tile(
+                "chunk latency p50",
+                shown(times["chunk_p50_ms"], " ms"),
+                f"p99 {shown(times['chunk_p99_ms'], ' ms')}",
+            ),
+            Tile(
+                "prefill p50",
+                shown(times["prefill_p50_ms"], " ms"),
+                f"p99 {shown(times['prefill_p99_ms'], ' ms')}",
+            ),
+            Tile(
+                "worst rung",
+                rung.name,
+                f"{events:.0f} safety events",
+                Tone.GOOD if rung <= Ladder.LATE else Tone.WARN if rung < Ladder.STOP else Tone.BAD,
+            ),
+        ]
+    return tuple(tiles)
+
+
+def _video_sections(run: Evaluation) -> tuple[Section, ...]:
+    if not run.videos:
+        return ()
+    videos = tuple(video(mp4, caption=caption) for caption, mp4 in run.videos.items())
+    title = "The worst and the best episode" if len(videos) > 1 else "The episode"
+    return (Section(title, (Videos(videos),)),)
+
+
+def _episode_section(run: Evaluation) -> Section:
+    rows = tuple(
+        (
+            f"{one.seed}",
+            one.variant,
+            "success" if one.success else "error" if one.error else "failed",
+            f"{one.score}",
+            f"{one.time:.1f} s",
+            f"{one.max_contact_force:.0f} N",
+            f"{one.worst_rung.name}, {len(one.moving)}",
+            one.instruction if not one.error else one.error,
+        )
+        for one in run.episodes
+    )
+    columns = (
+        "seed",
+        "variant",
+        "outcome",
+        "score",
+        "time",
+        "force",
+        "worst rung, events",
+        "instruction or error",
+    )
+    return Section("Episodes", (Table(columns, rows, text=True, last_is_detail=True),))
+
+
+def _stage_section(run: Evaluation) -> Section:
+    count = len(run.episodes)
+    rows = []
+    for place, name in enumerate(run.stage_names):
+        times = [one.stages[place][1] for one in run.episodes if len(one.stages) > place]
+        rate, d = wilson(len(times), count), distribution(times)
+        share = f"{len(times)} of {count}"
+        rows.append((name, share, f"{rate.low:.2f} to {rate.high:.2f}", number(d.p50), number(d.maximum)))
+    table = Table(("stage", "reached", "95 % interval", "time p50 [s]", "time max [s]"), tuple(rows))
+    return Section(
+        "Stages", (table,), intro="A stage counts once the one before it has been reached. Interval: Wilson."
+    )
+
+
+def _time_sections(run: Evaluation) -> tuple[Section, ...]:
+    rows, charts = [], []
+    for name, title in _TIME_TITLES.items():
+        values = run.all_times(name)
+        if not values.size:
+            continue
+        d = distribution(values)
+        rows.append((title, *(number(x) for x in (d.p50, d.p99, d.p99_9, d.maximum)), str(d.count)))
+        marks = (("p50", d.p50), ("p99", d.p99))
+        charts.append(Chart(title, plots.histogram(values, x_label="ms", marks=marks)))
+    if not rows:
+        return ()
+    table = Table(("quantity", "p50", "p99", "p99.9", "max", "count"), tuple(rows))
+    return (Section("Times of the policy", (table, Charts(tuple(charts)))),)
+
+
+def _safety_section(run: Evaluation) -> Section:
+    counts = Counter((event.code, event.ladder_to) for one in run.episodes for event in one.moving)
+    texts = {event.code: event.text for one in run.episodes for event in one.moving}
+    if not counts:
+        return Section("Safety events", (Text(("None.",)),))
+    rows = tuple((code, rung.name, str(count), texts[code]) for (code, rung), count in counts.most_common())
+    block: Block = Table(("cause", "rung", "times", "for example"), rows, text=True)
+    return Section(
+        "Safety events", (block,), intro="Counted once the robot follows the policy; before that it holds."
+    )
+
+
+def _gate_sections(gate: Sequence[GateLine]) -> tuple[Section, ...]:
+    if not gate:
+        return ()
+    rows = tuple(
+        (
+            line.metric,
+            "–" if line.value is None else f"{line.value:.4g}",
+            line.allowed,
+            "pass" if line.passed else "FAIL",
+        )
+        for line in gate
+    )
+    return (Section("Gate", (Table(("metric", "value", "allowed", ""), rows, text=True),)),)
+
+
+def _facts_section(run: Evaluation) -> Section:
+    rows = [
+        ("robot", run.robot),
+        ("policy", run.policy),
+        ("contract hash", run.contract_hash or "–"),
+        *run.settings.items(),
+        *((name.replace("_", " "), str(value)) for name, value in run.machine.items()),
+    ]
+    return Section("Environment", (Table((), tuple(rows), text=True),), folded=True)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures of predicted against recorded actions, and what a gate does with them."""

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a replay engine is told and what it gives: schedule, events, and the seam behind which it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from wam.core.chunk import ActionChunk
+from wam.core.chunk.splice import Strategy
+from wam.core.clock import NS_PER_MS, NS_PER_S
+from wam.core.context import ContextHeader
+from wam.core.errors import ConfigError, PolicyFault
+from wam.core.observation import Observation
+from wam.core.policy import Imagination
+from wam.data.bag.stamps import BagMessage
+from wam.runtime.ingest.ingest import Notice, StreamIngest
+
+PLANNER = "planner"
+EXECUTOR = "executor"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySettings:
+    """How planner and executor are scheduled.
+
+    Attributes:
+        planner_latency_ns: from the start of a plan to its context being usable [ns]; None takes what it took here.
+        executor_latency_ns: from the start of a cycle to its chunk being out [ns]; None takes what it took here.
+        planner_period_ns: least time between the starts of two plans [ns]; 0 plans every new image.
+        executor_period_ns: time between the starts of two chunks [ns].
+        max_context_age_ns: a context with an older image is refused [ns].
+        strategy: how the safety node lets a chunk take over from the one before it.
+    """
+
+    planner_latency_ns: int | None
+    executor_latency_ns: int | None
+    planner_period_ns: int = 0
+    executor_period_ns: int = 100 * NS_PER_MS
+    max_context_age_ns: int = 2 * NS_PER_S
+    strategy: Strategy = Strategy.BLEND
+
+
+def parse_strategy(text: str, *, what: str, where: str) -> Strategy:
+    """Return the strategy of that name.
+
+    Raises:
+        ConfigError: there is none; the text says `what` and `where`.
+    """
+    try:
+        return Strategy(text)
+    except ValueError as error:
+        allowed = ", ".join(strategy.value for strategy in Strategy)
+        raise ConfigError(what, value=text, allowed=f"one of {allowed}", where=where) from error
+
+
+@dataclass(frozen=True, slots=True)
+class ContextEvent:
+    """A planner context came out.
+
+    Attributes:
+        start_ns: when its plan started [ns].
+        ready_ns: when the executor could use it [ns].
+        header: what it says about itself.
+        host_ns: time its cycle took on this host [ns].
+        policy_ns: of that, time in the policy (prefill) [ns].
+    """
+
+    start_ns: int
+    ready_ns: int
+    header: ContextHeader
+    host_ns: int
+    policy_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEvent:
+    """An action chunk came out.
+
+    Attributes:
+        start_ns: when its cycle started [ns].
+        ready_ns: when it was out [ns].
+        chunk: the chunk.
+        observation: what it was computed from.
+        host_ns: time its cycle took on this host [ns].
+        policy_ns: of that, L_chunk: access to the context, image encoding, routing and denoising [ns].
+        imagination: what the policy expects to perceive later, where it says so.
+    """
+
+    start_ns: int
+    ready_ns: int
+    chunk: ActionChunk
+    observation: Observation
+    host_ns: int
+    policy_ns: int = 0
+    imagination: Imagination | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalEvent:
+    """A cycle stayed silent.
+
+    Attributes:
+        time_ns: when [ns].
+        node: "planner" or "executor".
+        reason: why, as the node would report it.
+    """
+
+    time_ns: int
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeEvent:
+    """The ingest refused a message, recovered, or saw a clock go back.
+
+    Attributes:
+        time_ns: when [ns].
+        notice: what it said.
+    """
+
+    time_ns: int
+    notice: Notice
+
+
+@dataclass(frozen=True, slots=True)
+class FaultEvent:
+    """A policy produced what must not reach a robot; its node does nothing more, as a live one.
+
+    Attributes:
+        time_ns: when [ns].
+        node: "planner" or "executor".
+        error: what it raised.
+    """
+
+    time_ns: int
+    node: str
+    error: PolicyFault
+
+
+@dataclass(frozen=True, slots=True)
+class ImaginationEvent:
+    """What a policy had imagined was compared with what came.
+
+    Attributes:
+        time_ns: when it came [ns].
+        generation: of the chunk that it was imagined beside.
+        sequence: of that chunk.
+        stamp_ns: image that it was imagined from [ns].
+        target_stamp_ns: time that was imagined [ns].
+        mse: mean squared distance of the imagined from the observed future, in the policy's own features.
+        still_mse: the same of "the future looks like the present".
+        cosine: cosine similarity of imagined and observed future.
+    """
+
+    time_ns: int
+    generation: int
+    sequence: int
+    stamp_ns: int
+    target_stamp_ns: int
+    mse: float
+    still_mse: float
+    cosine: float
+
+
+Event = ContextEvent | ChunkEvent | RefusalEvent | NoticeEvent | FaultEvent | ImaginationEvent
+"""What an engine gives."""
+
+Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
+"""A message with the function that puts it into an ingest (or elsewhere) and returns whether it was an image."""
+
+
+class Engine(Protocol):
+    """What answers a recording: cycles on its clock (`OfflineReplay`), or real nodes."""
+
+    ingest: StreamIngest
+
+    @property
+    def instruction(self) -> str:
+        """Task text in force."""
+
+    def run(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
+        """Give what happens, in order of time."""
+
+    def set_instruction(self, text: str) -> None:
+        """Give the planner other words."""
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what a person should know about the run."""
+
+    def close(self) -> None:
+        """Free what it holds; safe to call twice."""

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`events.jsonl`: everything a replay gave, one JSON object per line, in order; the same bytes at every repetition."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from wam.core.errors import RecordingError
+from wam.evaluation.metrics.metrics import ChunkScore
+from wam.evaluation.replay.engine import (
+    ChunkEvent,
+    ContextEvent,
+    Event,
+    FaultEvent,
+    ImaginationEvent,
+    NoticeEvent,
+    RefusalEvent,
+)
+from wam.evaluation.replay.safety import SafetyNote, VerdictEvent
+
+DIGITS = 6
+"""Digits after the point of action values: a micrometre, a microradian."""
+
+
+class EventWriter:
+    """Writes events; host times are left out, since they differ from run to run.
+
+    Args:
+        file: text file to write to.
+        with_inference: write how long chunks took; False where that was measured on this host.
+    """
+
+    def __init__(self, file: IO[str], *, with_inference: bool) -> None:
+        self._file = file
+        self._with_inference = with_inference
+        self._last_refusal: tuple[str, str] | None = None
+
+    def event(self, event: Event) -> None:
+        """Write one event; a refusal that repeats the one before is written once."""
+        if isinstance(event, RefusalEvent):
+            key = (event.node, event.reason)
+            if key == self._last_refusal:
+                return
+            self._last_refusal = key
+        elif isinstance(event, ChunkEvent):
+            self._last_refusal = None
+        self._write(_fields(event, self._with_inference))
+
+    def safety(self, note: SafetyNote) -> None:
+        """Write what the safety cycle said to a chunk, or a move on its ladder."""
+        if isinstance(note, VerdictEvent):
+            self._write(
+                {
+                    "event": "verdict",
+                    "time_ns": note.time_ns,
+                    "generation": note.generation,
+                    "sequence": note.outcome.sequence,
+                    "verdict": note.verdict.name,
+                    "findings": list(dict.fromkeys(finding.code for finding in note.outcome.findings)),
+                    "text": "" if note.finding is None else note.finding.text,
+                }
+            )
+            return
+        moved = note.event
+        self._write(
+            {
+                "event": "ladder",
+                "time_ns": note.time_ns,
+                "before": moved.before.name,
+                "after": moved.after.name,
+                "sequence": moved.chunk_sequence,
+                "code": moved.finding.code,
+                "text": moved.finding.text,
+            }
+        )
+
+    def score(self, score: ChunkScore) -> None:
+        """Write how far a chunk was from the reference."""
+        self._write(
+            {
+                "event": "score",
+                "generation": score.generation,
+                "sequence": score.sequence,
+                "stamp_ns": score.stamp_ns,
+                "rows": score.rows,
+                "mse": _number(score.mse),
+                "l1": _number(score.l1),
+                "normalised_mse": _number(score.normalised_mse),
+                "normalised_l1": _number(score.normalised_l1),
+                "first_l1": _number(score.first_l1),
+                "hold_l1": _number(score.hold_l1),
+                "warped_l1": _number(score.warped_l1),
+            }
+        )
+
+    def _write(self, fields: dict[str, Any]) -> None:
+        self._file.write(
+            json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+        )
+
+
+def read_events(path: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """Give the events of one kind ("context", "chunk", "score", "verdict", "ladder", "imagination", ...).
+
+    Raises:
+        RecordingError: the file is missing or damaged.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                fields = json.loads(line)
+                if fields["event"] == kind:
+                    yield fields
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordingError(
+            f"{path} cannot be read ({error})", allowed="events.jsonl of a replay report", where=str(path)
+        ) from error
+
+
+def _fields(event: Event, with_inference: bool) -> dict[str, Any]:
+    if isinstance(event, ChunkEvent):
+        chunk = event.chunk
+        fields: dict[str, Any] = {
+            "event": "chunk",
+            "start_ns": event.start_ns,
+            "ready_ns": event.ready_ns,
+            "stamp_ns": chunk.stamp_ns,
+            "generation": chunk.generation,
+            "sequence": chunk.sequence,
+            "context_version": chunk.context_version,
+            "context_age_ns": chunk.context_age_ns,
+            "phase_offset_rows": chunk.phase_offset_rows,
+            "row_period_ns": chunk.row_period_ns,
+        }
+        if with_inference:
+            fields["inference_ns"] = chunk.inference_ns
+        # Adding zero makes -0.0 a plain 0.0.
+        fields["rows"] = [[round(x, DIGITS) + 0.0 for x in row] for row in chunk.rows.tolist()]
+        return fields
+    if isinstance(event, ContextEvent):
+        header = event.header
+        return {
+            "event": "context",
+            "start_ns": event.start_ns,
+            "ready_ns": event.ready_ns,
+            "stamp_ns": header.stamp_ns,
+            "generation": header.generation,
+            "version": header.version,
+            "instruction": header.instruction,
+        }
+    if isinstance(event, RefusalEvent):
+        return {"event": "refusal", "time_ns": event.time_ns, "node": event.node, "reason": event.reason}
+    if isinstance(event, NoticeEvent):
+        notice = event.notice
+        return {
+            "event": "notice",
+            "time_ns": event.time_ns,
+            "kind": notice.kind.value,
+            "stream": notice.stream,
+            "text": notice.text,
+        }
+    if isinstance(event, ImaginationEvent):
+        return {
+            "event": "imagination",
+            "time_ns": event.time_ns,
+            "generation": event.generation,
+            "sequence": event.sequence,
+            "stamp_ns": event.stamp_ns,
+            "target_stamp_ns": event.target_stamp_ns,
+            "mse": _rounded(event.mse),
+            "still_mse": _rounded(event.still_mse),
+            "cosine": _rounded(event.cosine),
+        }
+    assert isinstance(event, FaultEvent)
+    return {"event": "fault", "time_ns": event.time_ns, "node": event.node, "text": str(event.error)}
+
+
+def _number(value: float) -> float | None:
+    # Twelve significant digits: more would show how the machine rounds sums, not what was measured.
+    return float(f"{value:.12g}") if value == value else None
+
+
+def _rounded(value: float) -> float:
+    # A tensor library's last digits depend on how many threads it had.
+    return float(f"{value:.6g}")

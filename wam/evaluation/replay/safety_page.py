@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report's section about the safety node: what it said to every chunk, and the rungs that it climbed."""
+
+from __future__ import annotations
+
+import itertools
+
+from wam.core.clock import NS_PER_S
+from wam.core.verdict import Ladder, Verdict
+from wam.evaluation.metrics.figures import Judged
+from wam.report import plots
+from wam.report.page import Chart, Charts, Section, Table, number
+
+LADDER_COLORS = {
+    Ladder.NOMINAL: "#16a34a",
+    Ladder.LATE: "#eab308",
+    Ladder.SLOW: "#f97316",
+    Ladder.HOLD: "#dc2626",
+    Ladder.STOP: "#7f1d1d",
+}
+MAX_SPANS = 2000
+"""Most stretches of the ladder's drawing; more could not be told apart."""
+
+
+def safety_section(judged: Judged) -> Section | None:
+    """Return the section, or None where no chunk was judged."""
+    safety = judged.collector.safety
+    if not safety.verdicts:
+        return None
+    chunks = Table(("verdict", "chunks"), tuple((one.name, str(safety.verdicts[one])) for one in Verdict))
+    seconds = safety.tick_ns * 1e-9
+    rungs = Table(
+        ("rung", "time [s]", "share"),
+        tuple(
+            (rung.name, number(safety.rungs[rung] * seconds), f"{100 * safety.share(rung):.1f} %")
+            for rung in Ladder
+        ),
+    )
+    blocks: tuple[Table | Charts, ...] = (_ladder_chart(judged), chunks, rungs)
+    if safety.codes:
+        rows = tuple((code, str(count), safety.examples[code]) for code, count in safety.codes.most_common())
+        blocks += (Table(("finding", "chunks", "for example"), rows, text=True),)
+    if safety.causes:
+        rows = tuple(
+            (rung.name, str(count), safety.examples[code])
+            for (rung, code), count in safety.causes.most_common()
+        )
+        blocks += (Table(("rung", "times", "for example"), rows, text=True),)
+    unchecked = f" Collisions and workspace were not checked: {safety.unchecked}." if safety.unchecked else ""
+    return Section(
+        "Safety node",
+        blocks,
+        intro="The safety node's own cycle, dry, on the recording's clock and with the recorded joint states: what it "
+        "says to every chunk, and the rungs of the degrade ladder. A stop is cleared after 1 s, so that what follows "
+        f"is judged too.{unchecked}",
+    )
+
+
+def _ladder_chart(judged: Judged) -> Charts:
+    """Return the rungs over time, from the first chunk on."""
+    moves = [
+        ((time_ns - judged.first_ns) / NS_PER_S, rung) for time_ns, rung in judged.collector.safety.moves
+    ]
+    end = judged.duration
+    spans = [
+        plots.Span(start, following, len(Ladder) - rung.value, LADDER_COLORS[rung])
+        for (start, rung), (following, _) in itertools.pairwise([*moves, (end, Ladder.HOLD)])
+    ]
+    names = [rung.name for rung in sorted(Ladder, reverse=True)]
+    svg = plots.timeline(spans[:MAX_SPANS], names, x_label="time [s]", x_range=(0.0, max(end, 1e-3)))
+    return Charts((Chart("rung of the degrade ladder", svg),), wide=True)

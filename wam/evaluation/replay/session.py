@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One replay from recording to report folder."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wam.core.clock import NS_PER_S
+from wam.core.errors import InputError, RecordingError
+from wam.core.policy import LoadedPolicy
+from wam.data.bag.binding import Binding, Feed, Role, TopicNames, bind
+from wam.data.bag.commands import CommandReader, CommandSample
+from wam.data.bag.joint_names import columns_of, driver_aliases, si_factors
+from wam.data.bag.reading import Recording
+from wam.data.bag.reference import Reference
+from wam.data.bag.stamps import BagMessage, StampReport
+from wam.data.to_bag import WARNINGS
+from wam.evaluation.metrics.figures import Judged, flat_metrics
+from wam.evaluation.metrics.gate import Check, Threshold, check_gate
+from wam.evaluation.metrics.metrics import ChunkScore
+from wam.evaluation.replay.collect import Collector
+from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplaySettings
+from wam.evaluation.replay.events import EventWriter
+from wam.evaluation.replay.offline import OfflineReplay
+from wam.evaluation.replay.rerun import require_rerun, write_rerun
+from wam.evaluation.replay.summary import build_summary, build_timing
+from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, require_free, write_json
+from wam.robots.description import RobotDescription
+from wam.runtime.ingest.ingest import NoticeKind, StreamIngest
+from wam.runtime.policy import require_fit
+
+REFERENCE_GAP_ROWS = 3
+"""The reference is not interpolated between samples more than this many rows apart."""
+
+Progress = Callable[[float, float], None]
+
+
+MakeEngine = Callable[[Binding, str], Engine]
+"""From the recording's topics and the first task text to what answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """What to replay and how.
+
+    Attributes:
+        bag: recording.
+        policy_name: as the user gave it.
+        settings: schedule of planner and executor.
+        names: topics that differ from the robot file.
+        instruction: task text; "" takes the recording's, or else the policy's.
+        seed: of the policy's noise, for the report.
+        lenient: let faults that leave usable data pass as warnings.
+        use_stamps: False goes by receive time instead of header stamps.
+        gate: thresholds; none judge nothing.
+        mode: "offline" (cycles on the recording's clock) or "live" (real nodes), for the report.
+        rerun: .rrd file to write beside the report, or None.
+    """
+
+    bag: Path
+    policy_name: str
+    settings: ReplaySettings
+    names: TopicNames = field(default_factory=TopicNames)
+    instruction: str = ""
+    seed: int = 0
+    lenient: bool = False
+    use_stamps: bool = True
+    gate: tuple[Threshold, ...] = ()
+    mode: str = "offline"
+    rerun: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a replay came to.
+
+    Attributes:
+        summary: content of summary.json.
+        timing: content of timing.json.
+        checks: thresholds with what was measured.
+        passed: whether no threshold and no policy fault speaks against it.
+        page: path of index.html.
+        latencies: "l_prefill" and "l_chunk" of every call on this host [ms].
+    """
+
+    summary: dict[str, Any]
+    timing: dict[str, Any]
+    checks: tuple[Check, ...]
+    passed: bool
+    page: Path
+    latencies: Mapping[str, tuple[float, ...]]
+
+
+def replay(
+    options: ReplayOptions,
+    *,
+    robot: RobotDescription,
+    policy: LoadedPolicy,
+    report: Path,
+    progress: Progress = lambda seconds, total: None,
+    make_engine: MakeEngine | None = None,
+) -> Outcome:
+    """Replay a recording and write its report.
+
+    Args:
+        options: what and how.
+        robot: whose recording it is.
+        policy: both halves.
+        report: folder of the report: absent, empty, or an earlier report.
+        progress: called now and then with seconds of the recording done and seconds in all.
+        make_engine: makes what answers the recording; None takes both cycles on its clock.
+
+    Raises:
+        RecordingError: the recording cannot be used; nothing is written.
+        ConfigError: the report folder is taken, or the gate names an unknown metric; nothing is written.
+        ContractMismatch: policy and robot do not fit.
+    """
+    require_free(report)
+    if options.rerun is not None:
+        require_rerun()
+    require_fit(policy.contract, robot)
+    started, started_cpu = time.perf_counter(), time.process_time()
+    with Recording(options.bag, lenient=options.lenient) as recording, report_folder(report) as folder:
+        binding = bind(recording, robot=robot, contract=policy.contract, names=options.names)
+        session = _Session(options, recording, binding, robot, policy, make_engine)
+        with (folder / EVENTS).open("w", encoding="utf-8") as file:
+            session.run(file, progress)
+        wall, processor = time.perf_counter() - started, time.process_time() - started_cpu
+        judged = session.judged()
+        metrics = flat_metrics(judged)
+        checks = check_gate(options.gate, metrics)
+        summary = build_summary(judged, checks)
+        timing = build_timing(judged, wall=wall, processor=processor, peak_rss_mb=_peak_rss_mb())
+        write_json(folder / SUMMARY, summary)
+        write_json(folder / TIMING, timing)
+        from wam.evaluation.replay.page import (
+            build_page,  # matplotlib takes a second to import; errors come first
+        )
+
+        (folder / INDEX).write_text(build_page(judged, summary, timing, checks), encoding="utf-8")
+        if options.rerun is not None:
+            write_rerun(options.rerun, judged)
+    passed = all(check.passed for check in checks) and not judged.collector.faults
+    return Outcome(summary, timing, checks, passed, report / INDEX, session.collector.latencies())
+
+
+class _Session:
+    """Feeds the recording to planner and executor, and what comes out to the collector."""
+
+    def __init__(
+        self,
+        options: ReplayOptions,
+        recording: Recording,
+        binding: Binding,
+        robot: RobotDescription,
+        policy: LoadedPolicy,
+        make_engine: MakeEngine | None,
+    ) -> None:
+        self._options = options
+        self._recording = recording
+        self._binding = binding
+        self._robot = robot
+        self._policy = policy
+        contract = policy.contract
+        self._reference = Reference(
+            contract.action_joints, max_gap_ns=REFERENCE_GAP_ROWS * contract.control_period_ns
+        )
+        self._from_action = binding.first(Role.ACTION) is not None
+        self._commands = {
+            feed.topic: CommandReader(
+                feed.msgtype, step_ns=contract.control_period_ns, use_stamps=options.use_stamps
+            )
+            for feed in binding.feeds.values()
+            if feed.role is (Role.ACTION if self._from_action else Role.JOINTS)
+        }
+        self._columns: dict[tuple[str, tuple[str, ...]], Any] = {}
+        instruction = options.instruction or _first_instruction(recording, binding)
+        self._engine: Engine = (
+            make_engine(binding, instruction)
+            if make_engine is not None
+            else OfflineReplay(robot=robot, policy=policy, settings=options.settings, instruction=instruction)
+        )
+        self.collector = Collector(
+            robot=robot,
+            contract=contract,
+            settings=options.settings,
+            reference=self._reference,
+            duration=recording.duration,
+        )
+        self._first_ns: int | None = None
+        self._last_ns = 0
+        self._counts: dict[str, int] = dict.fromkeys(binding.feeds, 0)
+
+    def run(self, file: Any, progress: Progress) -> None:
+        """Replay to the end.
+
+        Raises:
+            RecordingError: a message cannot be used (unless lenient), or no chunk came out.
+        """
+        writer = EventWriter(file, with_inference=self._options.settings.executor_latency_ns is not None)
+        messages = self._recording.messages(list(self._binding.feeds), use_stamps=self._options.use_stamps)
+        with contextlib.closing(self._engine):
+            for event in self._engine.run(self._deliveries(messages, progress)):
+                if isinstance(event, NoticeEvent):
+                    self._judge_notice(event)
+                writer.event(event)
+                self.collector.take(event)
+                self._write_judgements(writer, self.collector.settle())
+        for topic, reader in self._commands.items():
+            for sample in reader.rest():
+                self._add_reference(sample, self._binding.feeds[topic])
+        self._write_judgements(writer, self.collector.finish(self._last_ns))
+        if not self.collector.chunks and not self.collector.faults:
+            self._refuse_silence()
+
+    def _write_judgements(self, writer: EventWriter, scores: list[ChunkScore]) -> None:
+        for note in self.collector.safety.take_notes():
+            writer.safety(note)
+        for score in scores:
+            writer.score(score)
+
+    def judged(self) -> Judged:
+        """Return everything that summary and page are made of."""
+        stamps: tuple[StampReport, ...] = self._recording.order.reports()
+        return Judged(
+            options=self._options,
+            robot=self._robot,
+            contract=self._policy.contract,
+            recording=self._recording,
+            binding=self._binding,
+            collector=self.collector,
+            stamps=stamps,
+            instruction=self._engine.instruction,
+            first_ns=self._first_ns or 0,
+            last_ns=self._last_ns,
+            from_action=self._from_action,
+            refused_messages=sum(stream.refused for stream in self._engine.ingest.status()),
+            warnings=(
+                *self._binding.warnings,
+                *(f"when the bag was made: {line}" for line in _lines(self._recording.custom.get(WARNINGS))),
+                *self._recording.warnings,
+                *stamp_warnings(stamps, self._binding),
+                *self._engine.warnings(),
+            ),
+        )
+
+    def _deliveries(self, messages: Iterator[BagMessage], progress: Progress) -> Iterator[Delivery]:
+        next_progress_ns = 0
+        for message in messages:
+            feed = self._binding.feeds[message.topic]
+            if message.msgtype != feed.msgtype:
+                continue
+            self._counts[message.topic] += 1
+            if self._first_ns is None:
+                self._first_ns = message.time_ns
+            self._last_ns = message.time_ns
+            if message.time_ns >= next_progress_ns:
+                next_progress_ns = message.time_ns + NS_PER_S // 4
+                progress((message.time_ns - self._first_ns) / NS_PER_S, self._recording.duration)
+            yield message, functools.partial(self._deliver, message, feed)
+
+    def _deliver(self, message: BagMessage, feed: Feed, ingest: StreamIngest) -> bool:
+        """Put one message where it belongs; return whether it was an image."""
+        content = message.message
+        if feed.role is Role.CAMERA:
+            self._stamp(message)
+            ingest.put_image(feed.stream, content, receive_ns=message.receive_ns)
+            return True
+        if feed.role is Role.JOINTS:
+            self._stamp(message)
+            ingest.put_joint_state(feed.stream, content, receive_ns=message.receive_ns)
+            self.collector.safety.offer_state(feed.stream, content, time_ns=message.time_ns)
+        if feed.topic in self._commands:
+            for sample in self._commands[feed.topic].take(message):
+                self._add_reference(sample, feed)
+        elif feed.role is Role.INSTRUCTION and not self._options.instruction:
+            self._take_instruction(content.data)
+        return False
+
+    def _stamp(self, message: BagMessage) -> None:
+        """Give a message without a stamp the time at which it is delivered (receive time, the named fallback)."""
+        if message.stamp_ns is not None and self._options.use_stamps:
+            return
+        stamp = message.message.header.stamp
+        stamp.sec, stamp.nanosec = divmod(message.time_ns, NS_PER_S)
+
+    def _take_instruction(self, text: str) -> None:
+        if not text.strip() or text == self._engine.instruction:
+            return
+        try:
+            self._engine.set_instruction(text)
+        except InputError as error:
+            raise RecordingError(f"instruction in the recording: {error}") from error
+
+    def _add_reference(self, sample: CommandSample, feed: Feed) -> None:
+        key = (feed.topic, sample.names)
+        if key not in self._columns:
+            index, columns = columns_of(
+                sample.names,
+                aliases=driver_aliases(self._robot, group=feed.stream),
+                wanted=self._policy.contract.action_joints,
+            )
+            commanded = feed.role is Role.ACTION
+            factors = si_factors(sample.names, self._robot, group=feed.stream, commanded=commanded)
+            self._columns[key] = index, columns, factors[columns]
+        index, columns, factors = self._columns[key]
+        if not len(index) or len(sample.positions) != len(sample.names):
+            if self._options.lenient:
+                return
+            raise RecordingError(
+                f"action in {feed.topic} of {self._options.bag} does not fit robot {self._robot.name}",
+                value=f"names {list(sample.names)}, {len(sample.positions)} positions",
+                allowed=f"positions for joints among {list(self._policy.contract.action_joints)}",
+                where="--action-topic, or pass --lenient",
+            )
+        self._reference.add(feed.topic, sample.time_ns, index, sample.positions[columns] * factors)
+
+    def _judge_notice(self, event: NoticeEvent) -> None:
+        if event.notice.kind is NoticeKind.REFUSED and not self._options.lenient:
+            raise RecordingError(
+                f"recording {self._options.bag}: {event.notice.text}; or pass --lenient to leave such messages out"
+            ) from event.notice.error
+
+    def _refuse_silence(self) -> None:
+        reasons = [
+            f"{reason} ({node}, {n} times)" for (node, reason), n in self.collector.refusals.most_common(4)
+        ]
+        raise RecordingError(
+            f"no chunk came out of {self._options.bag}",
+            value="; ".join(reasons) or "no message",
+            allowed="a recording longer than the latencies, with all streams fresh",
+            where="the recording, max_age in the robot file, or --planner-latency",
+        )
+
+
+def _lines(text: str | None) -> list[str]:
+    return (text or "").splitlines()
+
+
+def _first_instruction(recording: Recording, binding: Binding) -> str:
+    """Return the first task text of the recording, or "": it is in force from the start, not from when it was heard."""
+    feed = binding.first(Role.INSTRUCTION)
+    if feed is None:
+        return recording.custom.get("wam.instruction", "")
+    texts = (str(message.message.data) for message in recording.messages([feed.topic]))
+    return next((text for text in texts if text.strip()), "")
+
+
+def stamp_warnings(reports: tuple[StampReport, ...], binding: Binding) -> tuple[str, ...]:
+    """Return a line for every oddity in the stamps that a person should know."""
+    lines = []
+    for report in reports:
+        stamped = binding.feeds[report.topic].role is not Role.INSTRUCTION  # a String has no header
+        oddities = (
+            (report.without_stamp * stamped, "without a stamp (receive time was taken)"),
+            (report.negative_latency, "received before they were stamped"),
+            (report.clock_resets, "clock resets"),
+            (report.gaps, f"gaps, the longest {report.longest_gap_s:.2f} s"),
+            (report.late, "too late to be put in order"),
+        )
+        found = [f"{count} {text}" for count, text in oddities if count]
+        if found:
+            lines.append(f"{report.topic} ({report.messages} messages): {'; '.join(found)}")
+    return tuple(lines)
+
+
+def _peak_rss_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`summary.json` (the same bytes at every repetition) and `timing.json` (host times). See docs/reference/summary.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from wam.core.clock import NS_PER_S
+from wam.evaluation.metrics.figures import (
+    Judged,
+    flat_metrics,
+    group_numbers,
+    intervals,
+    joint_numbers,
+    joint_units,
+    plain_number,
+    verdict,
+)
+from wam.evaluation.metrics.gate import Check
+from wam.report.machine import machine_info
+from wam.report.numbers import distribution
+from wam.report.statistics import Interval
+
+SUMMARY_SCHEMA = "wam/replay-summary/1"
+TIMING_SCHEMA = "wam/replay-timing/1"
+
+
+def build_summary(judged: Judged, checks: tuple[Check, ...]) -> dict[str, Any]:
+    """Return the content of summary.json; it holds no time of the host."""
+    options, contract, collector = judged.options, judged.contract, judged.collector
+    settings, safety = options.settings, collector.safety
+    return {
+        "schema": SUMMARY_SCHEMA,
+        "verdict": verdict(judged, checks),
+        "recording": {
+            "name": options.bag.resolve().name,
+            "duration_s": plain_number(judged.duration),
+            "start_ns": judged.first_ns,
+            "messages": judged.recording.message_count,
+            "topics": {
+                feed.topic: {"type": feed.msgtype, "role": feed.role.value, "stream": feed.stream}
+                for feed in judged.binding.feeds.values()
+            },
+            "skipped_topics": {topic.name: topic.unreadable for topic in judged.recording.skipped},
+            "metadata": dict(sorted(judged.recording.custom.items())),
+        },
+        "robot": judged.robot.name,
+        "policy": {
+            "name": options.policy_name,
+            "kind": contract.kind,
+            "contract_hash": contract.contract_hash,
+            "cameras": list(contract.camera_names),
+            "action_joints": list(contract.action_joints),
+            "row_period_s": contract.control_period_ns / NS_PER_S,
+            "chunk_rows": contract.chunk_rows,
+            "horizon_rows": contract.horizon_rows,
+        },
+        "settings": {
+            "mode": options.mode,
+            "instruction": judged.instruction,
+            "seed": options.seed,
+            "planner_latency_s": _seconds(settings.planner_latency_ns),
+            "executor_latency_s": _seconds(settings.executor_latency_ns),
+            "planner_period_s": settings.planner_period_ns / NS_PER_S,
+            "executor_period_s": settings.executor_period_ns / NS_PER_S,
+            "max_context_age_s": settings.max_context_age_ns / NS_PER_S,
+            "strategy": settings.strategy.value,
+            "time": "header stamps" if options.use_stamps else "receive time",
+            "reference": "recorded action" if judged.from_action else "measured state",
+            "lenient": options.lenient,
+        },
+        "metrics": flat_metrics(judged),
+        "intervals": {name: _interval(interval) for name, interval in intervals(judged).items()},
+        "per_joint": _per_joint(judged),
+        "per_group": {
+            name: {key: plain_number(value) for key, value in asdict(numbers).items()}
+            for name, numbers in group_numbers(judged).items()
+        },
+        "per_step": _per_step(judged),
+        "refusals": {
+            f"{node}: {reason}": count for (node, reason), count in sorted(collector.refusals.items())
+        },
+        "safety": {
+            "findings": {
+                code: {"chunks": count, "example": safety.examples[code]}
+                for code, count in sorted(safety.codes.items())
+            },
+            "ladder": {
+                f"{rung.name}: {code}": {"times": count, "example": safety.examples[code]}
+                for (rung, code), count in sorted(safety.causes.items())
+            },
+            "not_checked": safety.unchecked,
+        },
+        "faults": [f"{event.node}: {event.error}" for event in collector.faults],
+        "stamps": {
+            report.topic: {key: _plain(value) for key, value in asdict(report).items() if key != "topic"}
+            for report in judged.stamps
+        },
+        "clock_resets": collector.clock_resets(),
+        "warnings": list(judged.warnings),
+        "gate": [
+            {
+                "metric": check.threshold.metric,
+                "min": check.threshold.low,
+                "max": check.threshold.high,
+                "value": check.value,
+                "passed": check.passed,
+            }
+            for check in checks
+        ],
+    }
+
+
+def _per_joint(judged: Judged) -> dict[str, Any]:
+    steps = judged.collector.errors.per_joint_step()
+    return {
+        name: {
+            "unit": unit,
+            **{key: plain_number(value) for key, value in asdict(numbers).items()},
+            "l1_per_step": [plain_number(value) for value in steps[:, i]],
+        }
+        for i, ((name, numbers), unit) in enumerate(
+            zip(joint_numbers(judged).items(), joint_units(judged), strict=True)
+        )
+    }
+
+
+def _per_step(judged: Judged) -> dict[str, list[float | None]]:
+    errors = judged.collector.errors
+    tables = zip(
+        ("mse", "l1", "mse_normalised", "l1_normalised"),
+        (*errors.per_step(), *errors.per_step(normalised=True)),
+        strict=True,
+    )
+    return {name: [plain_number(value) for value in table] for name, table in tables}
+
+
+def build_timing(judged: Judged, *, wall: float, processor: float, peak_rss_mb: float) -> dict[str, Any]:
+    """Return the content of timing.json: what this host needed.
+
+    Args:
+        judged: the replay.
+        wall: time of the run [s].
+        processor: processor time of this process in it, all threads [s].
+        peak_rss_mb: largest resident memory of the process [MB].
+    """
+    collector = judged.collector
+    results: dict[str, float | None] = {
+        "wall_s": round(wall, 3),
+        "processor_s": round(processor, 3),
+        "realtime_factor": plain_number(judged.duration / wall) if wall > 0 else None,
+        "peak_rss_mb": round(peak_rss_mb, 1),
+    }
+    for name, sample in (
+        ("l_prefill", collector.prefill_ns),
+        ("l_chunk", collector.denoise_ns),
+        ("plan_cycle", collector.plan_host_ns),
+        ("chunk_cycle", collector.chunk_host_ns),
+    ):
+        summary = distribution(np.array(sample) * 1e-6)
+        for label, value in (
+            ("mean", summary.mean),
+            ("p50", summary.p50),
+            ("p99", summary.p99),
+            ("p99_9", summary.p99_9),
+            ("max", summary.maximum),
+        ):
+            results[f"{name}_{label}_ms"] = plain_number(value)
+    l_chunk = results["l_chunk_mean_ms"]
+    results["control_frequency_hz"] = plain_number(1e3 / l_chunk) if l_chunk else None
+    return {"schema": TIMING_SCHEMA, "results": results, "machine": machine_info()}
+
+
+def _plain(value: Any) -> Any:
+    return plain_number(value) if isinstance(value, float) else value
+
+
+def _seconds(value_ns: int | None) -> float | str:
+    return "measured" if value_ns is None else value_ns / NS_PER_S
+
+
+def _interval(interval: Interval) -> Mapping[str, float | int | None]:
+    return {
+        "value": plain_number(interval.value),
+        "low": plain_number(interval.low),
+        "high": plain_number(interval.high),
+        "count": interval.count,
+    }

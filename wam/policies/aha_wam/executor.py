@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast half behind the seam `wam.core.policy.Executor`: context, image and joint state in, chunk out."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+
+import torch
+from torch import Tensor
+
+from wam.core.chunk import ActionChunk
+from wam.core.context import ContextHeader, PlannerContext
+from wam.core.contract import PolicyContract
+from wam.core.errors import PolicyFault
+from wam.core.observation import Observation, RobotState
+from wam.core.policy import RoutedContext
+from wam.core.routing import routable_offset
+from wam.models.backends.backend import Backend, Eager
+from wam.models.finite import all_finite, require_finite, require_finite_layers
+from wam.models.layers.flow import sigma_grid
+from wam.models.layers.rope import Rope, rope_1d
+from wam.models.normalisation import Normaliser
+from wam.policies.aha_wam import stages
+from wam.policies.aha_wam.context import AhaContext, AhaRouted
+from wam.policies.aha_wam.model import AhaWam
+from wam.policies.aha_wam.video_dit import LayerKv
+from wam.policies.aha_wam.vision import VisualEncoder
+
+
+def start_noise(*, seed: int, header: ContextHeader, chunk: int, rows: int, width: int) -> Tensor:
+    """Draw the noise that a chunk starts from: the same arguments give the same numbers on every machine.
+
+    Args:
+        seed: of the policy.
+        header: of the planner context; its generation and version enter.
+        chunk: index of the chunk within the horizon.
+        rows: rows of a chunk.
+        width: values per row.
+
+    Returns:
+        float32 [1, rows, width], standard normal, drawn on the CPU.
+    """
+    text = f"{seed}/{header.generation}/{header.version}/{chunk}"
+    digest = hashlib.sha256(text.encode("ascii")).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return torch.randn(1, rows, width, generator=generator)
+
+
+class AhaExecutor:
+    """OVCR and action DiT. One worker thread calls it.
+
+    Args:
+        model: with its executor half.
+        contract: of the bundle.
+        vision: shared with the planner.
+        state_norm: of the proprioception.
+        action_norm: of the action rows.
+        steps: integration steps N (10; 4, 2 or 1 for distilled weights).
+        seed: of the start noise.
+        backend: runs the routing and the denoising stage.
+    """
+
+    def __init__(
+        self,
+        model: AhaWam,
+        *,
+        contract: PolicyContract,
+        vision: VisualEncoder,
+        state_norm: Normaliser,
+        action_norm: Normaliser,
+        steps: int,
+        seed: int,
+        backend: Backend | None = None,
+    ) -> None:
+        if model.action is None:
+            raise ValueError("this model was built without its executor half")
+        self._model = model
+        self._action = model.action
+        self._config = model.config
+        self._contract = contract
+        self._vision = vision
+        self._state_norm = state_norm
+        self._action_norm = action_norm
+        self._sigmas = sigma_grid(steps, shift_factor=self._config.infer_shift)
+        self._seed = seed
+        backend = backend or Eager()
+        self._route = backend.prepare("route", functools.partial(stages.route, model))
+        self._denoise = backend.prepare("denoise", self._eager_denoise)
+        self._plan: stages.Schedule | None = None
+        self._ropes: dict[int, Rope] = {}
+        self._text: tuple[Tensor, LayerKv] | None = None
+
+    @property
+    def model(self) -> AhaWam:
+        """The networks of the executor's half."""
+        return self._model
+
+    @property
+    def vision(self) -> VisualEncoder:
+        """The visual encoder, shared with the planner of the same process."""
+        return self._vision
+
+    @torch.inference_mode()
+    def route(
+        self, observation: Observation, *, context: PlannerContext[AhaContext]
+    ) -> RoutedContext[AhaRouted]:
+        """Adapt the planner's K/V to the newest image (paper Eq. 8-10).
+
+        Raises:
+            ContractMismatch: the context comes from another policy.
+            StaleObservation: the observation is older than the context's image.
+            StaleContext: the observation lies beyond the horizon of the context.
+            ImageError: a camera is missing.
+            PolicyFault: a routed key or value is not finite; the text names the layer.
+        """
+        started_ns = time.perf_counter_ns()
+        header = context.header
+        offset = routable_offset(self._contract, header, stamp_ns=observation.stamp_ns)
+        latent = self._vision.latent(observation)
+        device, dtype = self._model.device, self._model.dtype
+        payload = context.payload
+        planned = LayerKv(payload.k.to(device=device, dtype=dtype), payload.v.to(device=device, dtype=dtype))
+        routed = self._route(latent, planned)
+        if not all_finite(routed.k, routed.v):
+            require_finite_layers(routed.k, what="routed key")
+            require_finite_layers(routed.v, what="routed value")
+        text = self._text_kv(payload.text)
+        return RoutedContext(header, observation.stamp_ns, AhaRouted(routed, text, offset, started_ns))
+
+    @torch.inference_mode()
+    def act(self, routed: RoutedContext[AhaRouted], *, proprio: RobotState) -> ActionChunk:
+        """Denoise one chunk (paper Eq. 3).
+
+        Raises:
+            JointError: the state lacks a joint of the policy.
+            PolicyFault: a value is not finite; the text names the step and the layer.
+        """
+        header, payload = routed.header, routed.payload
+        chunk = payload.offset_rows // self._contract.chunk_rows
+        state = self._state_norm.to_model(proprio.select(self._contract.state_joints).positions)
+        state_1A = torch.from_numpy(state)[None].to(self._model.device)
+        require_finite(state_1A, what="measured joint state")
+        text = stages.proprio_kv(self._model, state_1A, payload.text)
+        noise = start_noise(
+            seed=self._seed,
+            header=header,
+            chunk=chunk,
+            rows=self._contract.chunk_rows,
+            width=len(self._contract.action_joints),
+        ).to(self._model.device)
+        plan, rope = self._schedule(), self._rope(chunk)
+        rows = self._denoise(
+            noise, modulations=plan.modulations, context=payload.context, text=text, rope=rope
+        )
+        if not all_finite(rows):
+            self._blame(noise, plan=plan, context=payload.context, text=text, rope=rope)
+        si = self._action_norm.to_si(rows[0].cpu().numpy())
+        return ActionChunk(
+            stamp_ns=routed.stamp_ns,
+            generation=header.generation,
+            sequence=0,
+            contract_hash=self._contract.contract_hash,
+            context_version=header.version,
+            context_age_ns=header.age_ns(routed.stamp_ns),
+            phase_offset_rows=payload.offset_rows,
+            row_period_ns=self._contract.control_period_ns,
+            joint_names=self._contract.action_joints,
+            rows=si,
+            inference_ns=time.perf_counter_ns() - payload.started_ns,
+        )
+
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Run both stages once, so that a backend has met their shapes before the node acts."""
+        c, device, dtype = self._config, self._model.device, self._model.dtype
+        self._vision.warm_up()
+        latent = torch.zeros(1, c.vae.z_dim, 1, c.latent_rows, c.latent_columns, device=device, dtype=dtype)
+        planned = torch.zeros(c.action.layers, 1, c.frame_tokens, c.action.inner, device=device, dtype=dtype)
+        routed = self._route(latent, LayerKv(planned, planned.clone()))
+        rows = torch.zeros(c.context_len, c.text_dim, device=device, dtype=dtype)
+        state = torch.zeros(1, c.state_dim, device=device)
+        text = stages.proprio_kv(self._model, state, self._text_kv(rows))
+        noise = torch.zeros(1, c.chunk_rows, c.action_dim, device=device)
+        modulations = self._schedule().modulations
+        self._denoise(noise, modulations=modulations, context=routed, text=text, rope=self._rope(0))
+
+    def _eager_denoise(
+        self, noise: Tensor, *, modulations: Tensor, context: LayerKv, text: LayerKv, rope: Rope
+    ) -> Tensor:
+        step = functools.partial(stages.denoise_step, self._model)
+        plan = stages.Schedule(self._sigmas, modulations)
+        return stages.denoise(step, noise, plan=plan, context=context, text=text, rope=rope)
+
+    def _schedule(self) -> stages.Schedule:
+        if self._plan is None:
+            self._plan = stages.schedule(self._action, self._sigmas)
+        return self._plan
+
+    def _rope(self, chunk: int) -> Rope:
+        if chunk not in self._ropes:
+            rows = self._contract.chunk_rows
+            positions = torch.arange(chunk * rows, (chunk + 1) * rows, device=self._model.device)
+            self._ropes[chunk] = rope_1d(positions, head_dim=self._config.action.head_dim)
+        return self._ropes[chunk]
+
+    def _text_kv(self, rows: Tensor) -> LayerKv:
+        rows = rows.to(device=self._model.device, dtype=self._model.dtype)
+        if self._text is None or not (self._text[0] is rows or torch.equal(self._text[0], rows)):
+            # The rows may be a view of memory that is recycled after this chunk.
+            self._text = (rows.clone(), stages.text_context(self._action, rows[None]))
+        return self._text[1]
+
+    def _blame(
+        self, noise: Tensor, *, plan: stages.Schedule, context: LayerKv, text: LayerKv, rope: Rope
+    ) -> None:
+        """Repeat a failed integration with a look at every layer.
+
+        Raises:
+            PolicyFault: always; it names the step and the first place that is not finite.
+        """
+
+        def step(x: Tensor, **kwargs: object) -> Tensor:
+            index = calls.__next__()
+            require_finite(x, what=f"noisy chunk before integration step {index}")
+
+            def probe(place: str, value: Tensor) -> None:
+                require_finite(value, what=f"{place} in integration step {index}")
+
+            return stages.denoise_step(self._model, x, probe=probe, **kwargs)  # type: ignore[arg-type]
+
+        calls = iter(range(len(plan.sigmas)))
+        require_finite_layers(text.k, what="text and state key of the action DiT")
+        require_finite_layers(text.v, what="text and state value of the action DiT")
+        rows = stages.denoise(step, noise, plan=plan, context=context, text=text, rope=rope)
+        require_finite(rows, what="velocity of the action DiT's head")
+        raise PolicyFault(
+            "the action chunk is not finite, and its eager repetition is",
+            where="the inference backend of the denoising stage",
+        )

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The slow half behind the seam `wam.core.policy.Planner`: image and text in, planner context out."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import torch
+from torch import Tensor
+
+from wam.core.context import ContextHeader, PlannerContext
+from wam.core.contract import PolicyContract
+from wam.core.errors import StaleObservation
+from wam.core.observation import Instruction, Observation
+from wam.models.backends.backend import Backend, Eager
+from wam.models.finite import all_finite, require_finite, require_finite_layers
+from wam.models.layers.rope import Rope, rope_3d
+from wam.models.normalisation import Normaliser
+from wam.models.text import TextEncoder
+from wam.policies.aha_wam import stages
+from wam.policies.aha_wam.context import AhaContext
+from wam.policies.aha_wam.memory import MemoryEntry, MemoryView, RollingMemory
+from wam.policies.aha_wam.model import AhaWam
+from wam.policies.aha_wam.video_dit import LayerKv, VideoKv
+from wam.policies.aha_wam.vision import VisualEncoder
+
+KEPT_INSTRUCTIONS = 8
+KEPT_ROTATIONS = 32
+
+
+class AhaPlanner:
+    """Video DiT with rolling memory. One worker thread calls it.
+
+    Args:
+        model: with its planner half.
+        contract: of the bundle.
+        vision: shared with the executor.
+        text: embeds instructions.
+        template: what the text encoder gets; "{task}" stands for the instruction.
+        state_norm: of the proprioception, read only where the planner sees it (Fast-WAM).
+        backend: runs the prefill stage.
+    """
+
+    def __init__(
+        self,
+        model: AhaWam,
+        *,
+        contract: PolicyContract,
+        vision: VisualEncoder,
+        text: TextEncoder,
+        template: str,
+        state_norm: Normaliser,
+        backend: Backend | None = None,
+    ) -> None:
+        if model.video is None:
+            raise ValueError("this model was built without its planner half")
+        self._model = model
+        self._video = model.video
+        self._config = model.config
+        self._contract = contract
+        self._vision = vision
+        self._text = text
+        self._template = template
+        self._state_norm = state_norm
+        self._prefill = (backend or Eager()).prepare(
+            "planner_prefill", functools.partial(stages.planner_prefill, model.video)
+        )
+        self._memory = RollingMemory(
+            window=self._config.memory_window,
+            spacing_rows=self._config.memory_spacing_rows,
+            stride=self._config.temporal_stride,
+            period_ns=contract.control_period_ns,
+        )
+        self._prompts: dict[str, tuple[Tensor, LayerKv]] = {}
+        self._clean: Tensor | None = None
+        self._turns: dict[tuple[int, ...], tuple[Rope, Rope | None]] = {}
+        self._generation = 0
+        self._version = 0
+        self._last_stamp_ns: int | None = None
+
+    @property
+    def model(self) -> AhaWam:
+        """The networks of the planner's half."""
+        return self._model
+
+    @property
+    def memory(self) -> RollingMemory:
+        """The rolling memory; only the planner's worker thread may touch it."""
+        return self._memory
+
+    @property
+    def vision(self) -> VisualEncoder:
+        """The visual encoder, shared with the executor of the same process."""
+        return self._vision
+
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Run a prefill at every length of the memory, so that a backend has met all shapes before the node acts."""
+        c = self._config
+        self._vision.warm_up()
+        latent = torch.zeros(1, c.vae.z_dim, 1, c.latent_rows, c.latent_columns, device=self._model.device)
+        latent = latent.to(self._model.dtype)
+        rows = torch.zeros(1, c.context_len, c.text_dim, device=self._model.device, dtype=self._model.dtype)
+        text = stages.text_context(self._video, rows)
+        if c.proprio_in_planner:
+            row = stages.text_context(self._video, rows[:, :1])
+            text = LayerKv(torch.cat((text.k, row.k), dim=2), torch.cat((text.v, row.v), dim=2))
+        nothing = MemoryView((), (), 0)
+        kv = self._run(latent, text, nothing)
+        entry = MemoryEntry(0, kv.k_unrotated, kv.v)
+        for count in range(1, c.memory_window + 1):
+            self._run(latent, text, MemoryView((entry,) * count, (0,) * count, 0))
+
+    def _run(self, latent: Tensor, text: LayerKv, view: MemoryView) -> VideoKv:
+        own, past = self._rotations(view)
+        return self._prefill(
+            latent,
+            text=text,
+            modulations_L6D=self._modulations(),
+            rope=own,
+            memory=view.stacked(),
+            memory_rope=past,
+        )
+
+    def reset(self) -> None:
+        """Forget the rolling memory and the version count."""
+        self._memory.clear()
+        self._version = 0
+        self._last_stamp_ns = None
+
+    @torch.inference_mode()
+    def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[AhaContext]:
+        """Run one prefill.
+
+        Raises:
+            StaleObservation: the image is older than the one before it (a clock that jumped back needs a reset).
+            ImageError: a camera is missing.
+            InputError: the instruction is too long or unknown to the text encoder.
+            PolicyFault: a key or value is not finite; the text names the layer.
+        """
+        started_ns = time.perf_counter_ns()
+        if instruction.generation != self._generation:
+            self.reset()
+            self._generation = instruction.generation
+        stamp_ns = observation.stamp_ns
+        if self._last_stamp_ns is not None and stamp_ns < self._last_stamp_ns:
+            raise StaleObservation(
+                f"the image is {(self._last_stamp_ns - stamp_ns) / 1e6:.1f} ms older than the planner's last one",
+                allowed="images in order of their stamps",
+                where="the clock of the recording or simulation; reset the planner when it starts again",
+            )
+        latent = self._vision.latent(observation)
+        rows, text = self._instruction(instruction.text, observation)
+        view = self._memory.view(stamp_ns)
+        kv = self._run(latent, text, view)
+        # Every layer is looked at: fused attention may turn a row of NaN keys into zeros and so hide them.
+        if not all_finite(kv.k, kv.v):
+            require_finite_layers(kv.k, what="planner key")
+            require_finite_layers(kv.v, what="planner value")
+        self._memory.admit(MemoryEntry(stamp_ns, kv.k_unrotated, kv.v))
+        self._last_stamp_ns = stamp_ns
+        self._version += 1
+        header = ContextHeader(
+            stamp_ns=stamp_ns,
+            generation=self._generation,
+            version=self._version,
+            contract_hash=self._contract.contract_hash,
+            instruction=instruction.text,
+            horizon_rows=self._contract.horizon_rows,
+            control_period_ns=self._contract.control_period_ns,
+            plan_ns=time.perf_counter_ns() - started_ns,
+        )
+        return PlannerContext(header, AhaContext(kv.k, kv.v, rows))
+
+    def _modulations(self) -> Tensor:
+        if self._clean is None:
+            self._clean = self._video.clean_modulations()
+        return self._clean
+
+    def _instruction(self, task: str, observation: Observation) -> tuple[Tensor, LayerKv]:
+        """Return the text rows for the executor and the planner's own cross-attention K/V."""
+        known = self._prompts.get(task)
+        if known is None:
+            rows = self._text.embed(self._template.format(task=task))
+            rows = rows.to(device=self._model.device, dtype=self._model.dtype)
+            require_finite(rows, what=f"embedding of the instruction {task!r}")
+            known = (rows, stages.text_context(self._video, rows[None]))
+            while len(self._prompts) >= KEPT_INSTRUCTIONS:
+                self._prompts.pop(next(iter(self._prompts)))
+            self._prompts[task] = known
+        rows, text = known
+        if not self._config.proprio_in_planner:
+            return rows, text
+        state = observation.state.select(self._contract.state_joints).positions
+        normalised = torch.from_numpy(self._state_norm.to_model(state))[None].to(self._model.device)
+        own = stages.text_context(self._video, stages.proprio_row(self._model, normalised))
+        return rows, LayerKv(torch.cat((text.k, own.k), dim=2), torch.cat((text.v, own.v), dim=2))
+
+    def _rotations(self, view: MemoryView) -> tuple[Rope, Rope | None]:
+        """Return the rotations of the own frame and of the memory; positions recur, since they are re-based."""
+        key = (*view.entry_positions, view.own_position)
+        if key not in self._turns:
+            while len(self._turns) >= KEPT_ROTATIONS:
+                self._turns.pop(next(iter(self._turns)))
+            self._turns[key] = self._rotate(view)
+        return self._turns[key]
+
+    def _rotate(self, view: MemoryView) -> tuple[Rope, Rope | None]:
+        c = self._config
+        positions = torch.tensor([*view.entry_positions, view.own_position], device=self._model.device)
+        both = rope_3d(positions, rows=c.token_rows, columns=c.token_columns, head_dim=c.video.head_dim)
+        own = Rope(both.cos[-c.frame_tokens :], both.sin[-c.frame_tokens :])
+        if not view.entries:
+            return own, None
+        return own, Rope(both.cos[: -c.frame_tokens], both.sin[: -c.frame_tokens])

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AHA-WAM behind the registry: opens a bundle and builds planner and executor; writes tiny bundles."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import nn
+
+from wam.core.errors import BundleError
+from wam.core.policy import LoadedPolicy
+from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, Backend, Eager
+from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, read_tensors, write_bundle
+from wam.models.images import Composite, Tile, standard_layout
+from wam.models.layout import RobotLayout
+from wam.models.normalisation import Normaliser, NormMode
+from wam.models.text import text_encoder
+from wam.policies.aha_wam import stages
+from wam.policies.aha_wam.config import AhaWamConfig, preset
+from wam.policies.aha_wam.context import codec
+from wam.policies.aha_wam.executor import AhaExecutor
+from wam.policies.aha_wam.initialise import random_model, random_vae
+from wam.policies.aha_wam.model import AhaWam
+from wam.policies.aha_wam.planner import AhaPlanner
+from wam.policies.aha_wam.vae import collapse
+from wam.policies.aha_wam.vision import VisualEncoder
+
+KIND = "aha_wam"
+BACKENDS = (EAGER_NAME, CUDA_GRAPH_NAME)
+"""What may run the stages."""
+VAE_PREFIX = "vae."
+
+RELEASED_TEMPLATE = (
+    "A video recorded from a robot's point of view executing the following instruction: {task}"
+)
+
+_FROM_MANIFEST = ("state_dim", "action_dim", "chunk_rows", "horizon_rows")
+"""Sizes that `policy.yaml` states outside its model section."""
+
+
+def model_section(config: AhaWamConfig) -> dict[str, Any]:
+    """Return the `model` section of policy.yaml."""
+    return {k: v for k, v in config.to_dict().items() if k not in _FROM_MANIFEST}
+
+
+def config_of(manifest: Manifest) -> AhaWamConfig:
+    """Return the sizes that a manifest describes.
+
+    Raises:
+        BundleError: a key is unknown or missing, or the sizes are impossible.
+    """
+    values = {
+        **manifest.model,
+        "state_dim": len(manifest.state_joints),
+        "action_dim": len(manifest.action_joints),
+        "chunk_rows": manifest.chunk_rows,
+        "horizon_rows": manifest.horizon_rows,
+    }
+    try:
+        return AhaWamConfig.from_dict(values)
+    except ValueError as error:
+        raise BundleError(f"policy.yaml: model: {error}", where="the model section of policy.yaml") from error
+
+
+def layout_of(manifest: Manifest, config: AhaWamConfig) -> Composite:
+    """Return where each camera goes in the composite image.
+
+    Raises:
+        BundleError: the tiles do not cover the image exactly once.
+    """
+    if any(c.top is None or c.left is None for c in manifest.cameras):
+        raise BundleError("policy.yaml: cameras: AHA-WAM composes its views; every camera needs top and left")
+    tiles = tuple(
+        Tile(c.name, int(c.top or 0), int(c.left or 0), c.height, c.width) for c in manifest.cameras
+    )
+    try:
+        return Composite(config.image_height, config.image_width, tiles)
+    except ValueError as error:
+        raise BundleError(f"policy.yaml: cameras: {error}") from error
+
+
+def expected_shapes(config: AhaWamConfig) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of every trainable tensor of a bundle."""
+    with torch.device("meta"):
+        return {name: tuple(t.shape) for name, t in AhaWam(config).state_dict().items()}
+
+
+def check(bundle: Bundle) -> AhaWamConfig:
+    """Check everything about a bundle that its files' headers can tell; allocates nothing.
+
+    Raises:
+        BundleError: sizes, names, shapes, precision or the sampler do not fit.
+    """
+    config = config_of(bundle.manifest)
+    layout_of(bundle.manifest, config)
+    want = expected_shapes(config)
+    bundle.weights.require(want, what=f"the AHA-WAM network of {bundle.directory}", ignore=(VAE_PREFIX,))
+    bundle.weights.require_dtype(bundle.manifest.dtype, names=want)
+    sampler_of(bundle.manifest)
+    if not any(name.startswith(VAE_PREFIX) for name in bundle.weights.tensors):
+        raise BundleError(f"the bundle {bundle.directory} has no VAE", where="wam convert add-vae")
+    return config
+
+
+def sampler_of(manifest: Manifest) -> tuple[int, int]:
+    """Return integration steps and seed of the `sampler` section.
+
+    Raises:
+        BundleError: a key is unknown or illegal.
+    """
+    sampler = dict(manifest.sampler)
+    steps, seed = sampler.pop("steps", None), sampler.pop("seed", None)
+    if sampler or not isinstance(steps, int) or not isinstance(seed, int) or steps < 1:
+        raise BundleError(
+            "policy.yaml: sampler",
+            value=dict(manifest.sampler),
+            allowed="steps (1, 2, 4, 10, ...) and seed, integers",
+        )
+    return steps, seed
+
+
+def load(
+    bundle: Bundle,
+    *,
+    planner: bool,
+    executor: bool,
+    device: torch.device | str,
+    dtype: torch.dtype | None,
+    steps: int | None,
+    seed: int | None,
+    backend: Backend | None = None,
+) -> LoadedPolicy:
+    """Load the asked-for halves.
+
+    Args:
+        bundle: opened.
+        planner: load the planner.
+        executor: load the executor.
+        device: where the weights go.
+        dtype: what they become; None keeps the stored precision.
+        steps: overrides the sampler's.
+        seed: overrides the sampler's.
+        backend: runs the stages; None runs them eagerly.
+
+    Raises:
+        BundleError: the bundle does not fit; nothing was allocated on the device.
+    """
+    config = check(bundle)
+    manifest = bundle.manifest
+    default_steps, default_seed = sampler_of(manifest)
+    text = (
+        text_encoder(
+            manifest.text,
+            directory=bundle.directory,
+            text_len=config.context_len,
+            width=config.text_dim,
+            device=device,
+        )
+        if planner
+        else None
+    )
+    precision = dtype or getattr(torch, manifest.dtype)
+    vision = _shared_vision(bundle, config, device=device, dtype=precision, backend=backend or Eager())
+    with torch.device("meta"):
+        model = AhaWam(config, planner=planner, executor=executor)
+    load_into(model, bundle.weights, device=device, dtype=dtype)
+    _freeze(model)
+    state_norm = Normaliser(bundle.stats.state, mode=manifest.state_norm)
+    slow = (
+        AhaPlanner(
+            model,
+            contract=bundle.contract,
+            vision=vision,
+            text=text,
+            template=manifest.instruction_template,
+            state_norm=state_norm,
+            backend=backend,
+        )
+        if text is not None
+        else None
+    )
+    fast = (
+        AhaExecutor(
+            model,
+            contract=bundle.contract,
+            vision=vision,
+            state_norm=state_norm,
+            action_norm=Normaliser(bundle.stats.action, mode=manifest.action_norm),
+            steps=steps or default_steps,
+            seed=default_seed if seed is None else seed,
+            backend=backend,
+        )
+        if executor
+        else None
+    )
+    if backend is not None and not isinstance(backend, Eager):
+        for half in (slow, fast):
+            if half is not None:
+                half.warm_up()
+    return LoadedPolicy(bundle.contract, slow, fast, codec())
+
+
+_visions: WeakValueDictionary[tuple[str, str, torch.dtype, str], VisualEncoder] = WeakValueDictionary()
+
+
+def _shared_vision(
+    bundle: Bundle,
+    config: AhaWamConfig,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    backend: Backend,
+) -> VisualEncoder:
+    """Return the visual encoder of a bundle, one for the planner and the executor of a process."""
+    key = (f"{bundle.directory.resolve()}:{bundle.contract.contract_hash}", str(device), dtype, backend.name)
+    vision = _visions.get(key)
+    if vision is None:
+        # A bundle may hold the decoder too, which is three quarters of the VAE; nothing here decodes.
+        state = read_tensors(bundle.weights, prefix=VAE_PREFIX, parts=("encoder.", "quant_conv."))
+        vae = collapse(state, config.vae, dtype=dtype).to(device)
+        encode = backend.prepare("vae_encode", functools.partial(stages.vae_encode, vae))
+        vision = VisualEncoder(encode, layout=layout_of(bundle.manifest, config), device=device)
+        _visions[key] = vision
+    return vision
+
+
+def _freeze(model: nn.Module) -> None:
+    model.eval()
+    model.requires_grad_(False)
+
+
+def make_tiny(
+    directory: Path | str,
+    *,
+    robot: RobotLayout,
+    seed: int,
+    preset_name: str = "tiny",
+    overrides: Mapping[str, Any] | None = None,
+    steps: int = 10,
+) -> Bundle:
+    """Write a bundle with random weights and a hashed text embedding: no download, runs in milliseconds.
+
+    Args:
+        directory: new or empty.
+        robot: cameras, joints and rates it is for.
+        seed: of the weights and of the start noise.
+        preset_name: of `wam.policies.aha_wam.config`.
+        overrides: fields of the preset to replace.
+        steps: integration steps.
+    """
+    config = replace(
+        preset(preset_name),
+        state_dim=len(robot.state_joints),
+        action_dim=len(robot.action_joints),
+        **dict(overrides or {}),
+    )
+    layout = standard_layout(robot.cameras, height=config.image_height, width=config.image_width)
+    model = random_model(config, seed=seed)
+    tensors = dict(model.state_dict())
+    tensors.update({VAE_PREFIX + n: t for n, t in random_vae(config.vae, seed=seed + 1).items()})
+    manifest = Manifest(
+        kind=KIND,
+        model=model_section(config),
+        cameras=tuple(BundleCamera(t.camera, t.height, t.width, t.top, t.left) for t in layout.tiles),
+        state_joints=robot.state_joints,
+        action_joints=robot.action_joints,
+        control_period_ns=robot.control_period_ns,
+        chunk_rows=config.chunk_rows,
+        horizon_rows=config.horizon_rows,
+        instruction=robot.instruction,
+        instruction_template="{task}",
+        state_norm=NormMode.Z_SCORE,
+        action_norm=NormMode.Z_SCORE,
+        dtype="float32",
+        text={"kind": "hash"},
+        sampler={"steps": steps, "seed": seed},
+        source={"weights": "random", "seed": seed, "preset": f"{KIND}/{preset_name}"},
+    )
+    return write_bundle(directory, manifest=manifest, stats=robot.stats(), tensors=tensors)

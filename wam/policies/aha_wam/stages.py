@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inference, cut where a compiled, graphed or exported backend may take over.
+
+Each stage is a function of tensors with fixed shapes and no hidden state. They run in this order:
+
+    stage            when                 in -> out
+    text_context     new instruction      text rows -> cross-attention K/V of planner, of executor
+    schedule         new sampler          sigmas -> modulations of every step
+    vae_encode       every used image     pixels -> latent
+    planner_prefill  planner refresh      latent, text K/V, memory -> K/V of every layer
+    route            every chunk          latent, planner K/V -> routed K/V
+    proprio_kv       every chunk          joint state -> one more row of the executor's text K/V
+    denoise_step     every step           rows, modulations, K/V -> velocity
+
+Shapes: B batch, L layers, S planner tokens, M memory tokens, T text rows, R rows of a chunk, A action
+values, E text width, I attention width, N steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from wam.models.layers.flow import TRAIN_TIMESTEPS, integrate
+from wam.models.layers.rope import Rope
+from wam.policies.aha_wam.action_dit import ActionDit, Probe
+from wam.policies.aha_wam.model import AhaWam
+from wam.policies.aha_wam.ovcr import visual_tokens
+from wam.policies.aha_wam.vae import FrameEncoder
+from wam.policies.aha_wam.video_dit import LayerKv, VideoDit, VideoKv
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A sampler's grid with everything that depends on it alone.
+
+    Attributes:
+        sigmas: N + 1 noise levels from 1 to 0.
+        modulations: [N, L, 6, D] of the action DiT.
+    """
+
+    sigmas: tuple[float, ...]
+    modulations: Tensor
+
+
+class StepFunction(Protocol):
+    """One velocity evaluation, eager or replaced by a backend."""
+
+    def __call__(
+        self, x_BRA: Tensor, *, modulations: Tensor, context: LayerKv, text: LayerKv, rope: Rope
+    ) -> Tensor:
+        """Return the velocity [B, R, A]; arguments as for `denoise_step`."""
+        ...
+
+
+def text_context(network: VideoDit | ActionDit, text_BTE: Tensor) -> LayerKv:
+    """Project text rows to the cross-attention K/V of every layer of one expert, [L, B, T, I]."""
+    return network.text_kv(text_BTE)
+
+
+def schedule(action: ActionDit, sigmas: Sequence[float]) -> Schedule:
+    """Prepare a sampler: network time 1000 sigma for every step but the end of the grid."""
+    device = action.head.weight.device
+    times = TRAIN_TIMESTEPS * torch.tensor(sigmas[:-1], dtype=torch.float64, device=device)
+    return Schedule(tuple(sigmas), action.modulations(times))
+
+
+def vae_encode(encoder: FrameEncoder, image_B3HW: Tensor) -> Tensor:
+    """Encode one image per batch entry: [B, 3, H, W] in [-1, 1] -> latent [B, C, 1, h, w]."""
+    out: Tensor = encoder(image_B3HW)
+    return out
+
+
+def planner_prefill(
+    video: VideoDit,
+    z_BC1HW: Tensor,
+    *,
+    text: LayerKv,
+    modulations_L6D: Tensor,
+    rope: Rope,
+    memory: LayerKv | None = None,
+    memory_rope: Rope | None = None,
+    mask: Tensor | None = None,
+) -> VideoKv:
+    """Run one clean frame through the video DiT (paper Eq. 2).
+
+    Args:
+        video: planner's network.
+        z_BC1HW: latent of the newest image.
+        text: cross-attention K/V of the instruction.
+        modulations_L6D: `video.clean_modulations()`, constant.
+        rope: rotation of the frame's S tokens.
+        memory: unrotated K and V of earlier prefills [L, B, M, I], oldest first.
+        memory_rope: rotation of the M memory tokens.
+        mask: boolean [1, 1, 1, M + S] that hides unused memory rows where a backend pads M.
+    """
+    return video.prefill(
+        z_BC1HW,
+        text=text,
+        modulations_L6D=modulations_L6D,
+        rope=rope,
+        memory=memory,
+        memory_rope=memory_rope,
+        mask=mask,
+    )
+
+
+def observation_queries(model: AhaWam, z_BC1HW: Tensor) -> Tensor:
+    """Turn the newest image's latent into observation queries [B, Q, E] (paper Eq. 8)."""
+    if model.visual_projection is None or model.query_encoder is None:
+        raise ValueError("this network has no routing (queries = 0)")
+    cells = visual_tokens(z_BC1HW).to(model.dtype)
+    out: Tensor = model.query_encoder(model.visual_projection(cells))
+    return out
+
+
+def route(model: AhaWam, z_BC1HW: Tensor, context: LayerKv) -> LayerKv:
+    """Adapt the planner's K/V to the newest image (paper Eq. 9 and 10); without OVCR it is the context itself."""
+    if model.editor is None:
+        return context
+    routed: LayerKv = model.editor(observation_queries(model, z_BC1HW), context)
+    return routed
+
+
+def proprio_row(model: AhaWam, state_BA: Tensor) -> Tensor:
+    """Return the joint state as one text row [B, 1, E]; `state_BA` is normalised."""
+    if model.proprio is None:
+        raise ValueError("this model was built without its proprioceptive encoder")
+    out: Tensor = model.proprio(state_BA.to(model.proprio.weight.dtype)).unsqueeze(1)
+    return out
+
+
+def proprio_kv(model: AhaWam, state_BA: Tensor, text: LayerKv) -> LayerKv:
+    """Append the state token to the executor's text K/V: [L, B, T + 1, I]."""
+    if model.action is None:
+        raise ValueError("this model was built without its executor half")
+    row = model.action.text_kv(proprio_row(model, state_BA))
+    return LayerKv(torch.cat((text.k, row.k), dim=2), torch.cat((text.v, row.v), dim=2))
+
+
+def denoise_step(
+    model: AhaWam,
+    x_BRA: Tensor,
+    *,
+    modulations: Tensor,
+    context: LayerKv,
+    text: LayerKv,
+    rope: Rope,
+    probe: Probe | None = None,
+) -> Tensor:
+    """Predict the velocity of the noisy rows (paper Eq. 3 and 5).
+
+    Args:
+        model: executor's half is used.
+        x_BRA: noisy rows, normalised units, float32.
+        modulations: [L, 6, D] of this step.
+        context: routed planner K/V.
+        text: executor's text K/V with the state token.
+        rope: rotation of the R rows: positions chunk_rows * chunk index + j.
+        probe: sees the tokens after every layer.
+    """
+    if model.action is None:
+        raise ValueError("this model was built without its executor half")
+    out: Tensor = model.action(
+        x_BRA,
+        modulations=modulations,
+        branch=model.branch(),
+        context=context,
+        text=text,
+        rope=rope,
+        probe=probe,
+    )
+    return out
+
+
+def denoise(
+    step: StepFunction, noise_BRA: Tensor, *, plan: Schedule, context: LayerKv, text: LayerKv, rope: Rope
+) -> Tensor:
+    """Integrate from noise to actions; `noise_BRA` is never written to.
+
+    Args:
+        step: velocity function, `functools.partial(denoise_step, model)` or a backend's.
+        noise_BRA: standard normal rows.
+        plan: from `schedule`.
+        context: routed planner K/V.
+        text: executor's text K/V with the state token.
+        rope: rotation of the R rows.
+
+    Returns:
+        float32 [B, R, A], normalised units.
+    """
+
+    def velocity(x: Tensor, i: int) -> Tensor:
+        return step(x, modulations=plan.modulations[i], context=context, text=text, rope=rope)
+
+    return integrate(velocity, noise_BRA, sigmas=plan.sigmas)

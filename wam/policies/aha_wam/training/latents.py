@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frozen VAE in training: encoding batches, and a cache of latents on disk.
+
+Since the VAE does not learn, the latents of a data set are constants. `LatentSamples` computes them once,
+one episode per file, and training then reads no pictures at all.
+
+Shapes: see `batch`; N rows of an episode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from wam.core.errors import BundleError
+from wam.models.images import Composite
+from wam.policies.aha_wam.config import AhaWamConfig
+from wam.policies.aha_wam.training.batch import LatentBatch, PixelBatch, _Batch
+from wam.policies.aha_wam.training.layout import clamp
+from wam.policies.aha_wam.training.samples import Pictures, SampleNumbers
+from wam.policies.aha_wam.vae import autoencoder, collapse, encode_video
+from wam.training.sampler import SampleRef
+
+DECODER_PREFIXES = ("decoder.", "post_quant_conv.")
+
+
+class LatentEncoder:
+    """Encodes pictures with the frozen VAE.
+
+    Args:
+        state: tensors of `AutoencoderKLWan`; the decoder may be absent.
+        config: sizes.
+        device: where it runs.
+
+    Raises:
+        BundleError: a tensor of the encoder is missing or has another shape.
+    """
+
+    def __init__(
+        self, state: Mapping[str, Tensor], config: AhaWamConfig, *, device: torch.device | str = "cpu"
+    ) -> None:
+        self._config = config.vae
+        self._frame = collapse(state, config.vae).to(device)
+        with torch.device("meta"):
+            video = autoencoder(config.vae)
+        video.decoder, video.post_quant_conv = nn.Identity(), nn.Identity()
+        encoder = {n: t.float() for n, t in state.items() if not n.startswith(DECODER_PREFIXES)}
+        missing, unexpected = video.load_state_dict(encoder, strict=False, assign=True)
+        if missing or unexpected:
+            raise BundleError(
+                f"the VAE lacks {len(missing)} tensors of its video encoder {missing[:4]}, "
+                f"{len(unexpected)} are unknown {unexpected[:4]}",
+                where="the VAE weights that training starts from",
+            )
+        self._video = video.to(device).eval().requires_grad_(False)
+        self.digest = _digest(encoder)
+
+    @torch.no_grad()
+    def frames(self, pictures_N3HW: Tensor) -> Tensor:
+        """Encode single pictures: [N, 3, H, W] in [-1, 1] -> [N, C, h, w]."""
+        out: Tensor = self._frame(pictures_N3HW)[:, :, 0]
+        return out
+
+    @torch.no_grad()
+    def videos(self, video_B3PHW: Tensor) -> Tensor:
+        """Encode videos: [B, 3, P, H, W] -> [B, C, F, h, w]."""
+        return encode_video(self._video, video_B3PHW, config=self._config)
+
+    def batch(self, pixels: PixelBatch) -> LatentBatch:
+        """Encode a batch: the video with the causal 3-D encoder, single images with its exact 2-D form."""
+        B, K = pixels.observations_BK3HW.shape[:2]
+        M = pixels.history_BM3HW.shape[1]
+        z = self.videos(pixels.video_B3PHW)
+        history = z.new_zeros(B, 0, *z[:, :, 0].shape[1:])
+        if M:
+            history = self.frames(pixels.history_BM3HW.flatten(0, 1)).unflatten(0, (B, M))
+        observations = self.frames(pixels.observations_BK3HW.flatten(0, 1)).unflatten(0, (B, K))
+        common = {f.name: getattr(pixels, f.name) for f in fields(_Batch)}
+        return LatentBatch(**common, z_BCFHW=z, history_BMCHW=history, observations_BKCHW=observations)
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode("utf-8"))
+        digest.update(state[name].contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class LatentSamples(Dataset[LatentBatch]):
+    """Samples whose latents lie on disk.
+
+    Args:
+        numbers: everything but the latents.
+        files: latent file of every episode, from `fill_cache`.
+    """
+
+    def __init__(self, numbers: SampleNumbers, files: Mapping[int, Path]) -> None:
+        self._numbers = numbers
+        self._files = files
+        self._open: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers.table)
+
+    def __getitem__(self, ref: SampleRef) -> LatentBatch:
+        """Return one sample."""
+        layout = self._numbers.layout
+        place, row = self._numbers.table.locate(ref.index)
+        length = self._numbers.table.episodes[place].length
+        if place not in self._open:
+            self._open[place] = safe_open(self._files[place], framework="pt")
+        frames, videos = self._open[place].get_slice("frames"), self._open[place].get_slice("videos")
+
+        def at(rows: Any) -> Tensor:
+            inside, _ = clamp(np.asarray(rows), length)
+            return torch.stack([frames[int(r)] for r in inside])
+
+        history = layout.history_rows(row)
+        shape = frames.get_shape()[1:]
+        padded = torch.zeros(layout.history_frames, *shape)
+        if len(history):
+            padded[layout.history_frames - len(history) :] = at(history)
+        return LatentBatch(
+            **self._numbers.fields(ref),
+            z_BCFHW=videos[row][None],
+            history_BMCHW=padded[None],
+            observations_BKCHW=at(layout.observation_rows(row, ref.offset))[None],
+        )
+
+
+def fill_cache(
+    directory: Path,
+    numbers: SampleNumbers,
+    pictures: Pictures,
+    encoder: LatentEncoder,
+    *,
+    composite: Composite,
+    device: torch.device | str = "cpu",
+    rank: int = 0,
+    world: int = 1,
+    on_episode: Callable[[int, int], None] = lambda done, episodes: None,
+) -> dict[int, Path]:
+    """Compute the latents that are not on disk yet.
+
+    The name of a file holds a digest of all it depends on: VAE, composite, layout, episode and data set. Pictures
+    are encoded one by one and videos one by one, so an entry does not depend on what was computed beside it.
+
+    Args:
+        directory: of the cache; is made.
+        numbers: gives table and layout.
+        pictures: of the same table.
+        encoder: frozen VAE.
+        composite: of the policy, part of the digest.
+        device: of the encoder.
+        rank: number of this process; it computes every `world`-th episode.
+        world: number of processes.
+        on_episode: told before every episode and at the end how many of how many are done.
+
+    Returns:
+        Position of the episode in the table -> its file.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    table, layout = numbers.table, numbers.layout
+    files: dict[int, Path] = {}
+    for place, episode in enumerate(table.episodes):
+        on_episode(place, len(table.episodes))
+        depends = (
+            encoder.digest,
+            repr(composite),
+            (layout.frame_stride, layout.pictures),
+            str(table.dataset.root.resolve()),
+            (episode.index, episode.length, table.dataset.fps, episode.data_path.stat().st_size),
+        )
+        name = hashlib.sha256(repr(depends).encode("utf-8")).hexdigest()[:24]
+        files[place] = directory / f"episode_{episode.index:06d}_{name}.safetensors"
+        if files[place].is_file() or place % world != rank:
+            continue
+        images = pictures.read(place, np.arange(episode.length)).to(device)
+        frames = torch.cat([encoder.frames(images[:, i][None]) for i in range(episode.length)])
+        videos = []
+        for row in range(episode.length):
+            rows, _ = clamp(layout.picture_rows(row), episode.length)
+            videos.append(encoder.videos(images[:, torch.from_numpy(rows)][None]))
+        scratch = files[place].with_suffix(f".{os.getpid()}.tmp")
+        save_file({"frames": frames.cpu(), "videos": torch.cat(videos).cpu()}, scratch)
+        scratch.rename(files[place])
+    on_episode(len(table.episodes), len(table.episodes))
+    return files

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The video DiT: a Wan 2.2 transformer that plans (paper section 3.1).
+
+At deployment it reads one clean frame and exports K/V of every layer (Eq. 2); in training it predicts the
+velocity of future frames under a per-frame causal mask.
+
+Shapes: B batch, C latent channels, F latent frames, S tokens of one frame, N = F * S, M memory tokens,
+T text rows, L layers, D width, I attention width (equal in the released sizes).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wam.models.layers.attention import attend
+from wam.models.layers.dit_block import MODULATIONS, DitBlock, Modulation
+from wam.models.layers.embeddings import timestep_embedding
+from wam.models.layers.rope import Rope, rotate
+from wam.policies.aha_wam.config import AhaWamConfig
+
+
+class LayerKv(NamedTuple):
+    """Keys and values of every layer, stacked.
+
+    Attributes:
+        k: [L, B, tokens, I].
+        v: [L, B, tokens, I].
+    """
+
+    k: Tensor
+    v: Tensor
+
+
+class VideoKv(NamedTuple):
+    """What one pass of the video DiT leaves behind, each [L, B, N, I].
+
+    Attributes:
+        k: keys as the action DiT reads them (normalised, rotated).
+        v: values.
+        k_unrotated: normalised keys before rotation, for the rolling memory.
+    """
+
+    k: Tensor
+    v: Tensor
+    k_unrotated: Tensor
+
+
+class VideoHead(nn.Module):
+    """Modulated LayerNorm and projection back to latent patches (key names of Wan)."""
+
+    def __init__(self, width: int, out: int, *, eps: float) -> None:
+        super().__init__()
+        self.head = nn.Linear(width, out)
+        self.modulation = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
+        self.eps = eps
+
+    def forward(self, x_BND: Tensor, time_BND: Tensor) -> Tensor:
+        """Return [B, N, out]; `time_BND` is the time embedding of each token."""
+        shift, scale = (self.modulation + time_BND[..., None, :]).unbind(-2)
+        y = F.layer_norm(x_BND, x_BND.shape[-1:], eps=self.eps)
+        out: Tensor = self.head(torch.addcmul(shift, y, 1 + scale))
+        return out
+
+
+class VideoDit(nn.Module):
+    """The planner's transformer.
+
+    Args:
+        config: sizes; `config.video` and what surrounds it.
+    """
+
+    def __init__(self, config: AhaWamConfig) -> None:
+        super().__init__()
+        c = config.video
+        self.heads = c.heads
+        self.freq_dim = c.freq_dim
+        self.patch = config.patch
+        self.latent_channels = config.vae.z_dim
+        patch = (1, config.patch, config.patch)
+        self.patch_embedding = nn.Conv3d(config.vae.z_dim, c.width, kernel_size=patch, stride=patch)
+        self.text_embedding = nn.Sequential(
+            nn.Linear(config.text_dim, c.width), nn.GELU(approximate="tanh"), nn.Linear(c.width, c.width)
+        )
+        self.time_embedding = nn.Sequential(
+            nn.Linear(c.freq_dim, c.width), nn.SiLU(), nn.Linear(c.width, c.width)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(c.width, MODULATIONS * c.width))
+        self.blocks = nn.ModuleList(
+            DitBlock(width=c.width, inner=c.inner, ffn=c.ffn, heads=c.heads, eps=c.eps)
+            for _ in range(c.layers)
+        )
+        self.head = VideoHead(c.width, config.vae.z_dim * config.patch**2, eps=c.eps)
+
+    def text_kv(self, text_BTE: Tensor) -> LayerKv:
+        """Return the cross-attention K/V of the text, computed once per instruction."""
+        rows = self.text_embedding(text_BTE)
+        pairs = [block.cross_attn.keys_values(rows) for block in self.blocks]
+        return LayerKv(torch.stack([k for k, _ in pairs]), torch.stack([v for _, v in pairs]))
+
+    def tokens(self, z_BCFHW: Tensor) -> Tensor:
+        """Cut latents into tokens, frame by frame in raster order: [B, N, D]."""
+        # A strided convolution without overlap is one matrix product, which small images run faster.
+        p = self.patch
+        patches = (
+            z_BCFHW.unflatten(4, (-1, p))
+            .unflatten(3, (-1, p))
+            .permute(0, 2, 3, 5, 1, 4, 6)
+            .flatten(4)
+            .flatten(1, 3)
+        )
+        return F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+
+    def time(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed network times.
+
+        Args:
+            t: [...], network time of each token (or of all).
+
+        Returns:
+            Time embedding [..., D] and its projection [..., 6, D].
+        """
+        weight = self.time_embedding[0].weight
+        e = self.time_embedding(timestep_embedding(t, dim=self.freq_dim, dtype=weight.dtype))
+        return e, self.time_projection(e).unflatten(-1, (MODULATIONS, -1))
+
+    def clean_modulations(self) -> Tensor:
+        """Return the modulations of clean tokens (t = 0), constant for given weights: [L, 6, D]."""
+        _, time_mod = self.time(torch.zeros((), device=self.head.modulation.device))
+        return torch.stack([block.modulations(time_mod) for block in self.blocks])
+
+    def prefill(
+        self,
+        z_BCFHW: Tensor,
+        *,
+        text: LayerKv,
+        modulations_L6D: Tensor,
+        rope: Rope,
+        memory: LayerKv | None = None,
+        memory_rope: Rope | None = None,
+        mask: Tensor | None = None,
+    ) -> VideoKv:
+        """Run clean frames through the network and export K/V of every layer (paper Eq. 2).
+
+        Args:
+            z_BCFHW: standardised VAE latents.
+            text: from `text_kv`.
+            modulations_L6D: from `clean_modulations`.
+            rope: rotation of the N own tokens.
+            memory: K/V of earlier prefills, oldest first; None reads nothing. Its keys are unrotated if
+                `memory_rope` is given, else they are used as they are.
+            memory_rope: rotation of the M memory tokens.
+            mask: boolean [B or 1, 1, N, M + N], True = visible; None shows everything.
+        """
+        x = self.tokens(z_BCFHW)
+        exported: list[tuple[Tensor, Tensor, Tensor]] = []
+        last = len(self.blocks) - 1
+        for i, block in enumerate(self.blocks):
+            mod = Modulation(*modulations_L6D[i].unbind(0))
+            qkv = block.before_attention(x, mod, rope)
+            exported.append((qkv.k, qkv.v, qkv.k_unrotated))
+            if i == last:
+                break
+            k, v = qkv.k, qkv.v
+            if memory is not None:
+                old_k = memory.k[i]
+                if memory_rope is not None:
+                    old_k = rotate(old_k, memory_rope, heads=self.heads)
+                k, v = torch.cat((old_k, k), dim=1), torch.cat((memory.v[i], v), dim=1)
+            attended = attend(qkv.q, k, v, heads=self.heads, mask=mask)
+            x = block.after_attention(x, attended, mod, text_k=text.k[i], text_v=text.v[i])
+        k, v, k_unrotated = (torch.stack(parts) for parts in zip(*exported, strict=True))
+        return VideoKv(k, v, k_unrotated)
+
+    def forward(
+        self,
+        z_BCFHW: Tensor,
+        t_BN: Tensor,
+        *,
+        text: LayerKv,
+        rope: Rope,
+        mask: Tensor | None,
+        history: LayerKv | None = None,
+    ) -> tuple[Tensor, VideoKv]:
+        """Training pass: predict the velocity of noisy latents.
+
+        Args:
+            z_BCFHW: latents, frame 0 clean and later frames noisy.
+            t_BN: network time of each token; 0 for the tokens of clean frames.
+            text: from `text_kv`.
+            rope: rotation of the N tokens, [N, 1, head_dim] or [B, N, 1, head_dim].
+            mask: boolean, broadcastable to [B, heads, N, M + N].
+            history: rotated K/V of history frames (M tokens), detached by the caller.
+
+        Returns:
+            Velocity [B, C, F, H, W] and the K/V of every layer.
+        """
+        x = self.tokens(z_BCFHW)
+        e_BND, time_mod = self.time(t_BN)
+        exported: list[tuple[Tensor, Tensor, Tensor]] = []
+        for i, block in enumerate(self.blocks):
+            mod = Modulation(*block.modulations(time_mod).unbind(-2))
+            qkv = block.before_attention(x, mod, rope)
+            exported.append((qkv.k, qkv.v, qkv.k_unrotated))
+            k, v = qkv.k, qkv.v
+            if history is not None:
+                k, v = torch.cat((history.k[i], k), dim=1), torch.cat((history.v[i], v), dim=1)
+            attended = attend(qkv.q, k, v, heads=self.heads, mask=mask)
+            x = block.after_attention(x, attended, mod, text_k=text.k[i], text_v=text.v[i])
+        k, v, k_unrotated = (torch.stack(parts) for parts in zip(*exported, strict=True))
+        return self.untokens(self.head(x, e_BND), z_BCFHW), VideoKv(k, v, k_unrotated)
+
+    def untokens(self, patches_BNP: Tensor, like_BCFHW: Tensor) -> Tensor:
+        """Put projected tokens back into the shape of the latents."""
+        _, channels, frames, height, width = like_BCFHW.shape
+        p = self.patch
+        grid = patches_BNP.unflatten(2, (p, p, channels)).unflatten(1, (frames, height // p, width // p))
+        return grid.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast half behind the seam `wam.core.policy.Executor`: projected features and joint state in, chunk out."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from wam.core.chunk import ActionChunk
+from wam.core.context import ContextHeader, PlannerContext
+from wam.core.contract import PolicyContract
+from wam.core.errors import ConfigError, PolicyFault
+from wam.core.observation import CameraFrame, Observation, RobotState
+from wam.core.policy import Features, RoutedContext
+from wam.core.routing import routable_offset
+from wam.models.finite import all_finite, require_finite, require_finite_layers
+from wam.policies.dust.context import EMBEDDING, DustContext, DustRouted
+from wam.policies.dust.head import DustHead
+from wam.policies.dust.model import TargetScale
+from wam.policies.dust.records import FeatureKv
+from wam.policies.dust.sampling import Sample, Tables, build_tables, noise, sample
+from wam.policies.dust.schedule import ALL_SAVINGS, SamplerSettings, Savings, Schedule, schedule
+from wam.policies.dust.units import ActionUnits, StateUnits
+
+SLOT = 0
+"""The loader keeps the weights of one robot only."""
+
+
+@dataclass(frozen=True, slots=True)
+class FuturePrediction:
+    """What the world model expects to see at the end of a chunk.
+
+    Attributes:
+        stamp_ns: acquisition time of the observation that the chunk was made from [ns].
+        target_stamp_ns: time of the expected image [ns].
+        embedding: float32 [P, O], SigLIP features of the expected image, pooled; read-only.
+        tau: noise level it was denoised to; 1 is the prediction itself.
+    """
+
+    stamp_ns: int
+    target_stamp_ns: int
+    embedding: npt.NDArray[np.float32]
+    tau: float
+
+    def features(self) -> Features:
+        """Return the embedding as `DustPlanner.perceive` gives that of an image."""
+        return {EMBEDDING: self.embedding}
+
+    def frame(self, camera: str) -> CameraFrame | None:
+        """Return None: an embedding is no picture."""
+        return None
+
+
+def chunk_generator(*, seed: int, header: ContextHeader, offset_rows: int) -> torch.Generator:
+    """Return the CPU generator of a chunk's start noise: the same arguments give the same noise everywhere.
+
+    Args:
+        seed: of the policy.
+        header: of the planner context; its generation and version enter.
+        offset_rows: rows between the context's image and the observation.
+    """
+    text = f"{seed}/{header.generation}/{header.version}/{offset_rows}"
+    digest = hashlib.sha256(text.encode("ascii")).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+class DustExecutor:
+    """The head with joint sampling. One worker thread calls it.
+
+    Args:
+        head: loaded, with the weights of one robot.
+        contract: of the bundle.
+        state_units: of the proprioception.
+        action_units: of the action rows.
+        settings: of the sampler.
+        target_scale: undoes the scale of the future embedding, where the policy has one.
+        savings: what is not repeated.
+    """
+
+    def __init__(
+        self,
+        head: DustHead,
+        *,
+        contract: PolicyContract,
+        state_units: StateUnits,
+        action_units: ActionUnits,
+        settings: SamplerSettings,
+        target_scale: TargetScale | None = None,
+        savings: Savings = ALL_SAVINGS,
+    ) -> None:
+        self._head = head
+        self._contract = contract
+        self._state_units = state_units
+        self._action_units = action_units
+        self._target_scale = target_scale
+        self._savings = savings
+        self._plan: Schedule
+        self._tables: Tables | None
+        self.configure(settings)
+        self._prediction: FuturePrediction | None = None
+
+    @property
+    def settings(self) -> SamplerSettings:
+        """Settings of the sampler in force."""
+        return self._plan.settings
+
+    @property
+    def plan(self) -> Schedule:
+        """Evaluations that one chunk takes."""
+        return self._plan
+
+    @property
+    def prediction(self) -> FuturePrediction | None:
+        """What the world model predicted beside the last chunk; None before the first, and where it was not wanted."""
+        return self._prediction
+
+    @property
+    def imagination(self) -> FuturePrediction | None:
+        """The last prediction, where it was denoised to the end; None below noise level 1."""
+        seen = self._prediction
+        return None if seen is None or seen.tau < 1.0 else seen
+
+    def configure(self, settings: SamplerSettings) -> None:
+        """Change the sampler between two chunks (test-time scaling); called from the worker thread.
+
+        Raises:
+            ConfigError: the policy has no world model to scale.
+        """
+        if not self._head.has_vision and settings.q > 1:
+            raise ConfigError(
+                "sampler.q",
+                value=settings.q,
+                allowed="1: this policy has no world model whose steps could be refined",
+                where="the sampler section of policy.yaml",
+            )
+        self._plan = schedule(settings, savings=self._savings)
+        self._tables = None
+
+    @torch.inference_mode()
+    def route(
+        self, observation: Observation, *, context: PlannerContext[DustContext]
+    ) -> RoutedContext[DustRouted]:
+        """Check that the context can serve the observation, and bring it to the executor's device.
+
+        Raises:
+            ContractMismatch: the context comes from another policy.
+            StaleObservation: the observation is older than the context's image.
+            StaleContext: the observation lies beyond the horizon of the context.
+        """
+        started_ns = time.perf_counter_ns()
+        header = context.header
+        offset = routable_offset(self._contract, header, stamp_ns=observation.stamp_ns)
+        device, dtype = self._head.device, self._head.dtype
+        k = context.payload.k.to(device=device, dtype=dtype)
+        v = context.payload.v.to(device=device, dtype=dtype)
+        return RoutedContext(header, observation.stamp_ns, DustRouted(k, v, offset, started_ns))
+
+    @torch.inference_mode()
+    def act(self, routed: RoutedContext[DustRouted], *, proprio: RobotState) -> ActionChunk:
+        """Sample one chunk; what the world model predicts is in `prediction` afterwards.
+
+        Raises:
+            JointError: the state lacks a joint of the policy.
+            PolicyFault: a value is not finite; the text names the place.
+        """
+        header, payload = routed.header, routed.payload
+        positions = np.asarray(proprio.select(self._contract.state_joints).positions)
+        state_11J = self._state_units.to_model(positions)[None, None].to(self._head.device)
+        require_finite(state_11J, what="measured joint state")
+        generator = chunk_generator(seed=self.settings.seed, header=header, offset_rows=payload.offset_rows)
+        action, future = noise(self._head.config, batch=1, generator=generator, device=self._head.device)
+        result = sample(
+            self._head,
+            features=FeatureKv(payload.k, payload.v),
+            state_BTJ=state_11J,
+            slot=SLOT,
+            action_BNA=action,
+            future_BPO=future,
+            plan=self._plan,
+            tables=self._tables_in_force(),
+        )
+        if not all_finite(result.action):
+            self._blame(payload, action, result.action)
+        self._prediction = self._predicted(result, routed.stamp_ns)
+        return ActionChunk(
+            stamp_ns=routed.stamp_ns,
+            generation=header.generation,
+            sequence=0,
+            contract_hash=self._contract.contract_hash,
+            context_version=header.version,
+            context_age_ns=header.age_ns(routed.stamp_ns),
+            phase_offset_rows=payload.offset_rows,
+            row_period_ns=self._contract.control_period_ns,
+            joint_names=self._contract.action_joints,
+            rows=self._action_units.to_si(result.action[0].cpu().numpy()),
+            inference_ns=time.perf_counter_ns() - payload.started_ns,
+        )
+
+    def _tables_in_force(self) -> Tables | None:
+        if self._tables is None and self._savings.tables:
+            self._tables = build_tables(self._head, self._plan, slot=SLOT)
+        return self._tables
+
+    def _predicted(self, result: Sample, stamp_ns: int) -> FuturePrediction | None:
+        if result.future is None or not self.settings.future:
+            return None
+        embedding = result.future[0]
+        if self._target_scale is not None:
+            embedding = self._target_scale.undo(embedding)
+        array = embedding.float().cpu().numpy()
+        array.flags.writeable = False
+        rows_ns = self._contract.chunk_rows * self._contract.control_period_ns
+        return FuturePrediction(stamp_ns, stamp_ns + rows_ns, array, result.future_tau)
+
+    def _blame(self, payload: DustRouted, start: Tensor, rows: Tensor) -> None:
+        """Name the first place that is not finite.
+
+        Raises:
+            PolicyFault: always.
+        """
+        require_finite_layers(payload.k, what="key of the planner context")
+        require_finite_layers(payload.v, what="value of the planner context")
+        require_finite(start, what="start noise")
+        raise PolicyFault(
+            f"the sampled chunk is not finite in {int((~torch.isfinite(rows)).any(-1).sum())} rows",
+            where="the weights or the precision of the policy",
+        )

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The slow half behind the seam `wam.core.policy.Planner`: images and text in, projected features out."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from wam.core.context import ContextHeader, PlannerContext
+from wam.core.contract import PolicyContract
+from wam.core.observation import Instruction, Observation
+from wam.core.policy import Features
+from wam.models.finite import all_finite, require_finite, require_finite_layers
+from wam.policies.dust.context import EMBEDDING, DustContext
+from wam.policies.dust.eagle import EagleBackbone, pool_target
+from wam.policies.dust.model import FeatureProjection
+from wam.policies.dust.prompt import Prompter
+from wam.policies.dust.views import prepare_views
+
+
+class DustPlanner:
+    """Eagle-2 and the head's projections of its features. One worker thread calls it; it has no memory.
+
+    Args:
+        backbone: loaded.
+        projection: the head's share.
+        contract: of the bundle.
+        prompter: turns instructions into tokens.
+        crop: part of each side of an image that is kept.
+        target_view: number of the camera whose future the world model predicts.
+    """
+
+    def __init__(
+        self,
+        backbone: EagleBackbone,
+        projection: FeatureProjection,
+        *,
+        contract: PolicyContract,
+        prompter: Prompter,
+        crop: float,
+        target_view: int = 0,
+    ) -> None:
+        self._backbone = backbone
+        self._projection = projection
+        self._contract = contract
+        self._prompter = prompter
+        self._crop = crop
+        self._target_view = target_view
+        self._version = 0
+
+    @torch.inference_mode()
+    def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[DustContext]:
+        """Compute the keys and values of the newest images and the instruction.
+
+        Raises:
+            ImageError: a camera is missing.
+            InputError: the instruction is too long for the policy.
+            PolicyFault: a value is not finite; the text names the stage.
+        """
+        started_ns = time.perf_counter_ns()
+        ids = self._prompter(instruction.text).to(self._backbone.device)
+        features = self._backbone(self._pixels(observation, self._contract.camera_names), ids)
+        kv = self._projection(features)
+        if not all_finite(kv.k, kv.v):
+            require_finite(features, what="feature of the vision-language model")
+            require_finite_layers(kv.k, what="projected key")
+            require_finite_layers(kv.v, what="projected value")
+        self._version += 1
+        header = ContextHeader(
+            stamp_ns=observation.stamp_ns,
+            generation=instruction.generation,
+            version=self._version,
+            contract_hash=self._contract.contract_hash,
+            instruction=instruction.text,
+            horizon_rows=self._contract.horizon_rows,
+            control_period_ns=self._contract.control_period_ns,
+            plan_ns=time.perf_counter_ns() - started_ns,
+        )
+        return PlannerContext(header, DustContext(kv.k, kv.v))
+
+    @torch.inference_mode()
+    def perceive(self, observation: Observation) -> Features:
+        """Return the target of the world model for an observation: `EMBEDDING` -> float32 [P, O]."""
+        camera = self._contract.camera_names[self._target_view]
+        patches = self._backbone.see(self._pixels(observation, (camera,)))
+        return {EMBEDDING: pool_target(patches)[0].float().cpu().numpy()}
+
+    def _pixels(self, observation: Observation, cameras: tuple[str, ...]) -> Tensor:
+        views = {name: frame.rgb for name, frame in observation.frames.items()}
+        pixels = prepare_views(views, cameras, size=self._backbone.config.image_size, crop=self._crop)
+        return pixels.to(self._backbone.device)
+
+    def reset(self) -> None:
+        """Start counting versions anew; there is no other memory."""
+        self._version = 0

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""The frozen backbone in training: encoding batches, and a cache of what it computes on disk.
+
+The cache holds the state of the language model *before* its projection, because the projection trains
+(3 M of 1.3 G parameters), and the pooled SigLIP embedding of every row's target view. One file per episode:
+
+    features  [N, S, L]   rows shorter than S are padded on the left
+    lengths   [N]         real rows
+    target    [N, P, O]   embedding of the row itself; a sample reads that of the row k later
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from wam.policies.dust.eagle import FROZEN_PARTS, EagleBackbone, pool_target
+from wam.policies.dust.prompt import pad_left
+from wam.policies.dust.training.samples import DustFeatures, DustNumbers, DustPixels, PixelSamples
+from wam.training.sampler import SampleRef
+from wam.training.weights_digest import weights_digest
+
+CACHE_FORMAT = "wam-dust-features/1"
+ROWS_AT_ONCE = 32
+
+
+class FeatureEncoder:
+    """Runs the frozen backbone.
+
+    Args:
+        backbone: its vision, language and mlp1 are moved and frozen; its projection is left alone.
+        device: where it runs.
+        dtype: what it computes in.
+    """
+
+    def __init__(
+        self,
+        backbone: EagleBackbone,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        for part in FROZEN_PARTS:
+            backbone.get_submodule(part).to(device=device, dtype=dtype).eval().requires_grad_(False)
+        self._backbone = backbone
+        self._device = torch.device(device)
+        self.digest = weights_digest(
+            {n: w for n, w in backbone.state_dict().items() if not n.startswith("linear.")}
+        )
+
+    @torch.no_grad()
+    def read(self, pixels_BV3HW: Tensor, ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
+        """Return the language model's state, float32 [B, S, L]; padding rows are zero."""
+        patches = self._backbone.see(pixels_BV3HW.flatten(0, 1).to(self._device))
+        state = self._backbone.read(patches, ids_BS.to(self._device), mask_BS.to(self._device))
+        return state.float() * mask_BS.to(self._device)[..., None]
+
+    @torch.no_grad()
+    def target(self, pixels_B3HW: Tensor) -> Tensor:
+        """Return the world-model target, float32 [B, P, O]."""
+        return pool_target(self._backbone.see(pixels_B3HW.to(self._device))).float()
+
+    def batch(self, pixels: DustPixels) -> DustFeatures:
+        """Encode a batch."""
+        common = {f.name: getattr(pixels, f.name).to(self._device) for f in fields(DustNumbers)}
+        return DustFeatures(
+            **common,
+            features_BSL=self.read(pixels.pixels_BV3HW, pixels.ids_BS, pixels.mask_BS),
+            mask_BS=pixels.mask_BS.to(self._device),
+            target_BPO=self.target(pixels.future_B3HW),
+        )
+
+
+class CachedSamples(Dataset[DustFeatures]):
+    """Samples whose features lie on disk.
+
+    Args:
+        pixels: the same samples with pictures; only their numbers are read.
+        files: of every episode, from `fill_feature_cache`.
+    """
+
+    def __init__(self, pixels: PixelSamples, files: Mapping[int, Path]) -> None:
+        self._samples = pixels.samples
+        self._files = files
+        self._open: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._samples.table)
+
+    def __getitem__(self, ref: SampleRef) -> DustFeatures:
+        """Return one sample."""
+        place, row = self._samples.table.locate(ref.index)
+        if place not in self._open:
+            self._open[place] = safe_open(self._files[place], framework="pt")
+        file = self._open[place]
+        length = int(file.get_tensor("lengths")[row])
+        features = file.get_slice("features")[row : row + 1][:, -length:]
+        future = self._samples.future_row(place, row)
+        numbers = self._samples.numbers(place, row)
+        return DustFeatures(
+            **{f.name: getattr(numbers, f.name) for f in fields(numbers)},
+            features_BSL=features.float(),
+            mask_BS=torch.ones(1, length, dtype=torch.bool),
+            target_BPO=file.get_slice("target")[future : future + 1].float(),
+        )
+
+
+def fill_feature_cache(
+    directory: Path,
+    pixels: PixelSamples,
+    encoder: FeatureEncoder,
+    *,
+    crop: float,
+    rank: int = 0,
+    world: int = 1,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> dict[int, Path]:
+    """Compute what is not on disk yet.
+
+    The name of a file holds a digest of all it depends on: backbone, crop, cameras, prompts, episode and data set;
+    a cache made for anything else is never read.
+
+    Args:
+        directory: of the cache; is made.
+        pixels: samples without augmentation.
+        encoder: the frozen backbone.
+        crop: part of each side that is kept.
+        rank: number of this process; it computes every `world`-th episode.
+        world: number of processes.
+        progress: wraps the loop over episodes.
+
+    Returns:
+        Position of the episode in the table -> its file.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    table, config = pixels.samples.table, pixels.samples.config
+    files: dict[int, Path] = {}
+    for place in progress(range(len(table.episodes))):
+        episode = table.episodes[place]
+        prompts = [pixels.prompt(place, row) for row in range(episode.length)]
+        depends = (
+            CACHE_FORMAT,
+            encoder.digest,
+            (crop, config.eagle.image_size, config.target_view, table.columns.cameras),
+            hashlib.sha256(b"".join(p.numpy().tobytes() for p in prompts)).hexdigest(),
+            str(table.dataset.root.resolve()),
+            (episode.index, episode.length, table.dataset.fps, episode.data_path.stat().st_size),
+        )
+        name = hashlib.sha256(repr(depends).encode("utf-8")).hexdigest()[:24]
+        files[place] = directory / f"episode_{episode.index:06d}_{name}.safetensors"
+        if files[place].is_file() or place % world != rank:
+            continue
+        features, targets, longest = [], [], max(p.shape[1] for p in prompts)
+        for start in range(0, episode.length, ROWS_AT_ONCE):
+            rows = range(start, min(start + ROWS_AT_ONCE, episode.length))
+            views = pixels.middle_views(place, rows)
+            ids, mask = pad_left([prompts[row] for row in rows], pad=config.eagle.pad_token)
+            state = encoder.read(views, ids, mask).cpu()
+            padding = state.new_zeros(len(rows), longest - state.shape[1], state.shape[2])
+            features.append(torch.cat((padding, state), dim=1))
+            targets.append(encoder.target(views[:, config.target_view]).cpu())
+        scratch = files[place].with_suffix(f".{os.getpid()}.tmp")
+        tensors = {
+            "features": torch.cat(features),
+            "lengths": torch.tensor([p.shape[1] for p in prompts]),
+            "target": torch.cat(targets),
+        }
+        save_file(tensors, scratch, metadata={"format": CACHE_FORMAT})
+        scratch.rename(files[place])
+    return files

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds and loads a policy by name or by path: the one place where nodes meet torch."""
+
+from __future__ import annotations
+
+from wam.core.policy import LoadedPolicy
+from wam.robots.description import RobotDescription
+from wam.runtime.policy import FAKE_POLICY, PolicyRequest, load_fake
+
+
+def load_policy(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
+    """Load a built-in policy or a bundle.
+
+    Args:
+        request: "fake", "KIND/PRESET" (random weights, made for `robot` and cached) or a bundle's directory.
+        robot: the robot it will move; built-in policies take their joints and cameras from it.
+
+    Raises:
+        BundleError: there is no such bundle, or it is damaged.
+    """
+    if request.policy == FAKE_POLICY:
+        return load_fake(request, robot=robot)
+    # torch takes seconds to import: only a real policy pays for it.
+    from wam.policies.registry import load_request
+
+    if request.device.startswith("cuda"):
+        from wam.models import cuda_ipc
+
+        cuda_ipc.register()
+
+    return load_request(request, robot=robot)

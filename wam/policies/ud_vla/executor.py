@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast half behind the seam `wam.core.policy.Executor`: prefix in, future images and action chunk out."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wam.core.chunk import ActionChunk
+from wam.core.context import ContextHeader, PlannerContext
+from wam.core.contract import PolicyContract
+from wam.core.errors import ChunkRefused, InputError
+from wam.core.observation import CameraFrame, Observation, RobotState
+from wam.core.policy import Features, RoutedContext
+from wam.core.routing import routable_offset
+from wam.models.finite import require_finite_layers
+from wam.models.normalisation import Normaliser
+from wam.policies.ud_vla.config import MaskMode
+from wam.policies.ud_vla.context import UdVlaContext, UdVlaRouted
+from wam.policies.ud_vla.decoder import PrefixKv, UdVlaDecoder
+from wam.policies.ud_vla.fast import FastChunk, FastTokenizer
+from wam.policies.ud_vla.jd3p import Cached, Evaluate, Heads, Jd3pSettings, Uncached, decode
+from wam.policies.ud_vla.sampling import RandomDraws
+from wam.policies.ud_vla.sequence import SequenceLayout
+from wam.policies.ud_vla.vision import ImageTokenizer, pixels_of
+
+
+@dataclass(frozen=True, slots=True)
+class FutureImages:
+    """What the policy expects to see at the end of a chunk; kept as codes, see `wam.core.policy.Imagination`.
+
+    Attributes:
+        stamp_ns: acquisition time of the images that the chunk was made from [ns].
+        target_stamp_ns: time of the expected images [ns].
+        codes: camera -> int64 [h, w].
+        vision: turns codes into images.
+    """
+
+    stamp_ns: int
+    target_stamp_ns: int
+    codes: Mapping[str, Tensor]
+    vision: ImageTokenizer
+
+    def features(self) -> Features:
+        """Return all expected images as `UdVlaPlanner.perceive` sees images, camera -> float32 [H, W, 3] in 0..1."""
+        return {camera: pixels_of(self.vision.decode(codes)) for camera, codes in self.codes.items()}
+
+    def frame(self, camera: str) -> CameraFrame | None:
+        """Return the image expected of a camera, in the size that the policy sees; None for an unknown camera."""
+        codes = self.codes.get(camera)
+        return None if codes is None else CameraFrame(camera, self.target_stamp_ns, self.vision.decode(codes))
+
+
+class UdVlaExecutor:
+    """Joint denoising of future images and action. One worker thread calls it.
+
+    Args:
+        decoder: loaded.
+        vision: turns predicted codes into images.
+        contract: of the bundle.
+        layout: of the sequence.
+        fast: action tokenizer.
+        action_norm: of the action rows.
+        settings: of the sampler.
+    """
+
+    def __init__(
+        self,
+        decoder: UdVlaDecoder,
+        vision: ImageTokenizer,
+        *,
+        contract: PolicyContract,
+        layout: SequenceLayout,
+        fast: FastTokenizer,
+        action_norm: Normaliser,
+        settings: Jd3pSettings,
+    ) -> None:
+        self._decoder = decoder
+        self._vision = vision
+        self._contract = contract
+        self._layout = layout
+        self._fast = fast
+        self._action_norm = action_norm
+        self._settings = settings
+        self._heads = Heads.of(decoder, layout)
+        self._imagination: FutureImages | None = None
+
+    @property
+    def settings(self) -> Jd3pSettings:
+        """Settings of the sampler in force."""
+        return self._settings
+
+    @property
+    def imagination(self) -> FutureImages | None:
+        """Images predicted beside the last chunk; None before the first, and where the tokens are no image."""
+        return self._imagination
+
+    def configure(self, settings: Jd3pSettings) -> None:
+        """Change the sampler between two chunks; called from the worker thread."""
+        self._settings = settings
+
+    @torch.inference_mode()
+    def route(
+        self, observation: Observation, *, context: PlannerContext[UdVlaContext]
+    ) -> RoutedContext[UdVlaRouted]:
+        """Check that the context can serve the observation, and bring it to the executor's device.
+
+        Raises:
+            ContractMismatch: the context comes from another policy.
+            StaleObservation: the observation is older than the context's image.
+            StaleContext: the observation lies beyond the horizon of the context.
+        """
+        started_ns = time.perf_counter_ns()
+        header = context.header
+        offset = routable_offset(self._contract, header, stamp_ns=observation.stamp_ns)
+        device, dtype = self._decoder.device, self._decoder.dtype
+        payload = context.payload
+        k, v = payload.k.to(device=device, dtype=dtype), payload.v.to(device=device, dtype=dtype)
+        routed = UdVlaRouted(payload.ids.to(device), k, v, offset, started_ns)
+        return RoutedContext(header, observation.stamp_ns, routed)
+
+    @torch.inference_mode()
+    def act(self, routed: RoutedContext[UdVlaRouted], *, proprio: RobotState) -> ActionChunk:
+        """Denoise one chunk; what the policy expects to see is in `imagination` afterwards.
+
+        The rows of the chunk begin at the context's image. Those that the observation has overtaken are left
+        out, so that row 0 is due at the observation's stamp.
+
+        Raises:
+            JointError: the state lacks a joint of the policy.
+            ChunkRefused: the tokens are no action; the text says why.
+            PolicyFault: a value is not finite.
+        """
+        header, payload = routed.header, routed.payload
+        proprio.select(self._contract.state_joints)
+        seed = chunk_seed(self._settings.seed, header=header, offset_rows=payload.offset_rows)
+        generator = torch.Generator(device=self._decoder.device).manual_seed(seed)
+        result = decode(
+            self._evaluator(payload),
+            self._heads,
+            RandomDraws(generator),
+            layout=self._layout,
+            settings=self._settings,
+        )
+        ids = result.ids.cpu()
+        chunk = self._chunk(ids[self._layout.image_len :])
+        if not chunk.valid:
+            self._imagination = None
+            require_finite_layers(payload.k, what="key of the planner context")
+            require_finite_layers(payload.v, what="value of the planner context")
+            raise ChunkRefused(
+                f"the decoded tokens are no action: {'; '.join(chunk.problems)}",
+                where="the weights, the action tokenizer or sampler.steps of the policy",
+            )
+        self._imagination = self._predicted(ids, header)
+        return ActionChunk(
+            stamp_ns=routed.stamp_ns,
+            generation=header.generation,
+            sequence=0,
+            contract_hash=self._contract.contract_hash,
+            context_version=header.version,
+            context_age_ns=header.age_ns(routed.stamp_ns),
+            phase_offset_rows=payload.offset_rows,
+            row_period_ns=self._contract.control_period_ns,
+            joint_names=self._contract.action_joints,
+            rows=self._action_norm.to_si(chunk.rows)[payload.offset_rows :],
+            inference_ns=time.perf_counter_ns() - payload.started_ns,
+        )
+
+    def _evaluator(self, payload: UdVlaRouted) -> Evaluate:
+        mode = self._decoder.config.mask
+        if mode is MaskMode.RELEASED:
+            return Uncached(self._decoder, payload.ids, layout=self._layout, mode=mode)
+        return Cached(self._decoder, PrefixKv(payload.k, payload.v), layout=self._layout, mode=mode)
+
+    def _chunk(self, action_ids_A: Tensor) -> FastChunk:
+        rows, dims = self._contract.chunk_rows, len(self._contract.action_joints)
+        tokens = self._layout.tokens.action_last - self._layout.action_ids_of(action_ids_A)
+        return self._fast.decode(tokens.tolist(), rows=rows, dims=dims)
+
+    def _predicted(self, ids_G: Tensor, header: ContextHeader) -> FutureImages | None:
+        try:
+            codes = self._layout.codes_of(ids_G[: self._layout.image_len])
+        except InputError:
+            # A header mark among the codes spoils the picture, not the action.
+            return None
+        ahead_ns = self._contract.chunk_rows * self._contract.control_period_ns
+        named = dict(zip(self._contract.camera_names, codes, strict=True))
+        return FutureImages(header.stamp_ns, header.stamp_ns + ahead_ns, named, self._vision)
+
+
+def chunk_seed(seed: int, *, header: ContextHeader, offset_rows: int) -> int:
+    """Return the seed of a chunk's draws: the same arguments give the same chunk.
+
+    Args:
+        seed: of the policy.
+        header: of the planner context; its generation and version enter.
+        offset_rows: rows between the context's image and the observation.
+    """
+    text = f"{seed}/{header.generation}/{header.version}/{offset_rows}"
+    return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "little") >> 1

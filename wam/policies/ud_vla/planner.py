@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The slow half behind the seam `wam.core.policy.Planner`: text and images in, prefix keys and values out."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from wam.core.context import ContextHeader, PlannerContext
+from wam.core.contract import PolicyContract
+from wam.core.errors import ImageError, InputError
+from wam.core.observation import Instruction, Observation
+from wam.core.policy import Features
+from wam.models.finite import all_finite, require_finite_layers
+from wam.policies.ud_vla.config import MaskMode
+from wam.policies.ud_vla.context import UdVlaContext
+from wam.policies.ud_vla.decoder import PrefixKv, UdVlaDecoder
+from wam.policies.ud_vla.jd3p import prefix_mask
+from wam.policies.ud_vla.sequence import SequenceLayout
+from wam.policies.ud_vla.text import TextTokenizer
+from wam.policies.ud_vla.vision import ImageTokenizer, pixels_of
+
+
+class UdVlaPlanner:
+    """Image tokenizer and prefill. One worker thread calls it; it has no memory.
+
+    Args:
+        decoder: loaded.
+        vision: loaded.
+        contract: of the bundle.
+        layout: of the sequence.
+        text: turns instructions into ids.
+        template: of the instruction; "{task}" stands for it.
+    """
+
+    def __init__(
+        self,
+        decoder: UdVlaDecoder,
+        vision: ImageTokenizer,
+        *,
+        contract: PolicyContract,
+        layout: SequenceLayout,
+        text: TextTokenizer,
+        template: str,
+    ) -> None:
+        self._decoder = decoder
+        self._vision = vision
+        self._contract = contract
+        self._layout = layout
+        self._text = text
+        self._template = template
+        self._version = 0
+
+    @torch.inference_mode()
+    def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[UdVlaContext]:
+        """Encode the newest images, and run the prefix once.
+
+        Raises:
+            ImageError: a camera is missing.
+            InputError: the instruction is too long for the policy.
+            PolicyFault: a key or value is not finite.
+        """
+        started_ns = time.perf_counter_ns()
+        ids = self.prefix(observation, instruction.text).to(self._decoder.device)
+        kv = self._prefill(ids)
+        self._version += 1
+        header = ContextHeader(
+            stamp_ns=observation.stamp_ns,
+            generation=instruction.generation,
+            version=self._version,
+            contract_hash=self._contract.contract_hash,
+            instruction=instruction.text,
+            horizon_rows=self._contract.horizon_rows,
+            control_period_ns=self._contract.control_period_ns,
+            plan_ns=time.perf_counter_ns() - started_ns,
+        )
+        return PlannerContext(header, UdVlaContext(ids, kv.k, kv.v))
+
+    def prefix(self, observation: Observation, instruction: str) -> Tensor:
+        """Return the ids of text and images [P].
+
+        Raises:
+            ImageError: a camera is missing.
+            InputError: the instruction is too long for the policy.
+        """
+        codes = self._codes(observation)
+        ids = self._layout.prefix(self._text(self._template.replace("{task}", instruction)), codes)
+        require_fits(ids, layout=self._layout, most=self._decoder.config.max_positions)
+        return ids
+
+    def perceive(self, observation: Observation) -> Features:
+        """Return the images of an observation as the codes show them, camera -> float32 [H, W, 3] in 0..1.
+
+        An imagined image can be no sharper than its codes, so neither is what it is compared with.
+
+        Raises:
+            ImageError: a camera is missing.
+        """
+        return {
+            camera: pixels_of(self._vision.decode(codes))
+            for camera, codes in zip(self._contract.camera_names, self._codes(observation), strict=True)
+        }
+
+    def _codes(self, observation: Observation) -> list[Tensor]:
+        codes = []
+        for camera in self._contract.cameras:
+            if camera.name not in observation.frames:
+                raise ImageError(
+                    f"no image of camera {camera.name!r}",
+                    value=sorted(observation.frames),
+                    allowed=f"all of {list(self._contract.camera_names)}",
+                    where="the cameras of the robot file, or the policy's cameras",
+                )
+            frame = observation.frames[camera.name]
+            codes.append(self._vision.encode(frame.rgb, height=camera.height, width=camera.width))
+        return codes
+
+    def _prefill(self, ids_P: Tensor) -> PrefixKv:
+        config = self._decoder.config
+        if config.mask is MaskMode.RELEASED:
+            empty = torch.empty(
+                (0, 1, config.kv_heads, len(ids_P), config.head_dim),
+                dtype=self._decoder.dtype,
+                device=self._decoder.device,
+            )
+            return PrefixKv(empty, empty)
+        mask = prefix_mask(self._layout, ids_P, self._decoder.dtype)
+        kv, _ = self._decoder.prefill(ids_P[None], mask)
+        if not all_finite(kv.k, kv.v):
+            require_finite_layers(kv.k, what="key of the prefix")
+            require_finite_layers(kv.v, what="value of the prefix")
+        return kv
+
+    def reset(self) -> None:
+        """Start counting versions anew; there is no other memory."""
+        self._version = 0
+
+
+def require_fits(ids_P: Tensor, *, layout: SequenceLayout, most: int) -> None:
+    """Refuse a prefix that leaves too few positions.
+
+    Raises:
+        InputError: the instruction is too long.
+    """
+    room = most - layout.image_len - layout.generated_len
+    text = len(ids_P) - layout.image_len
+    if text > room:
+        raise InputError(
+            f"the instruction has {text} tokens with its begin mark",
+            allowed=f"at most {room}",
+            where="the instruction, or model.max_positions in policy.yaml",
+        )

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""UD-VLA behind the registry: opens a bundle and builds planner and executor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from wam.core.policy import LoadedPolicy
+from wam.models.bundle import Bundle, load_into
+from wam.models.normalisation import Normaliser
+from wam.policies.ud_vla.config import MaskMode, UdVlaConfig
+from wam.policies.ud_vla.contents import KIND, check, require_mask
+from wam.policies.ud_vla.context import codec
+from wam.policies.ud_vla.decoder import UdVlaDecoder
+from wam.policies.ud_vla.executor import UdVlaExecutor
+from wam.policies.ud_vla.initialise import decoder_name, vision_name
+from wam.policies.ud_vla.planner import UdVlaPlanner
+from wam.policies.ud_vla.vision import ImageTokenizer
+from wam.policies.ud_vla.writing import make_tiny
+
+__all__ = ["KIND", "check", "load", "make_tiny"]
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def load(
+    bundle: Bundle,
+    *,
+    planner: bool,
+    executor: bool,
+    device: torch.device | str,
+    dtype: torch.dtype | None,
+    steps: int | None,
+    seed: int | None,
+    mask: MaskMode | None = None,
+) -> LoadedPolicy:
+    """Load the asked-for halves; both share one copy of the weights.
+
+    Args:
+        bundle: opened.
+        planner: load the planner.
+        executor: load the executor.
+        device: where the weights go.
+        dtype: what they become; None keeps the stored precision.
+        steps: overrides the sampler's T.
+        seed: overrides the sampler's.
+        mask: attention mask that the caller expects; None takes the bundle's.
+
+    Raises:
+        BundleError: the bundle does not fit; nothing was allocated on the device.
+        ConfigError: T is below 1, or the policy was trained with another mask.
+    """
+    config = check(bundle)
+    if mask is not None:
+        require_mask(config.network, mask)
+    sampler = config.sampler
+    if steps is not None:
+        sampler = replace(sampler, steps=steps)
+    if seed is not None:
+        sampler = replace(sampler, seed=seed)
+    decoder = load_decoder(bundle, config.network, device=device, dtype=dtype)
+    vision = load_vision(bundle, config.network, device=device)
+    contract, manifest = bundle.contract, bundle.manifest
+    slow = fast = None
+    if planner:
+        slow = UdVlaPlanner(
+            decoder,
+            vision,
+            contract=contract,
+            layout=config.layout,
+            text=config.text,
+            template=manifest.instruction_template,
+        )
+    if executor:
+        fast = UdVlaExecutor(
+            decoder,
+            vision,
+            contract=contract,
+            layout=config.layout,
+            fast=config.fast,
+            action_norm=Normaliser(bundle.stats.action, mode=manifest.action_norm, clamp=None),
+            settings=sampler,
+        )
+    return LoadedPolicy(contract, slow, fast, codec())
+
+
+def load_decoder(
+    bundle: Bundle, config: UdVlaConfig, *, device: torch.device | str, dtype: torch.dtype | None
+) -> UdVlaDecoder:
+    """Load the decoder, frozen."""
+    with torch.device("meta"):
+        decoder = UdVlaDecoder(config)
+    load_into(decoder, bundle.weights, device=device, dtype=dtype, name_in_file=decoder_name)
+    decoder.restore_buffers(device)
+    return _frozen(decoder)
+
+
+def load_vision(bundle: Bundle, config: UdVlaConfig, *, device: torch.device | str) -> ImageTokenizer:
+    """Load the image tokenizer, frozen and in single precision: its nearest code must not depend on rounding."""
+    with torch.device("meta"):
+        vision = ImageTokenizer(config.vision, codes=config.tokens.visual_count)
+    load_into(vision, bundle.weights, device=device, dtype=torch.float32, name_in_file=vision_name)
+    return _frozen(vision)
+
+
+def _frozen(module: M) -> M:
+    return module.eval().requires_grad_(False)

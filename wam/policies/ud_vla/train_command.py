@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `wam train ud-vla`; `wam.cli.train` registers it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def ud_vla(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="YAML of the run; see docs/explanation/ud_vla.md.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Replace a value of the file; may be repeated."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue after the last checkpoint in run.out.")
+    ] = False,
+    until: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop after this step, to be continued with --resume.", show_default=False),
+    ] = None,
+) -> int:
+    """Train a stage of UD-VLA: video world-modelling, or joint denoising of image and action; leaves a bundle.
+
+    Ctrl-C ends the run after the current step with a checkpoint and a bundle.
+    """
+    from wam.policies.ud_vla.training.config import read_ud_vla_config
+    from wam.policies.ud_vla.training.recipe import train_ud_vla
+    from wam.training.progress import run_shown
+
+    return run_shown(train_ud_vla, read_ud_vla_config(config, settings or ()), resume=resume, until=until)  # type: ignore[arg-type]

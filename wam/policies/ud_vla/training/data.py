@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A LeRobot data set as UD-VLA samples: pictures now and a chunk later, action tokens, instruction.
+
+Past the end of an episode the last picture and the last action are repeated.
+
+Shapes: B samples, F images in order of time, H, W pixels, h, w codes, A action sites.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from wam.models.images import resize_bytes
+from wam.models.normalisation import Normaliser, NormMode
+from wam.policies.aha_wam.training.samples import EpisodeTable, used_tasks
+from wam.policies.ud_vla.training.config import UdVlaTrainConfig
+from wam.policies.ud_vla.training.objective import Stage
+from wam.policies.ud_vla.training.start import Chunk, UdVlaStart
+from wam.policies.ud_vla.training.trainable import UdVlaCodes
+from wam.policies.ud_vla.vision import ImageTokenizer
+from wam.training.parallel import World, wait_for_all
+from wam.training.robot_data import VideoTable
+from wam.training.sampler import HistoryBatchSampler, SampleRef
+from wam.training.statistics import DatasetStats
+from wam.training.weights_digest import weights_digest
+
+NORM = NormMode.QUANTILE
+"""How actions are brought to [-1, 1], as published."""
+CACHE_FORMAT = "wam-ud-vla-codes/1"
+ROWS_AT_ONCE = 32
+FIT_CHUNKS = 2048
+"""Most chunks that an action vocabulary is fitted on, spread over the data set."""
+
+
+class ActionChunks:
+    """Action rows of a table in model units.
+
+    Args:
+        table: of the data set.
+        stats: to normalise with.
+        stride: rows of the data set per row of a chunk.
+    """
+
+    def __init__(self, table: EpisodeTable, stats: DatasetStats, *, stride: int) -> None:
+        norm = Normaliser(stats.stats.action, mode=NORM, clamp=1.0)
+        self._rows = [norm.to_model(rows) for rows in table.actions]
+        self._table, self._stride = table, stride
+
+    def at(self, place: int, row: int, rows: int) -> Chunk:
+        """Return the chunk that begins at a row [rows, joints], inside [-1, 1]."""
+        index = np.minimum(row + self._stride * np.arange(rows), len(self._rows[place]) - 1)
+        chunk: Chunk = self._rows[place][index]
+        return chunk
+
+    def spread(self, rows: int) -> Sequence[Chunk]:
+        """Return chunks spread evenly over the table."""
+        count = len(self._table)
+        chosen = np.unique(np.linspace(0, count - 1, min(count, FIT_CHUNKS)).astype(np.int64))
+        return [self.at(*self._table.locate(int(i)), rows) for i in chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class UdVlaPixels:
+    """A batch with pictures in the sizes that the policy sees.
+
+    Attributes:
+        texts: int64 [S] of each sample, with BOS.
+        views: uint8 [B, F, H, W, 3] of each camera.
+        actions: int64 [B, A]; None in stage (i).
+    """
+
+    texts: tuple[Tensor, ...]
+    views: tuple[Tensor, ...]
+    actions: Tensor | None
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(self.texts)
+
+
+Batch = UdVlaPixels | UdVlaCodes
+
+
+class UdVlaSamples(Dataset[Batch]):
+    """Samples, their pictures decoded on the fly or as codes from the cache.
+
+    Args:
+        table: of the data set.
+        start: gives sizes, text and action vocabulary.
+        config: of the run.
+        actions: of the table; None in stage (i).
+        files: of every episode, from `fill_code_cache`; None reads pictures.
+    """
+
+    def __init__(
+        self,
+        table: EpisodeTable | VideoTable,
+        start: UdVlaStart,
+        config: UdVlaTrainConfig,
+        *,
+        actions: ActionChunks | None,
+        files: dict[int, Path] | None = None,
+    ) -> None:
+        self.table, self.cameras = table, start.cameras
+        self._layout, self._fast, self._actions, self._files = start.layout, start.fast, actions, files
+        self._chunk_rows, self._stride = start.chunk_rows, config.data.stride
+        self._images = config.objective.frames if config.objective.stage is Stage.VIDEO else 2
+        bos = torch.tensor([start.layout.tokens.bos])
+        self._texts = {
+            number: torch.cat((bos, torch.tensor(start.text(start.template.replace("{task}", text)))))
+            for number, text in used_tasks(table).items()
+        }
+        self._open: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, ref: SampleRef) -> Batch:
+        """Return one sample.
+
+        Raises:
+            RecordingError: a picture is missing or damaged.
+            InputError: the chunk has more tokens than the action block has sites.
+        """
+        place, row = self.table.locate(ref.index)
+        ahead = self._chunk_rows * self._stride
+        last = self.table.episodes[place].length - 1
+        rows = [min(row + i * ahead, last) for i in range(self._images)]
+        texts = (self._texts[int(self.table.tasks[place][row])],)
+        actions = None
+        if self._actions is not None:
+            tokens = self._fast.encode(self._actions.at(place, row, self._chunk_rows))
+            actions = self._layout.action_block(tokens)[None]
+        if self._files is None:
+            views = tuple(torch.from_numpy(v)[None] for v in self.pictures(place, rows))
+            return UdVlaPixels(texts, views, actions)
+        if place not in self._open:
+            self._open[place] = safe_open(self._files[place], framework="pt")
+        codes = tuple(
+            self._open[place].get_tensor(f"codes_{i}")[rows].long()[None] for i in range(len(self.cameras))
+        )
+        return UdVlaCodes(texts, codes, actions)
+
+    def pictures(self, place: int, rows: Sequence[int]) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+        """Return uint8 [n, H, W, 3] of every view of some rows of an episode."""
+        wanted, back = np.unique(rows, return_inverse=True)
+        out = []
+        for feature, camera in zip(self.table.columns.cameras, self.cameras, strict=True):
+            frames = self.table.dataset.frames(self.table.episodes[place], feature, wanted.tolist())
+            resized = [resize_bytes(f, height=camera.height, width=camera.width) for f in frames]
+            out.append(np.stack(resized)[back])
+        return out
+
+
+def collate(samples: Sequence[Batch]) -> Batch:
+    """Join samples."""
+    first = samples[0]
+    texts = tuple(text for s in samples for text in s.texts)
+    blocks = [s.actions for s in samples if s.actions is not None]
+    actions = torch.cat(blocks) if blocks else None
+    if isinstance(first, UdVlaCodes):
+        coded = [s.codes for s in samples if isinstance(s, UdVlaCodes)]
+        return UdVlaCodes(texts, tuple(torch.cat(view) for view in zip(*coded, strict=True)), actions)
+    seen = [s.views for s in samples if isinstance(s, UdVlaPixels)]
+    return UdVlaPixels(texts, tuple(torch.cat(view) for view in zip(*seen, strict=True)), actions)
+
+
+@dataclass(frozen=True, slots=True)
+class UdVlaSource:
+    """Where batches come from; the same methods as `wam.training.loop.Source`.
+
+    Attributes:
+        samples: of pictures or of codes.
+        sampler: which samples, in which order.
+        vision: frozen image tokenizer; unused for codes.
+        workers: data loader processes.
+    """
+
+    samples: UdVlaSamples
+    sampler: HistoryBatchSampler
+    vision: ImageTokenizer
+    workers: int
+
+    def stream(self, position: int) -> Iterator[Batch]:
+        """Yield this process's batches without end, from the given one on."""
+        epoch, batch = divmod(position, len(self.sampler))
+        while True:
+            self.sampler.seek(epoch=epoch, batch=batch)
+            yield from self._loader()
+            epoch, batch = epoch + 1, 0
+
+    def epoch(self) -> Iterator[Batch]:
+        """Yield the batches of epoch 0 once."""
+        self.sampler.seek(epoch=0, batch=0)
+        yield from self._loader()
+
+    def latents(self, batch: Batch, device: torch.device) -> UdVlaCodes:
+        """Turn pictures into codes; sequences go to the device once they are masked."""
+        if isinstance(batch, UdVlaCodes):
+            return batch
+        codes = tuple(
+            encode(self.vision, view.flatten(0, 1)).unflatten(0, view.shape[:2]) for view in batch.views
+        )
+        return UdVlaCodes(batch.texts, codes, batch.actions)
+
+    def _loader(self) -> DataLoader[Any]:
+        return DataLoader(
+            self.samples,
+            batch_sampler=self.sampler,
+            num_workers=self.workers,
+            collate_fn=collate,
+            # A forked copy of a process that has used CUDA or threads may hang.
+            multiprocessing_context="spawn" if self.workers else None,
+        )
+
+
+def encode(vision: ImageTokenizer, pictures_NHW3: Tensor) -> Tensor:
+    """Return the codes of pictures of one size, int64 [N, h, w] on the CPU."""
+    device = vision.vq.quantize.embedding.weight.device
+    pixels = pictures_NHW3.to(device).permute(0, 3, 1, 2).float() * (2.0 / 255.0) - 1.0
+    return torch.cat([vision.codes_of(part).cpu() for part in pixels.split(ROWS_AT_ONCE)])
+
+
+def make_source(
+    table: EpisodeTable | VideoTable,
+    start: UdVlaStart,
+    config: UdVlaTrainConfig,
+    world: World,
+    *,
+    actions: ActionChunks | None,
+    training: bool,
+) -> UdVlaSource:
+    """Return the batches of some episodes.
+
+    Args:
+        table: the episodes.
+        start: gives sizes and vocabularies; its image tokenizer is on this process's device.
+        config: of the run.
+        world: this process among all.
+        actions: of the table; None in stage (i).
+        training: every process gets its share; else every one gets all.
+    """
+    samples = UdVlaSamples(table, start, config, actions=actions)
+    if config.data.code_cache is not None:
+        files = fill_code_cache(
+            config.data.code_cache, samples, start.vision, rank=world.rank, world=world.size
+        )
+        wait_for_all(world)
+        samples = UdVlaSamples(table, start, config, actions=actions, files=files)
+    sampler = HistoryBatchSampler(
+        [0] * len(table),
+        batch_size=config.optim.batch_size,
+        seed=config.run.seed,
+        rank=world.rank if training else 0,
+        world=world.size if training else 1,
+    )
+    return UdVlaSource(samples, sampler, start.vision, config.data.workers)
+
+
+def fill_code_cache(
+    directory: Path, samples: UdVlaSamples, vision: ImageTokenizer, *, rank: int = 0, world: int = 1
+) -> dict[int, Path]:
+    """Compute the codes of every row that are not on disk yet.
+
+    The name of a file holds a digest of all it depends on: image tokenizer, sizes, cameras, episode and data set; a
+    cache made for anything else is never read.
+
+    Args:
+        directory: of the cache; is made.
+        samples: of pictures.
+        vision: frozen image tokenizer.
+        rank: number of this process; it computes every `world`-th episode.
+        world: number of processes.
+
+    Returns:
+        Position of the episode in the table -> its file with `codes_0`, `codes_1`, ... int32 [N, h, w].
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    table, digest = samples.table, weights_digest(vision.state_dict())
+    sizes = [(c.height, c.width) for c in samples.cameras]
+    files: dict[int, Path] = {}
+    for place, episode in enumerate(table.episodes):
+        depends = (
+            CACHE_FORMAT,
+            digest,
+            (table.columns.cameras, sizes),
+            str(table.dataset.root.resolve()),
+            (episode.index, episode.length, table.dataset.fps, episode.data_path.stat().st_size),
+        )
+        name = hashlib.sha256(repr(depends).encode("utf-8")).hexdigest()[:24]
+        files[place] = directory / f"episode_{episode.index:06d}_{name}.safetensors"
+        if files[place].is_file() or place % world != rank:
+            continue
+        parts: list[list[Tensor]] = [[] for _ in sizes]
+        for first in range(0, episode.length, ROWS_AT_ONCE):
+            rows = range(first, min(first + ROWS_AT_ONCE, episode.length))
+            for view, pictures in zip(parts, samples.pictures(place, rows), strict=True):
+                view.append(encode(vision, torch.from_numpy(pictures)).int())
+        scratch = files[place].with_suffix(f".{os.getpid()}.tmp")
+        tensors = {f"codes_{i}": torch.cat(view) for i, view in enumerate(parts)}
+        save_file(tensors, scratch, metadata={"format": CACHE_FORMAT})
+        scratch.rename(files[place])
+    return files

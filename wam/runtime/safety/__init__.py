@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The safety cycle: chunks in, bounded joint commands out, by the degrade ladder."""

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a recording of experts' episodes was asked for, and what came of each seed."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wam.core.errors import ConfigError, RecordingError
+from wam.data.lerobot.writer import Version
+from wam.sim.rollout import EpisodeResult
+from wam.sim.tasks.task import Setting
+
+PLAN_SCHEMA = "wam/sim-recording/1"
+PLAN = "plan.json"
+PART = "seed_"
+"""What the names of the parts begin with."""
+
+
+class Format(str, enum.Enum):
+    """What a recording becomes."""
+
+    BAG = "bag"
+    LEROBOT = "lerobot"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPlan:
+    """All that decides about the content of a recording; how many episodes and processes does not.
+
+    Attributes:
+        task: name of the task.
+        setting: what it is set under.
+        seed: of the first episode; the others follow.
+        format: bags, or one data set.
+        version: of a data set.
+        fps: rows and pictures per second [Hz].
+        cameras: whose pictures are recorded.
+        keep_failures: keep episodes without success as well.
+        time_limit: end of an episode [s]; None takes the task's.
+    """
+
+    task: str
+    setting: Setting
+    seed: int
+    format: Format
+    version: Version
+    fps: float
+    cameras: tuple[str, ...]
+    keep_failures: bool = False
+    time_limit: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "schema": PLAN_SCHEMA,
+            **asdict(self),
+            "setting": self.setting.value,
+            "format": self.format.value,
+            "version": self.version.value if self.format is Format.LEROBOT else "",
+            "cameras": list(self.cameras),
+        }
+
+    def keeps(self, played: Played) -> bool:
+        """Tell whether an episode belongs into the recording; one that was broken off never does."""
+        return not played.error and (played.success or self.keep_failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of one seed.
+
+    Attributes:
+        seed: of the episode.
+        variant: kind of the episode.
+        instruction: task text.
+        success: whether the last stage was reached.
+        score: stages reached, 0 to 3.
+        time: simulated time at the end [s].
+        rows: frames.
+        max_contact_force: [N].
+        error: why it was broken off, or "".
+    """
+
+    seed: int
+    variant: str
+    instruction: str
+    success: bool
+    score: int
+    time: float
+    rows: int
+    max_contact_force: float
+    error: str
+
+    @classmethod
+    def of(cls, result: EpisodeResult) -> Played:
+        """Return the essence of a roll-out."""
+        return cls(
+            seed=result.seed,
+            variant=result.variant,
+            instruction=result.instruction,
+            success=result.success,
+            score=result.progress,
+            time=result.time,
+            rows=len(result.traces.times),
+            max_contact_force=result.max_contact_force,
+            error=result.error,
+        )
+
+
+def part_name(seed: int) -> str:
+    """Return the name of the folder of one seed."""
+    return f"{PART}{seed:06d}"
+
+
+def open_work(folder: Path, plan: RecordPlan) -> None:
+    """Make the folder of an unfinished recording, or check that the one there belongs to the same plan.
+
+    Raises:
+        ConfigError: it belongs to another plan; the text names what differs.
+        RecordingError: it cannot be made or read.
+    """
+    path, wanted = folder / PLAN, plan.as_json()
+    with told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_whole(path, wanted)
+            return
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RecordingError(f"{path} is damaged ({error})", where=f"{folder} (remove it)") from error
+    different = [name for name in wanted if found.get(name) != wanted[name]]
+    if different:
+        names = ", ".join(f"{name} {found.get(name)!r}" for name in different)
+        raise ConfigError(
+            f"{folder} holds an unfinished recording with other options",
+            value=names,
+            allowed=", ".join(f"{name} {wanted[name]!r}" for name in different),
+            where=f"the options, or {folder} (remove it to start anew)",
+        )
+
+
+def read_played(folder: Path, seed: int) -> Played | None:
+    """Return what came of `seed`, or None where it has not been played to its end."""
+    path = folder / f"{part_name(seed)}.json"
+    try:
+        return Played(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, TypeError, ValueError) as error:
+        raise RecordingError(f"{path} is damaged ({error})", where=f"{path} (remove it)") from error
+
+
+def write_whole(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON to a file that is there whole or not at all."""
+    beside = path.with_name(f".{path.name}")
+    beside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+@contextlib.contextmanager
+def told(place: Path) -> Iterator[None]:
+    """Turn what the disk refuses inside the block into a `RecordingError`."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordingError(
+            f"recording {place} cannot be written ({error.strerror or error})",
+            allowed="a folder that you may write, on a disk with space",
+            where="the argument OUT",
+        ) from error

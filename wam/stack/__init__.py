@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real nodes as processes: started, listened to, stopped; demo, live replay, episodes, recording."""

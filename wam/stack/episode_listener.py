@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listens to a run of episodes: how the task stands, what the nodes publish, pictures for the film."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.clock import NS_PER_S
+from wam.core.observation import CameraFrame, Rgb
+from wam.core.verdict import Ladder
+from wam.evaluation.records import SafetyRecord
+from wam.robots.description import RobotDescription
+from wam.ros.conversions import time_to_ns
+from wam.ros.qos import STATUS
+from wam.stack.listener import Recorder
+from wam_msgs.msg import TaskStatus
+
+Values = npt.NDArray[np.float64]
+
+FILM_FPS = 5.0
+"""Pictures per second of simulated time [Hz]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the nodes published in one episode.
+
+    Attributes:
+        chunk_ms: float64 [K], inference time of each chunk [ms].
+        prefill_ms: float64 [M], planning time of each context [ms].
+        context_age_ms: float64 [K] [ms].
+        safety: events; stamps count from the start of the episode [ns].
+    """
+
+    chunk_ms: Values
+    prefill_ms: Values
+    context_age_ms: Values
+    safety: tuple[SafetyRecord, ...]
+
+
+class EpisodeRecorder(Recorder):
+    """A recorder that forgets at the start of every episode.
+
+    Args:
+        robot: whose topics to listen to.
+        cameras: cameras to film, side by side.
+    """
+
+    def __init__(self, robot: RobotDescription, cameras: tuple[str, ...]) -> None:
+        self.task: TaskStatus | None = None
+        self._cameras = cameras
+        self._start_ns = 0
+        self._stamps: dict[str, int] = {}
+        self._newest: dict[str, CameraFrame] = {}
+        self._filmed_ns = -math.inf
+        self._pictures: deque[tuple[Rgb, ...]] = deque()
+        super().__init__(robot)
+        self._listen(TaskStatus, "wam_sim/task", STATUS, self._on_task)
+
+    @property
+    def task_time(self) -> float:
+        """Simulated time since the simulated robot started the episode [s]."""
+        return 0.0 if self.task is None else float(self.task.time)
+
+    @property
+    def stopped_at(self) -> float | None:
+        """Simulated time since then at which the safety node latched STOP [s], or None."""
+        for event in self.safety:
+            if event.ladder_to is Ladder.STOP and event.stamp_ns >= self._start_ns and self.task is not None:
+                behind_ns = time_to_ns(self.task.header.stamp) - event.stamp_ns
+                return self.task_time - behind_ns / NS_PER_S
+        return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the episode has come to an end by itself."""
+        return self.task is not None and bool(self.task.success or self.task.error)
+
+    def wait_until(self, condition: Callable[[EpisodeRecorder], bool], *, timeout: float) -> bool:
+        """Return whether `condition` became true within `timeout` [s]; it is asked after every message."""
+        return self.wait_for(lambda recorder: condition(cast(EpisodeRecorder, recorder)), timeout=timeout)
+
+    def seen_since(self, stamp_ns: int) -> bool:
+        """Tell whether status, joint states and pictures that are newer than `stamp_ns` [ns] have come."""
+        task_ns = 0 if self.task is None else time_to_ns(self.task.header.stamp)
+        joints_ns = [series.stamps[-1] if series.stamps else 0 for series in self.measured.values()]
+        pictures_ns = [self._stamps.get(name, 0) for name in self._cameras]
+        return min(task_ns, *joints_ns, *pictures_ns) > stamp_ns
+
+    def planned(self, generation: int, stamp_ns: int) -> bool:
+        """Tell whether a context of `generation` has come whose picture is newer than `stamp_ns` [ns]."""
+        if not self.contexts:
+            return False
+        header = self.contexts[-1].header
+        return header.generation >= generation and header.stamp_ns > stamp_ns
+
+    def begin(self) -> None:
+        """Forget what was before."""
+        with self._changed:
+            for kept in (self.chunks, self.contexts, self.safety, self.frames, self._pictures):
+                kept.clear()
+            for series in (*self.measured.values(), *self.commanded.values()):
+                series.clear()
+            self._start_ns = 0 if self.task is None else time_to_ns(self.task.header.stamp)
+            self._filmed_ns = -math.inf
+
+    def take(self) -> Heard:
+        """Return what was published since `begin`."""
+        with self._changed:
+            chunks = [record.chunk for record in self.chunks]
+            return Heard(
+                chunk_ms=np.array([chunk.inference_ns * 1e-6 for chunk in chunks]),
+                prefill_ms=np.array([record.header.plan_ns * 1e-6 for record in self.contexts]),
+                context_age_ms=np.array([chunk.context_age_ns * 1e-6 for chunk in chunks]),
+                safety=tuple(
+                    replace(event, stamp_ns=event.stamp_ns - self._start_ns) for event in self.safety
+                ),
+            )
+
+    def take_pictures(self) -> list[tuple[Rgb, ...]]:
+        """Return the pictures of the film since the last call: one per camera and moment."""
+        with self._changed:
+            pictures = list(self._pictures)
+            self._pictures.clear()
+            return pictures
+
+    def _on_task(self, message: Any, arrival_ns: int) -> None:
+        self.task = message
+
+    def _on_image(self, camera: str, message: Any, arrival_ns: int) -> None:
+        self.images += 1
+        stamp_ns = self._stamps[camera] = time_to_ns(message.header.stamp)
+        if camera not in self._cameras:
+            return
+        first = camera == self._cameras[0]
+        if first and stamp_ns - self._filmed_ns < 0.9 * NS_PER_S / FILM_FPS:
+            return
+        self._newest[camera] = CameraFrame(camera, stamp_ns, self._decode(camera, message))
+        if first and len(self._newest) == len(self._cameras):
+            self._filmed_ns = stamp_ns
+            self._pictures.append(tuple(self._newest[name].rgb for name in self._cameras))

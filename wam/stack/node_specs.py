@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which processes make up a run of a simulated robot, and with which parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wam.stack.processes import NodeSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """What a run can be told.
+
+    Attributes:
+        robot: name of the robot file.
+        policy: bundle path or built-in name.
+        seed: of the simulated world and of the policy's noise.
+        instruction: task text; "" takes the policy's own.
+        chunk_period: time between two chunks [s].
+        plan_period: least time between two prefills [s]; 0 plans every new image.
+        composed: planner and executor in one process.
+        namespace: of every node; "" for none.
+    """
+
+    robot: str
+    policy: str
+    seed: int = 0
+    instruction: str = ""
+    chunk_period: float = 0.1
+    plan_period: float = 0.25
+    composed: bool = True
+    namespace: str = ""
+
+
+def sim(options: StackOptions) -> NodeSpec:
+    """Return the simulated robot's process."""
+    return NodeSpec(
+        "sim",
+        "wam_sim_node.main",
+        {"wam_sim": {"robot": options.robot, "seed": options.seed}},
+        options.namespace,
+    )
+
+
+def safety(options: StackOptions) -> NodeSpec:
+    """Return the safety node's process; the robot is simulated, so it may move."""
+    return NodeSpec(
+        "safety",
+        "wam_safety_node.main",
+        {"wam_safety": {"robot": options.robot, "dry_run": False}},
+        options.namespace,
+    )
+
+
+def planner(options: StackOptions) -> NodeSpec:
+    """Return the planner in a process of its own."""
+    return NodeSpec("planner", "wam_planner_node.main", {"wam_planner": _planner(options)}, options.namespace)
+
+
+def executor(options: StackOptions) -> NodeSpec:
+    """Return the executor in a process of its own."""
+    return NodeSpec(
+        "executor", "wam_executor_node.main", {"wam_executor": _executor(options)}, options.namespace
+    )
+
+
+def policy_processes(options: StackOptions) -> tuple[NodeSpec, ...]:
+    """Return the process, or the two processes, that run the policy."""
+    if not options.composed:
+        return planner(options), executor(options)
+    parameters = {"wam_planner": _planner(options), "wam_executor": _executor(options)}
+    return (NodeSpec("policy", "wam_bringup.main", parameters, options.namespace),)
+
+
+def _planner(options: StackOptions) -> dict[str, str | int | float | bool]:
+    return {
+        "robot": options.robot,
+        "policy": options.policy,
+        "seed": options.seed,
+        "instruction": options.instruction,
+        "period": options.plan_period,
+    }
+
+
+def _executor(options: StackOptions) -> dict[str, str | int | float | bool]:
+    return {
+        "robot": options.robot,
+        "policy": options.policy,
+        "seed": options.seed,
+        "period": options.chunk_period,
+    }

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run on the terminal: plan, progress bar with losses and remaining time, result."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from wam.training.logged import Listener, RunPlan, RunResult
+
+if TYPE_CHECKING:
+    from wam.policies.aha_wam.training.config import TrainConfig
+    from wam.training.reports import StepRecord
+
+SMOOTHING = 0.95
+"""Share of the past in the losses shown."""
+
+
+class ShownRun(Listener):
+    """Shows a run; only the first of several processes does.
+
+    Args:
+        console: where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[losses]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task: TaskID | None = None
+        self._encoding: TaskID | None = None
+        self._shown: dict[str, float] = {}
+
+    def __enter__(self) -> ShownRun:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._progress.stop()
+
+    def on_latents(self, done: int, episodes: int) -> None:
+        """Show how far the VAE has come."""
+        if os.environ.get("RANK", "0") != "0":
+            return
+        if self._encoding is None:
+            self._encoding = self._progress.add_task("VAE latents of episodes", losses="")
+            self._progress.start()
+        self._progress.update(self._encoding, completed=done, total=episodes)
+
+    def on_plan(self, plan: RunPlan) -> None:
+        """Print the plan and start the bar."""
+        if not plan.world.is_first:
+            return
+        self._console.print(
+            f"{plan.samples} samples of {plan.episodes} episodes, {plan.batches_per_epoch} batches per epoch "
+            f"and process, {plan.parameters:,} parameters learn, {plan.world.size} x {plan.world.device}"
+        )
+        if plan.first_step:
+            self._console.print(f"continues after step {plan.first_step}")
+        self._task = self._progress.add_task(
+            plan.kind, total=plan.steps, completed=plan.first_step, losses=""
+        )
+        self._progress.start()
+
+    def on_step(self, record: StepRecord) -> None:
+        """Move the bar."""
+        if self._task is None:
+            return
+        for name, value in record.losses.items():
+            before = self._shown.get(name, value)
+            self._shown[name] = SMOOTHING * before + (1 - SMOOTHING) * value
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in self._shown.items())
+        self._progress.update(
+            self._task, completed=record.step, losses=f"{losses}  lr {record.learning_rate:.1e}"
+        )
+
+    def on_checkpoint(self, folder: Path) -> None:
+        """Name the checkpoint."""
+        if self._task is not None:
+            self._progress.console.print(f"[dim]checkpoint {folder}[/dim]")
+
+
+@contextmanager
+def stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` on the first Ctrl-C or SIGTERM; the second acts as usual."""
+    previous: dict[int, Any] = {}
+
+    def ask(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(number, previous[number])
+
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        previous[number] = signal.getsignal(number)
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def run_shown(run: Callable[..., RunResult], config: TrainConfig, *, resume: bool, until: int | None) -> int:
+    """Run `train` or `distill` with a progress bar.
+
+    Returns:
+        The exit code.
+    """
+    console = Console()
+    stop = threading.Event()
+    with stop_on_signals(stop), ShownRun(console) as shown:
+        result = run(config, resume=resume, until=until, listener=shown, stop=stop)
+    if result.bundle is not None:
+        state = "finished" if result.finished else "stopped, continue with --resume"
+        console.print(f"[green]{state}[/green] at step {result.step}")
+        console.print(
+            f"bundle  {result.bundle}\nlosses  {result.losses}\ncurve   {result.plot}", soft_wrap=True
+        )
+    return 0
