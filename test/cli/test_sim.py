@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from wam.cli.main import EXIT_COULD_NOT_RUN, EXIT_OK, run
-from wam.sim.experts.table import as_markdown, rates
+from wam.evaluation.closed_loop.experts import as_markdown, rates
 from wam.sim.rollout import EpisodeResult, Traces
 from wam.sim.tasks.registry import TASKS
 from wam.sim.tasks.task import Setting

@@ -26,7 +26,6 @@ sys.meta_path.insert(0, Refuse())
 for name in sys.argv[2:]:
     importlib.import_module(name)
 """
-NODES = ("wam_planner_node", "wam_executor_node", "wam_safety_node", "wam_sim_node", "wam_driver_node")
 ROS = ("rclpy", "wam_msgs", "rcl_interfaces", "std_msgs", "sensor_msgs")
 NETWORKS = ("torch", "transformers", "diffusers")
 
@@ -46,16 +45,19 @@ def modules(tree: Any, *places: str) -> list[str]:
     [
         (("wam/core",), (*ROS, *NETWORKS, "scipy", "yaml", "mujoco", "cv2", "typer", "rich")),
         (("wam/robots",), (*ROS, *NETWORKS, "mujoco")),
-        (("wam/drivers",), (*ROS, *NETWORKS, "mujoco")),
+        (("wam/runtime",), (*ROS, *NETWORKS, "mujoco")),
+        (("wam/devices",), (*ROS, *NETWORKS, "mujoco")),
+        (("wam/data",), (*ROS, *NETWORKS)),
         (("wam/sim",), (*ROS, *NETWORKS)),
-        (("wam/replay",), ROS),
+        (("wam/evaluation",), ROS),
         (("wam/models",), ROS),
+        (("wam/training",), ROS),
+        (("wam/policies",), ROS),
         (("wam/report",), ROS),
         (
             ("wam/cli/main.py", "wam/cli/info.py", "wam/cli/doctor.py"),
             (*ROS, *NETWORKS, "mujoco", "numpy.random"),
         ),
-        (tuple(f"{node}/cycle.py" for node in NODES), (*ROS, *NETWORKS)),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )

@@ -172,7 +172,7 @@ def preset_values(name: str) -> dict[str, Any]:
     if name not in names:
         raise ConfigError("there is no such preset", value=name, allowed=", ".join(names), where="--preset")
     config = _config(kind).PRESETS[preset]()
-    model = importlib.import_module(f"wam.models.{kind}.model")
+    model = importlib.import_module(f"wam.policies.{kind}.model")
     counts: dict[str, int] = model.parameter_counts(config)
     return {"preset": name, "parameters": counts, "config": config.to_dict()}
 
@@ -218,7 +218,7 @@ def available_kinds() -> list[str]:
 
 
 def _config(kind: str) -> ModuleType:
-    return importlib.import_module(f"wam.models.{kind}.config")
+    return importlib.import_module(f"wam.policies.{kind}.config")
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------

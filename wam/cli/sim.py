@@ -19,7 +19,7 @@ from wam.cli.sim_pictures import gif, picture
 from wam.cli.sim_record import record
 
 if TYPE_CHECKING:
-    from wam.sim.experts.table import Rate
+    from wam.evaluation.closed_loop.experts import Rate
 
 EXIT_MISSED = 2
 REQUIRED = 0.95
@@ -99,7 +99,7 @@ def experts(
 
     Exit codes: 0 every expert succeeds in 95 % of its episodes, 1 could not run, 2 one does not.
     """
-    from wam.sim.experts.table import as_markdown, rates
+    from wam.evaluation.closed_loop.experts import as_markdown, rates
     from wam.sim.measure import batches, run_batches
     from wam.sim.tasks.registry import TASKS, find_setting, find_task, tasks_of
 

@@ -40,7 +40,7 @@ def kind_module(kind: str) -> ModuleType:
     """
     if kind not in KINDS:
         raise BundleError("policy.yaml: kind", value=kind, allowed=f"one of {KINDS}")
-    name = f"wam.models.{kind}.policy"
+    name = f"wam.policies.{kind}.policy"
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
