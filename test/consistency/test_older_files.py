@@ -19,18 +19,18 @@ import pytest
 
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam.core.policy import LoadedPolicy
-from wam.datasets.lerobot import open_dataset
+from wam.data.bag.binding import Role, bind_cameras
+from wam.data.bag.reading import Recording
+from wam.data.fakes import CAMERA, fake_robot
+from wam.data.lerobot.episode_source import LerobotDataset
+from wam.data.lerobot.reader import open_dataset
+from wam.evaluation.replay.engine import ReplaySettings
+from wam.evaluation.replay.session import ReplayOptions, replay
 from wam.models.layout import RobotLayout
-from wam.models.registry import load_policy, open_policy
-from wam.replay.binding import Role, bind_cameras
-from wam.replay.engine import ReplaySettings
-from wam.replay.fakes import CAMERA, fake_robot
-from wam.replay.lerobot import LerobotDataset
-from wam.replay.reading import Recording
-from wam.replay.session import ReplayOptions, replay
-from wam.robots.ingest import StreamIngest
+from wam.policies.registry import load_policy, open_policy
 from wam.robots.loader import load_robot
-from wam.robots.policies import PolicyRequest, load_fake
+from wam.runtime.ingest.ingest import StreamIngest
+from wam.runtime.policy import PolicyRequest, load_fake
 
 OLDER = Path(__file__).resolve().parents[1] / "fixtures" / "older"
 EXPECTED: Mapping[str, Any] = json.loads((OLDER / "expected.json").read_text(encoding="utf-8"))
