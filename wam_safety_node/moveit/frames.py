@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes between the safety node and its MoveIt helper: fixed headers and float64 rows, nothing is unpickled.
+r"""Bytes between the safety node and its MoveIt helper: fixed headers and float64 rows, nothing is unpickled.
 
     request   "WQ01"  sequence u32  rows u32  columns u32   rows x columns float64
-    reply     "WR01"  sequence u32  index i32  length u32   UTF-8 text: "first\\tsecond", or why there is no answer
+    reply     "WR01"  sequence u32  index i32  length u32   UTF-8 text: "first\tsecond", or why there is no answer
 
 index: first state that collides, -1 none, -2 no answer. All numbers are little-endian.
 """

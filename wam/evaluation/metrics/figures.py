@@ -373,5 +373,6 @@ def _mean(values: Any) -> float:
 
 
 def plain_number(value: float) -> float | None:
+    """Return a figure as JSON can hold it: rounded to the digits that count, None where it is not finite."""
     # Nine digits: more would show in which order a machine adds.
     return float(f"{value:.{SIGNIFICANT}g}") if math.isfinite(value) else None

@@ -113,7 +113,9 @@ class Evaluate(Protocol):
     Row 0 predicts the first BOI, which is always known; it may hold anything.
     """
 
-    def __call__(self, generated_G: Tensor) -> Tensor: ...
+    def __call__(self, generated_G: Tensor) -> Tensor:
+        """Return the logits at every generated site."""
+        ...
 
 
 Observer = Callable[[int, Tensor, Tensor, Tensor], None]

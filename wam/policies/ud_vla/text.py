@@ -25,7 +25,9 @@ _PIECES = regex.compile(
 class TextTokenizer(Protocol):
     """Turns an instruction into ids."""
 
-    def __call__(self, text: str) -> list[int]: ...
+    def __call__(self, text: str) -> list[int]:
+        """Return the ids of `text`."""
+        ...
 
 
 def byte_ids(text: str) -> list[int]:

@@ -98,6 +98,7 @@ class DustData:
 
 
 def dust_data(config: DustTrainConfig, dataset: LeRobotDataset, start: DustStart, world: World) -> DustData:
+    """Return the samples, statistics and joints of a run, split into episodes to train on and held-out ones."""
     data = config.data
     episodes, held_out = split_episodes(dataset, data, seed=config.run.seed)  # type: ignore[arg-type]
     goes_on = start.bundle.manifest if start.bundle is not None and start.policy is not None else None
