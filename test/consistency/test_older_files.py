@@ -22,7 +22,7 @@ from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Role, bind_cameras
 from wam.data.bag.reading import Recording
 from wam.data.fakes import CAMERA, fake_robot
-from wam.data.lerobot.episode_source import LerobotDataset
+from wam.data.lerobot.episode import LerobotDataset
 from wam.data.lerobot.reader import open_dataset
 from wam.evaluation.replay.engine import ReplaySettings
 from wam.evaluation.replay.session import ReplayOptions, replay

@@ -14,7 +14,7 @@ import pytest
 from wam.core.errors import ConfigError, RecordingError
 from wam.data.bag.writing import BagWriter, Storage, new_bag
 from wam.data.fakes import fake_image, fake_robot, fake_trajectory, write_fake_bag, write_fake_dataset
-from wam.data.lerobot.episode_source import LerobotDataset
+from wam.data.lerobot.episode import LerobotDataset
 from wam.data.lerobot.reader import open_dataset
 from wam.data.lerobot.writer import Version
 from wam.data.to_bag import EPOCH_NS, convert_lerobot

@@ -16,7 +16,7 @@ from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
 from wam.data.bag.joint_names import driver_aliases
 from wam.data.bag.writing import BagWriter, Storage, new_bag
-from wam.data.lerobot.episode_source import ACTION, IMAGES, STATE, Episode, LerobotDataset
+from wam.data.lerobot.episode import ACTION, IMAGES, STATE, Episode, LerobotDataset
 from wam.robots.description import CameraTransport, RobotDescription
 
 EPOCH_NS = 1_600_000_000 * NS_PER_S

@@ -17,7 +17,7 @@ import pytest
 
 from wam.core.errors import ConfigError, RecordingError
 from wam.data.bag.reading import Recording
-from wam.data.lerobot.episode_source import LerobotDataset
+from wam.data.lerobot.episode import LerobotDataset
 from wam.data.lerobot.reader import open_dataset
 from wam.data.lerobot.writer import Version
 from wam.robots.description import RobotDescription

@@ -2,7 +2,7 @@
 """LeRobot data sets of format v2.0, v2.1 and v3.0, read in place, episodes and rows in any order.
 
 All come out as the same values: a table of episodes, columns as arrays, frames by row. Rows are control rows; row i of
-an episode was recorded i / fps seconds after its start. `wam.data.lerobot.layout` tells where the files are.
+an episode was recorded i / fps seconds after its start. `wam.data.lerobot.metadata` tells where the files are.
 
 Shapes: N rows of an episode, D numbers of a column, H, W pixels.
 """
@@ -21,7 +21,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from wam.core.errors import RecordingError
-from wam.data.lerobot.layout import Episode, Feature, VideoPart, read_layout
+from wam.data.lerobot.metadata import Episode, Feature, VideoPart, read_layout
 from wam.data.lerobot.video import decode_image, read_frames
 
 __all__ = ["Episode", "Feature", "LeRobotDataset", "VideoPart", "open_dataset"]
@@ -33,7 +33,7 @@ class LeRobotDataset:
 
     Attributes:
         root: its folder.
-        version: one of `wam.data.lerobot.layout.SUPPORTED`.
+        version: one of `wam.data.lerobot.metadata.SUPPORTED`.
         fps: control rows per second.
         robot_type: as in info.json.
         features: by name.

@@ -17,8 +17,8 @@ from wam.core.observation import Rgb
 from wam.data.bag.binding import Binding, Feed, Role
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import columns_of, driver_aliases, si_factors
+from wam.data.bag.joint_series import Reference
 from wam.data.bag.reading import Recording
-from wam.data.bag.reference import Reference
 from wam.data.bag.stamps import BagMessage
 from wam.robots.description import RobotDescription
 from wam.robots.images import decode_image

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
 from wam.data.bag.writing import link_or_copy
-from wam.data.lerobot.episode_source import ACTION, IMAGES, STATE, LerobotDataset
+from wam.data.lerobot.episode import ACTION, IMAGES, STATE, LerobotDataset
 from wam.data.lerobot.resample import Rows
 from wam.data.lerobot.video_writer import VideoWriter, column_statistics, pixel_format
 from wam.robots.description import RobotDescription

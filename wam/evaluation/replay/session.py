@@ -18,8 +18,8 @@ from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Binding, Feed, Role, TopicNames, bind
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import columns_of, driver_aliases, si_factors
+from wam.data.bag.joint_series import Reference
 from wam.data.bag.reading import Recording
-from wam.data.bag.reference import Reference
 from wam.data.bag.stamps import BagMessage, StampReport
 from wam.data.to_bag import WARNINGS
 from wam.evaluation.metrics.figures import Judged, flat_metrics

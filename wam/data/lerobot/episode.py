@@ -14,8 +14,8 @@ import numpy.typing as npt
 from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
 from wam.data.lerobot.frames import decode_stored, decode_video
-from wam.data.lerobot.layout import Episode as EpisodeFiles
-from wam.data.lerobot.layout import Feature, VideoPart
+from wam.data.lerobot.metadata import Episode as EpisodeFiles
+from wam.data.lerobot.metadata import Feature, VideoPart
 from wam.data.lerobot.reader import open_dataset
 
 STATE = "observation.state"
