@@ -21,7 +21,7 @@ from wam.data.bag.joint_names import columns_of, driver_aliases, si_factors
 from wam.data.bag.joint_series import Reference
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import BagMessage, StampReport
-from wam.data.to_bag import WARNINGS
+from wam.data.bag.topics import WARNINGS
 from wam.evaluation.metrics.figures import Judged, flat_metrics
 from wam.evaluation.metrics.gate import Check, Threshold, check_gate
 from wam.evaluation.metrics.metrics import ChunkScore
