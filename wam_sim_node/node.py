@@ -24,9 +24,9 @@ from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
 from wam.sim.cycle import GroupOutput, SimCycle
 from wam.sim.model import TIMESTEP_S
+from wam.sim.pace import SimTime
 from wam.sim.pixels import Degradation
 from wam.sim.rendering import require_egl
-from wam.sim.sim_time import SimTime
 from wam.sim.tasks.registry import find_setting, find_task
 from wam.sim.tasks.world import TaskWorld
 from wam.sim.world import SimWorld

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from wam.core.errors import JointError
-from wam.devices.controllers import StreamDriver, TrajectoryDriver
-from wam.devices.delay import DelayLine
+from wam.devices.controllers import DelayLine, StreamDriver, TrajectoryDriver
 from wam.devices.jtc import Trajectory, TrajectoryPoint
 from wam.devices.registry import make_driver
 from wam.robots.loader import load_robot

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from wam.core.errors import ConfigError, JointError
+from wam.devices.piper.twin import PiperDriver
 from wam.devices.registry import make_driver
-from wam.devices.twin import PiperDriver
+from wam.devices.twin import Measured
 from wam.robots.description import Conversion, DriverKind
 from wam.robots.loader import load_robot
-from wam.sim.world import Measured
 
 REAL = load_robot("piper").group("left")
 LEFT = replace(REAL, joints=tuple(replace(joint, conversion=Conversion()) for joint in REAL.joints))

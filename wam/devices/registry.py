@@ -10,7 +10,8 @@ from wam.devices.controllers import StreamDriver, TrajectoryDriver
 from wam.devices.franka.twin import FrankaDriver, GripperDriver
 from wam.devices.jtc import ControllerOptions
 from wam.devices.jtc.parameters import controller_options, distribution_or_default
-from wam.devices.twin import DriverTwin, PiperDriver
+from wam.devices.piper.twin import PiperDriver
+from wam.devices.twin import DriverTwin
 from wam.devices.ur.twin import UrDriver
 from wam.robots.description import Distribution, DriverKind, JointGroup, RobotDescription
 
