@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each driver insists on, checked when a robot file is read: its joints, their kinds, how it is commanded."""
+"""Requirements of a device's driver on its joint group: joints, their kinds and order, kinds of command."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wam.robots.description import CommandKind, DriverKind, JointGroup, JointKind
+from wam.robots.description import CommandKind, JointGroup, JointKind
 from wam.robots.yaml_reader import Value
 
 STREAM, TRAJECTORY = CommandKind.JOINT_STATE_STREAM, CommandKind.JOINT_TRAJECTORY
@@ -14,16 +14,16 @@ REVOLUTE, PRISMATIC, RATIO = JointKind.REVOLUTE, JointKind.PRISMATIC, JointKind.
 
 
 @dataclass(frozen=True, slots=True)
-class DriverRule:
-    """What a driver insists on.
+class DeviceRule:
+    """What the driver of a device requires of a joint group.
 
     Attributes:
         commands: kinds of command it takes.
         kinds: kinds that its joints may have.
-        joints: ends of its joints' names, in the order of the kinematic chain; what stands before them is the same
-            for all. Empty where the names are free.
-        count: number of joints; 0 where it is free.
-        why: what becomes of a joint that is missing.
+        joints: endings of its joints' names, in the order of the kinematic chain; all share one prefix. Empty where
+            any name is allowed.
+        count: number of joints; 0 for any number.
+        why: consequence of a missing joint, for error texts.
     """
 
     commands: tuple[CommandKind, ...]
@@ -33,56 +33,21 @@ class DriverRule:
     why: str = ""
 
 
-RULES: Mapping[DriverKind, DriverRule] = {
-    DriverKind.PIPER: DriverRule(
-        (STREAM,),
-        (REVOLUTE, PRISMATIC),
-        (*(f"joint{i}" for i in range(1, 7)), "gripper"),
-        why="the driver drives a joint that a command lacks to 0 rad",
-    ),
-    DriverKind.FRANKA: DriverRule(
-        (TRAJECTORY,),
-        (REVOLUTE,),
-        tuple(f"joint{i}" for i in range(1, 8)),
-        why="the driver claims all seven joints together",
-    ),
-    DriverKind.FRANKA_GRIPPER: DriverRule(
-        (STREAM, TRAJECTORY), (PRISMATIC,), count=1, why="one value stands for both fingers"
-    ),
-    DriverKind.UR: DriverRule(
-        (TRAJECTORY,),
-        (REVOLUTE,),
-        (
-            "shoulder_pan_joint",
-            "shoulder_lift_joint",
-            "elbow_joint",
-            "wrist_1_joint",
-            "wrist_2_joint",
-            "wrist_3_joint",
-        ),
-        why="the trajectory controller refuses a trajectory without it",
-    ),
-    DriverKind.INSPIRE: DriverRule(
-        (STREAM, TRAJECTORY), (REVOLUTE, RATIO), count=6, why="a drive without a joint never moves"
-    ),
-    DriverKind.NONE: DriverRule(tuple(CommandKind), tuple(JointKind)),
-}
-
-
-def require_driver(group: JointGroup, value: Value) -> None:
-    """Check a group against the rule of its driver.
+def require_rule(rule: DeviceRule, group: JointGroup, value: Value) -> None:
+    """Check a group against the rule of its device.
 
     Args:
-        group: as it was read.
-        value: the group in the file.
+        rule: of the group's kind of device.
+        group: as read from the file.
+        value: the group in the file, for the line in error texts.
 
     Raises:
-        ConfigError: a joint is missing, of another kind or in another place, or the driver takes no such commands.
+        ConfigError: a joint is missing, of a wrong kind or out of order, or the driver takes no such commands.
     """
-    rule, fields = RULES[group.driver], value.table()
+    fields = value.table()
     if group.command_kind not in rule.commands:
         raise fields["command"].error(
-            f"is none that driver {group.driver.value} takes",
+            f"is none that driver {group.driver} takes",
             value=group.command_kind.value,
             allowed=", ".join(kind.value for kind in rule.commands),
         )
@@ -90,7 +55,7 @@ def require_driver(group: JointGroup, value: Value) -> None:
     for joint, place in zip(group.joints, at, strict=True):
         if joint.kind not in rule.kinds:
             raise place.error(
-                f"is of a kind that driver {group.driver.value} does not have",
+                f"is of a kind that driver {group.driver} does not have",
                 value=joint.kind.value,
                 allowed=", ".join(kind.value for kind in rule.kinds),
             )
@@ -98,13 +63,13 @@ def require_driver(group: JointGroup, value: Value) -> None:
         _require_names(group.driver_names, rule, fields["joints"], at)
     elif rule.count and len(group.joints) != rule.count:
         raise fields["joints"].error(
-            f"has another number of joints than driver {group.driver.value}",
+            f"has another number of joints than driver {group.driver}",
             value=f"{len(group.joints)}: {', '.join(group.driver_names)}",
             allowed=f"{rule.count}; {rule.why}",
         )
 
 
-def _require_names(names: Sequence[str], rule: DriverRule, joints: Value, at: Sequence[Value]) -> None:
+def _require_names(names: Sequence[str], rule: DeviceRule, joints: Value, at: Sequence[Value]) -> None:
     before = next((n.removesuffix(end) for n in names for end in rule.joints if n.endswith(end)), "")
     wanted = [before + end for end in rule.joints]
     missing = [name for name in wanted if name not in names]

@@ -52,8 +52,8 @@ def make_jobs(scenario: Scenario, folder: Path, *, device: str, threads: int) ->
 
 def run_job(job: Job) -> Run:
     """Replay one recording; a refusal becomes the run's error."""
+    from wam.devices.loader import load_robot
     from wam.policies.loading import load_policy
-    from wam.robots.loader import load_robot
     from wam.runtime.policy import PolicyRequest
 
     values = job.variant.values

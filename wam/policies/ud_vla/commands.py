@@ -151,9 +151,9 @@ def _command(kind: str) -> Callable[..., None]:
 
 
 def _layout(robot: str | None, *, rate: float, action_joints: str, instruction: str) -> RobotLayout:
+    from wam.devices.loader import load_robot
     from wam.models.layout import RobotLayout
     from wam.policies.ud_vla import ur5e
-    from wam.robots.loader import load_robot
 
     layout = ur5e.layout() if robot is None else RobotLayout.of(load_robot(robot))
     layout = replace(layout, control_period_ns=round(NS_PER_S / rate))
