@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wam.bench.policy import Timing, headline, measure
-from wam.policies.registry import load_policy, make_tiny_bundle
+from wam.policies.bundles import load_policy, make_tiny_bundle
 
 
 def test_prefill_and_chunk_are_timed_as_often_as_asked(tmp_path: Path) -> None:

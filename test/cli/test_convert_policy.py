@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from wam.cli.main import run
-from wam.policies.registry import make_tiny_bundle
+from wam.policies.bundles import make_tiny_bundle
 
 WIDTH = 14
 

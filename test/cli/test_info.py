@@ -160,7 +160,7 @@ def test_what_does_not_exist_is_told_with_what_does(
 
 
 def test_a_bundle_is_shown_with_its_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    registry = pytest.importorskip("wam.policies.registry")
+    registry = pytest.importorskip("wam.policies.bundles")
     registry.make_tiny_bundle(tmp_path / "tiny")
     values = shown(capsys, "--policy", str(tmp_path / "tiny"))
     assert values["kind"] == "aha_wam"

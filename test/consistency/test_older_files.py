@@ -27,7 +27,7 @@ from wam.data.lerobot.reader import open_dataset
 from wam.evaluation.replay.engine import ReplaySettings
 from wam.evaluation.replay.session import ReplayOptions, replay
 from wam.models.layout import RobotLayout
-from wam.policies.registry import load_policy, open_policy
+from wam.policies.bundles import load_policy, open_policy
 from wam.robots.loader import load_robot
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.policy import PolicyRequest, load_fake

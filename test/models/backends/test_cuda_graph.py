@@ -18,7 +18,7 @@ from wam.core.observation import Instruction
 from wam.models.backends.backend import Eager, choose_backend
 from wam.models.backends.cuda_graph import MAX_SHAPES, CudaGraphs, GraphedStage
 from wam.policies.aha_wam import policy as aha
-from wam.policies.registry import load_policy, make_tiny_bundle
+from wam.policies.bundles import load_policy, make_tiny_bundle
 
 
 class Pair(NamedTuple):

@@ -25,7 +25,7 @@ from wam.core.errors import (
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam.core.policy import LoadedPolicy
 from wam.core.transport.layout import payload_bytes
-from wam.policies.registry import load_policy, make_tiny_bundle
+from wam.policies.bundles import load_policy, make_tiny_bundle
 
 START_NS = 1_700_000_000_000_000_000
 TASK = Instruction("fold the towel")

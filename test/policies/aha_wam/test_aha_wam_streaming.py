@@ -22,7 +22,7 @@ from wam.policies.aha_wam.config import tiny
 from wam.policies.aha_wam.context import AhaContext
 from wam.policies.aha_wam.memory import MemoryEntry, RollingMemory
 from wam.policies.aha_wam.planner import AhaPlanner
-from wam.policies.registry import load_policy, make_tiny_bundle
+from wam.policies.bundles import load_policy, make_tiny_bundle
 
 PERIOD_NS = 33_333_333
 SPACING, STRIDE, WINDOW = 64, 8, 6

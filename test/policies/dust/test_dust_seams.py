@@ -33,7 +33,7 @@ from wam.policies.dust.policy import check, load_backbone, load_head, load_proje
 from wam.policies.dust.readings import Layout
 from wam.policies.dust.records import FeatureKv
 from wam.policies.dust.schedule import ActionRule, SamplerSettings
-from wam.policies.registry import load_policy, make_tiny_bundle, open_policy
+from wam.policies.bundles import load_policy, make_tiny_bundle, open_policy
 
 START_NS = 1_700_000_000_000_000_000
 TASKS = [Instruction(text) for text in franka.instructions()[::5]]

@@ -33,7 +33,7 @@ from wam.policies.dust.model import DustModel
 from wam.policies.dust.policy import check
 from wam.policies.dust.prompt import ADDED, IMAGE_CONTEXT, BpeTokenizer, prompt_text
 from wam.policies.dust.readings import ActionPositions, BlockStyle, Layout, Stream
-from wam.policies.registry import load_policy
+from wam.policies.bundles import load_policy
 
 BYTES = 256
 VOCABULARY = BYTES + len(ADDED) + 4

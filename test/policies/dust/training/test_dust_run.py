@@ -25,7 +25,7 @@ from wam.policies.dust.readings import Layout
 from wam.policies.dust.train_command import dust
 from wam.policies.dust.training.config import DustTrainConfig, parse_dust_config, read_dust_config
 from wam.policies.dust.training.recipe import train_dust
-from wam.policies.registry import load_policy
+from wam.policies.bundles import load_policy
 from wam.training.reports import read_losses
 
 CAMERA = "observation.images.head"
