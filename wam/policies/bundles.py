@@ -1,52 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads any policy from its bundle, and writes tiny random bundles of every kind.
-
-A kind is a package `wam.models.<kind>` whose module `policy` has `load(bundle, ...)`, `check(bundle)` and
-`make_tiny(directory, robot=..., seed=...)`; see `wam.policies.aha_wam.policy`.
-"""
+"""Loads any policy from its bundle, and writes tiny random bundles of every kind; the kinds are in the registry."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
+import wam.models
 from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import AUTO, EAGER_NAME, Backend, choose_backend
+from wam.models.backends.backend import AUTO, EAGER_NAME, Backend, Eager, choose_backend
 from wam.models.bundle import Bundle, open_bundle
 from wam.models.layout import RobotLayout
+from wam.policies.kind import TINY, PolicyKind, PolicyModule
+from wam.policies.registry import policy_kind, registry
 from wam.robots.description import RobotDescription
 from wam.runtime.policy import PolicyRequest
 
-KINDS = ("aha_wam", "dust", "ud_vla")
 BUILT_IN_SEED = 0
-
-
-def kind_module(kind: str) -> ModuleType:
-    """Return the module that loads bundles of `kind`.
-
-    Raises:
-        BundleError: the kind is unknown, or not part of this installation.
-    """
-    if kind not in KINDS:
-        raise BundleError("policy.yaml: kind", value=kind, allowed=f"one of {KINDS}")
-    name = f"wam.policies.{kind}.policy"
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not name.startswith(error.name):
-            raise
-        raise BundleError(f"policies of kind {kind!r} are not part of this installation") from error
 
 
 def load_policy(
@@ -85,13 +64,14 @@ def load_policy(
     if sampler:
         manifest = replace(bundle.manifest, sampler={**bundle.manifest.sampler, **sampler})
         bundle = replace(bundle, manifest=manifest)
-    module = kind_module(bundle.manifest.kind)
+    kind = policy_kind(bundle.manifest.kind)
+    module = kind.load_policy_module()
     module.check(bundle)
     require_device(device)
-    options = _backend_options(module, backend, device=device)
+    chosen = _backend(kind, module, backend, device=device)
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded: LoadedPolicy = module.load(
+    return module.load(
         bundle,
         planner=planner,
         executor=executor,
@@ -99,23 +79,26 @@ def load_policy(
         dtype=dtype,
         steps=steps,
         seed=seed,
-        **options,
+        backend=chosen,
     )
-    return loaded
 
 
-def _backend_options(module: ModuleType, name: str, *, device: torch.device | str) -> dict[str, Backend]:
-    """Return the keyword for `module.load`; a kind without `BACKENDS` runs eagerly."""
+def _backend(kind: PolicyKind, module: PolicyModule, name: str, *, device: torch.device | str) -> Backend:
+    """Return the requested backend; "auto" gives the eager one where the kind has no other.
+
+    Raises:
+        BundleError: the kind does not run on the requested backend.
+    """
     backend = choose_backend(name, device=device)
-    if backend.name in getattr(module, "BACKENDS", ()):
-        return {"backend": backend}
+    if backend.name in module.BACKENDS:
+        return backend
     if name not in (AUTO, EAGER_NAME):
         raise BundleError(
-            f"policies of kind {module.KIND} have no backend {name}",
+            f"policies of kind {kind.name} have no backend {name}",
             allowed=f"{AUTO} or {EAGER_NAME}",
             where="the parameter `backend`",
         )
-    return {}
+    return Eager()
 
 
 def load_request(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
@@ -143,43 +126,42 @@ def open_policy(policy: str | Path, *, robot: RobotLayout | None = None) -> Bund
     Raises:
         BundleError: there is no such bundle.
     """
+    if Path(policy).is_dir():
+        return open_bundle(policy)
     kind, _, name = str(policy).partition("/")
-    if kind in KINDS and name == "tiny" and not Path(policy).exists():
-        return open_bundle(_built_in(kind, robot or RobotLayout()))
-    if not Path(policy).is_dir():
-        raise BundleError(
-            "no policy bundle of that name",
-            value=str(policy),
-            allowed=f"a directory with policy.yaml, or one of {[f'{k}/tiny' for k in KINDS]}",
-            where="the parameter `policy`",
-        )
-    return open_bundle(policy)
+    table = registry()
+    if name == TINY and (kind in table.kinds or kind in table.faults):
+        return open_bundle(_built_in(policy_kind(kind), robot or RobotLayout()))
+    raise BundleError(
+        "no policy bundle of that name",
+        value=str(policy),
+        allowed=f"a directory with policy.yaml, or one of {[f'{known}/{TINY}' for known in table.kinds]}",
+        where="the parameter `policy`",
+    )
 
 
 def make_tiny_bundle(
     out_dir: str | Path,
-    kind: str = "aha_wam",
+    kind: str,
     *,
     robot: RobotLayout | None = None,
     seed: int = 0,
-    **options: Any,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Write a bundle with random weights, for tests and demos.
 
     Args:
         out_dir: new or empty directory.
-        kind: one of `KINDS`.
+        kind: name of a policy kind.
         robot: cameras and joints; None takes two Piper arms with three cameras.
         seed: of the weights.
-        options: further keywords of the kind's `make_tiny` (AHA-WAM: preset_name, overrides, steps).
+        overrides: sizes of the network to replace.
 
     Returns:
         The bundle, opened.
     """
-    made: Bundle = kind_module(kind).make_tiny(
-        Path(out_dir), robot=robot or RobotLayout(), seed=seed, **options
-    )
-    return made
+    module = policy_kind(kind).load_policy_module()
+    return module.make_tiny(Path(out_dir), robot=robot or RobotLayout(), seed=seed, overrides=overrides)
 
 
 def require_device(device: torch.device | str) -> None:
@@ -206,19 +188,17 @@ def require_device(device: torch.device | str) -> None:
         )
 
 
-def _built_in(kind: str, robot: RobotLayout) -> Path:
-    module = kind_module(kind)
-    version = hashlib.sha256(repr(robot).encode("utf-8"))
-    package = Path(str(module.__file__)).parent
-    for path in sorted([*package.glob("*.py"), *package.parent.glob("*.py"), *package.parent.glob("*/*.py")]):
-        version.update(path.read_bytes())
+def _built_in(kind: PolicyKind, robot: RobotLayout) -> Path:
+    """Return the directory of the tiny bundle in the user's cache; written where it is not there."""
+    key = _code_digest(kind)
+    key.update(repr(robot).encode("utf-8"))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wam" / "bundles"
-    target = cache / f"{kind}-tiny-{version.hexdigest()[:16]}"
+    target = cache / f"{kind.name}-{TINY}-{key.hexdigest()[:16]}"
     if not target.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=cache, prefix=f".{kind}-"))
+        scratch = Path(tempfile.mkdtemp(dir=cache, prefix=f".{kind.name}-"))
         try:
-            make_tiny_bundle(scratch, kind, robot=robot, seed=BUILT_IN_SEED)
+            make_tiny_bundle(scratch, kind.name, robot=robot, seed=BUILT_IN_SEED)
             scratch.rename(target)
         except OSError:
             # Another process was faster; its bundle is the same.
@@ -227,3 +207,17 @@ def _built_in(kind: str, robot: RobotLayout) -> Path:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _code_digest(kind: PolicyKind) -> hashlib._Hash:
+    """Return a digest of all code that makes bundles of a kind: its folder, what policies share, `wam.models`."""
+    digest = hashlib.sha256()
+    policy_file = Path(str(kind.load_policy_module().__file__))
+    for files in (
+        sorted(policy_file.parent.glob("*.py")),
+        sorted(Path(__file__).parent.glob("*.py")),
+        sorted(Path(str(wam.models.__file__)).parent.rglob("*.py")),
+    ):
+        for path in files:
+            digest.update(path.read_bytes())
+    return digest
