@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One plan of the folders: import-linter's `layers` contract, README's layout, CONTRIBUTING's table and the tree agree."""
+"""The layers contract, the layout in README.md, the table in CONTRIBUTING.md and the tree agree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE_LINE = re.compile(r"^    (wam\S*)  +\S")
+CODE_LINE = re.compile(r"^    (wam[\w/]*)(?:  |$)")
 FOLDER = re.compile(r"`(wam[\w/]*)`")
 
 
