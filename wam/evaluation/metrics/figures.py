@@ -15,8 +15,8 @@ from wam.core.verdict import Ladder, Verdict
 from wam.data.bag.binding import Binding
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import StampReport
+from wam.evaluation.metrics.chunks import Table, jerk, root_mean_square
 from wam.evaluation.metrics.gate import Check
-from wam.evaluation.metrics.metrics import Table, jerk, root_mean_square
 from wam.evaluation.metrics.shape import SwitchAgreement, switch_agreement
 from wam.evaluation.replay.collect import Collector
 from wam.evaluation.replay.engine import EXECUTOR, PLANNER

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from wam.core.contract import PolicyContract
 from wam.core.observation import CameraFrame, Observation, Rgb
 from wam.data.bag.reference import Reference
-from wam.evaluation.metrics.metrics import (
+from wam.evaluation.metrics.chunks import (
     ChunkErrors,
     ChunkScore,
     Execution,

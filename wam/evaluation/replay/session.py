@@ -22,9 +22,9 @@ from wam.data.bag.reading import Recording
 from wam.data.bag.reference import Reference
 from wam.data.bag.stamps import BagMessage, StampReport
 from wam.data.to_bag import WARNINGS
+from wam.evaluation.metrics.chunks import ChunkScore
 from wam.evaluation.metrics.figures import Judged, flat_metrics
 from wam.evaluation.metrics.gate import Check, Threshold, check_gate
-from wam.evaluation.metrics.metrics import ChunkScore
 from wam.evaluation.replay.collect import Collector
 from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplaySettings
 from wam.evaluation.replay.events import EventWriter
