@@ -155,9 +155,8 @@ def run(
     from wam.data.bag.binding import TopicNames
     from wam.devices.loader import load_robot
     from wam.evaluation.metrics.gate import read_gate
-    from wam.evaluation.replay.engine import ReplaySettings, parse_strategy
+    from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings, parse_strategy
     from wam.evaluation.replay.rerun import require_rerun
-    from wam.evaluation.replay.session import ReplayOptions
     from wam.evaluation.replay.session import replay as run_replay
     from wam.policies.loading import load_policy
     from wam.report.folder import require_free

@@ -19,8 +19,8 @@ from wam.data.bag.stamps import BagMessage
 from wam.data.bag.writing import JOINT_STATE
 from wam.data.fakes import fake_robot, write_fake_bag
 from wam.devices.loader import load_robot
-from wam.evaluation.replay.engine import ReplaySettings
-from wam.evaluation.replay.session import ReplayOptions, replay
+from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
+from wam.evaluation.replay.session import replay
 from wam.policies.loading import load_policy
 from wam.runtime.policy import PolicyRequest
 
