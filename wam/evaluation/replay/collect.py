@@ -85,7 +85,10 @@ class Collector:
         index = [limits.joint_names.index(name) for name in contract.action_joints]
         self.columns = np.array(index, dtype=np.intp)
         self.safety = SafetyReplay(
-            robot, row_period_ns=contract.control_period_ns, strategy=settings.strategy
+            robot,
+            row_period_ns=contract.control_period_ns,
+            strategy=settings.strategy,
+            extra_filters=settings.extra_filters,
         )
         self._executor_period_ns = settings.executor_period_ns
         self._lower, self._upper = limits.lower[index], limits.upper[index]

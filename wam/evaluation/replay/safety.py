@@ -24,8 +24,9 @@ from wam.core.verdict import Event, Finding, Ladder, Verdict, worst
 from wam.evaluation.replay.engine import ChunkEvent
 from wam.robots.description import CommandKind, RobotDescription
 from wam.robots.joint_reader import JointReader
-from wam.runtime.safety.build import STREAM_RATE, build_cycle, model_filters, settings_for
+from wam.runtime.safety.build import STREAM_RATE, build_cycle, settings_for
 from wam.runtime.safety.cycle import CycleResult
+from wam.runtime.safety.filters import ChainOptions, build_chain
 from wam.runtime.safety.intake import ChunkOutcome
 
 CLEAR_NS = NS_PER_S
@@ -97,23 +98,33 @@ class SafetyReplay:
         robot: limits, groups and budgets; a recorded robot that is never commanded is judged at 100 Hz.
         row_period_ns: about one command in so long is kept [ns].
         strategy: how chunks take over.
+        extra_filters: factories of filters from other packages, as the safety node's parameter.
+
+    Raises:
+        ConfigError: an extra filter cannot be made.
     """
 
     def __init__(
-        self, robot: RobotDescription, *, row_period_ns: int, strategy: Strategy = Strategy.BLEND
+        self,
+        robot: RobotDescription,
+        *,
+        row_period_ns: int,
+        strategy: Strategy = Strategy.BLEND,
+        extra_filters: tuple[str, ...] = (),
     ) -> None:
         commanded = any(group.command_kind is not CommandKind.NONE for group in robot.groups)
         rate = {} if commanded else {"tick_ns": round(NS_PER_S / STREAM_RATE)}
         settings = settings_for(robot, strategy=strategy, track=False, **rate)
         self._tick_ns, self._lead_ns = settings.tick_ns, settings.lead_ns
         self.unchecked = "" if robot.urdf is not None else f"{robot.name} has no model"
+        options = ChainOptions(extra_filters=extra_filters)
         try:
-            filters = model_filters(robot)
+            chain = build_chain(robot, options)
         except MissingDependency as error:
-            filters, self.unchecked = (), str(error)
+            chain, self.unchecked = build_chain(robot, options, model=False), str(error)
         # Every step is one tick of wall time too: a recording has no threads that sleep too long.
         self._wall_ns = 0
-        self._cycle = build_cycle(robot, settings, extra_filters=filters, wall=lambda: self._wall_ns)
+        self._cycle = build_cycle(robot, settings, chain, wall=lambda: self._wall_ns)
         self._readers = {group.name: JointReader(group) for group in robot.groups}
         self._keep_every = max(1, round(row_period_ns / settings.tick_ns))
         self._next_ns: int | None = None

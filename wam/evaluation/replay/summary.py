@@ -72,6 +72,7 @@ def build_summary(judged: Judged, checks: tuple[Check, ...]) -> dict[str, Any]:
             "time": "header stamps" if options.use_stamps else "receive time",
             "reference": "recorded action" if judged.from_action else "measured state",
             "lenient": options.lenient,
+            **({"extra_filters": list(settings.extra_filters)} if settings.extra_filters else {}),
         },
         "metrics": flat_metrics(judged),
         "intervals": {name: _interval(interval) for name, interval in intervals(judged).items()},
