@@ -18,9 +18,9 @@ from wam.core.errors import ConfigError
 from wam.core.observation import Observation, RobotState
 from wam.core.verdict import Ladder, Verdict
 from wam.data.fakes import fake_robot
+from wam.devices.loader import load_robot
 from wam.evaluation.replay.engine import ChunkEvent
 from wam.evaluation.replay.safety import LadderEvent, SafetyReplay, VerdictEvent
-from wam.robots.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
 from wam.runtime.safety.filters import build_chain
 

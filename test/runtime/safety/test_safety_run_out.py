@@ -10,7 +10,7 @@ from wam.core.chunk import ActionChunk
 from wam.core.safety.chain import SafetyChain
 from wam.core.safety.collision import CollisionFilter, FakeChecker, with_room_to_stop
 from wam.core.safety.filters import Filter
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
 from wam.runtime.safety.filters import build_filters
 

@@ -7,7 +7,7 @@ import itertools
 
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder, Verdict
-from wam.evaluation.metrics.figures import Judged
+from wam.evaluation.metrics.figures import ReplayData
 from wam.report import plots
 from wam.report.page import Chart, Charts, Section, Table, number
 
@@ -22,7 +22,7 @@ MAX_SPANS = 2000
 """Most stretches of the ladder's drawing; more could not be told apart."""
 
 
-def safety_section(judged: Judged) -> Section | None:
+def safety_section(judged: ReplayData) -> Section | None:
     """Return the section, or None where no chunk was judged."""
     safety = judged.collector.safety
     if not safety.verdicts:
@@ -56,7 +56,7 @@ def safety_section(judged: Judged) -> Section | None:
     )
 
 
-def _ladder_chart(judged: Judged) -> Charts:
+def _ladder_chart(judged: ReplayData) -> Charts:
     """Return the rungs over time, from the first chunk on."""
     moves = [
         ((time_ns - judged.first_ns) / NS_PER_S, rung) for time_ns, rung in judged.collector.safety.moves
