@@ -15,7 +15,7 @@ from wam.core.chunk import ActionChunk
 from wam.core.errors import ConfigError
 from wam.core.safety.filters import Stage
 from wam.core.verdict import Ladder
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
 from wam.runtime.safety.cycle import SafetyCycle
 from wam.runtime.safety.filters import FILTERS, ChainOptions, build_chain, build_filters
