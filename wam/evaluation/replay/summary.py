@@ -85,6 +85,7 @@ def build_summary(judged: Judged, checks: tuple[Check, ...]) -> dict[str, Any]:
             f"{node}: {reason}": count for (node, reason), count in sorted(collector.refusals.items())
         },
         "safety": {
+            "source": safety.source.value,
             "findings": {
                 code: {"chunks": count, "example": safety.examples[code]}
                 for code, count in sorted(safety.codes.items())
