@@ -24,11 +24,11 @@ from wam.data.bag.reading import Recording
 from wam.data.fakes import CAMERA, fake_robot
 from wam.data.lerobot.episode_source import LerobotDataset
 from wam.data.lerobot.reader import open_dataset
-from wam.evaluation.replay.engine import ReplaySettings
-from wam.evaluation.replay.session import ReplayOptions, replay
+from wam.devices.loader import load_robot
+from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
+from wam.evaluation.replay.session import replay
 from wam.models.layout import RobotLayout
-from wam.policies.registry import load_policy, open_policy
-from wam.robots.loader import load_robot
+from wam.policies.bundles import load_policy, open_policy
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.policy import PolicyRequest, load_fake
 

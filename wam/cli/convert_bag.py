@@ -64,7 +64,7 @@ def bag(
     """
     from wam.data.bag.binding import TopicNames
     from wam.data.to_lerobot import BagOptions, convert_bags
-    from wam.robots.loader import load_robot
+    from wam.devices.loader import load_robot
 
     description = load_robot(robot)
     console = Console(stderr=True)

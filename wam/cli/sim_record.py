@@ -56,7 +56,7 @@ def record(
 
     Example: wam sim record box_to_bowl --task franka_box_to_bowl --episodes 50
     """
-    from wam.robots.loader import load_robot
+    from wam.devices.loader import load_robot
     from wam.sim.recording.plan import RecordPlan
     from wam.sim.recording.record import record as run
     from wam.sim.recording.record import work_folder

@@ -18,10 +18,10 @@ from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import BagMessage
 from wam.data.bag.writing import JOINT_STATE
 from wam.data.fakes import fake_robot, write_fake_bag
-from wam.evaluation.replay.engine import ReplaySettings
-from wam.evaluation.replay.session import ReplayOptions, replay
+from wam.devices.loader import load_robot
+from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
+from wam.evaluation.replay.session import replay
 from wam.policies.loading import load_policy
-from wam.robots.loader import load_robot
 from wam.runtime.policy import PolicyRequest
 
 MS = 1_000_000

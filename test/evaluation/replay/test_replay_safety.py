@@ -15,11 +15,11 @@ from wam.core.chunk.splice import Strategy
 from wam.core.observation import Observation, RobotState
 from wam.core.verdict import Ladder, Verdict
 from wam.data.fakes import fake_robot
+from wam.devices.loader import load_robot
 from wam.evaluation.replay.engine import ChunkEvent
 from wam.evaluation.replay.safety import SafetyReplay
 from wam.evaluation.replay.safety_events import CommandEvent, LadderEvent, SafetySource, VerdictEvent
 from wam.evaluation.replay.safety_tally import SafetyTally
-from wam.robots.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
 
 MS = 1_000_000

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from wam.core.contract import PolicyContract
 from wam.core.observation import CameraFrame, Observation, Rgb
 from wam.data.bag.reference import Reference
-from wam.evaluation.metrics.metrics import (
+from wam.evaluation.metrics.chunks import (
     ChunkErrors,
     ChunkScore,
     Execution,
@@ -46,7 +46,7 @@ PICTURE_WIDTH = 320
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class KeptPicture:
     """A camera image kept for the report.
 
     Attributes:
@@ -102,9 +102,9 @@ class Collector:
         self._commanded: list[tuple[Stamps, Table, Table]] = []
         self._picture_step_ns = max(1, int(duration * 1e9 / STRIP_PICTURES))
         self._next_picture_ns: int | None = None
-        self._worst: list[tuple[float, int, tuple[Picture, ...]]] = []
+        self._worst: list[tuple[float, int, tuple[KeptPicture, ...]]] = []
         self._last: ChunkEvent | None = None
-        self.pictures: list[Picture] = []
+        self.pictures: list[KeptPicture] = []
         self.imagined = ImaginedPairs(period_ns=self._picture_step_ns)
         self.contexts = 0
         self.chunks = 0
@@ -199,7 +199,7 @@ class Collector:
             "l_chunk": tuple(ns * 1e-6 for ns in self.denoise_ns),
         }
 
-    def worst(self) -> tuple[Picture, ...]:
+    def worst(self) -> tuple[KeptPicture, ...]:
         """Return the pictures of the chunks with the largest errors, in order of time."""
         chosen = [picture for _, _, pictures in self._worst for picture in pictures]
         return tuple(sorted(chosen, key=lambda picture: (picture.stamp_ns, picture.camera)))
@@ -280,10 +280,10 @@ class Collector:
             heapq.heapreplace(self._worst, entry)
 
 
-def thumbnails(observation: Observation, error: float = float("nan")) -> tuple[Picture, ...]:
+def thumbnails(observation: Observation, error: float = float("nan")) -> tuple[KeptPicture, ...]:
     """Return small copies of the images of an observation."""
     frames = observation.frames.values()
-    return tuple(Picture(frame.camera, frame.stamp_ns, _small(frame.rgb), error) for frame in frames)
+    return tuple(KeptPicture(frame.camera, frame.stamp_ns, _small(frame.rgb), error) for frame in frames)
 
 
 def _small(rgb: Rgb) -> Rgb:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from wam.core.errors import RecordingError
-from wam.evaluation.metrics.metrics import ChunkScore
+from wam.evaluation.metrics.chunks import ChunkScore
 from wam.evaluation.replay.engine import (
     ChunkEvent,
     ContextEvent,

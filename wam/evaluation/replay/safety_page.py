@@ -7,7 +7,7 @@ import itertools
 
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder, Verdict
-from wam.evaluation.metrics.figures import Judged
+from wam.evaluation.metrics.figures import ReplayData
 from wam.evaluation.replay.safety_events import SafetySource
 from wam.report import plots
 from wam.report.page import Chart, Charts, Section, Table, number
@@ -33,7 +33,7 @@ MAX_SPANS = 2000
 """Most stretches of the ladder's drawing; more could not be told apart."""
 
 
-def safety_section(judged: Judged) -> Section | None:
+def safety_section(judged: ReplayData) -> Section | None:
     """Return the section, or None where no chunk was judged."""
     safety = judged.collector.safety
     if not safety.verdicts:
@@ -71,7 +71,7 @@ def safety_section(judged: Judged) -> Section | None:
     return Section("Safety node", blocks, intro=INTROS[safety.source] + unchecked)
 
 
-def _ladder_chart(judged: Judged) -> Charts:
+def _ladder_chart(judged: ReplayData) -> Charts:
     """Return the rungs over time, from the first chunk on."""
     moves = [
         # Every run begins in HOLD.

@@ -32,8 +32,8 @@ from typing import Any
 from wam.core.errors import RecordingError
 from wam.data.bag.writing import link_or_copy
 from wam.data.lerobot.writer import LerobotWriter
+from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
-from wam.robots.loader import load_robot
 from wam.sim.actors import ExpertActor
 from wam.sim.experts.registry import make_expert
 from wam.sim.recording.plan import (
