@@ -18,7 +18,7 @@ from wam.core.fakes import FakeExecutor, FakePlanner, ImaginingExecutor, fake_co
 from wam.core.observation import Observation, RobotState
 from wam.core.policy import LoadedPolicy
 from wam.core.transport.numpy_codec import NumpyCodec
-from wam.data.bag.reference import Reference
+from wam.data.bag.joint_series import Reference
 from wam.data.bag.stamps import BagMessage
 from wam.data.fakes import CAMERA, fake_image, fake_robot
 from wam.evaluation.replay.collect import Collector

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from wam.core.contract import PolicyContract
 from wam.core.observation import CameraFrame, Observation, Rgb
-from wam.data.bag.reference import Reference
+from wam.data.bag.joint_series import Reference
 from wam.evaluation.metrics.chunks import (
     ChunkErrors,
     ChunkScore,

@@ -18,10 +18,10 @@ from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Binding, Feed, Role, bind
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import columns_of, driver_aliases, si_factors
+from wam.data.bag.joint_series import Reference
 from wam.data.bag.reading import Recording
-from wam.data.bag.reference import Reference
 from wam.data.bag.stamps import BagMessage, StampReport
-from wam.data.to_bag import WARNINGS
+from wam.data.bag.topics import WARNINGS
 from wam.evaluation.metrics.chunks import ChunkScore
 from wam.evaluation.metrics.figures import ReplayData, flat_metrics
 from wam.evaluation.metrics.gate import GateCheck, check_gate
