@@ -86,6 +86,7 @@ def build_summary(judged: ReplayData, checks: tuple[GateCheck, ...]) -> dict[str
             f"{node}: {reason}": count for (node, reason), count in sorted(collector.refusals.items())
         },
         "safety": {
+            "source": safety.source.value,
             "findings": {
                 code: {"chunks": count, "example": safety.examples[code]}
                 for code, count in sorted(safety.codes.items())
