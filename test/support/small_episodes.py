@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from wam.data.lerobot.writer import Version
+from wam.data.lerobot.format import Version
 from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
 from wam.sim.recording.plan import Format, RecordPlan

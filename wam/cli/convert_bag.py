@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from wam.cli.progress import row_progress
-from wam.data.lerobot.writer import Version
+from wam.data.lerobot.format import Version
 
 
 def bag(

@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from wam.cli.progress import row_progress
 from wam.core.errors import ConfigError
-from wam.data.lerobot.writer import Version
+from wam.data.lerobot.format import Version
 from wam.sim.recording.plan import Format
 
 
