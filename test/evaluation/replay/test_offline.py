@@ -31,6 +31,7 @@ from wam.evaluation.replay.engine import (
     ReplaySettings,
 )
 from wam.evaluation.replay.offline import OfflineReplay
+from wam.evaluation.replay.safety_events import SafetyInfo, SafetySource
 from wam.robots.description import CameraTransport
 from wam.runtime.ingest.ingest import StreamIngest
 
@@ -261,6 +262,7 @@ def test_what_a_policy_imagines_is_kept_beside_what_was_seen_then() -> None:
         contract=CONTRACT,
         settings=SETTINGS,
         reference=Reference(CONTRACT.action_joints, max_gap_ns=S),
+        safety=SafetyInfo(SafetySource.OFFLINE_FILTERS, tick_ns=10 * MS),
         duration=2.0,
     )
     events = run(recording(), loaded=loaded)
