@@ -195,7 +195,7 @@ def test_an_image_that_cannot_be_written_is_no_failure_of_the_expert(
         raise RecordingError("the disk is full")
 
     monkeypatch.setattr(OpenEpisode, "add_image", refuse)
-    with pytest.raises(RecordingError, match="^the disk is full"):
+    with pytest.raises(RecordingError, match=r"^the disk is full"):
         record(replace(plan, time_limit=1.0), tmp_path / "data", episodes=1, robot=small_franka)
 
 
