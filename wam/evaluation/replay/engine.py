@@ -18,6 +18,7 @@ from wam.core.policy import Imagination
 from wam.data.bag.binding import TopicNames
 from wam.data.bag.stamps import BagMessage
 from wam.evaluation.metrics.gate import Threshold
+from wam.evaluation.replay.safety_events import SafetyEvent, SafetyInfo
 from wam.runtime.ingest.ingest import Notice, StreamIngest
 
 PLANNER = "planner"
@@ -199,7 +200,7 @@ class ImaginationEvent:
     cosine: float
 
 
-Event = ContextEvent | ChunkEvent | RefusalEvent | NoticeEvent | FaultEvent | ImaginationEvent
+Event = ContextEvent | ChunkEvent | RefusalEvent | NoticeEvent | FaultEvent | ImaginationEvent | SafetyEvent
 """What an engine gives."""
 
 Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
@@ -214,6 +215,10 @@ class Engine(Protocol):
     @property
     def instruction(self) -> str:
         """Task text in force."""
+
+    @property
+    def safety(self) -> SafetyInfo | None:
+        """Who judges the chunks in the safety events of `run`; None for an engine that gives no such events."""
 
     def run(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
         """Give what happens, in order of time."""

@@ -81,6 +81,7 @@ def build_summary(data: ReplayData, figures: Figures) -> dict[str, Any]:
             f"{node}: {reason}": count for (node, reason), count in sorted(collector.refusals.items())
         },
         "safety": {
+            "source": safety.source.value,
             "findings": {
                 code: {"chunks": count, "example": safety.examples[code]}
                 for code, count in sorted(safety.codes.items())
