@@ -11,13 +11,13 @@ import pytest
 
 from wam.cli.main import run
 from wam.data.fakes import write_fake_bag
+from wam.devices.loader import load_robot
 from wam.evaluation import reference
 from wam.evaluation.closed_loop import table as episodes_table
 from wam.evaluation.metrics import basis, rows, table
 from wam.evaluation.metrics.basis import ReplayBasis
 from wam.evaluation.metrics.metric import Metric, Shown, measure
 from wam.report.statistics import Interval, bootstrap_mean
-from wam.robots.loader import load_robot
 
 EVERYWHERE = Shown.PAGE | Shown.TERMINAL | Shown.VARIANTS | Shown.RUNS
 
