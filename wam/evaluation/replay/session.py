@@ -160,7 +160,13 @@ class _Session:
         )
         safety = engine.safety
         if safety is None:
-            judging = OfflineSafety(engine, robot=robot, binding=binding, strategy=options.settings.strategy)
+            judging = OfflineSafety(
+                engine,
+                robot=robot,
+                binding=binding,
+                strategy=options.settings.strategy,
+                extra_filters=options.settings.extra_filters,
+            )
             engine, safety = judging, judging.safety
         self._engine = engine
         self.collector = Collector(

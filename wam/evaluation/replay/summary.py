@@ -68,6 +68,7 @@ def build_summary(data: ReplayData, figures: Figures) -> dict[str, Any]:
             "time": "header stamps" if options.use_stamps else "receive time",
             "reference": "recorded action" if data.from_action else "measured state",
             "lenient": options.lenient,
+            **({"extra_filters": list(settings.extra_filters)} if settings.extra_filters else {}),
         },
         "metrics": dict(figures.metrics),
         "intervals": {name: interval_as_json(interval) for name, interval in figures.intervals.items()},
