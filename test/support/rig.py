@@ -19,7 +19,7 @@ import pytest
 from lock_step import LockStep, machine_speed
 
 from wam.core.verdict import Ladder
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.ros.environment import confine
 from wam.stack.listener import Recorder
 from wam.stack.node_specs import StackOptions, executor, planner, policy_processes, safety, sim

@@ -26,7 +26,8 @@ from wam.evaluation.records import SafetyRecord
 from wam.evaluation.replay.offline import ChunkEvent, ContextEvent, FaultEvent, OfflineReplay, ReplaySettings
 from wam.robots.description import CommandKind, RobotDescription
 from wam.runtime.ingest.ingest import StreamIngest
-from wam.runtime.safety.build import build_cycle, model_filters, settings_for
+from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.filters import ChainOptions, build_chain
 from wam.sim.port import JointTargets
 from wam.sim.rollout import COMMAND_PERIOD_NS, Episode
 
@@ -45,14 +46,14 @@ class PolicyActor:
         settings: latencies and periods.
 
     Raises:
-        ConfigError: the robot is not commanded.
+        ConfigError: the robot is not commanded, or an extra filter cannot be made.
         MissingDependency: Pinocchio is not installed.
     """
 
     def __init__(self, robot: RobotDescription, policy: LoadedPolicy, settings: ReplaySettings) -> None:
         self._robot, self._policy, self._settings = robot, policy, settings
         self._safety_settings = settings_for(robot)
-        self._filters = model_filters(robot)
+        self._chain = build_chain(robot, ChainOptions(extra_filters=settings.extra_filters))
         self._types = get_typestore(Stores.ROS2_JAZZY).types
         # A trajectory is due one lead later; what a stream brings counts at once.
         self._led = np.array(
@@ -84,12 +85,12 @@ class PolicyActor:
         self._safety = build_cycle(
             self._robot,
             self._safety_settings,
-            extra_filters=self._filters,
+            self._chain,
             wall=lambda: self._now_ns,
         )
         self._safety_due_ns = BEGIN_NS
         self._seen_ns = -1
-        self._pictures: deque[_Picture] = deque()
+        self._pictures: deque[_ArrivingImage] = deque()
         home = episode.world.positions()
         self._commands: deque[tuple[int, Vector, Vector]] = deque()
         self._led_now = (home, np.zeros_like(home))
@@ -135,7 +136,7 @@ class PolicyActor:
         for name, frame in seen.frames.items():
             stamp_ns = BEGIN_NS + frame.stamp_ns
             arrival_ns = stamp_ns + self._robot.camera(name).latency_ns
-            self._pictures.append(_Picture(arrival_ns, stamp_ns, name, frame.rgb))
+            self._pictures.append(_ArrivingImage(arrival_ns, stamp_ns, name, frame.rgb))
 
     def _take_pictures(self, now_ns: int) -> None:
         due = [one for one in self._pictures if one.arrival_ns <= now_ns]
@@ -195,7 +196,7 @@ class PolicyActor:
         positions, velocities = (np.where(self._led, led, newest) for led, newest in pairs)
         return JointTargets(positions, velocities)
 
-    def _image(self, picture: _Picture) -> Any:
+    def _image(self, picture: _ArrivingImage) -> Any:
         height, width, _ = picture.rgb.shape
         return self._types["sensor_msgs/msg/Image"](
             header=self._header(picture.stamp_ns),
@@ -215,7 +216,7 @@ class PolicyActor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class _ArrivingImage:
     arrival_ns: int
     stamp_ns: int
     camera: str
