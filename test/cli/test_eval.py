@@ -60,7 +60,7 @@ def test_what_cannot_be_played_is_refused_by_name(
 def test_a_policy_of_another_robot_is_refused_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from wam.models.layout import RobotLayout
+    from wam.models.robot_layout import RobotLayout
     from wam.policies.bundles import make_tiny_bundle
     from wam.robots.loader import load_robot
 

@@ -26,8 +26,8 @@ from wam.core.errors import WamError
 from wam.core.policy import LoadedPolicy
 from wam.models.backends.backend import Backend, choose_backend
 from wam.models.images import standard_layout
-from wam.models.layout import RobotLayout
 from wam.models.normalisation import Normaliser
+from wam.models.robot_layout import RobotLayout
 from wam.models.text import HashTextEncoder
 from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.config import PRESETS, AhaWamConfig, preset

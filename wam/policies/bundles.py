@@ -19,7 +19,7 @@ from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
 from wam.models.backends.backend import AUTO, EAGER_NAME, Backend, Eager, choose_backend
 from wam.models.bundle import Bundle, open_bundle
-from wam.models.layout import RobotLayout
+from wam.models.robot_layout import RobotLayout
 from wam.policies.kind import TINY, PolicyKind, PolicyModule
 from wam.policies.registry import policy_kind, registry
 from wam.robots.description import RobotDescription

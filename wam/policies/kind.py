@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from wam.models.backends.backend import Backend
     from wam.models.bundle import Bundle
-    from wam.models.layout import RobotLayout
+    from wam.models.robot_layout import RobotLayout
 
 TINY = "tiny"
 """Every kind has a built-in bundle "KIND/tiny" with random weights."""

@@ -18,8 +18,8 @@ from wam.core.policy import LoadedPolicy
 from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, Backend, Eager
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, read_tensors, write_bundle
 from wam.models.images import Composite, Tile, standard_layout
-from wam.models.layout import RobotLayout
 from wam.models.normalisation import Normaliser, NormMode
+from wam.models.robot_layout import RobotLayout
 from wam.models.text import text_encoder
 from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.config import AhaWamConfig, preset

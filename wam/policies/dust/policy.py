@@ -20,8 +20,8 @@ from wam.core.errors import BundleError, ConfigError, InputError
 from wam.core.policy import LoadedPolicy
 from wam.models.backends.backend import EAGER_NAME, Backend
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, write_bundle
-from wam.models.layout import RobotLayout
 from wam.models.normalisation import NormMode
+from wam.models.robot_layout import RobotLayout
 from wam.policies.dust.config import DustConfig, preset
 from wam.policies.dust.context import codec
 from wam.policies.dust.eagle import EagleBackbone

@@ -16,7 +16,7 @@ from wam.core.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from wam.models.bundle import BundleCamera
-    from wam.models.layout import RobotLayout
+    from wam.models.robot_layout import RobotLayout
 
 TEXT_FILE = "emu3.tiktoken"
 SIDES = (200, 80)
@@ -150,7 +150,7 @@ CONVERT = {kind: _command(kind) for kind in HELP}
 
 
 def _layout(robot: str | None, *, rate: float, action_joints: str, instruction: str) -> RobotLayout:
-    from wam.models.layout import RobotLayout
+    from wam.models.robot_layout import RobotLayout
     from wam.policies.ud_vla import ur5e
     from wam.robots.loader import load_robot
 

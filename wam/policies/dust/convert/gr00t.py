@@ -22,8 +22,8 @@ from torch import Tensor
 from wam.core.errors import BundleError
 from wam.models.bundle import Bundle, open_weights, read_tensors, write_bundle
 from wam.models.bundle.weights import DEFAULT_SHARD_BYTES, WeightsIndex
-from wam.models.layout import RobotLayout
 from wam.models.normalisation import PolicyStats
+from wam.models.robot_layout import RobotLayout
 from wam.policies.dust import franka
 from wam.policies.dust.config import DustConfig, EagleConfig
 from wam.policies.dust.convert.gr00t_names import NEW_EMBODIMENT, UNUSED, HeadStart, to_theirs
