@@ -34,9 +34,9 @@ from wam.models.text import (
     clean_prompt,
     pad_rows,
     text_encoder,
+    text_to_transformers,
     write_cache,
 )
-from wam.policies.aha_wam.convert.wan_names import text_to_transformers
 
 STATS = FieldStats(
     {

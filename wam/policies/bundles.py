@@ -17,7 +17,8 @@ import torch
 import wam.models
 from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import AUTO, EAGER_NAME, Backend, Eager, choose_backend
+from wam.models.backends.backend import AUTO, EAGER_NAME, Backend, Eager
+from wam.models.backends.choice import choose_backend
 from wam.models.bundle import Bundle, open_bundle
 from wam.models.robot_layout import RobotLayout
 from wam.policies.kind import TINY, PolicyKind, PolicyModule

@@ -15,7 +15,8 @@ from torch import Tensor
 from wam.bench.policy import synthetic_observation
 from wam.core.errors import BundleError, PolicyFault
 from wam.core.observation import Instruction
-from wam.models.backends.backend import Eager, choose_backend
+from wam.models.backends.backend import Eager
+from wam.models.backends.choice import choose_backend
 from wam.models.backends.cuda_graph import MAX_SHAPES, CudaGraphs, GraphedStage
 from wam.policies.aha_wam import policy as aha
 from wam.policies.bundles import load_policy, make_tiny_bundle

@@ -1,134 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instructions as embeddings: from a cache file, from the UMT5 encoder, or (for random weights) from hashes.
-
-Every encoder returns T rows of E numbers: the embedding of the tokens, then zeros. The released models see
-the zero rows as they see the others, so no mask travels with them.
-
-**Embedding cache** (`text_embeddings.safetensors`), so that a robot computer needs no 5.7 B encoder:
-
-- one tensor per prompt, named by the SHA-256 (hex) of the prompt in UTF-8, after the instruction template
-  has been filled in; [n, E] with the n rows that are not padding; bfloat16 or float32;
-- metadata "format" = "wam-text-embeddings/1"; "prompts" = JSON object SHA-256 -> prompt; "encoder" = name
-  of the encoder; "text_len" = T.
-"""
+"""The UMT5 text encoder of Wan 2.2, from its original files or in the layout of transformers."""
 
 from __future__ import annotations
 
-import hashlib
 import html
-import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wam.core.errors import BundleError, InputError, MissingDependency
-from wam.policies.aha_wam.convert.wan_names import text_to_transformers
+from wam.models.container import read_tensors
+from wam.models.text.encoder import pad_rows
 
-CACHE_NAME = "text_embeddings.safetensors"
-CACHE_FORMAT = "wam-text-embeddings/1"
-
-
-class TextEncoder(Protocol):
-    """Embeds a prompt. Called from the planner's worker thread; may be slow the first time."""
-
-    def embed(self, prompt: str) -> Tensor:
-        """Return [T, E], zero rows after the last token, on the CPU.
-
-        Raises:
-            InputError: the prompt is longer than T tokens, or not known to this encoder.
-        """
-        ...
-
-
-def prompt_key(prompt: str) -> str:
-    """Return the name of a prompt in a cache."""
-    return hashlib.sha256(prompt.encode("utf-8")).hexdigest()
+_TEXT_RULES: tuple[tuple[str, str], ...] = (
+    (r"^token_embedding\.", "shared."),
+    (r"^norm\.", "encoder.final_layer_norm."),
+    (r"^blocks\.(\d+)\.norm1\.", r"encoder.block.\1.layer.0.layer_norm."),
+    (r"^blocks\.(\d+)\.norm2\.", r"encoder.block.\1.layer.1.layer_norm."),
+    (r"^blocks\.(\d+)\.attn\.([qkvo])\.", r"encoder.block.\1.layer.0.SelfAttention.\2."),
+    (
+        r"^blocks\.(\d+)\.pos_embedding\.embedding\.",
+        r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias.",
+    ),
+    (r"^blocks\.(\d+)\.ffn\.gate\.0\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_0."),
+    (r"^blocks\.(\d+)\.ffn\.fc1\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_1."),
+    (r"^blocks\.(\d+)\.ffn\.fc2\.", r"encoder.block.\1.layer.1.DenseReluDense.wo."),
+)
 
 
-def pad_rows(rows_nE: Tensor, *, text_len: int, prompt: str) -> Tensor:
-    """Fill up with zero rows to `text_len`.
-
-    Raises:
-        InputError: there are more rows than that.
-    """
-    n = rows_nE.shape[0]
-    if n > text_len:
-        raise InputError(
-            f"the instruction has {n} tokens: {prompt!r}",
-            allowed=f"at most {text_len}",
-            where="the instruction",
-        )
-    return torch.cat((rows_nE, rows_nE.new_zeros(text_len - n, rows_nE.shape[1])))
-
-
-class HashTextEncoder:
-    """One pseudo-random row per word: for networks with random weights, where no encoder is wanted.
-
-    Args:
-        text_len: T.
-        width: E.
-    """
-
-    def __init__(self, *, text_len: int, width: int) -> None:
-        self._text_len = text_len
-        self._width = width
-
-    def embed(self, prompt: str) -> Tensor:
-        """Return rows that depend on each word and nothing else."""
-        rows = []
-        for word in prompt.lower().split():
-            seed = int.from_bytes(hashlib.sha256(word.encode("utf-8")).digest()[:8], "little") >> 1
-            rows.append(torch.randn(self._width, generator=torch.Generator().manual_seed(seed)))
-        stacked = torch.stack(rows) if rows else torch.zeros(0, self._width)
-        return pad_rows(stacked, text_len=self._text_len, prompt=prompt)
-
-
-class CachedTextEncoder:
-    """Reads embeddings from a cache file.
-
-    Args:
-        path: of the file.
-        text_len: T of the policy.
-        width: E of the policy.
-
-    Raises:
-        BundleError: the file is missing or was made for other sizes.
-    """
-
-    def __init__(self, path: Path, *, text_len: int, width: int) -> None:
-        if not path.is_file():
-            raise BundleError(f"the embedding cache {path} is missing", where="text.file in policy.yaml")
-        self._path = path
-        self._text_len = text_len
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != CACHE_FORMAT:
-                raise BundleError(f"{path}: format", value=metadata.get("format"), allowed=CACHE_FORMAT)
-            self._prompts: dict[str, str] = json.loads(metadata["prompts"])
-            self._rows = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-        for key, rows in self._rows.items():
-            if rows.dim() != 2 or rows.shape[1] != width or rows.shape[0] > text_len:
-                raise BundleError(
-                    f"{path}: the embedding of {self._prompts.get(key, key)!r} is {tuple(rows.shape)}",
-                    allowed=f"[at most {text_len}, {width}]",
-                    where="the cache; make it with this policy's text encoder",
-                )
-
-    def embed(self, prompt: str) -> Tensor:
-        """Return the cached rows."""
-        rows = self._rows.get(prompt_key(prompt))
-        if rows is None:
-            raise InputError(
-                f"no embedding of {prompt!r} in {self._path}",
-                allowed=f"one of {sorted(self._prompts.values())[:8]}",
-                where="the instruction, or the cache: embed the text where the encoder is and copy the file",
-            )
-        return pad_rows(rows, text_len=self._text_len, prompt=prompt)
+def text_to_transformers(name: str) -> str:
+    """Return the transformers name of a tensor of the original UMT5 encoder; others come back unchanged."""
+    for pattern, replacement in _TEXT_RULES:
+        renamed, count = re.subn(pattern, replacement, name)
+        if count:
+            return renamed
+    return name
 
 
 def build_umt5(tensors: Mapping[str, Tensor]) -> Any:
@@ -235,8 +145,6 @@ class Umt5TextEncoder:
         if library.is_dir():
             model = UMT5EncoderModel.from_pretrained(library, local_files_only=True)
         else:
-            from wam.models.container import read_tensors
-
             model = build_umt5(read_tensors(original[0]))
         tokenizer: Any = AutoTokenizer.from_pretrained(directory / "tokenizer", local_files_only=True)
         return Umt5TextEncoder(
@@ -274,63 +182,3 @@ def clean_prompt(prompt: str) -> str:
             ) from error
         prompt = ftfy.fix_text(prompt)
     return " ".join(html.unescape(html.unescape(prompt)).split())
-
-
-def write_cache(path: Path, embeddings: Mapping[str, Tensor], *, encoder: str, text_len: int) -> None:
-    """Write an embedding cache.
-
-    Args:
-        path: of the file; an existing one is replaced.
-        embeddings: prompt -> rows [n or T, E]; zero rows at the end are dropped.
-        encoder: name of the encoder that made them.
-        text_len: T.
-    """
-    tensors = {}
-    for prompt, rows in embeddings.items():
-        used = int((rows != 0).any(dim=1).nonzero().max()) + 1 if (rows != 0).any() else 0
-        tensors[prompt_key(prompt)] = rows[:used].contiguous()
-    metadata = {
-        "format": CACHE_FORMAT,
-        "prompts": json.dumps({prompt_key(p): p for p in embeddings}, ensure_ascii=False),
-        "encoder": encoder,
-        "text_len": str(text_len),
-    }
-    save_file(tensors, path, metadata=metadata)
-
-
-def embed_all(encoder: TextEncoder, prompts: Iterable[str]) -> dict[str, Tensor]:
-    """Embed prompts for `write_cache`."""
-    return {prompt: encoder.embed(prompt) for prompt in prompts}
-
-
-def text_encoder(
-    options: Mapping[str, Any],
-    *,
-    directory: Path,
-    text_len: int,
-    width: int,
-    device: torch.device | str = "cpu",
-) -> TextEncoder:
-    """Build the encoder that the `text` section of policy.yaml names.
-
-    Args:
-        options: {"kind": "hash"}, {"kind": "cache", "file": NAME} or {"kind": "umt5", "directory": PATH}.
-        directory: of the bundle; relative paths start there.
-        text_len: T.
-        width: E.
-        device: for UMT5.
-
-    Raises:
-        BundleError: the kind is unknown or a file is missing.
-    """
-    kind = options.get("kind")
-    if kind == "hash":
-        return HashTextEncoder(text_len=text_len, width=width)
-    if kind == "cache":
-        return CachedTextEncoder(
-            directory / str(options.get("file", CACHE_NAME)), text_len=text_len, width=width
-        )
-    if kind == "umt5":
-        path = directory / str(options.get("directory", ""))
-        return Umt5TextEncoder.from_directory(path, text_len=text_len, device=device)
-    raise BundleError("policy.yaml: text.kind", value=kind, allowed="hash, cache or umt5")
