@@ -88,7 +88,7 @@ class AhaExecutor:
         backend = backend or Eager()
         self._route = backend.prepare("route", functools.partial(stages.route, model))
         self._denoise = backend.prepare("denoise", self._eager_denoise)
-        self._plan: stages.Schedule | None = None
+        self._plan: stages.DenoisingSchedule | None = None
         self._ropes: dict[int, Rope] = {}
         self._text: tuple[Tensor, LayerKv] | None = None
 
@@ -190,10 +190,10 @@ class AhaExecutor:
         self, noise: Tensor, *, modulations: Tensor, context: LayerKv, text: LayerKv, rope: Rope
     ) -> Tensor:
         step = functools.partial(stages.denoise_step, self._model)
-        plan = stages.Schedule(self._sigmas, modulations)
+        plan = stages.DenoisingSchedule(self._sigmas, modulations)
         return stages.denoise(step, noise, plan=plan, context=context, text=text, rope=rope)
 
-    def _schedule(self) -> stages.Schedule:
+    def _schedule(self) -> stages.DenoisingSchedule:
         if self._plan is None:
             self._plan = stages.schedule(self._action, self._sigmas)
         return self._plan
@@ -213,7 +213,7 @@ class AhaExecutor:
         return self._text[1]
 
     def _blame(
-        self, noise: Tensor, *, plan: stages.Schedule, context: LayerKv, text: LayerKv, rope: Rope
+        self, noise: Tensor, *, plan: stages.DenoisingSchedule, context: LayerKv, text: LayerKv, rope: Rope
     ) -> None:
         """Repeat a failed integration with a look at every layer.
 

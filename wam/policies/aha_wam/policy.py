@@ -17,7 +17,7 @@ from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
 from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, Backend, Eager
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, read_tensors, write_bundle
-from wam.models.images import Composite, Tile, standard_layout
+from wam.models.images import Composite, ImageTile, standard_layout
 from wam.models.normalisation import Normaliser, NormMode
 from wam.models.robot_layout import RobotLayout
 from wam.models.text import text_encoder
@@ -77,7 +77,7 @@ def layout_of(manifest: Manifest, config: AhaWamConfig) -> Composite:
     if any(c.top is None or c.left is None for c in manifest.cameras):
         raise BundleError("policy.yaml: cameras: AHA-WAM composes its views; every camera needs top and left")
     tiles = tuple(
-        Tile(c.name, int(c.top or 0), int(c.left or 0), c.height, c.width) for c in manifest.cameras
+        ImageTile(c.name, int(c.top or 0), int(c.left or 0), c.height, c.width) for c in manifest.cameras
     )
     try:
         return Composite(config.image_height, config.image_width, tiles)

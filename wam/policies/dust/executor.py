@@ -24,8 +24,8 @@ from wam.policies.dust.context import EMBEDDING, DustContext, DustRouted
 from wam.policies.dust.head import DustHead
 from wam.policies.dust.model import TargetScale
 from wam.policies.dust.records import FeatureKv
-from wam.policies.dust.sampling import Sample, Tables, build_tables, noise, sample
-from wam.policies.dust.schedule import ALL_SAVINGS, SamplerSettings, Savings, Schedule, schedule
+from wam.policies.dust.sampling import SampledChunk, Tables, build_tables, noise, sample
+from wam.policies.dust.schedule import ALL_SAVINGS, ChunkSchedule, SamplerSettings, Savings, schedule
 from wam.policies.dust.units import ActionUnits, StateUnits
 
 SLOT = 0
@@ -100,7 +100,7 @@ class DustExecutor:
         self._action_units = action_units
         self._target_scale = target_scale
         self._savings = savings
-        self._plan: Schedule
+        self._plan: ChunkSchedule
         self._tables: Tables | None
         self.configure(settings)
         self._prediction: FuturePrediction | None = None
@@ -111,7 +111,7 @@ class DustExecutor:
         return self._plan.settings
 
     @property
-    def plan(self) -> Schedule:
+    def plan(self) -> ChunkSchedule:
         """Evaluations that one chunk takes."""
         return self._plan
 
@@ -207,7 +207,7 @@ class DustExecutor:
             self._tables = build_tables(self._head, self._plan, slot=SLOT)
         return self._tables
 
-    def _predicted(self, result: Sample, stamp_ns: int) -> FuturePrediction | None:
+    def _predicted(self, result: SampledChunk, stamp_ns: int) -> FuturePrediction | None:
         if result.future is None or not self.settings.future:
             return None
         embedding = result.future[0]

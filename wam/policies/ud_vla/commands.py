@@ -43,7 +43,7 @@ class TrainedMask(enum.Enum):
     RELEASED = "released"
 
 
-class Precision(enum.Enum):
+class DecoderPrecision(enum.Enum):
     """Of the decoder's weights in the bundle."""
 
     BFLOAT16 = "bfloat16"
@@ -107,7 +107,9 @@ def _command(kind: str) -> Callable[..., None]:
         instruction: Annotated[
             str, typer.Option(help="Task text used when nobody sets another.", show_default=False)
         ] = "",
-        dtype: Annotated[Precision, typer.Option(help="Of the decoder's weights.")] = Precision.BFLOAT16,
+        dtype: Annotated[
+            DecoderPrecision, typer.Option(help="Of the decoder's weights.")
+        ] = DecoderPrecision.BFLOAT16,
     ) -> None:
         from wam.policies.ud_vla.config import MaskMode
         from wam.policies.ud_vla.convert.ud_vla import ConvertOptions, convert
