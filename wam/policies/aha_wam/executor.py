@@ -221,14 +221,24 @@ class AhaExecutor:
             PolicyFault: always; it names the step and the first place that is not finite.
         """
 
-        def step(x: Tensor, **kwargs: object) -> Tensor:
-            index = calls.__next__()
-            require_finite(x, what=f"noisy chunk before integration step {index}")
+        def step(
+            x_BRA: Tensor, *, modulations: Tensor, context: LayerKv, text: LayerKv, rope: Rope
+        ) -> Tensor:
+            index = next(calls)
+            require_finite(x_BRA, what=f"noisy chunk before integration step {index}")
 
             def probe(place: str, value: Tensor) -> None:
                 require_finite(value, what=f"{place} in integration step {index}")
 
-            return stages.denoise_step(self._model, x, probe=probe, **kwargs)  # type: ignore[arg-type]
+            return stages.denoise_step(
+                self._model,
+                x_BRA,
+                modulations=modulations,
+                context=context,
+                text=text,
+                rope=rope,
+                probe=probe,
+            )
 
         calls = iter(range(len(plan.sigmas)))
         require_finite_layers(text.k, what="text and state key of the action DiT")
