@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import time
 
 import torch
@@ -27,6 +26,7 @@ from wam.policies.aha_wam.context import AhaContext, AhaRouted
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.video_dit import LayerKv
 from wam.policies.aha_wam.vision import VisualEncoder
+from wam.policies.results import action_chunk, chunk_seed
 
 
 def start_noise(*, seed: int, header: ContextHeader, chunk: int, rows: int, width: int) -> Tensor:
@@ -42,9 +42,7 @@ def start_noise(*, seed: int, header: ContextHeader, chunk: int, rows: int, widt
     Returns:
         float32 [1, rows, width], standard normal, drawn on the CPU.
     """
-    text = f"{seed}/{header.generation}/{header.version}/{chunk}"
-    digest = hashlib.sha256(text.encode("ascii")).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    generator = torch.Generator().manual_seed(chunk_seed(seed, header=header, index=chunk))
     return torch.randn(1, rows, width, generator=generator)
 
 
@@ -157,18 +155,8 @@ class AhaExecutor:
         if not all_finite(rows):
             self._blame(noise, plan=plan, context=payload.context, text=text, rope=rope)
         si = self._action_norm.to_si(rows[0].cpu().numpy())
-        return ActionChunk(
-            stamp_ns=routed.stamp_ns,
-            generation=header.generation,
-            sequence=0,
-            contract_hash=self._contract.contract_hash,
-            context_version=header.version,
-            context_age_ns=header.age_ns(routed.stamp_ns),
-            phase_offset_rows=payload.offset_rows,
-            row_period_ns=self._contract.control_period_ns,
-            joint_names=self._contract.action_joints,
-            rows=si,
-            inference_ns=time.perf_counter_ns() - payload.started_ns,
+        return action_chunk(
+            self._contract, routed, si, offset_rows=payload.offset_rows, started_ns=payload.started_ns
         )
 
     @torch.inference_mode()
