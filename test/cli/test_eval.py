@@ -60,9 +60,9 @@ def test_what_cannot_be_played_is_refused_by_name(
 def test_a_policy_of_another_robot_is_refused_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from wam.devices.loader import load_robot
     from wam.models.robot_layout import RobotLayout
     from wam.policies.bundles import make_tiny_bundle
-    from wam.robots.loader import load_robot
 
     make_tiny_bundle(tmp_path / "piper", "aha_wam", robot=RobotLayout.of(load_robot("piper")))
     for mode in ("fast", "nodes"):

@@ -65,7 +65,7 @@ def lerobot(
     Example: wam convert lerobot ~/g1_pick g1_ep1 --robot g1_inspire --episode 1
     """
     from wam.data.to_bag import convert_lerobot
-    from wam.robots.loader import load_robot
+    from wam.devices.loader import load_robot
 
     description = load_robot(robot)
     console = Console(stderr=True)

@@ -72,6 +72,13 @@ def evaluate(
     executor_period: Annotated[
         float, typer.Option(help="Time between the starts of two chunks [s].", min=0.005)
     ] = 0.1,
+    extra_filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MODULE:FACTORY of a safety filter from another package; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     policy_seed: Annotated[int, typer.Option(help="Seed of the policy's noise.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of the policy.", min=1)] = 1,
@@ -86,6 +93,7 @@ def evaluate(
 
     Example: wam eval --task franka_box_to_bowl --policy aha_wam/tiny --report out
     """
+    from wam.devices.loader import load_robot
     from wam.evaluation.closed_loop.page import (
         LOGS,
         build_evaluation_report,
@@ -98,7 +106,6 @@ def evaluate(
     from wam.evaluation.replay.offline import ReplaySettings
     from wam.policies.loading import load_policy
     from wam.report.folder import require_free
-    from wam.robots.loader import load_robot
     from wam.runtime.policy import PolicyRequest, require_fit
     from wam.sim.recording.sinks import EXPERT
     from wam.sim.tasks.registry import find_setting, find_task
@@ -118,6 +125,7 @@ def evaluate(
             executor_latency_ns=parse_latency(executor_latency, option="--executor-latency"),
             planner_period_ns=seconds_to_ns(planner_period),
             executor_period_ns=seconds_to_ns(executor_period),
+            extra_filters=tuple(extra_filter or ()),
         ),
         time_limit=time_limit,
         videos=videos,

@@ -107,7 +107,7 @@ def catalogue() -> dict[str, Any]:
 
 
 def _robot_line(name: str) -> dict[str, Any]:
-    from wam.robots.loader import load_robot
+    from wam.devices.loader import load_robot
 
     robot = load_robot(name)
     return {
@@ -124,8 +124,8 @@ def robot_values(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such robot, or its files are faulty.
     """
+    from wam.devices.loader import load_robot
     from wam.robots.describe import describe
-    from wam.robots.loader import load_robot
 
     return describe(load_robot(name))
 
@@ -145,8 +145,8 @@ def pose_values(robot: str, tip: str, q: str, *, base: str | None = None) -> dic
         ConfigError: there is no such robot, or it has no model, or `q` holds something that is no number.
         InputError: there is no such link, or `q` has another width.
     """
+    from wam.devices.loader import load_robot
     from wam.robots.kinematics import RobotModel, forward_kinematics
-    from wam.robots.loader import load_robot
 
     try:
         positions = [float(word) for word in q.replace(",", " ").split()]

@@ -104,6 +104,13 @@ def run(
             "blend, latest, sequential, committed or roll."
         ),
     ] = "blend",
+    extra_filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MODULE:FACTORY of a safety filter from another package; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     time: Annotated[
         str,
         typer.Option(help="Which time decides: 'stamps' (message headers) or 'receive' (the recorder's)."),
@@ -153,13 +160,13 @@ def run(
     Example: wam replay g1_ep1 --robot g1_inspire --policy aha_wam/tiny --report out
     """
     from wam.data.bag.binding import TopicNames
+    from wam.devices.loader import load_robot
     from wam.evaluation.metrics.gate import read_gate
     from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings, parse_strategy
     from wam.evaluation.replay.rerun import require_rerun
     from wam.evaluation.replay.session import replay as run_replay
     from wam.policies.loading import load_policy
     from wam.report.folder import require_free
-    from wam.robots.loader import load_robot
     from wam.runtime.policy import PolicyRequest
 
     if time not in ("stamps", "receive"):
@@ -186,6 +193,7 @@ def run(
             executor_period_ns=seconds_to_ns(executor_period),
             max_context_age_ns=seconds_to_ns(max_context_age),
             strategy=parse_strategy(strategy, what="option --strategy", where="--strategy"),
+            extra_filters=tuple(extra_filter or ()),
         ),
         names=TopicNames(
             namespace=namespace,
@@ -318,10 +326,10 @@ def scenario(
     Exit codes: 0 all replayed (and the gate passed), 1 a run could not be done, 2 the gate failed or a policy was at
     fault.
     """
+    from wam.devices.loader import load_robot
     from wam.evaluation.replay.jobs import make_jobs, run_jobs
     from wam.evaluation.replay.scenario import latency_means, read_scenario, sum_up
     from wam.report.folder import INDEX, SUMMARY, TIMING, report_folder, write_json
-    from wam.robots.loader import load_robot
 
     chosen = read_scenario(file)
     load_robot(chosen.robot)

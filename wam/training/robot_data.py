@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wam.core.errors import ConfigError, RecordingError
-from wam.data.lerobot.reader import Episode, LeRobotDataset
+from wam.data.lerobot.reader import DatasetEpisode, LeRobotDataset
 from wam.models.bundle import Manifest
 from wam.models.normalisation import FieldStats, PolicyStats
 from wam.policies.aha_wam.training.samples import Columns, EpisodeTable
@@ -29,7 +29,7 @@ class VideoTable:
         ConfigError: a camera is no picture feature.
     """
 
-    def __init__(self, dataset: LeRobotDataset, episodes: Sequence[Episode], columns: Columns) -> None:
+    def __init__(self, dataset: LeRobotDataset, episodes: Sequence[DatasetEpisode], columns: Columns) -> None:
         if not episodes:
             raise RecordingError(f"{dataset.root} has no episode to train on", where="data.episodes")
         for camera in columns.cameras:

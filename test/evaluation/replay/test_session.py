@@ -115,7 +115,12 @@ def test_the_safety_chain_judges_every_chunk_from_where_the_robot_was(tmp_path: 
     oracle = Oracle(policy.contract)
     summary = go(bag, tmp_path / "a", policy=replace(policy, executor=oracle)).summary
     assert summary["metrics"]["safety_ok"] == summary["metrics"]["chunks"]
-    assert summary["safety"] == {"findings": {}, "ladder": {}, "not_checked": "fake has no model"}
+    assert summary["safety"] == {
+        "source": "offline filters",
+        "findings": {},
+        "ladder": {},
+        "not_checked": "fake has no model",
+    }
     assert summary["metrics"]["safety_nominal_share"] > 0.99
     oracle.error = 0.8  # max_jump of the robot is 0.5 rad
     summary = go(bag, tmp_path / "b", policy=replace(policy, executor=oracle)).summary

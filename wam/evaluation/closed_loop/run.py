@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from wam.core.policy import LoadedPolicy
+from wam.devices.loader import load_robot
 from wam.evaluation.closed_loop.filming import Films
 from wam.evaluation.closed_loop.policy_actor import PolicyActor
 from wam.evaluation.closed_loop.scores import EpisodeRecord, EpisodeTimes, Evaluation
@@ -16,7 +17,6 @@ from wam.evaluation.records import SafetyRecord
 from wam.evaluation.replay.offline import ReplaySettings
 from wam.report.machine import machine_info
 from wam.robots.description import RobotDescription
-from wam.robots.loader import load_robot
 from wam.runtime.policy import require_fit
 from wam.sim.actors import ExpertActor
 from wam.sim.experts.registry import make_expert
@@ -136,6 +136,8 @@ def settings_of(options: EvalOptions, *, mode: str) -> dict[str, str]:
     facts["planner period"] = (
         f"{schedule.planner_period_ns / 1e6:.0f} ms" if schedule.planner_period_ns else "every image"
     )
+    if schedule.extra_filters:
+        facts["extra filters"] = ", ".join(schedule.extra_filters)
     if mode == FAST:
         facts["planner latency"] = _latency(schedule.planner_latency_ns)
         facts["executor latency"] = _latency(schedule.executor_latency_ns)

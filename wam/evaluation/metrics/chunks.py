@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
-from wam.data.bag.reference import Reference
+from wam.data.bag.joint_series import Reference
 from wam.evaluation.metrics.shape import warped_l1
 from wam.evaluation.replay.engine import ChunkEvent
 

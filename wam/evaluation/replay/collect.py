@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from wam.core.contract import PolicyContract
 from wam.core.observation import CameraFrame, Observation, Rgb
-from wam.data.bag.reference import Reference
+from wam.data.bag.joint_series import Reference
 from wam.evaluation.metrics.chunks import (
     ChunkErrors,
     ChunkScore,
@@ -34,7 +34,8 @@ from wam.evaluation.replay.engine import (
     RefusalEvent,
     ReplaySettings,
 )
-from wam.evaluation.replay.safety import Commands, SafetyReplay
+from wam.evaluation.replay.safety_events import SafetyInfo
+from wam.evaluation.replay.safety_tally import Commands, SafetyTally
 from wam.report.imagined import ImaginedPairs
 from wam.robots.description import RobotDescription
 from wam.runtime.ingest.ingest import NoticeKind
@@ -69,6 +70,7 @@ class Collector:
         contract: of the policy.
         settings: schedule and strategy.
         reference: what chunks are compared with; the replay feeds it.
+        safety: who judges the chunks.
         duration: expected length of the recording, for evenly spread pictures [s].
     """
 
@@ -79,13 +81,14 @@ class Collector:
         contract: PolicyContract,
         settings: ReplaySettings,
         reference: Reference,
+        safety: SafetyInfo,
         duration: float,
     ) -> None:
         limits = robot.limits()
         index = [limits.joint_names.index(name) for name in contract.action_joints]
         self.columns = np.array(index, dtype=np.intp)
-        self.safety = SafetyReplay(
-            robot, row_period_ns=contract.control_period_ns, strategy=settings.strategy
+        self.safety = SafetyTally(
+            safety, joints=len(robot.joint_names), row_period_ns=contract.control_period_ns
         )
         self._executor_period_ns = settings.executor_period_ns
         self._lower, self._upper = limits.lower[index], limits.upper[index]
@@ -128,7 +131,6 @@ class Collector:
         """Take one event."""
         if isinstance(event, ChunkEvent):
             self._take_chunk(event)
-            self.safety.offer_chunk(event)
         elif isinstance(event, ContextEvent):
             self.contexts += 1
             self.plan_host_ns.append(event.host_ns)
@@ -139,8 +141,10 @@ class Collector:
             self.notices.append(event)
         elif isinstance(event, ImaginationEvent):
             self.imaginations.append(event)
-        else:
+        elif isinstance(event, FaultEvent):
             self.faults.append(event)
+        else:
+            self.safety.take(event)
 
     def settle(self, *, final: bool = False) -> list[ChunkScore]:
         """Compare what has become comparable and forget what is no longer needed; return the new scores."""
@@ -172,7 +176,6 @@ class Collector:
     def finish(self, end_ns: int) -> list[ChunkScore]:
         """Follow the last chunk to the end of the recording and compare the rest; return the new scores."""
         self._grade(self.execution.finish(end_ns))
-        self.safety.advance(end_ns)
         return self.settle(final=True)
 
     def trajectory(self) -> tuple[Stamps, Table, Table]:

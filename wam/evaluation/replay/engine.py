@@ -18,6 +18,7 @@ from wam.core.policy import Imagination
 from wam.data.bag.binding import TopicNames
 from wam.data.bag.stamps import BagMessage
 from wam.evaluation.metrics.gate import Threshold
+from wam.evaluation.replay.safety_events import SafetyEvent, SafetyInfo
 from wam.runtime.ingest.ingest import Notice, StreamIngest
 
 PLANNER = "planner"
@@ -35,6 +36,7 @@ class ReplaySettings:
         executor_period_ns: time between the starts of two chunks [ns].
         max_context_age_ns: a context with an older image is refused [ns].
         strategy: how the safety node lets a chunk take over from the one before it.
+        extra_filters: safety filters from other packages, each as "module:factory".
     """
 
     planner_latency_ns: int | None
@@ -43,6 +45,7 @@ class ReplaySettings:
     executor_period_ns: int = 100 * NS_PER_MS
     max_context_age_ns: int = 2 * NS_PER_S
     strategy: Strategy = Strategy.BLEND
+    extra_filters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,7 @@ class ImaginationEvent:
     cosine: float
 
 
-Event = ContextEvent | ChunkEvent | RefusalEvent | NoticeEvent | FaultEvent | ImaginationEvent
+Event = ContextEvent | ChunkEvent | RefusalEvent | NoticeEvent | FaultEvent | ImaginationEvent | SafetyEvent
 """What an engine gives."""
 
 Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
@@ -214,6 +217,10 @@ class Engine(Protocol):
     @property
     def instruction(self) -> str:
         """Task text in force."""
+
+    @property
+    def safety(self) -> SafetyInfo | None:
+        """Who judges the chunks in the safety events of `run`; None for an engine that gives no such events."""
 
     def run(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
         """Give what happens, in order of time."""

@@ -37,8 +37,8 @@ class Job:
 
 def run_job(job: Job) -> Run:
     """Replay one recording; a refusal becomes the run's error."""
+    from wam.devices.loader import load_robot
     from wam.policies.loading import load_policy
-    from wam.robots.loader import load_robot
     from wam.runtime.policy import PolicyRequest
 
     values = job.variant.values

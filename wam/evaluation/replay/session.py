@@ -18,10 +18,10 @@ from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Binding, Feed, Role, bind
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import columns_of, driver_aliases, si_factors
+from wam.data.bag.joint_series import Reference
 from wam.data.bag.reading import Recording
-from wam.data.bag.reference import Reference
 from wam.data.bag.stamps import BagMessage, StampReport
-from wam.data.to_bag import WARNINGS
+from wam.data.bag.topics import WARNINGS
 from wam.evaluation.metrics.chunks import ChunkScore
 from wam.evaluation.metrics.figures import ReplayData, flat_metrics
 from wam.evaluation.metrics.gate import GateCheck, check_gate
@@ -30,6 +30,7 @@ from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplayOp
 from wam.evaluation.replay.events import EventWriter
 from wam.evaluation.replay.offline import OfflineReplay
 from wam.evaluation.replay.rerun import require_rerun, write_rerun
+from wam.evaluation.replay.safety import OfflineSafety
 from wam.evaluation.replay.summary import build_summary, build_timing
 from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, require_free, write_json
 from wam.robots.description import RobotDescription
@@ -151,16 +152,28 @@ class _Session:
         }
         self._columns: dict[tuple[str, tuple[str, ...]], Any] = {}
         instruction = options.instruction or _first_instruction(recording, binding)
-        self._engine: Engine = (
+        engine: Engine = (
             make_engine(binding, instruction)
             if make_engine is not None
             else OfflineReplay(robot=robot, policy=policy, settings=options.settings, instruction=instruction)
         )
+        safety = engine.safety
+        if safety is None:
+            judging = OfflineSafety(
+                engine,
+                robot=robot,
+                binding=binding,
+                strategy=options.settings.strategy,
+                extra_filters=options.settings.extra_filters,
+            )
+            engine, safety = judging, judging.safety
+        self._engine = engine
         self.collector = Collector(
             robot=robot,
             contract=contract,
             settings=options.settings,
             reference=self._reference,
+            safety=safety,
             duration=recording.duration,
         )
         self._first_ns: int | None = None
@@ -181,17 +194,15 @@ class _Session:
                     self._judge_notice(event)
                 writer.event(event)
                 self.collector.take(event)
-                self._write_judgements(writer, self.collector.settle())
+                self._write_scores(writer, self.collector.settle())
         for topic, reader in self._commands.items():
             for sample in reader.rest():
                 self._add_reference(sample, self._binding.feeds[topic])
-        self._write_judgements(writer, self.collector.finish(self._last_ns))
+        self._write_scores(writer, self.collector.finish(self._last_ns))
         if not self.collector.chunks and not self.collector.faults:
             self._refuse_silence()
 
-    def _write_judgements(self, writer: EventWriter, scores: list[ChunkScore]) -> None:
-        for note in self.collector.safety.take_notes():
-            writer.safety(note)
+    def _write_scores(self, writer: EventWriter, scores: list[ChunkScore]) -> None:
         for score in scores:
             writer.score(score)
 
@@ -245,7 +256,6 @@ class _Session:
         if feed.role is Role.JOINTS:
             self._stamp(message)
             ingest.put_joint_state(feed.stream, content, receive_ns=message.receive_ns)
-            self.collector.safety.offer_state(feed.stream, content, time_ns=message.time_ns)
         if feed.topic in self._commands:
             for sample in self._commands[feed.topic].take(message):
                 self._add_reference(sample, feed)

@@ -72,6 +72,7 @@ def build_summary(judged: ReplayData, checks: tuple[GateCheck, ...]) -> dict[str
             "time": "header stamps" if options.use_stamps else "receive time",
             "reference": "recorded action" if judged.from_action else "measured state",
             "lenient": options.lenient,
+            **({"extra_filters": list(settings.extra_filters)} if settings.extra_filters else {}),
         },
         "metrics": flat_metrics(judged),
         "intervals": {name: _interval(interval) for name, interval in intervals(judged).items()},
@@ -85,6 +86,7 @@ def build_summary(judged: ReplayData, checks: tuple[GateCheck, ...]) -> dict[str
             f"{node}: {reason}": count for (node, reason), count in sorted(collector.refusals.items())
         },
         "safety": {
+            "source": safety.source.value,
             "findings": {
                 code: {"chunks": count, "example": safety.examples[code]}
                 for code, count in sorted(safety.codes.items())

@@ -60,10 +60,10 @@ def gr00t(
 
     Example: wam convert gr00t ~/GR00T-N1-2B franka_dust --vocabulary ~/Isaac-GR00T/.../eagle2_hg_model --head fresh
     """
+    from wam.devices.loader import load_robot
     from wam.models.robot_layout import RobotLayout
     from wam.policies.dust import franka
     from wam.policies.dust.convert.gr00t import Gr00tOptions, convert_gr00t
-    from wam.robots.loader import load_robot
 
     layout = franka.layout() if robot is None else RobotLayout.of(load_robot(robot))
     binary = tuple(binary_joint or (() if robot else (franka.GRIPPER,)))

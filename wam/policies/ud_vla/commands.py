@@ -152,9 +152,9 @@ CONVERT = {kind: _command(kind) for kind in HELP}
 
 
 def _layout(robot: str | None, *, rate: float, action_joints: str, instruction: str) -> RobotLayout:
+    from wam.devices.loader import load_robot
     from wam.models.robot_layout import RobotLayout
     from wam.policies.ud_vla import ur5e
-    from wam.robots.loader import load_robot
 
     layout = ur5e.layout() if robot is None else RobotLayout.of(load_robot(robot))
     layout = replace(layout, control_period_ns=round(NS_PER_S / rate))

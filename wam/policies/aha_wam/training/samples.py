@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wam.core.errors import ConfigError, RecordingError
-from wam.data.lerobot.reader import Episode, LeRobotDataset
+from wam.data.lerobot.reader import DatasetEpisode, LeRobotDataset
 from wam.models.images import Composite, compose_training
 from wam.models.normalisation import Normaliser, PolicyStats
 from wam.models.text import TextEncoder
@@ -56,7 +56,7 @@ class EpisodeTable:
         RecordingError: there is no episode, or a column is missing, damaged or not finite.
     """
 
-    def __init__(self, dataset: LeRobotDataset, episodes: Sequence[Episode], columns: Columns) -> None:
+    def __init__(self, dataset: LeRobotDataset, episodes: Sequence[DatasetEpisode], columns: Columns) -> None:
         if not episodes:
             raise RecordingError(f"{dataset.root} has no episode to train on", where="data.episodes")
         for camera in columns.cameras:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from wam.core.errors import ConfigError
-from wam.data.lerobot.reader import Episode, LeRobotDataset
+from wam.data.lerobot.reader import DatasetEpisode, LeRobotDataset
 from wam.models.images import Composite
 from wam.policies.aha_wam.convert.dataset_stats import read_dataset_stats
 from wam.policies.aha_wam.training.config import DataSection, TrainConfig
@@ -30,7 +30,7 @@ from wam.training.statistics import DatasetStats
 
 def split_episodes(
     dataset: LeRobotDataset, data: DataSection, *, seed: int
-) -> tuple[tuple[Episode, ...], tuple[Episode, ...]]:
+) -> tuple[tuple[DatasetEpisode, ...], tuple[DatasetEpisode, ...]]:
     """Return training and validation episodes.
 
     Raises:
