@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A policy in a package of its own, installed beside the suite: listed, trained, loaded, and run by both cycles.
 
-The package is test/fixtures/example_policy; docs/how-to/add-a-policy.md explains its files. Everything runs in other
+The package is examples/policy; docs/how-to/add-a-policy.md explains its files. Everything runs in other
 processes, since the table of policies is read once per process.
 """
 
@@ -18,10 +18,12 @@ import pytest
 import yaml
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
-PACKAGE = FIXTURES / "example_policy"
+PACKAGE = Path(__file__).resolve().parents[2] / "examples" / "policy"
 DATASET = FIXTURES / "older" / "lerobot"
 BAG = FIXTURES / "older" / "bag_mcap"
 JOINTS = ["j0", "j1", "j2"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 REPLAY = """
 import json, sys
