@@ -246,6 +246,8 @@ class SafetyNode(WamNode[SafetyParameters]):
         if self._watch is not None:
             self._watch.look()
         self.cycle.clear_fault()
+        if isinstance(self._stream, SteppedStream):
+            self._stream.wake()  # the clock does not come through while a service is served
         answered = self.cycle.answered.wait(CLEAR_TIMEOUT_S)
         response.success = answered and not ladder.stopped
         if response.success:
