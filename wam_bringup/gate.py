@@ -72,7 +72,9 @@ class GateNode(Node):
         self._logged_at = time.monotonic()
         self._missing: dict[str, str] = {}
         self._requests: dict[str, tuple[float, Any]] = {}
-        self._clients_by_name = {name: self.create_client(GetState, f"{name}/get_state") for name in p.nodes}
+        self._clients_by_name: dict[str, Any] = {
+            name: self.create_client(GetState, f"{name}/get_state") for name in p.nodes
+        }
         for group in load_robot(p.robot).groups if p.robot else ():
             self._missing[group.name] = f"nothing arrives on {group.state_topic}"
             store = partial(self._store, group, JointReader(group))

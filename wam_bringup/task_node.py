@@ -43,7 +43,7 @@ class TaskNode(WamNode[TaskParameters]):
     def __init__(self, **node_args: Any) -> None:
         super().__init__("wam_task", TaskParameters, **node_args)
         self._run: TaskRun | None = None
-        self._done: Future | None = None
+        self._done: Future[None] | None = None
         self._goal: Any = None
         self._active = False
 
@@ -53,8 +53,8 @@ class TaskNode(WamNode[TaskParameters]):
         self.add_subscription(SafetyEvent, "wam_safety/event", self._on_event, EVENT)
         self.add_subscription(PlannerStatus, "wam_planner/status", self._on_planner, STATUS)
         self.add_subscription(ExecutorStatus, "wam_executor/status", self._on_executor, STATUS)
-        self._set_instruction = self.create_client(SetInstruction, "wam_planner/set_instruction")
-        self._set_acting = self.create_client(SetBool, "wam_executor/set_acting")
+        self._set_instruction: Any = self.create_client(SetInstruction, "wam_planner/set_instruction")
+        self._set_acting: Any = self.create_client(SetBool, "wam_executor/set_acting")
         for client in (self._set_instruction, self._set_acting):
             self.at_cleanup(partial(self.destroy_client, client))
         self.add_steady_timer(POLL_PERIOD_S, self._poll)
@@ -111,7 +111,7 @@ class TaskNode(WamNode[TaskParameters]):
             ),
             now_ns=self.clock.now_ns(),
         )
-        done = Future()
+        done: Future[None] = Future()
         # Known from here on, so that a goal that comes while the services answer preempts this one.
         self._run, self._goal, self._done = run, goal, done
         refusal = await self._begin(goal.request.instruction)
