@@ -13,6 +13,7 @@ from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.ingest import RosIngest, SharedIngest
 from wam.ros.lifecycle import WamNode
+from wam.ros.lock_step import SteppedWorker, make_worker
 from wam.ros.parameters import parameter
 from wam.ros.worker import Worker
 from wam.runtime.policy import BACKENDS, PolicyLoader, PolicyRequest, require_fit
@@ -37,6 +38,11 @@ class PolicyParameters:
     )
     threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)
     seed: int = parameter(0, description="seed of the policy's noise", lower=0, upper=2**31 - 1)
+    lock_step: bool = parameter(
+        False,
+        description="run on /clock and answer every time on lock_step, so that a simulation can wait for this node; "
+        "needs use_sim_time",
+    )
 
 
 P = TypeVar("P", bound=PolicyParameters)
@@ -69,7 +75,7 @@ class PolicyNode(WamNode[P]):
         self._load_policy = load_policy
         self._shared_ingest = shared_ingest
         self._ingest: RosIngest | None = None
-        self._worker: Worker | None = None
+        self._worker: Worker | SteppedWorker | None = None
         self._diagnostics: Diagnostics | None = None
         self._fault = ""
         self._contract_hash = ""
@@ -119,10 +125,12 @@ class PolicyNode(WamNode[P]):
         self.add_steady_timer(STATUS_PERIOD_S, report)
         self._diagnostics = self.add_diagnostics(task=self._task, hardware_id=robot.name)
 
-    def start_worker(self, name: str, step: Callable[[], None], *, period: float) -> Worker:
+    def start_worker(self, name: str, step: Callable[[], None], *, period: float) -> Worker | SteppedWorker:
         """Run `step` every `period` [s] in a thread of its own; an exception of it ends the thread and is reported."""
         self._fault = ""
-        self._worker = Worker(name, step, period=period, on_error=self._on_error)
+        self._worker = make_worker(
+            self, name, step, period=period, lock_step=self.p.lock_step, on_error=self._on_error
+        )
         self._worker.start()
         return self._worker
 
