@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wam.training.logged import Listener, RunPlan, RunResult
+from wam.training.runner import Listener, RunPlan, RunResult
 
 if TYPE_CHECKING:
     from wam.policies.aha_wam.training.config import TrainConfig

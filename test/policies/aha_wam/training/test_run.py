@@ -25,7 +25,7 @@ from wam.policies.aha_wam.training.recipe import distill, train
 from wam.policies.aha_wam.training.start import preset_config, start
 from wam.policies.registry import load_policy
 from wam.training.checkpoint import list_checkpoints
-from wam.training.logged import Listener, RunPlan
+from wam.training.runner import Listener, RunPlan
 from wam.training.reports import read_losses
 
 HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None

@@ -28,7 +28,7 @@ from wam.training.checkpoint import (
     full_weights,
     put_weights,
 )
-from wam.training.logged import BUNDLE, Listener, RunResult, continued, drive, result_of, write_config
+from wam.training.runner import BUNDLE, Listener, RunResult, continued, drive, result_of, write_config
 from wam.training.loop import Drawing, Trainer, whole_run
 from wam.training.optim import make_optimiser
 from wam.training.parallel import World, shard

@@ -31,7 +31,7 @@ from wam.policies.dust.training.samples import (
 from wam.policies.dust.training.start import DustStart
 from wam.policies.dust.units import ActionUnits, StateUnits
 from wam.training.parallel import World
-from wam.training.robot_data import VideoTable, joint_names, table_statistics
+from wam.training.episodes import VideoTable, joint_names, table_statistics
 from wam.training.sampler import HistoryBatchSampler
 from wam.training.statistics import DatasetStats
 

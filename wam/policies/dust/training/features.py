@@ -29,7 +29,7 @@ from wam.policies.dust.eagle import FROZEN_PARTS, EagleBackbone, pool_target
 from wam.policies.dust.prompt import pad_left
 from wam.policies.dust.training.samples import DustFeatures, DustNumbers, DustPixels, PixelSamples
 from wam.training.sampler import SampleRef
-from wam.training.weights_digest import weights_digest
+from wam.training.cache import weights_digest
 
 CACHE_FORMAT = "wam-dust-features/1"
 ROWS_AT_ONCE = 32

@@ -19,7 +19,7 @@ from wam.policies.dust.training.losses import DustObjective
 from wam.policies.dust.training.objective import DustTrainable, make_dust_optimiser
 from wam.policies.dust.training.start import DustStart, dust_start
 from wam.training.checkpoint import full_weights, put_weights
-from wam.training.logged import BUNDLE, Listener, RunResult, continued, drive, result_of, write_config
+from wam.training.runner import BUNDLE, Listener, RunResult, continued, drive, result_of, write_config
 from wam.training.loop import Trainer, whole_run
 from wam.training.parallel import World, shard
 from wam.training.reports import CSV_NAME, PLOT_NAME, plot_losses

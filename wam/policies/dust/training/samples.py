@@ -24,7 +24,7 @@ from wam.policies.dust.config import DustConfig
 from wam.policies.dust.prompt import pad_left
 from wam.policies.dust.units import ActionUnits, StateUnits
 from wam.policies.dust.views import crop_window, prepare
-from wam.training.robot_data import VideoTable
+from wam.training.episodes import VideoTable
 from wam.training.sampler import SampleRef
 
 JITTER_BRIGHTNESS, JITTER_CONTRAST, JITTER_SATURATION, JITTER_HUE = 0.3, 0.4, 0.5, 0.08

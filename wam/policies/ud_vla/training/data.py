@@ -31,10 +31,10 @@ from wam.policies.ud_vla.training.start import Chunk, UdVlaStart
 from wam.policies.ud_vla.training.trainable import UdVlaCodes
 from wam.policies.ud_vla.vision import ImageTokenizer
 from wam.training.parallel import World, wait_for_all
-from wam.training.robot_data import VideoTable
+from wam.training.episodes import VideoTable
 from wam.training.sampler import HistoryBatchSampler, SampleRef
 from wam.training.statistics import DatasetStats
-from wam.training.weights_digest import weights_digest
+from wam.training.cache import weights_digest
 
 NORM = NormMode.QUANTILE
 """How actions are brought to [-1, 1], as published."""

@@ -26,12 +26,12 @@ from wam.policies.ud_vla.training.start import UdVlaStart, open_start, ud_vla_st
 from wam.policies.ud_vla.training.trainable import LOSS_NAMES, UdVlaTrainable
 from wam.policies.ud_vla.writing import write_policy
 from wam.training.checkpoint import full_weights, put_weights
-from wam.training.logged import BUNDLE, Listener, RunResult, continued, drive, result_of, write_config
+from wam.training.runner import BUNDLE, Listener, RunResult, continued, drive, result_of, write_config
 from wam.training.loop import Trainer, whole_run
 from wam.training.optim import make_optimiser
 from wam.training.parallel import World, shard
 from wam.training.reports import CSV_NAME, PLOT_NAME, plot_losses
-from wam.training.robot_data import VideoTable, joint_names, table_statistics
+from wam.training.episodes import VideoTable, joint_names, table_statistics
 from wam.training.statistics import DatasetStats
 
 MUST_AGREE = ("model", "data", "actions", "objective", "optim")
