@@ -1,30 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a trainer with everything a run leaves behind: losses on disk, checkpoints, and a listener that sees it."""
+"""Runs a recipe from its configuration to a policy bundle: one implementation for every policy.
+
+join the processes -> data, start, sources, objective (the recipe's) -> place, optimiser, trainer
+    -> restore a checkpoint -> train, with losses.csv and checkpoints -> bundle, loss curve
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import torch
 import yaml
-from torch import nn
 
-from wam.training.checkpoint import (
-    CONFIG_NAME,
-    MAY_DIFFER,
-    MUST_AGREE,
-    last_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
-from wam.training.config_reading import to_plain
-from wam.training.loop import Trainer
-from wam.training.parallel import World, join_world, leave_world, wait_for_all
-from wam.training.reports import CSV_NAME, PLOT_NAME, LossLog, StepRecord
+from wam.training.checkpoint import CONFIG_NAME, last_checkpoint, load_checkpoint, save_checkpoint
+from wam.training.config_reading import ConfigT, to_plain
+from wam.training.episodes import open_run_data
+from wam.training.loop import Trainer, make_optimiser, whole_run
+from wam.training.objective import BatchT, Objective
+from wam.training.options import TrainConfig
+from wam.training.parallel import World, full_weights, join_world, leave_world, place, wait_for_all
+from wam.training.recipe import Recipe, StartT, Trained
+from wam.training.reports import CSV_NAME, PLOT_NAME, LossLog, StepRecord, plot_losses
 from wam.training.statistics import DatasetStats
 
 BUNDLE = "bundle"
@@ -33,10 +32,10 @@ BUNDLE = "bundle"
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What a run is going to do; told to the listener before the first step.
+    """What a run is going to do; the listener gets it before the first step.
 
     Attributes:
-        kind: "train" or "distill".
+        kind: policy and stage, for people.
         samples: of an epoch.
         episodes: of the data set that are used.
         batches_per_epoch: of every process.
@@ -59,8 +58,8 @@ class RunPlan:
 class Listener:
     """Sees a run; the base class does nothing."""
 
-    def on_latents(self, done: int, episodes: int) -> None:
-        """Called while the latent cache is filled, in every process."""
+    def on_cache(self, done: int, episodes: int) -> None:
+        """Called in every process while the cache of the training episodes is filled."""
 
     def on_plan(self, plan: RunPlan) -> None:
         """Called once, before the first step."""
@@ -91,37 +90,144 @@ class RunResult:
     plot: Path
 
 
-def _run_logged(
-    trainer: Trainer,
+def run_recipe(
+    recipe: Recipe[ConfigT, StartT, BatchT],
+    config: ConfigT,
     *,
-    model: nn.Module,
-    config: Any,
-    names: Sequence[str],
+    resume: bool = False,
+    until: int | None = None,
+    listener: Listener | None = None,
+    stop: Event | None = None,
+) -> RunResult:
+    """Train a policy.
+
+    Args:
+        recipe: of the policy.
+        config: of the run.
+        resume: continue after the last checkpoint in `run.out`; without it that folder must not have one.
+        until: stop after this step, as an interrupted run does; None runs to the end.
+        listener: sees the run.
+        stop: once set, the run writes a checkpoint and a bundle and ends after the current step.
+
+    Raises:
+        WamError: configuration, data set, weights or statistics cannot be used; nothing has been trained.
+        PolicyFault: the loss or gradient is not finite.
+    """
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    world = join_world(config.run.device)
+    try:
+        checkpoint = last_checkpoint(config.run.out, resume=resume)
+        # No process may write before all have looked.
+        wait_for_all(world)
+        result = _run(
+            recipe,
+            config,
+            world=world,
+            checkpoint=checkpoint,
+            until=until,
+            listener=listener or Listener(),
+            stop=stop,
+        )
+        wait_for_all(world)
+        return result
+    finally:
+        leave_world(world)
+
+
+def _run(
+    recipe: Recipe[ConfigT, StartT, BatchT],
+    config: ConfigT,
+    *,
+    world: World,
+    checkpoint: Path | None,
+    until: int | None,
+    listener: Listener,
+    stop: Event | None,
+) -> RunResult:
+    data = open_run_data(config.data, recipe.columns(config), seed=config.run.seed)
+    start = recipe.start(config, data, world=world)
+    if world.is_first:
+        _write_config(config)
+    source = recipe.source(
+        config, start, data.train, world=world, training=True, on_episode=listener.on_cache
+    )
+    validation = None
+    if data.held_out is not None:
+        validation = recipe.source(
+            config, start, data.held_out, world=world, training=False, on_episode=Listener().on_cache
+        )
+    objective = recipe.objective(config, start, source, world=world)
+    place(objective, world, precision=config.optim.precision)
+    batches = len(source.sampler)
+    total = whole_run(config.optim, batches_per_epoch=batches)
+    trainer = Trainer(
+        objective,
+        make_optimiser(objective, config.optim, decays=objective.decays),
+        source=source,
+        options=config.optim,
+        total=total,
+        seed=config.run.seed,
+        world=world,
+        validation=validation,
+    )
+    if checkpoint is not None:
+        trainer.progress = load_checkpoint(
+            checkpoint, model=objective.network, optimiser=trainer.optimiser, config=config, world=world
+        )
+    stage = recipe.stage(config)
+    plan = RunPlan(
+        kind=f"{recipe.title} {stage}",
+        samples=len(data.train),
+        episodes=start.stats.episodes,
+        batches_per_epoch=batches,
+        steps=total,
+        first_step=trainer.progress.step,
+        parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
+        world=world,
+    )
+    listener.on_plan(plan)
+    _train(
+        trainer,
+        objective,
+        config=config,
+        stats=start.stats,
+        listener=listener,
+        until=min(until or total, total),
+        stop=stop,
+    )
+    weights = full_weights(objective.network)
+    out, step = config.run.out, trainer.progress.step
+    bundle = None
+    if world.is_first:
+        shutil.rmtree(out / BUNDLE, ignore_errors=True)
+        bundle = recipe.export(out / BUNDLE, config, start, Trained(weights, data, step)).directory
+        title = f"{recipe.title} {stage}: {data.dataset.root.name}"
+        plot_losses(out / CSV_NAME, out / PLOT_NAME, title=title)
+    return RunResult(
+        bundle=bundle, step=step, finished=step >= total, losses=out / CSV_NAME, plot=out / PLOT_NAME
+    )
+
+
+def _train(
+    trainer: Trainer[BatchT],
+    objective: Objective[BatchT],
+    *,
+    config: TrainConfig,
     stats: DatasetStats,
     listener: Listener,
     until: int,
     stop: Event | None,
 ) -> None:
-    """Train up to a step, write losses and checkpoints.
-
-    Args:
-        trainer: ready, at the position where the run begins.
-        model: what checkpoints hold.
-        config: of the run; its `run` section is read here.
-        names: of the losses.
-        stats: written beside each checkpoint.
-        listener: sees steps and checkpoints.
-        until: last step.
-        stop: ends the run after the current step.
-
-    Raises:
-        PolicyFault: the loss or the gradient is not finite.
-    """
+    """Train up to a step; write losses and checkpoints."""
     run, world = config.run, trainer.world
     log = None
     if world.is_first:
         log = LossLog(
-            run.out, names=tuple(names), after_step=trainer.progress.step, tensorboard=run.tensorboard
+            run.out,
+            names=objective.loss_names,
+            after_step=trainer.progress.step,
+            tensorboard=run.tensorboard,
         )
 
     def on_step(record: StepRecord) -> None:
@@ -131,7 +237,7 @@ def _run_logged(
 
     def on_checkpoint() -> None:
         folder = save_checkpoint(
-            model=model,
+            model=objective.network,
             optimiser=trainer.optimiser,
             progress=trainer.progress,
             config=config,
@@ -154,121 +260,7 @@ def _run_logged(
             log.close()
 
 
-def drive(
-    trainer: Trainer,
-    *,
-    model: nn.Module,
-    objective: nn.Module,
-    config: Any,
-    kind: str,
-    names: Sequence[str],
-    stats: DatasetStats,
-    samples: int,
-    batches_per_epoch: int,
-    total: int,
-    checkpoint: Path | None,
-    listener: Listener,
-    until: int | None,
-    stop: Event | None,
-    must_agree: Sequence[str] = MUST_AGREE,
-    may_differ: Sequence[str] = MAY_DIFFER,
-) -> None:
-    """Restore a checkpoint where there is one, tell the plan, and train.
-
-    Args:
-        trainer: at the beginning of the run.
-        model: what checkpoints hold.
-        objective: what learns.
-        config: of the run.
-        kind: of the run, for people.
-        names: of the losses.
-        stats: of the data set.
-        samples: of an epoch.
-        batches_per_epoch: of every process.
-        total: steps of the whole run.
-        checkpoint: to continue after, or None.
-        listener: sees the run.
-        until: last step; None runs to the end.
-        stop: ends the run after the current step.
-        must_agree: sections that a continued run may not have changed.
-        may_differ: keys in them that may.
-
-    Raises:
-        WamError: the checkpoint does not fit the configuration or the network.
-        PolicyFault: the loss or the gradient is not finite.
-    """
-    if checkpoint is not None:
-        trainer.progress = load_checkpoint(
-            checkpoint,
-            model=model,
-            optimiser=trainer.optimiser,
-            config=config,
-            world=trainer.world,
-            must_agree=must_agree,
-            may_differ=may_differ,
-        )
-    listener.on_plan(
-        RunPlan(
-            kind=kind,
-            samples=samples,
-            episodes=stats.episodes,
-            batches_per_epoch=batches_per_epoch,
-            steps=total,
-            first_step=trainer.progress.step,
-            parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
-            world=trainer.world,
-        )
-    )
-    _run_logged(
-        trainer,
-        model=model,
-        config=config,
-        names=names,
-        stats=stats,
-        listener=listener,
-        until=min(until or total, total),
-        stop=stop,
-    )
-
-
-def result_of(config: Any, trainer: Trainer, *, total: int, bundle: Path | None) -> RunResult:
-    """Return what a run left, after its bundle is written."""
-    out = config.run.out
-    return RunResult(
-        bundle=bundle,
-        step=trainer.progress.step,
-        finished=trainer.progress.step >= total,
-        losses=out / CSV_NAME,
-        plot=out / PLOT_NAME,
-    )
-
-
-def continued(config: Any, *, resume: bool, run: Callable[[World, Path | None], RunResult]) -> RunResult:
-    """Join the other processes of a run, find where it begins, and run it.
-
-    Args:
-        config: of the run; its `run` section is read here.
-        resume: continue after the last checkpoint; without it there must be none.
-        run: given this process and the checkpoint to continue after.
-
-    Raises:
-        ConfigError: there are checkpoints and the run is not to be continued, or the device is absent.
-    """
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    world = join_world(config.run.device)
-    try:
-        checkpoint = last_checkpoint(config.run.out, resume=resume)
-        # No process may write before all have looked.
-        wait_for_all(world)
-        result = run(world, checkpoint)
-        wait_for_all(world)
-        return result
-    finally:
-        leave_world(world)
-
-
-def write_config(config: Any) -> None:
+def _write_config(config: TrainConfig) -> None:
     """Write the configuration with all its defaults into the folder of the run."""
     out = config.run.out
     out.mkdir(parents=True, exist_ok=True)

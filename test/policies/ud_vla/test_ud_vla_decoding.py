@@ -39,8 +39,7 @@ from wam.policies.ud_vla.training.objective import (
     masked_share,
 )
 from wam.policies.ud_vla.training.trainable import UdVlaCodes, UdVlaTrainable
-from wam.training.loop import Trainer
-from wam.training.optim import make_optimiser
+from wam.training.loop import Trainer, make_optimiser
 from wam.training.parallel import World
 
 ROWS, DIMS = 8, 3

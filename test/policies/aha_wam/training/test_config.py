@@ -22,8 +22,7 @@ from wam.policies.aha_wam.training.config import (
 from wam.policies.aha_wam.training.distill import AnchorBias
 from wam.policies.aha_wam.training.start import preset_config
 from wam.training.config_reading import to_plain
-from wam.training.loop import whole_run
-from wam.training.optim import learning_rate
+from wam.training.loop import learning_rate, whole_run
 from wam.training.reports import LossLog, StepRecord, plot_losses, read_losses, smoothed
 
 CONFIGS = Path(__file__).parents[4] / "config" / "training"

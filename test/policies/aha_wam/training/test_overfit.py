@@ -15,8 +15,7 @@ from wam.policies.aha_wam.training.batch import LatentBatch
 from wam.policies.aha_wam.training.config import OptimSection
 from wam.policies.aha_wam.training.distill import DistillObjective, chunk_inputs, draw_distill, rollout
 from wam.policies.aha_wam.training.forward import JointObjective, draw
-from wam.training.loop import batch_generator
-from wam.training.optim import learning_rate, make_optimiser, set_learning_rate
+from wam.training.loop import batch_generator, learning_rate, make_optimiser, set_learning_rate
 
 STEPS = 200
 DISTILL_STEPS = 100

@@ -25,8 +25,8 @@ from wam.policies.aha_wam.training.recipe import distill, train
 from wam.policies.aha_wam.training.start import preset_config, start
 from wam.policies.registry import load_policy
 from wam.training.checkpoint import list_checkpoints
-from wam.training.runner import Listener, RunPlan
 from wam.training.reports import read_losses
+from wam.training.runner import Listener, RunPlan
 
 HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
 

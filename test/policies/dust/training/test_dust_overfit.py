@@ -17,7 +17,7 @@ from wam.policies.dust.training.config import DustOptimSection
 from wam.policies.dust.training.flare import Alignment, baseline
 from wam.policies.dust.training.losses import DustBatch, DustDraws, DustLosses, DustObjective, draw, losses
 from wam.policies.dust.training.objective import make_dust_optimiser
-from wam.training.optim import learning_rate, set_learning_rate
+from wam.training.loop import learning_rate, set_learning_rate
 
 STEPS = 300
 PEAK = 3e-3
