@@ -14,6 +14,8 @@ EXECUTABLES = (
     "wam_driver_node",
     "wam_bringup",
 )
+POLICIES = ("aha_wam", "dust", "ud_vla")
+"""Folders of wam/policies; policies of other packages register themselves in the same group."""
 SHARED = ("launch", "config", "urdf")
 
 
@@ -56,5 +58,6 @@ setup(
             "wam_view = wam_bringup.view:main",
             "wam_gate = wam_bringup.gate:main",
         ],
+        "wam.policies": [f"{name} = wam.policies.{name}:POLICY_KIND" for name in POLICIES],
     },
 )

@@ -39,17 +39,21 @@ def distribution_here() -> Distribution:
     )
 
 
-def controllers_file(robot: str, distribution: Distribution) -> Path:
-    """Return the file of `robot` for `distribution`; rolling takes that of the newest release.
+def controllers_file(kind: str, distribution: Distribution) -> Path:
+    """Return the file of a kind of device for `distribution`; rolling takes that of the newest release.
+
+    Args:
+        kind: `controllers` of the kind.
+        distribution: of the environment.
 
     Raises:
         ConfigError: there is none.
     """
     name = Distribution.LYRICAL if distribution is Distribution.ROLLING else distribution
-    path = config_dir() / "controllers" / f"{robot}.{name.value}.yaml"
+    path = config_dir() / "controllers" / f"{kind}.{name.value}.yaml"
     if not path.is_file():
         raise ConfigError(
-            f"there are no controller parameters for {robot}",
+            f"there are no controller parameters for {kind}",
             value=distribution.value,
             allowed=", ".join(sorted(found.name for found in path.parent.glob("*.yaml"))),
             where=str(path.parent),

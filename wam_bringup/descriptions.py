@@ -8,8 +8,9 @@ from pathlib import Path
 import yaml
 
 from wam.core.errors import ConfigError
+from wam.devices.loader import load_robot
 from wam.robots.kinematics import RobotModel
-from wam.robots.loader import find_robot, load_robot
+from wam.robots.loader import find_robot
 
 
 def with_description(robot: str, description: Path, folder: Path) -> Path:

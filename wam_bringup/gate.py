@@ -19,9 +19,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from wam.core.errors import ConfigError, InputError
+from wam.devices.loader import load_robot
 from wam.robots.description import JointGroup
 from wam.robots.joint_reader import JointReader
-from wam.robots.loader import load_robot
 from wam.ros.parameters import declare, parameter
 from wam.ros.process import run
 from wam.ros.qos import JOINT_STATE

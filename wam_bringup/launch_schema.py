@@ -72,6 +72,7 @@ class VendorDriver:
         arguments: the vendor's argument names with values.
         controllers_argument: the vendor's argument for a controllers file; "" where it has none.
         controllers_file: the vendor's own controllers file, in its share directory.
+        controllers: ours are config/controllers/CONTROLLERS.DISTRIBUTION.yaml, laid over the vendor's.
         spawn: controllers that the vendor's file does not start.
     """
 
@@ -81,6 +82,7 @@ class VendorDriver:
     arguments: Mapping[str, str] = field(default_factory=dict)
     controllers_argument: str = ""
     controllers_file: str = ""
+    controllers: str = ""
     spawn: tuple[str, ...] = ()
 
 
@@ -143,6 +145,7 @@ def franka_drivers(arguments: Mapping[str, str]) -> tuple[VendorDriver, ...]:
             },
             controllers_argument="controllers_yaml",
             controllers_file="config/controllers.yaml",
+            controllers="franka",
             spawn=("fr3_arm_controller",),
         ),
     )
@@ -179,6 +182,7 @@ def ur_drivers(arguments: Mapping[str, str]) -> tuple[VendorDriver, ...]:
             },
             controllers_argument="controllers_file",
             controllers_file="config/ur_controllers.yaml",
+            controllers="ur",
         ),
     )
 

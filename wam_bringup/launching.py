@@ -36,8 +36,9 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 from wam.core.errors import ConfigError
-from wam.robots.description import CommandKind, DriverKind
-from wam.robots.loader import DISTRIBUTION_VARIABLE, load_robot
+from wam.devices.loader import load_robot
+from wam.robots.description import CommandKind
+from wam.robots.loader import DISTRIBUTION_VARIABLE
 from wam.robots.paths import config_dir
 from wam.robots.urdf import robot_urdf
 from wam.ros.command_line import write_parameters
@@ -116,7 +117,7 @@ def _robot_actions(context: LaunchContext, *, robot: str, arguments: Sequence[La
             )
         here = {**values, "distribution": os.environ.get(DISTRIBUTION_VARIABLE, "")}
         for driver in DRIVERS[name](here):
-            actions += _include(driver, name, values["namespace"], context)
+            actions += _include(driver, values["namespace"], context)
     if not simulated:
         actions += _adapter(robot, values, write_enabled=not dry_run)
     drivers = _gate(values, robot=robot)
@@ -229,9 +230,9 @@ def _adapter(robot: str, values: Mapping[str, str], *, write_enabled: bool) -> l
     With `launch_driver:=false` and no `hand_device`, the hand's driver runs already, and that is this node.
     """
     kinds = [group.driver for group in load_robot(robot).groups]
-    hands = kinds.count(DriverKind.INSPIRE)
+    hands = kinds.count("inspire")
     runs = values["launch_driver"] == "false" and not values["hand_device"]
-    if all(kind is DriverKind.NONE for kind in kinds) or (hands and runs):
+    if all(kind == "none" for kind in kinds) or (hands and runs):
         return []
     parameters: dict[str, Any] = {"robot": robot, "write_enabled": write_enabled}
     if hands:
@@ -296,14 +297,14 @@ def _process(
     )
 
 
-def _include(driver: VendorDriver, robot: str, namespace: str, context: LaunchContext) -> list[Any]:
+def _include(driver: VendorDriver, namespace: str, context: LaunchContext) -> list[Any]:
     share = FindPackageShare(driver.package)
     source = PathJoinSubstitution([share, "launch", driver.launch_file])
     arguments = dict(driver.arguments)
     if driver.controllers_argument:
         vendor = Path(PathJoinSubstitution([share, driver.controllers_file]).perform(context))
         out = Path(tempfile.mkdtemp(prefix="wam_launch_")) / vendor.name
-        write_merged(vendor, controllers_file(robot, distribution_here()), out)
+        write_merged(vendor, controllers_file(driver.controllers, distribution_here()), out)
         arguments[driver.controllers_argument] = str(out)
     inner: list[Any] = [
         PushRosNamespace("/".join(part for part in (namespace, driver.namespace) if part)),

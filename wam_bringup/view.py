@@ -12,9 +12,9 @@ import numpy as np
 from sensor_msgs.msg import JointState
 
 from wam.core.errors import ConfigError, InputError
+from wam.devices.loader import load_robot
 from wam.robots.description import JointGroup, RobotDescription
 from wam.robots.joint_reader import JointReader
-from wam.robots.loader import load_robot
 from wam.ros.lifecycle import WamNode
 from wam.ros.parameters import parameter
 from wam.ros.process import run

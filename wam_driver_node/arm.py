@@ -14,13 +14,13 @@ from wam.devices.franka import arm as franka
 from wam.devices.piper.arm import PiperArm, Request, driver_of, enable_step
 from wam.devices.state import DriverState, Readiness
 from wam.devices.ur import arm as ur
-from wam.robots.description import DriverKind, JointGroup
+from wam.robots.description import JointGroup
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import JOINT_STATE
 from wam_driver_node.calls import StepCaller
 from wam_driver_node.vendor import VendorEar
 
-WATCHED = (DriverKind.PIPER, DriverKind.FRANKA, DriverKind.UR)
+WATCHED = ("piper", "franka", "ur")
 """Drivers of arms that this node watches; their commands go from the safety node to the driver directly."""
 STEP_PERIOD_S = 0.05
 SILENT_S = 1.0
@@ -54,7 +54,7 @@ class ArmShell:
         self._folder = ""
         self._asking = False
         self._entities: list[Callable[[], Any]] = [self._ear.close]
-        if group.driver is DriverKind.PIPER:
+        if group.driver == "piper":
             topics, self._folder = driver_of(group.state_topic)
             self._piper = PiperArm(group.name, topics)
             listener = node.create_subscription(JointState, group.state_topic, self._on_state, JOINT_STATE)
@@ -70,7 +70,7 @@ class ArmShell:
         if self._piper is not None:
             return judge_piper(self._piper, self._clock.now_ns(), values, lacking)
         there = self._node.count_publishers(self.group.state_topic) > 0
-        if self.group.driver is DriverKind.UR:
+        if self.group.driver == "ur":
             return judge_vendor(self.group, values, lacking) if there else ur.assess(ur.UrSample(False))
         if not there or (values and self._ear.silent_s > SILENT_S):
             return franka.assess(None)

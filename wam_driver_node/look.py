@@ -18,9 +18,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from wam.core.errors import JointError
-from wam.robots.description import DriverKind, JointGroup
+from wam.devices.loader import load_robot
+from wam.robots.description import JointGroup
 from wam.robots.joint_reader import JointReader
-from wam.robots.loader import load_robot
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import JOINT_STATE
 from wam_driver_node.vendor import VendorEar
@@ -62,7 +62,7 @@ class GroupEar:
         )
         return {
             "group": self._group.name,
-            "driver": self._group.driver.value,
+            "driver": self._group.driver,
             "state_topic": self._group.state_topic,
             "publishers": [f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in publishers],
             "same_name_elsewhere": self._elsewhere(),
@@ -110,7 +110,7 @@ def look(robot_name: str, seconds: float, args: list[str] | None = None) -> list
     executor = SingleThreadedExecutor()
     try:
         executor.add_node(node)
-        ears = [GroupEar(node, group) for group in robot.groups if group.driver is not DriverKind.NONE]
+        ears = [GroupEar(node, group) for group in robot.groups if group.driver != "none"]
         # Discovery takes its time on a loaded machine, and counts for no rate.
         _spin(executor, DISCOVERY_S, until=lambda: all(ear.hears for ear in ears))
         for ear in ears:

@@ -18,10 +18,10 @@ from wam.devices.gripper import Discretiser
 from wam.devices.inspire.address import CONTROLLER, HandAddress, highest_rate, make_links, parse_address
 from wam.devices.inspire.cycle import HandCycle
 from wam.devices.inspire.hand import HandSettings, InspireHand
+from wam.devices.loader import load_robot
 from wam.devices.optional import find_type
 from wam.devices.state import Readiness, worst
-from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
-from wam.robots.loader import load_robot
+from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import duration_to_ns, ns_to_time, time_to_ns
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
@@ -88,7 +88,7 @@ class DriverNode(WamNode[DriverParameters]):
         p = self.p
         robot = load_robot(p.robot)
         groups, addresses = self._hands(robot)
-        grippers = [group for group in robot.groups if group.driver is DriverKind.FRANKA_GRIPPER]
+        grippers = [group for group in robot.groups if group.driver == "franka_gripper"]
         highest = highest_rate(addresses)
         if p.rate > highest:
             raise ConfigError(
@@ -167,7 +167,7 @@ class DriverNode(WamNode[DriverParameters]):
             ConfigError: `devices` does not fit the robot's hands.
         """
         p = self.p
-        groups = [group for group in robot.groups if group.driver is DriverKind.INSPIRE]
+        groups = [group for group in robot.groups if group.driver == "inspire"]
         given = () if not groups and p.devices == NO_HANDS else p.devices
         addresses = [parse_address(text) for text in given]
         where = f"the parameter `devices` of {self.get_fully_qualified_name()}, or {robot.source}"

@@ -17,7 +17,7 @@ from wam.devices.franka import arm as franka
 from wam.devices.optional import find_type
 from wam.devices.piper import arm as piper
 from wam.devices.ur import arm as ur
-from wam.robots.description import DriverKind, JointGroup
+from wam.robots.description import JointGroup
 from wam.ros.qos import JOINT_STATE
 
 LATCHED = QoSProfile(
@@ -46,9 +46,9 @@ class VendorEar:
         self._read_at = self._heard_at = 0.0
         self._subscriptions: list[Any] = []
         listen = {
-            DriverKind.PIPER: self._listen_piper,
-            DriverKind.FRANKA: self._listen_franka,
-            DriverKind.UR: self._listen_ur,
+            "piper": self._listen_piper,
+            "franka": self._listen_franka,
+            "ur": self._listen_ur,
         }.get(group.driver)
         if listen is not None:
             listen()

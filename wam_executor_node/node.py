@@ -17,7 +17,7 @@ from wam.core.contract import require_same_contract
 from wam.core.errors import ConfigError, WamError
 from wam.core.policy import ContextReader
 from wam.core.transport.select import make_reader
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.ros.context_channel import message_to_context
 from wam.ros.conversions import chunk_to_message, frame_to_message, ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level

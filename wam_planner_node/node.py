@@ -12,7 +12,7 @@ from wam.core.context import ContextHandle, ContextHeader
 from wam.core.errors import WamError
 from wam.core.policy import ContextPublisher
 from wam.core.transport.select import choose_transport, make_publisher
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.ros.context_channel import context_to_message
 from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level

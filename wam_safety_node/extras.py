@@ -14,7 +14,7 @@ from std_msgs.msg import Float64
 from wam.core.errors import JointError
 from wam.core.observation import index_of
 from wam.devices.ur.arm import SCALING_TOPIC, SpeedScaling
-from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
+from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import JOINT_STATE
 from wam.runtime.safety.cycle import SafetyCycle
@@ -37,7 +37,7 @@ class Extras:
         self._cycle = cycle
         self._scaling = SpeedScaling()
         self._subscriptions: list[Any] = []
-        is_ur = any(group.driver is DriverKind.UR for group in robot.groups)
+        is_ur = any(group.driver == "ur" for group in robot.groups)
         topic = speed_scaling_topic or (SCALING_TOPIC if is_ur else "")
         if topic:
             self._listen(Float64, topic, self._store_scaling)

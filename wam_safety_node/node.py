@@ -18,10 +18,10 @@ from wam.core.errors import InputError
 from wam.core.safety.collision import RemoteChecker
 from wam.core.safety.filters import Filter
 from wam.core.verdict import Finding, Ladder, Verdict
+from wam.devices.loader import load_robot
 from wam.robots.collision import model_joints
 from wam.robots.description import RobotDescription
 from wam.robots.joint_reader import JointReader
-from wam.robots.loader import load_robot
 from wam.ros.conversions import finding_to_event, message_to_chunk, time_to_ns
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode

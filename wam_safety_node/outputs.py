@@ -17,7 +17,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from wam.core.clock import NS_PER_S
 from wam.core.trajectory.rolling import Rolling, RollingPlan
 from wam.core.trajectory.seam import Seam
-from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
+from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_duration, ns_to_time
 from wam.ros.qos import COMMAND, COMMAND_PUBLISHER, STATUS
 from wam.runtime.safety.cycle import SafetyCycle
@@ -31,7 +31,7 @@ PARTICIPANT_BYTES = 12
 TRAJECTORY_RATE = 20.0
 """Rate of rolling trajectories where a group asks for none [Hz]."""
 
-ADAPTERS = (DriverKind.INSPIRE, DriverKind.FRANKA_GRIPPER)
+ADAPTERS = ("inspire", "franka_gripper")
 """Drivers whose trajectories go to an adapter of the suite, which reads them point by point and joins nothing."""
 
 

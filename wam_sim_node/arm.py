@@ -13,7 +13,7 @@ from trajectory_msgs.msg import JointTrajectory
 from wam.core.clock import NS_PER_S
 from wam.devices.jtc import ControllerState, Trajectory, TrajectoryPoint
 from wam.devices.twin import JointFeedback
-from wam.robots.description import CommandKind, DriverKind, JointGroup, RobotDescription
+from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_time, time_to_ns
 from wam.ros.qos import COMMAND, EVENT, JOINT_STATE_PUBLISHER
 from wam.sim.cycle import Command, GroupOutput, SimCycle
@@ -162,11 +162,7 @@ class MergedStates:
 
     def __init__(self, node: Any, robot: RobotDescription) -> None:
         self._node = node
-        self._groups = [
-            group.name
-            for group in robot.groups
-            if group.driver in (DriverKind.FRANKA, DriverKind.FRANKA_GRIPPER)
-        ]
+        self._groups = [group.name for group in robot.groups if group.driver in ("franka", "franka_gripper")]
         self._pace = Pace(round(NS_PER_S / MERGED_RATE_HZ))
         self._merged = node.create_lifecycle_publisher(JointState, "joint_states", JOINT_STATE_PUBLISHER)
 
@@ -193,7 +189,7 @@ DriverTopics = ArmTopics | ControllerTopics
 
 def make_topics(node: Any, group: JointGroup, cycle: SimCycle, vendor: Vendor) -> DriverTopics:
     """Return the topics of the group's driver."""
-    if group.driver is DriverKind.PIPER:
+    if group.driver == "piper":
         return ArmTopics(node, group, cycle)
     return ControllerTopics(node, group, cycle, vendor)
 

@@ -13,9 +13,9 @@ from wam.core.clock import NS_PER_S, seconds_to_ns
 from wam.core.errors import ConfigError
 from wam.core.latency import monotonic_ns
 from wam.devices.jtc.parameters import distribution_or_default
+from wam.devices.loader import load_robot
 from wam.devices.optional import find_type
-from wam.robots.description import CameraSpec, DriverKind, RobotDescription
-from wam.robots.loader import load_robot
+from wam.robots.description import CameraSpec, RobotDescription
 from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
@@ -24,9 +24,9 @@ from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
 from wam.sim.cycle import GroupOutput, SimCycle
 from wam.sim.model import TIMESTEP_S
+from wam.sim.pace import SimTime
 from wam.sim.pixels import Degradation
 from wam.sim.rendering import require_egl
-from wam.sim.sim_time import SimTime
 from wam.sim.tasks.registry import find_setting, find_task
 from wam.sim.tasks.world import TaskWorld
 from wam.sim.world import SimWorld
@@ -88,7 +88,7 @@ class SimNode(WamNode[SimParameters]):
                 self._devices[group.name] = services
         if isinstance(world, TaskWorld):
             self._task = TaskTopics(self, world, cycle, self._resume)
-        if any(group.driver is DriverKind.FRANKA for group in robot.groups):
+        if any(group.driver == "franka" for group in robot.groups):
             self._merged = MergedStates(self, robot)
         for camera in robot.cameras if p.cameras else ():
             self._cameras[camera.name] = self._make_camera(camera, world)

@@ -22,7 +22,7 @@ from wam.devices.piper.arm import ARM_JOINTS, PIPER_ROS
 from wam.devices.twin import DISABLE, ENABLE, FAULT, Answer
 from wam.devices.ur import arm as ur_names
 from wam.devices.ur.twin import UrDriver
-from wam.robots.description import DriverKind, JointGroup
+from wam.robots.description import JointGroup
 from wam.ros.qos import EVENT, STATIC, STATUS
 from wam.sim.cycle import GroupOutput, SimCycle
 from wam.sim.pace import Pace
@@ -266,11 +266,11 @@ class GripperServices(DeviceServices):
         self.remove_later(actions.close)
 
 
-KINDS: Mapping[DriverKind, type[DeviceServices]] = {
-    DriverKind.PIPER: PiperServices,
-    DriverKind.FRANKA: FrankaServices,
-    DriverKind.FRANKA_GRIPPER: GripperServices,
-    DriverKind.UR: UrServices,
+KINDS: Mapping[type[DeviceServices]] = {
+    "piper": PiperServices,
+    "franka": FrankaServices,
+    "franka_gripper": GripperServices,
+    "ur": UrServices,
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from wam.cli.main import run
-from wam.policies.registry import make_tiny_bundle
+from wam.policies.bundles import make_tiny_bundle
 
 WIDTH = 14
 
@@ -62,7 +62,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(
 
 def test_text_needs_a_source_of_embeddings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = tmp_path / "bundle"
-    make_tiny_bundle(made)
+    make_tiny_bundle(made, "aha_wam")
     assert run(["convert", "add-text", str(made), "wave"]) == 1
     assert "--encoder or --released-cache" in " ".join(capsys.readouterr().err.split())
 

@@ -60,11 +60,11 @@ def test_what_cannot_be_played_is_refused_by_name(
 def test_a_policy_of_another_robot_is_refused_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from wam.devices.loader import load_robot
     from wam.models.layout import RobotLayout
-    from wam.policies.registry import make_tiny_bundle
-    from wam.robots.loader import load_robot
+    from wam.policies.bundles import make_tiny_bundle
 
-    make_tiny_bundle(tmp_path / "piper", robot=RobotLayout.of(load_robot("piper")))
+    make_tiny_bundle(tmp_path / "piper", "aha_wam", robot=RobotLayout.of(load_robot("piper")))
     for mode in ("fast", "nodes"):
         assert evaluate(tmp_path / "report", policy=str(tmp_path / "piper"), mode=mode) == EXIT_COULD_NOT_RUN
         assert "which robot franka does not have" in capsys.readouterr().err

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from wam.cli import info
 from wam.cli import main as cli
+from wam.policies.registry import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,7 +33,7 @@ def test_every_kind_offers_its_presets_and_a_tiny_policy(capsys: pytest.CaptureF
     assert "fake" in values["policies"]
     assert "aha_wam/tiny" in values["policies"]
     assert "aha_wam/paper" in values["presets"]
-    assert {name.partition("/")[0] for name in values["presets"]} == set(info.available_kinds())
+    assert {name.partition("/")[0] for name in values["presets"]} == set(registry().kinds)
 
 
 def test_a_faulty_robot_file_is_told_and_hides_nothing_else(
@@ -160,8 +160,8 @@ def test_what_does_not_exist_is_told_with_what_does(
 
 
 def test_a_bundle_is_shown_with_its_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    registry = pytest.importorskip("wam.policies.registry")
-    registry.make_tiny_bundle(tmp_path / "tiny")
+    bundles = pytest.importorskip("wam.policies.bundles")
+    bundles.make_tiny_bundle(tmp_path / "tiny", "aha_wam")
     values = shown(capsys, "--policy", str(tmp_path / "tiny"))
     assert values["kind"] == "aha_wam"
     assert len(values["contract_hash"]) == 64

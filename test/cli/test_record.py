@@ -37,7 +37,7 @@ class Robot:
         from rclpy.node import Node
         from sensor_msgs.msg import JointState
 
-        from wam.robots.loader import load_robot
+        from wam.devices.loader import load_robot
         from wam.ros.qos import EVENT, JOINT_STATE_PUBLISHER, STATUS
         from wam_msgs.msg import PlannerStatus, SafetyEvent
 

@@ -10,7 +10,7 @@ import pytest
 
 from wam.cli.main import run
 from wam.data.fakes import fake_robot, write_fake_bag
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 
 ROBOT = load_robot("g1_inspire")
 

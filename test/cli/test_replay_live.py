@@ -13,12 +13,12 @@ import pytest
 
 from wam.cli.main import run
 from wam.core.clock import NS_PER_S
+from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC
 from wam.data.bag.writing import Storage, new_bag
 from wam.data.fakes import fake_image, write_fake_bag
-from wam.data.to_bag import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC
+from wam.devices.loader import load_robot
 from wam.evaluation.replay.events import read_events
 from wam.robots.description import CameraTransport, RobotDescription
-from wam.robots.loader import load_robot
 
 rclpy = pytest.importorskip("rclpy")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

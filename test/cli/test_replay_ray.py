@@ -15,7 +15,7 @@ import yaml
 
 from wam.cli.main import run
 from wam.data.fakes import write_fake_bag
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 
 
 class FakeRay:

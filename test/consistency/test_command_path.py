@@ -14,7 +14,7 @@ from wam.core.chunk import ActionChunk
 from wam.core.safety.chain import Judged, SafetyChain
 from wam.core.safety.filters import Stage
 from wam.core.trajectory.motion import Motion
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
 
 ROOT = Path(__file__).resolve().parents[2]

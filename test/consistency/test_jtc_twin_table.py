@@ -18,7 +18,7 @@ def test_rules_and_tests_of_the_controllers_twin_are_the_same() -> None:
     assert all(named), (
         f"rows without a test: {[line for line, found in zip(rules, named, strict=True) if not found]}"
     )
-    tree = ast.parse((ROOT / "test" / "sim" / "test_jtc.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "test" / "devices" / "jtc" / "test_jtc.py").read_text(encoding="utf-8"))
     tests = {
         node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }

@@ -22,13 +22,13 @@ from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Role, bind_cameras
 from wam.data.bag.reading import Recording
 from wam.data.fakes import CAMERA, fake_robot
-from wam.data.lerobot.episode_source import LerobotDataset
+from wam.data.lerobot.episode import EpisodeReader
 from wam.data.lerobot.reader import open_dataset
-from wam.evaluation.replay.engine import ReplaySettings
-from wam.evaluation.replay.session import ReplayOptions, replay
+from wam.devices.loader import load_robot
+from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
+from wam.evaluation.replay.session import replay
 from wam.models.layout import RobotLayout
-from wam.policies.registry import load_policy, open_policy
-from wam.robots.loader import load_robot
+from wam.policies.bundles import load_policy, open_policy
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.policy import PolicyRequest, load_fake
 
@@ -141,9 +141,10 @@ def replay_of_bag(bag: Path, report: Path) -> dict[str, float]:
 
 def content_for_replay(root: Path) -> dict[str, Any]:
     """Return figures of episode 0 by the reader of the replay."""
-    dataset = LerobotDataset(root)
-    episode = dataset.open(0)
-    images = [rgb for _, rgb in dataset.images(episode, CAMERA)]
+    dataset = open_dataset(root)
+    reader = EpisodeReader(dataset, 0)
+    episode = reader.episode
+    images = [rgb for _, rgb in reader.images(CAMERA)]
     assert episode.action is not None
     return {
         "version": dataset.version,

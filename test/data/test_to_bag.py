@@ -13,11 +13,12 @@ import pytest
 from rosbags.highlevel import AnyReader
 
 from wam.core.errors import RecordingError
+from wam.data.bag.topics import EPOCH_NS
 from wam.data.bag.writing import Storage
 from wam.data.fakes import fake_image, fake_robot, fake_trajectory, write_fake_dataset
-from wam.data.to_bag import EPOCH_NS, convert_lerobot
-from wam.evaluation.replay.engine import ReplaySettings
-from wam.evaluation.replay.session import ReplayOptions, replay
+from wam.data.to_bag import convert_lerobot
+from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
+from wam.evaluation.replay.session import replay
 from wam.runtime.policy import PolicyRequest, load_fake
 
 ROBOT = fake_robot()

@@ -12,20 +12,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from wam.core.errors import ConfigError, RecordingError
+from wam.data.bag.topics import EPOCH_NS
 from wam.data.bag.writing import BagWriter, Storage, new_bag
 from wam.data.fakes import fake_image, fake_robot, fake_trajectory, write_fake_bag, write_fake_dataset
-from wam.data.lerobot.episode_source import LerobotDataset
+from wam.data.lerobot.episode import EpisodeReader, RecordedEpisode
+from wam.data.lerobot.format import Version
 from wam.data.lerobot.reader import open_dataset
-from wam.data.lerobot.writer import Version
-from wam.data.to_bag import EPOCH_NS, convert_lerobot
+from wam.data.to_bag import convert_lerobot
 from wam.data.to_lerobot import BagOptions, convert_bags
 
 ROBOT = fake_robot()
 
 
 def images(root: Path, episode: int) -> list[Any]:
-    dataset = LerobotDataset(root)
-    return [rgb for _, rgb in dataset.images(dataset.open(episode), "cam_high")]
+    return [rgb for _, rgb in EpisodeReader(open_dataset(root), episode).images("cam_high")]
+
+
+def table(root: Path, episode: int = 0) -> RecordedEpisode:
+    return EpisodeReader(open_dataset(root), episode).episode
 
 
 @pytest.mark.parametrize("version", list(Version))
@@ -41,7 +45,7 @@ def test_a_data_set_comes_back_from_bags_as_it_was(
     assert done.rows == (12, 12)
     assert done.warnings == ()
     for episode in range(2):
-        before, after = (LerobotDataset(root).open(episode) for root in (source, tmp_path / "back"))
+        before, after = (table(root, episode) for root in (source, tmp_path / "back"))
         assert after.instruction == before.instruction == "pick up the cube"
         assert after.fps == before.fps
         assert after.state_names == after.action_names == ROBOT.joint_names
@@ -93,7 +97,7 @@ def test_streams_of_other_rates_are_brought_to_the_rows(tmp_path: Path) -> None:
                 rgb = fake_image(row // 7, height=48, width=64)
                 _jpeg(bag, stamp_ns, rgb)
     convert_bags([tmp_path / "bag"], tmp_path / "set", robot=ROBOT, options=BagOptions(fps=25))
-    episode = LerobotDataset(tmp_path / "set").open(0)
+    episode = table(tmp_path / "set")
     np.testing.assert_allclose(episode.state[:, 0], np.sin(episode.stamps + 0.3 / rate), atol=1e-5)
     assert len(episode.stamps) == 25
     assert episode.action is None
@@ -127,7 +131,7 @@ def test_a_gap_is_refused_and_held_over_where_lenient(tmp_path: Path) -> None:
     assert not (tmp_path / "set").exists()
     done = convert_bags([bag], tmp_path / "set", robot=ROBOT, options=BagOptions(lenient=True))
     assert any("held over a gap in 18 rows" in text for text in done.warnings)
-    state = LerobotDataset(tmp_path / "set").open(0).state
+    state = table(tmp_path / "set").state
     np.testing.assert_array_equal(state[20:38], np.repeat(state[19:20], 18, axis=0))
 
 
@@ -144,7 +148,7 @@ def test_a_recording_without_a_task_text_asks_for_one(tmp_path: Path) -> None:
     convert_bags(
         [tmp_path / "bag"], tmp_path / "set", robot=ROBOT, options=BagOptions(instruction="stand still")
     )
-    assert LerobotDataset(tmp_path / "set").open(0).instruction == "stand still"
+    assert table(tmp_path / "set").instruction == "stand still"
 
 
 def test_an_unknown_camera_and_an_existing_folder_are_refused(tmp_path: Path) -> None:

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from wam.core.errors import JointError
-from wam.devices.controllers import StreamDriver, TrajectoryDriver
-from wam.devices.delay import DelayLine
+from wam.devices.controllers import DelayLine, StreamDriver, TrajectoryDriver
 from wam.devices.jtc import Trajectory, TrajectoryPoint
+from wam.devices.loader import load_robot
 from wam.devices.registry import make_driver
-from wam.robots.loader import load_robot
 from wam.sim.cycle import Command, SimCycle
 from wam.sim.world import SimWorld
 

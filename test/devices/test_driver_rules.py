@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from wam.core.errors import ConfigError
+from wam.devices.loader import load_robot
 from wam.robots.kinematics import RobotModel
-from wam.robots.loader import find_robot, load_robot
+from wam.robots.loader import find_robot
 from wam.robots.paths import urdf_dir
 
 JOINT = r"      - driver_name: {}\n.*?(?=      - driver_name: |\n  - name: |\ncameras:)"

@@ -14,8 +14,8 @@ import pytest
 from wam.cli import main as cli
 from wam.core.errors import ConfigError
 from wam.devices.doctor import GroupReport, examine, judge, judge_all
+from wam.devices.loader import load_robot
 from wam.devices.state import DriverState, Readiness, person, service
-from wam.robots.loader import load_robot
 
 PIPER_OK = {"arm_status": 0, "ctrl_mode": 1, "limited_joints": [], "silent_joints": []}
 UR_OK = {"robot_mode": 7, "safety_mode": 1, "program_running": True, "scaling": 1.0}

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from wam.core.errors import ConfigError, JointError
+from wam.devices.loader import load_robot
+from wam.devices.piper.twin import PiperDriver
 from wam.devices.registry import make_driver
-from wam.devices.twin import PiperDriver
-from wam.robots.description import Conversion, DriverKind
-from wam.robots.loader import load_robot
-from wam.sim.world import Measured
+from wam.devices.twin import Measured
+from wam.robots.description import Conversion
 
 REAL = load_robot("piper").group("left")
 LEFT = replace(REAL, joints=tuple(replace(joint, conversion=Conversion()) for joint in REAL.joints))
@@ -159,4 +159,4 @@ def test_another_set_of_joints_is_refused() -> None:
 
 def test_a_driver_without_a_twin_is_named() -> None:
     with pytest.raises(ConfigError, match="driver without a twin: got 'none'; allowed: piper"):
-        make_driver(replace(LEFT, driver=DriverKind.NONE))
+        make_driver(replace(LEFT, driver="none"))

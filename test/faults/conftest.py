@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from wam.core.verdict import Ladder
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.ros.environment import confine
 from wam.stack.listener import Recorder
 from wam.stack.node_specs import StackOptions, executor, planner, policy_processes, safety, sim

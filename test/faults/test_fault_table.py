@@ -51,7 +51,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from wam.core.verdict import Ladder
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.ros.qos import COMMAND, EVENT
 from wam.stack.node_specs import executor, planner, safety, sim
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wam.core.verdict import Ladder
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.stack.node_specs import executor, planner, safety, sim
 from wam_msgs.msg import ExecutorStatus, PlannerStatus
 

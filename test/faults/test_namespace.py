@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.stack.listener import Recorder
 from wam.stack.node_specs import policy_processes
 

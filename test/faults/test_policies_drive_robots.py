@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from wam.core.verdict import Ladder
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.stack.demo import recording_of
 from wam.stack.demo_page import build_demo_report
 

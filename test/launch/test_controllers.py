@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from wam.core.errors import ConfigError
+from wam.devices.loader import load_robot
 from wam.robots.description import CommandKind, Distribution
-from wam.robots.loader import load_robot
 from wam_bringup.controllers import (
     controllers_file,
     distribution_here,
@@ -21,12 +21,13 @@ from wam_bringup.controllers import (
 )
 
 ROBOTS = ["franka", "ur5e_inspire"]
+KINDS = {"franka": "franka", "ur5e_inspire": "ur"}
 CASES = [(robot, distribution) for robot in ROBOTS for distribution in Distribution]
 
 
 def controller(robot: str, distribution: Distribution) -> tuple[str, dict[str, Any], str]:
     """Return name, parameters and type of the arm's trajectory controller."""
-    content = read_parameters(controllers_file(robot, distribution))
+    content = read_parameters(controllers_file(KINDS[robot], distribution))
     (name,) = set(content) - {"controller_manager"}
     kind = content["controller_manager"]["ros__parameters"][name]["type"]
     return name, content[name]["ros__parameters"], kind
@@ -126,7 +127,7 @@ def test_parameters_of_all_nodes_are_not_taken_for_a_node() -> None:
 def test_the_merged_file_keeps_the_vendors_substitutions(tmp_path: Path) -> None:
     vendor = tmp_path / "vendor.yaml"
     vendor.write_text(yaml.safe_dump({"io": {"ros__parameters": {"tf_prefix": "$(var tf_prefix)"}}}))
-    out = write_merged(vendor, controllers_file("ur5e_inspire", Distribution.JAZZY), tmp_path / "out.yaml")
+    out = write_merged(vendor, controllers_file("ur", Distribution.JAZZY), tmp_path / "out.yaml")
     content = read_parameters(out)
     assert content["io"]["ros__parameters"]["tf_prefix"] == "$(var tf_prefix)"
     assert "scaled_joint_trajectory_controller" in content

@@ -14,8 +14,8 @@ import yaml
 from setuptools import find_packages
 
 from wam.core.errors import ConfigError
+from wam.devices.loader import load_robot
 from wam.robots.kinematics import forward_kinematics
-from wam.robots.loader import load_robot
 from wam.robots.urdf import robot_urdf
 from wam_bringup.controllers import read_parameters, write_merged
 from wam_bringup.descriptions import with_description

@@ -169,8 +169,8 @@ import sys
 import rclpy
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
-from wam.robots.description import CommandKind, DriverKind
-from wam.robots.loader import load_robot
+from wam.robots.description import CommandKind
+from wam.devices.loader import load_robot
 from wam.ros.qos import COMMAND, JOINT_STATE_PUBLISHER
 
 rclpy.init()
@@ -178,12 +178,12 @@ node = rclpy.create_node("stand_in")
 robot = load_robot(sys.argv[1])
 side = node.get_namespace().rpartition("/")[2]
 for group in robot.groups:
-    if group.driver is DriverKind.INSPIRE or (robot.name == "piper" and group.name != side):
+    if group.driver == "inspire" or (robot.name == "piper" and group.name != side):
         continue
     strip = f"{group.name}/" if robot.name == "piper" else ""
     states = node.create_publisher(JointState, group.state_topic.removeprefix(strip), JOINT_STATE_PUBLISHER)
     message = JointState(name=list(group.driver_names), position=[joint.home for joint in group.joints])
-    if group.driver is DriverKind.FRANKA_GRIPPER:
+    if group.driver == "franka_gripper":
         message.name.append("fr3_finger_joint2")
         message.position.append(message.position[0])
 
@@ -198,7 +198,7 @@ for group in robot.groups:
     def take(_, name=group.name):
         print(f"{name} is commanded", flush=True)
 
-    if group.driver is not DriverKind.FRANKA_GRIPPER:
+    if group.driver != "franka_gripper":
         node.create_subscription(kind, group.command_topic.removeprefix(strip), take, COMMAND)
 try:
     rclpy.spin(node)

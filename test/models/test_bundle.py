@@ -20,13 +20,13 @@ from safetensors.torch import load_file, save_file
 from wam.core.errors import BundleError
 from wam.models.bundle import Manifest, load_into, open_bundle, open_weights, save_weights
 from wam.models.layout import RobotLayout
-from wam.policies.registry import load_policy, make_tiny_bundle, open_policy
+from wam.policies.bundles import load_policy, make_tiny_bundle, open_policy
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "b").directory
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "b", "aha_wam").directory
 
 
 @pytest.fixture
@@ -151,10 +151,10 @@ def test_the_contract_hash_covers_manifest_statistics_and_header_but_not_the_num
 
 
 def test_the_same_seed_makes_the_same_bundle(made: Path, tmp_path: Path) -> None:
-    twin = make_tiny_bundle(tmp_path / "twin")
+    twin = make_tiny_bundle(tmp_path / "twin", "aha_wam")
     for name in ("policy.yaml", "stats.json", "model.safetensors"):
         assert (twin.directory / name).read_bytes() == (made / name).read_bytes()
-    other = make_tiny_bundle(tmp_path / "other", seed=1)
+    other = make_tiny_bundle(tmp_path / "other", "aha_wam", seed=1)
     assert (other.directory / "model.safetensors").read_bytes() != (made / "model.safetensors").read_bytes()
 
 
@@ -165,7 +165,7 @@ def test_a_manifest_survives_its_yaml(made: Path) -> None:
 
 def test_a_bundle_is_never_written_over_another(made: Path) -> None:
     with pytest.raises(BundleError, match="not empty"):
-        make_tiny_bundle(made)
+        make_tiny_bundle(made, "aha_wam")
 
 
 @pytest.mark.parametrize("cameras", [("front",), ("static", "wrist"), ("head", "left_wrist", "right_wrist")])
@@ -180,7 +180,7 @@ def test_a_tiny_bundle_is_made_for_any_robot(tmp_path: Path, cameras: tuple[str,
         control_period_ns=20_000_000,
         instruction="stack the cups",
     )
-    bundle = make_tiny_bundle(tmp_path / "b", robot=robot)
+    bundle = make_tiny_bundle(tmp_path / "b", "aha_wam", robot=robot)
     c = bundle.contract
     assert c.camera_names == cameras
     assert c.action_joints == joints

@@ -21,8 +21,8 @@ from wam.core.chunk import ActionChunk
 from wam.core.errors import InputError
 from wam.core.safety.collision import Answer, CheckerSilent, FakeChecker, FakeRemote
 from wam.core.verdict import Ladder
+from wam.devices.loader import load_robot
 from wam.robots.collision import model_joints
-from wam.robots.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
 from wam_safety_node.moveit.frames import (
     FREE,

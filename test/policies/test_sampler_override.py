@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from wam.core.errors import ConfigError, WamError
-from wam.policies.registry import load_policy, make_tiny_bundle
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
+from wam.policies.bundles import load_policy, make_tiny_bundle
 from wam.runtime.policy import PolicyRequest, load_fake, read_sampler
 
 

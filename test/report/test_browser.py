@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from wam.data.fakes import fake_robot, write_fake_bag
-from wam.evaluation.replay.engine import ReplaySettings
-from wam.evaluation.replay.session import ReplayOptions, replay
+from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
+from wam.evaluation.replay.session import replay
 from wam.runtime.policy import PolicyRequest, load_fake
 
 BROWSER = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from wam.devices.loader import load_robot
 from wam.robots.collision import PinocchioChecker
 from wam.robots.joint_reader import JointReader
 from wam.robots.kinematics import RobotModel, forward_kinematics
-from wam.robots.loader import load_robot
 from wam.robots.urdf import robot_urdf, urdf_joints
 
 ROOT = Path(__file__).resolve().parents[2]

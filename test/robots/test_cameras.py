@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from wam.core.errors import ConfigError
+from wam.devices.loader import load_robot
 from wam.robots.cameras import list_presets
 from wam.robots.description import CameraTransport, Reliability
-from wam.robots.loader import load_robot
 
 
 def test_there_are_the_three_makes() -> None:

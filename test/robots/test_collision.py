@@ -12,9 +12,9 @@ from wam.core.errors import ConfigError
 from wam.core.safety.collision import CollisionFilter, thin_out
 from wam.core.trajectory.motion import Motion
 from wam.core.verdict import Verdict
+from wam.devices.loader import load_robot
 from wam.robots.collision import PinocchioChecker, WorkspaceFilter, parse_box
 from wam.robots.description import RobotDescription
-from wam.robots.loader import load_robot
 
 ROBOTS = ("piper", "franka", "ur5e_inspire")
 

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from wam.core.errors import ConfigError
+from wam.devices.loader import load_robot
 from wam.robots.collision import PinocchioChecker
 from wam.robots.description import Distribution, JointSpec, RobotDescription
 from wam.robots.kinematics import RobotModel, forward_kinematics
-from wam.robots.loader import load_robot
 from wam.robots.paths import config_dir
 from wam.robots.urdf import ignored_pairs, robot_urdf, urdf_joints
 

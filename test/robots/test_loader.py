@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from wam.core.errors import ConfigError
+from wam.devices.loader import load_robot
 from wam.robots.description import CameraTransport, CommandInterface, CommandKind, JointKind, TwinSpec
-from wam.robots.loader import find_robot, list_robots, load_robot
+from wam.robots.loader import find_robot, list_robots
 from wam.robots.units import UNITS, Dimension
 
 GOOD = """\

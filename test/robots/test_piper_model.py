@@ -12,9 +12,9 @@ import pinocchio as pin
 import pytest
 
 from wam.core.errors import ConfigError, InputError
+from wam.devices.loader import load_robot
 from wam.robots.describe import describe
 from wam.robots.kinematics import RobotModel, forward_kinematics
-from wam.robots.loader import load_robot
 from wam.robots.paths import urdf_dir
 from wam.robots.urdf import expand_xacro, ignored_pairs, robot_urdf, urdf_joints
 

@@ -18,8 +18,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, JointState
 
+from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
-from wam.robots.loader import load_robot
 from wam.ros.qos import CHUNK, CONTEXT, IMAGE_PUBLISHER, JOINT_STATE_PUBLISHER, STATUS
 from wam.runtime.policy import load_fake
 from wam_executor_node.node import ExecutorNode

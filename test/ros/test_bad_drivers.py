@@ -23,8 +23,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from wam.core.chunk import ActionChunk as Chunk
 from wam.core.verdict import Ladder
-from wam.robots.description import CommandKind, DriverKind
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
+from wam.robots.description import CommandKind
 from wam.ros.conversions import chunk_to_message, ns_to_time
 from wam.ros.qos import CHUNK, COMMAND, EVENT, JOINT_STATE_PUBLISHER
 from wam_driver_node.node import DriverNode
@@ -50,11 +50,11 @@ class Driver(Node):
         self.spoil: Callable[[JointState], None] = lambda message: None
         self._topics: list[tuple[Any, Any]] = []
         for group in self.robot.groups:
-            if group.driver is DriverKind.INSPIRE:
+            if group.driver == "inspire":
                 continue  # the suite's own driver, with a mock hand
             publisher = self.create_publisher(JointState, group.state_topic, JOINT_STATE_PUBLISHER)
             self._topics.append((group, publisher))
-            if group.driver is not DriverKind.FRANKA_GRIPPER:
+            if group.driver != "franka_gripper":
                 kind = JointTrajectory if group.command_kind is CommandKind.JOINT_TRAJECTORY else JointState
                 take = lambda _, name=group.name: self.commanded.add(name)  # noqa: E731
                 self.create_subscription(kind, group.command_topic, take, COMMAND)
@@ -74,7 +74,7 @@ class Driver(Node):
                 position=[joint.home / joint.conversion.state for joint in group.joints],
                 velocity=[0.0] * len(group.joints),
             )
-            if group.driver is DriverKind.FRANKA_GRIPPER:
+            if group.driver == "franka_gripper":
                 message.name.append("fr3_finger_joint2")
                 message.position.append(message.position[0])
                 message.velocity.append(0.0)
@@ -185,11 +185,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 def test_a_robot_activates_against_mock_devices_and_every_arm_is_commanded(bench: Bench) -> None:
     bench.nominal()
-    arms = {
-        group.name
-        for group in bench.driver.robot.groups
-        if group.driver in (DriverKind.PIPER, DriverKind.FRANKA, DriverKind.UR)
-    }
+    arms = {group.name for group in bench.driver.robot.groups if group.driver in ("piper", "franka", "ur")}
     bench.until(lambda: bench.driver.commanded == arms, "commands of every arm")
     for cycle in bench.adapter.cycles:
         bench.until(lambda c=cycle: c._channel.target(bench.driver.now_ns()) is not None, "the hand's target")

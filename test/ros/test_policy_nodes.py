@@ -19,8 +19,8 @@ from wam.core.context import MAX_MESSAGE_BYTES
 from wam.core.errors import ConfigError, ContractMismatch
 from wam.core.fakes import FakePlanner, ImaginingExecutor
 from wam.core.policy import LoadedPolicy
+from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
-from wam.robots.loader import load_robot
 from wam.ros.conversions import time_to_ns
 from wam.ros.ingest import CameraSubscription, SharedIngest
 from wam.ros.qos import IMAGE, IMAGE_PUBLISHER, IMAGINED

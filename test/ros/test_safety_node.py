@@ -35,8 +35,9 @@ from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 from wam.core.chunk import ActionChunk as Chunk  # noqa: E402
 from wam.core.trajectory.seam import MAX_SEAM_NS  # noqa: E402
 from wam.core.verdict import Ladder  # noqa: E402
+from wam.devices.loader import load_robot  # noqa: E402
 from wam.robots.collision import PinocchioChecker  # noqa: E402
-from wam.robots.loader import find_robot, load_robot  # noqa: E402
+from wam.robots.loader import find_robot  # noqa: E402
 from wam.ros.conversions import chunk_to_message, ns_to_time  # noqa: E402
 from wam.ros.qos import CHUNK, COMMAND, EVENT, JOINT_STATE, JOINT_STATE_PUBLISHER  # noqa: E402
 from wam_msgs.msg import ActionChunk, SafetyEvent  # noqa: E402

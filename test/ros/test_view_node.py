@@ -19,7 +19,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 
 from wam.core.errors import ConfigError, InputError
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.robots.urdf import robot_urdf, urdf_joints
 from wam.ros.qos import JOINT_STATE, JOINT_STATE_PUBLISHER
 from wam_bringup.view import ModelState, ViewNode

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.sim.scene import Limb, Motion, Part, Placement, Region, Scene, SceneObject, Shape
 from wam.sim.shapes import basket, bowl, cup, pedestal, plate, teddy_bear
 from wam.sim.world import SimWorld

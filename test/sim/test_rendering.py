@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from wam.core.errors import ConfigError
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.sim.rendering import CameraRenderer
 from wam.sim.world import SimWorld
 
@@ -120,7 +120,7 @@ def test_a_camera_larger_than_the_model_was_built_for_is_refused(world: SimWorld
 def test_without_egl_one_line_names_the_packages_and_the_physics_still_run(tmp_path: Path) -> None:
     code = (
         "from wam.core.errors import MissingDependency\n"
-        "from wam.robots.loader import load_robot\n"
+        "from wam.devices.loader import load_robot\n"
         "from wam.sim.rendering import require_egl\n"
         "from wam.sim.world import SimWorld\n"
         "world = SimWorld(load_robot('piper'))\n"

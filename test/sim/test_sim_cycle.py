@@ -14,8 +14,8 @@ import pytest
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.devices.jtc import Trajectory, TrajectoryPoint
+from wam.devices.loader import load_robot
 from wam.robots.description import CommandKind
-from wam.robots.loader import load_robot
 from wam.sim.cycle import MAX_BACKLOG_NS, Command, SimCycle
 from wam.sim.world import SimWorld, WorldDiverged
 

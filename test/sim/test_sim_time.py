@@ -6,8 +6,7 @@ from __future__ import annotations
 import pytest
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
-from wam.sim.pace import Pace
-from wam.sim.sim_time import MAX_STEP_NS, START_NS, SimTime
+from wam.sim.pace import MAX_STEP_NS, START_NS, Pace, SimTime
 
 
 class Wall:

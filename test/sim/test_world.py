@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from wam.core.errors import ConfigError
-from wam.devices.twin import PiperDriver
+from wam.devices.loader import load_robot
+from wam.devices.piper.twin import PiperDriver
 from wam.robots.kinematics import forward_kinematics
-from wam.robots.loader import load_robot
 from wam.sim.scene import Placement, Region, Scene, SceneObject, Shape, tabletop
 from wam.sim.world import SimWorld, WorldDiverged
 

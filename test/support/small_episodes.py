@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from wam.data.lerobot.writer import Version
+from wam.data.lerobot.format import Version
+from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
-from wam.robots.loader import load_robot
 from wam.sim.recording.plan import Format, RecordPlan
 from wam.sim.tasks.task import Setting
 

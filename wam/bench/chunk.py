@@ -84,7 +84,7 @@ def _policy_times(policy: str) -> dict[str, float]:
         import torch
 
         from wam.bench.policy import measure
-        from wam.policies.registry import load_policy
+        from wam.policies.bundles import load_policy
     except ModuleNotFoundError as error:
         raise MissingDependency(f"{error.name} is not installed", allowed="make setup") from None
     timing = measure(load_policy(policy, threads=1))

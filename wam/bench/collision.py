@@ -10,8 +10,8 @@ import numpy as np
 from wam.bench import Stage
 from wam.bench.result import Bar, Measured
 from wam.core.safety.collision import MAX_STEP, thin_out
+from wam.devices.loader import load_robot
 from wam.robots.collision import PinocchioChecker
-from wam.robots.loader import load_robot
 
 ROBOT = "piper"
 CHUNKS = 1000

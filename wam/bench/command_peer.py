@@ -14,8 +14,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from wam.core.chunk import ActionChunk as Chunk
+from wam.devices.loader import load_robot
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
-from wam.robots.loader import load_robot
 from wam.ros.conversions import chunk_to_message
 from wam.ros.qos import CHUNK, COMMAND, JOINT_STATE_PUBLISHER
 from wam_msgs.msg import ActionChunk

@@ -128,7 +128,7 @@ def _sizes(policy: str | Path, name: str | None) -> UdVlaConfig:
             )
         return preset(name)
     # Only here, because it needs more of the suite than a bare GPU machine has.
-    from wam.policies.registry import open_policy
+    from wam.policies.bundles import open_policy
     from wam.policies.ud_vla.contents import KIND, check
 
     bundle = open_policy(policy)

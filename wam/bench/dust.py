@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from wam.policies.bundles import open_policy, require_device
 from wam.policies.dust.config import DustConfig
 from wam.policies.dust.cost import chunk_cost
 from wam.policies.dust.executor import SLOT
@@ -24,7 +25,6 @@ from wam.policies.dust.policy import check, load_head, prompter_of
 from wam.policies.dust.records import FeatureKv
 from wam.policies.dust.sampling import build_tables, noise, sample
 from wam.policies.dust.schedule import ALL_SAVINGS, NO_SAVINGS, ActionRule, SamplerSettings, Savings, schedule
-from wam.policies.registry import open_policy, require_device
 
 VARIANTS: dict[str, Savings] = {"naive": NO_SAVINGS, "cached": ALL_SAVINGS}
 WARM_UP = 2

@@ -19,7 +19,7 @@ from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam.core.policy import LoadedPolicy
-from wam.policies.registry import load_policy
+from wam.policies.bundles import load_policy
 
 REPEATS = 60
 WARM_UP = 8

@@ -85,8 +85,8 @@ def _part(name: str, folder: Path) -> dict[str, float]:
 def measure_speed(folder: Path, *, seconds: float = SECONDS) -> dict[str, float]:
     """Replay a generated bag with the fake policy."""
     from wam.data.fakes import fake_robot, write_fake_bag
-    from wam.evaluation.replay.engine import ReplaySettings
-    from wam.evaluation.replay.session import ReplayOptions, replay
+    from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
+    from wam.evaluation.replay.session import replay
     from wam.runtime.policy import PolicyRequest, load_fake
 
     robot = fake_robot(joints=14, height=HEIGHT, width=WIDTH)
@@ -153,8 +153,8 @@ def measure_memory(folder: Path, *, size: int = BIG_BYTES) -> dict[str, float]:
 def replay_big(folder: Path) -> dict[str, float]:
     """Replay the big bag that `measure_memory` wrote and return this process's peak memory."""
     from wam.data.fakes import fake_robot
-    from wam.evaluation.replay.engine import ReplaySettings
-    from wam.evaluation.replay.session import ReplayOptions, replay
+    from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
+    from wam.evaluation.replay.session import replay
     from wam.robots.description import CameraTransport
     from wam.runtime.policy import PolicyRequest, load_fake
 

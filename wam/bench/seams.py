@@ -24,8 +24,8 @@ from wam.core.chunk.action_chunk import ActionChunk
 from wam.core.chunk.splice import Strategy
 from wam.core.clock import NS_PER_MS
 from wam.core.safety.limits import JointLimits
+from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
-from wam.robots.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
 from wam.runtime.safety.intake import CycleSettings
 

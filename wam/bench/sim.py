@@ -17,9 +17,9 @@ from wam.core.clock import NS_PER_S
 from wam.core.errors import MissingDependency
 from wam.devices.controllers import TrajectoryDriver
 from wam.devices.jtc import Trajectory, TrajectoryPoint
+from wam.devices.loader import load_robot
 from wam.devices.registry import make_drivers
 from wam.robots.description import CommandKind, RobotDescription
-from wam.robots.loader import load_robot
 from wam.sim.rendering import CameraRenderer, require_egl
 from wam.sim.world import SimWorld, Snapshot
 

@@ -12,8 +12,8 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
+from wam.devices.loader import load_robot
 from wam.robots.description import CameraTransport, RobotDescription
-from wam.robots.loader import load_robot
 from wam.ros.qos import IMAGE_PUBLISHER, JOINT_STATE_PUBLISHER
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam convert`: data sets into bags and back (see `convert_bag`), checkpoints into bundles (see `convert_policy`)."""
+"""`wam convert`: data sets into bags and back, and the converters of the policies (checkpoints into bundles)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from wam.cli import convert_bag
 from wam.cli.progress import row_progress
 from wam.core.errors import ConfigError
 from wam.data.bag.writing import Storage
-from wam.policies.aha_wam import commands as convert_policy
-from wam.policies.dust.commands import gr00t
-from wam.policies.ud_vla import commands as ud_vla_cli
+from wam.policies.registry import registry
 
 app = typer.Typer(
     add_completion=False,
@@ -67,7 +65,7 @@ def lerobot(
     Example: wam convert lerobot ~/g1_pick g1_ep1 --robot g1_inspire --episode 1
     """
     from wam.data.to_bag import convert_lerobot
-    from wam.robots.loader import load_robot
+    from wam.devices.loader import load_robot
 
     description = load_robot(robot)
     console = Console(stderr=True)
@@ -109,9 +107,9 @@ def lerobot(
 
 
 convert_bag.register(app)
-convert_policy.register(app)
-app.command("gr00t")(gr00t)
-ud_vla_cli.register(app)
+for _kind in registry().kinds.values():
+    for _name, _function in _kind.load_converters().items():
+        app.command(_name)(_function)
 
 
 def parse_pairs(values: list[str], *, separator: str, option: str, form: str) -> dict[str, str]:

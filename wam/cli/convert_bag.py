@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from wam.cli.progress import row_progress
-from wam.data.lerobot.writer import Version
+from wam.data.lerobot.format import Version
 
 
 def bag(
@@ -64,7 +64,7 @@ def bag(
     """
     from wam.data.bag.binding import TopicNames
     from wam.data.to_lerobot import BagOptions, convert_bags
-    from wam.robots.loader import load_robot
+    from wam.devices.loader import load_robot
 
     description = load_robot(robot)
     console = Console(stderr=True)

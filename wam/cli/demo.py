@@ -51,7 +51,7 @@ def demo(
     console = Console(stderr=as_json)
     domain = isolate(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
     # rclpy reads the environment when it is imported.
-    from wam.robots.loader import load_robot
+    from wam.devices.loader import load_robot
     from wam.stack.demo import run_demo
     from wam.stack.demo_page import build_demo_report
     from wam.stack.node_specs import StackOptions

@@ -86,6 +86,7 @@ def evaluate(
 
     Example: wam eval --task franka_box_to_bowl --policy aha_wam/tiny --report out
     """
+    from wam.devices.loader import load_robot
     from wam.evaluation.closed_loop.page import (
         LOGS,
         build_evaluation_report,
@@ -98,7 +99,6 @@ def evaluate(
     from wam.evaluation.replay.offline import ReplaySettings
     from wam.policies.loading import load_policy
     from wam.report.folder import require_free
-    from wam.robots.loader import load_robot
     from wam.runtime.policy import PolicyRequest, require_fit
     from wam.sim.recording.sinks import EXPERT
     from wam.sim.tasks.registry import find_setting, find_task

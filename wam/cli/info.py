@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from wam.core.errors import BundleError, ConfigError, WamError
+from wam.policies.kind import TINY
+from wam.policies.registry import policy_kind, registry
+from wam.runtime.policy import FAKE_POLICY
 
 
 def info(
@@ -85,7 +86,8 @@ def info(
 def catalogue() -> dict[str, Any]:
     """Return all robots, built-in policies and presets; a faulty robot file is listed with its error.
 
-    Keys: robots [{name, title, joints, cameras} or {name, error}], policies [name], presets [name].
+    Keys: robots [{name, title, joints, cameras} or {name, error}], policies [name], presets [name],
+    policy_faults {name: why that installed policy cannot be used}.
     """
     from wam.robots.paths import config_dir
 
@@ -95,14 +97,17 @@ def catalogue() -> dict[str, Any]:
             robots.append(_robot_line(path.stem))
         except WamError as error:
             robots.append({"name": path.stem, "error": str(error)})
-    kinds = available_kinds()
-    policies = ["fake", *(f"{kind}/tiny" for kind in kinds)]
-    presets = [f"{kind}/{name}" for kind in kinds for name in _config(kind).PRESETS]
-    return {"robots": robots, "policies": policies, "presets": presets}
+    table = registry()
+    return {
+        "robots": robots,
+        "policies": [FAKE_POLICY, *(f"{name}/{TINY}" for name in table.kinds)],
+        "presets": _preset_names(),
+        "policy_faults": dict(table.faults),
+    }
 
 
 def _robot_line(name: str) -> dict[str, Any]:
-    from wam.robots.loader import load_robot
+    from wam.devices.loader import load_robot
 
     robot = load_robot(name)
     return {
@@ -119,8 +124,8 @@ def robot_values(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such robot, or its files are faulty.
     """
+    from wam.devices.loader import load_robot
     from wam.robots.describe import describe
-    from wam.robots.loader import load_robot
 
     return describe(load_robot(name))
 
@@ -140,8 +145,8 @@ def pose_values(robot: str, tip: str, q: str, *, base: str | None = None) -> dic
         ConfigError: there is no such robot, or it has no model, or `q` holds something that is no number.
         InputError: there is no such link, or `q` has another width.
     """
+    from wam.devices.loader import load_robot
     from wam.robots.kinematics import RobotModel, forward_kinematics
-    from wam.robots.loader import load_robot
 
     try:
         positions = [float(word) for word in q.replace(",", " ").split()]
@@ -166,15 +171,13 @@ def preset_values(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such preset.
     """
-    kind, _, preset = name.partition("/")
-    kinds = available_kinds()
-    names = [f"{k}/{p}" for k in kinds for p in _config(k).PRESETS]
+    names = _preset_names()
     if name not in names:
         raise ConfigError("there is no such preset", value=name, allowed=", ".join(names), where="--preset")
-    config = _config(kind).PRESETS[preset]()
-    model = importlib.import_module(f"wam.policies.{kind}.model")
-    counts: dict[str, int] = model.parameter_counts(config)
-    return {"preset": name, "parameters": counts, "config": config.to_dict()}
+    kind_name, _, preset = name.partition("/")
+    kind = policy_kind(kind_name)
+    config = kind.load_presets()[preset]()
+    return {"preset": name, "parameters": kind.count_parameters(config), "config": config.to_dict()}
 
 
 def bundle_values(directory: Path) -> dict[str, Any]:
@@ -204,21 +207,8 @@ def bundle_values(directory: Path) -> dict[str, Any]:
     }
 
 
-def available_kinds() -> list[str]:
-    """Return the policy kinds of this installation: packages of wam.models with a policy and presets.
-
-    They are found by their files, since importing a policy imports torch.
-    """
-    import wam.models
-
-    folders = {path for place in wam.models.__path__ for path in Path(place).iterdir()}
-    return sorted(
-        path.name for path in folders if (path / "policy.py").is_file() and (path / "config.py").is_file()
-    )
-
-
-def _config(kind: str) -> ModuleType:
-    return importlib.import_module(f"wam.policies.{kind}.config")
+def _preset_names() -> list[str]:
+    return [f"{kind.name}/{preset}" for kind in registry().kinds.values() for preset in kind.load_presets()]
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
@@ -236,6 +226,8 @@ def _show_catalogue(shown: dict[str, Any]) -> None:
             )
     console.print(table)
     console.print(f"\n[italic]Built-in policies[/italic] (random weights)\n {', '.join(shown['policies'])}")
+    for name, fault in shown["policy_faults"].items():
+        console.print(f" {escape(name)}: [red]{escape(fault)}[/red]", soft_wrap=True)
     console.print(f"\n[italic]Presets[/italic]\n {', '.join(shown['presets'])}")
     console.print("\nMore: wam info --robot NAME, wam info --preset KIND/NAME, wam info --policy DIRECTORY")
 

@@ -54,7 +54,7 @@ def record(
 
     confine(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
     # rclpy reads the environment when it is imported.
-    from wam.robots.loader import load_robot
+    from wam.devices.loader import load_robot
     from wam.stack.record import RecordOptions
     from wam.stack.record import record as run_record
 

@@ -153,14 +153,13 @@ def run(
     Example: wam replay g1_ep1 --robot g1_inspire --policy aha_wam/tiny --report out
     """
     from wam.data.bag.binding import TopicNames
+    from wam.devices.loader import load_robot
     from wam.evaluation.metrics.gate import read_gate
-    from wam.evaluation.replay.engine import ReplaySettings, parse_strategy
+    from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings, parse_strategy
     from wam.evaluation.replay.rerun import require_rerun
-    from wam.evaluation.replay.session import ReplayOptions
     from wam.evaluation.replay.session import replay as run_replay
     from wam.policies.loading import load_policy
     from wam.report.folder import require_free
-    from wam.robots.loader import load_robot
     from wam.runtime.policy import PolicyRequest
 
     if time not in ("stamps", "receive"):
@@ -319,10 +318,10 @@ def scenario(
     Exit codes: 0 all replayed (and the gate passed), 1 a run could not be done, 2 the gate failed or a policy was at
     fault.
     """
+    from wam.devices.loader import load_robot
     from wam.evaluation.replay.jobs import make_jobs, run_jobs
     from wam.evaluation.replay.scenario import latency_means, read_scenario, sum_up
     from wam.report.folder import INDEX, SUMMARY, TIMING, report_folder, write_json
-    from wam.robots.loader import load_robot
 
     chosen = read_scenario(file)
     load_robot(chosen.robot)

@@ -9,7 +9,8 @@ from pathlib import Path
 from wam.core.clock import ns_to_seconds
 from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Binding
-from wam.evaluation.replay.session import MakeEngine, ReplayOptions
+from wam.evaluation.replay.engine import ReplayOptions
+from wam.evaluation.replay.session import MakeEngine
 from wam.robots.description import RobotDescription
 
 

@@ -20,7 +20,7 @@ SHOWN = (
 
 
 def print_outcome(console: Console, outcome: Any) -> None:
-    """Print the figures of a replay (`wam.evaluation.replay.session.Outcome`)."""
+    """Print the figures of a replay (`wam.evaluation.replay.session.ReplayOutcome`)."""
     metrics = outcome.summary["metrics"]
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("verdict", outcome.summary["verdict"])

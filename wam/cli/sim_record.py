@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from wam.cli.progress import row_progress
 from wam.core.errors import ConfigError
-from wam.data.lerobot.writer import Version
+from wam.data.lerobot.format import Version
 from wam.sim.recording.plan import Format
 
 
@@ -56,7 +56,7 @@ def record(
 
     Example: wam sim record box_to_bowl --task franka_box_to_bowl --episodes 50
     """
-    from wam.robots.loader import load_robot
+    from wam.devices.loader import load_robot
     from wam.sim.recording.plan import RecordPlan
     from wam.sim.recording.record import record as run
     from wam.sim.recording.record import work_folder

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.core.observation import Rgb
+from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC, JPEG_QUALITY
 from wam.data.bag.writing import Storage, new_bag
-from wam.data.to_bag import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC, JPEG_QUALITY
 from wam.robots.description import (
     CameraSpec,
     CameraTransport,

@@ -15,18 +15,12 @@ from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
 from wam.data.bag.joint_names import driver_aliases
+from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC, JPEG_QUALITY, WARNINGS
 from wam.data.bag.writing import BagWriter, Storage, new_bag
-from wam.data.lerobot.episode_source import ACTION, IMAGES, STATE, Episode, LerobotDataset
+from wam.data.lerobot.episode import EpisodeReader, RecordedEpisode
+from wam.data.lerobot.format import ACTION, IMAGES, STATE
+from wam.data.lerobot.reader import open_dataset
 from wam.robots.description import CameraTransport, RobotDescription
-
-EPOCH_NS = 1_600_000_000 * NS_PER_S
-"""Time given to the first row; data sets only know times since the start of an episode."""
-
-JPEG_QUALITY = 95
-ACTION_TOPIC = "/action"
-INSTRUCTION_TOPIC = "/instruction"
-WARNINGS = "wam.warnings"
-"""Custom data of a bag: what was let pass when it was made, one line each."""
 
 RANGE_SLACK = 0.25
 """Share of a joint's range by which recorded values may leave it before the unit is doubted."""
@@ -83,8 +77,9 @@ def convert_lerobot(
     Raises:
         RecordingError: data set and robot do not fit, or `out` exists; no file is left behind.
     """
-    dataset = LerobotDataset(source, lenient=lenient)
-    content = dataset.open(episode)
+    dataset = open_dataset(source)
+    reader = EpisodeReader(dataset, episode, lenient=lenient)
+    content = reader.episode
     state_index = joint_columns(content.state_names, robot, feature=STATE, dataset=source)
     action_names, warnings = _action_names(content, robot, source, lenient)
     views = camera_views(content, robot, cameras or {}, source)
@@ -105,10 +100,10 @@ def convert_lerobot(
         "wam.action_topic": ACTION_TOPIC if action_names else "",
     }
     with new_bag(out, storage=storage, metadata=metadata) as bag:
-        _write(bag, dataset, content, robot, views, state_index, action_names, progress)
+        _write(bag, reader, robot, views, state_index, action_names, progress)
         messages = bag.count
-        warnings = (*dataset.warnings, *warnings)
-        # A replay of the bag tells them again, in its report.
+        warnings = (*reader.warnings, *warnings)
+        # A replay of the bag repeats them in its report.
         if warnings:
             bag.note(WARNINGS, "\n".join(warnings))
     return Converted(out, episode, len(content.stamps), messages, topics, content.instruction, warnings)
@@ -144,7 +139,7 @@ def joint_columns(
 
 
 def camera_views(
-    episode: Episode, robot: RobotDescription, renamed: Mapping[str, str], dataset: Path
+    episode: RecordedEpisode, robot: RobotDescription, renamed: Mapping[str, str], dataset: Path
 ) -> dict[str, str]:
     """Return data set camera -> robot camera for every camera of the robot.
 
@@ -180,7 +175,7 @@ def camera_views(
 
 
 def _action_names(
-    episode: Episode, robot: RobotDescription, dataset: Path, lenient: bool
+    episode: RecordedEpisode, robot: RobotDescription, dataset: Path, lenient: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the policy-side names of the action columns (empty: nothing to write) and warnings."""
     if episode.action is None:
@@ -216,8 +211,7 @@ def _range_warnings(state: npt.NDArray[np.float64], robot: RobotDescription) -> 
 
 def _write(
     bag: BagWriter,
-    dataset: LerobotDataset,
-    episode: Episode,
+    reader: EpisodeReader,
     robot: RobotDescription,
     views: Mapping[str, str],
     state_index: npt.NDArray[np.intp],
@@ -225,9 +219,10 @@ def _write(
     progress: Progress,
 ) -> None:
     """Write row after row: state, action, then images, so that an image finds its state already there."""
+    episode = reader.episode
     stamps_ns = [EPOCH_NS + round(stamp * NS_PER_S) for stamp in episode.stamps.tolist()]
     state = episode.state[:, state_index]
-    images = {name: _Ahead(dataset.images(episode, key)) for key, name in views.items()}
+    images = {name: _Ahead(reader.images(key)) for key, name in views.items()}
     if episode.instruction:
         bag.text(INSTRUCTION_TOPIC, stamps_ns[0], episode.instruction)
     for row, stamp_ns in enumerate(stamps_ns):

@@ -12,8 +12,9 @@ from wam.core.observation import Rgb
 from wam.data.bag.binding import Role, TopicNames, bind_cameras
 from wam.data.bag.reading import Recording
 from wam.data.bag.writing import new_folder
-from wam.data.lerobot.resample import Rows, read_images, read_rows
-from wam.data.lerobot.writer import LerobotWriter, Version
+from wam.data.lerobot.format import Version
+from wam.data.lerobot.resample import read_images, read_rows
+from wam.data.lerobot.writer import EpisodeRows, LeRobotWriter
 from wam.robots.description import RobotDescription
 
 Progress = Callable[[int, int], None]
@@ -100,7 +101,7 @@ def convert_bags(
     warnings: list[str] = []
     names: tuple[str, ...] = ()
     with new_folder(out, what="data set") as folder:
-        writer = LerobotWriter(folder, version=options.version, fps=fps, robot=robot, cameras=cameras)
+        writer = LeRobotWriter(folder, version=options.version, fps=fps, robot=robot, cameras=cameras)
         for source in sources:
             rows, found = _add(source, writer, robot, cameras, options, fps, progress)
             lengths.append(len(rows.times_ns))
@@ -113,16 +114,16 @@ def convert_bags(
 
 def _add(
     source: Path,
-    writer: LerobotWriter,
+    writer: LeRobotWriter,
     robot: RobotDescription,
     cameras: tuple[str, ...],
     options: BagOptions,
     fps: float,
     progress: Progress,
-) -> tuple[Rows, list[str]]:
+) -> tuple[EpisodeRows, list[str]]:
     with Recording(source, lenient=options.lenient) as recording:
         binding = bind_cameras(recording, robot=robot, cameras=cameras, names=options.names)
-        rows = read_rows(
+        rows, warnings = read_rows(
             recording,
             binding,
             robot=robot,
@@ -146,4 +147,4 @@ def _add(
             text.replace("chunks are compared with the joint state measured later", "the data set has none")
             for text in binding.warnings
         ]
-        return rows, [*faults, *rows.warnings, *recording.warnings]
+        return rows, [*faults, *warnings, *recording.warnings]

@@ -3,26 +3,59 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import ConfigError, JointError
-from wam.devices.delay import DelayLine
 from wam.devices.jtc import ControllerOptions, Trajectory, TrajectoryController
-from wam.devices.twin import Answer, JointFeedback
+from wam.devices.twin import Answer, JointFeedback, Measured, Vector
 from wam.robots.description import JointGroup
-from wam.sim.world import Measured
 
-Vector = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 CMD_TIMEOUT_NS = 500_000_000
 """As in config/controllers."""
 
 TOLERANCE = 0.2
 """Path tolerance of the UR's controller [rad]; ours for the Franka is wider."""
+
+
+class DelayLine(Generic[T]):
+    """Values in the order of their times; one thread.
+
+    Args:
+        delay_ns: time from `put` to the moment at which `get` returns the value [ns].
+        first: returned until the first value comes out.
+
+    Raises:
+        ValueError: the delay is negative.
+    """
+
+    def __init__(self, delay_ns: int, first: T) -> None:
+        if delay_ns < 0:
+            raise ValueError(f"delay is {delay_ns} ns, must not be negative")
+        self._delay_ns = delay_ns
+        self._waiting: deque[tuple[int, T]] = deque()
+        self._out = first
+
+    def put(self, now_ns: int, value: T) -> None:
+        """Put a value in at `now_ns` [ns], not earlier than the one before it."""
+        self._waiting.append((now_ns + self._delay_ns, value))
+
+    def get(self, now_ns: int) -> T:
+        """Return the newest value that is due at `now_ns` [ns]."""
+        while self._waiting and self._waiting[0][0] <= now_ns:
+            self._out = self._waiting.popleft()[1]
+        return self._out
+
+    def reset(self, value: T) -> None:
+        """Forget what is on its way and return `value` from now on."""
+        self._waiting.clear()
+        self._out = value
 
 
 class TrajectoryDriver:

@@ -13,12 +13,13 @@ from typing import Any
 
 from wam.core.clock import NS_PER_MS
 from wam.devices.franka import arm as franka
+from wam.devices.loader import load_robot
 from wam.devices.optional import VENDOR_TYPES
 from wam.devices.piper.arm import NODE_TIMEOUT_NS, PiperArm, PiperStatus, driver_of
 from wam.devices.state import DriverState, Readiness, StepKind, person, worst
 from wam.devices.ur import arm as ur
-from wam.robots.description import DriverKind, JointGroup, RobotDescription
-from wam.robots.loader import DISTRIBUTION_VARIABLE, load_robot
+from wam.robots.description import JointGroup, RobotDescription
+from wam.robots.loader import DISTRIBUTION_VARIABLE
 
 LISTEN_S = 2.0
 TIMEOUT_S = 30.0
@@ -100,7 +101,7 @@ def judge(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
     if stream.readiness is Readiness.ABSENT:
         return stream
     values, lacking = heard["values"], heard["lacking"]
-    if group.driver is DriverKind.PIPER:
+    if group.driver == "piper":
         arm = PiperArm(group.name, driver_of(group.state_topic)[0])
         # What was heard is replayed: a first stamp at time zero, and a second one if the stamps went on.
         arm.on_joint_state(0, 0)
@@ -132,7 +133,7 @@ def _stream(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
             "no_driver",
             f"nobody publishes {topic}",
             (
-                person(f"start the driver of {group.name} ({group.driver.value})"),
+                person(f"start the driver of {group.name} ({group.driver})"),
                 person("compare ROS_DOMAIN_ID and the discovery range of both sides"),
             ),
         )
@@ -191,7 +192,7 @@ def judge_vendor(group: JointGroup, values: Mapping[str, Any], lacking: Sequence
         values: what was read of the status topics.
         lacking: status types whose package is not installed, keys of `VENDOR_TYPES`.
     """
-    if group.driver is DriverKind.FRANKA:
+    if group.driver == "franka":
         if lacking:
             return _unseen(lacking)
         if not values:
@@ -207,7 +208,7 @@ def judge_vendor(group: JointGroup, values: Mapping[str, Any], lacking: Sequence
             controllers=(group.command_topic.rpartition("/")[0],),
             distribution=os.environ.get(DISTRIBUTION_VARIABLE, ""),
         )
-    if group.driver is DriverKind.UR:
+    if group.driver == "ur":
         return ur.assess(
             ur.UrSample(
                 True,

@@ -1,30 +1,135 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which twin answers for which driver."""
+"""The kinds of devices: one row each. Everything that depends on a device is looked up here, by `driver` of a group.
+
+A kind that lives in another package is announced by that package as an entry point of the group `wam.devices`, whose
+name is the kind's and whose value is a `DeviceKind`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import metadata
 
 from wam.core.errors import ConfigError
-from wam.devices.controllers import StreamDriver, TrajectoryDriver
+from wam.devices.controllers import StreamDriver
+from wam.devices.franka import rules as franka_rules
 from wam.devices.franka.twin import FrankaDriver, GripperDriver
+from wam.devices.inspire import rules as inspire_rules
 from wam.devices.jtc import ControllerOptions
 from wam.devices.jtc.parameters import controller_options, distribution_or_default
-from wam.devices.twin import DriverTwin, PiperDriver
+from wam.devices.kind import DeviceKind, MakeTwin
+from wam.devices.piper import rules as piper_rules
+from wam.devices.piper.twin import PiperDriver
+from wam.devices.rules import DeviceRule
+from wam.devices.twin import DriverTwin
+from wam.devices.ur import rules as ur_rules
 from wam.devices.ur.twin import UrDriver
-from wam.robots.description import Distribution, DriverKind, JointGroup, RobotDescription
+from wam.robots.description import (
+    NO_DRIVER,
+    CommandKind,
+    Distribution,
+    JointGroup,
+    JointKind,
+    RobotDescription,
+)
 
-ARMS: Mapping[DriverKind, Callable[[JointGroup, ControllerOptions | None], TrajectoryDriver]] = {
-    DriverKind.FRANKA: FrankaDriver,
-    DriverKind.UR: UrDriver,
+ENTRY_POINTS = "wam.devices"
+"""Entry point group of kinds that other packages bring."""
+
+
+def _plain(twin: Callable[[JointGroup], DriverTwin]) -> MakeTwin:
+    """Return the maker of a twin without a trajectory controller."""
+    return lambda group, _options: twin(group)
+
+
+KINDS: Mapping[str, DeviceKind] = {
+    kind.name: kind
+    for kind in (
+        DeviceKind(
+            "piper",
+            "AgileX Piper behind piper_ros, one driver node per arm",
+            piper_rules.ARM,
+            twin=_plain(PiperDriver),
+        ),
+        DeviceKind(
+            "franka",
+            "Franka Research 3 behind franka_ros2, with a joint_trajectory_controller",
+            franka_rules.ARM,
+            twin=FrankaDriver,
+            controllers="franka",
+        ),
+        DeviceKind(
+            "franka_gripper",
+            "Franka Hand behind franka_gripper, which takes goals: the suite's adapter turns a stream into goals",
+            franka_rules.HAND,
+            twin=_plain(GripperDriver),
+        ),
+        DeviceKind(
+            "ur",
+            "Universal Robots arm behind ur_robot_driver, with a (scaled) joint_trajectory_controller",
+            ur_rules.ARM,
+            twin=UrDriver,
+            controllers="ur",
+        ),
+        DeviceKind(
+            "inspire",
+            "Inspire RH56 hand behind the suite's own adapter",
+            inspire_rules.HAND,
+            twin=_plain(StreamDriver),
+        ),
+        DeviceKind(
+            NO_DRIVER,
+            "no driver known to the suite: recorded, or driven by other means",
+            DeviceRule(tuple(CommandKind), tuple(JointKind)),
+        ),
+    )
 }
-TWINS: Mapping[DriverKind, Callable[[JointGroup], DriverTwin]] = {
-    DriverKind.PIPER: PiperDriver,
-    DriverKind.FRANKA: FrankaDriver,
-    DriverKind.UR: UrDriver,
-    DriverKind.FRANKA_GRIPPER: GripperDriver,
-    DriverKind.INSPIRE: StreamDriver,
-}
+"""Name -> kind."""
+
+
+def kind_names() -> tuple[str, ...]:
+    """Return the names of all kinds, those of other packages last."""
+    return (*KINDS, *(entry.name for entry in _others() if entry.name not in KINDS))
+
+
+def find_kind(name: str) -> DeviceKind | None:
+    """Return the kind called `name`, or None.
+
+    Raises:
+        ConfigError: another package announces a kind of this name that is none.
+    """
+    kind = KINDS.get(name)
+    if kind is not None:
+        return kind
+    for entry in _others():
+        if entry.name == name:
+            found = entry.load()
+            if not isinstance(found, DeviceKind) or found.name != name:
+                raise ConfigError(
+                    f"entry point {name!r} of group {ENTRY_POINTS} is no such kind of device",
+                    value=entry.value,
+                    allowed=f"a wam.devices.kind.DeviceKind called {name}",
+                    where="the package that announces it",
+                )
+            return found
+    return None
+
+
+def kind_of(group: JointGroup) -> DeviceKind:
+    """Return the kind of a group's device.
+
+    Raises:
+        ConfigError: there is none of this name; a robot file that was loaded has no such group.
+    """
+    kind = find_kind(group.driver)
+    if kind is None:
+        raise ConfigError(
+            f"driver of group {group.name}",
+            value=group.driver,
+            allowed=", ".join(kind_names()),
+            where="the group's `driver` in the robot file",
+        )
+    return kind
 
 
 def make_driver(group: JointGroup, options: ControllerOptions | None = None) -> DriverTwin:
@@ -35,20 +140,17 @@ def make_driver(group: JointGroup, options: ControllerOptions | None = None) -> 
         options: parameters of its trajectory controller, where it has one.
 
     Raises:
-        ConfigError: there is none for this kind of driver, or the group does not fit it.
+        ConfigError: its kind cannot be simulated, or the group does not fit it.
     """
-    arm = ARMS.get(group.driver)
-    if arm is not None:
-        return arm(group, options)
-    twin = TWINS.get(group.driver)
+    twin = kind_of(group).twin
     if twin is None:
         raise ConfigError(
             f"group {group.name} has a driver without a twin",
-            value=group.driver.value,
-            allowed=", ".join(kind.value for kind in TWINS),
+            value=group.driver,
+            allowed=", ".join(kind.name for kind in KINDS.values() if kind.twin is not None),
             where="the group's `driver` in the robot file",
         )
-    return twin(group)
+    return twin(group, options)
 
 
 def make_drivers(robot: RobotDescription, distribution: Distribution | None = None) -> dict[str, DriverTwin]:
@@ -59,12 +161,14 @@ def make_drivers(robot: RobotDescription, distribution: Distribution | None = No
         distribution: whose rules count; None takes that of the environment.
 
     Raises:
-        ConfigError: a group's driver has no twin.
+        ConfigError: a group's kind of device cannot be simulated.
     """
     rules = distribution or distribution_or_default()
     return {
-        group.name: make_driver(
-            group, controller_options(robot.name, group, rules) if group.driver in ARMS else None
-        )
+        group.name: make_driver(group, controller_options(kind_of(group).controllers, group, rules))
         for group in robot.groups
     }
+
+
+def _others() -> tuple[metadata.EntryPoint, ...]:
+    return tuple(metadata.entry_points(group=ENTRY_POINTS))

@@ -21,7 +21,7 @@ def load_policy(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPol
     if request.policy == FAKE_POLICY:
         return load_fake(request, robot=robot)
     # torch takes seconds to import: only a real policy pays for it.
-    from wam.policies.registry import load_request
+    from wam.policies.bundles import load_request
 
     if request.device.startswith("cuda"):
         from wam.models import cuda_ipc

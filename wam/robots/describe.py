@@ -58,7 +58,7 @@ def describe(robot: RobotDescription) -> dict[str, Any]:
 def _group(group: JointGroup) -> dict[str, Any]:
     return {
         "name": group.name,
-        "driver": group.driver.value,
+        "driver": group.driver,
         "base_link": group.base_link,
         "tip_link": group.tip_link,
         "state": {

@@ -39,15 +39,8 @@ class CommandKind(enum.Enum):
     NONE = "none"  # recorded robot: it is never commanded
 
 
-class DriverKind(enum.Enum):
-    """Whose rules a group's driver follows; the simulated robot answers by the same rules."""
-
-    PIPER = "piper"  # piper_ros: piper_ctrl_single_node, one per arm
-    FRANKA = "franka"  # franka_ros2: joint_trajectory_controller with effort interface
-    FRANKA_GRIPPER = "franka_gripper"  # franka_gripper: goals, not a stream; our adapter stands before it
-    UR = "ur"  # ur_robot_driver: (scaled) joint_trajectory_controller
-    INSPIRE = "inspire"  # our own adapter of the RH56 hand
-    NONE = "none"  # recorded robot
+NO_DRIVER = "none"
+"""`driver` of a group without a driver known to the suite: a recorded robot, or one that is driven by other means."""
 
 
 class Distribution(enum.Enum):
@@ -245,7 +238,7 @@ class JointGroup:
         command_kind: what the driver takes.
         command_topic: topic of the commands, relative; "" where `command_kind` is NONE.
         command_rate: rate at which commands are streamed [Hz]; 0 where NONE.
-        driver: whose rules the driver follows.
+        driver: kind of the device, a name of `wam.devices.registry`; it decides rules, adapter, twin and launch.
         base_link: link in which the group's poses are given, or "" for a robot without a model.
         tip_link: last link of the chain, or "".
         command_topics: distribution -> command topic, where it is another than for the rest; `command_topic` is that
@@ -262,7 +255,7 @@ class JointGroup:
     command_kind: CommandKind
     command_topic: str
     command_rate: float
-    driver: DriverKind = DriverKind.NONE
+    driver: str = NO_DRIVER
     base_link: str = ""
     tip_link: str = ""
     command_topics: tuple[tuple[Distribution, str], ...] = ()

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Robot files: YAML to `RobotDescription`, checked completely at load.
+"""Robot files: YAML to `RobotDescription`, checked completely while it is read.
 
-A returned description is valid; nothing later checks it again. Every refusal is a `ConfigError` that names file,
-line, dotted path, value, what is allowed and the remedy.
+`wam.devices.loader.load_robot` reads a robot file and adds the rules of its devices. A description that it returns is
+valid; nothing later checks it again. Every error is a `ConfigError` that names file, line, dotted path, value, what is
+allowed and the remedy.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,11 +17,11 @@ from wam.core.errors import ConfigError
 from wam.robots.cameras import read_camera
 from wam.robots.description import (
     DELIVERY_JITTER_NS,
+    NO_DRIVER,
     CommandInterface,
     CommandKind,
     Conversion,
     Distribution,
-    DriverKind,
     JointEnvelope,
     JointGroup,
     JointKind,
@@ -32,7 +33,6 @@ from wam.robots.description import (
     ServoSpec,
     TwinSpec,
 )
-from wam.robots.driver_rules import require_driver
 from wam.robots.names import name_of, require_distinct, require_periods, topic_of
 from wam.robots.paths import share_root, share_roots
 from wam.robots.units import Dimension
@@ -66,19 +66,24 @@ _SERVO = {
 }
 
 
-def load_robot(name_or_path: str | Path) -> RobotDescription:
+Check = Callable[[JointGroup, Value], None]
+"""Checks a joint group against the rules of its device; raises ConfigError at the group's place in the file."""
+
+
+def read_robot(name_or_path: str | Path, check: Check) -> RobotDescription:
     """Return the robot called `name_or_path`.
 
     Args:
         name_or_path: a name in config/robots ("piper"), or the path of a YAML file (it ends in .yaml or holds a
             slash).
+        check: called for each joint group.
 
     A command topic that differs between ROS 2 distributions is that of the environment's `ROS_DISTRO`.
 
     Raises:
         ConfigError: there is no such robot, or its file is illegal.
     """
-    return _robot(read_yaml(find_robot(name_or_path)))
+    return _robot(read_yaml(find_robot(name_or_path)), check)
 
 
 def list_robots() -> tuple[str, ...]:
@@ -117,13 +122,13 @@ def find_robot(name_or_path: str | Path) -> Path:
     )
 
 
-def _robot(root: Value) -> RobotDescription:
+def _robot(root: Value, check: Check) -> RobotDescription:
     fields = root.fields(("title", "groups", "cameras", "safety"), ("model",))
     model = fields["model"].fields(("urdf",), ("args", "srdf")) if "model" in fields else {}
     groups = fields["groups"]
     specs = tuple(_group(value, has_model="urdf" in model) for value in groups.items())
     for group, value in zip(specs, groups.items(), strict=True):
-        require_driver(group, value)
+        check(group, value)
     require_distinct(
         "group name", ((group.name, value) for group, value in zip(specs, groups.items(), strict=True))
     )
@@ -187,7 +192,7 @@ def _group(value: Value, *, has_model: bool) -> JointGroup:
         command_rate=command["rate"].quantity(Dimension.FREQUENCY, lower=0.1, upper=10_000.0)
         if commanded
         else 0.0,
-        driver=fields["driver"].choice(DriverKind) if "driver" in fields else DriverKind.NONE,
+        driver=fields["driver"].text() if "driver" in fields else NO_DRIVER,
         base_link=name_of(fields["base_link"]) if "base_link" in fields else "",
         tip_link=name_of(fields["tip_link"]) if "tip_link" in fields else "",
         command_topics=tuple(topics.items()),

@@ -13,9 +13,9 @@ from wam.core.errors import JointError
 from wam.devices.controllers import TrajectoryDriver
 from wam.devices.jtc import ControllerState, Trajectory
 from wam.devices.registry import make_drivers
-from wam.devices.twin import Answer, DriverTwin, JointFeedback
+from wam.devices.twin import Answer, DriverTwin, JointFeedback, Measured
 from wam.robots.description import Distribution, RobotDescription
-from wam.sim.world import Measured, SimWorld, Snapshot
+from wam.sim.world import SimWorld, Snapshot
 
 MAX_BACKLOG_NS = 100 * NS_PER_MS
 """Physics are caught up by at most this much in one cycle; the rest is lost time, shown in the real-time factor."""

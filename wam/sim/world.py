@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.errors import WamError
+from wam.devices.twin import Measured, Vector
 from wam.robots.description import JointGroup, RobotDescription
 from wam.sim.look import Dresser
 from wam.sim.model import TIMESTEP_S, actuator_name, build_model, limb_name
 from wam.sim.scene import Limb, Placement, Scene, SceneObject, tabletop
 
-Vector = npt.NDArray[np.float64]
 Pose = npt.NDArray[np.float64]
 """float64 [4, 4], homogeneous; lengths in m."""
 
@@ -30,21 +30,6 @@ AWAY_SPACING = 1.0
 
 class WorldDiverged(WamError):
     """The physics produced values that are not finite; the world must be reset."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Joints of one group, in the driver's order and SI units: float64 [N] each.
-
-    Attributes:
-        positions: [rad or m].
-        velocities: [rad/s or m/s].
-        efforts: [N m or N].
-    """
-
-    positions: Vector
-    velocities: Vector
-    efforts: Vector
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,8 @@ from rclpy.serialization import deserialize_message
 from rosbags.typesys import Stores, get_typestore
 
 from wam.core.errors import ConfigError, RecordingError
-from wam.data.bag.commands import JOINT_TRAJECTORY
 from wam.data.bag.record import RecordFile
-from wam.data.bag.writing import COMPRESSED_IMAGE, IMAGE, JOINT_STATE
-from wam.data.to_bag import INSTRUCTION_TOPIC
+from wam.data.bag.topics import COMPRESSED_IMAGE, IMAGE, INSTRUCTION_TOPIC, JOINT_STATE, JOINT_TRAJECTORY
 from wam.robots.description import CameraTransport, CommandKind, RobotDescription
 
 BACKLOG_BYTES = 256 * 2**20

@@ -42,6 +42,7 @@ from wam.evaluation.replay.engine import (
     NoticeEvent,
     RefusalEvent,
 )
+from wam.evaluation.replay.safety_events import SafetyInfo
 from wam.robots.description import CameraTransport, CommandKind, RobotDescription
 from wam.ros.command_line import ParameterValue
 from wam.ros.context_channel import message_to_context
@@ -120,6 +121,11 @@ class LiveReplay:
             threading.Thread(target=self._tick, name="clock", daemon=True),
         ]
         self._closed = False
+
+    @property
+    def safety(self) -> SafetyInfo | None:
+        """None: the session adds the offline filters."""
+        return None
 
     def warnings(self) -> tuple[str, ...]:
         """Return what a person should know about the run."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from wam.core.errors import ConfigError, RecordingError
-from wam.data.lerobot.reader import Episode, LeRobotDataset, open_dataset
+from wam.data.lerobot.reader import DatasetEpisode, LeRobotDataset, open_dataset
 from wam.models.bundle import Manifest
 from wam.models.normalisation import FieldStats, PolicyStats
 from wam.training.options import DataSection
@@ -46,7 +46,7 @@ class VideoTable:
         ConfigError: a camera is not a picture feature.
     """
 
-    def __init__(self, dataset: LeRobotDataset, episodes: Sequence[Episode], columns: Columns) -> None:
+    def __init__(self, dataset: LeRobotDataset, episodes: Sequence[DatasetEpisode], columns: Columns) -> None:
         if not episodes:
             raise RecordingError(f"{dataset.root} has no episode to train on", where="data.episodes")
         for camera in columns.cameras:
@@ -98,7 +98,7 @@ class EpisodeTable(VideoTable):
         ValueError: `columns` names no state or no action.
     """
 
-    def __init__(self, dataset: LeRobotDataset, episodes: Sequence[Episode], columns: Columns) -> None:
+    def __init__(self, dataset: LeRobotDataset, episodes: Sequence[DatasetEpisode], columns: Columns) -> None:
         super().__init__(dataset, episodes, columns)
         if columns.state is None or columns.action is None:
             raise ValueError("a table of a robot needs columns for state and action")
@@ -158,7 +158,7 @@ def open_run_data(section: DataSection, columns: Columns, *, seed: int) -> RunDa
 
 def split_episodes(
     dataset: LeRobotDataset, data: DataSection, *, seed: int
-) -> tuple[tuple[Episode, ...], tuple[Episode, ...]]:
+) -> tuple[tuple[DatasetEpisode, ...], tuple[DatasetEpisode, ...]]:
     """Return training and validation episodes.
 
     Raises:

@@ -13,15 +13,15 @@ from rosbags.typesys import Stores, get_typestore
 
 from wam.core.clock import NS_PER_S
 from wam.data.bag.binding import Role, TopicNames, bind_cameras
-from wam.data.bag.commands import JOINT_TRAJECTORY, CommandReader
+from wam.data.bag.commands import CommandReader
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import BagMessage
-from wam.data.bag.writing import JOINT_STATE
+from wam.data.bag.topics import JOINT_STATE, JOINT_TRAJECTORY
 from wam.data.fakes import fake_robot, write_fake_bag
-from wam.evaluation.replay.engine import ReplaySettings
-from wam.evaluation.replay.session import ReplayOptions, replay
+from wam.devices.loader import load_robot
+from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
+from wam.evaluation.replay.session import replay
 from wam.policies.loading import load_policy
-from wam.robots.loader import load_robot
 from wam.runtime.policy import PolicyRequest
 
 MS = 1_000_000

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from wam.core.errors import RecordingError
+from wam.data.lerobot.episode import EpisodeReader
 from wam.data.lerobot.reader import open_dataset
 
 CAMERA = "observation.images.head"
@@ -50,7 +51,7 @@ def test_a_picture_is_the_one_of_its_row_in_any_order(make_dataset, version: str
 
 def test_all_pictures_come_in_order(make_dataset) -> None:
     dataset = open_dataset(make_dataset(lengths=(70,)))
-    means = [frame.mean() for frame in dataset.iter_frames(dataset.episodes[0], CAMERA)]
+    means = [rgb.mean() for _, rgb in EpisodeReader(dataset, 0).images("head")]
     np.testing.assert_allclose(means, [level(0, row) for row in range(70)], atol=1.5)
 
 

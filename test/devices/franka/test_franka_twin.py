@@ -12,10 +12,9 @@ from wam.core.errors import JointError
 from wam.devices.franka.arm import RobotMode
 from wam.devices.franka.twin import ACTIVATE, RECOVERY, FrankaDriver, GoalKind, GripperDriver, GripperGoal
 from wam.devices.jtc import ControllerOptions, Trajectory, TrajectoryPoint
-from wam.devices.twin import FAULT
+from wam.devices.loader import load_robot
+from wam.devices.twin import FAULT, Measured
 from wam.robots.description import CommandInterface, TwinSpec
-from wam.robots.loader import load_robot
-from wam.sim.world import Measured
 
 MS = 1_000_000
 ROBOT = load_robot("franka")

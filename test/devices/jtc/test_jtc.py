@@ -11,8 +11,9 @@ import pytest
 from wam.core.errors import JointError
 from wam.devices.jtc import ControllerOptions, Trajectory, TrajectoryController, TrajectoryPoint
 from wam.devices.jtc.parameters import controller_options
+from wam.devices.loader import load_robot
+from wam.devices.registry import kind_of
 from wam.robots.description import Distribution
-from wam.robots.loader import load_robot
 
 MS = 1_000_000
 NOW = 1_700_000_000_000_000_000
@@ -408,7 +409,8 @@ def test_its_state_tells_reference_feedback_and_scaling() -> None:
 def test_its_parameters_are_those_of_the_file_that_the_real_controller_gets(
     robot: str, distribution: Distribution
 ) -> None:
-    options = controller_options(robot, load_robot(robot).group("arm"), distribution)
+    arm = load_robot(robot).group("arm")
+    options = controller_options(kind_of(arm).controllers, arm, distribution)
     franka_on_humble = robot == "franka" and distribution is Distribution.HUMBLE
     assert options.interpolate_from_desired_state is not franka_on_humble
     assert not options.allow_nonzero_velocity_at_trajectory_end

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
+from wam.devices.loader import load_robot
 from wam.devices.piper import arm as piper
 from wam.devices.piper.arm import AGX_ARM_ROS, ArmStatus, PiperArm, PiperStatus, Request
 from wam.devices.state import Readiness
 from wam.robots.description import Conversion, JointGroup
 from wam.robots.joint_reader import JointReader
-from wam.robots.loader import load_robot
 
 SEVEN = {
     "joint1": 2.0,

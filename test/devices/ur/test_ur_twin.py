@@ -10,11 +10,10 @@ import pytest
 
 from wam.core.errors import JointError
 from wam.devices.jtc import ControllerOptions, Trajectory, TrajectoryPoint
-from wam.devices.twin import FAULT
+from wam.devices.loader import load_robot
+from wam.devices.twin import FAULT, Measured
 from wam.devices.ur.twin import UrDriver
 from wam.robots.description import TwinSpec
-from wam.robots.loader import load_robot
-from wam.sim.world import Measured
 
 MS = 1_000_000
 ARM = load_robot("ur5e_inspire").group("arm")

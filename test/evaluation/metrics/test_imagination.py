@@ -14,9 +14,9 @@ from wam.core.fakes import FakeExecutor, FakePlanner
 from wam.core.observation import CameraFrame, Observation
 from wam.core.policy import Features, LoadedPolicy, RoutedContext
 from wam.data.fakes import fake_robot, write_fake_bag
-from wam.evaluation.replay.engine import ReplaySettings
+from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
 from wam.evaluation.replay.events import read_events
-from wam.evaluation.replay.session import ReplayOptions, replay
+from wam.evaluation.replay.session import replay
 from wam.runtime.policy import PolicyRequest, load_fake
 
 MS = 1_000_000

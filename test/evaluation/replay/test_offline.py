@@ -18,7 +18,7 @@ from wam.core.fakes import FakeExecutor, FakePlanner, ImaginingExecutor, fake_co
 from wam.core.observation import Observation, RobotState
 from wam.core.policy import LoadedPolicy
 from wam.core.transport.numpy_codec import NumpyCodec
-from wam.data.bag.reference import Reference
+from wam.data.bag.joint_series import Reference
 from wam.data.bag.stamps import BagMessage
 from wam.data.fakes import CAMERA, fake_image, fake_robot
 from wam.evaluation.replay.collect import Collector
@@ -31,6 +31,7 @@ from wam.evaluation.replay.engine import (
     ReplaySettings,
 )
 from wam.evaluation.replay.offline import OfflineReplay
+from wam.evaluation.replay.safety_events import SafetyInfo, SafetySource
 from wam.robots.description import CameraTransport
 from wam.runtime.ingest.ingest import StreamIngest
 
@@ -261,6 +262,7 @@ def test_what_a_policy_imagines_is_kept_beside_what_was_seen_then() -> None:
         contract=CONTRACT,
         settings=SETTINGS,
         reference=Reference(CONTRACT.action_joints, max_gap_ns=S),
+        safety=SafetyInfo(SafetySource.OFFLINE_FILTERS, tick_ns=10 * MS),
         duration=2.0,
     )
     events = run(recording(), loaded=loaded)

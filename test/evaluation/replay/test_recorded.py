@@ -11,9 +11,9 @@ import pytest
 from wam.core.errors import RecordingError
 from wam.data.bag.reading import Recording
 from wam.data.to_bag import convert_lerobot
-from wam.evaluation.replay.engine import ReplaySettings
-from wam.evaluation.replay.session import ReplayOptions, replay
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
+from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
+from wam.evaluation.replay.session import replay
 from wam.runtime.policy import PolicyRequest, load_fake
 
 ROOT = Path(os.environ.get("WAM_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))

@@ -15,9 +15,11 @@ from wam.core.chunk.splice import Strategy
 from wam.core.observation import Observation, RobotState
 from wam.core.verdict import Ladder, Verdict
 from wam.data.fakes import fake_robot
+from wam.devices.loader import load_robot
 from wam.evaluation.replay.engine import ChunkEvent
-from wam.evaluation.replay.safety import LadderEvent, SafetyReplay, VerdictEvent
-from wam.robots.loader import load_robot
+from wam.evaluation.replay.safety import SafetyReplay
+from wam.evaluation.replay.safety_events import CommandEvent, LadderEvent, SafetySource, VerdictEvent
+from wam.evaluation.replay.safety_tally import SafetyTally
 from wam.runtime.safety.build import build_cycle, settings_for
 
 MS = 1_000_000
@@ -78,18 +80,34 @@ def script(seconds: float, **offsets: float) -> Iterator[tuple[int, str, Any]]:
         yield time_ns, kind, what
 
 
-def run(replay: SafetyReplay, *parts: Iterator[tuple[int, str, Any]]) -> list[Any]:
+class Judge(SafetyTally):
+    """The safety cycle on a recording's clock, and the figures of what it says."""
+
+    def __init__(self, **options: Any) -> None:
+        self.cycle = SafetyReplay(ROBOT, **options)
+        super().__init__(self.cycle.info, joints=len(ROBOT.joint_names), row_period_ns=ROW_NS)
+
+    def state(self, message: Any, *, time_ns: int) -> list[Any]:
+        self.cycle.offer_state(GROUP.name, message, time_ns=time_ns)
+        events = self.cycle.take_events()
+        for event in events:
+            self.take(event)
+        return events
+
+
+def run(judge: Judge, *parts: Iterator[tuple[int, str, Any]]) -> list[Any]:
+    events = []
     for part in parts:
         for time_ns, kind, what in part:
             if kind == "state":
-                replay.offer_state(GROUP.name, what, time_ns=time_ns)
+                events += judge.state(what, time_ns=time_ns)
             else:
-                replay.offer_chunk(what)
-    return replay.take_notes()
+                judge.cycle.offer_chunk(what)
+    return events
 
 
-def make(**options: Any) -> SafetyReplay:
-    return SafetyReplay(ROBOT, row_period_ns=ROW_NS, **options)
+def make(**options: Any) -> Judge:
+    return Judge(**options)
 
 
 def test_commands_and_events_are_those_of_the_safety_nodes_cycle() -> None:
@@ -168,9 +186,8 @@ def test_a_gap_of_hours_is_not_stepped_through() -> None:
     replay = make()
     run(replay, script(1.0))
     before = sum(replay.rungs.values())
-    replay.offer_state(
-        GROUP.name, state(START_NS + 3600 * 10**9, path(START_NS)[0]), time_ns=START_NS + 3600 * 10**9
-    )
+    hour_ns = START_NS + 3600 * 10**9
+    replay.state(state(hour_ns, path(START_NS)[0]), time_ns=hour_ns)
     assert sum(replay.rungs.values()) - before < 10
 
 
@@ -185,5 +202,23 @@ def test_the_strategy_decides_how_chunks_take_over() -> None:
 
 def test_a_robot_with_a_model_is_checked_for_collisions_and_one_without_says_so() -> None:
     pytest.importorskip("pinocchio")
-    assert SafetyReplay(load_robot("piper"), row_period_ns=ROW_NS).unchecked == ""
+    assert SafetyReplay(load_robot("piper")).info.not_checked == ""
     assert make().unchecked == "fake has no model"
+
+
+def test_offline_figures_name_the_offline_filters_as_their_source() -> None:
+    assert make().source is SafetySource.OFFLINE_FILTERS
+
+
+def test_commands_of_blocks_of_any_length_are_thinned_out_alike() -> None:
+    """A row lasts about three ticks: every third tick is kept, however the ticks are cut into blocks."""
+    events = [event for event in run(make(), script(2.0)) if isinstance(event, CommandEvent)]
+    whole, parts = make(), make()
+    due_ns = np.concatenate([event.due_ns for event in events])
+    positions = np.concatenate([event.positions for event in events])
+    whole.take(CommandEvent(int(due_ns[-1]), due_ns, positions, {}))
+    for event in events:
+        parts.take(event)
+    kept_ns = parts.take_commands().times_ns
+    np.testing.assert_array_equal(kept_ns, whole.take_commands().times_ns)
+    assert set(np.diff(kept_ns)) == {3 * TICK_NS}

@@ -10,7 +10,7 @@ import pytest
 
 from wam.cli.main import run
 from wam.data.fakes import write_fake_bag
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 
 
 def arguments(tmp_path: Path) -> list[str]:

@@ -19,9 +19,9 @@ from wam.data.bag.binding import TopicNames
 from wam.data.bag.writing import Storage
 from wam.data.fakes import fake_robot, fake_trajectory, write_fake_bag
 from wam.evaluation.metrics.gate import parse_gate, read_gate
-from wam.evaluation.replay.engine import ReplaySettings
+from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
 from wam.evaluation.replay.events import read_events
-from wam.evaluation.replay.session import Outcome, ReplayOptions, replay
+from wam.evaluation.replay.session import ReplayOutcome, replay
 from wam.robots.description import CameraTransport, RobotDescription
 from wam.runtime.policy import PolicyRequest, load_fake
 
@@ -43,7 +43,7 @@ def go(
     policy: LoadedPolicy | None = None,
     settings: ReplaySettings = SETTINGS,
     **options: Any,
-) -> Outcome:
+) -> ReplayOutcome:
     chosen = ReplayOptions(bag=bag, policy_name="fake", settings=settings, **options)
     return replay(chosen, robot=robot, policy=policy or loaded(robot), report=report)
 
@@ -115,7 +115,12 @@ def test_the_safety_chain_judges_every_chunk_from_where_the_robot_was(tmp_path: 
     oracle = Oracle(policy.contract)
     summary = go(bag, tmp_path / "a", policy=replace(policy, executor=oracle)).summary
     assert summary["metrics"]["safety_ok"] == summary["metrics"]["chunks"]
-    assert summary["safety"] == {"findings": {}, "ladder": {}, "not_checked": "fake has no model"}
+    assert summary["safety"] == {
+        "source": "offline filters",
+        "findings": {},
+        "ladder": {},
+        "not_checked": "fake has no model",
+    }
     assert summary["metrics"]["safety_nominal_share"] > 0.99
     oracle.error = 0.8  # max_jump of the robot is 0.5 rad
     summary = go(bag, tmp_path / "b", policy=replace(policy, executor=oracle)).summary

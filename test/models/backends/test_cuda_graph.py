@@ -18,7 +18,7 @@ from wam.core.observation import Instruction
 from wam.models.backends.backend import Eager, choose_backend
 from wam.models.backends.cuda_graph import MAX_SHAPES, CudaGraphs, GraphedStage
 from wam.policies.aha_wam import policy as aha
-from wam.policies.registry import load_policy, make_tiny_bundle
+from wam.policies.bundles import load_policy, make_tiny_bundle
 
 
 class Pair(NamedTuple):
@@ -155,7 +155,7 @@ def load_with(bundle: Any, backend: Any, device: str) -> Any:
 
 def test_aha_wam_through_captured_stages_is_aha_wam(tmp_path: Path) -> None:
     """Warm-up meets every shape: nothing is captured while the policy acts."""
-    bundle = make_tiny_bundle(tmp_path / "b")
+    bundle = make_tiny_bundle(tmp_path / "b", "aha_wam")
     capture = FakeCapture()
     graphed = load_with(bundle, CudaGraphs(capture=capture), "cpu")
     prefill, route, denoise = (
@@ -176,7 +176,7 @@ def test_aha_wam_through_captured_stages_is_aha_wam(tmp_path: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_on_a_gpu_graphs_give_what_eager_stages_give(tmp_path: Path) -> None:
-    bundle = make_tiny_bundle(tmp_path / "b")
+    bundle = make_tiny_bundle(tmp_path / "b", "aha_wam")
     have = run_policy(load_with(bundle, choose_backend("auto", device="cuda"), "cuda"), prefills=9)
     want = run_policy(load_with(bundle, Eager(), "cuda"), prefills=9)
     for one, other in zip(have, want, strict=True):

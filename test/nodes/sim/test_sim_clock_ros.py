@@ -19,8 +19,8 @@ from wam.robots.images import decode_image
 from wam.robots.loader import find_robot
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import COMMAND, IMAGE_PUBLISHER, JOINT_STATE
+from wam.sim.pace import START_NS
 from wam.sim.pixels import Degradation
-from wam.sim.sim_time import START_NS
 from wam_safety_node.node import SafetyNode
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim]

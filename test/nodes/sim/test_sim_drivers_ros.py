@@ -16,8 +16,8 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from wam.devices.franka.twin import GoalKind, GripperGoal
+from wam.devices.loader import load_robot
 from wam.devices.ur.arm import PROGRAM_TOPIC, SCALING_TOPIC
-from wam.robots.loader import load_robot
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import COMMAND, EVENT, JOINT_STATE, STATIC, STATUS
 from wam_sim_node import gripper

@@ -18,8 +18,8 @@ from std_msgs.msg import Bool
 
 from wam.core.errors import ConfigError, MissingDependency, StaleObservation
 from wam.core.observation import Observation
+from wam.devices.loader import load_robot
 from wam.robots.images import decode_image
-from wam.robots.loader import load_robot
 from wam.ros.qos import COMMAND, EVENT, IMAGE, JOINT_STATE
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.sim import rendering

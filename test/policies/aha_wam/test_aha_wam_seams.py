@@ -25,7 +25,7 @@ from wam.core.errors import (
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam.core.policy import LoadedPolicy
 from wam.core.transport.layout import payload_bytes
-from wam.policies.registry import load_policy, make_tiny_bundle
+from wam.policies.bundles import load_policy, make_tiny_bundle
 
 START_NS = 1_700_000_000_000_000_000
 TASK = Instruction("fold the towel")
@@ -48,7 +48,7 @@ def observe(
 @pytest.fixture(scope="module")
 def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    return make_tiny_bundle(tmp_path_factory.mktemp("aha") / "bundle").directory
+    return make_tiny_bundle(tmp_path_factory.mktemp("aha") / "bundle", "aha_wam").directory
 
 
 @pytest.fixture
@@ -315,7 +315,7 @@ FAST = {
 
 
 def test_fast_wam_runs_behind_the_same_seams(tmp_path: Path) -> None:
-    policy = load_policy(make_tiny_bundle(tmp_path / "fast", overrides=FAST).directory)
+    policy = load_policy(make_tiny_bundle(tmp_path / "fast", "aha_wam", overrides=FAST).directory)
     c = policy.contract
     observation = observe(c, START_NS)
     context = policy.planner.plan(observation, instruction=TASK)

@@ -22,7 +22,7 @@ from wam.policies.aha_wam.config import tiny
 from wam.policies.aha_wam.context import AhaContext
 from wam.policies.aha_wam.memory import MemoryEntry, RollingMemory
 from wam.policies.aha_wam.planner import AhaPlanner
-from wam.policies.registry import load_policy, make_tiny_bundle
+from wam.policies.bundles import load_policy, make_tiny_bundle
 
 PERIOD_NS = 33_333_333
 SPACING, STRIDE, WINDOW = 64, 8, 6
@@ -121,7 +121,7 @@ def test_clearing_forgets_also_the_entry_that_waits() -> None:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     torch.set_num_threads(1)
-    return make_tiny_bundle(tmp_path_factory.mktemp("stream") / "bundle")
+    return make_tiny_bundle(tmp_path_factory.mktemp("stream") / "bundle", "aha_wam")
 
 
 def planner(bundle: Bundle) -> AhaPlanner:
@@ -163,7 +163,7 @@ def test_shifting_time_changes_nothing_but_the_stamps(bundle: Bundle) -> None:
 def test_without_memory_a_planner_is_the_same_as_one_that_sees_its_first_image(
     bundle: Bundle, tmp_path: Path
 ) -> None:
-    plain = make_tiny_bundle(tmp_path / "plain", overrides={"memory_window": 0})
+    plain = make_tiny_bundle(tmp_path / "plain", "aha_wam", overrides={"memory_window": 0})
     contexts = run(plain, 0, [0, 100, 200, 300])
     fresh = planner(bundle)
     for i, (row, context) in enumerate(zip([0, 100, 200, 300], contexts, strict=True)):

@@ -14,12 +14,12 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from wam.core.errors import BundleError, ConfigError, ImageError, InputError
+from wam.policies.bundles import load_policy, make_tiny_bundle
 from wam.policies.dust import franka
 from wam.policies.dust.config import tiny
 from wam.policies.dust.prompt import HashTokenizer, Prompter, prompt_text
 from wam.policies.dust.schedule import SamplerSettings
 from wam.policies.dust.views import prepare_views
-from wam.policies.registry import load_policy, make_tiny_bundle
 
 
 @pytest.fixture(scope="module")

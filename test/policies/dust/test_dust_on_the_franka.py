@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from wam.data.bag.stamps import BagMessage
+from wam.devices.loader import load_robot
 from wam.evaluation.replay.engine import ChunkEvent, ContextEvent, RefusalEvent, ReplaySettings
 from wam.evaluation.replay.offline import OfflineReplay
+from wam.policies.bundles import load_policy, make_tiny_bundle
 from wam.policies.dust import franka
-from wam.policies.registry import load_policy, make_tiny_bundle
-from wam.robots.loader import load_robot
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.policy import require_fit
 

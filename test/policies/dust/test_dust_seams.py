@@ -23,6 +23,7 @@ from wam.core.errors import (
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam.core.policy import LoadedPolicy
 from wam.core.transport.layout import payload_bytes
+from wam.policies.bundles import load_policy, make_tiny_bundle, open_policy
 from wam.policies.dust import franka
 from wam.policies.dust.context import DustContext
 from wam.policies.dust.eagle import EagleBackbone
@@ -33,7 +34,6 @@ from wam.policies.dust.policy import check, load_backbone, load_head, load_proje
 from wam.policies.dust.readings import Layout
 from wam.policies.dust.records import FeatureKv
 from wam.policies.dust.schedule import ActionRule, SamplerSettings
-from wam.policies.registry import load_policy, make_tiny_bundle, open_policy
 
 START_NS = 1_700_000_000_000_000_000
 TASKS = [Instruction(text) for text in franka.instructions()[::5]]

@@ -24,7 +24,7 @@ from wam.core.errors import (
 )
 from wam.core.observation import Instruction
 from wam.core.policy import Imagining
-from wam.policies.registry import load_policy, make_tiny_bundle
+from wam.policies.bundles import load_policy, make_tiny_bundle
 from wam.policies.ud_vla import ur5e
 from wam.policies.ud_vla.config import MaskMode, preset
 from wam.policies.ud_vla.contents import require_mask

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wam.bench.seams import Adversary, Judge, run_part
 from wam.core.chunk import ActionChunk
 from wam.core.chunk.splice import Strategy
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
 
 TICK = 10_000_000

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from wam.core.chunk import ActionChunk
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
 
 MS = 1_000_000

@@ -12,7 +12,7 @@ import pytest
 from wam.core.chunk import ActionChunk
 from wam.core.chunk.splice import Strategy
 from wam.core.verdict import Event, Finding, Ladder, Verdict
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
 from wam.runtime.safety.cycle import SafetyCycle
 

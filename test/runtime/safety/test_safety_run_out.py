@@ -9,7 +9,7 @@ import pytest
 from wam.core.chunk import ActionChunk
 from wam.core.safety.collision import CollisionFilter, FakeChecker, with_room_to_stop
 from wam.core.safety.filters import Filter
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
 
 TICK_NS = 10_000_000

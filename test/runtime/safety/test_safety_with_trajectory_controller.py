@@ -13,7 +13,7 @@ from wam.core.trajectory.rolling import Rolling
 from wam.core.trajectory.seam import Seam
 from wam.core.verdict import Ladder
 from wam.devices.jtc import ControllerOptions, Trajectory, TrajectoryController, TrajectoryPoint
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
 
 MS = 1_000_000

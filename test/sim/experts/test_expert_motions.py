@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from wam.devices.loader import load_robot
 from wam.robots.kinematics import RobotModel
-from wam.robots.loader import load_robot
 from wam.sim.experts.kinematics import FREE_SPIN, InverseKinematics, Unreachable
 from wam.sim.experts.motion import SHARE, TimedPath
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from wam.devices.loader import load_robot
 from wam.robots.kinematics import RobotModel
-from wam.robots.loader import load_robot
 from wam.sim.experts.expert import ScriptedExpert
 from wam.sim.experts.goals import Shifted, Tool, about_z, make_pose, rotation
 from wam.sim.experts.handling import Along, Backed, Brought, OnItem, aimed

@@ -17,9 +17,9 @@ import pytest
 
 from wam.core.errors import ConfigError, RecordingError
 from wam.data.bag.reading import Recording
-from wam.data.lerobot.episode_source import LerobotDataset
+from wam.data.lerobot.episode import EpisodeReader
+from wam.data.lerobot.format import Version
 from wam.data.lerobot.reader import open_dataset
-from wam.data.lerobot.writer import Version
 from wam.robots.description import RobotDescription
 from wam.sim.recording.plan import Format, Played, RecordPlan
 from wam.sim.recording.record import Recorded, record, work_folder
@@ -108,7 +108,7 @@ def test_statistics_equal_those_computed_from_the_rows(whole: Recorded) -> None:
         ):
             np.testing.assert_allclose(stats[name][kind], value, rtol=1e-9, atol=1e-12)
     for camera in dataset.cameras:
-        pixels = np.stack([frame for one in dataset.episodes for frame in dataset.iter_frames(one, camera)])
+        pixels = np.concatenate([dataset.frames(one, camera, range(one.length)) for one in dataset.episodes])
         shown = np.array(stats[camera]["mean"]).ravel()
         np.testing.assert_allclose(shown, pixels.mean((0, 1, 2)) / 255.0, atol=0.02)
 
@@ -124,7 +124,7 @@ def test_a_data_set_tells_seed_variant_and_instruction_of_every_episode(whole: R
 
 def test_the_action_of_a_row_is_the_command_in_force_then(whole: Recorded, bags: Recorded) -> None:
     """A chunk's row 0 is due at the stamp of its observation: data one row ahead would teach to be early."""
-    content = LerobotDataset(whole.out).open(0)
+    content = EpisodeReader(open_dataset(whole.out), 0).episode
     assert content.action is not None
     with Recording(bags.out / "seed_000003") as recording:
         commands = [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wam.core.errors import ConfigError, ContractMismatch
-from wam.robots.loader import load_robot
+from wam.devices.loader import load_robot
 from wam.sim.scene import Region, SceneObject, Shape
 from wam.sim.tasks.arrangement import UNSEEN_TEXTURES, TaskScene
 from wam.sim.tasks.registry import TASKS, find_task, tasks_of

@@ -9,10 +9,16 @@ from dataclasses import dataclass
 
 from wam.core.contract import PolicyContract
 from wam.core.errors import RecordingError
-from wam.data.bag.commands import JOINT_TRAJECTORY
 from wam.data.bag.reading import Recording, Topic
-from wam.data.bag.writing import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, STRING
-from wam.data.to_bag import ACTION_TOPIC, INSTRUCTION_TOPIC
+from wam.data.bag.topics import (
+    ACTION_TOPIC,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    INSTRUCTION_TOPIC,
+    JOINT_STATE,
+    JOINT_TRAJECTORY,
+    STRING,
+)
 from wam.robots.description import CameraTransport, CommandKind, RobotDescription
 
 

@@ -16,8 +16,7 @@ import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
 from wam.data.bag.stamps import BagMessage
-
-JOINT_TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
+from wam.data.bag.topics import JOINT_TRAJECTORY
 
 Row = npt.NDArray[np.float64]
 

@@ -19,11 +19,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
-
-JOINT_STATE = "sensor_msgs/msg/JointState"
-COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
-IMAGE = "sensor_msgs/msg/Image"
-STRING = "std_msgs/msg/String"
+from wam.data.bag.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, STRING
 
 
 class Storage(str, enum.Enum):

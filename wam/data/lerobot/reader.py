@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """LeRobot data sets of format v2.0, v2.1 and v3.0, read in place, episodes and rows in any order.
 
-All come out as the same values: a table of episodes, columns as arrays, frames by row. Rows are control rows; row i of
-an episode was recorded i / fps seconds after its start. `wam.data.lerobot.layout` tells where the files are.
+Tables and stored images are read here and nowhere else. Training uses `LeRobotDataset` as it is; conversion and replay
+read one episode from front to end, with more checks, through `wam.data.lerobot.episode`.
 
 Shapes: N rows of an episode, D numbers of a column, H, W pixels.
 """
@@ -11,33 +11,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from wam.core.errors import RecordingError
-from wam.data.lerobot.layout import Episode, Feature, VideoPart, read_layout
-from wam.data.lerobot.video import decode_image, read_frames
+from wam.core.observation import Rgb
+from wam.data.lerobot.metadata import DatasetEpisode, Feature, VideoPart, read_metadata
+from wam.data.lerobot.video import decode_stored, read_images
 
-__all__ = ["Episode", "Feature", "LeRobotDataset", "VideoPart", "open_dataset"]
+__all__ = ["DatasetEpisode", "Feature", "LeRobotDataset", "VideoPart", "open_dataset"]
+
+BATCH_ROWS = 64
+"""Stored images that are in memory at a time."""
+
+Numbers = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class LeRobotDataset:
     """A data set; made by `open_dataset`.
 
+    Row i of an episode is a control row that was recorded i / fps seconds after the start of the episode.
+
     Attributes:
         root: its folder.
-        version: one of `wam.data.lerobot.layout.SUPPORTED`.
-        fps: control rows per second.
+        version: one of `wam.data.lerobot.format.READABLE`.
+        fps: control rows per second [Hz].
         robot_type: as in info.json.
         features: by name.
-        episodes: in the order of their numbers, present or not.
+        episodes: in order of their numbers, whether or not their files exist.
         tasks: task number -> instruction.
     """
 
@@ -46,23 +53,23 @@ class LeRobotDataset:
     fps: float
     robot_type: str
     features: Mapping[str, Feature]
-    episodes: tuple[Episode, ...]
+    episodes: tuple[DatasetEpisode, ...]
     tasks: Mapping[int, str]
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Keys of the pictures, in the order of info.json."""
+        """Names of the image features, in the order of info.json."""
         return tuple(f.name for f in self.features.values() if f.is_image)
 
-    def present(self) -> tuple[Episode, ...]:
-        """Return the episodes whose files are all there."""
+    def present(self) -> tuple[DatasetEpisode, ...]:
+        """Return the episodes whose files all exist."""
         return tuple(e for e in self.episodes if e.is_present)
 
     def feature(self, name: str) -> Feature:
         """Return a feature.
 
         Raises:
-            RecordingError: the data set has none of that name.
+            RecordingError: the data set has no feature of that name.
         """
         if name not in self.features:
             raise RecordingError(
@@ -72,8 +79,8 @@ class LeRobotDataset:
             )
         return self.features[name]
 
-    def column(self, episode: Episode, name: str) -> npt.NDArray[np.float32]:
-        """Read a column of numbers.
+    def column(self, episode: DatasetEpisode, name: str) -> npt.NDArray[np.float32]:
+        """Read a column of numbers of the shape that info.json declares.
 
         Returns:
             float32 [N, D]; a scalar column has D = 1.
@@ -83,39 +90,41 @@ class LeRobotDataset:
                 number is not finite.
         """
         feature = self.feature(name)
-        values = self._read(episode, name).combine_chunks()
-        if isinstance(values, pa.ChunkedArray):
-            values = pa.concat_arrays(values.chunks)
-        while isinstance(values, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
-            values = values.flatten()
-        flat = np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float32)
+        (values,) = self.read_columns(episode, [name], dtype=np.float32)
         width = int(np.prod(feature.shape)) if feature.shape else 1
-        if flat.size != episode.length * width:
+        if values.size != episode.length * width:
             raise RecordingError(
-                f"{episode.data_path}: column {name!r} of episode {episode.index} has {flat.size} numbers",
+                f"{episode.data_path}: column {name!r} of episode {episode.index} has {values.size} numbers",
                 allowed=f"{episode.length} rows of {width}",
             )
-        out = flat.reshape(episode.length, width)
-        if not np.isfinite(out).all():
-            row, joint = (int(i) for i in np.argwhere(~np.isfinite(out))[0])
-            raise RecordingError(
-                f"{episode.data_path}: {name}[{joint}] of episode {episode.index}, row {row}, is not finite",
-                value=float(out[row, joint]),
-                allowed="finite numbers",
-            )
-        return out
+        return np.asarray(values.reshape(episode.length, width), dtype=np.float32)
 
-    def task_of_row(self, episode: Episode) -> npt.NDArray[np.int64]:
+    def read_columns(
+        self, episode: DatasetEpisode, names: Sequence[str], *, dtype: npt.DTypeLike
+    ) -> tuple[Numbers, ...]:
+        """Read columns of numbers as they are in the table, whatever info.json says of them.
+
+        Returns:
+            `dtype` [N, D] for each name; a scalar column has D = 1.
+
+        Raises:
+            RecordingError: the file is missing or damaged, lacks a column, has another number of rows, or a column
+                holds anything but finite numbers.
+        """
+        table = self._table(episode, names)
+        return tuple(_numbers(table.column(name), name, episode, dtype) for name in names)
+
+    def task_of_row(self, episode: DatasetEpisode) -> npt.NDArray[np.int64]:
         """Return the task number of every row, [N]."""
-        values = self._read(episode, "task_index").to_numpy()
+        values = self._table(episode, ["task_index"]).column("task_index").to_numpy()
         return np.asarray(values, dtype=np.int64)
 
-    def frames(self, episode: Episode, camera: str, rows: Sequence[int]) -> npt.NDArray[np.uint8]:
-        """Read the pictures of the given rows.
+    def frames(self, episode: DatasetEpisode, camera: str, rows: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """Read the images of the given rows.
 
         Args:
             episode: of this data set.
-            camera: key of a picture feature.
+            camera: name of an image feature.
             rows: in any order, repeats allowed.
 
         Returns:
@@ -130,30 +139,56 @@ class LeRobotDataset:
                 f"{self.root}: rows {outside[:4]} of episode {episode.index}",
                 allowed=f"0 to {episode.length - 1}",
             )
+        self._require_images(camera)
+        part = episode.videos.get(camera)
+        if part is None:
+            cells = self._table(episode, [camera]).column(camera)
+            return np.stack([self._decode_cell(episode, camera, row, cells[row].as_py()) for row in rows])
+        times_s = [part.start_s + row / self.fps for row in rows]
+        return read_images(part.path, times_s, period_s=1 / self.fps)
+
+    def stored_images(self, episode: DatasetEpisode, camera: str) -> Iterator[Rgb]:
+        """Yield the images that lie in the table of an episode, in order, uint8 [H, W, 3]; few are in memory at a time.
+
+        Raises:
+            RecordingError: the table has no such column, or an image is missing or damaged.
+        """
+        with pq.ParquetFile(episode.data_path) as parquet:
+            if camera not in parquet.schema_arrow.names:
+                raise RecordingError(
+                    f"neither a video nor a column holds {camera} of episode {episode.index}",
+                    allowed=f"{camera} in {episode.data_path}, or its video file",
+                    where="the data set",
+                )
+            row = 0
+            for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=[camera, "episode_index"]):
+                cells = zip(batch[camera].to_pylist(), batch["episode_index"].to_pylist(), strict=True)
+                for cell, number in cells:
+                    if number == episode.index:
+                        yield self._decode_cell(episode, camera, row, cell)
+                        row += 1
+
+    def _require_images(self, camera: str) -> None:
         if not self.feature(camera).is_image:
             raise RecordingError(
-                f"{self.root}: feature {camera!r} has no pictures", allowed=f"one of {self.cameras}"
+                f"{self.root}: feature {camera!r} has no images", allowed=f"one of {self.cameras}"
             )
-        if camera not in episode.videos:
-            cells = self._read(episode, camera)
-            return np.stack([self._cell_image(episode, cells[row].as_py()) for row in rows])
-        part = episode.videos[camera]
-        return read_frames(part.path, [part.start_s + row / self.fps for row in rows], period_s=1 / self.fps)
 
-    def iter_frames(
-        self, episode: Episode, camera: str, *, batch: int = 64
-    ) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield every picture of an episode in order, uint8 [H, W, 3]."""
-        for start in range(0, episode.length, batch):
-            yield from self.frames(episode, camera, range(start, min(start + batch, episode.length)))
-
-    def _cell_image(self, episode: Episode, cell: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
+    def _decode_cell(self, episode: DatasetEpisode, camera: str, row: int, cell: Any) -> Rgb:
+        """Decode a stored image: bytes, or the path of a file in the data set."""
+        what = f"image in row {row} of {camera} of {episode.data_path}"
+        cell = cell if isinstance(cell, Mapping) else {}
         data = cell.get("bytes")
-        if data is None:
-            data = (self.root / str(cell["path"])).read_bytes()
-        return decode_image(BytesIO(data), where=f"{episode.data_path}, episode {episode.index}")
+        if data is None and cell.get("path"):
+            try:
+                data = (self.root / str(cell["path"])).read_bytes()
+            except OSError as error:
+                raise RecordingError(
+                    f"{what} cannot be read ({error})", where="a complete copy of the data set"
+                ) from error
+        return decode_stored(data, what=what)
 
-    def rows(self, episode: Episode, names: Sequence[str]) -> pa.Table:
+    def _table(self, episode: DatasetEpisode, names: Sequence[str]) -> pa.Table:
         """Read columns of an episode as they are stored.
 
         Raises:
@@ -182,18 +217,44 @@ class LeRobotDataset:
             )
         return table
 
-    def _read(self, episode: Episode, name: str) -> pa.ChunkedArray:
-        return self.rows(episode, [name]).column(name)
-
 
 def open_dataset(root: str | Path) -> LeRobotDataset:
-    """Read the metadata of a data set; no rows and no pictures.
+    """Read the metadata of a data set; no rows and no images.
 
     Raises:
         RecordingError: a metadata file is missing or damaged, or the format version is not supported.
     """
     folder = Path(root)
-    found = read_layout(folder)
+    found = read_metadata(folder)
     return LeRobotDataset(
         folder, found.version, found.fps, found.robot_type, found.features, found.episodes, found.tasks
     )
+
+
+def _numbers(column: pa.ChunkedArray, name: str, episode: DatasetEpisode, dtype: npt.DTypeLike) -> Numbers:
+    """Return a column as [N, D]."""
+    values = column.combine_chunks()
+    if isinstance(values, pa.ChunkedArray):
+        values = pa.concat_arrays(values.chunks)
+    rows = len(values)
+    try:
+        while isinstance(values, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
+            lengths = np.diff(values.offsets) if hasattr(values, "offsets") else np.empty(0)
+            if values.null_count or len(np.unique(lengths)) > 1:
+                raise ValueError("rows of several lengths")
+            values = values.flatten()
+        flat = np.asarray(values.to_numpy(zero_copy_only=False), dtype=dtype)
+        out = flat.reshape(rows, flat.size // max(rows, 1))
+    except (TypeError, ValueError) as error:
+        raise RecordingError(
+            f"column {name} of {episode.data_path} is not a table of numbers of one width",
+            where="the data set",
+        ) from error
+    if not np.isfinite(out).all():
+        row, place = (int(i) for i in np.argwhere(~np.isfinite(out))[0])
+        raise RecordingError(
+            f"{episode.data_path}: {name}[{place}] of episode {episode.index}, row {row}, is not finite",
+            value=float(out[row, place]),
+            allowed="finite numbers",
+        )
+    return out

@@ -17,9 +17,10 @@ from wam.core.observation import Rgb
 from wam.data.bag.binding import Binding, Feed, Role
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import columns_of, driver_aliases, si_factors
+from wam.data.bag.joint_series import Reference
 from wam.data.bag.reading import Recording
-from wam.data.bag.reference import Reference
 from wam.data.bag.stamps import BagMessage
+from wam.data.lerobot.writer import EpisodeRows
 from wam.robots.description import RobotDescription
 from wam.robots.images import decode_image
 
@@ -30,27 +31,6 @@ END_SLACK = 0.25
 
 Stamps = npt.NDArray[np.int64]
 Table = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """What a recording holds, on a grid.
-
-    Attributes:
-        times_ns: int64 [T], `1 / fps` apart, on the recording's clock [ns].
-        state: float64 [T, N], positions of all joints of the robot (rad or m).
-        action_names: joints that were commanded; empty where no action was recorded.
-        action: float64 [T, M].
-        texts: task text in force in each row.
-        warnings: what a person should know.
-    """
-
-    times_ns: Stamps
-    state: Table
-    action_names: tuple[str, ...]
-    action: Table
-    texts: tuple[str, ...]
-    warnings: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -228,7 +208,7 @@ def read_rows(
     fps: float,
     use_stamps: bool = True,
     instruction: str = "",
-) -> Rows:
+) -> tuple[EpisodeRows, tuple[str, ...]]:
     """Read joint states, actions and task texts on a grid of `fps` [Hz]; memory stays at the rows.
 
     The grid spans the time in which every topic was heard. Values between samples are linear.
@@ -240,6 +220,9 @@ def read_rows(
         fps: rows per second [Hz].
         use_stamps: False goes by receive time instead of header stamps.
         instruction: task text of all rows; "" takes what was recorded.
+
+    Returns:
+        The rows, and warnings for the user.
 
     Raises:
         RecordingError: the recording has a gap (unless lenient), a clock reset, no task text, or too few rows.
@@ -265,7 +248,8 @@ def read_rows(
             allowed="a topic /instruction (std_msgs/String) with a text",
             where="--instruction",
         )
-    return Rows(times, np.concatenate(reader.state.blocks), names, action, texts, tuple(warnings))
+    state = np.concatenate(reader.state.blocks)
+    return EpisodeRows(times, state, names, action, texts), tuple(warnings)
 
 
 def read_images(

@@ -24,6 +24,9 @@ STATISTICS_IMAGES = 100
 
 Table = npt.NDArray[Any]
 
+Statistics = dict[str, list[Any]]
+"""Of one feature: least, largest, mean, standard deviation and count, in LeRobot's shapes."""
+
 
 class VideoWriter:
     """Writes one video.
@@ -76,7 +79,7 @@ class VideoWriter:
                 self._samples, self._step = self._samples[::2], 2 * self._step
         self._rows += 1
 
-    def finish(self) -> dict[str, list[Any]]:
+    def finish(self) -> Statistics:
         """Close the file and return the statistics of its images, per colour in 0..1.
 
         Raises:
@@ -130,7 +133,7 @@ def pixel_format(height: int, width: int) -> str:
     return "yuv444p" if height % 2 or width % 2 else "yuv420p"
 
 
-def column_statistics(values: Table) -> dict[str, list[Any]]:
+def column_statistics(values: Table) -> Statistics:
     """Return least, largest, mean, standard deviation and count of each column of [T] or [T, N]."""
     table = values.reshape(len(values), -1).astype(np.float64)
     return {

@@ -8,17 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from wam.devices.controllers import StreamDriver, TrajectoryDriver
 from wam.devices.franka.arm import RobotMode
 from wam.devices.franka.hand import MAX_FORCE, MAX_WIDTH
 from wam.devices.jtc import ControllerOptions
-from wam.devices.twin import FAULT, Answer, JointFeedback
+from wam.devices.twin import FAULT, Answer, JointFeedback, Measured, Vector
 from wam.robots.description import CommandInterface, JointGroup
-from wam.sim.world import Measured
-
-Vector = npt.NDArray[np.float64]
 
 ACCELERATION = 10.0
 """Largest acceleration of a commanded position, all joints [rad/s^2] (libfranka, rate_limiting.h)."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The twin's parameters from the file that the real controller gets: config/controllers/ROBOT.DISTRIBUTION.yaml."""
+"""The twin's parameters from the file that the real controller gets: config/controllers/KIND.DISTRIBUTION.yaml."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ def distribution_or_default(name: str = "") -> Distribution:
     return WITHOUT_ROS
 
 
-def controller_options(robot: str, group: JointGroup, distribution: Distribution) -> ControllerOptions:
+def controller_options(kind: str, group: JointGroup, distribution: Distribution) -> ControllerOptions:
     """Return the parameters of the controller of `group`.
 
     Args:
-        robot: name of the robot file.
+        kind: `controllers` of the group's kind of device: first part of the file's name; "" for none.
         group: its command topic names the controller.
         distribution: whose defaults and whose file count.
 
     Returns:
-        The defaults of the distribution, and over them what the robot's controller file says. A robot without such a
-        file, or another controller, gets the defaults and a start at the last command.
+        The defaults of the distribution, and over them what the controller file says. Without such a file, or with
+        another controller, the defaults and a start at the last command.
     """
     defaults = ControllerOptions.of(distribution)
     release = Distribution.LYRICAL if distribution is Distribution.ROLLING else distribution
-    path = config_dir() / "controllers" / f"{robot}.{release.value}.yaml"
+    path = config_dir() / "controllers" / f"{kind}.{release.value}.yaml"
     topic = dict(group.command_topics).get(distribution, group.command_topic)
     given: Mapping[str, Any] = {}
     if path.is_file():

@@ -7,16 +7,13 @@ import enum
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
 from wam.devices.controllers import TrajectoryDriver
 from wam.devices.jtc import ControllerOptions
-from wam.devices.twin import FAULT, Answer
+from wam.devices.twin import FAULT, Answer, Vector
 from wam.devices.ur.arm import PROTECTIVE_STOP_WAIT_S, RobotMode, SafetyMode
 from wam.robots.description import JointGroup
-
-Vector = npt.NDArray[np.float64]
 
 IGNORED_SPEED = 20.0
 """A servo target that would need more than this is ignored by the script on the robot [rad/s] (ur_robot_driver)."""

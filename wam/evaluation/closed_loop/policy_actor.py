@@ -89,7 +89,7 @@ class PolicyActor:
         )
         self._safety_due_ns = BEGIN_NS
         self._seen_ns = -1
-        self._pictures: deque[_Picture] = deque()
+        self._pictures: deque[_ArrivingImage] = deque()
         home = episode.world.positions()
         self._commands: deque[tuple[int, Vector, Vector]] = deque()
         self._led_now = (home, np.zeros_like(home))
@@ -135,7 +135,7 @@ class PolicyActor:
         for name, frame in seen.frames.items():
             stamp_ns = BEGIN_NS + frame.stamp_ns
             arrival_ns = stamp_ns + self._robot.camera(name).latency_ns
-            self._pictures.append(_Picture(arrival_ns, stamp_ns, name, frame.rgb))
+            self._pictures.append(_ArrivingImage(arrival_ns, stamp_ns, name, frame.rgb))
 
     def _take_pictures(self, now_ns: int) -> None:
         due = [one for one in self._pictures if one.arrival_ns <= now_ns]
@@ -195,7 +195,7 @@ class PolicyActor:
         positions, velocities = (np.where(self._led, led, newest) for led, newest in pairs)
         return JointTargets(positions, velocities)
 
-    def _image(self, picture: _Picture) -> Any:
+    def _image(self, picture: _ArrivingImage) -> Any:
         height, width, _ = picture.rgb.shape
         return self._types["sensor_msgs/msg/Image"](
             header=self._header(picture.stamp_ns),
@@ -215,7 +215,7 @@ class PolicyActor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class _ArrivingImage:
     arrival_ns: int
     stamp_ns: int
     camera: str

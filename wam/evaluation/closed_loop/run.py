@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from wam.core.policy import LoadedPolicy
+from wam.devices.loader import load_robot
 from wam.evaluation.closed_loop.filming import Films
 from wam.evaluation.closed_loop.policy_actor import PolicyActor
 from wam.evaluation.closed_loop.scores import EpisodeRecord, EpisodeTimes, Evaluation
@@ -16,7 +17,6 @@ from wam.evaluation.records import SafetyRecord
 from wam.evaluation.replay.offline import ReplaySettings
 from wam.report.machine import machine_info
 from wam.robots.description import RobotDescription
-from wam.robots.loader import load_robot
 from wam.runtime.policy import require_fit
 from wam.sim.actors import ExpertActor
 from wam.sim.experts.registry import make_expert

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,23 +15,20 @@ from wam.core.verdict import Ladder, Verdict
 from wam.data.bag.binding import Binding
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import StampReport
-from wam.evaluation.metrics.gate import Check
-from wam.evaluation.metrics.metrics import Table, jerk, root_mean_square
+from wam.evaluation.metrics.chunks import Table, jerk, root_mean_square
+from wam.evaluation.metrics.gate import GateCheck
 from wam.evaluation.metrics.shape import SwitchAgreement, switch_agreement
 from wam.evaluation.replay.collect import Collector
-from wam.evaluation.replay.engine import EXECUTOR, PLANNER
+from wam.evaluation.replay.engine import EXECUTOR, PLANNER, ReplayOptions
 from wam.report.numbers import distribution
 from wam.report.statistics import Interval, bootstrap_mean, wilson
 from wam.robots.description import JointKind, RobotDescription
-
-if TYPE_CHECKING:
-    from wam.evaluation.replay.session import ReplayOptions
 
 SIGNIFICANT = 9
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ReplayData:
     """Everything that summary and page are made of.
 
     Attributes:
@@ -96,7 +93,7 @@ class GroupNumbers:
     executed_l1: float
 
 
-def joint_numbers(judged: Judged) -> dict[str, JointNumbers]:
+def joint_numbers(judged: ReplayData) -> dict[str, JointNumbers]:
     """Return the figures of every joint of the policy's action."""
     collector = judged.collector
     mse, l1 = collector.errors.per_joint()
@@ -123,7 +120,7 @@ def joint_numbers(judged: Judged) -> dict[str, JointNumbers]:
     }
 
 
-def group_numbers(judged: Judged) -> dict[str, GroupNumbers]:
+def group_numbers(judged: ReplayData) -> dict[str, GroupNumbers]:
     """Return the figures of every joint group that has a joint of the policy's action."""
     joints = joint_numbers(judged)
     groups = {}
@@ -136,7 +133,7 @@ def group_numbers(judged: Judged) -> dict[str, GroupNumbers]:
     return groups
 
 
-def flat_metrics(judged: Judged) -> dict[str, float | None]:
+def flat_metrics(judged: ReplayData) -> dict[str, float | None]:
     """Return every metric that a gate may name; None where this recording does not give it."""
     values = {
         **_action_metrics(judged),
@@ -148,7 +145,7 @@ def flat_metrics(judged: Judged) -> dict[str, float | None]:
     return {name: plain_number(value) for name, value in values.items()}
 
 
-def _action_metrics(judged: Judged) -> dict[str, float]:
+def _action_metrics(judged: ReplayData) -> dict[str, float]:
     scores = judged.collector.errors.scores
     l1 = _mean([score.l1 for score in scores])
     hold = _mean([score.hold_l1 for score in scores])
@@ -167,7 +164,7 @@ def _action_metrics(judged: Judged) -> dict[str, float]:
     }
 
 
-def _execution_metrics(judged: Judged) -> dict[str, float]:
+def _execution_metrics(judged: ReplayData) -> dict[str, float]:
     collector = judged.collector
     _, targets, truth = collector.trajectory()
     error = targets - truth
@@ -191,7 +188,7 @@ def _execution_metrics(judged: Judged) -> dict[str, float]:
     }
 
 
-def _imagination_metrics(judged: Judged) -> dict[str, float]:
+def _imagination_metrics(judged: ReplayData) -> dict[str, float]:
     events = judged.collector.imaginations
     mse = _mean([event.mse for event in events])
     still = _mean([event.still_mse for event in events])
@@ -204,7 +201,7 @@ def _imagination_metrics(judged: Judged) -> dict[str, float]:
     }
 
 
-def _safety_metrics(judged: Judged) -> dict[str, float]:
+def _safety_metrics(judged: ReplayData) -> dict[str, float]:
     safety = judged.collector.safety
     told = sum(safety.verdicts.values())
     entries = {
@@ -225,7 +222,7 @@ def _safety_metrics(judged: Judged) -> dict[str, float]:
     }
 
 
-def _time_metrics(judged: Judged) -> dict[str, float]:
+def _time_metrics(judged: ReplayData) -> dict[str, float]:
     collector, seconds = judged.collector, judged.duration
     values = {
         "contexts": float(collector.contexts),
@@ -255,7 +252,7 @@ def _time_metrics(judged: Judged) -> dict[str, float]:
     return values
 
 
-def intervals(judged: Judged) -> dict[str, Interval]:
+def intervals(judged: ReplayData) -> dict[str, Interval]:
     """Return 95 % intervals: bootstrap for means over chunks, Wilson for rates."""
     collector = judged.collector
     scores = collector.errors.scores
@@ -280,7 +277,7 @@ def intervals(judged: Judged) -> dict[str, Interval]:
     }
 
 
-def _imagination_intervals(judged: Judged) -> dict[str, Interval]:
+def _imagination_intervals(judged: ReplayData) -> dict[str, Interval]:
     events, block = judged.collector.imaginations, overlap_block(judged)
     if not events:
         return {}
@@ -292,7 +289,7 @@ def _imagination_intervals(judged: Judged) -> dict[str, Interval]:
     }
 
 
-def overlap_block(judged: Judged) -> int:
+def overlap_block(judged: ReplayData) -> int:
     """Return how many consecutive chunks share rows with one another."""
     starts = np.array(judged.collector.stamp_ns, dtype=np.int64)
     if len(starts) < 2:
@@ -303,7 +300,7 @@ def overlap_block(judged: Judged) -> int:
     return max(1, math.ceil(span / step))
 
 
-def verdict(judged: Judged, checks: tuple[Check, ...]) -> str:
+def verdict(judged: ReplayData, checks: tuple[GateCheck, ...]) -> str:
     """Return "fault", "fail", "pass", or "not judged" where there is no gate."""
     if judged.collector.faults:
         return "fault"
@@ -312,17 +309,17 @@ def verdict(judged: Judged, checks: tuple[Check, ...]) -> str:
     return "pass" if all(check.passed for check in checks) else "fail"
 
 
-def joint_units(judged: Judged) -> list[str]:
+def joint_units(judged: ReplayData) -> list[str]:
     """Return the unit of every joint of the policy's action."""
     units = {joint.name: joint.kind.unit for joint in judged.robot.joints}
     return [units[name] for name in judged.contract.action_joints]
 
 
-def _refusals(judged: Judged, node: str) -> int:
+def _refusals(judged: ReplayData, node: str) -> int:
     return sum(count for (who, _), count in judged.collector.refusals.items() if who == node)
 
 
-def _switching(judged: Judged) -> SwitchAgreement:
+def _switching(judged: ReplayData) -> SwitchAgreement:
     """Compare openings and closings of grippers and fingers: joints that do not rotate an arm."""
     kinds = {joint.name: joint for joint in judged.robot.joints}
     grips = [
@@ -341,12 +338,12 @@ def _switching(judged: Judged) -> SwitchAgreement:
     )
 
 
-def _refused(judged: Judged) -> int:
+def _refused(judged: ReplayData) -> int:
     verdicts = judged.collector.safety.verdicts
     return verdicts[Verdict.HOLD] + verdicts[Verdict.STOP]
 
 
-def _jumps(judged: Judged) -> Table:
+def _jumps(judged: ReplayData) -> Table:
     """Return the magnitudes of all seams, float64 [S, N]."""
     seams = judged.collector.execution.seams
     return (

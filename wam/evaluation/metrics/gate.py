@@ -39,7 +39,7 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class GateCheck:
     """A threshold with what was measured.
 
     Attributes:
@@ -84,7 +84,9 @@ def parse_gate(content: Any, *, source: str) -> tuple[Threshold, ...]:
     return tuple(_threshold(str(name), entry, source) for name, entry in entries.items())
 
 
-def check_gate(thresholds: tuple[Threshold, ...], metrics: Mapping[str, float | None]) -> tuple[Check, ...]:
+def check_gate(
+    thresholds: tuple[Threshold, ...], metrics: Mapping[str, float | None]
+) -> tuple[GateCheck, ...]:
     """Return every threshold with what was measured.
 
     Raises:
@@ -104,7 +106,7 @@ def check_gate(thresholds: tuple[Threshold, ...], metrics: Mapping[str, float | 
             and (threshold.low is None or value >= threshold.low)
             and (threshold.high is None or value <= threshold.high)
         )
-        checks.append(Check(threshold, value, passed))
+        checks.append(GateCheck(threshold, value, passed))
     return tuple(checks)
 
 

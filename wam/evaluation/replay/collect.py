@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from wam.core.contract import PolicyContract
 from wam.core.observation import CameraFrame, Observation, Rgb
-from wam.data.bag.reference import Reference
-from wam.evaluation.metrics.metrics import (
+from wam.data.bag.joint_series import Reference
+from wam.evaluation.metrics.chunks import (
     ChunkErrors,
     ChunkScore,
     Execution,
@@ -34,7 +34,8 @@ from wam.evaluation.replay.engine import (
     RefusalEvent,
     ReplaySettings,
 )
-from wam.evaluation.replay.safety import Commands, SafetyReplay
+from wam.evaluation.replay.safety_events import SafetyInfo
+from wam.evaluation.replay.safety_tally import Commands, SafetyTally
 from wam.report.imagined import ImaginedPairs
 from wam.robots.description import RobotDescription
 from wam.runtime.ingest.ingest import NoticeKind
@@ -45,7 +46,7 @@ PICTURE_WIDTH = 320
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class KeptPicture:
     """A camera image kept for the report.
 
     Attributes:
@@ -69,6 +70,7 @@ class Collector:
         contract: of the policy.
         settings: schedule and strategy.
         reference: what chunks are compared with; the replay feeds it.
+        safety: who judges the chunks.
         duration: expected length of the recording, for evenly spread pictures [s].
     """
 
@@ -79,13 +81,14 @@ class Collector:
         contract: PolicyContract,
         settings: ReplaySettings,
         reference: Reference,
+        safety: SafetyInfo,
         duration: float,
     ) -> None:
         limits = robot.limits()
         index = [limits.joint_names.index(name) for name in contract.action_joints]
         self.columns = np.array(index, dtype=np.intp)
-        self.safety = SafetyReplay(
-            robot, row_period_ns=contract.control_period_ns, strategy=settings.strategy
+        self.safety = SafetyTally(
+            safety, joints=len(robot.joint_names), row_period_ns=contract.control_period_ns
         )
         self._executor_period_ns = settings.executor_period_ns
         self._lower, self._upper = limits.lower[index], limits.upper[index]
@@ -99,9 +102,9 @@ class Collector:
         self._commanded: list[tuple[Stamps, Table, Table]] = []
         self._picture_step_ns = max(1, int(duration * 1e9 / STRIP_PICTURES))
         self._next_picture_ns: int | None = None
-        self._worst: list[tuple[float, int, tuple[Picture, ...]]] = []
+        self._worst: list[tuple[float, int, tuple[KeptPicture, ...]]] = []
         self._last: ChunkEvent | None = None
-        self.pictures: list[Picture] = []
+        self.pictures: list[KeptPicture] = []
         self.imagined = ImaginedPairs(period_ns=self._picture_step_ns)
         self.contexts = 0
         self.chunks = 0
@@ -128,7 +131,6 @@ class Collector:
         """Take one event."""
         if isinstance(event, ChunkEvent):
             self._take_chunk(event)
-            self.safety.offer_chunk(event)
         elif isinstance(event, ContextEvent):
             self.contexts += 1
             self.plan_host_ns.append(event.host_ns)
@@ -139,8 +141,10 @@ class Collector:
             self.notices.append(event)
         elif isinstance(event, ImaginationEvent):
             self.imaginations.append(event)
-        else:
+        elif isinstance(event, FaultEvent):
             self.faults.append(event)
+        else:
+            self.safety.take(event)
 
     def settle(self, *, final: bool = False) -> list[ChunkScore]:
         """Compare what has become comparable and forget what is no longer needed; return the new scores."""
@@ -172,7 +176,6 @@ class Collector:
     def finish(self, end_ns: int) -> list[ChunkScore]:
         """Follow the last chunk to the end of the recording and compare the rest; return the new scores."""
         self._grade(self.execution.finish(end_ns))
-        self.safety.advance(end_ns)
         return self.settle(final=True)
 
     def trajectory(self) -> tuple[Stamps, Table, Table]:
@@ -196,7 +199,7 @@ class Collector:
             "l_chunk": tuple(ns * 1e-6 for ns in self.denoise_ns),
         }
 
-    def worst(self) -> tuple[Picture, ...]:
+    def worst(self) -> tuple[KeptPicture, ...]:
         """Return the pictures of the chunks with the largest errors, in order of time."""
         chosen = [picture for _, _, pictures in self._worst for picture in pictures]
         return tuple(sorted(chosen, key=lambda picture: (picture.stamp_ns, picture.camera)))
@@ -277,10 +280,10 @@ class Collector:
             heapq.heapreplace(self._worst, entry)
 
 
-def thumbnails(observation: Observation, error: float = float("nan")) -> tuple[Picture, ...]:
+def thumbnails(observation: Observation, error: float = float("nan")) -> tuple[KeptPicture, ...]:
     """Return small copies of the images of an observation."""
     frames = observation.frames.values()
-    return tuple(Picture(frame.camera, frame.stamp_ns, _small(frame.rgb), error) for frame in frames)
+    return tuple(KeptPicture(frame.camera, frame.stamp_ns, _small(frame.rgb), error) for frame in frames)
 
 
 def _small(rgb: Rgb) -> Rgb:

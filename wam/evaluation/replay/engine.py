@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from wam.core.chunk import ActionChunk
@@ -14,7 +15,10 @@ from wam.core.context import ContextHeader
 from wam.core.errors import ConfigError, PolicyFault
 from wam.core.observation import Observation
 from wam.core.policy import Imagination
+from wam.data.bag.binding import TopicNames
 from wam.data.bag.stamps import BagMessage
+from wam.evaluation.metrics.gate import Threshold
+from wam.evaluation.replay.safety_events import SafetyEvent, SafetyInfo
 from wam.runtime.ingest.ingest import Notice, StreamIngest
 
 PLANNER = "planner"
@@ -40,6 +44,37 @@ class ReplaySettings:
     executor_period_ns: int = 100 * NS_PER_MS
     max_context_age_ns: int = 2 * NS_PER_S
     strategy: Strategy = Strategy.BLEND
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """What to replay and how.
+
+    Attributes:
+        bag: recording.
+        policy_name: as the user gave it.
+        settings: schedule of planner and executor.
+        names: topics that differ from the robot file.
+        instruction: task text; "" takes the recording's, or else the policy's.
+        seed: of the policy's noise, for the report.
+        lenient: let faults that leave usable data pass as warnings.
+        use_stamps: False goes by receive time instead of header stamps.
+        gate: thresholds; none judge nothing.
+        mode: "offline" (cycles on the recording's clock) or "live" (real nodes), for the report.
+        rerun: .rrd file to write beside the report, or None.
+    """
+
+    bag: Path
+    policy_name: str
+    settings: ReplaySettings
+    names: TopicNames = field(default_factory=TopicNames)
+    instruction: str = ""
+    seed: int = 0
+    lenient: bool = False
+    use_stamps: bool = True
+    gate: tuple[Threshold, ...] = ()
+    mode: str = "offline"
+    rerun: Path | None = None
 
 
 def parse_strategy(text: str, *, what: str, where: str) -> Strategy:
@@ -165,7 +200,7 @@ class ImaginationEvent:
     cosine: float
 
 
-Event = ContextEvent | ChunkEvent | RefusalEvent | NoticeEvent | FaultEvent | ImaginationEvent
+Event = ContextEvent | ChunkEvent | RefusalEvent | NoticeEvent | FaultEvent | ImaginationEvent | SafetyEvent
 """What an engine gives."""
 
 Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
@@ -180,6 +215,10 @@ class Engine(Protocol):
     @property
     def instruction(self) -> str:
         """Task text in force."""
+
+    @property
+    def safety(self) -> SafetyInfo | None:
+        """Who judges the chunks in the safety events of `run`; None for an engine that gives no such events."""
 
     def run(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
         """Give what happens, in order of time."""

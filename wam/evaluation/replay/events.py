@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from wam.core.errors import RecordingError
-from wam.evaluation.metrics.metrics import ChunkScore
+from wam.evaluation.metrics.chunks import ChunkScore
 from wam.evaluation.replay.engine import (
     ChunkEvent,
     ContextEvent,
@@ -19,7 +19,18 @@ from wam.evaluation.replay.engine import (
     NoticeEvent,
     RefusalEvent,
 )
-from wam.evaluation.replay.safety import SafetyNote, VerdictEvent
+from wam.evaluation.replay.safety_events import CommandEvent, LadderEvent, VerdictCountEvent, VerdictEvent
+
+_Written = (
+    ChunkEvent
+    | ContextEvent
+    | RefusalEvent
+    | NoticeEvent
+    | ImaginationEvent
+    | FaultEvent
+    | VerdictEvent
+    | LadderEvent
+)
 
 DIGITS = 6
 """Digits after the point of action values: a micrometre, a microradian."""
@@ -39,7 +50,9 @@ class EventWriter:
         self._last_refusal: tuple[str, str] | None = None
 
     def event(self, event: Event) -> None:
-        """Write one event; a refusal that repeats the one before is written once."""
+        """Write one event; a refusal that repeats the one before is written once, commands and counts not at all."""
+        if isinstance(event, CommandEvent | VerdictCountEvent):
+            return
         if isinstance(event, RefusalEvent):
             key = (event.node, event.reason)
             if key == self._last_refusal:
@@ -48,34 +61,6 @@ class EventWriter:
         elif isinstance(event, ChunkEvent):
             self._last_refusal = None
         self._write(_fields(event, self._with_inference))
-
-    def safety(self, note: SafetyNote) -> None:
-        """Write what the safety cycle said to a chunk, or a move on its ladder."""
-        if isinstance(note, VerdictEvent):
-            self._write(
-                {
-                    "event": "verdict",
-                    "time_ns": note.time_ns,
-                    "generation": note.generation,
-                    "sequence": note.outcome.sequence,
-                    "verdict": note.verdict.name,
-                    "findings": list(dict.fromkeys(finding.code for finding in note.outcome.findings)),
-                    "text": "" if note.finding is None else note.finding.text,
-                }
-            )
-            return
-        moved = note.event
-        self._write(
-            {
-                "event": "ladder",
-                "time_ns": note.time_ns,
-                "before": moved.before.name,
-                "after": moved.after.name,
-                "sequence": moved.chunk_sequence,
-                "code": moved.finding.code,
-                "text": moved.finding.text,
-            }
-        )
 
     def score(self, score: ChunkScore) -> None:
         """Write how far a chunk was from the reference."""
@@ -120,7 +105,7 @@ def read_events(path: Path, kind: str) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def _fields(event: Event, with_inference: bool) -> dict[str, Any]:
+def _fields(event: _Written, with_inference: bool) -> dict[str, Any]:
     if isinstance(event, ChunkEvent):
         chunk = event.chunk
         fields: dict[str, Any] = {
@@ -174,8 +159,32 @@ def _fields(event: Event, with_inference: bool) -> dict[str, Any]:
             "still_mse": _rounded(event.still_mse),
             "cosine": _rounded(event.cosine),
         }
-    assert isinstance(event, FaultEvent)
-    return {"event": "fault", "time_ns": event.time_ns, "node": event.node, "text": str(event.error)}
+    if isinstance(event, FaultEvent):
+        return {"event": "fault", "time_ns": event.time_ns, "node": event.node, "text": str(event.error)}
+    return _safety_fields(event)
+
+
+def _safety_fields(event: VerdictEvent | LadderEvent) -> dict[str, Any]:
+    if isinstance(event, VerdictEvent):
+        return {
+            "event": "verdict",
+            "time_ns": event.time_ns,
+            "generation": event.generation,
+            "sequence": event.outcome.sequence,
+            "verdict": event.verdict.name,
+            "findings": list(dict.fromkeys(finding.code for finding in event.outcome.findings)),
+            "text": "" if event.finding is None else event.finding.text,
+        }
+    moved = event.event
+    return {
+        "event": "ladder",
+        "time_ns": event.time_ns,
+        "before": moved.before.name,
+        "after": moved.after.name,
+        "sequence": moved.chunk_sequence,
+        "code": moved.finding.code,
+        "text": moved.finding.text,
+    }
 
 
 def _number(value: float) -> float | None:

@@ -8,35 +8,12 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
 
-from wam.core.errors import WamError
-from wam.data.bag.binding import TopicNames
-from wam.evaluation.replay.scenario import Run, Scenario, Variant
-from wam.evaluation.replay.session import ReplayOptions, replay
+from wam.evaluation.replay.job import Job, failed_run, run_job
+from wam.evaluation.replay.ray import ray_runs
+from wam.evaluation.replay.scenario import Run, Scenario
 from wam.report.folder import RUNS
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One recording with one variant.
-
-    Attributes:
-        robot: name or path of the robot file.
-        recording: bag.
-        variant: policy and settings.
-        report: where its report goes.
-        device: device of the policy.
-        threads: CPU threads of the policy.
-    """
-
-    robot: str
-    recording: Path
-    variant: Variant
-    report: Path
-    device: str
-    threads: int
 
 
 def make_jobs(scenario: Scenario, folder: Path, *, device: str, threads: int) -> list[Job]:
@@ -48,56 +25,6 @@ def make_jobs(scenario: Scenario, folder: Path, *, device: str, threads: int) ->
             report = folder / RUNS / f"{len(jobs):03d}-{label}"[:120]
             jobs.append(Job(scenario.robot, recording, variant, report, device, threads))
     return jobs
-
-
-def run_job(job: Job) -> Run:
-    """Replay one recording; a refusal becomes the run's error."""
-    from wam.policies.loading import load_policy
-    from wam.robots.loader import load_robot
-    from wam.runtime.policy import PolicyRequest
-
-    values = job.variant.values
-    name = job.recording.resolve().name
-    try:
-        robot = load_robot(job.robot)
-        # Loaded anew for every run: what a policy remembers of one recording must not leak into the next.
-        request = PolicyRequest(
-            job.variant.policy,
-            planner=True,
-            executor=True,
-            device=job.device,
-            threads=job.threads,
-            seed=int(values["seed"]),
-        )
-        outcome = replay(
-            ReplayOptions(
-                bag=job.recording,
-                policy_name=job.variant.policy,
-                settings=job.variant.settings(),
-                names=TopicNames(namespace=str(values["namespace"])),
-                instruction=str(values["instruction"]),
-                seed=int(values["seed"]),
-                lenient=bool(values["lenient"]),
-            ),
-            robot=robot,
-            policy=load_policy(request, robot=robot),
-            report=job.report,
-        )
-    except WamError as error:
-        return failed_run(job, str(error))
-    return Run(
-        job.variant.name,
-        name,
-        f"{RUNS}/{job.report.name}",
-        outcome.summary,
-        outcome.timing,
-        latencies=outcome.latencies,
-    )
-
-
-def failed_run(job: Job, error: str) -> Run:
-    """Return the run of a job that could not be done."""
-    return Run(job.variant.name, job.recording.resolve().name, "", {}, {}, error=error)
 
 
 def run_jobs(
@@ -116,7 +43,7 @@ def run_jobs(
         ConfigError: the cluster cannot be reached.
     """
     runs = []
-    for run in _on_ray(jobs, ray_address) if ray_address else _each(jobs, processes):
+    for run in ray_runs(jobs, address=ray_address) if ray_address else _each(jobs, processes):
         runs.append(run)
         done(len(runs))
     return runs
@@ -133,9 +60,3 @@ def _each(jobs: list[Job], processes: int) -> Iterator[Run]:
                 yield future.result()
             except BrokenProcessPool:
                 yield failed_run(job, "a process died (out of memory?): use fewer at a time with --jobs")
-
-
-def _on_ray(jobs: list[Job], address: str) -> Iterator[Run]:
-    from wam.evaluation.replay.ray import ray_runs
-
-    return ray_runs(jobs, address=address)

@@ -37,6 +37,7 @@ from wam.evaluation.replay.engine import (
     RefusalEvent,
     ReplaySettings,
 )
+from wam.evaluation.replay.safety_events import SafetyInfo
 from wam.evaluation.replay.timed import TimedPolicy
 from wam.robots.description import RobotDescription
 from wam.runtime.executor import ExecutorCycle
@@ -161,6 +162,11 @@ class OfflineReplay:
     def instruction(self) -> str:
         """Task text in force."""
         return self.planner.instruction.text
+
+    @property
+    def safety(self) -> SafetyInfo | None:
+        """None: planner and executor only; `OfflineSafety` adds the safety cycle."""
+        return None
 
     def warnings(self) -> tuple[str, ...]:
         """Return what a person should know about the run: nothing, since it went by the recording's clock."""

@@ -9,15 +9,15 @@ import numpy as np
 
 from wam.core.clock import NS_PER_S
 from wam.evaluation.metrics.figures import (
-    Judged,
+    ReplayData,
     flat_metrics,
     intervals,
     joint_numbers,
     joint_units,
     verdict,
 )
-from wam.evaluation.metrics.gate import Check
-from wam.evaluation.replay.collect import Picture
+from wam.evaluation.metrics.gate import GateCheck
+from wam.evaluation.replay.collect import KeptPicture
 from wam.evaluation.replay.safety_page import safety_section
 from wam.report import plots
 from wam.report.imagined import imagined_section
@@ -72,7 +72,7 @@ METRIC_TITLES = {
 
 
 def build_page(
-    judged: Judged, summary: dict[str, Any], timing: dict[str, Any], checks: tuple[Check, ...]
+    judged: ReplayData, summary: dict[str, Any], timing: dict[str, Any], checks: tuple[GateCheck, ...]
 ) -> str:
     """Return the page as HTML."""
     tone, headline, reasons = _headline(judged, checks)
@@ -104,7 +104,7 @@ def build_page(
     return render(page)
 
 
-def _headline(judged: Judged, checks: tuple[Check, ...]) -> tuple[Tone, str, tuple[str, ...]]:
+def _headline(judged: ReplayData, checks: tuple[GateCheck, ...]) -> tuple[Tone, str, tuple[str, ...]]:
     outcome = verdict(judged, checks)
     if outcome == "fault":
         return (
@@ -131,7 +131,7 @@ def _headline(judged: Judged, checks: tuple[Check, ...]) -> tuple[Tone, str, tup
     return Tone.PLAIN, "Not judged: no gate was given", (_plain_words(judged), *remarks)
 
 
-def _plain_words(judged: Judged) -> str:
+def _plain_words(judged: ReplayData) -> str:
     metrics = flat_metrics(judged)
     skill = metrics["skill"]
     if skill is None:
@@ -144,11 +144,11 @@ def _plain_words(judged: Judged) -> str:
     )
 
 
-def _reference(judged: Judged) -> str:
+def _reference(judged: ReplayData) -> str:
     return "recorded action" if judged.from_action else "state measured later"
 
 
-def _tiles(judged: Judged, timing: dict[str, Any]) -> tuple[Tile, ...]:
+def _tiles(judged: ReplayData, timing: dict[str, Any]) -> tuple[Tile, ...]:
     metrics = flat_metrics(judged)
     action = intervals(judged)["action_l1"]
     results = timing["results"]
@@ -179,7 +179,7 @@ def _tiles(judged: Judged, timing: dict[str, Any]) -> tuple[Tile, ...]:
     )
 
 
-def _gate_section(checks: tuple[Check, ...]) -> Section | None:
+def _gate_section(checks: tuple[GateCheck, ...]) -> Section | None:
     if not checks:
         return None
     rows = tuple(
@@ -189,7 +189,7 @@ def _gate_section(checks: tuple[Check, ...]) -> Section | None:
     return Section("Gate", (Table(("metric", "allowed", "measured", ""), rows, text=True),))
 
 
-def _metric_section(judged: Judged) -> Section:
+def _metric_section(judged: ReplayData) -> Section:
     metrics, spans = flat_metrics(judged), intervals(judged)
     rows = tuple(
         (
@@ -209,7 +209,7 @@ def _metric_section(judged: Judged) -> Section:
     )
 
 
-def _joint_section(judged: Judged) -> Section:
+def _joint_section(judged: ReplayData) -> Section:
     times, targets, truth = judged.collector.trajectory()
     seconds = (times - judged.first_ns) / NS_PER_S
     boundaries = [(ready - judged.first_ns) / NS_PER_S for ready in judged.collector.ready_ns]
@@ -237,7 +237,7 @@ def _joint_section(judged: Judged) -> Section:
     return Section("Joints: recorded against predicted", tuple(blocks), intro=text.strip())
 
 
-def _close_up(judged: Judged, seconds: Any, targets: Any, truth: Any, boundaries: list[float]) -> Charts:
+def _close_up(judged: ReplayData, seconds: Any, targets: Any, truth: Any, boundaries: list[float]) -> Charts:
     """Return the joints that move most, over four seconds around the largest error, chunk boundaries marked."""
     error = np.nan_to_num(np.abs(targets - truth))
     centre = float(seconds[int(np.argmax(error.mean(axis=1)))]) if len(seconds) else 0.0
@@ -259,7 +259,7 @@ def _close_up(judged: Judged, seconds: Any, targets: Any, truth: Any, boundaries
     return Charts(tuple(charts))
 
 
-def _step_section(judged: Judged) -> Section | None:
+def _step_section(judged: ReplayData) -> Section | None:
     l1 = judged.collector.errors.per_step()[1]
     if not len(l1) or np.isnan(l1).all():
         return None
@@ -282,7 +282,7 @@ def _step_section(judged: Judged) -> Section | None:
     return Section("Where the error is", (Charts((steps, bars)),))
 
 
-def _time_section(judged: Judged, timing: dict[str, Any]) -> Section:
+def _time_section(judged: ReplayData, timing: dict[str, Any]) -> Section:
     collector = judged.collector
     age, offset = np.array(collector.context_age_ns) * 1e-6, np.array(collector.phase_offset_rows)
     chunk, plan = np.array(collector.denoise_ns) * 1e-6, np.array(collector.prefill_ns) * 1e-6
@@ -316,7 +316,7 @@ def _time_section(judged: Judged, timing: dict[str, Any]) -> Section:
     return Section("Latency, age and phase", blocks, intro=schedule)
 
 
-def _camera_section(judged: Judged) -> Section:
+def _camera_section(judged: ReplayData) -> Section:
     collector = judged.collector
     strips = []
     for camera in judged.contract.camera_names:
@@ -329,13 +329,13 @@ def _camera_section(judged: Judged) -> Section:
     return Section("Cameras", tuple(strips) or (Text(("No image was used.",)),))
 
 
-def _shown(judged: Judged, kept: Picture) -> Any:
+def _shown(judged: ReplayData, kept: KeptPicture) -> Any:
     seconds = (kept.stamp_ns - judged.first_ns) / NS_PER_S
     caption = f"{seconds:.2f} s" + ("" if np.isnan(kept.error) else f" · L1 {number(kept.error)}")
     return picture(kept.rgb, caption=caption)
 
 
-def _recording_section(judged: Judged, summary: dict[str, Any]) -> Section:
+def _recording_section(judged: ReplayData, summary: dict[str, Any]) -> Section:
     rows = tuple(
         (
             report.topic,
@@ -363,7 +363,7 @@ def _recording_section(judged: Judged, summary: dict[str, Any]) -> Section:
     return Section("Recording", blocks)
 
 
-def _environment_section(judged: Judged, summary: dict[str, Any], timing: dict[str, Any]) -> Section:
+def _environment_section(judged: ReplayData, summary: dict[str, Any], timing: dict[str, Any]) -> Section:
     policy, settings = summary["policy"], summary["settings"]
     rows = [
         ("robot", f"{judged.robot.name} ({judged.robot.title})"),

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from wam.core.errors import ConfigError, MissingDependency
-from wam.evaluation.replay.jobs import Job, failed_run, run_job
+from wam.evaluation.replay.job import Job, failed_run, run_job
 from wam.evaluation.replay.scenario import Run
 
 LOCAL = "local"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from wam.core.errors import MissingDependency, RecordingError
-from wam.evaluation.metrics.figures import Judged
+from wam.evaluation.metrics.figures import ReplayData
 
 APPLICATION = "wam replay"
 TIMELINE = "recording"
@@ -33,7 +33,7 @@ def require_rerun() -> Any:
     return rerun
 
 
-def write_rerun(path: Path, judged: Judged) -> None:
+def write_rerun(path: Path, judged: ReplayData) -> None:
     """Write an .rrd file.
 
     Args:

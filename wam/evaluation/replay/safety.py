@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The safety node on the clock of a recording: its own cycle, dry, fed with the recorded joint states.
+"""The safety node's cycle on the clock of a recording, for engines that run no safety node of their own.
 
     joint state at its time -> SafetyCycle, which steps at the rate of the robot's command stream
-    chunk when it is out    ->   what it says to every chunk, the rungs it climbs, the commands it would have sent
+    chunk when it is out    ->   its verdict on every chunk, its ladder moves, the commands it would have sent
 
 The recorded robot does not follow these commands, so the tracking error is not judged, as in a dry run of the node.
-Topics that a recording does not tell of (e-stop, publishers that come and go, speed scaling) are taken to be fine.
+What a recording does not contain (e-stop, other publishers, speed scaling) is taken to be fine.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,74 +21,28 @@ import numpy.typing as npt
 from wam.core.chunk.splice import Strategy
 from wam.core.clock import NS_PER_S
 from wam.core.errors import InputError, MissingDependency
-from wam.core.verdict import Event, Finding, Ladder, Verdict, worst
-from wam.evaluation.replay.engine import ChunkEvent
+from wam.core.verdict import Ladder
+from wam.data.bag.binding import Binding, Role
+from wam.data.bag.stamps import BagMessage
+from wam.evaluation.replay.engine import ChunkEvent, Delivery, Engine, Event
+from wam.evaluation.replay.safety_events import (
+    CommandEvent,
+    LadderEvent,
+    SafetyEvent,
+    SafetyInfo,
+    SafetySource,
+    VerdictEvent,
+)
 from wam.robots.description import CommandKind, RobotDescription
 from wam.robots.joint_reader import JointReader
+from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.safety.build import STREAM_RATE, build_cycle, model_filters, settings_for
-from wam.runtime.safety.cycle import CycleResult
-from wam.runtime.safety.intake import ChunkOutcome
 
 CLEAR_NS = NS_PER_S
-"""A latched STOP is cleared after so long, as an operator would, so that what follows is judged too [ns]."""
+"""A latched STOP is cleared after this time, as an operator would, so that later chunks are judged too [ns]."""
 
 MAX_SILENCE_NS = 60 * NS_PER_S
-"""A gap in the recording that is longer is not stepped through; the cycle sees a clock that was set [ns]."""
-
-
-@dataclass(frozen=True, slots=True)
-class VerdictEvent:
-    """What the safety chain said to a chunk.
-
-    Attributes:
-        time_ns: when [ns].
-        generation: of the chunk.
-        outcome: its number and the findings.
-    """
-
-    time_ns: int
-    generation: int
-    outcome: ChunkOutcome
-
-    @property
-    def finding(self) -> Finding | None:
-        """The most severe finding, or None where the chain was content."""
-        return worst(self.outcome.findings)
-
-    @property
-    def verdict(self) -> Verdict:
-        """The most severe verdict; OK where there is no finding."""
-        finding = self.finding
-        return Verdict.OK if finding is None else finding.verdict
-
-
-@dataclass(frozen=True, slots=True)
-class LadderEvent:
-    """A move on the degrade ladder, or a verdict that leaves the rung as it is.
-
-    Attributes:
-        time_ns: when [ns].
-        event: the move and its cause.
-    """
-
-    time_ns: int
-    event: Event
-
-
-SafetyNote = VerdictEvent | LadderEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Commands:
-    """What would have been sent, thinned out to about one command per chunk row.
-
-    Attributes:
-        times_ns: int64 [T], when the commands are due at the robot [ns].
-        positions: float64 [T, N], joints of the robot in its order; NaN where nothing would have been sent.
-    """
-
-    times_ns: npt.NDArray[np.int64]
-    positions: npt.NDArray[np.float64]
+"""A longer gap in the recording is not stepped through; the cycle sees a clock that jumped [ns]."""
 
 
 class SafetyReplay:
@@ -95,59 +50,42 @@ class SafetyReplay:
 
     Args:
         robot: limits, groups and budgets; a recorded robot that is never commanded is judged at 100 Hz.
-        row_period_ns: about one command in so long is kept [ns].
-        strategy: how chunks take over.
+        strategy: how chunks take over from one another.
     """
 
-    def __init__(
-        self, robot: RobotDescription, *, row_period_ns: int, strategy: Strategy = Strategy.BLEND
-    ) -> None:
+    def __init__(self, robot: RobotDescription, *, strategy: Strategy = Strategy.BLEND) -> None:
         commanded = any(group.command_kind is not CommandKind.NONE for group in robot.groups)
         rate = {} if commanded else {"tick_ns": round(NS_PER_S / STREAM_RATE)}
         settings = settings_for(robot, strategy=strategy, track=False, **rate)
         self._tick_ns, self._lead_ns = settings.tick_ns, settings.lead_ns
-        self.unchecked = "" if robot.urdf is not None else f"{robot.name} has no model"
+        unchecked = "" if robot.urdf is not None else f"{robot.name} has no model"
         try:
             filters = model_filters(robot)
         except MissingDependency as error:
-            filters, self.unchecked = (), str(error)
+            filters, unchecked = (), str(error)
+        self.info = SafetyInfo(SafetySource.OFFLINE_FILTERS, settings.tick_ns, unchecked)
         # Every step is one tick of wall time too: a recording has no threads that sleep too long.
         self._wall_ns = 0
         self._cycle = build_cycle(robot, settings, extra_filters=filters, wall=lambda: self._wall_ns)
         self._readers = {group.name: JointReader(group) for group in robot.groups}
-        self._keep_every = max(1, round(row_period_ns / settings.tick_ns))
         self._next_ns: int | None = None
         self._generation = 0
         self._stopped_ns: int | None = None
-        self._steps = 0
-        self._times: list[int] = []
-        self._positions: list[npt.NDArray[np.float64]] = []
+        self._started = False
         self._nothing = np.full(len(robot.joint_names), np.nan)
-        self._jerk = _JerkMeter(len(robot.joint_names), settings.tick_ns)
-        self._notes: list[SafetyNote] = []
-        self.started = False
-        self.verdicts: Counter[Verdict] = Counter()
-        self.codes: Counter[str] = Counter()
-        self.examples: dict[str, str] = {}
-        self.rungs: Counter[Ladder] = Counter()
-        self.causes: Counter[tuple[Ladder, str]] = Counter()
-        self.moves: list[tuple[int, Ladder]] = []
-
-    @property
-    def tick_ns(self) -> int:
-        """Time between two commands [ns]."""
-        return self._tick_ns
+        self._due: list[int] = []
+        self._positions: list[npt.NDArray[np.float64]] = []
+        self._rungs: Counter[Ladder] = Counter()
+        self._events: list[SafetyEvent] = []
 
     def offer_state(self, group: str, message: Any, *, time_ns: int) -> None:
-        """Take a recorded sensor_msgs/JointState; one that does not fit ages like one that never came.
+        """Take a recorded sensor_msgs/JointState; one that does not fit ages as if it had not arrived.
 
         Args:
             group: name of the joint group.
             message: of rclpy or of rosbags.
             time_ns: when it is delivered [ns]; earlier than the time before means that the clock went back.
         """
-        if self._next_ns is None:
-            self.moves.append((time_ns, self._cycle.ladder.rung))
         if self._next_ns is None or time_ns < self._next_ns - 2 * self._tick_ns:
             self._next_ns = time_ns
         self.advance(time_ns)
@@ -176,26 +114,19 @@ class SafetyReplay:
             self._step(self._next_ns)
             self._next_ns += self._tick_ns
 
-    def take_notes(self) -> list[SafetyNote]:
-        """Return what was said since the last call."""
-        notes, self._notes = self._notes, []
-        return notes
-
-    def take_commands(self) -> Commands:
-        """Return the commands kept since the last call."""
-        times, positions = self._times, self._positions
-        self._times, self._positions = [], []
-        table = np.stack(positions) if positions else np.empty((0, len(self._nothing)))
-        return Commands(np.array(times, dtype=np.int64), table)
-
-    def jerk_rms(self) -> npt.NDArray[np.float64]:
-        """Return the root mean square of the commands' third derivative, float64 [N] (per s^3)."""
-        return self._jerk.rms()
-
-    def share(self, rung: Ladder) -> float:
-        """Return the share of time on a rung, from the first chunk on; NaN without one."""
-        total = sum(self.rungs.values())
-        return self.rungs[rung] / total if total else float("nan")
+    def take_events(self) -> list[SafetyEvent]:
+        """Return what happened since the last call, commands first."""
+        events, self._events = self._events, []
+        if self._due:
+            block = CommandEvent(
+                self._due[-1] - self._lead_ns,
+                np.array(self._due, dtype=np.int64),
+                np.stack(self._positions),
+                dict(self._rungs),
+            )
+            self._due, self._positions, self._rungs = [], [], Counter()
+            events.insert(0, block)
+        return events
 
     def _step(self, now_ns: int) -> None:
         self._wall_ns += self._tick_ns
@@ -204,61 +135,83 @@ class SafetyReplay:
             self._stopped_ns = None
         result = self._cycle.step(now_ns)
         if result.outcome is not None:
-            self._note_verdict(now_ns, result.outcome)
-        self._note_moves(now_ns, result)
-        if not self.started:
-            return
-        self.rungs[result.rung] += 1
-        self._jerk.add(result.position)
-        self._steps += 1
-        if self._steps % self._keep_every == 0:
-            self._times.append(now_ns + self._lead_ns)
-            self._positions.append(self._nothing if result.position is None else result.position.copy())
-
-    def _note_verdict(self, now_ns: int, outcome: ChunkOutcome) -> None:
-        self.started = True
-        note = VerdictEvent(now_ns, self._generation, outcome)
-        self._notes.append(note)
-        self.verdicts[note.verdict] += 1
-        for code in dict.fromkeys(finding.code for finding in outcome.findings):
-            self.codes[code] += 1
-        for finding in outcome.findings:
-            self.examples.setdefault(finding.code, finding.text)
-
-    def _note_moves(self, now_ns: int, result: CycleResult) -> None:
-        for event in result.events:
-            self._notes.append(LadderEvent(now_ns, event))
-            if event.after is event.before:
-                continue
-            self.moves.append((now_ns, event.after))
-            if self.started and event.after > Ladder.NOMINAL:
-                self.causes[event.after, event.finding.code] += 1
-                self.examples.setdefault(event.finding.code, event.finding.text)
+            self._started = True
+            self._events.append(VerdictEvent(now_ns, self._generation, result.outcome))
+        self._events += [LadderEvent(now_ns, event) for event in result.events]
         if result.rung is Ladder.STOP and self._stopped_ns is None:
             self._stopped_ns = now_ns
+        if self._started:
+            self._rungs[result.rung] += 1
+            self._due.append(now_ns + self._lead_ns)
+            self._positions.append(self._nothing if result.position is None else result.position.copy())
 
 
-class _JerkMeter:
-    """Third differences of a command stream, summed up; a tick without a command starts anew."""
+class OfflineSafety:
+    """An engine that adds the offline safety cycle's events to those of an engine without a safety node.
 
-    def __init__(self, width: int, tick_ns: int) -> None:
-        self._scale = (NS_PER_S / tick_ns) ** 3
-        self._squares = np.zeros(width)
-        self._count = 0
-        self._past: list[npt.NDArray[np.float64]] = []
+    Args:
+        engine: what answers the recording.
+        robot: whose recording it is.
+        binding: tells joint states from other messages.
+        strategy: how chunks take over from one another.
+    """
 
-    def add(self, position: npt.NDArray[np.float64] | None) -> None:
-        if position is None:
-            self._past = []
-            return
-        self._past.append(position.copy())
-        if len(self._past) == 4:
-            a, b, c, d = self._past
-            self._squares += ((d - 3.0 * c + 3.0 * b - a) * self._scale) ** 2
-            self._count += 1
-            self._past.pop(0)
+    def __init__(
+        self, engine: Engine, *, robot: RobotDescription, binding: Binding, strategy: Strategy
+    ) -> None:
+        self._engine = engine
+        self._binding = binding
+        self._replay = SafetyReplay(robot, strategy=strategy)
+        self._last_ns: int | None = None
 
-    def rms(self) -> npt.NDArray[np.float64]:
-        if not self._count:
-            return np.full(len(self._squares), np.nan)
-        return np.sqrt(self._squares / self._count)
+    @property
+    def ingest(self) -> StreamIngest:
+        """Where messages are put."""
+        return self._engine.ingest
+
+    @property
+    def instruction(self) -> str:
+        """Task text in force."""
+        return self._engine.instruction
+
+    @property
+    def safety(self) -> SafetyInfo:
+        """The offline filters."""
+        return self._replay.info
+
+    def run(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
+        """Give what happens, in order of time; see `Engine.run`."""
+        for event in self._engine.run(self._watched(deliveries)):
+            if isinstance(event, ChunkEvent):
+                self._replay.offer_chunk(event)
+            yield from self._replay.take_events()
+            yield event
+        if self._last_ns is not None:
+            self._replay.advance(self._last_ns)
+        yield from self._replay.take_events()
+
+    def set_instruction(self, text: str) -> None:
+        """Give the planner other words."""
+        self._engine.set_instruction(text)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what a person should know about the run."""
+        return self._engine.warnings()
+
+    def close(self) -> None:
+        """Close the engine; safe to call twice."""
+        self._engine.close()
+
+    def _watched(self, deliveries: Iterable[Delivery]) -> Iterator[Delivery]:
+        for message, deliver in deliveries:
+            self._last_ns = message.time_ns
+            yield message, partial(self._deliver, message, deliver)
+
+    def _deliver(
+        self, message: BagMessage, deliver: Callable[[StreamIngest], bool], ingest: StreamIngest
+    ) -> bool:
+        is_image = deliver(ingest)
+        feed = self._binding.feeds[message.topic]
+        if feed.role is Role.JOINTS:
+            self._replay.offer_state(feed.stream, message.message, time_ns=message.time_ns)
+        return is_image

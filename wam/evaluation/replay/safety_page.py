@@ -7,7 +7,8 @@ import itertools
 
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder, Verdict
-from wam.evaluation.metrics.figures import Judged
+from wam.evaluation.metrics.figures import ReplayData
+from wam.evaluation.replay.safety_events import SafetySource
 from wam.report import plots
 from wam.report.page import Chart, Charts, Section, Table, number
 
@@ -18,11 +19,21 @@ LADDER_COLORS = {
     Ladder.HOLD: "#dc2626",
     Ladder.STOP: "#7f1d1d",
 }
+INTROS = {
+    SafetySource.OFFLINE_FILTERS: "Measured by the offline filters: the safety node's own cycle, dry, on the "
+    "recording's clock and with the recorded joint states. A latched stop is cleared after 1 s, so that later chunks "
+    "are judged too.",
+    SafetySource.LIVE_NODE: "Measured by the live node: the running safety node (dry run) reported these events, "
+    "verdict counts and commands. It reports a repeated finding only after 1 s without it, so findings count reports, "
+    "not chunks.",
+}
+"""What the section says about who measured it."""
+
 MAX_SPANS = 2000
 """Most stretches of the ladder's drawing; more could not be told apart."""
 
 
-def safety_section(judged: Judged) -> Section | None:
+def safety_section(judged: ReplayData) -> Section | None:
     """Return the section, or None where no chunk was judged."""
     safety = judged.collector.safety
     if not safety.verdicts:
@@ -39,7 +50,17 @@ def safety_section(judged: Judged) -> Section | None:
     blocks: tuple[Table | Charts, ...] = (_ladder_chart(judged), chunks, rungs)
     if safety.codes:
         rows = tuple((code, str(count), safety.examples[code]) for code, count in safety.codes.most_common())
-        blocks += (Table(("finding", "chunks", "for example"), rows, text=True),)
+        blocks += (
+            Table(
+                (
+                    "finding",
+                    "reports" if safety.source is SafetySource.LIVE_NODE else "chunks",
+                    "for example",
+                ),
+                rows,
+                text=True,
+            ),
+        )
     if safety.causes:
         rows = tuple(
             (rung.name, str(count), safety.examples[code])
@@ -47,19 +68,15 @@ def safety_section(judged: Judged) -> Section | None:
         )
         blocks += (Table(("rung", "times", "for example"), rows, text=True),)
     unchecked = f" Collisions and workspace were not checked: {safety.unchecked}." if safety.unchecked else ""
-    return Section(
-        "Safety node",
-        blocks,
-        intro="The safety node's own cycle, dry, on the recording's clock and with the recorded joint states: what it "
-        "says to every chunk, and the rungs of the degrade ladder. A stop is cleared after 1 s, so that what follows "
-        f"is judged too.{unchecked}",
-    )
+    return Section("Safety node", blocks, intro=INTROS[safety.source] + unchecked)
 
 
-def _ladder_chart(judged: Judged) -> Charts:
+def _ladder_chart(judged: ReplayData) -> Charts:
     """Return the rungs over time, from the first chunk on."""
     moves = [
-        ((time_ns - judged.first_ns) / NS_PER_S, rung) for time_ns, rung in judged.collector.safety.moves
+        # Every run begins in HOLD.
+        (0.0, Ladder.HOLD),
+        *(((time_ns - judged.first_ns) / NS_PER_S, rung) for time_ns, rung in judged.collector.safety.moves),
     ]
     end = judged.duration
     spans = [

@@ -25,7 +25,7 @@ import yaml
 from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
-from wam.evaluation.metrics.gate import Check, Threshold, check_gate, parse_gate
+from wam.evaluation.metrics.gate import GateCheck, Threshold, check_gate, parse_gate
 from wam.evaluation.replay.engine import ReplaySettings, parse_strategy
 from wam.report.machine import machine_info
 from wam.report.numbers import distribution
@@ -52,7 +52,7 @@ DEFAULTS: Mapping[str, float | int | str | bool] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class ScenarioVariant:
     """One combination of policy and settings.
 
     Attributes:
@@ -92,7 +92,7 @@ class Scenario:
     name: str
     robot: str
     recordings: tuple[Path, ...]
-    variants: tuple[Variant, ...]
+    variants: tuple[ScenarioVariant, ...]
     gate: tuple[Threshold, ...]
 
 
@@ -119,7 +119,7 @@ class Run:
     latencies: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
-Checked = tuple[Variant, tuple[Check, ...]]
+Checked = tuple[ScenarioVariant, tuple[GateCheck, ...]]
 """A variant with its thresholds and what was measured."""
 
 
@@ -170,7 +170,7 @@ def read_scenario(path: Path) -> Scenario:
 
 def sum_up(
     scenario: Scenario, runs: Sequence[Run]
-) -> tuple[dict[str, Any], tuple[tuple[Variant, tuple[Check, ...]], ...]]:
+) -> tuple[dict[str, Any], tuple[tuple[ScenarioVariant, tuple[GateCheck, ...]], ...]]:
     """Return the content of the scenario's summary.json and the checked gate of every variant.
 
     Raises:
@@ -217,7 +217,7 @@ def sum_up(
     return summary, tuple(checked)
 
 
-def scenario_verdict(runs: Sequence[Run], checks: Sequence[tuple[Check, ...]]) -> str:
+def scenario_verdict(runs: Sequence[Run], checks: Sequence[tuple[GateCheck, ...]]) -> str:
     """Return "could not run", "fault", "fail", "pass" or "not judged"."""
     if any(run.error for run in runs):
         return "could not run"
@@ -261,7 +261,7 @@ def latency_means(runs: Sequence[Run], *, jobs: int) -> dict[str, Any]:
     }
 
 
-def _variants(content: Mapping[str, Any], path: Path) -> tuple[Variant, ...]:
+def _variants(content: Mapping[str, Any], path: Path) -> tuple[ScenarioVariant, ...]:
     fixed = _table(content.get("settings"), f"{path}: settings", path)
     swept = _table(content.get("sweep"), f"{path}: sweep", path)
     for name, values in swept.items():
@@ -291,7 +291,7 @@ def _variants(content: Mapping[str, Any], path: Path) -> tuple[Variant, ...]:
         for name, value in values.items():
             _check_setting(name, value, path)
         label = ", ".join(f"{name}={value}" for name, value in zip(names, combination, strict=True)) or "all"
-        variants.append(Variant(label, policy, values))
+        variants.append(ScenarioVariant(label, policy, values))
     if len({variant.name for variant in variants}) != len(variants):
         raise ConfigError(f"{path}: sweep", value=names, allowed="distinct values", where=str(path))
     return tuple(variants)

@@ -8,28 +8,29 @@ import functools
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import InputError, RecordingError
 from wam.core.policy import LoadedPolicy
-from wam.data.bag.binding import Binding, Feed, Role, TopicNames, bind
+from wam.data.bag.binding import Binding, Feed, Role, bind
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import columns_of, driver_aliases, si_factors
+from wam.data.bag.joint_series import Reference
 from wam.data.bag.reading import Recording
-from wam.data.bag.reference import Reference
 from wam.data.bag.stamps import BagMessage, StampReport
-from wam.data.to_bag import WARNINGS
-from wam.evaluation.metrics.figures import Judged, flat_metrics
-from wam.evaluation.metrics.gate import Check, Threshold, check_gate
-from wam.evaluation.metrics.metrics import ChunkScore
+from wam.data.bag.topics import WARNINGS
+from wam.evaluation.metrics.chunks import ChunkScore
+from wam.evaluation.metrics.figures import ReplayData, flat_metrics
+from wam.evaluation.metrics.gate import GateCheck, check_gate
 from wam.evaluation.replay.collect import Collector
-from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplaySettings
+from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplayOptions
 from wam.evaluation.replay.events import EventWriter
 from wam.evaluation.replay.offline import OfflineReplay
 from wam.evaluation.replay.rerun import require_rerun, write_rerun
+from wam.evaluation.replay.safety import OfflineSafety
 from wam.evaluation.replay.summary import build_summary, build_timing
 from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, require_free, write_json
 from wam.robots.description import RobotDescription
@@ -47,38 +48,7 @@ MakeEngine = Callable[[Binding, str], Engine]
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayOptions:
-    """What to replay and how.
-
-    Attributes:
-        bag: recording.
-        policy_name: as the user gave it.
-        settings: schedule of planner and executor.
-        names: topics that differ from the robot file.
-        instruction: task text; "" takes the recording's, or else the policy's.
-        seed: of the policy's noise, for the report.
-        lenient: let faults that leave usable data pass as warnings.
-        use_stamps: False goes by receive time instead of header stamps.
-        gate: thresholds; none judge nothing.
-        mode: "offline" (cycles on the recording's clock) or "live" (real nodes), for the report.
-        rerun: .rrd file to write beside the report, or None.
-    """
-
-    bag: Path
-    policy_name: str
-    settings: ReplaySettings
-    names: TopicNames = field(default_factory=TopicNames)
-    instruction: str = ""
-    seed: int = 0
-    lenient: bool = False
-    use_stamps: bool = True
-    gate: tuple[Threshold, ...] = ()
-    mode: str = "offline"
-    rerun: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class ReplayOutcome:
     """What a replay came to.
 
     Attributes:
@@ -92,7 +62,7 @@ class Outcome:
 
     summary: dict[str, Any]
     timing: dict[str, Any]
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     passed: bool
     page: Path
     latencies: Mapping[str, tuple[float, ...]]
@@ -106,7 +76,7 @@ def replay(
     report: Path,
     progress: Progress = lambda seconds, total: None,
     make_engine: MakeEngine | None = None,
-) -> Outcome:
+) -> ReplayOutcome:
     """Replay a recording and write its report.
 
     Args:
@@ -148,7 +118,7 @@ def replay(
         if options.rerun is not None:
             write_rerun(options.rerun, judged)
     passed = all(check.passed for check in checks) and not judged.collector.faults
-    return Outcome(summary, timing, checks, passed, report / INDEX, session.collector.latencies())
+    return ReplayOutcome(summary, timing, checks, passed, report / INDEX, session.collector.latencies())
 
 
 class _Session:
@@ -182,16 +152,22 @@ class _Session:
         }
         self._columns: dict[tuple[str, tuple[str, ...]], Any] = {}
         instruction = options.instruction or _first_instruction(recording, binding)
-        self._engine: Engine = (
+        engine: Engine = (
             make_engine(binding, instruction)
             if make_engine is not None
             else OfflineReplay(robot=robot, policy=policy, settings=options.settings, instruction=instruction)
         )
+        safety = engine.safety
+        if safety is None:
+            judging = OfflineSafety(engine, robot=robot, binding=binding, strategy=options.settings.strategy)
+            engine, safety = judging, judging.safety
+        self._engine = engine
         self.collector = Collector(
             robot=robot,
             contract=contract,
             settings=options.settings,
             reference=self._reference,
+            safety=safety,
             duration=recording.duration,
         )
         self._first_ns: int | None = None
@@ -212,24 +188,22 @@ class _Session:
                     self._judge_notice(event)
                 writer.event(event)
                 self.collector.take(event)
-                self._write_judgements(writer, self.collector.settle())
+                self._write_scores(writer, self.collector.settle())
         for topic, reader in self._commands.items():
             for sample in reader.rest():
                 self._add_reference(sample, self._binding.feeds[topic])
-        self._write_judgements(writer, self.collector.finish(self._last_ns))
+        self._write_scores(writer, self.collector.finish(self._last_ns))
         if not self.collector.chunks and not self.collector.faults:
             self._refuse_silence()
 
-    def _write_judgements(self, writer: EventWriter, scores: list[ChunkScore]) -> None:
-        for note in self.collector.safety.take_notes():
-            writer.safety(note)
+    def _write_scores(self, writer: EventWriter, scores: list[ChunkScore]) -> None:
         for score in scores:
             writer.score(score)
 
-    def judged(self) -> Judged:
+    def judged(self) -> ReplayData:
         """Return everything that summary and page are made of."""
         stamps: tuple[StampReport, ...] = self._recording.order.reports()
-        return Judged(
+        return ReplayData(
             options=self._options,
             robot=self._robot,
             contract=self._policy.contract,
@@ -276,7 +250,6 @@ class _Session:
         if feed.role is Role.JOINTS:
             self._stamp(message)
             ingest.put_joint_state(feed.stream, content, receive_ns=message.receive_ns)
-            self.collector.safety.offer_state(feed.stream, content, time_ns=message.time_ns)
         if feed.topic in self._commands:
             for sample in self._commands[feed.topic].take(message):
                 self._add_reference(sample, feed)

@@ -11,7 +11,7 @@ import numpy as np
 
 from wam.core.clock import NS_PER_S
 from wam.evaluation.metrics.figures import (
-    Judged,
+    ReplayData,
     flat_metrics,
     group_numbers,
     intervals,
@@ -20,7 +20,7 @@ from wam.evaluation.metrics.figures import (
     plain_number,
     verdict,
 )
-from wam.evaluation.metrics.gate import Check
+from wam.evaluation.metrics.gate import GateCheck
 from wam.report.machine import machine_info
 from wam.report.numbers import distribution
 from wam.report.statistics import Interval
@@ -29,7 +29,7 @@ SUMMARY_SCHEMA = "wam/replay-summary/1"
 TIMING_SCHEMA = "wam/replay-timing/1"
 
 
-def build_summary(judged: Judged, checks: tuple[Check, ...]) -> dict[str, Any]:
+def build_summary(judged: ReplayData, checks: tuple[GateCheck, ...]) -> dict[str, Any]:
     """Return the content of summary.json; it holds no time of the host."""
     options, contract, collector = judged.options, judged.contract, judged.collector
     settings, safety = options.settings, collector.safety
@@ -85,6 +85,7 @@ def build_summary(judged: Judged, checks: tuple[Check, ...]) -> dict[str, Any]:
             f"{node}: {reason}": count for (node, reason), count in sorted(collector.refusals.items())
         },
         "safety": {
+            "source": safety.source.value,
             "findings": {
                 code: {"chunks": count, "example": safety.examples[code]}
                 for code, count in sorted(safety.codes.items())
@@ -115,7 +116,7 @@ def build_summary(judged: Judged, checks: tuple[Check, ...]) -> dict[str, Any]:
     }
 
 
-def _per_joint(judged: Judged) -> dict[str, Any]:
+def _per_joint(judged: ReplayData) -> dict[str, Any]:
     steps = judged.collector.errors.per_joint_step()
     return {
         name: {
@@ -129,7 +130,7 @@ def _per_joint(judged: Judged) -> dict[str, Any]:
     }
 
 
-def _per_step(judged: Judged) -> dict[str, list[float | None]]:
+def _per_step(judged: ReplayData) -> dict[str, list[float | None]]:
     errors = judged.collector.errors
     tables = zip(
         ("mse", "l1", "mse_normalised", "l1_normalised"),
@@ -139,7 +140,7 @@ def _per_step(judged: Judged) -> dict[str, list[float | None]]:
     return {name: [plain_number(value) for value in table] for name, table in tables}
 
 
-def build_timing(judged: Judged, *, wall: float, processor: float, peak_rss_mb: float) -> dict[str, Any]:
+def build_timing(judged: ReplayData, *, wall: float, processor: float, peak_rss_mb: float) -> dict[str, Any]:
     """Return the content of timing.json: what this host needed.
 
     Args:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam convert aha-wam|fast-wam|add-vae|add-text`: released checkpoints become policy bundles."""
+"""Commands of AHA-WAM: `wam convert aha-wam|fast-wam|add-vae|add-text` and `wam init action-dit`."""
 
 from __future__ import annotations
 
@@ -50,14 +50,6 @@ Offset = Annotated[
 ]
 Task = Annotated[str, typer.Option(help="Task text used when nobody sets another.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to `wam convert`."""
-    app.command("aha-wam")(aha_wam)
-    app.command("fast-wam")(fast_wam)
-    app.command("add-vae")(add_vae)
-    app.command("add-text")(add_text)
 
 
 def aha_wam(
@@ -169,6 +161,37 @@ def add_text(
             where="the command line",
         )
     typer.echo(f"{path}: {len(tasks)} task texts")
+
+
+def action_dit(
+    video: Annotated[
+        Path,
+        typer.Argument(help="Wan 2.2 video DiT: its directory (original or diffusers layout) or one file."),
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="The .pt file to write; training takes it as model.action_backbone.")
+    ],
+    preset: Annotated[str, typer.Option(help="Sizes of the network: paper or tiny.")] = "paper",
+) -> int:
+    """Shrink the video DiT to the action expert by linear interpolation; its encoder and head stay random."""
+    from wam.policies.aha_wam.convert.action_backbone import write_action_backbone
+    from wam.policies.aha_wam.training.start import preset_config
+
+    if out.exists():
+        raise ConfigError(f"{out} exists already", allowed="a new file", where="OUT")
+    config = preset_config(preset, {})
+    write_action_backbone(video, out, config)
+    megabytes = out.stat().st_size / 1e6
+    Console().print(
+        f"[green]wrote[/green] {out} ({megabytes:.1f} MB): {config.action.layers} layers of {preset}"
+    )
+    return 0
+
+
+CONVERT = {"aha-wam": aha_wam, "fast-wam": fast_wam, "add-vae": add_vae, "add-text": add_text}
+"""What `wam convert` adds for this policy."""
+INIT = {"action-dit": action_dit}
+"""What `wam init` adds for this policy."""
 
 
 def _given(

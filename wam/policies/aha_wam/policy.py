@@ -32,7 +32,7 @@ from wam.policies.aha_wam.vae import collapse
 from wam.policies.aha_wam.vision import VisualEncoder
 
 KIND = "aha_wam"
-BACKENDS = (EAGER_NAME, CUDA_GRAPH_NAME)
+BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME)
 """What may run the stages."""
 VAE_PREFIX = "vae."
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `wam convert gr00t`; `wam.cli.convert` registers it."""
+"""Commands of DUST: `wam convert gr00t`."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def gr00t(
 ) -> None:
     """Turn a GR00T-N1 checkpoint into a policy bundle: the policy itself, or backbone and start for DUST.
 
-    All 802 tensors must be there with their shapes; names that differ are told and nothing is written.
+    All 802 tensors must be there with their shapes; mismatched names are listed and nothing is written.
 
     Example: wam convert gr00t ~/GR00T-N1-2B franka_dust --vocabulary ~/Isaac-GR00T/.../eagle2_hg_model --head fresh
     """
+    from wam.devices.loader import load_robot
     from wam.models.layout import RobotLayout
     from wam.policies.dust import franka
     from wam.policies.dust.convert.gr00t import Gr00tOptions, convert_gr00t
-    from wam.robots.loader import load_robot
 
     layout = franka.layout() if robot is None else RobotLayout.of(load_robot(robot))
     binary = tuple(binary_joint or (() if robot else (franka.GRIPPER,)))
@@ -84,3 +84,7 @@ def gr00t(
     typer.echo(
         f"{bundle.directory}: {len(bundle.weights.tensors)} tensors, contract {bundle.contract.contract_hash[:12]}"
     )
+
+
+CONVERT = {"gr00t": gr00t}
+"""What `wam convert` adds for this policy."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wam.core.errors import BundleError, ConfigError, InputError
 from wam.core.policy import LoadedPolicy
+from wam.models.backends.backend import EAGER_NAME, Backend
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, write_bundle
 from wam.models.layout import RobotLayout
 from wam.models.normalisation import NormMode
@@ -35,6 +36,8 @@ from wam.policies.dust.units import ActionUnits, StateUnits
 from wam.policies.dust.views import DEFAULT_CROP
 
 KIND = "dust"
+BACKENDS: tuple[str, ...] = (EAGER_NAME,)
+"""What may run the stages."""
 GRIPPER_WORDS = ("gripper", "finger")
 """Joints whose names hold one of these are binary in tiny bundles."""
 
@@ -190,6 +193,7 @@ def load(
     dtype: torch.dtype | None,
     steps: int | None,
     seed: int | None,
+    backend: Backend | None = None,
     savings: Savings = ALL_SAVINGS,
 ) -> LoadedPolicy:
     """Load the asked-for halves.
@@ -202,6 +206,7 @@ def load(
         dtype: what they become; None keeps the stored precision.
         steps: overrides the sampler's N_A.
         seed: overrides the sampler's.
+        backend: None or the eager one; there is no other for DUST.
         savings: what the sampler does not repeat.
 
     Raises:

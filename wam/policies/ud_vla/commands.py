@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands `wam convert ud-vla|univla|emu3`; `wam.cli.convert` registers them."""
+"""Commands of UD-VLA: `wam convert ud-vla|univla|emu3`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HELP = {
 }
 DETAIL = """
 
-Every tensor must be there with its shape; names that differ are told and nothing is written.
+Every tensor must be there with its shape; mismatched names are listed and nothing is written.
 
 Example: wam convert {kind} ~/{kind} bundles/ur5e --robot ur5e_inspire --stats norm_stats.json --action-tokenizer
 fast_a8 --vision ~/Emu3-VisionTokenizer --text ~/Emu3/emu3.tiktoken
@@ -48,12 +48,6 @@ class Precision(enum.Enum):
 
     BFLOAT16 = "bfloat16"
     FLOAT32 = "float32"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs to `wam convert`."""
-    for kind, text in HELP.items():
-        app.command(kind, help=text + DETAIL.format(kind=kind))(_command(kind))
 
 
 def _command(kind: str) -> Callable[..., None]:
@@ -147,13 +141,18 @@ def _command(kind: str) -> Callable[..., None]:
         contract = bundle.contract.contract_hash[:12]
         typer.echo(f"{bundle.directory}: {len(bundle.weights.tensors)} tensors, contract {contract}")
 
+    command.__doc__ = HELP[kind] + DETAIL.format(kind=kind)
     return command
 
 
+CONVERT = {kind: _command(kind) for kind in HELP}
+"""What `wam convert` adds for this policy."""
+
+
 def _layout(robot: str | None, *, rate: float, action_joints: str, instruction: str) -> RobotLayout:
+    from wam.devices.loader import load_robot
     from wam.models.layout import RobotLayout
     from wam.policies.ud_vla import ur5e
-    from wam.robots.loader import load_robot
 
     layout = ur5e.layout() if robot is None else RobotLayout.of(load_robot(robot))
     layout = replace(layout, control_period_ns=round(NS_PER_S / rate))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from wam.core.policy import LoadedPolicy
+from wam.models.backends.backend import EAGER_NAME, Backend
 from wam.models.bundle import Bundle, load_into
 from wam.models.normalisation import Normaliser
 from wam.policies.ud_vla.config import MaskMode, UdVlaConfig
@@ -22,7 +23,10 @@ from wam.policies.ud_vla.planner import UdVlaPlanner
 from wam.policies.ud_vla.vision import ImageTokenizer
 from wam.policies.ud_vla.writing import make_tiny
 
-__all__ = ["KIND", "check", "load", "make_tiny"]
+__all__ = ["BACKENDS", "KIND", "check", "load", "make_tiny"]
+
+BACKENDS: tuple[str, ...] = (EAGER_NAME,)
+"""What may run the stages."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -36,6 +40,7 @@ def load(
     dtype: torch.dtype | None,
     steps: int | None,
     seed: int | None,
+    backend: Backend | None = None,
     mask: MaskMode | None = None,
 ) -> LoadedPolicy:
     """Load the asked-for halves; both share one copy of the weights.
@@ -48,6 +53,7 @@ def load(
         dtype: what they become; None keeps the stored precision.
         steps: overrides the sampler's T.
         seed: overrides the sampler's.
+        backend: None or the eager one; there is no other for UD-VLA.
         mask: attention mask that the caller expects; None takes the bundle's.
 
     Raises:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wam.core.clock import NS_PER_S
+from wam.devices.loader import load_robot
 from wam.models.layout import RobotLayout
-from wam.robots.loader import load_robot
 
 ROBOT = "ur5e_inspire"
 CONTROL_HZ = 15

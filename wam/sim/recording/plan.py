@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wam.core.errors import ConfigError, RecordingError
-from wam.data.lerobot.writer import Version
+from wam.data.lerobot.format import Version
 from wam.sim.rollout import EpisodeResult
 from wam.sim.tasks.task import Setting
 

@@ -31,9 +31,9 @@ from typing import Any
 
 from wam.core.errors import RecordingError
 from wam.data.bag.writing import link_or_copy
-from wam.data.lerobot.writer import LerobotWriter
+from wam.data.lerobot.writer import LeRobotWriter
+from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
-from wam.robots.loader import load_robot
 from wam.sim.actors import ExpertActor
 from wam.sim.experts.registry import make_expert
 from wam.sim.recording.plan import (
@@ -311,7 +311,7 @@ def _assemble(plan: RecordPlan, folder: Path, out: Path, kept: list[Played], rob
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     if plan.format is Format.LEROBOT:
-        writer = LerobotWriter(beside, version=plan.version, fps=plan.fps, robot=robot, cameras=plan.cameras)
+        writer = LeRobotWriter(beside, version=plan.version, fps=plan.fps, robot=robot, cameras=plan.cameras)
         for played in kept:
             writer.adopt(folder / part_name(played.seed))
         writer.finish()

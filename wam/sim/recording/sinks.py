@@ -16,10 +16,9 @@ import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
 from wam.core.observation import Rgb
+from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC, JPEG_QUALITY
 from wam.data.bag.writing import BagWriter, Storage, new_bag, new_folder
-from wam.data.lerobot.resample import Rows
-from wam.data.lerobot.writer import LerobotWriter, Notes, OpenEpisode
-from wam.data.to_bag import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC, JPEG_QUALITY
+from wam.data.lerobot.writer import EpisodeRows, LeRobotWriter, Notes, OpenEpisode
 from wam.devices.twin import JointFeedback
 from wam.robots.description import CameraSpec, CameraTransport, JointKind, RobotDescription
 from wam.sim.pixels import compress, encode
@@ -56,7 +55,7 @@ def new_part(plan: RecordPlan, target: Path, world: TaskWorld) -> Iterator[Sink]
 @contextlib.contextmanager
 def _new_dataset(plan: RecordPlan, target: Path, world: TaskWorld) -> Iterator[Sink]:
     with new_folder(target, what="episode") as folder:
-        writer = LerobotWriter(
+        writer = LeRobotWriter(
             folder, version=plan.version, fps=plan.fps, robot=world.robot, cameras=plan.cameras
         )
         episode = writer.begin()
@@ -94,7 +93,7 @@ class DatasetSink:
     """
 
     def __init__(
-        self, writer: LerobotWriter, episode: OpenEpisode, world: TaskWorld, cameras: tuple[str, ...]
+        self, writer: LeRobotWriter, episode: OpenEpisode, world: TaskWorld, cameras: tuple[str, ...]
     ) -> None:
         self._writer, self._episode, self._world, self._cameras = writer, episode, world, cameras
         self._times: list[int] = []
@@ -111,13 +110,12 @@ class DatasetSink:
 
     def finish(self, played: Played) -> None:
         """Write table and metadata."""
-        rows = Rows(
+        rows = EpisodeRows(
             times_ns=np.array(self._times, dtype=np.int64),
             state=np.stack(self._states),
             action_names=self._world.robot.joint_names,
             action=np.stack(self._actions),
             texts=(self._world.instruction,) * len(self._times),
-            warnings=(),
         )
         self._writer.end(self._episode, rows, notes=_notes(self._world, played))
         self._writer.finish()

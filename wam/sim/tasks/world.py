@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wam.core.errors import ContractMismatch
+from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
-from wam.robots.loader import load_robot
 from wam.sim.model import TIMESTEP_S
 from wam.sim.tasks.arrangement import TaskScene
 from wam.sim.tasks.task import STAGES, Setting, Task, Variant

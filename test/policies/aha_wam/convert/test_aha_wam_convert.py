@@ -40,7 +40,7 @@ from wam.policies.aha_wam.initialise import (
 from wam.policies.aha_wam.key_map import to_released
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.policy import config_of
-from wam.policies.registry import load_policy
+from wam.policies.bundles import load_policy
 
 CONFIG = tiny()
 OPTIONS = ConversionOptions(

@@ -23,7 +23,7 @@ from wam.models.bundle import open_bundle
 from wam.policies.aha_wam.training.config import parse_config
 from wam.policies.aha_wam.training.recipe import distill, train
 from wam.policies.aha_wam.training.start import preset_config, start
-from wam.policies.registry import load_policy
+from wam.policies.bundles import load_policy
 from wam.training.checkpoint import list_checkpoints
 from wam.training.reports import read_losses
 from wam.training.runner import Listener, RunPlan

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from wam.core.errors import BundleError
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam.models.bundle import open_bundle, read_tensors
+from wam.policies.bundles import load_policy
 from wam.policies.dust import franka
 from wam.policies.dust.commands import gr00t
 from wam.policies.dust.config import DustConfig, EagleConfig, gr00t_n1
@@ -33,7 +34,6 @@ from wam.policies.dust.model import DustModel
 from wam.policies.dust.policy import check
 from wam.policies.dust.prompt import ADDED, IMAGE_CONTEXT, BpeTokenizer, prompt_text
 from wam.policies.dust.readings import ActionPositions, BlockStyle, Layout, Stream
-from wam.policies.registry import load_policy
 
 BYTES = 256
 VOCABULARY = BYTES + len(ADDED) + 4

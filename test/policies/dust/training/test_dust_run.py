@@ -19,13 +19,13 @@ from typer.testing import CliRunner
 from wam.core.errors import BundleError, ConfigError, InputError
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam.models.bundle import open_bundle, read_tensors
+from wam.policies.bundles import load_policy
 from wam.policies.dust.eagle import EagleBackbone
 from wam.policies.dust.policy import check
 from wam.policies.dust.readings import Layout
 from wam.policies.dust.train_command import dust
 from wam.policies.dust.training.config import DustTrainConfig, parse_dust_config, read_dust_config
 from wam.policies.dust.training.recipe import train_dust
-from wam.policies.registry import load_policy
 from wam.training.reports import read_losses
 
 CAMERA = "observation.images.head"

@@ -16,7 +16,7 @@ from wam.core.errors import BundleError
 from wam.models.bundle import BundleCamera
 from wam.models.layout import RobotLayout
 from wam.models.normalisation import FieldStats, PolicyStats
-from wam.policies.registry import load_policy
+from wam.policies.bundles import load_policy
 from wam.policies.ud_vla import ur5e
 from wam.policies.ud_vla.config import MaskMode, preset
 from wam.policies.ud_vla.convert.ud_vla import ConvertOptions, convert

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from wam.cli.main import run
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
-from wam.policies.registry import load_policy
+from wam.policies.bundles import load_policy
 from wam.policies.ud_vla import ur5e
 from wam.policies.ud_vla.config import preset, released_geometry
 from wam.policies.ud_vla.fast import FILE_NAME, plain

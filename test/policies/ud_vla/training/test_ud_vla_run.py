@@ -20,7 +20,7 @@ from wam.models.bundle import open_bundle, read_tensors
 from wam.models.images import resize_bytes
 from wam.models.normalisation import Normaliser
 from wam.policies.aha_wam.training.samples import Columns, EpisodeTable
-from wam.policies.registry import load_policy, make_tiny_bundle
+from wam.policies.bundles import load_policy, make_tiny_bundle
 from wam.policies.ud_vla.contents import check
 from wam.policies.ud_vla.text import byte_ids
 from wam.policies.ud_vla.training.config import UdVlaTrainConfig, parse_ud_vla_config

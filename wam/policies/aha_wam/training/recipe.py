@@ -276,4 +276,4 @@ def _by_feature(composite: Composite, data: AhaWamDataSection) -> Composite:
 
 
 RECIPE = AhaWamRecipe()
-FLASH = AhaWamFlashRecipe()
+DISTILL_RECIPE = AhaWamFlashRecipe()

@@ -8,8 +8,8 @@ import pytest
 
 from wam.core.chunk import ActionChunk
 from wam.core.observation import CameraFrame, Observation, RobotState
-from wam.data.bag.reference import Reference
-from wam.evaluation.metrics.metrics import ChunkErrors, Execution, jerk, root_mean_square, target_at
+from wam.data.bag.joint_series import Reference
+from wam.evaluation.metrics.chunks import ChunkErrors, Execution, jerk, root_mean_square, target_at
 from wam.evaluation.replay.engine import ChunkEvent
 
 MS = 1_000_000

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the metadata of a LeRobot data set say: features, tasks, and where every episode lies.
+"""Reading the metadata of a LeRobot data set: features, tasks, and the files of every episode.
 
     v2.0, v2.1  one parquet file and one video per episode; meta/episodes.jsonl, meta/tasks.jsonl
     v3.0        many episodes per parquet file and per video; meta/episodes/**.parquet, meta/tasks.parquet
 
-The only place that knows the versions apart; training and replay both read through it.
+Only this module distinguishes the versions when reading; training, conversion and replay all read through it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from wam.core.errors import RecordingError
+from wam.data.lerobot.format import EPISODES_PER_CHUNK, READABLE
 
-SUPPORTED = ("v2.0", "v2.1", "v3.0")
 IMAGE_TYPES = ("video", "image")
-EPISODES_PER_CHUNK = 1000
-"""Where info.json does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +30,10 @@ class Feature:
 
     Attributes:
         name: column or video key, such as "observation.state".
-        dtype: as in info.json; "video" and "image" are pictures.
+        dtype: as in info.json; "video" and "image" hold images.
         shape: of one row.
-        names: name of each number, or empty where the file gives none.
-        is_depth: pictures are depth maps.
+        names: names of the columns, or empty where info.json gives none.
+        is_depth: images are depth maps.
     """
 
     name: str
@@ -46,15 +44,15 @@ class Feature:
 
     @property
     def is_image(self) -> bool:
-        """Whether rows are pictures."""
+        """Whether rows are images."""
         return self.dtype in IMAGE_TYPES
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the pictures [px].
+        """Height and width of the images [px].
 
         Raises:
-            RecordingError: the shape is none of a picture.
+            RecordingError: the shape is not that of an image.
         """
         if len(self.shape) != 3:
             raise RecordingError(
@@ -68,7 +66,7 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class VideoPart:
-    """Where the pictures of one episode and camera are.
+    """Where the images of one episode and camera are.
 
     Attributes:
         path: video file.
@@ -80,15 +78,15 @@ class VideoPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Episode:
-    """One recorded episode.
+class DatasetEpisode:
+    """One episode of a data set: its length, its tasks and its files.
 
     Attributes:
         index: number in the data set.
         length: rows N.
         tasks: instructions, in the words of the data set.
         data_path: parquet file with its rows (and perhaps those of others).
-        videos: camera key -> video part; empty for data sets that keep pictures in the parquet file.
+        videos: camera key -> video part; empty for data sets that keep images in the parquet file.
     """
 
     index: int
@@ -99,20 +97,20 @@ class Episode:
 
     @property
     def is_present(self) -> bool:
-        """Whether all its files are there (a partial copy of a data set lacks some)."""
+        """Whether all its files exist (a partial copy of a data set lacks some)."""
         return self.data_path.is_file() and all(part.path.is_file() for part in self.videos.values())
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Everything that the metadata say.
+class Metadata:
+    """Everything in the metadata of a data set.
 
     Attributes:
-        version: one of `SUPPORTED`.
+        version: one of `wam.data.lerobot.format.READABLE`.
         fps: control rows per second.
         robot_type: as in info.json.
         features: by name.
-        episodes: in the order of their numbers, present or not.
+        episodes: in order of their numbers, whether or not their files exist.
         tasks: task number -> instruction.
     """
 
@@ -120,24 +118,24 @@ class Layout:
     fps: float
     robot_type: str
     features: Mapping[str, Feature]
-    episodes: tuple[Episode, ...]
+    episodes: tuple[DatasetEpisode, ...]
     tasks: Mapping[int, str]
 
 
-def read_layout(root: Path) -> Layout:
-    """Read the metadata of a data set; no rows and no pictures.
+def read_metadata(root: Path) -> Metadata:
+    """Read the metadata of a data set; no rows and no images.
 
     Raises:
         RecordingError: a metadata file is missing or damaged, or the format version is not supported.
     """
     info = _read_info(root)
     version = str(info.get("codebase_version"))
-    if version not in SUPPORTED:
+    if version not in READABLE:
         raise RecordingError(
             f"meta/info.json of {root}: codebase_version",
             value=version,
             allowed="v2.0, v2.1 or v3.0",
-            where="the data set (LeRobot's own converter brings older ones up to date)",
+            where="the data set (LeRobot's own converter updates older ones)",
         )
     fps = _rate(info, root)
     try:
@@ -152,7 +150,7 @@ def read_layout(root: Path) -> Layout:
             where=f"{root / 'meta'}",
         ) from error
     ordered = tuple(sorted(episodes, key=lambda e: e.index))
-    return Layout(version, fps, str(info.get("robot_type")), features, ordered, tasks)
+    return Metadata(version, fps, str(info.get("robot_type")), features, ordered, tasks)
 
 
 def _read_info(root: Path) -> dict[str, Any]:
@@ -204,7 +202,7 @@ def _names(names: Any) -> tuple[str, ...]:
 
 def _episodes_v2(
     root: Path, info: Mapping[str, Any], keys: Sequence[str]
-) -> tuple[dict[int, str], list[Episode]]:
+) -> tuple[dict[int, str], list[DatasetEpisode]]:
     tasks = {int(row["task_index"]): str(row["task"]) for row in _json_lines(root / "meta" / "tasks.jsonl")}
     episodes = []
     for row in _json_lines(root / "meta" / "episodes.jsonl"):
@@ -215,13 +213,13 @@ def _episodes_v2(
             k: VideoPart(_inside(root, info, "video_path", {**place, "video_key": k}), 0.0) for k in keys
         }
         data = _inside(root, info, "data_path", place)
-        episodes.append(Episode(index, int(row["length"]), _texts(row.get("tasks")), data, videos))
+        episodes.append(DatasetEpisode(index, int(row["length"]), _texts(row.get("tasks")), data, videos))
     return tasks, episodes
 
 
 def _episodes_v30(
     root: Path, info: Mapping[str, Any], keys: Sequence[str]
-) -> tuple[dict[int, str], list[Episode]]:
+) -> tuple[dict[int, str], list[DatasetEpisode]]:
     task_file = root / "meta" / "tasks.parquet"
     files = sorted((root / "meta" / "episodes").rglob("*.parquet"))
     if not task_file.is_file() or not files:
@@ -245,7 +243,7 @@ def _episodes_v30(
                 videos[k] = VideoPart(path, float(row[f"videos/{k}/from_timestamp"]))
             data = _inside(root, info, "data_path", place)
             index, length = int(row["episode_index"]), int(row["length"])
-            episodes.append(Episode(index, length, _texts(row["tasks"]), data, videos))
+            episodes.append(DatasetEpisode(index, length, _texts(row["tasks"]), data, videos))
     return tasks, episodes
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
-from wam.data.bag.reference import Reference
+from wam.data.bag.joint_series import Reference
 from wam.evaluation.metrics.shape import warped_l1
 from wam.evaluation.replay.engine import ChunkEvent
 
@@ -156,7 +156,7 @@ class ChunkErrors:
 
 
 @dataclass(frozen=True, slots=True)
-class Seam:
+class ChunkSeam:
     """Where one chunk took over from another.
 
     Attributes:
@@ -183,7 +183,7 @@ class Execution:
         self._next_ns: int | None = None
         self._times: list[Stamps] = []
         self._targets: list[Table] = []
-        self.seams: list[Seam] = []
+        self.seams: list[ChunkSeam] = []
 
     def add(self, event: ChunkEvent) -> tuple[Stamps, Table]:
         """Take a chunk that is out from `event.ready_ns` on; return the grid times and targets before it."""
@@ -191,7 +191,7 @@ class Execution:
         if self._active is not None:
             times = np.array([event.ready_ns], dtype=np.int64)
             old, new = target_at(self._active, times)[0], target_at(event.chunk, times)[0]
-            self.seams.append(Seam(event.ready_ns, new - old))
+            self.seams.append(ChunkSeam(event.ready_ns, new - old))
         self._active = event.chunk
         if self._next_ns is None or event.ready_ns < self._next_ns - self._period_ns:
             self._next_ns = event.ready_ns

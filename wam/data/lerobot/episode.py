@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One episode of a LeRobot data set from front to end: table and videos, checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.errors import RecordingError
+from wam.core.observation import Rgb
+from wam.data.lerobot.format import ACTION, IMAGES, STATE
+from wam.data.lerobot.metadata import DatasetEpisode, Feature, VideoPart
+from wam.data.lerobot.reader import LeRobotDataset
+from wam.data.lerobot.video import VideoFile
+
+FPS_TOLERANCE = 0.02
+"""Largest relative difference between the declared frame rate and that of the stamps, or of a video."""
+
+Table = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEpisode:
+    """The table of one episode.
+
+    Attributes:
+        index: number of the episode.
+        fps: declared frame rate [Hz].
+        instruction: task text.
+        stamps: float64 [T], time since the start of the episode [s].
+        state_names: names of the columns of `state`; empty where the data set gives none.
+        state: float64 [T, N].
+        action_names: names of the columns of `action`; empty where the data set gives none.
+        action: float64 [T, M], or None where the data set has none.
+        cameras: camera name (the feature without "observation.images.") -> height and width [px].
+    """
+
+    index: int
+    fps: float
+    instruction: str
+    stamps: Table
+    state_names: tuple[str, ...]
+    state: Table
+    action_names: tuple[str, ...]
+    action: Table | None
+    cameras: Mapping[str, tuple[int, int]]
+
+
+class EpisodeReader:
+    """Reads one episode; its table at once, its images as they are asked for.
+
+    Args:
+        dataset: from `open_dataset`.
+        index: number of the episode.
+        lenient: accept a wrong frame rate and a short video; `warnings` lists what was accepted so far.
+
+    Raises:
+        RecordingError: the episode is missing, damaged or contradicts the metadata of the data set.
+    """
+
+    def __init__(self, dataset: LeRobotDataset, index: int, *, lenient: bool = False) -> None:
+        self._dataset = dataset
+        self._lenient = lenient
+        self._files = _find(dataset, index)
+        self.warnings: list[str] = []
+        self.episode = self._read_table()
+
+    def images(self, camera: str) -> Iterator[tuple[int, Rgb]]:
+        """Decode the images of one camera in order; memory stays at few images.
+
+        Yields:
+            Row of the table and its image, uint8 [H, W, 3], RGB; every row, unless `lenient`.
+
+        Raises:
+            RecordingError: the video is missing, damaged, of another size or rate, or shorter than the table.
+        """
+        size = self.episode.cameras[camera]
+        part = self._files.videos.get(IMAGES + camera)
+        if part is not None:
+            yield from self._decode(part, size)
+            return
+        for row, rgb in enumerate(self._dataset.stored_images(self._files, IMAGES + camera)):
+            where = f"image in row {row} of {IMAGES}{camera} of {self._files.data_path}"
+            _require_size(where, rgb.shape[:2], size)
+            yield row, rgb
+
+    def _read_table(self) -> RecordedEpisode:
+        dataset, files = self._dataset, self._files
+        features = dataset.features
+        wanted = ["timestamp", STATE, *([ACTION] if ACTION in features else [])]
+        stamps, state, *actions = dataset.read_columns(files, wanted, dtype=np.float64)
+        where = str(files.data_path)
+        self._check_rate(stamps[:, 0], where)
+        action_names: tuple[str, ...] = ()
+        if actions:
+            action_names = _names(features[ACTION], width=actions[0].shape[1], where=f"{ACTION} of {where}")
+        return RecordedEpisode(
+            index=files.index,
+            fps=dataset.fps,
+            instruction=files.tasks[0] if files.tasks else "",
+            stamps=stamps[:, 0],
+            state_names=_names(features.get(STATE), width=state.shape[1], where=f"{STATE} of {where}"),
+            state=state,
+            action_names=action_names,
+            action=actions[0] if actions else None,
+            cameras={
+                feature.name.removeprefix(IMAGES): feature.image_size
+                for feature in features.values()
+                if feature.is_image and not feature.is_depth and feature.name.startswith(IMAGES)
+            },
+        )
+
+    def _decode(self, part: VideoPart, size: tuple[int, int]) -> Iterator[tuple[int, Rgb]]:
+        stamps, fps = self.episode.stamps, self.episode.fps
+        count = 0
+        with VideoFile(part.path, threads=True) as video:
+            _require_size(f"video {part.path}", video.size, size)
+            self._check_video_rate(video)
+            times_s = (stamps + part.start_s).tolist()
+            for row, rgb in video.images_at(times_s, tolerance_s=0.5 / fps):
+                if row != count and not self._lenient:
+                    raise RecordingError(
+                        f"video {part.path} has no image for row {count} of the table",
+                        value=f"next image for row {row}",
+                        allowed=f"one within {500 / fps:.0f} ms of {times_s[count]:.3f} s",
+                        where="the data set, or pass --lenient to keep the rows that have an image",
+                    )
+                count += 1
+                yield row, rgb
+        if count < len(stamps):
+            self._accept(
+                RecordingError(
+                    f"video {part.path} is shorter than the table of episode {self.episode.index}",
+                    value=f"{count} images",
+                    allowed=f"{len(stamps)} images, one per row",
+                    where="the data set, or pass --lenient to keep the rows that have an image",
+                )
+            )
+
+    def _accept(self, error: RecordingError) -> None:
+        """Keep `error` as a warning where `lenient`, else raise it."""
+        if not self._lenient:
+            raise error
+        self.warnings.append(str(error))
+
+    def _check_rate(self, stamps: Table, where: str) -> None:
+        if np.any(np.diff(stamps) <= 0):
+            row = int(np.flatnonzero(np.diff(stamps) <= 0)[0])
+            raise RecordingError(
+                f"column timestamp of {where} does not increase",
+                value=f"{stamps[row]:.6f} s in row {row}, then {stamps[row + 1]:.6f} s",
+                allowed="times that increase from row to row [s]",
+                where="the data set",
+            )
+        if len(stamps) < 2:
+            return
+        fps, seen = self._dataset.fps, 1.0 / float(np.median(np.diff(stamps)))
+        if abs(seen - fps) > FPS_TOLERANCE * fps:
+            self._accept(
+                RecordingError(
+                    f"meta/info.json of {self._dataset.root} declares another frame rate than the stamps of {where} "
+                    "have",
+                    value=f"fps {fps:g}, stamps at {seen:.2f} Hz",
+                    allowed=f"within {100 * FPS_TOLERANCE:.0f} %",
+                    where="meta/info.json: fps, or pass --lenient to use the stamps",
+                )
+            )
+
+    def _check_video_rate(self, video: VideoFile) -> None:
+        fps = self.episode.fps
+        rate = fps if video.rate is None else video.rate
+        if abs(rate - fps) > FPS_TOLERANCE * fps:
+            self._accept(
+                RecordingError(
+                    f"video {video.path} has another frame rate than meta/info.json declares",
+                    value=f"{rate:.2f} Hz",
+                    allowed=f"{fps:g} Hz, within {100 * FPS_TOLERANCE:.0f} %",
+                    where="meta/info.json: fps, or pass --lenient",
+                )
+            )
+
+
+def _find(dataset: LeRobotDataset, index: int) -> DatasetEpisode:
+    """Return the files of an episode, all of them present."""
+    known = {episode.index: episode for episode in dataset.episodes}
+    if index not in known or not known[index].data_path.is_file():
+        have = [i for i, episode in known.items() if episode.data_path.is_file()]
+        names = ", ".join(map(str, have[:12])) + (f" ... {have[-1]}" if len(have) > 12 else "")
+        raise RecordingError(
+            f"data set {dataset.root} has no episode {index}",
+            allowed=names or "(it has none)",
+            where="--episode",
+        )
+    for part in known[index].videos.values():
+        if not part.path.is_file():
+            raise RecordingError(f"file {part.path} of the data set is missing", where="the data set")
+    return known[index]
+
+
+def _names(feature: Feature | None, *, width: int, where: str) -> tuple[str, ...]:
+    """Return the column names of a feature, or () where it has none.
+
+    Raises:
+        RecordingError: there are names, but not as many as columns.
+    """
+    names = () if feature is None else feature.names
+    if names and len(names) != width:
+        raise RecordingError(
+            f"{where} has another width than meta/info.json has names",
+            value=f"{width} columns, {len(names)} names",
+            allowed="one name per column",
+            where="meta/info.json: features",
+        )
+    return names
+
+
+def _require_size(what: str, have: tuple[int, ...], want: tuple[int, int]) -> None:
+    if have != want:
+        raise RecordingError(
+            f"{what} has another size than meta/info.json declares",
+            value=f"{have[1]}x{have[0]}",
+            allowed=f"{want[1]}x{want[0]}",
+            where="meta/info.json: features",
+        )

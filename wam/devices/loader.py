@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Robot files with the rules of their devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wam.devices.registry import find_kind, kind_names
+from wam.devices.rules import require_rule
+from wam.robots.description import JointGroup, RobotDescription
+from wam.robots.loader import read_robot
+from wam.robots.yaml_reader import Value
+
+
+def load_robot(name_or_path: str | Path) -> RobotDescription:
+    """Return the robot called `name_or_path`, checked completely.
+
+    Args:
+        name_or_path: a name in config/robots ("piper"), or the path of a YAML file (it ends in .yaml or holds a
+            slash).
+
+    A command topic that differs between ROS 2 distributions is that of the environment's `ROS_DISTRO`.
+
+    Raises:
+        ConfigError: there is no such robot, its file is illegal, or a group does not fit its kind of device.
+    """
+    return read_robot(name_or_path, require_device)
+
+
+def require_device(group: JointGroup, value: Value) -> None:
+    """Check a joint group against the rule of its kind of device.
+
+    Args:
+        group: as read from the file.
+        value: the group in the file.
+
+    Raises:
+        ConfigError: there is no such kind, or the group does not fit it.
+    """
+    kind = find_kind(group.driver)
+    if kind is None:
+        raise value.table()["driver"].error("is illegal", value=group.driver, allowed=", ".join(kind_names()))
+    require_rule(kind.rule, group, value)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requirements of a device's driver on its joint group: joints, their kinds and order, kinds of command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wam.robots.description import CommandKind, JointGroup, JointKind
+from wam.robots.yaml_reader import Value
+
+STREAM, TRAJECTORY = CommandKind.JOINT_STATE_STREAM, CommandKind.JOINT_TRAJECTORY
+REVOLUTE, PRISMATIC, RATIO = JointKind.REVOLUTE, JointKind.PRISMATIC, JointKind.RATIO
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRule:
+    """What the driver of a device requires of a joint group.
+
+    Attributes:
+        commands: kinds of command it takes.
+        kinds: kinds that its joints may have.
+        joints: endings of its joints' names, in the order of the kinematic chain; all share one prefix. Empty where
+            any name is allowed.
+        count: number of joints; 0 for any number.
+        why: consequence of a missing joint, for error texts.
+    """
+
+    commands: tuple[CommandKind, ...]
+    kinds: tuple[JointKind, ...]
+    joints: tuple[str, ...] = ()
+    count: int = 0
+    why: str = ""
+
+
+def require_rule(rule: DeviceRule, group: JointGroup, value: Value) -> None:
+    """Check a group against the rule of its device.
+
+    Args:
+        rule: of the group's kind of device.
+        group: as read from the file.
+        value: the group in the file, for the line in error texts.
+
+    Raises:
+        ConfigError: a joint is missing, of a wrong kind or out of order, or the driver takes no such commands.
+    """
+    fields = value.table()
+    if group.command_kind not in rule.commands:
+        raise fields["command"].error(
+            f"is none that driver {group.driver} takes",
+            value=group.command_kind.value,
+            allowed=", ".join(kind.value for kind in rule.commands),
+        )
+    at = fields["joints"].items()
+    for joint, place in zip(group.joints, at, strict=True):
+        if joint.kind not in rule.kinds:
+            raise place.error(
+                f"is of a kind that driver {group.driver} does not have",
+                value=joint.kind.value,
+                allowed=", ".join(kind.value for kind in rule.kinds),
+            )
+    if rule.joints:
+        _require_names(group.driver_names, rule, fields["joints"], at)
+    elif rule.count and len(group.joints) != rule.count:
+        raise fields["joints"].error(
+            f"has another number of joints than driver {group.driver}",
+            value=f"{len(group.joints)}: {', '.join(group.driver_names)}",
+            allowed=f"{rule.count}; {rule.why}",
+        )
+
+
+def _require_names(names: Sequence[str], rule: DeviceRule, joints: Value, at: Sequence[Value]) -> None:
+    before = next((n.removesuffix(end) for n in names for end in rule.joints if n.endswith(end)), "")
+    wanted = [before + end for end in rule.joints]
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise joints.error(
+            f"lacks {', '.join(missing)}",
+            value=", ".join(names),
+            allowed=f"{', '.join(wanted)}, in this order; {rule.why}",
+        )
+    for name, expected, place in zip(names, wanted, at, strict=False):
+        if name != expected:
+            raise place.error("stands in another place", value=name, allowed=f"{expected} here")
+    if len(names) > len(wanted):
+        raise at[len(wanted)].error(
+            "is no joint of the driver", value=names[len(wanted)], allowed=", ".join(wanted)
+        )

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts what a safety node said during a replay, whichever engine reported it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.clock import NS_PER_S
+from wam.core.verdict import Ladder, Verdict
+from wam.evaluation.replay.safety_events import (
+    CommandEvent,
+    LadderEvent,
+    SafetyEvent,
+    SafetyInfo,
+    SafetySource,
+    VerdictCountEvent,
+    VerdictEvent,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Commands of the safety node, thinned out to about one per chunk row.
+
+    Attributes:
+        times_ns: int64 [T], when the commands are due at the robot [ns].
+        positions: float64 [T, N], joints of the robot in its order; NaN where no command was sent.
+    """
+
+    times_ns: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.float64]
+
+
+class SafetyTally:
+    """Takes safety events and keeps the figures of the report.
+
+    Args:
+        info: who judges the chunks.
+        joints: number of joints of the robot.
+        row_period_ns: about one command per this time is kept [ns].
+
+    Attributes:
+        verdicts: verdict -> chunks.
+        codes: finding -> chunks with it; of a running node, how often it was reported.
+        examples: finding or cause -> the first text with it.
+        rungs: rung -> ticks spent on it, from the first judged chunk on.
+        causes: rung and cause -> how often the ladder went there for it.
+        moves: time [ns] and new rung of every move.
+    """
+
+    def __init__(self, info: SafetyInfo, *, joints: int, row_period_ns: int) -> None:
+        self._info = info
+        self._keep_every = max(1, round(row_period_ns / info.tick_ns))
+        self._ticks = 0
+        self._kept: list[Commands] = []
+        self._nothing = Commands(np.empty(0, dtype=np.int64), np.empty((0, joints)))
+        self._jerk = _JerkMeter(joints, info.tick_ns)
+        self.started = False
+        self.verdicts: Counter[Verdict] = Counter()
+        self.codes: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+        self.rungs: Counter[Ladder] = Counter()
+        self.causes: Counter[tuple[Ladder, str]] = Counter()
+        self.moves: list[tuple[int, Ladder]] = []
+
+    @property
+    def source(self) -> SafetySource:
+        """Where these figures were measured."""
+        return self._info.source
+
+    @property
+    def tick_ns(self) -> int:
+        """Time between two commands [ns]."""
+        return self._info.tick_ns
+
+    @property
+    def unchecked(self) -> str:
+        """Why collisions and workspace are not checked; "" where they are."""
+        return self._info.not_checked
+
+    def take(self, event: SafetyEvent) -> None:
+        """Take one event; events come in order of time."""
+        if isinstance(event, VerdictEvent):
+            self.started = True
+            self.verdicts[event.verdict] += 1
+            for code in dict.fromkeys(finding.code for finding in event.outcome.findings):
+                self.codes[code] += 1
+            for finding in event.outcome.findings:
+                self.examples.setdefault(finding.code, finding.text)
+        elif isinstance(event, VerdictCountEvent):
+            self.started = True
+            self.verdicts.update(event.counts)
+        elif isinstance(event, LadderEvent):
+            self._take_move(event)
+        else:
+            self._take_commands(event)
+
+    def take_commands(self) -> Commands:
+        """Return the commands kept since the last call."""
+        kept, self._kept = self._kept, []
+        if not kept:
+            return self._nothing
+        return Commands(
+            np.concatenate([one.times_ns for one in kept]), np.concatenate([one.positions for one in kept])
+        )
+
+    def jerk_rms(self) -> npt.NDArray[np.float64]:
+        """Return the root mean square of the commands' third derivative, float64 [N] (per s^3)."""
+        return self._jerk.rms()
+
+    def share(self, rung: Ladder) -> float:
+        """Return the share of time on a rung, from the first judged chunk on; NaN without one."""
+        total = sum(self.rungs.values())
+        return self.rungs[rung] / total if total else float("nan")
+
+    def _take_move(self, event: LadderEvent) -> None:
+        move = event.event
+        code, text = move.finding.code, move.finding.text
+        if move.after is move.before:
+            # Offline, the verdicts about the chunks hold these findings already.
+            if self.source is SafetySource.LIVE_NODE:
+                self.codes[code] += 1
+                self.examples.setdefault(code, text)
+            return
+        self.moves.append((event.time_ns, move.after))
+        if self.started and move.after > Ladder.NOMINAL:
+            self.causes[move.after, code] += 1
+            self.examples.setdefault(code, text)
+
+    def _take_commands(self, event: CommandEvent) -> None:
+        self.rungs.update(event.rungs)
+        for position in event.positions:
+            self._jerk.add(position)
+        # Blocks are of any length; the last of every `keep_every` ticks is kept.
+        kept = slice((-self._ticks - 1) % self._keep_every, None, self._keep_every)
+        self._ticks += len(event.due_ns)
+        self._kept.append(Commands(event.due_ns[kept], event.positions[kept]))
+
+
+class _JerkMeter:
+    """Sums up third differences of a command stream; a tick without a command starts a new stretch."""
+
+    def __init__(self, width: int, tick_ns: int) -> None:
+        self._scale = (NS_PER_S / tick_ns) ** 3
+        self._squares = np.zeros(width)
+        self._count = 0
+        self._past: list[npt.NDArray[np.float64]] = []
+
+    def add(self, position: npt.NDArray[np.float64]) -> None:
+        if np.isnan(position).any():
+            self._past = []
+            return
+        self._past.append(position)
+        if len(self._past) == 4:
+            a, b, c, d = self._past
+            self._squares += ((d - 3.0 * c + 3.0 * b - a) * self._scale) ** 2
+            self._count += 1
+            self._past.pop(0)
+
+    def rms(self) -> npt.NDArray[np.float64]:
+        if not self._count:
+            return np.full(len(self._squares), np.nan)
+        return np.sqrt(self._squares / self._count)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads any policy from its bundle, and writes tiny random bundles of every kind; the kinds are in the registry."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import wam.models
+from wam.core.errors import BundleError
+from wam.core.policy import LoadedPolicy
+from wam.models.backends.backend import AUTO, EAGER_NAME, Backend, Eager, choose_backend
+from wam.models.bundle import Bundle, open_bundle
+from wam.models.layout import RobotLayout
+from wam.policies.kind import TINY, PolicyKind, PolicyModule
+from wam.policies.registry import policy_kind, registry
+from wam.robots.description import RobotDescription
+from wam.runtime.policy import PolicyRequest
+
+BUILT_IN_SEED = 0
+
+
+def load_policy(
+    policy: str | Path,
+    *,
+    planner: bool = True,
+    executor: bool = True,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    threads: int | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    sampler: Mapping[str, object] | None = None,
+    backend: str = AUTO,
+    robot: RobotLayout | None = None,
+) -> LoadedPolicy:
+    """Load a policy.
+
+    Args:
+        policy: directory of a bundle, or "KIND/tiny" for a built-in one with random weights.
+        planner: load the slow half.
+        executor: load the fast half.
+        device: where the weights go; a device that is absent is an error, never replaced by another.
+        dtype: what the weights become; None keeps the stored precision.
+        threads: CPU threads of torch, set for the whole process; None leaves them.
+        steps: overrides the sampler's integration steps.
+        seed: overrides the sampler's seed.
+        sampler: replaces entries of the bundle's `sampler` section (test-time scaling); the contract hash stays.
+        backend: one of `BACKENDS`; "auto" takes CUDA graphs where device and policy can.
+        robot: joints and cameras of a built-in policy; None takes two Piper arms with three cameras.
+
+    Raises:
+        BundleError: the bundle is missing, damaged or of another shape, or the device is absent.
+    """
+    bundle = open_policy(policy, robot=robot)
+    if sampler:
+        manifest = replace(bundle.manifest, sampler={**bundle.manifest.sampler, **sampler})
+        bundle = replace(bundle, manifest=manifest)
+    kind = policy_kind(bundle.manifest.kind)
+    module = kind.load_policy_module()
+    module.check(bundle)
+    require_device(device)
+    chosen = _backend(kind, module, backend, device=device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return module.load(
+        bundle,
+        planner=planner,
+        executor=executor,
+        device=device,
+        dtype=dtype,
+        steps=steps,
+        seed=seed,
+        backend=chosen,
+    )
+
+
+def _backend(kind: PolicyKind, module: PolicyModule, name: str, *, device: torch.device | str) -> Backend:
+    """Return the requested backend; "auto" gives the eager one where the kind has no other.
+
+    Raises:
+        BundleError: the kind does not run on the requested backend.
+    """
+    backend = choose_backend(name, device=device)
+    if backend.name in module.BACKENDS:
+        return backend
+    if name not in (AUTO, EAGER_NAME):
+        raise BundleError(
+            f"policies of kind {kind.name} have no backend {name}",
+            allowed=f"{AUTO} or {EAGER_NAME}",
+            where="the parameter `backend`",
+        )
+    return Eager()
+
+
+def load_request(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
+    """Load what a node asks for; a built-in policy is made for `robot`.
+
+    Raises:
+        BundleError: see `load_policy`.
+    """
+    return load_policy(
+        request.policy,
+        planner=request.planner,
+        executor=request.executor,
+        device=request.device,
+        threads=request.threads,
+        seed=request.seed,
+        sampler=request.sampler,
+        backend=request.backend,
+        robot=RobotLayout.of(robot),
+    )
+
+
+def open_policy(policy: str | Path, *, robot: RobotLayout | None = None) -> Bundle:
+    """Open a bundle by directory or built-in name; built-in ones are made once per user, robot and version.
+
+    Raises:
+        BundleError: there is no such bundle.
+    """
+    if Path(policy).is_dir():
+        return open_bundle(policy)
+    kind, _, name = str(policy).partition("/")
+    table = registry()
+    if name == TINY and (kind in table.kinds or kind in table.faults):
+        return open_bundle(_built_in(policy_kind(kind), robot or RobotLayout()))
+    raise BundleError(
+        "no policy bundle of that name",
+        value=str(policy),
+        allowed=f"a directory with policy.yaml, or one of {[f'{known}/{TINY}' for known in table.kinds]}",
+        where="the parameter `policy`",
+    )
+
+
+def make_tiny_bundle(
+    out_dir: str | Path,
+    kind: str,
+    *,
+    robot: RobotLayout | None = None,
+    seed: int = 0,
+    overrides: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Write a bundle with random weights, for tests and demos.
+
+    Args:
+        out_dir: new or empty directory.
+        kind: name of a policy kind.
+        robot: cameras and joints; None takes two Piper arms with three cameras.
+        seed: of the weights.
+        overrides: sizes of the network to replace.
+
+    Returns:
+        The bundle, opened.
+    """
+    module = policy_kind(kind).load_policy_module()
+    return module.make_tiny(Path(out_dir), robot=robot or RobotLayout(), seed=seed, overrides=overrides)
+
+
+def require_device(device: torch.device | str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        BundleError: the device is absent, or its name means nothing.
+    """
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise BundleError(
+            "there is no such kind of device",
+            value=str(device),
+            allowed="cpu, cuda or cuda:N",
+            where="the parameter `device`",
+        ) from error
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise BundleError(
+            "the device is absent",
+            value=str(wanted),
+            allowed="cpu on this machine",
+            where="the parameter `device`",
+        )
+
+
+def _built_in(kind: PolicyKind, robot: RobotLayout) -> Path:
+    """Return the directory of the tiny bundle in the user's cache; written where it is not there."""
+    key = _code_digest(kind)
+    key.update(repr(robot).encode("utf-8"))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wam" / "bundles"
+    target = cache / f"{kind.name}-{TINY}-{key.hexdigest()[:16]}"
+    if not target.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=cache, prefix=f".{kind.name}-"))
+        try:
+            make_tiny_bundle(scratch, kind.name, robot=robot, seed=BUILT_IN_SEED)
+            scratch.rename(target)
+        except OSError:
+            # Another process was faster; its bundle is the same.
+            if not target.is_dir():
+                raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _code_digest(kind: PolicyKind) -> hashlib._Hash:
+    """Return a digest of all code that makes bundles of a kind: its folder, what policies share, `wam.models`."""
+    digest = hashlib.sha256()
+    policy_file = Path(str(kind.load_policy_module().__file__))
+    for files in (
+        sorted(policy_file.parent.glob("*.py")),
+        sorted(Path(__file__).parent.glob("*.py")),
+        sorted(Path(str(wam.models.__file__)).parent.rglob("*.py")),
+    ):
+        for path in files:
+            digest.update(path.read_bytes())
+    return digest
