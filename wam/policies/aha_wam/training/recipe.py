@@ -37,7 +37,7 @@ from wam.policies.aha_wam.training.start import Start, sample_layout, start
 from wam.training.episodes import Columns, EpisodeTable, RunData, VideoTable, joint_names
 from wam.training.objective import Objective
 from wam.training.parallel import World, recompute, wait_for_all
-from wam.training.recipe import Trained
+from wam.training.recipe import Recipe, Trained
 from wam.training.sampler import HistoryBatchSampler
 from wam.training.source import Source
 from wam.training.statistics import DatasetStats
@@ -275,5 +275,5 @@ def _by_feature(composite: Composite, data: AhaWamDataSection) -> Composite:
     return replace(composite, tiles=tuple(replace(t, camera=feature[t.camera]) for t in composite.tiles))
 
 
-RECIPE = AhaWamRecipe()
-DISTILL_RECIPE = AhaWamFlashRecipe()
+RECIPE: Recipe[AhaWamTrainConfig, AhaWamRun, LatentBatch] = AhaWamRecipe()
+DISTILL_RECIPE: Recipe[AhaWamTrainConfig, AhaWamRun, LatentBatch] = AhaWamFlashRecipe()

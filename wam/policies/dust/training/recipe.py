@@ -26,7 +26,7 @@ from wam.policies.dust.training.start import DustStart
 from wam.training.episodes import Columns, RunData, VideoTable
 from wam.training.objective import Objective
 from wam.training.parallel import World
-from wam.training.recipe import Trained
+from wam.training.recipe import Recipe, Trained
 from wam.training.source import Source
 
 SCALE_BATCHES = 8
@@ -173,4 +173,4 @@ def _alignment(config: DustTrainConfig, begin: DustStart) -> Alignment | None:
         raise ConfigError(f"objective: {error}", where="objective.alignment_layer") from error
 
 
-RECIPE = DustRecipe()
+RECIPE: Recipe[DustTrainConfig, DustRun, DustFeatures] = DustRecipe()

@@ -22,7 +22,7 @@ from wam.policies.ud_vla.writing import write_policy
 from wam.training.episodes import Columns, EpisodeTable, RunData, VideoTable, joint_names, run_statistics
 from wam.training.objective import Objective
 from wam.training.parallel import World
-from wam.training.recipe import Trained
+from wam.training.recipe import Recipe, Trained
 from wam.training.source import Source
 from wam.training.statistics import DatasetStats
 
@@ -179,4 +179,4 @@ class UdVlaRecipe:
         )
 
 
-RECIPE = UdVlaRecipe()
+RECIPE: Recipe[UdVlaTrainConfig, UdVlaRun, UdVlaCodes] = UdVlaRecipe()
