@@ -16,7 +16,6 @@ from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import InputError
 from wam.core.safety.collision import RemoteChecker
-from wam.core.safety.filters import Filter
 from wam.core.verdict import Finding, Ladder, Verdict
 from wam.devices.loader import load_robot
 from wam.robots.collision import model_joints
@@ -27,8 +26,9 @@ from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
 from wam.ros.qos import CHUNK, EVENT, EVENT_KEPT, JOINT_STATE
 from wam.ros.timers import steady_timer
-from wam.runtime.safety.build import build_cycle, model_filters, settings_for
+from wam.runtime.safety.build import build_cycle, settings_for
 from wam.runtime.safety.cycle import CycleResult, SafetyCycle
+from wam.runtime.safety.filters import build_chain
 from wam.runtime.safety.stream import CommandStream, StreamHealth
 from wam_msgs.msg import ActionChunk, SafetyEvent
 from wam_safety_node.extras import Extras
@@ -103,10 +103,8 @@ class SafetyNode(WamNode[SafetyParameters]):
         cycle = build_cycle(
             robot,
             settings,
-            filters_off=p.filters_off,
-            max_scale=p.max_scale,
+            build_chain(robot, p),
             contract_hash=p.contract,
-            extra_filters=self._model_filters(robot),
             remote=self._remote,
             remote_budget_ns=seconds_to_ns(p.moveit_budget),
         )
@@ -134,22 +132,13 @@ class SafetyNode(WamNode[SafetyParameters]):
         timer = steady_timer(self, REPORT_PERIOD_S, self._report)
         self._entities += [partial(self.destroy_service, service) for service in services]
         self._entities.append(partial(self.destroy_timer, timer))
+        self.get_logger().info(f"safety chain: {', '.join(cycle.filters)}")
+        if robot.urdf is None:
+            self.get_logger().warning(f"{robot.name} has no model: collisions and workspace are NOT checked")
         for name in cycle.filters_off:
             self.get_logger().warning(f"filter {name} is OFF (parameter filters_off)")
         if p.dry_run:
             self.get_logger().warning("dry run: nothing is sent to the robot (parameter dry_run)")
-
-    def _model_filters(self, robot: RobotDescription) -> tuple[Filter, ...]:
-        """Return the filters that need the robot's model."""
-        p = self.p
-        if robot.urdf is None:
-            self.get_logger().warning(f"{robot.name} has no model: collisions and workspace are NOT checked")
-        return model_filters(
-            robot,
-            collision_margin=p.collision_margin,
-            environment_margin=p.environment_margin,
-            workspace=p.workspace,
-        )
 
     def _remote_checker(self, robot: RobotDescription) -> RemoteChecker | None:
         """Return MoveIt as a checker where it was asked for; its absence is then an error."""

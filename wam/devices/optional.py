@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vendors' message packages: used where they are installed, looked for by name, never required."""
+"""Vendors' message packages: used where they are installed, looked up by name, never required."""
 
 from __future__ import annotations
 
@@ -29,19 +29,25 @@ VENDOR_TYPES: dict[str, tuple[str, str, str]] = {
 }
 """Our name -> package, kind and type."""
 
+STANDARD_TYPES: dict[str, tuple[str, str, str]] = {
+    "float64": ("std_msgs", "msg", "Float64"),
+    "bool": ("std_msgs", "msg", "Bool"),
+}
+"""The same for types that every ROS 2 installation has."""
+
 
 def find_type(name: str) -> Any | None:
     """Return a vendor's message, service or action class, or None where its package is not installed.
 
     Args:
-        name: a key of `VENDOR_TYPES`.
+        name: a key of `VENDOR_TYPES` or `STANDARD_TYPES`.
 
     Raises:
         KeyError: there is no such key.
         MissingDependency: the package is there without this type: a version that we do not know.
         ImportError: the package is there and broken.
     """
-    package, kind, type_name = VENDOR_TYPES[name]
+    package, kind, type_name = {**STANDARD_TYPES, **VENDOR_TYPES}[name]
     try:
         module = importlib.import_module(f"{package}.{kind}")
     except ModuleNotFoundError as error:
