@@ -141,7 +141,7 @@ def place(objective: Objective[Any], world: World, *, precision: Precision) -> N
     if world.size == 1:
         objective.to(world.device)
         return
-    weights: dict[str, Tensor] = dict(objective.network.state_dict()) if world.is_first else {}
+    weights: Mapping[str, Tensor] = objective.network.state_dict() if world.is_first else {}
     if objective.first_holds_weights:
         if world.is_first:
             objective.to("meta")
