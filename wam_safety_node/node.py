@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,7 @@ from wam.robots.joint_reader import JointReader
 from wam.ros.conversions import finding_to_event, message_to_chunk, time_to_ns
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
+from wam.ros.lock_step import SteppedStream
 from wam.ros.qos import CHUNK, EVENT, EVENT_KEPT, JOINT_STATE
 from wam.ros.timers import steady_timer
 from wam.runtime.safety.build import build_cycle, settings_for
@@ -65,7 +67,7 @@ class SafetyNode(WamNode[SafetyParameters]):
         self.cycle: SafetyCycle | None = None
         self._robot: RobotDescription | None = None
         self._outputs: Outputs | None = None
-        self._stream: CommandStream | None = None
+        self._stream: CommandStream | SteppedStream | None = None
         self._diagnostics: Diagnostics | None = None
         self._entities: list[Callable[[], Any]] = []
         self._reason = ""
@@ -107,6 +109,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             contract_hash=p.contract,
             remote=self._remote,
             remote_budget_ns=seconds_to_ns(p.moveit_budget),
+            wall=self.clock.now_ns if p.lock_step else time.monotonic_ns,
         )
         self._robot, self.cycle, self._period_ns = robot, cycle, settings.tick_ns
         self._outputs = Outputs(self, robot, settings, dry_run=p.dry_run)
@@ -157,7 +160,10 @@ class SafetyNode(WamNode[SafetyParameters]):
         if self.cycle is not None:
             self.cycle.withdraw_cause("deactivated")
         self._publishing.set()
-        self._stream = CommandStream(self._step, period_ns=self._period_ns, on_error=self._on_error)
+        if self.p.lock_step:
+            self._stream = SteppedStream(self, self._step, period_ns=self._period_ns, on_error=self._on_error)
+        else:
+            self._stream = CommandStream(self._step, period_ns=self._period_ns, on_error=self._on_error)
         self._stream.start()
 
     def stop(self) -> None:
@@ -167,6 +173,8 @@ class SafetyNode(WamNode[SafetyParameters]):
             return
         if self.cycle is not None:
             self.cycle.rest()
+            if isinstance(stream, SteppedStream):
+                stream.free()
             self.cycle.rested.wait(STOP_TIMEOUT_S)
         self._publishing.clear()
         if not stream.stop(timeout=STOP_TIMEOUT_S):

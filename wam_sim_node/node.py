@@ -19,12 +19,13 @@ from wam.robots.description import CameraSpec, RobotDescription
 from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
+from wam.ros.lock_step import SteppedWorker, make_worker
 from wam.ros.qos import CLOCK
 from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
 from wam.sim.cycle import GroupOutput, SimCycle
 from wam.sim.model import TIMESTEP_S
-from wam.sim.pace import SimTime
+from wam.sim.pace import MAX_STEP_NS, SimTime
 from wam.sim.pixels import Degradation
 from wam.sim.rendering import require_egl
 from wam.sim.tasks.registry import find_setting, find_task
@@ -60,13 +61,14 @@ class SimNode(WamNode[SimParameters]):
         self._merged: MergedStates | None = None
         self._cameras: dict[str, CameraStream] = {}
         self._task: TaskTopics | None = None
-        self._worker: Worker | None = None
+        self._worker: Worker | SteppedWorker | None = None
         self._time: SimTime | None = None
         self._clock_topic: Any = None
         self._diagnostics: Diagnostics | None = None
         self._entities: list[Callable[[], Any]] = []
         self._fault = ""
         self._refused: set[str] = set()
+        self._reached_ns = 0
 
     def setup(self) -> None:
         """Build the world, then make the topics."""
@@ -110,8 +112,14 @@ class SimNode(WamNode[SimParameters]):
             self._time.pause()
         # Faster time takes no longer steps but more of them.
         period = self._period / max(1.0, self.p.speed) if self.p.speed else 0.0
-        self._worker = Worker(
-            "physics", self._step, period=period, on_error=partial(self._on_error, "physics")
+        lock_step = self.p.lock_step
+        self._worker = make_worker(
+            self,
+            "physics",
+            self._follow_clock if lock_step else self._step,
+            period=0.0 if lock_step else period,
+            lock_step=lock_step,
+            on_error=partial(self._on_error, "physics"),
         )
         self._worker.start()
 
@@ -189,7 +197,7 @@ class SimNode(WamNode[SimParameters]):
             latency_ns=camera.latency_ns if p.camera_latency < 0 else seconds_to_ns(p.camera_latency),
             jpeg_quality=p.jpeg_quality,
             degradation=Degradation(p.seed, camera.name, p.camera_noise, p.camera_drop_rate),
-            lockstep=self._time is not None,
+            lockstep=self._time is not None or p.lock_step,
             on_error=partial(self._on_error, f"camera {camera.name}"),
         )
 
@@ -207,10 +215,24 @@ class SimNode(WamNode[SimParameters]):
             text += f"; joint states of {', '.join(capped)} at {p.state_rate_limit:g} Hz (state_rate_limit)"
         self.get_logger().info(text)
 
+    def _follow_clock(self) -> None:
+        """Step through the time that has passed on /clock, at the rate of the states; pictures go out with it."""
+        now_ns, before_ns = self.clock.now_ns(), self._reached_ns
+        step_ns = round(self._period * NS_PER_S)
+        if not 0 <= now_ns - before_ns <= MAX_STEP_NS:
+            before_ns = now_ns - step_ns
+        for moment_ns in range(before_ns + step_ns, now_ns + 1, step_ns):
+            self._step_to(moment_ns)
+            self._reached_ns = moment_ns
+        for camera in self._cameras.values():
+            camera.drain()
+
     def _step(self) -> None:
+        self._step_to(self.clock.now_ns() if self._time is None else self._time.advance())
+
+    def _step_to(self, now_ns: int) -> None:
         cycle, time = self.cycle, self._time
         assert cycle is not None
-        now_ns = self.clock.now_ns() if time is None else time.advance()
         result = cycle.step(now_ns, wall_ns=None if time is None else monotonic_ns())
         if self._clock_topic is not None:
             # Before anything that bears this time: whoever reads a stamp shall know that it is past.

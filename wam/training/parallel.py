@@ -141,7 +141,7 @@ def place(objective: Objective[Any], world: World, *, precision: Precision) -> N
     if world.size == 1:
         objective.to(world.device)
         return
-    weights: Mapping[str, Tensor] = objective.network.state_dict() if world.is_first else {}
+    weights = objective.network.state_dict() if world.is_first else {}
     if objective.first_holds_weights:
         if world.is_first:
             objective.to("meta")
@@ -157,8 +157,8 @@ def place(objective: Objective[Any], world: World, *, precision: Precision) -> N
 def full_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return all weights on the CPU; with several processes every one must call, and the first gets them."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    found: dict[str, Tensor] = get_model_state_dict(model, options=options)
-    return found
+    found = get_model_state_dict(model, options=options)
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
 def put_weights(model: nn.Module, weights: Mapping[str, Tensor], world: World) -> None:

@@ -265,7 +265,8 @@ def action_velocity(
     velocity = stages.denoise_step(
         model, chunks, modulations=modulations, context=context, text=text, rope=rope
     )
-    return velocity.unflatten(0, (B, K)).flatten(1, 2)
+    rows: Tensor = velocity.unflatten(0, (B, K)).flatten(1, 2)
+    return rows
 
 
 def joint_velocities(model: AhaWam, batch: LatentBatch, draws: Draws) -> Velocities:

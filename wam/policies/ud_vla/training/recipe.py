@@ -11,7 +11,7 @@ import torch
 
 from wam.core.clock import NS_PER_S
 from wam.models.bundle import Bundle
-from wam.models.layout import RobotLayout
+from wam.models.robot_layout import RobotLayout
 from wam.policies.ud_vla.initialise import decoder_name, vision_name
 from wam.policies.ud_vla.training.config import UdVlaTrainConfig
 from wam.policies.ud_vla.training.data import NORM, ActionChunks, ud_vla_source

@@ -96,7 +96,7 @@ class UdVlaTrainable(Objective[UdVlaCodes]):
             if isinstance(module, nn.Dropout):
                 module.p = dropout
             if hasattr(module, "attention_dropout"):
-                module.attention_dropout = dropout  # type: ignore[assignment]
+                setattr(module, "attention_dropout", dropout)  # noqa: B010  (a float where nn.Module expects modules)
 
     @property
     def loss_names(self) -> tuple[str, ...]:
