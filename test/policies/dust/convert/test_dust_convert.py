@@ -238,7 +238,7 @@ def test_what_does_not_fit_the_robot_or_the_words_is_refused_before_weights_are_
     source, _ = release
     with pytest.raises(BundleError, match=r"embodiment: got 31; allowed: 0 \.\. 2"):
         convert_gr00t(source, tmp_path / "out", replace(OPTIONS, embodiment=31))
-    with pytest.raises(BundleError, match="is no multiple of 5"):
+    with pytest.raises(BundleError, match="is not a multiple of 5"):
         convert_gr00t(source, tmp_path / "out", replace(OPTIONS, head_dim=5))
     (source / "merges.txt").unlink()
     with pytest.raises(BundleError, match=r"merges\.txt is missing"):
