@@ -239,7 +239,9 @@ Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
 class Engine(Protocol):
     """What answers a recording: cycles on its clock (`OfflineReplay`), or real nodes."""
 
-    ingest: StreamIngest
+    @property
+    def ingest(self) -> StreamIngest:
+        """Buffers of the recording's streams."""
 
     @property
     def instruction(self) -> str:

@@ -236,7 +236,9 @@ def latency_means(runs: Sequence[Run], *, jobs: int) -> dict[str, Any]:
         for name in ("l_prefill", "l_chunk"):
             episodes = [run.latencies[name] for run in timed if run.latencies[name]]
             means = [sum(episode) / len(episode) for episode in episodes]
-            calls = distribution(np.concatenate([np.asarray(episode) for episode in episodes] or [[]]))
+            calls = distribution(
+                np.concatenate([np.empty(0), *(np.asarray(episode) for episode in episodes)])
+            )
             for label, value in (
                 ("mean", sum(means) / len(means) if means else math.nan),
                 ("p50", calls.p50),
@@ -307,7 +309,7 @@ def _check_setting(name: str, value: Any, path: Path) -> None:
         if not isinstance(value, type(default)):
             raise ConfigError(what, value=str(value), allowed=f"a {type(default).__name__}", where=str(path))
         if name == "strategy":
-            parse_strategy(value, what=what, where=str(path))
+            parse_strategy(str(value), what=what, where=str(path))
         return
     whole = isinstance(default, int)
     if (
