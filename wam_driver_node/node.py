@@ -16,7 +16,7 @@ from wam.core.errors import ConfigError, JointError
 from wam.devices.adapter import AdapterSettings, AddressedAdapter, DeviceCycle, GoalAdapter, GoalSettings
 from wam.devices.loader import load_robot
 from wam.devices.optional import find_type
-from wam.devices.registry import kind_of
+from wam.devices.registry import KINDS, kind_of
 from wam.devices.state import Readiness, worst
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import duration_to_ns, ns_to_time, time_to_ns
@@ -151,7 +151,7 @@ class DriverNode(WamNode[DriverParameters]):
         given = () if not groups and p.devices == NO_HANDS else p.devices
         name = self.get_fully_qualified_name()
         if len(groups) != len(given):
-            kinds = ", ".join(dict.fromkeys(group.driver for group in groups)) or "inspire"
+            kinds = ", ".join(one.name for one in KINDS.values() if isinstance(one.adapter, AddressedAdapter))
             raise ConfigError(
                 "parameter devices does not fit the robot's hands",
                 value=", ".join(given),

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.serialization import deserialize_message
 
-from wam.devices.optional import STANDARD_TYPES, find_type
+from wam.devices.optional import Find, find_by, find_type
 from wam.devices.watch import StatusFeed, Watch
 from wam.ros.qos import JOINT_STATE
 
@@ -35,14 +34,14 @@ class StatusListener:
         lacking: types of feeds that are not installed.
     """
 
-    def __init__(self, node: Node, watch: Watch, *, find: Callable[[str], Any | None] = find_type) -> None:
+    def __init__(self, node: Node, watch: Watch, *, find: Find = find_type) -> None:
         self._node = node
         self.values: dict[str, Any] = {}
         self.lacking: list[str] = []
         self._message_at = 0.0
         self._subscriptions: list[Any] = []
         for feed in watch.feeds:
-            kind = find_type(feed.type) if feed.type in STANDARD_TYPES else find(feed.type)
+            kind = find_by(find, feed.type)
             if kind is None:
                 self.lacking.append(feed.type)
             else:

@@ -63,3 +63,8 @@ class SafetyParameters(ChainOptions):
     )
     chunk_topic: str = parameter("wam_executor/chunk", description="topic of the action chunks, relative")
     estop_topic: str = parameter("estop", description="std_msgs/Bool, true stops the arm; relative")
+    lock_step: bool = parameter(
+        False,
+        description="run on /clock and answer every time on lock_step, so that a simulation can wait for this node; "
+        "needs use_sim_time",
+    )

@@ -10,6 +10,7 @@ from wam.devices.adapter import AddressedAdapter, GoalAdapter
 from wam.devices.jtc import ControllerOptions
 from wam.devices.launch import VendorLaunch
 from wam.devices.rules import DeviceRule
+from wam.devices.simulated import Simulated
 from wam.devices.twin import DriverTwin
 from wam.devices.watch import Watch
 from wam.robots.description import JointGroup
@@ -33,6 +34,7 @@ class DeviceKind:
         watch: makes what watches a device behind its vendor's driver; None where there is no status to watch.
         speed_scaling_topic: std_msgs/Float64 of the driver's speed scaling, read by `wam.devices.ur.arm.SpeedScaling`;
             "" where it has none.
+        simulated: returns what its simulated driver offers beside joint states and commands; None for nothing.
     """
 
     name: str
@@ -44,3 +46,4 @@ class DeviceKind:
     adapter: AddressedAdapter | GoalAdapter | None = None
     watch: Callable[[JointGroup], Watch] | None = None
     speed_scaling_topic: str = ""
+    simulated: Callable[[JointGroup], Simulated] | None = None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from wam.core.errors import MissingDependency
@@ -26,28 +27,30 @@ VENDOR_TYPES: dict[str, tuple[str, str, str]] = {
     "set_hardware_state": ("controller_manager_msgs", "srv", "SetHardwareComponentState"),
     "trigger": ("std_srvs", "srv", "Trigger"),
     "set_bool": ("std_srvs", "srv", "SetBool"),
-}
-"""Our name -> package, kind and type."""
-
-STANDARD_TYPES: dict[str, tuple[str, str, str]] = {
     "float64": ("std_msgs", "msg", "Float64"),
     "bool": ("std_msgs", "msg", "Bool"),
 }
-"""The same for types that every ROS 2 installation has."""
+"""Our name -> package, kind and type."""
+
+STANDARD_PACKAGES = ("std_msgs", "std_srvs")
+"""Packages that every ROS 2 installation has."""
+
+Find = Callable[[str], "Any | None"]
+"""Returns a type by its name in `VENDOR_TYPES`, or None where its package is not installed."""
 
 
 def find_type(name: str) -> Any | None:
     """Return a vendor's message, service or action class, or None where its package is not installed.
 
     Args:
-        name: a key of `VENDOR_TYPES` or `STANDARD_TYPES`.
+        name: a key of `VENDOR_TYPES`.
 
     Raises:
         KeyError: there is no such key.
         MissingDependency: the package is there without this type: a version that we do not know.
         ImportError: the package is there and broken.
     """
-    package, kind, type_name = {**STANDARD_TYPES, **VENDOR_TYPES}[name]
+    package, kind, type_name = VENDOR_TYPES[name]
     try:
         module = importlib.import_module(f"{package}.{kind}")
     except ModuleNotFoundError as error:
@@ -63,3 +66,13 @@ def find_type(name: str) -> Any | None:
             where=f"the installation of {package}",
         )
     return found
+
+
+def find_by(find: Find, name: str) -> Any | None:
+    """Return a type that `find` knows; standard types are there whatever `find` says.
+
+    Args:
+        find: for vendors' types.
+        name: a key of `VENDOR_TYPES`.
+    """
+    return find_type(name) if VENDOR_TYPES[name][0] in STANDARD_PACKAGES else find(name)

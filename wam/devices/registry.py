@@ -15,6 +15,7 @@ from wam.devices.controllers import StreamDriver
 from wam.devices.franka import adapter as franka_adapter
 from wam.devices.franka import launch as franka_launch
 from wam.devices.franka import rules as franka_rules
+from wam.devices.franka import simulated as franka_simulated
 from wam.devices.franka.twin import FrankaDriver, GripperDriver
 from wam.devices.franka.watch import FrankaWatch
 from wam.devices.inspire import adapter as inspire_adapter
@@ -24,12 +25,14 @@ from wam.devices.jtc.parameters import controller_options, distribution_or_defau
 from wam.devices.kind import DeviceKind, MakeTwin
 from wam.devices.piper import launch as piper_launch
 from wam.devices.piper import rules as piper_rules
+from wam.devices.piper import simulated as piper_simulated
 from wam.devices.piper.twin import PiperDriver
 from wam.devices.piper.watch import PiperWatch
 from wam.devices.rules import DeviceRule
 from wam.devices.twin import DriverTwin
 from wam.devices.ur import launch as ur_launch
 from wam.devices.ur import rules as ur_rules
+from wam.devices.ur import simulated as ur_simulated
 from wam.devices.ur.arm import SCALING_TOPIC
 from wam.devices.ur.twin import UrDriver
 from wam.devices.ur.watch import UrWatch
@@ -61,6 +64,7 @@ KINDS: Mapping[str, DeviceKind] = {
             piper_rules.ARM,
             twin=_plain(PiperDriver),
             watch=PiperWatch,
+            simulated=piper_simulated.arm,
             launch=piper_launch.drivers,
         ),
         DeviceKind(
@@ -69,6 +73,7 @@ KINDS: Mapping[str, DeviceKind] = {
             franka_rules.ARM,
             twin=FrankaDriver,
             watch=FrankaWatch,
+            simulated=franka_simulated.arm,
             controllers="franka",
             launch=franka_launch.drivers,
         ),
@@ -78,6 +83,7 @@ KINDS: Mapping[str, DeviceKind] = {
             franka_rules.HAND,
             twin=_plain(GripperDriver),
             adapter=franka_adapter.ADAPTER,
+            simulated=franka_simulated.hand,
         ),
         DeviceKind(
             "ur",
@@ -85,6 +91,7 @@ KINDS: Mapping[str, DeviceKind] = {
             ur_rules.ARM,
             twin=UrDriver,
             watch=UrWatch,
+            simulated=ur_simulated.arm,
             speed_scaling_topic=SCALING_TOPIC,
             controllers="ur",
             launch=ur_launch.drivers,
