@@ -46,7 +46,7 @@ class Manifest:
     """Contents of `policy.yaml`.
 
     Attributes:
-        kind: which loader reads the bundle ("aha_wam", "dust", "ud_vla").
+        kind: policy kind that opens the bundle, e.g. "aha_wam"; the table of kinds is `wam.policies.registry`.
         model: sizes of the network, the loader's own keys.
         cameras: in the order of the policy's input.
         state_joints: joint names of the proprioception, in order; SI units.
@@ -55,7 +55,7 @@ class Manifest:
         chunk_rows: rows delivered at once.
         horizon_rows: rows that one planner context can serve.
         instruction: task text used when nobody sets another.
-        instruction_template: what the text encoder gets; "{task}" stands for the instruction.
+        instruction_template: text for the encoder; "{task}" is replaced by the instruction.
         state_norm: how the state is normalised.
         action_norm: how actions are normalised.
         dtype: of the weights.
