@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that continue a run as if it had never stopped.
+"""Checkpoints from which a run continues as if it had never stopped.
 
     checkpoints/step_00000500/
         model.safetensors    weights, float32, by the network's own names (shards for large networks)
@@ -8,7 +8,7 @@
         dataset_stats.json   statistics that the run normalises with
 
 A folder appears under its name only when it is complete. The order of samples and every random number are
-functions of the seed and of the position, so the position is all that has to be kept of them. Optimiser
+functions of the seed and of the position, so only the position has to be stored. Optimiser
 state is kept by parameter name and in full, so that a run may continue with another number of processes.
 """
 

@@ -192,7 +192,7 @@ def ud_vla_source(
     training: bool,
     on_episode: Callable[[int, int], None],
 ) -> Source[UdVlaCodes]:
-    """Return the batches of some episodes; sequences go to the device once they are masked.
+    """Return the batches of some episodes; codes stay on the CPU until their sequences are masked.
 
     Args:
         config: of the run.
