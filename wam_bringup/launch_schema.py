@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One schema of launch arguments for every robot, and its mapping to the vendors' launch files. Imports no launch."""
+"""One schema of launch arguments for every robot, and the vendors' launch files of its devices. Imports no launch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from wam.core.errors import ConfigError
+from wam.devices.adapter import AddressedAdapter
+from wam.devices.launch import VendorDriver
+from wam.devices.registry import KINDS, kind_of
+from wam.robots.description import CommandKind, RobotDescription
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,173 +65,47 @@ ARGUMENTS: tuple[LaunchArgument, ...] = (
 """Deployment facts only; tuning lives in config/."""
 
 
-@dataclass(frozen=True, slots=True)
-class VendorDriver:
-    """A vendor's launch file with our arguments filled in.
+def vendor_drivers(robot: RobotDescription, arguments: Mapping[str, str]) -> tuple[VendorDriver, ...]:
+    """Return the vendors' launch files of a robot's devices, with our arguments filled in.
 
-    Attributes:
-        package: ROS package of the vendor.
-        launch_file: file in its `launch/` directory.
-        namespace: namespace of the driver; "" for none.
-        arguments: the vendor's argument names with values.
-        controllers_argument: the vendor's argument for a controllers file; "" where it has none.
-        controllers_file: the vendor's own controllers file, in its share directory.
-        controllers: ours are config/controllers/CONTROLLERS.DISTRIBUTION.yaml, laid over the vendor's.
-        spawn: controllers that the vendor's file does not start.
-    """
-
-    package: str
-    launch_file: str
-    namespace: str
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    controllers_argument: str = ""
-    controllers_file: str = ""
-    controllers: str = ""
-    spawn: tuple[str, ...] = ()
-
-
-def piper_drivers(arguments: Mapping[str, str]) -> tuple[VendorDriver, ...]:
-    """Return the two Piper drivers (piper_ros, package `piper`), one CAN interface each.
+    Args:
+        robot: its groups name their kinds of device.
+        arguments: values of `ARGUMENTS`, and `distribution`: name of the ROS 2 distribution, or "".
 
     Raises:
-        ConfigError: `can_ports` does not name two interfaces, or a mock was asked for, which piper_ros lacks.
+        ConfigError: an argument does not fit, or a joint group is commanded and has no driver that can be started.
     """
-    if arguments["use_mock_hardware"] == "true":
-        raise ConfigError(
-            "use_mock_hardware",
-            value="true",
-            allowed="false: piper_ros has no mock hardware",
-            where="the launch command; use simulate:=true instead",
-        )
-    ports = tuple(port.strip() for port in arguments["can_ports"].split(",") if port.strip())
-    if len(ports) != 2 or ports[0] == ports[1]:
-        raise ConfigError(
-            "can_ports",
-            value=arguments["can_ports"],
-            allowed="two different CAN interfaces, left then right, e.g. can_left,can_right",
-            where="the launch command",
-        )
+    kinds = {group.driver: kind_of(group) for group in robot.groups}
+    for group in robot.groups:
+        kind = kinds[group.driver]
+        if kind.launch is None and kind.adapter is None and group.command_kind is not CommandKind.NONE:
+            raise ConfigError(
+                f"robot {robot.name} has no driver to start: group {group.name} has driver {kind.name}",
+                allowed=", ".join(one.name for one in KINDS.values() if one.launch is not None),
+                where="the launch command; use launch_driver:=false or simulate:=true",
+            )
     return tuple(
-        VendorDriver(
-            package="piper",
-            launch_file="start_single_piper.launch.py",
-            namespace=side,
-            # "gripper_val_mutiple" is the vendor's spelling; 1 means that commands are full widths in metres.
-            arguments={
-                "can_port": port,
-                "auto_enable": "false",
-                "gripper_exist": "true",
-                "gripper_val_mutiple": "1",
-            },
-        )
-        for side, port in zip(("left", "right"), ports, strict=True)
+        driver
+        for kind in kinds.values()
+        if kind.launch is not None
+        for driver in kind.launch(robot, arguments)
     )
 
 
-def franka_drivers(arguments: Mapping[str, str]) -> tuple[VendorDriver, ...]:
-    """Return the driver of the FR3 (franka_ros2, package `franka_bringup`), which starts no trajectory controller.
+def adapter_addresses(robot: RobotDescription, arguments: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the address of each device that the suite's own driver node reaches by one, in the robot's order.
 
     Raises:
-        ConfigError: there is neither an address nor mock hardware.
+        ConfigError: the arguments do not name as many addresses as the robot has such devices.
     """
-    return (
-        VendorDriver(
-            package="franka_bringup",
-            launch_file="franka.launch.py",
-            namespace="",
-            arguments={
-                "robot_type": "fr3",
-                "robot_ip": _address(arguments),
-                "load_gripper": "true",
-                "use_fake_hardware": arguments["use_mock_hardware"],
-                # Ours is pushed around the whole file; the vendor's would be added to it.
-                "namespace": "",
-            },
-            controllers_argument="controllers_yaml",
-            controllers_file="config/controllers.yaml",
-            controllers="franka",
-            spawn=("fr3_arm_controller",),
-        ),
-    )
+    found: dict[str, str] = {}
+    for kind in {group.driver: kind_of(group) for group in robot.groups}.values():
+        if isinstance(kind.adapter, AddressedAdapter):
+            groups = robot.groups_of(kind.name)
+            addresses = kind.adapter.addresses(arguments, len(groups))
+            found.update(zip((group.name for group in groups), addresses, strict=True))
+    return tuple(found[group.name] for group in robot.groups if group.name in found)
 
-
-def ur_drivers(arguments: Mapping[str, str]) -> tuple[VendorDriver, ...]:
-    """Return the driver of the UR5e (ur_robot_driver).
-
-    Raises:
-        ConfigError: there is neither an address nor mock hardware, or a namespace, which the vendor's file lacks.
-    """
-    if arguments["namespace"]:
-        raise ConfigError(
-            "namespace",
-            value=arguments["namespace"],
-            allowed="none: ur_control.launch.py asks for /controller_manager",
-            where="the launch command; start the driver yourself and use launch_driver:=false",
-        )
-    lyrical = arguments.get("distribution", "") in ("lyrical", "rolling")
-    return (
-        VendorDriver(
-            package="ur_robot_driver",
-            launch_file="ur_control.launch.py",
-            namespace="",
-            arguments={
-                "ur_type": "ur5e",
-                "robot_ip": _address(arguments),
-                # Humble has another word for the same thing.
-                (
-                    "use_fake_hardware" if arguments.get("distribution") == "humble" else "use_mock_hardware"
-                ): arguments["use_mock_hardware"],
-                "initial_joint_controller": f"{'' if lyrical else 'scaled_'}joint_trajectory_controller",
-                "launch_rviz": "false",
-            },
-            controllers_argument="controllers_file",
-            controllers_file="config/ur_controllers.yaml",
-            controllers="ur",
-        ),
-    )
-
-
-def hand_devices(arguments: Mapping[str, str], count: int) -> tuple[str, ...]:
-    """Return where each of `count` hands is, for the suite's own driver node.
-
-    Raises:
-        ConfigError: `hand_device` names another number of hands and they are not mocked.
-    """
-    if arguments["use_mock_hardware"] == "true":
-        return ("mock",) * count
-    devices = tuple(arguments["hand_device"].replace(",", " ").split())
-    if len(devices) != count:
-        raise ConfigError(
-            "hand_device",
-            value=arguments["hand_device"],
-            allowed=f"{count} of serial:PORT#ID, modbus:HOST:PORT#UNIT or jtc, or use_mock_hardware:=true",
-            where="the launch command",
-        )
-    return devices
-
-
-def _address(arguments: Mapping[str, str]) -> str:
-    address = arguments["robot_ip"].strip()
-    if address:
-        return address
-    if arguments["use_mock_hardware"] == "true":
-        return "127.0.0.1"  # the vendors' files want one even where nothing listens
-    raise ConfigError(
-        "robot_ip",
-        value="",
-        allowed="the address of the robot's controller, or use_mock_hardware:=true",
-        where="the launch command",
-    )
-
-
-Drivers = Callable[[Mapping[str, str]], tuple[VendorDriver, ...]]
-
-DRIVERS: Mapping[str, Drivers] = {
-    "piper": piper_drivers,
-    "franka": franka_drivers,
-    "ur5e_inspire": ur_drivers,
-}
-"""Robot -> function that fills in its vendor's launch files from our arguments and `distribution`."""
 
 SAFETY_PROFILES = ("normal", "cautious")
 

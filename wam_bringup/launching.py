@@ -36,8 +36,11 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 from wam.core.errors import ConfigError
+from wam.devices.adapter import AddressedAdapter
+from wam.devices.launch import VendorDriver
 from wam.devices.loader import load_robot
-from wam.robots.description import CommandKind
+from wam.devices.registry import kind_of
+from wam.robots.description import NO_DRIVER, CommandKind
 from wam.robots.loader import DISTRIBUTION_VARIABLE
 from wam.robots.paths import config_dir
 from wam.robots.urdf import robot_urdf
@@ -46,12 +49,11 @@ from wam_bringup.controllers import controllers_file, distribution_here, write_m
 from wam_bringup.descriptions import with_description
 from wam_bringup.launch_schema import (
     ARGUMENTS,
-    DRIVERS,
     REPLAY_ARGUMENTS,
     SAFETY_PROFILES,
     LaunchArgument,
-    VendorDriver,
-    hand_devices,
+    adapter_addresses,
+    vendor_drivers,
 )
 
 PACKAGE = "wam_deploy"
@@ -109,14 +111,8 @@ def _robot_actions(context: LaunchContext, *, robot: str, arguments: Sequence[La
     if simulated:
         actions.append(_process("wam_sim_node", {"wam_sim": {"robot": robot}}, values))
     elif values["launch_driver"] == "true":
-        if name not in DRIVERS:
-            raise ConfigError(
-                f"robot {name} has no driver to start",
-                allowed=", ".join(DRIVERS),
-                where="the launch command; use launch_driver:=false or simulate:=true",
-            )
         here = {**values, "distribution": os.environ.get(DISTRIBUTION_VARIABLE, "")}
-        for driver in DRIVERS[name](here):
+        for driver in vendor_drivers(load_robot(robot), here):
             actions += _include(driver, values["namespace"], context)
     if not simulated:
         actions += _adapter(robot, values, write_enabled=not dry_run)
@@ -229,14 +225,15 @@ def _adapter(robot: str, values: Mapping[str, str], *, write_enabled: bool) -> l
 
     With `launch_driver:=false` and no `hand_device`, the hand's driver runs already, and that is this node.
     """
-    kinds = [group.driver for group in load_robot(robot).groups]
-    hands = kinds.count("inspire")
+    description = load_robot(robot)
+    kinds = {group.driver: kind_of(group) for group in description.groups}
+    addressed = any(isinstance(kind.adapter, AddressedAdapter) for kind in kinds.values())
     runs = values["launch_driver"] == "false" and not values["hand_device"]
-    if all(kind == "none" for kind in kinds) or (hands and runs):
+    if set(kinds) == {NO_DRIVER} or (addressed and runs):
         return []
     parameters: dict[str, Any] = {"robot": robot, "write_enabled": write_enabled}
-    if hands:
-        parameters["devices"] = list(hand_devices(values, hands))
+    if addressed:
+        parameters["devices"] = list(adapter_addresses(description, values))
     return [_process("wam_driver_node", {"wam_driver": parameters}, values)]
 
 
@@ -269,7 +266,7 @@ def _rviz(name: str, robot: str, values: Mapping[str, str]) -> list[Any]:
         package="rviz2",
         executable="rviz2",
         namespace=values["namespace"],
-        arguments=["-d", str(file)],
+        arguments=["-d", str(file)] if file.is_file() else [],
     )
     return [view, publisher, rviz]
 

@@ -1,38 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An arm behind its vendor's driver: watched, enabled where it has to be, and led back after a fault."""
+"""A device behind its vendor's driver: watched, switched on where that is needed, and recovered after a fault."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import JointState
 
 from wam.core.clock import Clock
-from wam.devices.doctor import judge_piper, judge_vendor
-from wam.devices.franka import arm as franka
-from wam.devices.piper.arm import PiperArm, Request, driver_of, enable_step
 from wam.devices.state import DriverState, Readiness
-from wam.devices.ur import arm as ur
-from wam.robots.description import JointGroup
+from wam.devices.watch import Seen, Watch
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import JOINT_STATE
 from wam_driver_node.calls import StepCaller
-from wam_driver_node.vendor import VendorEar
+from wam_driver_node.vendor import StatusListener
 
-WATCHED = ("piper", "franka", "ur")
-"""Drivers of arms that this node watches; their commands go from the safety node to the driver directly."""
 STEP_PERIOD_S = 0.05
-SILENT_S = 1.0
-"""A robot state that has not come for so long counts for nothing [s]."""
+ENABLE_WAIT_S = 10.0
 
 
 class ArmShell:
-    """Plumbing of one arm; everything runs in the thread of the node's rclpy executor.
+    """Plumbing of one watched device; everything runs in the thread of the node's rclpy executor.
+
+    Its commands go from the safety node to the vendor's driver directly.
 
     Args:
         node: owns the entities.
-        group: the arm's joint group.
+        watch: judges the device.
         caller: carries steps out.
         clock: present time.
         find: returns a type of `wam.devices.optional.VENDOR_TYPES`, or None.
@@ -40,56 +36,56 @@ class ArmShell:
 
     def __init__(
         self,
-        node: Any,
-        group: JointGroup,
+        node: LifecycleNode,
+        watch: Watch,
         caller: StepCaller,
         clock: Clock,
         *,
         find: Callable[[str], Any | None],
     ) -> None:
-        self.group = group
+        self.watch, self.group = watch, watch.group
         self._node, self._caller, self._clock = node, caller, clock
-        self._ear = VendorEar(node, group, find=find)
-        self._piper: PiperArm | None = None
-        self._folder = ""
+        self._status = StatusListener(node, watch, find=find)
         self._asking = False
-        self._entities: list[Callable[[], Any]] = [self._ear.close]
-        if group.driver == "piper":
-            topics, self._folder = driver_of(group.state_topic)
-            self._piper = PiperArm(group.name, topics)
-            listener = node.create_subscription(JointState, group.state_topic, self._on_state, JOINT_STATE)
-            timer = node.create_timer(STEP_PERIOD_S, self._step, callback_group=caller.group)
+        self._entities: list[Callable[[], Any]] = [self._status.close]
+        if watch.drives is not None:
+            listener = node.create_subscription(
+                JointState, self.group.state_topic, self._on_state, JOINT_STATE
+            )
+            # rclpy runs coroutines as callbacks; its annotations do not say so.
+            step: Any = self._step
+            timer = node.create_timer(STEP_PERIOD_S, step, callback_group=caller.group)
             self._entities += [
                 lambda: node.destroy_subscription(listener),
                 lambda: node.destroy_timer(timer),
             ]
 
     def state(self) -> DriverState:
-        """Return the state of the arm."""
-        values, lacking = self._ear.values, self._ear.lacking
-        if self._piper is not None:
-            return judge_piper(self._piper, self._clock.now_ns(), values, lacking)
-        there = self._node.count_publishers(self.group.state_topic) > 0
-        if self.group.driver == "ur":
-            return judge_vendor(self.group, values, lacking) if there else ur.assess(ur.UrSample(False))
-        if not there or (values and self._ear.silent_s > SILENT_S):
-            return franka.assess(None)
-        return judge_vendor(self.group, values, lacking)
+        """Return the state of the device."""
+        return self.watch.state(
+            Seen(
+                self._clock.now_ns(),
+                self._status.values,
+                self._status.lacking,
+                published=self._node.count_publishers(self.group.state_topic) > 0,
+                silent_s=self._status.silent_s,
+            )
+        )
 
     def values(self) -> dict[str, object]:
         """Return what diagnostics show."""
-        return dict(self._ear.values)
+        return dict(self._status.values)
 
     async def enable(self) -> tuple[bool, str]:
         """Switch the drives on where the driver has to be asked for it, and wait until they are.
 
         Nothing switches them off: an arm without brakes sinks.
         """
-        arm = self._piper
-        if arm is None:
+        drives = self.watch.drives
+        if drives is None:
             return True, f"{self.group.name}: {self.state().text}"
-        arm.enable(self._clock.now_ns())
-        await self._caller.until(lambda: not arm.enabling, 10.0)
+        drives.enable(self._clock.now_ns())
+        await self._caller.until(lambda: not drives.enabling, ENABLE_WAIT_S)
         state = self.state()
         return state.commandable, f"{self.group.name}: {state.text}"
 
@@ -98,29 +94,31 @@ class ArmShell:
         state = self.state()
         if state.readiness <= Readiness.DEGRADED:
             return True, f"{self.group.name}: {state.text}"
-        ok, text = await self._caller.recover(state.steps, folder=self._folder, may_move=may_move)
+        ok, text = await self._caller.recover(state.steps, folder=self.watch.folder, may_move=may_move)
         return ok, f"{self.group.name} ({state.code}): {text}"
 
     def close(self) -> None:
-        """Remove what belongs to the arm."""
+        """Remove what belongs to the device."""
         for remove in reversed(self._entities):
             remove()
         self._entities.clear()
 
     def _on_state(self, message: JointState) -> None:
-        if self._piper is not None:
-            self._piper.on_joint_state(time_to_ns(message.header.stamp), self._clock.now_ns())
+        self.watch.on_joint_state(time_to_ns(message.header.stamp), self._clock.now_ns())
 
     async def _step(self) -> None:
-        arm = self._piper
-        if arm is None or arm.step(self._clock.now_ns()) is not Request.ENABLE or self._asking:
+        drives = self.watch.drives
+        if drives is None or self._asking:
+            return
+        step = drives.due(self._clock.now_ns())
+        if step is None:
             return
         self._asking = True
         try:
-            ok, text = await self._caller.carry_out(enable_step(arm.topics), folder=self._folder)
+            ok, text = await self._caller.carry_out(step, folder=self.watch.folder)
         finally:
             self._asking = False
         if ok:
-            arm.on_enabled(True)
+            drives.on_enabled()
         elif text:
-            arm.on_refused(text)
+            drives.on_refused(text)

@@ -115,7 +115,7 @@ class StepCaller:
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait for `condition` in the executor; return whether it came true in time."""
-        passed: Future = Future()
+        passed: Future[bool] = Future()
         end = time.monotonic() + seconds
 
         def look() -> None:
@@ -133,7 +133,7 @@ class StepCaller:
             self._node.destroy_timer(timer)
 
     async def _call(self, kind: Any, name: str, values: Mapping[str, object]) -> tuple[bool, str]:
-        client = self._node.create_client(kind, name, callback_group=self.group)
+        client: Any = self._node.create_client(kind, name, callback_group=self.group)
         try:
             if not await self.until(client.service_is_ready, FIND_S):
                 return False, f"nobody offers the service {name}"
@@ -146,7 +146,7 @@ class StepCaller:
             self._node.destroy_client(client)
 
     async def _act(self, kind: Any, name: str, values: Mapping[str, object]) -> tuple[bool, str]:
-        client = ActionClient(self._node, kind, name, callback_group=self.group)
+        client: Any = ActionClient(self._node, kind, name, callback_group=self.group)
         try:
             if not await self.until(client.server_is_ready, FIND_S):
                 return False, f"nobody offers the action {name}"

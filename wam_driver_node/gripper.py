@@ -13,29 +13,25 @@ from rclpy.action import ActionClient
 from sensor_msgs.msg import JointState
 
 from wam.core.errors import MissingDependency
+from wam.devices.adapter import Cancel, GoalAdapter, GoalDevice, GoalSettings
 from wam.devices.channel import TrajectoryChannel
-from wam.devices.franka.hand import Cancel, FrankaGripper, Goal, GripperApi, opening_of
-from wam.devices.optional import find_type
+from wam.devices.optional import VENDOR_TYPES, find_type
 from wam.devices.state import DriverState, Readiness, service
 from wam.robots.description import JointGroup
 from wam.ros.qos import JOINT_STATE
 
-NAMES = {
-    GripperApi.FRANKA: {"move": "franka_move", "grasp": "franka_grasp"},
-    GripperApi.COMMAND: {"gripper_action": "gripper_command"},
-}
-"""Actions of each interface, and their types' names in `wam.devices.optional`."""
 
-
-def action_types(api: GripperApi) -> dict[str, Any]:
-    """Return the action types of an interface.
+def action_types(adapter: GoalAdapter, settings: GoalSettings) -> dict[str, Any]:
+    """Return the types of the actions that a gripper uses: action name -> class.
 
     Raises:
         MissingDependency: their package is not installed.
     """
-    found = {name: find_type(key) for name, key in NAMES[api].items()}
-    if any(one is None for one in found.values()):
-        package = "franka_msgs" if api is GripperApi.FRANKA else "control_msgs"
+    keys = adapter.actions(settings)
+    found = {name: find_type(key) for name, key in keys.items()}
+    lacking = sorted({VENDOR_TYPES[keys[name]][0] for name, one in found.items() if one is None})
+    if lacking:
+        package = ", ".join(lacking)
         raise MissingDependency(
             f"the gripper's actions need {package}, which is not installed",
             allowed="a ROS 2 distribution with the gripper's driver",
@@ -44,47 +40,38 @@ def action_types(api: GripperApi) -> dict[str, Any]:
     return found
 
 
-def fill_goal(goal: Goal, message: Any) -> Any:
-    """Write a goal into its message and return it."""
-    if goal.name == "gripper_action":
-        message.command.position, message.command.max_effort = goal.position, goal.force
-        return message
-    message.width, message.speed = goal.width, goal.speed
-    if goal.name == "grasp":
-        message.force = goal.force
-        message.epsilon.inner = message.epsilon.outer = goal.epsilon
-    return message
-
-
 class GripperShell:
     """Plumbing of one gripper; everything runs in the thread of the node's rclpy executor.
 
     Args:
         node: owns the entities.
-        group: the gripper's joint group: one finger, half the opening.
+        group: the gripper's joint group, with one joint.
+        adapter: of its kind of device.
         gripper: decides which goal is due.
         types: action name -> action type.
-        fill: writes a goal into its message.
+        fill: writes a goal into its message; None takes the adapter's.
     """
 
     def __init__(
         self,
         node: Any,
         group: JointGroup,
-        gripper: FrankaGripper,
+        adapter: GoalAdapter,
+        gripper: GoalDevice,
         types: Mapping[str, Any],
         *,
-        fill: Callable[[Goal, Any], Any] = fill_goal,
+        fill: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         self.group, self.write_enabled = group, False
-        self._node, self._gripper, self._types, self._fill = node, gripper, types, fill
+        self._node, self._gripper, self._types = node, gripper, types
+        self._adapter, self._fill = adapter, fill or adapter.fill
         self._channel = TrajectoryChannel(group.driver_names)
         self._measured = math.nan
         self._seeded = False
         self._handle: Any = None
         self._cancel_wanted = False
         folder = group.state_topic.rpartition("/")[0]
-        self._clients = {
+        self._clients: dict[str, Any] = {
             name: ActionClient(node, kind, f"{folder}/{name}" if folder else name)
             for name, kind in types.items()
         }
@@ -135,15 +122,17 @@ class GripperShell:
             self._seeded = True
         if not all(client.server_is_ready() for client in self._clients.values()):
             return
-        due = self._gripper.step(2.0 * float(target[0]), now_ns)
-        if isinstance(due, Goal):
-            self._cancel_wanted = False
-            message = self._fill(due, self._types[due.name].Goal())
-            self._clients[due.name].send_goal_async(message).add_done_callback(self._answered)
-        elif due is Cancel.CANCEL:
+        due = self._gripper.step(self._adapter.target_factor * float(target[0]), now_ns)
+        if due is None:
+            return
+        if isinstance(due, Cancel):
             self._cancel_wanted = True
             if self._handle is not None:
                 self._handle.cancel_goal_async()
+            return
+        self._cancel_wanted = False
+        message = self._fill(due, self._types[due.name].Goal())
+        self._clients[due.name].send_goal_async(message).add_done_callback(self._answered)
 
     def state(self) -> DriverState:
         """Return the state of the gripper."""
@@ -172,7 +161,7 @@ class GripperShell:
         self._node.destroy_subscription(self._listener)
 
     def _store(self, message: JointState) -> None:
-        opening = opening_of(message.name, message.position)
+        opening = self._adapter.opening(message.name, message.position)
         if math.isfinite(opening):
             self._measured = opening
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listens to a robot's drivers for a moment and prints what it heard as JSON: the eyes of `wam doctor --robot`.
+"""Listens to a robot's drivers for a moment and prints what arrived as JSON, for `wam doctor --robot`.
 
 python -m wam_driver_node.look ROBOT SECONDS [--ros-args ...]
 """
@@ -19,18 +19,19 @@ from sensor_msgs.msg import JointState
 
 from wam.core.errors import JointError
 from wam.devices.loader import load_robot
-from wam.robots.description import JointGroup
+from wam.devices.registry import make_watch
+from wam.robots.description import NO_DRIVER, JointGroup
 from wam.robots.joint_reader import JointReader
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import JOINT_STATE
-from wam_driver_node.vendor import VendorEar
+from wam_driver_node.vendor import StatusListener
 
 DISCOVERY_S = 5.0
 """Longest wait for a first message of every group."""
 
 
-class GroupEar:
-    """What is heard of one joint group.
+class GroupListener:
+    """What arrives of one joint group.
 
     Args:
         node: owns the subscriptions.
@@ -44,10 +45,10 @@ class GroupEar:
         self._last_age_ns = 0
         self._error = ""
         node.create_subscription(JointState, group.state_topic, self._on_state, JOINT_STATE)
-        self._vendor = VendorEar(node, group)
+        self._status = StatusListener(node, make_watch(group))
 
     @property
-    def hears(self) -> bool:
+    def has_arrived(self) -> bool:
         """Whether a joint state has arrived."""
         return bool(self._stamps)
 
@@ -71,8 +72,8 @@ class GroupEar:
             "rate": len(self._stamps) / seconds,
             "age_ns": self._last_age_ns,
             "error": self._error,
-            "lacking": self._vendor.lacking,
-            "values": self._vendor.values,
+            "lacking": self._status.lacking,
+            "values": self._status.values,
         }
 
     def _elsewhere(self) -> list[str]:
@@ -110,13 +111,13 @@ def look(robot_name: str, seconds: float, args: list[str] | None = None) -> list
     executor = SingleThreadedExecutor()
     try:
         executor.add_node(node)
-        ears = [GroupEar(node, group) for group in robot.groups if group.driver != "none"]
+        listeners = [GroupListener(node, group) for group in robot.groups if group.driver != NO_DRIVER]
         # Discovery takes its time on a loaded machine, and counts for no rate.
-        _spin(executor, DISCOVERY_S, until=lambda: all(ear.hears for ear in ears))
-        for ear in ears:
-            ear.start_over()
+        _spin(executor, DISCOVERY_S, until=lambda: all(one.has_arrived for one in listeners))
+        for one in listeners:
+            one.start_over()
         _spin(executor, seconds, until=lambda: False)
-        return [ear.heard(seconds) for ear in ears]
+        return [one.heard(seconds) for one in listeners]
     finally:
         executor.shutdown()
         node.destroy_node()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver node: plumbing between ROS and hands (`HandCycle`), grippers (`GripperShell`), arms (`ArmShell`)."""
+"""The driver node: plumbing between ROS and devices by address (`DeviceCycle`), grippers and watched arms."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError, JointError
-from wam.devices.franka.hand import FrankaGripper, Goal, GripperApi
-from wam.devices.gripper import Discretiser
-from wam.devices.inspire.address import CONTROLLER, HandAddress, highest_rate, make_links, parse_address
-from wam.devices.inspire.cycle import HandCycle
-from wam.devices.inspire.hand import HandSettings, InspireHand
+from wam.devices.adapter import AdapterSettings, AddressedAdapter, DeviceCycle, GoalAdapter, GoalSettings
 from wam.devices.loader import load_robot
 from wam.devices.optional import find_type
+from wam.devices.registry import KINDS, kind_of
 from wam.devices.state import Readiness, worst
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import duration_to_ns, ns_to_time, time_to_ns
@@ -28,9 +25,9 @@ from wam.ros.lifecycle import WamNode
 from wam.ros.qos import COMMAND, JOINT_STATE_PUBLISHER
 from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
-from wam_driver_node.arm import WATCHED, ArmShell
+from wam_driver_node.arm import ArmShell
 from wam_driver_node.calls import StepCaller
-from wam_driver_node.gripper import GripperShell, action_types, fill_goal
+from wam_driver_node.gripper import GripperShell, action_types
 from wam_driver_node.parameters import DriverParameters
 
 REPORT_PERIOD_S = 0.5
@@ -38,7 +35,7 @@ STOP_TIMEOUT_S = 3.0
 GRIPPER_PERIOD_S = 0.02
 NO_HANDS = ("mock",)
 """Default of `devices`, which a robot without hands need not change."""
-Device = HandCycle | GripperShell
+Device = DeviceCycle | GripperShell
 LEVELS = {
     Readiness.READY: Level.OK,
     Readiness.DEGRADED: Level.WARN,
@@ -66,11 +63,11 @@ class DriverNode(WamNode[DriverParameters]):
         find: Callable[[str], Any | None] = find_type,
         caller: Callable[..., StepCaller] = StepCaller,
         gripper_types: Mapping[str, Any] | None = None,
-        fill: Callable[[Goal, Any], Any] = fill_goal,
+        fill: Callable[[Any, Any], Any] | None = None,
         **node_args: Any,
     ) -> None:
         super().__init__("wam_driver", DriverParameters, **node_args)
-        self.cycles: list[HandCycle] = []
+        self.cycles: list[DeviceCycle] = []
         self.grippers: list[GripperShell] = []
         self.arms: list[ArmShell] = []
         self._find, self._caller = find, caller(self, find=find)
@@ -87,32 +84,14 @@ class DriverNode(WamNode[DriverParameters]):
         """Make the hands, grippers and arms, then the topics."""
         p = self.p
         robot = load_robot(p.robot)
-        groups, addresses = self._hands(robot)
-        grippers = [group for group in robot.groups if group.driver == "franka_gripper"]
-        highest = highest_rate(addresses)
-        if p.rate > highest:
-            raise ConfigError(
-                "parameter rate is more than the hands' bus carries",
-                value=f"{p.rate:g} Hz",
-                allowed=f"at most {highest:g} Hz for {', '.join(p.devices)}",
-                where=f"the parameter `rate` of {self.get_fully_qualified_name()}",
-            )
-        settings = HandSettings(
-            write_enabled=p.write_enabled,
-            speed=p.speed,
-            force=p.force,
-            temperature_limit=p.temperature_limit,
-            temperature_resume=p.temperature_limit - 10,
-            dead_band=p.dead_band,
-        )
-        for group, link in zip(groups, make_links(addresses), strict=True):
-            hand = InspireHand(link, settings, name=group.name)
-            self.cycles.append(HandCycle(group, hand))
-        for group in grippers:
-            self.grippers.append(self._make_gripper(group))
+        self.cycles = self._make_cycles(robot)
         for group in robot.groups:
-            if group.driver in WATCHED:
-                self.arms.append(ArmShell(self, group, self._caller, self.clock, find=self._find))
+            kind = kind_of(group)
+            if isinstance(kind.adapter, GoalAdapter):
+                self.grippers.append(self._make_gripper(group, kind.adapter))
+            if kind.watch is not None:
+                arm = ArmShell(self, kind.watch(group), self._caller, self.clock, find=self._find)
+                self.arms.append(arm)
         self._diagnostics = Diagnostics(self, task="driving", hardware_id=robot.name)
         self._entities.append(self._diagnostics.close)
         for cycle in self.cycles:
@@ -160,53 +139,55 @@ class DriverNode(WamNode[DriverParameters]):
     def _devices(self) -> list[Device]:
         return [*self.cycles, *self.grippers]
 
-    def _hands(self, robot: RobotDescription) -> tuple[list[JointGroup], list[HandAddress]]:
-        """Return the hands that this node drives, and where they are.
+    def _make_cycles(self, robot: RobotDescription) -> list[DeviceCycle]:
+        """Return the devices that this node reaches by an address, e.g. hands.
 
         Raises:
-            ConfigError: `devices` does not fit the robot's hands.
+            ConfigError: `devices` does not fit the robot's hands, or a parameter does not fit them.
         """
         p = self.p
-        groups = [group for group in robot.groups if group.driver == "inspire"]
+        adapters = {group.name: kind_of(group).adapter for group in robot.groups}
+        groups = [group for group in robot.groups if isinstance(adapters[group.name], AddressedAdapter)]
         given = () if not groups and p.devices == NO_HANDS else p.devices
-        addresses = [parse_address(text) for text in given]
-        where = f"the parameter `devices` of {self.get_fully_qualified_name()}, or {robot.source}"
-        if len(groups) != len(addresses):
+        name = self.get_fully_qualified_name()
+        if len(groups) != len(given):
+            kinds = ", ".join(one.name for one in KINDS.values() if isinstance(one.adapter, AddressedAdapter))
             raise ConfigError(
                 "parameter devices does not fit the robot's hands",
                 value=", ".join(given),
-                allowed=f"one for each group with driver inspire: {[group.name for group in groups]}",
-                where=where,
+                allowed=f"one for each group with driver {kinds}: {[group.name for group in groups]}",
+                where=f"the parameter `devices` of {name}, or {robot.source}",
             )
-        driven = [pair for pair in zip(groups, addresses, strict=True) if pair[1].kind != CONTROLLER]
-        for group, address in zip(groups, addresses, strict=True):
-            if address.kind == CONTROLLER and group.command_kind is not CommandKind.JOINT_TRAJECTORY:
-                raise ConfigError(
-                    f"hand {group.name} is said to be behind a trajectory controller",
-                    value=group.command_kind.value,
-                    allowed="command: {kind: joint_trajectory, topic: CONTROLLER/joint_trajectory, ...}",
-                    where=where,
-                )
-        return [group for group, _ in driven], [address for _, address in driven]
+        settings = AdapterSettings(
+            write_enabled=p.write_enabled,
+            rate=p.rate,
+            speed=p.speed,
+            force=p.force,
+            temperature_limit=p.temperature_limit,
+            dead_band=p.dead_band,
+            where=name,
+        )
+        cycles: list[DeviceCycle] = []
+        for driver in dict.fromkeys(group.driver for group in groups):
+            own = [pair for pair in zip(groups, given, strict=True) if pair[0].driver == driver]
+            adapter = kind_of(own[0][0]).adapter
+            assert isinstance(adapter, AddressedAdapter)
+            cycles += adapter.make([group for group, _ in own], [text for _, text in own], settings)
+        return cycles
 
-    def _make_gripper(self, group: JointGroup) -> GripperShell:
+    def _make_gripper(self, group: JointGroup, adapter: GoalAdapter) -> GripperShell:
         p = self.p
-        api = GripperApi(p.gripper_api)
-        if p.gripper_close_below >= p.gripper_open_above:
-            raise ConfigError(
-                "parameters gripper_close_below and gripper_open_above leave no band between them",
-                value=f"{p.gripper_close_below:g} m and {p.gripper_open_above:g} m",
-                allowed="gripper_close_below < gripper_open_above",
-                where=f"the parameters of {self.get_fully_qualified_name()}",
-            )
-        thresholds = Discretiser(
+        settings = GoalSettings(
+            api=p.gripper_api,
+            force=p.gripper_force,
             close_below=p.gripper_close_below,
             open_above=p.gripper_open_above,
             dwell_ns=seconds_to_ns(p.gripper_dwell),
+            where=self.get_fully_qualified_name(),
         )
-        gripper = FrankaGripper(thresholds, api=api, force=p.gripper_force)
-        types = self._gripper_types or action_types(api)
-        shell = GripperShell(self, group, gripper, types, fill=self._fill)
+        gripper = adapter.make(settings)
+        types = self._gripper_types or action_types(adapter, settings)
+        shell = GripperShell(self, group, adapter, gripper, types, fill=self._fill)
         shell.write_enabled = p.write_enabled
         return shell
 
@@ -215,7 +196,7 @@ class DriverNode(WamNode[DriverParameters]):
             for gripper in self.grippers:
                 gripper.step(self.clock.now_ns())
 
-    def _publish_states(self, cycle: HandCycle) -> None:
+    def _publish_states(self, cycle: DeviceCycle) -> None:
         group = cycle.group
         publisher = self.create_lifecycle_publisher(JointState, group.state_topic, JOINT_STATE_PUBLISHER)
         self._state_topics.append(publisher)

@@ -23,6 +23,7 @@ from wam.ros.conversions import chunk_to_message, frame_to_message, ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.ingest import RosIngest, SharedIngest
 from wam.ros.lifecycle import WamNode
+from wam.ros.lock_step import SteppedWorker, make_worker
 from wam.ros.qos import CHUNK, CONTEXT, IMAGINED, STATIC, STATUS
 from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
@@ -63,7 +64,7 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         self.cycle: ExecutorCycle | None = None
         self._reader: ContextReader[Any] | None = None
         self._ingest: RosIngest | None = None
-        self._worker: Worker | None = None
+        self._worker: Worker | SteppedWorker | None = None
         self._diagnostics: Diagnostics | None = None
         self._entities: list[Callable[[], Any]] = []
         self._fault = ""
@@ -139,7 +140,14 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         """Start acting; a planner that is there already must have the same contract."""
         self._fault = ""
         self._require_planner_of_same_contract()
-        self._worker = Worker("executor", self._step, period=self.p.period, on_error=self._on_error)
+        self._worker = make_worker(
+            self,
+            "executor",
+            self._step,
+            period=self.p.period,
+            lock_step=self.p.lock_step,
+            on_error=self._on_error,
+        )
         self._worker.start()
 
     def stop(self) -> None:

@@ -55,3 +55,8 @@ class ExecutorParameters:
         description="entries of policy.yaml's sampler section to replace, e.g. 'q: 16, action_steps: 4' "
         "(more computing per chunk) or 'steps: 2' (less)",
     )
+    lock_step: bool = parameter(
+        False,
+        description="run on /clock and answer every time on lock_step, so that a simulation can wait for this node; "
+        "needs use_sim_time",
+    )

@@ -18,6 +18,7 @@ from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.ingest import RosIngest, SharedIngest
 from wam.ros.lifecycle import WamNode
+from wam.ros.lock_step import SteppedWorker, make_worker
 from wam.ros.qos import CONTEXT, STATIC, STATUS
 from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
@@ -59,7 +60,7 @@ class PlannerNode(WamNode[PlannerParameters]):
         self.cycle: PlannerCycle | None = None
         self._publisher: ContextPublisher[Any] | None = None
         self._ingest: RosIngest | None = None
-        self._worker: Worker | None = None
+        self._worker: Worker | SteppedWorker | None = None
         self._diagnostics: Diagnostics | None = None
         self._entities: list[Callable[[], Any]] = []
         self._fault = ""
@@ -123,7 +124,9 @@ class PlannerNode(WamNode[PlannerParameters]):
         """Start planning."""
         self._fault = ""
         period = self.p.period or IDLE_PERIOD_S
-        self._worker = Worker("planner", self._step, period=period, on_error=self._on_error)
+        self._worker = make_worker(
+            self, "planner", self._step, period=period, lock_step=self.p.lock_step, on_error=self._on_error
+        )
         if not self.p.period and self._ingest is not None:
             self._ingest.on_image(self._worker.wake)
         self._worker.start()

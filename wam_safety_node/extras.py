@@ -13,7 +13,8 @@ from std_msgs.msg import Float64
 
 from wam.core.errors import JointError
 from wam.core.observation import index_of
-from wam.devices.ur.arm import SCALING_TOPIC, SpeedScaling
+from wam.devices.registry import kind_of
+from wam.devices.ur.arm import SpeedScaling
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import JOINT_STATE
@@ -27,7 +28,7 @@ class Extras:
         node: the safety node.
         robot: decides which there are.
         cycle: is told.
-        speed_scaling_topic: topic of the speed scaling; "" takes that of the UR driver for a UR and none for others.
+        speed_scaling_topic: topic of the speed scaling; "" takes that of the robot's driver, where it has one.
     """
 
     def __init__(
@@ -37,8 +38,8 @@ class Extras:
         self._cycle = cycle
         self._scaling = SpeedScaling()
         self._subscriptions: list[Any] = []
-        is_ur = any(group.driver == "ur" for group in robot.groups)
-        topic = speed_scaling_topic or (SCALING_TOPIC if is_ur else "")
+        topics = (kind_of(group).speed_scaling_topic for group in robot.groups)
+        topic = speed_scaling_topic or next(filter(None, topics), "")
         if topic:
             self._listen(Float64, topic, self._store_scaling)
         state_type = controller_state_type()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,6 @@ from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import InputError
 from wam.core.safety.collision import RemoteChecker
-from wam.core.safety.filters import Filter
 from wam.core.verdict import Finding, Ladder, Verdict
 from wam.devices.loader import load_robot
 from wam.robots.collision import model_joints
@@ -25,10 +25,12 @@ from wam.robots.joint_reader import JointReader
 from wam.ros.conversions import finding_to_event, message_to_chunk, time_to_ns
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
+from wam.ros.lock_step import SteppedStream
 from wam.ros.qos import CHUNK, EVENT, EVENT_KEPT, JOINT_STATE
 from wam.ros.timers import steady_timer
-from wam.runtime.safety.build import build_cycle, model_filters, settings_for
+from wam.runtime.safety.build import build_cycle, settings_for
 from wam.runtime.safety.cycle import CycleResult, SafetyCycle
+from wam.runtime.safety.filters import build_chain
 from wam.runtime.safety.stream import CommandStream, StreamHealth
 from wam_msgs.msg import ActionChunk, SafetyEvent
 from wam_safety_node.extras import Extras
@@ -65,7 +67,7 @@ class SafetyNode(WamNode[SafetyParameters]):
         self.cycle: SafetyCycle | None = None
         self._robot: RobotDescription | None = None
         self._outputs: Outputs | None = None
-        self._stream: CommandStream | None = None
+        self._stream: CommandStream | SteppedStream | None = None
         self._diagnostics: Diagnostics | None = None
         self._entities: list[Callable[[], Any]] = []
         self._reason = ""
@@ -103,12 +105,11 @@ class SafetyNode(WamNode[SafetyParameters]):
         cycle = build_cycle(
             robot,
             settings,
-            filters_off=p.filters_off,
-            max_scale=p.max_scale,
+            build_chain(robot, p),
             contract_hash=p.contract,
-            extra_filters=self._model_filters(robot),
             remote=self._remote,
             remote_budget_ns=seconds_to_ns(p.moveit_budget),
+            wall=self.clock.now_ns if p.lock_step else time.monotonic_ns,
         )
         self._robot, self.cycle, self._period_ns = robot, cycle, settings.tick_ns
         self._outputs = Outputs(self, robot, settings, dry_run=p.dry_run)
@@ -134,22 +135,13 @@ class SafetyNode(WamNode[SafetyParameters]):
         timer = steady_timer(self, REPORT_PERIOD_S, self._report)
         self._entities += [partial(self.destroy_service, service) for service in services]
         self._entities.append(partial(self.destroy_timer, timer))
+        self.get_logger().info(f"safety chain: {', '.join(cycle.filters)}")
+        if robot.urdf is None:
+            self.get_logger().warning(f"{robot.name} has no model: collisions and workspace are NOT checked")
         for name in cycle.filters_off:
             self.get_logger().warning(f"filter {name} is OFF (parameter filters_off)")
         if p.dry_run:
             self.get_logger().warning("dry run: nothing is sent to the robot (parameter dry_run)")
-
-    def _model_filters(self, robot: RobotDescription) -> tuple[Filter, ...]:
-        """Return the filters that need the robot's model."""
-        p = self.p
-        if robot.urdf is None:
-            self.get_logger().warning(f"{robot.name} has no model: collisions and workspace are NOT checked")
-        return model_filters(
-            robot,
-            collision_margin=p.collision_margin,
-            environment_margin=p.environment_margin,
-            workspace=p.workspace,
-        )
 
     def _remote_checker(self, robot: RobotDescription) -> RemoteChecker | None:
         """Return MoveIt as a checker where it was asked for; its absence is then an error."""
@@ -168,7 +160,10 @@ class SafetyNode(WamNode[SafetyParameters]):
         if self.cycle is not None:
             self.cycle.withdraw_cause("deactivated")
         self._publishing.set()
-        self._stream = CommandStream(self._step, period_ns=self._period_ns, on_error=self._on_error)
+        if self.p.lock_step:
+            self._stream = SteppedStream(self, self._step, period_ns=self._period_ns, on_error=self._on_error)
+        else:
+            self._stream = CommandStream(self._step, period_ns=self._period_ns, on_error=self._on_error)
         self._stream.start()
 
     def stop(self) -> None:
@@ -178,6 +173,8 @@ class SafetyNode(WamNode[SafetyParameters]):
             return
         if self.cycle is not None:
             self.cycle.rest()
+            if isinstance(stream, SteppedStream):
+                stream.free()
             self.cycle.rested.wait(STOP_TIMEOUT_S)
         self._publishing.clear()
         if not stream.stop(timeout=STOP_TIMEOUT_S):

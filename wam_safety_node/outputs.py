@@ -17,6 +17,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from wam.core.clock import NS_PER_S
 from wam.core.trajectory.rolling import Rolling, RollingPlan
 from wam.core.trajectory.seam import Seam
+from wam.devices.registry import kind_of
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_duration, ns_to_time
 from wam.ros.qos import COMMAND, COMMAND_PUBLISHER, STATUS
@@ -30,9 +31,6 @@ PARTICIPANT_BYTES = 12
 
 TRAJECTORY_RATE = 20.0
 """Rate of rolling trajectories where a group asks for none [Hz]."""
-
-ADAPTERS = ("inspire", "franka_gripper")
-"""Drivers whose trajectories go to an adapter of the suite, which reads them point by point and joins nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,8 @@ class Outputs:
                 period_ns=self._every(group) * settings.tick_ns,
             )
             for group in robot.groups
-            if group.command_kind is CommandKind.JOINT_TRAJECTORY and group.driver not in ADAPTERS
+            # An adapter of the suite reads a trajectory point by point: there is no hand-over to prepare.
+            if group.command_kind is CommandKind.JOINT_TRAJECTORY and kind_of(group).adapter is None
         }
         start = 0
         for group in robot.groups:

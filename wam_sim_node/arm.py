@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joint states and commands of one joint group's driver."""
+"""Joint states and commands of the joint groups' drivers."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sensor_msgs.msg import JointState
@@ -12,126 +12,94 @@ from trajectory_msgs.msg import JointTrajectory
 
 from wam.core.clock import NS_PER_S
 from wam.devices.jtc import ControllerState, Trajectory, TrajectoryPoint
+from wam.devices.optional import Find
+from wam.devices.registry import kind_of
+from wam.devices.simulated import MergedStates, Simulated, beside
 from wam.devices.twin import JointFeedback
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_time, time_to_ns
 from wam.ros.qos import COMMAND, EVENT, JOINT_STATE_PUBLISHER
 from wam.sim.cycle import Command, GroupOutput, SimCycle
 from wam.sim.pace import Pace
-from wam_sim_node.vendor import Vendor, controller_state_message
-
-MERGED_RATE_HZ = 30.0
-"""Rate of franka_ros2's `joint_states`, a merge of arm and hand."""
+from wam_sim_node.vendor import controller_state_message
 
 
-class ArmTopics:
-    """What `piper_ctrl_single_node` publishes and subscribes to, for one joint group.
+class JointTopics:
+    """State and command topics of one group's driver.
 
-    Published at the state rate: the state topic of the robot file, and beside it `joint_states_feedback` and
-    `joint_ctrl` (the echo of the target), these two only while somebody listens. Subscribed: the command topic and
-    `enable_flag`.
+    Published at the state rate: the state topic of the robot file, and, while somebody listens, what the kind of device
+    adds: a copy of it, and an echo of the target in force. A trajectory controller's own state goes out on
+    `controller_state` beside its command topic where control_msgs is installed, and on `controller_reference`
+    (sensor_msgs/JointState: what it commands) anywhere.
 
     Args:
         node: lifecycle node that owns the entities.
         group: whose driver.
         cycle: takes commands and switches.
+        find: returns message types.
     """
 
-    def __init__(self, node: Any, group: JointGroup, cycle: SimCycle) -> None:
-        self._node, self._group, self._cycle = node, group, cycle
-        folder = group.state_topic.rpartition("/")[0]
-        beside = f"{folder}/" if folder else ""
-        publish = partial(node.create_lifecycle_publisher, JointState, qos_profile=JOINT_STATE_PUBLISHER)
-        self._pace = Pace(round(NS_PER_S / group.state_rate))
-        self._state = publish(group.state_topic)
-        self._feedback = publish(f"{beside}joint_states_feedback")
-        self._echo = publish(f"{beside}joint_ctrl")
-        self._subscriptions = [
-            node.create_subscription(JointState, group.command_topic, self._store_command, COMMAND),
-            node.create_subscription(Bool, f"{beside}enable_flag", self._store_enable, EVENT),
-        ]
-
-    def publish(self, output: GroupOutput, stamp_ns: int) -> None:
-        """Publish one moment of the arm, if one is due."""
-        if not self._pace.due(stamp_ns):
-            return
-        state = _message(output.feedback, stamp_ns)
-        self._state.publish(state)
-        if self._feedback.get_subscription_count():
-            self._feedback.publish(state)
-        if self._echo.get_subscription_count():
-            self._echo.publish(_message(output.echo, stamp_ns))
-
-    def close(self) -> None:
-        """Remove publishers and subscriptions."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        for publisher in (self._state, self._feedback, self._echo):
-            self._node.destroy_lifecycle_publisher(publisher)
-
-    def _store_command(self, message: JointState) -> None:
-        command = Command(message.name, message.position, message.velocity, message.effort)
-        self._cycle.offer_command(self._group.name, command)
-
-    def _store_enable(self, message: Bool) -> None:
-        self._cycle.offer_enable(self._group.name, bool(message.data))
-
-
-class ControllerTopics:
-    """State and command topic of a group behind a trajectory controller or an adapter of the suite.
-
-    A trajectory controller's own state goes out on `controller_state` beside its command topic where control_msgs is
-    installed, and on `controller_reference` (sensor_msgs/JointState: what it commands) anywhere; both while somebody
-    listens.
-
-    Args:
-        node: lifecycle node that owns the entities.
-        group: whose driver.
-        cycle: takes commands.
-        vendor: finds message classes.
-    """
-
-    def __init__(self, node: Any, group: JointGroup, cycle: SimCycle, vendor: Vendor) -> None:
+    def __init__(self, node: Any, group: JointGroup, cycle: SimCycle, find: Find) -> None:
         self._node, self._group, self._cycle = node, group, cycle
         self._pace = Pace(round(NS_PER_S / group.state_rate))
-        self._state = node.create_lifecycle_publisher(JointState, group.state_topic, JOINT_STATE_PUBLISHER)
+        self._publishers: list[Any] = []
+        self._subscriptions: list[Any] = []
+        self._state = self._publish(JointState, group.state_topic)
+        offered = offer_of(group)
+        self._copy, self._echo = (
+            self._publish(JointState, topic) if topic else None
+            for topic in (offered.copy_topic, offered.echo_topic)
+        )
         self._reference: Any = None
         self._controller: Any = None
         self._kind: Any = None
         if group.command_kind is CommandKind.JOINT_TRAJECTORY:
-            arguments = (JointTrajectory, group.command_topic, self._store_trajectory, COMMAND)
-            beside = group.command_topic.rpartition("/")[0]
-            self._reference = node.create_lifecycle_publisher(
-                JointState, f"{beside}/controller_reference", JOINT_STATE_PUBLISHER
-            )
-            self._kind = vendor("controller_state")
+            self._reference = self._publish(JointState, beside(group.command_topic, "controller_reference"))
+            self._kind = find("controller_state")
             if self._kind is not None:
-                self._controller = node.create_lifecycle_publisher(
-                    self._kind, f"{beside}/controller_state", JOINT_STATE_PUBLISHER
-                )
+                self._controller = self._publish(self._kind, beside(group.command_topic, "controller_state"))
+            self._listen(JointTrajectory, group.command_topic, self._store_trajectory, COMMAND)
         else:
-            arguments = (JointState, group.command_topic, self._store_command, COMMAND)
-        self._subscription = node.create_subscription(*arguments)
+            self._listen(JointState, group.command_topic, self._store_command, COMMAND)
+        if offered.enable_topic:
+            self._listen(Bool, offered.enable_topic, self._store_enable, EVENT)
 
     def publish(self, output: GroupOutput, stamp_ns: int) -> None:
         """Publish one moment of the group, if one is due."""
         if not self._pace.due(stamp_ns):
             return
-        self._state.publish(_message(output.feedback, stamp_ns))
-        state = output.controller
-        if state is None or self._reference is None:
+        state = _message(output.feedback, stamp_ns)
+        self._state.publish(state)
+        if self._copy is not None and self._copy.get_subscription_count():
+            self._copy.publish(state)
+        if self._echo is not None and self._echo.get_subscription_count():
+            self._echo.publish(_message(output.echo, stamp_ns))
+        controller = output.controller
+        if controller is None or self._reference is None:
             return
         if self._reference.get_subscription_count():
-            self._reference.publish(_reference(state, stamp_ns))
+            self._reference.publish(_reference(controller, stamp_ns))
         if self._controller is not None and self._controller.get_subscription_count():
-            self._controller.publish(controller_state_message(self._kind, state, stamp_ns))
+            self._controller.publish(controller_state_message(self._kind, controller, stamp_ns))
 
     def close(self) -> None:
-        """Remove publishers and subscription."""
-        self._node.destroy_subscription(self._subscription)
-        for publisher in (self._state, self._reference, self._controller):
-            if publisher is not None:
-                self._node.destroy_lifecycle_publisher(publisher)
+        """Remove publishers and subscriptions."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        for publisher in self._publishers:
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._publishers, self._subscriptions = [], []
+
+    def _publish(self, kind: Any, topic: str) -> Any:
+        publisher = self._node.create_lifecycle_publisher(kind, topic, JOINT_STATE_PUBLISHER)
+        self._publishers.append(publisher)
+        return publisher
+
+    def _listen(self, kind: Any, topic: str, store: Callable[[Any], None], qos: Any) -> None:
+        self._subscriptions.append(self._node.create_subscription(kind, topic, store, qos))
+
+    def _store_enable(self, message: Bool) -> None:
+        self._cycle.offer_enable(self._group.name, bool(message.data))
 
     def _store_command(self, message: JointState) -> None:
         command = Command(message.name, message.position, message.velocity, message.effort)
@@ -152,23 +120,24 @@ class ControllerTopics:
         self._cycle.offer_command(self._group.name, trajectory)
 
 
-class MergedStates:
-    """`joint_states` of franka_ros2: the joints of arm and hand together, at 30 Hz.
+class MergedTopic:
+    """The joint states of several groups in one message.
 
     Args:
         node: lifecycle node that owns the publisher.
         robot: whose groups.
+        merged: topic, kinds and rate.
     """
 
-    def __init__(self, node: Any, robot: RobotDescription) -> None:
+    def __init__(self, node: Any, robot: RobotDescription, merged: MergedStates) -> None:
         self._node = node
-        self._groups = [group.name for group in robot.groups if group.driver in ("franka", "franka_gripper")]
-        self._pace = Pace(round(NS_PER_S / MERGED_RATE_HZ))
-        self._merged = node.create_lifecycle_publisher(JointState, "joint_states", JOINT_STATE_PUBLISHER)
+        self._groups = [group.name for group in robot.groups if group.driver in merged.kinds]
+        self._pace = Pace(round(NS_PER_S / merged.rate))
+        self._merged = node.create_lifecycle_publisher(JointState, merged.topic, JOINT_STATE_PUBLISHER)
 
-    def publish(self, outputs: dict[str, GroupOutput], stamp_ns: int) -> None:
+    def publish(self, outputs: Mapping[str, GroupOutput], stamp_ns: int) -> None:
         """Publish one moment of the robot, if one is due."""
-        if not self._pace.due(stamp_ns):
+        if not outputs or not self._pace.due(stamp_ns):
             return
         parts = [outputs[name].feedback for name in self._groups]
         merged = JointFeedback(
@@ -184,14 +153,16 @@ class MergedStates:
         self._node.destroy_lifecycle_publisher(self._merged)
 
 
-DriverTopics = ArmTopics | ControllerTopics
+def merged_topics(node: Any, robot: RobotDescription) -> list[MergedTopic]:
+    """Return the merged topics that the robot's drivers publish, each once."""
+    offered = [offer_of(group).merged for group in robot.groups]
+    return [MergedTopic(node, robot, merged) for merged in dict.fromkeys(offered) if merged is not None]
 
 
-def make_topics(node: Any, group: JointGroup, cycle: SimCycle, vendor: Vendor) -> DriverTopics:
-    """Return the topics of the group's driver."""
-    if group.driver == "piper":
-        return ArmTopics(node, group, cycle)
-    return ControllerTopics(node, group, cycle, vendor)
+def offer_of(group: JointGroup) -> Simulated:
+    """Return what the simulated driver of a group offers."""
+    simulated = kind_of(group).simulated
+    return Simulated() if simulated is None else simulated(group)
 
 
 def _message(feedback: JointFeedback, stamp_ns: int) -> JointState:

@@ -72,6 +72,7 @@ class CameraStream:
         self._owed: int | None = None  # number of the picture that is due and was not taken yet
         self._slot: tuple[Snapshot, int] | None = None
         self._idle = threading.Event()
+        self._changed = threading.Condition()
         self._now_ns = 0
         self._waiting: deque[tuple[int, list[tuple[Any, Any]]]] = deque()
         self._due_ns: int | None = None  # when the first of those is due, for the thread of the physics
@@ -153,10 +154,21 @@ class CameraStream:
         if self._slot is not None or (due_ns is not None and due_ns <= now_ns):
             worker.wake()
 
+    def drain(self) -> None:
+        """Wait until what was due at the last `tick` has been rendered and published."""
+        if self._worker is None or self._closed.is_set():
+            return
+        with self._changed:
+            self._changed.wait_for(self._is_drained, RENDER_TIMEOUT_S)
+
+    def _is_drained(self) -> bool:
+        due_ns = self._due_ns
+        return self._closed.is_set() or (self._slot is None and (due_ns is None or due_ns > self._now_ns))
+
     def _step(self) -> None:
         if self._closing.is_set():
             self._renderer.close()
-            self._closed.set()
+            self._end()
             return
         if not self._opened.is_set():
             self._renderer.open()
@@ -175,7 +187,9 @@ class CameraStream:
             for publisher, message in self._waiting.popleft()[1]:
                 publisher.publish(message)
             self.pictures += 1
-        self._due_ns = self._waiting[0][0] if self._waiting else None
+        with self._changed:
+            self._due_ns = self._waiting[0][0] if self._waiting else None
+            self._changed.notify_all()
 
     def _messages(self, rgb: Rgb, stamp_ns: int) -> list[tuple[Any, Any]]:
         camera = self._camera
@@ -201,13 +215,18 @@ class CameraStream:
 
     def _fail(self, error: Exception) -> None:
         self._renderer.close()
-        self._closed.set()
+        self._end()
         self._idle.set()
         if self._opened.is_set():
             self._on_error(error)
         else:
             self._failure = error
             self._opened.set()
+
+    def _end(self) -> None:
+        with self._changed:
+            self._closed.set()
+            self._changed.notify_all()
 
 
 def camera_info(camera: CameraSpec) -> CameraInfo:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,33 +14,33 @@ from wam.core.errors import ConfigError
 from wam.core.latency import monotonic_ns
 from wam.devices.jtc.parameters import distribution_or_default
 from wam.devices.loader import load_robot
-from wam.devices.optional import find_type
+from wam.devices.optional import Find, find_type
 from wam.robots.description import CameraSpec, RobotDescription
 from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
+from wam.ros.lock_step import SteppedWorker, make_worker
 from wam.ros.qos import CLOCK
 from wam.ros.timers import steady_timer
 from wam.ros.worker import Worker
-from wam.sim.cycle import GroupOutput, SimCycle
+from wam.sim.cycle import SimCycle
 from wam.sim.model import TIMESTEP_S
-from wam.sim.pace import SimTime
+from wam.sim.pace import MAX_STEP_NS, SimTime
 from wam.sim.pixels import Degradation
 from wam.sim.rendering import require_egl
 from wam.sim.tasks.registry import find_setting, find_task
 from wam.sim.tasks.world import TaskWorld
 from wam.sim.world import SimWorld
-from wam_sim_node.arm import DriverTopics, MergedStates, make_topics
+from wam_sim_node.arm import JointTopics, MergedTopic, merged_topics
 from wam_sim_node.camera import CameraStream
 from wam_sim_node.parameters import PUBLISH, SimParameters
 from wam_sim_node.services import DeviceServices, make_services
 from wam_sim_node.task import TaskTopics
-from wam_sim_node.vendor import Vendor
 
 REPORT_PERIOD_S = 1.0
 STOP_TIMEOUT_S = 3.0
 SLOW_FACTOR = 0.95
-"""A real-time factor below this is told."""
+"""A real-time factor below this is reported."""
 
 
 class SimNode(WamNode[SimParameters]):
@@ -51,22 +51,23 @@ class SimNode(WamNode[SimParameters]):
         node_args: passed to the lifecycle node.
     """
 
-    def __init__(self, *, vendor: Vendor | None = None, **node_args: Any) -> None:
+    def __init__(self, *, vendor: Find | None = None, **node_args: Any) -> None:
         super().__init__("wam_sim", SimParameters, **node_args)
         self.cycle: SimCycle | None = None
         self._vendor = vendor or find_type
-        self._arms: dict[str, DriverTopics] = {}
-        self._devices: dict[str, DeviceServices] = {}
-        self._merged: MergedStates | None = None
+        self._arms: dict[str, JointTopics] = {}
+        self._devices: Mapping[str, DeviceServices] = {}
+        self._merged: list[MergedTopic] = []
         self._cameras: dict[str, CameraStream] = {}
         self._task: TaskTopics | None = None
-        self._worker: Worker | None = None
+        self._worker: Worker | SteppedWorker | None = None
         self._time: SimTime | None = None
         self._clock_topic: Any = None
         self._diagnostics: Diagnostics | None = None
         self._entities: list[Callable[[], Any]] = []
         self._fault = ""
         self._refused: set[str] = set()
+        self._reached_ns = 0
 
     def setup(self) -> None:
         """Build the world, then make the topics."""
@@ -82,14 +83,11 @@ class SimNode(WamNode[SimParameters]):
         self.cycle = cycle
         self._make_clock()
         for group in robot.groups:
-            self._arms[group.name] = make_topics(self, group, cycle, self._vendor)
-            services = make_services(self, group, cycle, self._vendor)
-            if services is not None:
-                self._devices[group.name] = services
+            self._arms[group.name] = JointTopics(self, group, cycle, self._vendor)
+        self._devices = make_services(self, robot.groups, cycle, self._vendor)
         if isinstance(world, TaskWorld):
             self._task = TaskTopics(self, world, cycle, self._resume)
-        if any(group.driver == "franka" for group in robot.groups):
-            self._merged = MergedStates(self, robot)
+        self._merged = merged_topics(self, robot)
         for camera in robot.cameras if p.cameras else ():
             self._cameras[camera.name] = self._make_camera(camera, world)
         self._diagnostics = Diagnostics(self, task="simulating", hardware_id=f"simulated {robot.name}")
@@ -110,8 +108,14 @@ class SimNode(WamNode[SimParameters]):
             self._time.pause()
         # Faster time takes no longer steps but more of them.
         period = self._period / max(1.0, self.p.speed) if self.p.speed else 0.0
-        self._worker = Worker(
-            "physics", self._step, period=period, on_error=partial(self._on_error, "physics")
+        lock_step = self.p.lock_step
+        self._worker = make_worker(
+            self,
+            "physics",
+            self._follow_clock if lock_step else self._step,
+            period=0.0 if lock_step else period,
+            lock_step=lock_step,
+            on_error=partial(self._on_error, "physics"),
         )
         self._worker.start()
 
@@ -128,15 +132,20 @@ class SimNode(WamNode[SimParameters]):
 
     def teardown(self) -> None:
         """Remove the topics and forget the world."""
-        for part in (*self._arms.values(), *self._devices.values(), *self._cameras.values()):
-            part.close()
-        for shared in (self._merged, self._task):
-            if shared is not None:
-                shared.close()
+        for group in self._arms.values():
+            group.close()
+        for device in self._devices.values():
+            device.close()
+        for camera in self._cameras.values():
+            camera.close()
+        for merged in self._merged:
+            merged.close()
+        if self._task is not None:
+            self._task.close()
         for remove in self._entities:
             remove()
         self._arms, self._devices, self._cameras, self._entities = {}, {}, {}, []
-        self.cycle, self._diagnostics, self._merged, self._task = None, None, None, None
+        self.cycle, self._diagnostics, self._merged, self._task = None, None, [], None
         self._time, self._clock_topic = None, None
 
     def _make_world(self, robot: RobotDescription, *, timestep: float) -> SimWorld:
@@ -189,7 +198,7 @@ class SimNode(WamNode[SimParameters]):
             latency_ns=camera.latency_ns if p.camera_latency < 0 else seconds_to_ns(p.camera_latency),
             jpeg_quality=p.jpeg_quality,
             degradation=Degradation(p.seed, camera.name, p.camera_noise, p.camera_drop_rate),
-            lockstep=self._time is not None,
+            lockstep=self._time is not None or p.lock_step,
             on_error=partial(self._on_error, f"camera {camera.name}"),
         )
 
@@ -207,10 +216,24 @@ class SimNode(WamNode[SimParameters]):
             text += f"; joint states of {', '.join(capped)} at {p.state_rate_limit:g} Hz (state_rate_limit)"
         self.get_logger().info(text)
 
+    def _follow_clock(self) -> None:
+        """Step through the time that has passed on /clock, at the rate of the states; pictures go out with it."""
+        now_ns, before_ns = self.clock.now_ns(), self._reached_ns
+        step_ns = round(self._period * NS_PER_S)
+        if not 0 <= now_ns - before_ns <= MAX_STEP_NS:
+            before_ns = now_ns - step_ns
+        for moment_ns in range(before_ns + step_ns, now_ns + 1, step_ns):
+            self._step_to(moment_ns)
+            self._reached_ns = moment_ns
+        for camera in self._cameras.values():
+            camera.drain()
+
     def _step(self) -> None:
+        self._step_to(self.clock.now_ns() if self._time is None else self._time.advance())
+
+    def _step_to(self, now_ns: int) -> None:
         cycle, time = self.cycle, self._time
         assert cycle is not None
-        now_ns = self.clock.now_ns() if time is None else time.advance()
         result = cycle.step(now_ns, wall_ns=None if time is None else monotonic_ns())
         if self._clock_topic is not None:
             # Before anything that bears this time: whoever reads a stamp shall know that it is past.
@@ -219,7 +242,8 @@ class SimNode(WamNode[SimParameters]):
             self._arms[group].publish(output, result.stamp_ns)
             if group in self._devices:
                 self._devices[group].publish(output, result.stamp_ns)
-        self._publish_merged(dict(result.outputs), result.stamp_ns)
+        for merged in self._merged:
+            merged.publish(result.outputs, result.stamp_ns)
         if self._task is not None:
             self._task.publish(result.stamp_ns)
         for camera in self._cameras.values():
@@ -228,10 +252,6 @@ class SimNode(WamNode[SimParameters]):
             if error.what not in self._refused:
                 self._refused.add(error.what)
                 self.get_logger().warning(f"command refused: {error}")
-
-    def _publish_merged(self, outputs: dict[str, GroupOutput], stamp_ns: int) -> None:
-        if self._merged is not None and outputs:
-            self._merged.publish(outputs, stamp_ns)
 
     def _on_error(self, part: str, error: Exception) -> None:
         self._fault = f"{part}: {error}"

@@ -79,3 +79,8 @@ class SimParameters:
         0.0, description="share of the pictures that are lost", lower=0.0, upper=1.0
     )
     jpeg_quality: int = parameter(90, description="quality of compressed pictures", lower=1, upper=100)
+    lock_step: bool = parameter(
+        False,
+        description="run on /clock and answer every time on lock_step, so that a simulation can wait for this node; "
+        "needs use_sim_time",
+    )

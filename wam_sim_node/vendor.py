@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages of the vendors' packages where these are installed, and what stands in for them where they are not."""
+"""Messages that describe a simulated device: its modes as text, the state of its trajectory controller."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from wam.devices.jtc import ControllerState
 from wam.ros.conversions import ns_to_time
-
-Vendor = Callable[[str], "Any | None"]
-"""Our name of a vendor's type (`wam.devices.optional.VENDOR_TYPES`) -> class, or None where it is not installed."""
 
 
 def modes_text(name: str, modes: Mapping[str, str | float]) -> DiagnosticStatus:

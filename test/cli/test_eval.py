@@ -61,7 +61,7 @@ def test_a_policy_of_another_robot_is_refused_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from wam.devices.loader import load_robot
-    from wam.models.layout import RobotLayout
+    from wam.models.robot_layout import RobotLayout
     from wam.policies.bundles import make_tiny_bundle
 
     make_tiny_bundle(tmp_path / "piper", "aha_wam", robot=RobotLayout.of(load_robot("piper")))

@@ -16,6 +16,7 @@ from wam.core.safety.filters import Stage
 from wam.core.trajectory.motion import Motion
 from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.filters import build_chain
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
@@ -115,7 +116,7 @@ def test_every_row_that_is_executed_has_passed_the_chain_at_both_stages(
 
     monkeypatch.setattr(SafetyChain, "run", run)
     wall = [0]
-    cycle = build_cycle(robot, settings_for(robot), wall=lambda: wall[0])
+    cycle = build_cycle(robot, settings_for(robot), build_chain(robot, model=False), wall=lambda: wall[0])
     home = np.array([joint.home for joint in robot.joints])
     now, executed = 10**18, 0
     for k in range(60):

@@ -27,7 +27,7 @@ from wam.data.lerobot.reader import open_dataset
 from wam.devices.loader import load_robot
 from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
 from wam.evaluation.replay.session import replay
-from wam.models.layout import RobotLayout
+from wam.models.robot_layout import RobotLayout
 from wam.policies.bundles import load_policy, open_policy
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.policy import PolicyRequest, load_fake

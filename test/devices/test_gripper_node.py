@@ -172,7 +172,7 @@ def test_nothing_is_sent_while_disabled(stage: Stage) -> None:
 
 
 def test_goals_are_written_as_the_vendors_messages_want_them() -> None:
-    from wam_driver_node.gripper import fill_goal
+    from wam.devices.franka.adapter import fill_goal
 
     grasp = SimpleNamespace(epsilon=SimpleNamespace())
     fill_goal(Goal(Side.CLOSED, "grasp", width=0.0, speed=0.1, force=30.0, epsilon=0.08), grasp)

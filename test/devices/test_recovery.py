@@ -262,7 +262,7 @@ def test_both_arms_are_enabled_by_one_call_and_again_after_a_lost_bus(vendor: Ve
     for side in ("left", "right"):
         vendor.publish_arm(f"{side}/joint_states_single")
     driver = vendor.start("piper")
-    codes = lambda: [arm._piper.state(driver.clock.now_ns()).code for arm in driver.arms]  # noqa: E731
+    codes = lambda: [arm.watch.arm.state(driver.clock.now_ns()).code for arm in driver.arms]  # noqa: E731
     vendor.until(lambda: codes() == ["not_enabled"] * 2, "arms that are not enabled")
     answer = vendor.call(SetBool, "wam_driver/enable", SetBool.Request(data=True))
     assert answer.success, answer.message
@@ -295,7 +295,7 @@ def test_an_arm_that_does_not_get_enabled_says_why(vendor: Vendor, monkeypatch: 
     assert vendor.calls.count("left/enable_srv") > 1, "asked once"
     assert (
         "not enabled within 1 s (refused by the stand-in)"
-        in driver.arms[0]._piper.state(driver.clock.now_ns()).text
+        in driver.arms[0].watch.arm.state(driver.clock.now_ns()).text
     )
     assert answer.success
 

@@ -27,18 +27,19 @@ def on_simulated_time(spec: NodeSpec, **more: Any) -> NodeSpec:
     return dataclasses.replace(spec, parameters=parameters)
 
 
-def test_a_clock_that_goes_back_holds_the_arms_and_they_move_again_on_the_new_time(rig: Any) -> None:
+def test_a_clock_that_goes_back_holds_the_arms_and_they_move_again_on_the_new_time(free_rig: Any) -> None:
     """A recording that is played again, or a simulation that is started again: stamps before those already seen."""
+    rig = free_rig
     world = on_simulated_time(sim(rig.options), clock="publish")
     rig.start(world)
     rig.start(on_simulated_time(safety(rig.options)))
-    rig.hear_safety()
+    rig.until_commanded()
     rig.start(on_simulated_time(planner(rig.options)))
     rig.start(on_simulated_time(executor(rig.options)))
     rig.until_moving()
     rig.until("ten chunks", lambda r: len(r.chunks) >= 10)
     age_ns = max(record.arrival_ns - record.chunk.stamp_ns for record in rig.recorder.chunks)
-    rig.group.processes["sim"].kill()
+    rig.kill("sim")
     rig.until_rung(Ladder.HOLD)
     begun = len(rig.recorder.chunks)
     rig.start(world)

@@ -15,8 +15,9 @@ from wam.stack.recorder import Recorder
 pytestmark = pytest.mark.ros
 
 
-def test_a_composed_process_in_a_namespace_is_configured(rig: Any) -> None:
+def test_a_composed_process_in_a_namespace_is_configured(free_rig: Any) -> None:
     """A rule `node:name:=value` reaches a node of the root namespace only: the nodes refused to configure."""
+    rig = free_rig
     options = dataclasses.replace(rig.options, namespace="lab", composed=True)
     rig.recorder.close()
     rig.recorder = Recorder(load_robot("piper"), namespace="lab")

@@ -32,7 +32,7 @@ def test_a_tiny_policy_moves_its_robot_within_the_limits(
     rig.options = dataclasses.replace(
         rig.options, policy=policy, composed=True, plan_period=0.5, chunk_period=0.2
     )
-    rig.start_all(timeout=120.0)
+    rig.start_all()
     arm = next(iter(rig.recorder.measured.values()))
     start = arm.series().positions[-1]
     rig.until("the arm moves", lambda r: float(np.max(np.abs(arm.series().positions[-1] - start))) > MOVED)

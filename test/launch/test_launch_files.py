@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import yaml
 from setuptools import find_packages
 
 from wam.core.errors import ConfigError
+from wam.devices.inspire.launch import hand_devices
+from wam.devices.launch import VendorDriver
 from wam.devices.loader import load_robot
 from wam.robots.kinematics import forward_kinematics
 from wam.robots.urdf import robot_urdf
@@ -22,18 +25,20 @@ from wam_bringup.descriptions import with_description
 from wam_bringup.launch_schema import (
     ARGUMENTS,
     BOOLEAN,
-    DRIVERS,
     SAFETY_PROFILES,
-    franka_drivers,
-    hand_devices,
-    piper_drivers,
-    ur_drivers,
+    adapter_addresses,
+    vendor_drivers,
 )
 from wam_safety_node.parameters import SafetyParameters
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 DEFAULTS = {argument.name: argument.default for argument in ARGUMENTS}
+ROBOTS = ("piper", "franka", "ur5e_inspire")
+
+
+def drivers(robot: str, arguments: Mapping[str, str]) -> tuple[VendorDriver, ...]:
+    return vendor_drivers(load_robot(robot), arguments)
 
 
 def test_hardware_does_not_move_unless_it_is_asked_to() -> None:
@@ -49,7 +54,7 @@ def test_an_argument_is_described_and_its_default_is_legal(argument: Any) -> Non
 
 
 def test_each_piper_driver_gets_its_own_can_interface_and_namespace() -> None:
-    left, right = piper_drivers({**DEFAULTS, "can_ports": "can0, can1"})
+    left, right = drivers("piper", {**DEFAULTS, "can_ports": "can0, can1"})
     assert (left.namespace, left.arguments["can_port"]) == ("left", "can0")
     assert (right.namespace, right.arguments["can_port"]) == ("right", "can1")
 
@@ -57,16 +62,16 @@ def test_each_piper_driver_gets_its_own_can_interface_and_namespace() -> None:
 @pytest.mark.parametrize("ports", ["", "can0", "can0,can0", "a,b,c"])
 def test_can_ports_that_are_not_two_different_ones_are_refused(ports: str) -> None:
     with pytest.raises(ConfigError, match="two different CAN interfaces"):
-        piper_drivers({**DEFAULTS, "can_ports": ports})
+        drivers("piper", {**DEFAULTS, "can_ports": ports})
 
 
 def test_a_mock_that_the_vendor_does_not_have_is_refused() -> None:
     with pytest.raises(ConfigError, match="piper_ros has no mock hardware"):
-        piper_drivers({**DEFAULTS, "use_mock_hardware": "true"})
+        drivers("piper", {**DEFAULTS, "use_mock_hardware": "true"})
 
 
 def test_every_robot_of_the_schema_has_a_file_and_a_launch_file() -> None:
-    for robot in DRIVERS:
+    for robot in ROBOTS:
         assert (ROOT / "config" / "robots" / f"{robot}.yaml").is_file()
         assert (ROOT / "launch" / f"{robot}.launch.py").is_file()
 
@@ -80,7 +85,7 @@ def test_a_launch_file_is_one_call(path: Path) -> None:
 
 
 def test_the_franka_driver_is_told_in_the_vendors_words() -> None:
-    (driver,) = franka_drivers({**DEFAULTS, "robot_ip": "172.16.0.2"})
+    (driver,) = drivers("franka", {**DEFAULTS, "robot_ip": "172.16.0.2"})
     assert (driver.package, driver.launch_file) == ("franka_bringup", "franka.launch.py")
     assert driver.arguments == {
         "robot_type": "fr3",
@@ -104,28 +109,32 @@ def test_the_franka_driver_is_told_in_the_vendors_words() -> None:
 def test_the_ur_driver_is_told_in_the_words_of_its_distribution(
     distribution: str, mock: str, controller: str
 ) -> None:
-    (driver,) = ur_drivers({**DEFAULTS, "use_mock_hardware": "true", "distribution": distribution})
+    (driver,) = drivers(
+        "ur5e_inspire", {**DEFAULTS, "use_mock_hardware": "true", "distribution": distribution}
+    )
     assert driver.arguments[mock] == "true"
     assert driver.arguments["initial_joint_controller"] == controller
     assert driver.arguments["launch_rviz"] == "false"
 
 
-@pytest.mark.parametrize("drivers", [franka_drivers, ur_drivers])
-def test_a_robot_without_an_address_is_refused(drivers: Any) -> None:
+@pytest.mark.parametrize("robot", ["franka", "ur5e_inspire"])
+def test_a_robot_without_an_address_is_refused(robot: str) -> None:
     with pytest.raises(ConfigError, match=r"robot_ip: .*use_mock_hardware:=true"):
-        drivers(DEFAULTS)
+        drivers(robot, DEFAULTS)
 
 
 def test_a_namespace_that_the_ur_driver_does_not_know_is_refused() -> None:
     with pytest.raises(ConfigError, match="start the driver yourself and use launch_driver:=false"):
-        ur_drivers({**DEFAULTS, "robot_ip": "1.2.3.4", "namespace": "lab"})
+        drivers("ur5e_inspire", {**DEFAULTS, "robot_ip": "1.2.3.4", "namespace": "lab"})
 
 
 def test_a_hand_needs_a_device_unless_it_is_mocked() -> None:
     assert hand_devices({**DEFAULTS, "use_mock_hardware": "true"}, 2) == ("mock", "mock")
-    assert hand_devices({**DEFAULTS, "hand_device": "serial:/dev/ttyUSB0#1"}, 1) == ("serial:/dev/ttyUSB0#1",)
+    robot = load_robot("ur5e_inspire")
+    given = adapter_addresses(robot, {**DEFAULTS, "hand_device": "serial:/dev/ttyUSB0#1"})
+    assert given == ("serial:/dev/ttyUSB0#1",)
     with pytest.raises(ConfigError, match=r"hand_device: .*allowed: 1 of serial:PORT#ID"):
-        hand_devices(DEFAULTS, 1)
+        adapter_addresses(robot, DEFAULTS)
 
 
 @pytest.mark.parametrize("profile", SAFETY_PROFILES)
@@ -138,7 +147,7 @@ def test_a_safety_profile_sets_parameters_that_the_node_has(profile: str) -> Non
         assert parameters == {name: known[name].default for name in parameters}
 
 
-@pytest.mark.parametrize("robot", DRIVERS)
+@pytest.mark.parametrize("robot", ROBOTS)
 def test_a_robots_view_shows_the_cameras_of_its_file(robot: str) -> None:
     view = yaml.safe_load((ROOT / "config" / "rviz" / f"{robot}.rviz").read_text())
     shown = [
@@ -237,7 +246,7 @@ def test_a_launch_file_starts_executables_that_exist(path: Path, composed: str, 
     assert policy <= set(executables)
 
 
-@pytest.mark.parametrize("robot", DRIVERS)
+@pytest.mark.parametrize("robot", ROBOTS)
 def test_the_suites_own_driver_is_started_beside_a_driver_that_runs_already(robot: str) -> None:
     """Without it nobody takes the commands of a Franka Hand, and the arm waits for a listener for ever."""
     file = ROOT / "launch" / f"{robot}.launch.py"
@@ -246,7 +255,7 @@ def test_the_suites_own_driver_is_started_beside_a_driver_that_runs_already(robo
     assert [node.node_executable for node in nodes].count("wam_driver_node") == 1
 
 
-@pytest.mark.parametrize("robot", DRIVERS)
+@pytest.mark.parametrize("robot", ROBOTS)
 def test_a_view_is_started_beside_the_nodes_when_it_is_asked_for(robot: str) -> None:
     nodes, _ = launched(ROOT / "launch" / f"{robot}.launch.py", launch_driver="false", rviz="true")
     assert {node.node_executable for node in nodes} - OWN == OTHERS

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from wam.core.errors import BundleError
 from wam.models.bundle import Manifest, load_into, open_bundle, open_weights, save_weights
-from wam.models.layout import RobotLayout
+from wam.models.robot_layout import RobotLayout
 from wam.policies.bundles import load_policy, make_tiny_bundle, open_policy
 
 

@@ -24,7 +24,7 @@ from wam.core.errors import (
 from wam.core.transport.layout import payload_bytes
 from wam.models.context_codec import TorchCodec, read_tensors, specs_of, write_tensors
 from wam.models.finite import require_finite, require_finite_layers
-from wam.models.images import Composite, Tile, compose, resize_bytes, standard_layout, to_model_pixels
+from wam.models.images import Composite, ImageTile, compose, resize_bytes, standard_layout, to_model_pixels
 from wam.models.normalisation import FieldStats, Normaliser, NormMode
 from wam.models.text import (
     CachedTextEncoder,
@@ -34,9 +34,9 @@ from wam.models.text import (
     clean_prompt,
     pad_rows,
     text_encoder,
+    text_to_transformers,
     write_cache,
 )
-from wam.policies.aha_wam.convert.wan_names import text_to_transformers
 
 STATS = FieldStats(
     {
@@ -93,13 +93,13 @@ def test_the_standard_layouts_are_those_of_the_released_checkpoints() -> None:
 @pytest.mark.parametrize(
     "tiles",
     [
-        (Tile("a", 0, 0, 4, 4), Tile("b", 0, 4, 4, 3)),
-        (Tile("a", 0, 0, 4, 5), Tile("b", 0, 4, 4, 4)),
-        (Tile("a", 0, 0, 4, 4), Tile("a", 0, 4, 4, 4)),
-        (Tile("a", 0, 0, 5, 8),),
+        (ImageTile("a", 0, 0, 4, 4), ImageTile("b", 0, 4, 4, 3)),
+        (ImageTile("a", 0, 0, 4, 5), ImageTile("b", 0, 4, 4, 4)),
+        (ImageTile("a", 0, 0, 4, 4), ImageTile("a", 0, 4, 4, 4)),
+        (ImageTile("a", 0, 0, 5, 8),),
     ],
 )
-def test_tiles_that_overlap_miss_or_repeat_are_refused(tiles: tuple[Tile, ...]) -> None:
+def test_tiles_that_overlap_miss_or_repeat_are_refused(tiles: tuple[ImageTile, ...]) -> None:
     with pytest.raises(ValueError, match=r"tile|covers?|two tiles"):
         Composite(4, 8, tiles)
 

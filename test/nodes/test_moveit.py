@@ -24,6 +24,7 @@ from wam.core.verdict import Ladder
 from wam.devices.loader import load_robot
 from wam.robots.collision import model_joints
 from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.filters import build_chain
 from wam_safety_node.moveit.frames import (
     FREE,
     NO_ANSWER,
@@ -51,7 +52,12 @@ class World:
         self.now = 10**18
         self.wall = 0
         self.cycle = build_cycle(
-            ROBOT, settings_for(ROBOT), remote=remote, remote_budget_ns=80_000_000, wall=lambda: self.wall
+            ROBOT,
+            settings_for(ROBOT),
+            build_chain(ROBOT, model=False),
+            remote=remote,
+            remote_budget_ns=80_000_000,
+            wall=lambda: self.wall,
         )
         self.stream: list[np.ndarray] = []
         self.codes: list[str] = []

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fault injection between real nodes: a relay that passes messages on, or spoils them on command.
+"""Fault injection between real nodes: a relay that passes messages on, or changes, loses and repeats them on command.
 
 The nodes are started with their inputs remapped to the relay's outputs, so that a fault is one function from a
-message to the messages that are passed on instead; nothing in the nodes knows of it.
+message to the messages that are passed on instead; the nodes do not know of it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def unchanged(message: Any) -> Iterable[Any]:
 
 
 class Relay:
-    """Passes action chunks, joint states and raw pictures from one topic to another, through a fault.
+    """Passes action chunks, joint states and raw images from one topic to another, through a fault.
 
     Args:
         robot: whose joint groups and cameras are relayed.
@@ -78,13 +78,13 @@ class Relay:
 
     @staticmethod
     def image_remaps(robot: RobotDescription) -> dict[str, str]:
-        """Return the remappings that make planner and executor see through the relay."""
+        """Return the remappings that make planner and executor get their images through the relay."""
         return {topic: PREFIX + topic for topic in _image_topics(robot)}
 
-    def spoil(
+    def inject(
         self, *, chunks: Fault = unchanged, states: Fault = unchanged, images: Fault = unchanged
     ) -> None:
-        """Put faults in force from the next message on; without arguments, take them out."""
+        """Put faults in force from the next message on; without arguments, remove them all."""
         with self._lock:
             self._faults = {"chunk": chunks, "state": states, "image": images}
 
@@ -99,8 +99,8 @@ class Relay:
     def _pass(self, message: Any, publisher: Any, kind: str) -> None:
         with self._lock:
             fault = self._faults.get(kind, unchanged)
-        spoiled = (message,) if fault is unchanged else fault(copy.deepcopy(message))
-        for one in spoiled:
+        changed = (message,) if fault is unchanged else fault(copy.deepcopy(message))
+        for one in changed:
             publisher.publish(one)
 
     def _spin(self) -> None:

@@ -24,10 +24,11 @@ from wam.bench.policy import measure
 from wam.core.contract import CameraContract, PolicyContract
 from wam.core.errors import WamError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import Backend, choose_backend
+from wam.models.backends.backend import Backend
+from wam.models.backends.choice import choose_backend
 from wam.models.images import standard_layout
-from wam.models.layout import RobotLayout
 from wam.models.normalisation import Normaliser
+from wam.models.robot_layout import RobotLayout
 from wam.models.text import HashTextEncoder
 from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.config import PRESETS, AhaWamConfig, preset

@@ -27,6 +27,7 @@ from wam.core.safety.limits import JointLimits
 from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
 from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.filters import build_chain
 from wam.runtime.safety.intake import CycleSettings
 
 Rows = npt.NDArray[np.float64]
@@ -275,7 +276,9 @@ def _run_strategy(
     chunks: int,
 ) -> SeamsCount:
     time_ns = [10**18]
-    cycle = build_cycle(robot, settings, wall=lambda: time_ns[0], contract_hash="a" * 64)
+    cycle = build_cycle(
+        robot, settings, build_chain(robot, model=False), wall=lambda: time_ns[0], contract_hash="a" * 64
+    )
     tick_ns = settings.tick_ns
     judge = Judge(limits, period=tick_ns * 1e-9)
     home = np.array([joint.home for joint in robot.joints])

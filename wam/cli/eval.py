@@ -19,8 +19,8 @@ from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from wam.evaluation.closed_loop.page import GateLine
     from wam.evaluation.closed_loop.scores import Evaluation
+    from wam.evaluation.closed_loop.table import EvaluationFigures
 
 EXIT_FAILED = 2
 
@@ -72,6 +72,13 @@ def evaluate(
     executor_period: Annotated[
         float, typer.Option(help="Time between the starts of two chunks [s].", min=0.005)
     ] = 0.1,
+    extra_filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MODULE:FACTORY of a safety filter from another package; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     policy_seed: Annotated[int, typer.Option(help="Seed of the policy's noise.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of the policy.", min=1)] = 1,
@@ -87,14 +94,9 @@ def evaluate(
     Example: wam eval --task franka_box_to_bowl --policy aha_wam/tiny --report out
     """
     from wam.devices.loader import load_robot
-    from wam.evaluation.closed_loop.page import (
-        LOGS,
-        build_evaluation_report,
-        summary_of,
-        timing_of,
-        verdict_of,
-    )
+    from wam.evaluation.closed_loop.page import LOGS, build_evaluation_report, summary_of, timing_of
     from wam.evaluation.closed_loop.run import FAST, NODES, EvalOptions, evaluate_fast
+    from wam.evaluation.closed_loop.table import compute_evaluation
     from wam.evaluation.metrics.gate import read_gate
     from wam.evaluation.replay.offline import ReplaySettings
     from wam.policies.loading import load_policy
@@ -118,6 +120,7 @@ def evaluate(
             executor_latency_ns=parse_latency(executor_latency, option="--executor-latency"),
             planner_period_ns=seconds_to_ns(planner_period),
             executor_period_ns=seconds_to_ns(executor_period),
+            extra_filters=tuple(extra_filter or ()),
         ),
         time_limit=time_limit,
         videos=videos,
@@ -159,44 +162,25 @@ def evaluate(
             )
         else:
             run = evaluate_fast(options, loaded, robot=robot, done=done)
-    lines = judge(run, thresholds)
-    page = build_evaluation_report(run, report, gate=lines)
+    figures = compute_evaluation(run, thresholds)
+    page = build_evaluation_report(run, figures, report)
     if as_json:
-        both = {"summary": summary_of(run, lines), "timing": timing_of(run)}
+        both = {"summary": summary_of(run, figures), "timing": timing_of(run, figures)}
         typer.echo(json.dumps(both, indent=2, ensure_ascii=False))
     else:
-        _print(Console(), run, lines)
+        _print(Console(), run, figures)
     for warning in run.warnings:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     for episode in run.episodes:
         if episode.error:
             console.print(f"[red]seed {episode.seed}:[/red] {escape(episode.error)}", soft_wrap=True)
     console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
-    if verdict_of(run, lines) in ("fault", "fail"):
+    if figures.verdict in ("fault", "fail"):
         raise typer.Exit(EXIT_FAILED)
 
 
-def judge(run: Evaluation, thresholds: tuple) -> tuple[GateLine, ...]:  # type: ignore[type-arg]
-    """Return every threshold with what was measured.
-
-    Raises:
-        ConfigError: one names an unknown metric.
-    """
-    from wam.evaluation.closed_loop.page import GateLine
-    from wam.evaluation.closed_loop.scores import score_metrics, time_metrics
-    from wam.evaluation.metrics.gate import check_gate
-
-    metrics = {**score_metrics(run.episodes), **time_metrics(run)}
-    return tuple(
-        GateLine(one.threshold.metric, one.threshold.text(), one.value, one.passed)
-        for one in check_gate(thresholds, metrics)
-    )
-
-
-def _print(console: Console, run: Evaluation, gate: tuple[GateLine, ...]) -> None:
-    from wam.evaluation.closed_loop.scores import score_metrics, time_metrics
-
-    scores, times = score_metrics(run.episodes), time_metrics(run)
+def _print(console: Console, run: Evaluation, figures: EvaluationFigures) -> None:
+    scores, times = figures.scores.metrics, figures.times.metrics
 
     def shown(value: float | None, form: str) -> str:
         return "–" if value is None else format(value, form)
@@ -220,7 +204,8 @@ def _print(console: Console, run: Evaluation, gate: tuple[GateLine, ...]) -> Non
             f"{shown(scores['safety_events'], '.0f')} events; episodes that held: {shown(holds, '.0f')}, "
             f"that stopped: {shown(stops, '.0f')}",
         )
-    for line in gate:
-        mark = "[green]pass[/green]" if line.passed else "[red]FAIL[/red]"
-        table.add_row(f"gate: {line.metric}", f"{mark} {line.value} (allowed {line.allowed})")
+    for check in figures.checks:
+        mark = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
+        allowed = check.threshold.text()
+        table.add_row(f"gate: {check.threshold.metric}", f"{mark} {check.value} (allowed {allowed})")
     console.print(table)

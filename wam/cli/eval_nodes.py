@@ -41,11 +41,13 @@ def evaluate_nodes(
     from wam.stack.episodes import NodeEpisodes
 
     policy: dict[str, ParameterValue] = {"device": device, "threads": threads}
+    extra = options.schedule.extra_filters
+    safety: dict[str, ParameterValue] = {"extra_filters": list(extra)} if extra else {}
     runner = NodeEpisodes(
         options,
         robot=robot,
         contract=contract,
-        parameters={"wam_planner": policy, "wam_executor": policy},
+        parameters={"wam_planner": policy, "wam_executor": policy, "wam_safety": safety},
         policy_seed=policy_seed,
         log_dir=log_dir,
     )

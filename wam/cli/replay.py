@@ -104,6 +104,13 @@ def run(
             "blend, latest, sequential, committed or roll."
         ),
     ] = "blend",
+    extra_filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MODULE:FACTORY of a safety filter from another package; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     time: Annotated[
         str,
         typer.Option(help="Which time decides: 'stamps' (message headers) or 'receive' (the recorder's)."),
@@ -186,6 +193,7 @@ def run(
             executor_period_ns=seconds_to_ns(executor_period),
             max_context_age_ns=seconds_to_ns(max_context_age),
             strategy=parse_strategy(strategy, what="option --strategy", where="--strategy"),
+            extra_filters=tuple(extra_filter or ()),
         ),
         names=TopicNames(
             namespace=namespace,

@@ -48,7 +48,10 @@ def live_engine(
     parameters = {
         "wam_planner": common,
         "wam_executor": {**common, "max_context_age": ns_to_seconds(settings.max_context_age_ns)},
-        "wam_safety": {"strategy": settings.strategy.value},
+        "wam_safety": {
+            "strategy": settings.strategy.value,
+            **({"extra_filters": list(settings.extra_filters)} if settings.extra_filters else {}),
+        },
     }
 
     def make(binding: Binding, instruction: str) -> LiveReplay:

@@ -8,29 +8,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-SHOWN = (
-    "action_l1",
-    "hold_l1",
-    "executed_l1",
-    "coverage",
-    "seam_jump_p99",
-    "context_age_p50_s",
-    "phase_offset_p50_rows",
-)
-
 
 def print_outcome(console: Console, outcome: Any) -> None:
     """Print the figures of a replay (`wam.evaluation.replay.session.ReplayOutcome`)."""
+    from wam.evaluation.metrics.metric import Shown
+    from wam.evaluation.metrics.table import shown
+
     metrics = outcome.summary["metrics"]
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("verdict", outcome.summary["verdict"])
     table.add_row("chunks", f"{metrics['chunks']:.0f} ({metrics['contexts']:.0f} planner contexts)")
-    for name in SHOWN:
-        value = metrics[name]
-        table.add_row(name, "–" if value is None else f"{value:.4g}")
+    for metric in shown(Shown.TERMINAL):
+        value = metrics[metric.name]
+        table.add_row(metric.name, "–" if value is None else f"{value:.4g}")
     factor = outcome.timing["results"]["realtime_factor"]
     table.add_row("speed", f"{factor:.1f} x real time" if factor else "–")
-    for check in outcome.checks:
+    for check in outcome.figures.checks:
         mark = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
         table.add_row(
             f"gate: {check.threshold.metric}", f"{mark} {check.value} (allowed {check.threshold.text()})"

@@ -98,18 +98,9 @@ CAUSES: dict[str, Cause] = {
     "second_driver": Cause(Ladder.HOLD, Verdict.HOLD),
     "other_namespace": Cause(Ladder.HOLD, Verdict.HOLD),
     "deactivated": Cause(Ladder.HOLD, Verdict.HOLD, "the node was deactivated; the arm is brought to rest"),
-    "no_collision_answer": Cause(Ladder.HOLD, Verdict.HOLD),
-    "jump": Cause(Ladder.HOLD, Verdict.HOLD),
-    "velocity_limit": Cause(Ladder.HOLD, Verdict.HOLD),
-    "acceleration_limit": Cause(Ladder.HOLD, Verdict.HOLD),
-    "jerk_limit": Cause(Ladder.HOLD, Verdict.HOLD),
-    "collision": Cause(Ladder.STOP, Verdict.STOP),
     # STOP: latched until `clear`.
     "estop": Cause(Ladder.STOP, Verdict.STOP, "emergency stop was asked for"),
-    "non_finite": Cause(Ladder.STOP, Verdict.STOP),
-    "position_limit": Cause(Ladder.STOP, Verdict.STOP),
     "outside_limits": Cause(Ladder.STOP, Verdict.STOP),
-    "workspace": Cause(Ladder.STOP, Verdict.STOP),
     "tracking_error": Cause(Ladder.STOP, Verdict.STOP),
     "command_limit": Cause(Ladder.STOP, Verdict.STOP),
     "second_publisher": Cause(Ladder.STOP, Verdict.STOP),
@@ -165,10 +156,10 @@ class DegradeLadder:
         """Take the causes that hold now and return the move they make, or None.
 
         Args:
-            findings: present causes; their codes are keys of `CAUSES`, verdicts below HOLD of filters are ignored.
+            findings: present causes. One whose code is not in `CAUSES` comes from a filter: its verdict decides.
             chunk_sequence: chunk concerned, for the event.
         """
-        present = [one for one in findings if one.code in CAUSES and _rung(one) > Ladder.NOMINAL]
+        present = [one for one in findings if _rung(one) > Ladder.NOMINAL]
         worst = max(present, key=_rung, default=None)
         if worst is not None and _rung(worst) is Ladder.STOP and self._latched is None:
             self._latched = worst
@@ -200,7 +191,7 @@ class DegradeLadder:
         Returns:
             The move, or None when nothing was latched or a cause of STOP still holds.
         """
-        if self._latched is None or any(one.code in CAUSES and _rung(one) is Ladder.STOP for one in findings):
+        if self._latched is None or any(_rung(one) is Ladder.STOP for one in findings):
             return None
         was, self._latched = self._latched, None
         before, self.rung = self.rung, Ladder.HOLD
@@ -213,10 +204,10 @@ class DegradeLadder:
 
 
 def _rung(one: Finding) -> Ladder:
-    """Return the rung a finding asks for: the table's, but a milder verdict of a filter asks for none."""
-    cause = CAUSES[one.code]
-    if not cause.text and one.verdict < Verdict.HOLD:
-        return Ladder.NOMINAL
-    if not cause.text and one.verdict is Verdict.STOP:
-        return Ladder.STOP
-    return cause.rung
+    """Return the rung for a finding: the table's; for one that the table has no text for, that of its verdict."""
+    cause = CAUSES.get(one.code)
+    if cause is not None and cause.text:
+        return cause.rung
+    if one.verdict >= Verdict.HOLD:
+        return Ladder.STOP if one.verdict is Verdict.STOP else Ladder.HOLD
+    return Ladder.NOMINAL

@@ -12,19 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from wam.core.clock import NS_PER_MS
-from wam.devices.franka import arm as franka
 from wam.devices.loader import load_robot
-from wam.devices.optional import VENDOR_TYPES
-from wam.devices.piper.arm import NODE_TIMEOUT_NS, PiperArm, PiperStatus, driver_of
+from wam.devices.piper.arm import NODE_TIMEOUT_NS
+from wam.devices.registry import make_watch
 from wam.devices.state import DriverState, Readiness, StepKind, person, worst
-from wam.devices.ur import arm as ur
+from wam.devices.watch import Seen
 from wam.robots.description import JointGroup, RobotDescription
-from wam.robots.loader import DISTRIBUTION_VARIABLE
 
 LISTEN_S = 2.0
 TIMEOUT_S = 30.0
 SLOW_FACTOR = 0.5
-"""A state topic below this share of its nominal rate is told."""
+"""A state topic below this share of its nominal rate is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +76,10 @@ def examine(
             env=dict(os.environ if environment is None else environment),
         )
     except subprocess.TimeoutExpired:
-        return [_deaf(robot, f"no answer within {TIMEOUT_S + seconds:.0f} s")]
+        return [_unreachable(robot, f"no answer within {TIMEOUT_S + seconds:.0f} s")]
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        return [_deaf(robot, lines[-1].strip() if lines else f"ended with {done.returncode}")]
+        return [_unreachable(robot, lines[-1].strip() if lines else f"ended with {done.returncode}")]
     return judge_all(robot, json.loads(done.stdout.strip().splitlines()[-1]))
 
 
@@ -100,15 +98,11 @@ def judge(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
     stream = _stream(group, heard)
     if stream.readiness is Readiness.ABSENT:
         return stream
-    values, lacking = heard["values"], heard["lacking"]
-    if group.driver == "piper":
-        arm = PiperArm(group.name, driver_of(group.state_topic)[0])
-        # What was heard is replayed: a first stamp at time zero, and a second one if the stamps went on.
-        arm.on_joint_state(0, 0)
-        arm.on_joint_state(1 if heard["distinct_stamps"] > 1 else 0, NODE_TIMEOUT_NS)
-        vendor = judge_piper(arm, NODE_TIMEOUT_NS, values, lacking)
-    else:
-        vendor = judge_vendor(group, values, lacking)
+    watch = make_watch(group)
+    # What was heard is replayed: a first stamp at time zero, and a second one if the stamps went on.
+    watch.on_joint_state(0, 0)
+    watch.on_joint_state(1 if heard["distinct_stamps"] > 1 else 0, NODE_TIMEOUT_NS)
+    vendor = watch.state(Seen(NODE_TIMEOUT_NS, heard["values"], heard["lacking"]))
     # Of two states alike the vendor's says more.
     return worst([vendor, stream])
 
@@ -184,76 +178,7 @@ def _stream(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
     )
 
 
-def judge_vendor(group: JointGroup, values: Mapping[str, Any], lacking: Sequence[str]) -> DriverState:
-    """Return what the vendor's status says of a group whose joint states arrive.
-
-    Args:
-        group: of a driver other than the Piper's, which `judge_piper` judges.
-        values: what was read of the status topics.
-        lacking: status types whose package is not installed, keys of `VENDOR_TYPES`.
-    """
-    if group.driver == "franka":
-        if lacking:
-            return _unseen(lacking)
-        if not values:
-            # The broadcaster of the robot state is not there with fake hardware.
-            return franka.assess(None, fake_hardware=True)
-        return franka.assess(
-            franka.FrankaSample(
-                values["robot_mode"],
-                values["success_rate"],
-                tuple(values["errors"]),
-                tuple(values["last_errors"]),
-            ),
-            controllers=(group.command_topic.rpartition("/")[0],),
-            distribution=os.environ.get(DISTRIBUTION_VARIABLE, ""),
-        )
-    if group.driver == "ur":
-        return ur.assess(
-            ur.UrSample(
-                True,
-                values.get("robot_mode"),
-                values.get("safety_mode"),
-                values.get("program_running"),
-                values.get("scaling"),
-            )
-        )
-    return DriverState(Readiness.READY, "no_status", "its driver has no status of its own; see /diagnostics")
-
-
-def judge_piper(arm: PiperArm, now_ns: int, values: Mapping[str, Any], lacking: Sequence[str]) -> DriverState:
-    """Return the state of a Piper arm at `now_ns` [ns]; the rest as for `judge_vendor`."""
-    if values:
-        arm.on_status(
-            PiperStatus(
-                values["arm_status"],
-                values["ctrl_mode"],
-                tuple(values["limited_joints"]),
-                tuple(values["silent_joints"]),
-            )
-        )
-    state = arm.state(now_ns)
-    if state.readiness >= Readiness.BLOCKED:
-        return state
-    if lacking:
-        return _unseen(lacking)
-    if state.code == "not_enabled" and values.get("ctrl_mode") == 1 and not arm.disabled:
-        # Who listens from outside cannot ask for the drives; CAN mode is entered by commands to an enabled arm.
-        return DriverState(Readiness.READY, "can_mode", f"{arm.name} is in CAN mode without a fault")
-    return state
-
-
-def _unseen(lacking: Sequence[str]) -> DriverState:
-    packages = ", ".join(sorted({VENDOR_TYPES[key][0] for key in lacking}))
-    return DriverState(
-        Readiness.DEGRADED,
-        "status_unseen",
-        f"joint states arrive; the device's own status cannot be read without {packages}",
-        (person(f"install {packages} in this environment"),),
-    )
-
-
-def _deaf(robot: RobotDescription, why: str) -> GroupReport:
+def _unreachable(robot: RobotDescription, why: str) -> GroupReport:
     return GroupReport(
         robot.name,
         DriverState(

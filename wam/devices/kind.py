@@ -6,9 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from wam.devices.adapter import AddressedAdapter, GoalAdapter
 from wam.devices.jtc import ControllerOptions
+from wam.devices.launch import VendorLaunch
 from wam.devices.rules import DeviceRule
+from wam.devices.simulated import Simulated
 from wam.devices.twin import DriverTwin
+from wam.devices.watch import Watch
 from wam.robots.description import JointGroup
 
 MakeTwin = Callable[[JointGroup, ControllerOptions | None], DriverTwin]
@@ -25,6 +29,12 @@ class DeviceKind:
         rule: what its driver requires of the joint group.
         twin: makes its simulated driver; None where it cannot be simulated.
         controllers: its controller parameters are config/controllers/CONTROLLERS.DISTRIBUTION.yaml; "" for none.
+        launch: fills in the vendor's launch files; None where there is nothing to start.
+        adapter: the suite's own driver of it; None where the vendor's driver takes the commands of the safety node.
+        watch: makes what watches a device behind its vendor's driver; None where there is no status to watch.
+        speed_scaling_topic: std_msgs/Float64 of the driver's speed scaling, read by `wam.devices.ur.arm.SpeedScaling`;
+            "" where it has none.
+        simulated: returns what its simulated driver offers beside joint states and commands; None for nothing.
     """
 
     name: str
@@ -32,3 +42,8 @@ class DeviceKind:
     rule: DeviceRule
     twin: MakeTwin | None = None
     controllers: str = ""
+    launch: VendorLaunch | None = None
+    adapter: AddressedAdapter | GoalAdapter | None = None
+    watch: Callable[[JointGroup], Watch] | None = None
+    speed_scaling_topic: str = ""
+    simulated: Callable[[JointGroup], Simulated] | None = None

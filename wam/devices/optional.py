@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vendors' message packages: used where they are installed, looked for by name, never required."""
+"""Vendors' message packages: used where they are installed, looked up by name, never required."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from wam.core.errors import MissingDependency
@@ -26,8 +27,16 @@ VENDOR_TYPES: dict[str, tuple[str, str, str]] = {
     "set_hardware_state": ("controller_manager_msgs", "srv", "SetHardwareComponentState"),
     "trigger": ("std_srvs", "srv", "Trigger"),
     "set_bool": ("std_srvs", "srv", "SetBool"),
+    "float64": ("std_msgs", "msg", "Float64"),
+    "bool": ("std_msgs", "msg", "Bool"),
 }
 """Our name -> package, kind and type."""
+
+STANDARD_PACKAGES = ("std_msgs", "std_srvs")
+"""Packages that every ROS 2 installation has."""
+
+Find = Callable[[str], "Any | None"]
+"""Returns a type by its name in `VENDOR_TYPES`, or None where its package is not installed."""
 
 
 def find_type(name: str) -> Any | None:
@@ -57,3 +66,13 @@ def find_type(name: str) -> Any | None:
             where=f"the installation of {package}",
         )
     return found
+
+
+def find_by(find: Find, name: str) -> Any | None:
+    """Return a type that `find` knows; standard types are there whatever `find` says.
+
+    Args:
+        find: for vendors' types.
+        name: a key of `VENDOR_TYPES`.
+    """
+    return find_type(name) if VENDOR_TYPES[name][0] in STANDARD_PACKAGES else find(name)

@@ -12,18 +12,31 @@ from importlib import metadata
 
 from wam.core.errors import ConfigError
 from wam.devices.controllers import StreamDriver
+from wam.devices.franka import adapter as franka_adapter
+from wam.devices.franka import launch as franka_launch
 from wam.devices.franka import rules as franka_rules
+from wam.devices.franka import simulated as franka_simulated
 from wam.devices.franka.twin import FrankaDriver, GripperDriver
+from wam.devices.franka.watch import FrankaWatch
+from wam.devices.inspire import adapter as inspire_adapter
 from wam.devices.inspire import rules as inspire_rules
 from wam.devices.jtc import ControllerOptions
 from wam.devices.jtc.parameters import controller_options, distribution_or_default
 from wam.devices.kind import DeviceKind, MakeTwin
+from wam.devices.piper import launch as piper_launch
 from wam.devices.piper import rules as piper_rules
+from wam.devices.piper import simulated as piper_simulated
 from wam.devices.piper.twin import PiperDriver
+from wam.devices.piper.watch import PiperWatch
 from wam.devices.rules import DeviceRule
 from wam.devices.twin import DriverTwin
+from wam.devices.ur import launch as ur_launch
 from wam.devices.ur import rules as ur_rules
+from wam.devices.ur import simulated as ur_simulated
+from wam.devices.ur.arm import SCALING_TOPIC
 from wam.devices.ur.twin import UrDriver
+from wam.devices.ur.watch import UrWatch
+from wam.devices.watch import Watch
 from wam.robots.description import (
     NO_DRIVER,
     CommandKind,
@@ -50,32 +63,45 @@ KINDS: Mapping[str, DeviceKind] = {
             "AgileX Piper behind piper_ros, one driver node per arm",
             piper_rules.ARM,
             twin=_plain(PiperDriver),
+            watch=PiperWatch,
+            simulated=piper_simulated.arm,
+            launch=piper_launch.drivers,
         ),
         DeviceKind(
             "franka",
             "Franka Research 3 behind franka_ros2, with a joint_trajectory_controller",
             franka_rules.ARM,
             twin=FrankaDriver,
+            watch=FrankaWatch,
+            simulated=franka_simulated.arm,
             controllers="franka",
+            launch=franka_launch.drivers,
         ),
         DeviceKind(
             "franka_gripper",
             "Franka Hand behind franka_gripper, which takes goals: the suite's adapter turns a stream into goals",
             franka_rules.HAND,
             twin=_plain(GripperDriver),
+            adapter=franka_adapter.ADAPTER,
+            simulated=franka_simulated.hand,
         ),
         DeviceKind(
             "ur",
             "Universal Robots arm behind ur_robot_driver, with a (scaled) joint_trajectory_controller",
             ur_rules.ARM,
             twin=UrDriver,
+            watch=UrWatch,
+            simulated=ur_simulated.arm,
+            speed_scaling_topic=SCALING_TOPIC,
             controllers="ur",
+            launch=ur_launch.drivers,
         ),
         DeviceKind(
             "inspire",
             "Inspire RH56 hand behind the suite's own adapter",
             inspire_rules.HAND,
             twin=_plain(StreamDriver),
+            adapter=inspire_adapter.ADAPTER,
         ),
         DeviceKind(
             NO_DRIVER,
@@ -168,6 +194,11 @@ def make_drivers(robot: RobotDescription, distribution: Distribution | None = No
         group.name: make_driver(group, controller_options(kind_of(group).controllers, group, rules))
         for group in robot.groups
     }
+
+
+def make_watch(group: JointGroup) -> Watch:
+    """Return what watches the device of a group, whether or not its driver has a status."""
+    return (kind_of(group).watch or Watch)(group)
 
 
 def _others() -> tuple[metadata.EntryPoint, ...]:

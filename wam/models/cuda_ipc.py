@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from torch import Tensor
 
@@ -284,8 +284,9 @@ def register() -> None:
     register_transport(
         Transport.CUDA_IPC,
         TransportFactory(
-            lambda codec, owner: CudaIpcPublisher(codec, owner=owner),  # type: ignore[arg-type]
-            CudaIpcReader,  # type: ignore[arg-type]
+            # The table holds codecs of any kind; those of policies on a GPU are device codecs.
+            lambda codec, owner: CudaIpcPublisher(cast(DeviceCodec[Any], codec), owner=owner),
+            lambda codec: CudaIpcReader(cast(DeviceCodec[Any], codec)),
         ),
     )
 

@@ -25,7 +25,7 @@ TRAIN_SIZE = (240, 320)
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class ImageTile:
     """Where one camera's view goes in the composite [px].
 
     Attributes:
@@ -55,7 +55,7 @@ class Composite:
 
     height: int
     width: int
-    tiles: tuple[Tile, ...]
+    tiles: tuple[ImageTile, ...]
 
     def __post_init__(self) -> None:
         covered = np.zeros((self.height, self.width), dtype=np.int64)
@@ -83,15 +83,15 @@ def standard_layout(cameras: Sequence[str], *, height: int, width: int) -> Compo
         ValueError: another number of cameras, or sizes that do not divide.
     """
     if len(cameras) == 1:
-        return Composite(height, width, (Tile(cameras[0], 0, 0, height, width),))
+        return Composite(height, width, (ImageTile(cameras[0], 0, 0, height, width),))
     if len(cameras) not in (2, 3) or width % 2 or (height % 3 and len(cameras) == 3):
         raise ValueError(f"no standard layout of {len(cameras)} cameras in {height} x {width}")
     half = width // 2
     top = 2 * height // 3 if len(cameras) == 3 else 0
     lower = cameras[-2:]
-    tiles = [Tile(name, top, i * half, height - top, half) for i, name in enumerate(lower)]
+    tiles = [ImageTile(name, top, i * half, height - top, half) for i, name in enumerate(lower)]
     if top:
-        tiles.insert(0, Tile(cameras[0], 0, 0, top, width))
+        tiles.insert(0, ImageTile(cameras[0], 0, 0, top, width))
     return Composite(height, width, tuple(tiles))
 
 

@@ -17,10 +17,11 @@ import torch
 import wam.models
 from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import AUTO, EAGER_NAME, Backend, Eager, choose_backend
+from wam.models.backends.backend import AUTO, EAGER_NAME, Backend, Eager
+from wam.models.backends.choice import choose_backend
 from wam.models.bundle import Bundle, open_bundle
-from wam.models.layout import RobotLayout
-from wam.policies.kind import TINY, PolicyKind, PolicyModule
+from wam.models.robot_layout import RobotLayout
+from wam.policies.kind import TINY, LoadOptions, PolicyKind, PolicyModule
 from wam.policies.registry import policy_kind, registry
 from wam.robots.description import RobotDescription
 from wam.runtime.policy import PolicyRequest
@@ -71,8 +72,7 @@ def load_policy(
     chosen = _backend(kind, module, backend, device=device)
     if threads is not None:
         torch.set_num_threads(threads)
-    return module.load(
-        bundle,
+    options = LoadOptions(
         planner=planner,
         executor=executor,
         device=device,
@@ -81,6 +81,7 @@ def load_policy(
         seed=seed,
         backend=chosen,
     )
+    return module.load(bundle, options)
 
 
 def _backend(kind: PolicyKind, module: PolicyModule, name: str, *, device: torch.device | str) -> Backend:

@@ -24,10 +24,33 @@ if TYPE_CHECKING:
 
     from wam.models.backends.backend import Backend
     from wam.models.bundle import Bundle
-    from wam.models.layout import RobotLayout
+    from wam.models.robot_layout import RobotLayout
 
 TINY = "tiny"
 """Every kind has a built-in bundle "KIND/tiny" with random weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a policy is loaded.
+
+    Attributes:
+        planner: load the planner.
+        executor: load the executor.
+        device: where the weights go.
+        dtype: precision of the weights; None keeps the stored one.
+        steps: overrides the integration steps of the bundle's sampler.
+        seed: overrides the seed of the bundle's sampler.
+        backend: runs the stages of inference, one of the policy's `BACKENDS`; None runs them eagerly.
+    """
+
+    planner: bool = True
+    executor: bool = True
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype | None = None
+    steps: int | None = None
+    seed: int | None = None
+    backend: Backend | None = None
 
 
 class PolicyModule(Protocol):
@@ -48,29 +71,8 @@ class PolicyModule(Protocol):
         """
         ...
 
-    def load(
-        self,
-        bundle: Bundle,
-        *,
-        planner: bool,
-        executor: bool,
-        device: torch.device | str,
-        dtype: torch.dtype | None,
-        steps: int | None,
-        seed: int | None,
-        backend: Backend | None,
-    ) -> LoadedPolicy:
+    def load(self, bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
         """Load the requested halves.
-
-        Args:
-            bundle: opened.
-            planner: load the planner.
-            executor: load the executor.
-            device: where the weights go.
-            dtype: precision of the weights; None keeps the stored one.
-            steps: overrides the integration steps of the bundle's sampler.
-            seed: overrides the seed of the bundle's sampler.
-            backend: runs the stages of inference; None runs them eagerly.
 
         Raises:
             BundleError: the bundle does not fit; nothing was allocated on the device.

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 
+SIGNIFICANT = 9
+"""Digits of a figure in a report's JSON files."""
+
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
@@ -58,6 +61,12 @@ def interval_errors(stamps_ns: npt.NDArray[np.int64], *, rate: float) -> Values:
     if len(stamps_ns) < 2:
         return np.empty(0)
     return np.abs(np.diff(stamps_ns) * 1e-9 - 1.0 / rate)
+
+
+def plain_number(value: float) -> float | None:
+    """Return a figure for JSON: rounded to `SIGNIFICANT` digits, None where it is not finite."""
+    # More digits would show in which order a machine adds.
+    return float(f"{value:.{SIGNIFICANT}g}") if math.isfinite(value) else None
 
 
 def finite_or_none(value: float) -> float | None:

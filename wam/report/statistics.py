@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from wam.report.numbers import plain_number
+
 CONFIDENCE = 0.95
 Z_95 = 1.959963984540054
 RESAMPLES = 2000
@@ -64,6 +66,16 @@ def bootstrap_mean(values: npt.ArrayLike, *, block: int = 1, seed: int = SEED) -
     means = (sums[starts + length] - sums[starts]).sum(axis=1) / (blocks * length)
     low, high = np.percentile(means, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
     return Interval(mean, float(low), float(high), n)
+
+
+def interval_as_json(interval: Interval) -> dict[str, float | int | None]:
+    """Return an interval as it stands in a report's JSON files; None where a number is unknown."""
+    return {
+        "value": plain_number(interval.value),
+        "low": plain_number(interval.low),
+        "high": plain_number(interval.high),
+        "count": interval.count,
+    }
 
 
 def wilson(successes: int, trials: int) -> Interval:

@@ -244,7 +244,8 @@ class JointGroup:
         command_topics: distribution -> command topic, where it is another than for the rest; `command_topic` is that
             of the distribution in force.
         twin: how its simulated twin behaves.
-        command_lead_ns: time by which the device starts to move after a command: it is told that much early [ns].
+        command_lead_ns: time by which the device starts to move after a command: it is sent that much early [ns].
+        launch: arguments of the vendor's launch file that are not those of the kind: name -> value.
     """
 
     name: str
@@ -261,6 +262,7 @@ class JointGroup:
     command_topics: tuple[tuple[Distribution, str], ...] = ()
     twin: TwinSpec = TwinSpec()
     command_lead_ns: int = 0
+    launch: tuple[tuple[str, str], ...] = ()
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -409,6 +411,10 @@ class RobotDescription:
             KeyError: there is none.
         """
         return {group.name: group for group in self.groups}[name]
+
+    def groups_of(self, driver: str) -> tuple[JointGroup, ...]:
+        """Return the joint groups of one kind of device."""
+        return tuple(group for group in self.groups if group.driver == driver)
 
     def limits(self) -> JointLimits:
         """Return the joint limits as arrays over all joints."""

@@ -155,7 +155,7 @@ def _robot(root: Value, check: Check) -> RobotDescription:
 def _group(value: Value, *, has_model: bool) -> JointGroup:
     fields = value.fields(
         ("name", "state", "command", "joints"),
-        ("prefix", "driver", *(("base_link", "tip_link", "twin") if has_model else ())),
+        ("prefix", "driver", "launch", *(("base_link", "tip_link", "twin") if has_model else ())),
     )
     state = fields["state"].fields(("topic", "rate", "max_age"))
     kind = (
@@ -198,6 +198,9 @@ def _group(value: Value, *, has_model: bool) -> JointGroup:
         command_topics=tuple(topics.items()),
         command_lead_ns=command["lead"].duration_ns(lower=0.0, upper=1.0) if "lead" in command else 0,
         twin=_twin(fields["twin"]) if "twin" in fields else TwinSpec(),
+        launch=tuple((key, one.scalar()) for key, one in fields["launch"].table().items())
+        if "launch" in fields
+        else (),
     )
 
 

@@ -25,9 +25,12 @@ from rclpy.exceptions import (
 from rclpy.parameter import Parameter
 
 from wam.core.errors import ConfigError
+from wam.core.parameters import parameter
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+
+__all__ = ["declare", "describe", "parameter", "refuse_changes"]
 
 P = TypeVar("P")
 
@@ -38,35 +41,6 @@ _TYPES = {
     str: Parameter.Type.STRING,
     "tuple[str, ...]": Parameter.Type.STRING_ARRAY,
 }
-
-
-def parameter(
-    default: Any = dataclasses.MISSING,
-    *,
-    description: str,
-    unit: str = "",
-    lower: float | None = None,
-    upper: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """Return a dataclass field that `declare` turns into a ROS parameter.
-
-    Args:
-        default: value used when nobody sets one; left out, the parameter is required.
-        description: one sentence for `ros2 param describe`.
-        unit: unit of the value, e.g. "s"; shown in the description.
-        lower: smallest legal value; numbers only.
-        upper: largest legal value; numbers only.
-        choices: legal values; strings only.
-    """
-    metadata = {
-        "description": description,
-        "unit": unit,
-        "lower": lower,
-        "upper": upper,
-        "choices": choices,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 def describe(field: dataclasses.Field[Any]) -> ParameterDescriptor:

@@ -168,4 +168,5 @@ def pixels(texture: Texture) -> npt.NDArray[np.uint8]:
             stones = np.minimum(stones, away / rng.uniform(0.015, 0.05))
         share = (stones < 1.0).astype(np.float64)
     mixed = np.clip(share, 0.0, 1.0)[..., None]
-    return np.round(255 * (np.array(dark) * (1 - mixed) + np.array(bright) * mixed)).astype(np.uint8)
+    colour: npt.NDArray[np.float64] = 255 * (np.array(dark) * (1 - mixed) + np.array(bright) * mixed)
+    return np.round(colour).astype(np.uint8)

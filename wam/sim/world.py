@@ -158,8 +158,8 @@ class SimWorld:
             at = self._groups[group.name]
             self._data.qpos[at.qpos] = at.ratio * home[at.column] + at.offset
             self.set_targets(group.name, home)
-        for at, place in zip(self._objects.values(), self.scene.place(seed), strict=True):
-            self._put(at, place)
+        for item, place in zip(self._objects.values(), self.scene.place(seed), strict=True):
+            self._put(item, place)
         self._dresser.apply(self.scene.look(seed))
         mujoco.mj_forward(self.model, self._data)
 

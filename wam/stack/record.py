@@ -26,6 +26,7 @@ from rosbags.typesys import Stores, get_typestore
 from wam.core.errors import ConfigError, RecordingError
 from wam.data.bag.record import RecordFile
 from wam.data.bag.topics import COMPRESSED_IMAGE, IMAGE, INSTRUCTION_TOPIC, JOINT_STATE, JOINT_TRAJECTORY
+from wam.data.bag.writing import BagWriter
 from wam.robots.description import CameraTransport, CommandKind, RobotDescription
 from wam.stack.listener import TopicListener
 
@@ -248,6 +249,6 @@ class _Facts:
         if known == self._known:
             return
         if known[1] != self._known[1]:
-            self._file.text(INSTRUCTION_TOPIC, known[1], receive_ns)
+            BagWriter(self._file).text(INSTRUCTION_TOPIC, receive_ns, known[1])
         self._known = known
         self._file.note({"wam.contract_hash": known[0], "wam.instruction": known[1]})

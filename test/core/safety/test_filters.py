@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 
 from wam.core.errors import ConfigError
-from wam.core.safety.chain import SafetyChain, joint_filters
-from wam.core.safety.filters import Filter, Filtered, Stage
+from wam.core.safety.chain import SafetyChain
+from wam.core.safety.filters import (
+    Filter,
+    Filtered,
+    FiniteFilter,
+    JumpFilter,
+    PositionFilter,
+    SlowingFilter,
+    Stage,
+)
 from wam.core.safety.limits import JointLimits, VelocityEnvelope
 from wam.core.trajectory.motion import Motion
 from wam.core.verdict import Verdict
@@ -31,12 +39,16 @@ def limits(**changes: object) -> JointLimits:
 
 
 def filters(of: JointLimits | None = None) -> tuple[Filter, ...]:
-    return joint_filters(
-        of or limits(),
-        max_jump=np.array([0.2, 0.2, np.inf]),
-        gross=np.array([3.0, 3.0, np.inf]),
-        paced=np.array([0, 1]),
-        max_scale=4.0,
+    one = of or limits()
+    paced = np.array([0, 1])
+    return (
+        FiniteFilter(one.joint_names),
+        PositionFilter(one, np.array([3.0, 3.0, np.inf])),
+        JumpFilter(one.joint_names, np.array([0.2, 0.2, np.inf])),
+        *(
+            SlowingFilter(one.select(paced), paced, (order,), 4.0, name=name)
+            for order, name in ((1, "velocity"), (2, "acceleration"), (3, "jerk"))
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from rosbags.highlevel import AnyReader
 from wam.core.errors import RecordingError
 from wam.data.bag.reading import Recording
 from wam.data.bag.record import FLUSH_NS, RecordFile
+from wam.data.bag.writing import BagWriter
 
 STATUS = "float64[] values\nstring reason\n"
 PERIOD_NS = 10_000_000
@@ -30,7 +31,7 @@ def test_a_closed_recording_is_a_plain_rosbag2_with_its_facts(tmp_path: Path) ->
         tmp_path / "bag", metadata={"wam.robot": "fake"}, definitions={"lab_msgs/msg/Status": STATUS}
     )
     file.note({"wam.contract_hash": "abc"})
-    file.text("/instruction", "fold the towel", 5)
+    BagWriter(file).text("/instruction", 5, "fold the towel")
     file.write("/status", "lab_msgs/msg/Status", _status(), 7)
     file.close()
     file.close()
@@ -58,9 +59,10 @@ WRITER = """
 import sys
 from pathlib import Path
 from wam.data.bag.record import RecordFile
-file = RecordFile(Path(sys.argv[1]), metadata={"wam.robot": "fake"}, definitions={})
+from wam.data.bag.writing import BagWriter
+writer = BagWriter(RecordFile(Path(sys.argv[1]), metadata={"wam.robot": "fake"}))
 for i in range(10**9):
-    file.text("/instruction", f"{i} " + 500 * "x", i * 10_000_000)
+    writer.text("/instruction", i * 10_000_000, f"{i} " + 500 * "x")
     print(i, flush=True)
 """
 
@@ -92,10 +94,12 @@ from pathlib import Path
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 from wam.core.errors import RecordingError
 from wam.data.bag.record import RecordFile
-file = RecordFile(Path(sys.argv[1]), metadata={}, definitions={})
+from wam.data.bag.writing import BagWriter
+file = RecordFile(Path(sys.argv[1]), metadata={})
+writer = BagWriter(file)
 try:
     for i in range(10_000):
-        file.text("/instruction", f"{i} " + 500 * "x", i * 10_000_000)
+        writer.text("/instruction", i * 10_000_000, f"{i} " + 500 * "x")
 except RecordingError as error:
     print(error)
     file.close()
@@ -118,4 +122,4 @@ def test_a_full_disk_ends_the_recording_with_an_error_and_keeps_what_was_written
 def test_an_existing_folder_is_not_recorded_into(tmp_path: Path) -> None:
     (tmp_path / "bag").mkdir()
     with pytest.raises(RecordingError, match=r"cannot be made \(File exists\)"):
-        RecordFile(tmp_path / "bag", metadata={}, definitions={})
+        RecordFile(tmp_path / "bag", metadata={})

@@ -12,7 +12,7 @@ from wam.core.errors import JointError
 from wam.devices.jtc import ControllerOptions, Trajectory, TrajectoryPoint
 from wam.devices.loader import load_robot
 from wam.devices.twin import FAULT, Measured
-from wam.devices.ur.twin import UrDriver
+from wam.devices.ur.twin import DASHBOARD, UrDriver
 from wam.robots.description import TwinSpec
 
 MS = 1_000_000
@@ -124,3 +124,9 @@ def test_the_arm_follows_thirty_milliseconds_late() -> None:
 
 def test_an_unknown_service_is_refused() -> None:
     assert not Arm().ask("dance")
+
+
+@pytest.mark.parametrize("name", DASHBOARD)
+def test_every_service_of_the_dashboard_is_answered(name: str) -> None:
+    answer = UrDriver(ARM).request(name, measured=np.array([joint.home for joint in ARM.joints]))
+    assert "has no" not in answer.text

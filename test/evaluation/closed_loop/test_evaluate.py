@@ -23,6 +23,7 @@ from wam.core.verdict import Ladder
 from wam.devices.twin import JointFeedback
 from wam.evaluation.closed_loop.page import build_evaluation_report
 from wam.evaluation.closed_loop.run import EvalOptions, evaluate_fast
+from wam.evaluation.closed_loop.table import compute_evaluation
 from wam.evaluation.replay.offline import ReplaySettings
 from wam.robots.description import RobotDescription
 from wam.runtime.policy import PolicyRequest, load_fake
@@ -117,7 +118,7 @@ def test_a_repetition_writes_the_same_bytes(tmp_path: Path, small_franka: RobotD
     for name in ("first", "second"):
         policy = load_fake(PolicyRequest("fake", planner=True, executor=True), robot=small_franka)
         run = evaluate_fast(options("fake", time_limit=1.5), policy, robot=small_franka)
-        build_evaluation_report(run, tmp_path / name)
+        build_evaluation_report(run, compute_evaluation(run), tmp_path / name)
     for file in ("summary.json", "events.jsonl"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
     (episode,) = run.episodes

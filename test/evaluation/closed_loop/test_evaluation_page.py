@@ -12,14 +12,10 @@ import pytest
 
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder, Verdict
-from wam.evaluation.closed_loop.page import GateLine, build_evaluation_report, verdict_of
-from wam.evaluation.closed_loop.scores import (
-    EpisodeRecord,
-    EpisodeTimes,
-    Evaluation,
-    score_metrics,
-    time_metrics,
-)
+from wam.evaluation.closed_loop.page import build_evaluation_report
+from wam.evaluation.closed_loop.scores import EpisodeRecord, EpisodeTimes, Evaluation
+from wam.evaluation.closed_loop.table import compute_evaluation
+from wam.evaluation.metrics.gate import Threshold
 from wam.evaluation.records import SafetyRecord
 from wam.report.statistics import wilson
 
@@ -67,7 +63,7 @@ RUN = Evaluation(
 
 
 def test_figures_of_known_episodes() -> None:
-    metrics = score_metrics(RUN.episodes)
+    metrics = compute_evaluation(RUN).scores.metrics
     interval = wilson(1, 2)
     assert (metrics["success_rate"], metrics["success_low"]) == (0.5, interval.low)
     assert metrics["mean_score"] == 2.0
@@ -76,35 +72,34 @@ def test_figures_of_known_episodes() -> None:
     # That the robot holds until it is first asked for something is no event.
     assert metrics["safety_events"] == 2.0
     assert (metrics["safety_hold_episodes"], metrics["safety_stop_episodes"]) == (1.0, 0.0)
-    times = time_metrics(RUN)
+    times = compute_evaluation(RUN).times.metrics
     assert (times["chunk_p50_ms"], times["prefill_p99_ms"], times["realtime_factor"]) == (15.0, 100.0, 2.0)
 
 
 def test_what_there_is_not_is_none_and_not_nan() -> None:
-    metrics = score_metrics((FAILED,))
-    assert metrics["mean_time_to_success_s"] is None
-    assert (
-        time_metrics(replace(RUN, episodes=(replace(FAILED, times=EpisodeTimes()),)))["chunk_p50_ms"] is None
-    )
+    figures = compute_evaluation(replace(RUN, episodes=(FAILED,)))
+    assert figures.scores.metrics["mean_time_to_success_s"] is None
+    figures = compute_evaluation(replace(RUN, episodes=(replace(FAILED, times=EpisodeTimes()),)))
+    assert figures.times.metrics["chunk_p50_ms"] is None
 
 
 @pytest.mark.parametrize(
     ("gate", "error", "said"),
     [
         ((), "", "done"),
-        ((GateLine("success_rate", "at least 0.4", 0.5, True),), "", "pass"),
-        ((GateLine("success_rate", "at least 0.9", 0.5, False),), "", "fail"),
-        ((GateLine("success_rate", "at least 0.4", 0.5, True),), "the world diverged", "fault"),
+        ((Threshold("success_rate", 0.4, None),), "", "pass"),
+        ((Threshold("success_rate", 0.9, None),), "", "fail"),
+        ((Threshold("success_rate", 0.4, None),), "the world diverged", "fault"),
     ],
 )
-def test_the_verdict_is_the_worst_of_all(gate: tuple[GateLine, ...], error: str, said: str) -> None:
+def test_the_verdict_is_the_worst_of_all(gate: tuple[Threshold, ...], error: str, said: str) -> None:
     run = replace(RUN, episodes=(GOOD, replace(FAILED, error=error)))
-    assert verdict_of(run, gate) == said
+    assert compute_evaluation(run, gate).verdict == said
 
 
 def test_a_report_holds_everything_in_one_page_and_in_three_files(tmp_path: Path) -> None:
-    lines = (GateLine("success_rate", "at least 0.9", 0.5, False),)
-    page = build_evaluation_report(RUN, tmp_path / "out", gate=lines).read_text(encoding="utf-8")
+    figures = compute_evaluation(RUN, (Threshold("success_rate", 0.9, None),))
+    page = build_evaluation_report(RUN, figures, tmp_path / "out").read_text(encoding="utf-8")
     assert "1 of 2 episodes succeeded; the gate failed" in page
     assert "data:video/mp4;base64,bXA0" in page
     assert "&lt;blue&gt;" in page
@@ -112,6 +107,9 @@ def test_a_report_holds_everything_in_one_page_and_in_three_files(tmp_path: Path
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary["schema"] == "wam/eval-report/1"
     assert summary["verdict"] == "fail"
+    assert summary["gate"] == [
+        {"metric": "success_rate", "allowed": "at least 0.9", "value": 0.5, "passed": False}
+    ]
     assert [one["seed"] for one in summary["episodes"]] == [0, 1]
     assert summary["episodes"][1]["worst_rung"] == "HOLD"
     events = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
@@ -125,4 +123,4 @@ def test_a_report_holds_everything_in_one_page_and_in_three_files(tmp_path: Path
         ("stage", 6.0),
         ("end", 6.0),
     ]
-    build_evaluation_report(RUN, tmp_path / "out")  # an earlier report is replaced
+    build_evaluation_report(RUN, compute_evaluation(RUN), tmp_path / "out")  # an earlier report is replaced

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from keep_out import install_keep_out
 
 from wam.core.chunk import ActionChunk
 from wam.core.chunk.splice import Strategy
+from wam.core.errors import ConfigError
 from wam.core.observation import Observation, RobotState
 from wam.core.verdict import Ladder, Verdict
 from wam.data.fakes import fake_robot
@@ -21,6 +24,7 @@ from wam.evaluation.replay.safety import SafetyReplay
 from wam.evaluation.replay.safety_events import CommandEvent, LadderEvent, SafetySource, VerdictEvent
 from wam.evaluation.replay.safety_tally import SafetyTally
 from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.filters import build_chain
 
 MS = 1_000_000
 START_NS = 1_600_000_000 * 10**9
@@ -113,7 +117,7 @@ def make(**options: Any) -> Judge:
 def test_commands_and_events_are_those_of_the_safety_nodes_cycle() -> None:
     wall = [0]
     settings = settings_for(ROBOT, tick_ns=TICK_NS, track=False)
-    cycle = build_cycle(ROBOT, settings, wall=lambda: wall[0])
+    cycle = build_cycle(ROBOT, settings, build_chain(ROBOT, model=False), wall=lambda: wall[0])
     events: list[Any] = []
     next_ns = START_NS
     for time_ns, kind, what in script(2.0, s8=0.9):
@@ -204,6 +208,18 @@ def test_a_robot_with_a_model_is_checked_for_collisions_and_one_without_says_so(
     pytest.importorskip("pinocchio")
     assert SafetyReplay(load_robot("piper")).info.not_checked == ""
     assert make().unchecked == "fake has no model"
+
+
+def test_a_filter_of_another_package_judges_the_chunks_of_a_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = install_keep_out(tmp_path, monkeypatch)
+    replay = make(extra_filters=(f"{module}:make_keep_out",))
+    run(replay, script(1.0))
+    assert replay.codes["keep_out"]
+    assert (Ladder.STOP, "keep_out") in replay.causes
+    with pytest.raises(ConfigError, match="is missing"):
+        make(extra_filters=(f"{module}:absent",))
 
 
 def test_offline_figures_name_the_offline_filters_as_their_source() -> None:

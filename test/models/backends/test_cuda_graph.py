@@ -15,10 +15,12 @@ from torch import Tensor
 from wam.bench.policy import synthetic_observation
 from wam.core.errors import BundleError, PolicyFault
 from wam.core.observation import Instruction
-from wam.models.backends.backend import Eager, choose_backend
+from wam.models.backends.backend import Eager
+from wam.models.backends.choice import choose_backend
 from wam.models.backends.cuda_graph import MAX_SHAPES, CudaGraphs, GraphedStage
 from wam.policies.aha_wam import policy as aha
 from wam.policies.bundles import load_policy, make_tiny_bundle
+from wam.policies.kind import LoadOptions
 
 
 class Pair(NamedTuple):
@@ -141,16 +143,7 @@ def run_policy(loaded: Any, *, prefills: int) -> list[Tensor | np.ndarray]:
 
 
 def load_with(bundle: Any, backend: Any, device: str) -> Any:
-    return aha.load(
-        bundle,
-        planner=True,
-        executor=True,
-        device=device,
-        dtype=None,
-        steps=3,
-        seed=None,
-        backend=backend,
-    )
+    return aha.load(bundle, LoadOptions(device=device, steps=3, backend=backend))
 
 
 def test_aha_wam_through_captured_stages_is_aha_wam(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from std_msgs.msg import Bool, Float64
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from wam.devices.franka import simulated as franka
 from wam.devices.franka.twin import GoalKind, GripperGoal
 from wam.devices.loader import load_robot
 from wam.devices.ur.arm import PROGRAM_TOPIC, SCALING_TOPIC
+from wam.devices.ur.simulated import SLIDER_TOPIC
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import COMMAND, EVENT, JOINT_STATE, STATIC, STATUS
-from wam_sim_node import gripper
-from wam_sim_node.services import SLIDER_TOPIC
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
@@ -121,7 +121,7 @@ def test_goals_of_the_gripper_wait_for_each_other_and_can_be_cancelled(
     from wam_msgs.action import RunTask
 
     monkeypatch.setattr(
-        gripper, "read_goal", lambda _kind, m: GripperGoal(GoalKind.MOVE, float(m.instruction), speed=0.1)
+        franka, "read_goal", lambda _kind, m: GripperGoal(GoalKind.MOVE, float(m.instruction), speed=0.1)
     )
     states = stage.listen(JointState, "franka_gripper/joint_states", JOINT_STATE)
     stage.run(robot="franka", cameras=False, vendor=lambda name: RunTask if name == "franka_move" else None)

@@ -21,7 +21,7 @@ from wam.policies.dust.config import DustConfig, EagleConfig
 from wam.policies.dust.convert.gr00t_names import to_ours
 from wam.policies.dust.eagle import EagleBackbone
 from wam.policies.dust.head import DustHead
-from wam.policies.dust.readings import ActionPositions, BlockStyle, Conditioning, Layout
+from wam.policies.dust.readings import ActionPositions, BlockStyle, Conditioning, HeadLayout
 
 DEFAULT_DIR = Path(__file__).parents[3].parent / "shared" / "parity"
 FOLDER = Path(os.environ.get("WAM_PARITY_DIR", DEFAULT_DIR)) / "dust"
@@ -96,7 +96,7 @@ def n1(read) -> Pack:
         action_rows=raw["action_horizon"],
         embodiments=raw["max_num_embodiments"],
         style=BlockStyle.N1,
-        layout=Layout.ACTION_ONLY,
+        layout=HeadLayout.ACTION_ONLY,
         action_positions=ActionPositions.LEARNED,
         max_positions=raw["max_seq_len"],
         tail_dropout=dit["dropout"],

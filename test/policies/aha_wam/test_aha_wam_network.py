@@ -12,9 +12,10 @@ from torch import Tensor
 
 from wam.models.layers.flow import sigma_grid
 from wam.models.layers.rope import Rope, concatenate, rope_1d, rope_3d
+from wam.models.text import text_to_transformers
 from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.config import AhaWamConfig, fast_wam, paper, preset, tiny
-from wam.policies.aha_wam.convert.wan_names import dit_to_diffusers, text_to_transformers
+from wam.policies.aha_wam.convert.wan_names import dit_to_diffusers
 from wam.policies.aha_wam.initialise import random_model, random_vae
 from wam.policies.aha_wam.model import AhaWam, parameter_counts
 from wam.policies.aha_wam.ovcr import ContextEditor

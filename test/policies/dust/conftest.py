@@ -14,7 +14,7 @@ from torch import Tensor
 from wam.policies.dust.config import DustConfig, EagleConfig
 from wam.policies.dust.head import DustHead
 from wam.policies.dust.records import FeatureKv
-from wam.policies.dust.sampling import Sample, noise, sample
+from wam.policies.dust.sampling import SampledChunk, noise, sample
 from wam.policies.dust.schedule import SamplerSettings, Savings, schedule
 
 BATCH = 3
@@ -79,7 +79,7 @@ class Case:
         features: Any = None,
         trace: Any = None,
         seed: int = 0,
-    ) -> Sample:
+    ) -> SampledChunk:
         action, future = noise(self.config, batch=BATCH, generator=torch.Generator().manual_seed(seed))
         if features is None:
             features = self.kv() if savings.features_once else self.kv

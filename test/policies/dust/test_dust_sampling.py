@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from wam.policies.dust.head import DustHead
-from wam.policies.dust.readings import BlockStyle, Conditioning, Stream
-from wam.policies.dust.records import Velocities
+from wam.policies.dust.readings import BlockStyle, Conditioning, HeadStream
+from wam.policies.dust.records import StreamVelocities
 from wam.policies.dust.sampling import integrate_joint, noise, sample
 from wam.policies.dust.schedule import (
     ALL_SAVINGS,
@@ -101,12 +101,12 @@ def test_under_the_own_clock_block_zero_of_a_standing_action_is_not_run_again(ca
     for time, want in ((ActionTime.OWN, 4), (ActionTime.CLOCK, 12)):
         runs.clear()
         case.sampled(SamplerSettings(q=3, action_time=time), savings=ALL_SAVINGS)
-        assert runs.count(Stream.ACTION) == want
-        assert runs.count(Stream.VISION) == 12
+        assert runs.count(HeadStream.ACTION) == want
+        assert runs.count(HeadStream.VISION) == 12
 
 
 def constant_field(action: Tensor, future: Tensor):
-    return lambda _a, _o, _e: Velocities(action, future)
+    return lambda _a, _o, _e: StreamVelocities(action, future)
 
 
 @pytest.mark.parametrize("rule", ActionRule)
@@ -128,7 +128,7 @@ def test_the_sampler_converges_with_first_order_in_the_number_of_steps(rule: Act
     errors = []
     for steps in (8, 16, 32, 64):
         plan = schedule(SamplerSettings(action_steps=steps, q=2, rule=rule))
-        result = integrate_joint(lambda a, o, _e: Velocities(o, -a), a0, o0, plan=plan)
+        result = integrate_joint(lambda a, o, _e: StreamVelocities(o, -a), a0, o0, plan=plan)
         errors.append(float((result.action - torch.cos(torch.tensor(1.0))).abs()))
     ratios = [a / b for a, b in itertools.pairwise(errors)]
     assert all(1.7 < r < 2.4 for r in ratios), ratios

@@ -31,7 +31,7 @@ from wam.policies.dust.head import DustHead
 from wam.policies.dust.model import DustModel
 from wam.policies.dust.planner import DustPlanner
 from wam.policies.dust.policy import check, load_backbone, load_head, load_projection
-from wam.policies.dust.readings import Layout
+from wam.policies.dust.readings import HeadLayout
 from wam.policies.dust.records import FeatureKv
 from wam.policies.dust.schedule import ActionRule, SamplerSettings
 
@@ -343,7 +343,7 @@ def test_a_backbone_that_computes_nan_is_caught_in_the_planner(policy: LoadedPol
 
 
 def test_a_policy_without_a_world_model_runs_and_has_nothing_to_scale(tmp_path: Path) -> None:
-    overrides = {"mm_layers": 0, "tail_layers": 6, "layout": Layout.ACTION_ONLY, "mask_features": False}
+    overrides = {"mm_layers": 0, "tail_layers": 6, "layout": HeadLayout.ACTION_ONLY, "mask_features": False}
     bundle = make_tiny_bundle(tmp_path / "b", "dust", robot=franka.layout(), overrides=overrides)
     policy = load_policy(bundle.directory)
     observation = observe(policy.contract)

@@ -21,7 +21,7 @@ from wam.policies.dust.config import (
 from wam.policies.dust.encoders import sinusoid
 from wam.policies.dust.head import DustHead
 from wam.policies.dust.model import FeatureProjection, parameter_counts
-from wam.policies.dust.readings import BlockStyle, Conditioning, Layout
+from wam.policies.dust.readings import BlockStyle, Conditioning, HeadLayout
 
 TRUNK_PARTS = ("mm", "tail", "out", "time_a", "time_o")
 
@@ -115,8 +115,8 @@ def test_a_preset_survives_the_way_through_policy_yaml(name: str) -> None:
         ({"mm_layers": 0, "tail_layers": 0}, "no network"),
         ({"grid": 3}, "grid=3"),
         ({"target_view": 2}, "target_view=2"),
-        ({"layout": Layout.SINGLE}, "layout=single"),
-        ({"layout": Layout.ACTION_ONLY}, "mm_layers=4"),
+        ({"layout": HeadLayout.SINGLE}, "layout=single"),
+        ({"layout": HeadLayout.ACTION_ONLY}, "mm_layers=4"),
         ({"future_tokens": 4}, "future_tokens=4"),
         ({"action_rows": 99}, "action_rows=99"),
     ],

@@ -13,7 +13,7 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import Tensor, nn
 
 from wam.policies.dust.head import DustHead
-from wam.policies.dust.readings import ActionPositions, BlockStyle, Conditioning, Layout, Stream
+from wam.policies.dust.readings import ActionPositions, BlockStyle, Conditioning, HeadLayout, HeadStream
 from wam.policies.dust.records import FeatureKv
 
 READINGS = {
@@ -40,7 +40,7 @@ class PlainN1(nn.Module):
         self.time = TimestepEmbedding(256, c.width)
         self.time.load_state_dict(head.time_a.state_dict())
         self.attention, self.ffn, self.ada = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for block in head.tail_blocks(Stream.ACTION):
+        for block in head.tail_blocks(HeadStream.ACTION):
             attention = Attention(c.width, heads=c.heads, dim_head=c.head_dim, bias=True)
             ffn = FeedForward(c.width, activation_fn="gelu-approximate")
             for theirs, ours in (
@@ -55,7 +55,7 @@ class PlainN1(nn.Module):
             self.attention.append(attention)
             self.ffn.append(ffn)
             self.ada.append(block.ada)
-        self.out = head.out[Stream.ACTION.value]
+        self.out = head.out[HeadStream.ACTION.value]
 
     def forward(self, x: Tensor, features: Tensor, bucket: Tensor) -> Tensor:
         y = F.silu(self.time(self.channels(bucket)))
@@ -75,7 +75,7 @@ def test_without_a_trunk_the_action_stream_is_gr00t_n1s_head(case_of) -> None:
         mm_layers=0,
         tail_layers=4,
         mask_features=False,
-        layout=Layout.ACTION_ONLY,
+        layout=HeadLayout.ACTION_ONLY,
         action_positions=ActionPositions.LEARNED,
     )
     own = {n: t for n, t in case.head.state_dict().items() if n in alone.head.state_dict()}

@@ -15,9 +15,11 @@ from wam.core.chunk import ActionChunk
 from wam.core.chunk.splice import Strategy
 from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.filters import build_chain
 
 TICK = 10_000_000
 ROBOT = load_robot("piper")
+CHAIN = build_chain(ROBOT, model=False)
 LIMITS = ROBOT.limits()
 HOME = np.array([joint.home for joint in ROBOT.joints])
 
@@ -59,7 +61,7 @@ def chunks(draw: st.DrawFn) -> dict[str, Any]:
 @given(sequence=st.lists(chunks(), min_size=1, max_size=8), strategy=st.sampled_from(list(Strategy)))
 def test_no_chunk_makes_the_stream_leave_a_limit(sequence: list[dict[str, Any]], strategy: Strategy) -> None:
     wall = [0]
-    cycle = build_cycle(ROBOT, settings_for(ROBOT, strategy=strategy), wall=lambda: wall[0])
+    cycle = build_cycle(ROBOT, settings_for(ROBOT, strategy=strategy), CHAIN, wall=lambda: wall[0])
     judge = Judge(LIMITS, period=0.01)
     now = 10**18
     measured = HOME
@@ -92,7 +94,7 @@ def test_no_chunk_makes_the_stream_leave_a_limit(sequence: list[dict[str, Any]],
 def test_no_jump_of_clock_or_loss_of_state_makes_the_stream_leave_a_limit(seed: int) -> None:
     rng = np.random.default_rng(seed)
     wall = [0]
-    cycle = build_cycle(ROBOT, settings_for(ROBOT), wall=lambda: wall[0])
+    cycle = build_cycle(ROBOT, settings_for(ROBOT), CHAIN, wall=lambda: wall[0])
     judge = Judge(LIMITS, period=0.01)
     adversary = Adversary(ROBOT, seed=seed)
     now = 10**18

@@ -10,6 +10,7 @@ import numpy as np
 from wam.core.chunk import ActionChunk
 from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.filters import build_chain
 
 MS = 1_000_000
 TICK, PERIOD, LEAD = 10 * MS, 33_333_333, 66 * MS
@@ -29,7 +30,7 @@ def test_a_device_that_answers_late_is_told_early() -> None:
     arm = np.array([0.0 if joint.name.endswith("gripper") else 1.0 for joint in robot.joints])
     settings = settings_for(robot)
     start_ns = now_ns = 10**18
-    cycle = build_cycle(robot, settings, wall=lambda: now_ns - start_ns)
+    cycle = build_cycle(robot, settings, build_chain(robot, model=False), wall=lambda: now_ns - start_ns)
     position = home
     for tick in range(240):
         now_ns += TICK

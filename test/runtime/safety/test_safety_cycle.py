@@ -14,7 +14,7 @@ from wam.core.chunk.splice import Strategy
 from wam.core.verdict import Event, Finding, Ladder, Verdict
 from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
-from wam.runtime.safety.cycle import SafetyCycle
+from wam.runtime.safety.filters import ChainOptions, build_chain
 
 MS = 1_000_000
 TICK = 10 * MS
@@ -33,9 +33,10 @@ class World:
         self.now_ns = 10**18
         self.wall_ns = 0
         self.start_ns = self.now_ns
-        built = {key: changes.pop(key) for key in ("filters_off", "contract_hash") if key in changes}
+        built = {key: changes.pop(key) for key in ("contract_hash",) if key in changes}
+        chain = build_chain(ROBOT, ChainOptions(filters_off=changes.pop("filters_off", ())), model=False)
         self.settings = settings_for(ROBOT, **changes)
-        self.cycle: SafetyCycle = build_cycle(ROBOT, self.settings, wall=lambda: self.wall_ns, **built)
+        self.cycle = build_cycle(ROBOT, self.settings, chain, wall=lambda: self.wall_ns, **built)
         self.stream: list[np.ndarray] = []
         self.silences: list[str] = []
         self.events: list[Event] = []

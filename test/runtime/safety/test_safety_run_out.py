@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from wam.core.chunk import ActionChunk
+from wam.core.safety.chain import SafetyChain
 from wam.core.safety.collision import CollisionFilter, FakeChecker, with_room_to_stop
 from wam.core.safety.filters import Filter
 from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.filters import build_filters
 
 TICK_NS = 10_000_000
 PERIOD_NS = 33_333_333
@@ -50,7 +52,8 @@ def run_out(
         The commands, float64 [T, N], and the end of the room that was checked with each reference, float64 [R, N].
     """
     now_ns, wall_ns = 10**18, 0
-    cycle = build_cycle(ROBOT, settings_for(ROBOT), wall=lambda: wall_ns, extra_filters=filters)
+    chain = SafetyChain(build_filters(ROBOT, model=False) + filters)
+    cycle = build_cycle(ROBOT, settings_for(ROBOT), chain, wall=lambda: wall_ns)
     commands, rooms = [HOME], []
     for at in range(160):
         awake = 1 + (slept if at == slept_at else 0)

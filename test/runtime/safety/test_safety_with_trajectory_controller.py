@@ -15,6 +15,7 @@ from wam.core.verdict import Ladder
 from wam.devices.jtc import ControllerOptions, Trajectory, TrajectoryController, TrajectoryPoint
 from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.filters import build_chain
 
 MS = 1_000_000
 PERIOD = 33_333_333
@@ -40,7 +41,9 @@ class Loop:
         self.home = np.array([joint.home for joint in self.robot.joints])
         self.settings = settings_for(self.robot)
         self.wall_ns = 0
-        self.cycle = build_cycle(self.robot, self.settings, wall=lambda: self.wall_ns)
+        self.cycle = build_cycle(
+            self.robot, self.settings, build_chain(self.robot, model=False), wall=lambda: self.wall_ns
+        )
         self.rolling = Rolling(tick_ns=self.settings.tick_ns, lead_ns=self.settings.lead_ns)
         self.every = round(1e9 / self.settings.tick_ns / self.arm.command_rate)
         self.seam = Seam(

@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from wam.core.errors import ConfigError, RecordingError
+from wam.core.observation import Rgb
 from wam.data.bag.reading import Recording
 from wam.data.lerobot.episode import EpisodeReader
 from wam.data.lerobot.format import Version
 from wam.data.lerobot.reader import open_dataset
+from wam.data.lerobot.writer import OpenEpisode
 from wam.robots.description import RobotDescription
 from wam.sim.recording.plan import Format, Played, RecordPlan
 from wam.sim.recording.record import Recorded, record, work_folder
@@ -182,6 +184,19 @@ def test_a_full_disk_leaves_the_finished_episodes_readable(
         assert recording.custom["wam.seed"] == "3"
     assert not (work_folder(out) / "seed_000004").exists()
     assert len(record(joints, out, episodes=2, robot=small_franka).episodes) == 2
+
+
+def test_an_image_that_cannot_be_written_is_no_failure_of_the_expert(
+    tmp_path: Path, plan: RecordPlan, small_franka: RobotDescription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk counted as an episode that the expert had lost, and the next seed began."""
+
+    def refuse(self: OpenEpisode, camera: str, rgb: Rgb) -> None:
+        raise RecordingError("the disk is full")
+
+    monkeypatch.setattr(OpenEpisode, "add_image", refuse)
+    with pytest.raises(RecordingError, match=r"^the disk is full"):
+        record(replace(plan, time_limit=1.0), tmp_path / "data", episodes=1, robot=small_franka)
 
 
 def test_failed_episodes_are_left_out_unless_they_are_wanted(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The safety chain: filters in order, verdicts combined by the most severe, the first offender kept."""
+"""The safety chain: runs filters in order; the most severe verdict counts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.errors import ConfigError
-from wam.core.safety.filters import Filter, FiniteFilter, JumpFilter, PositionFilter, SlowingFilter, Stage
-from wam.core.safety.limits import JointLimits
+from wam.core.safety.filters import Filter, Stage
 from wam.core.trajectory.motion import Motion
 from wam.core.verdict import Finding, Verdict, worst
 
@@ -22,8 +21,8 @@ class Judged:
     """Outcome of the chain.
 
     Attributes:
-        motion: what may be executed; unusable from a verdict of HOLD on.
-        findings: what each filter that was not content found, in the chain's order.
+        motion: what may be executed; must not be used if the verdict is HOLD or STOP.
+        findings: one per filter whose verdict is not OK, in the chain's order.
     """
 
     motion: Motion
@@ -46,22 +45,31 @@ class SafetyChain:
 
     Args:
         filters: in order.
-        off: names of filters that are switched off, each by its own name.
+        off: names of filters that are switched off.
 
     Raises:
-        ConfigError: `off` names a filter that does not exist.
+        ConfigError: two filters have the same name, or `off` names a filter that does not exist.
     """
 
     def __init__(self, filters: tuple[Filter, ...], *, off: tuple[str, ...] = ()) -> None:
-        names = [one.name for one in filters]
+        names = tuple(one.name for one in filters)
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ConfigError(
+                "two safety filters have the same name",
+                value=repeated[0],
+                allowed="a name of its own for every filter",
+                where="the filter's class, or the parameter `extra_filters` of the safety node",
+            )
         for name in off:
             if name not in names:
                 raise ConfigError(
-                    "filters_off names no filter",
+                    "filters_off names an unknown filter",
                     value=name,
                     allowed=f"any of {', '.join(names)}",
                     where="the parameter `filters_off` of the safety node",
                 )
+        self.names = names
         self.off = tuple(name for name in names if name in off)
         self._by_stage = {
             stage: tuple(one for one in filters if stage in one.stages and one.name not in off)
@@ -85,26 +93,3 @@ class SafetyChain:
                 if filtered.finding.verdict >= Verdict.HOLD:
                     break
         return Judged(motion, tuple(findings))
-
-
-def joint_filters(
-    limits: JointLimits, *, max_jump: Vector, gross: Vector, paced: npt.NDArray[np.intp], max_scale: float
-) -> tuple[Filter, ...]:
-    """Return the filters that need joint limits only, in order.
-
-    Args:
-        limits: limits of all joints.
-        max_jump: float64 [N], see `JumpFilter`.
-        gross: float64 [N], see `PositionFilter`.
-        paced: intp [n], joints whose speed may slow the whole motion; see `SlowingFilter`.
-        max_scale: see `SlowingFilter`.
-    """
-    slow = limits.select(paced)
-    return (
-        FiniteFilter(limits.joint_names),
-        PositionFilter(limits, gross),
-        JumpFilter(limits.joint_names, max_jump),
-        SlowingFilter(slow, paced, (1,), max_scale, name="velocity"),
-        SlowingFilter(slow, paced, (2,), max_scale, name="acceleration"),
-        SlowingFilter(slow, paced, (3,), max_scale, name="jerk"),
-    )

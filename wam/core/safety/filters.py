@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filters of the safety chain: each looks at a motion and returns value plus verdict.
+"""Filters of the safety chain: each takes a motion and returns a motion and, unless it is fine, a finding.
 
-Every code has one text; a verdict's numbers say what was measured and which limit it crossed. The chain runs twice:
-on the rows of the chunk, and on the trajectory resampled from them, since a spline may leave limits between rows that
-keep them.
+A finding holds the measured value and the limit it crossed. The chain runs twice: on the rows of the chunk, and on the
+trajectory resampled from them, since a spline may leave limits between rows that keep them. The table of the filters
+in force is `wam.runtime.safety.filters`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Vector = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.float64]
 
 DIFFERENCE_WINDOW_NS = 160_000_000
-"""Accelerations and jerks are judged over differences of this length [ns]: shorter ones measure the noise of a
-network's rows, which the follower smooths, and not a motion that has to be slowed."""
+"""Accelerations and jerks are computed from differences over this time [ns]: shorter ones measure the noise in a
+network's rows, which the follower smooths, not a motion that has to be slowed."""
 
 
 class Stage(enum.Enum):
@@ -39,7 +39,7 @@ class Filtered:
     """What a filter returns.
 
     Attributes:
-        motion: the motion, changed or as it came; unusable from a verdict of HOLD on.
+        motion: the motion, changed or unchanged; must not be used if the verdict is HOLD or STOP.
         finding: why the verdict is not OK, or None.
     """
 
@@ -48,20 +48,24 @@ class Filtered:
 
 
 class Filter(Protocol):
-    """One filter. Called from the command thread; must not block and must not keep the motion."""
+    """One filter. Called from the command thread; must not block and must not keep the motion.
+
+    A finding with verdict HOLD or STOP refuses the motion: the degrade ladder goes to that rung, whatever the code of
+    the finding. SCALED and CLAMPED report a motion that was changed.
+    """
 
     @property
     def name(self) -> str:
-        """Name by which a filter can be switched off."""
+        """Unique name; `filters_off` switches the filter off by it."""
         ...
 
     @property
     def stages(self) -> frozenset[Stage]:
-        """Where the filter runs."""
+        """Stages at which the filter runs."""
         ...
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
-        """Judge and, where a milder verdict allows it, mend `motion`.
+        """Check `motion` and, for a verdict of SCALED or CLAMPED, return a corrected one.
 
         Args:
             motion: rows of all joints of the robot; the first `motion.settled` rows are history.
@@ -82,23 +86,25 @@ class FiniteFilter:
     stages: frozenset[Stage] = BOTH
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
-        """Judge every row, history included."""
+        """Check every row, including history."""
         if np.isfinite(motion.rows).all():
             return Filtered(motion)
         row, column = np.argwhere(~np.isfinite(motion.rows))[0]
         joint = self.joint_names[column]
         value = float(motion.rows[row, column])
-        text = f"row {row} holds {value} for {joint}, not a finite number: the policy or its statistics are broken"
+        text = (
+            f"row {row} holds {value} for {joint}, not a finite number: check the policy and its statistics"
+        )
         return Filtered(motion, Finding(Verdict.STOP, "non_finite", text, joint, value))
 
 
 @dataclass(frozen=True, slots=True)
 class PositionFilter:
-    """Moves targets into the position limits: CLAMPED; a target further outside than `gross`: STOP.
+    """Clamps targets to the position limits: CLAMPED; a target further outside than `gross`: STOP.
 
     Attributes:
         limits: position limits.
-        gross: float64 [N], distance beyond a limit that no policy means [rad or m].
+        gross: float64 [N], distance beyond a limit that cannot be intended [rad or m].
     """
 
     limits: JointLimits
@@ -107,7 +113,7 @@ class PositionFilter:
     stages: frozenset[Stage] = BOTH
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
-        """Judge the rows to come; clip them."""
+        """Clip the rows that are still to be executed."""
         limits, rows = self.limits, motion.rows
         clipped = np.minimum(np.maximum(rows, limits.lower), limits.upper)
         over = np.abs(rows - clipped)[motion.settled :]
@@ -137,7 +143,7 @@ class PositionFilter:
 
 @dataclass(frozen=True, slots=True)
 class JumpFilter:
-    """Refuses a chunk whose first row to come is far from where the arm is: HOLD.
+    """Refuses a chunk whose first row is far from the measured position: HOLD.
 
     Attributes:
         joint_names: names for the text.
@@ -150,7 +156,7 @@ class JumpFilter:
     stages: frozenset[Stage] = frozenset({Stage.CHUNK})
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
-        """Judge the first row to come."""
+        """Check the first row that is still to be executed."""
         first = motion.rows[min(motion.settled, len(motion.rows) - 1)]
         distance = np.abs(first - measured)
         over = distance > self.max_jump
@@ -160,13 +166,13 @@ class JumpFilter:
         joint, value, limit = self.joint_names[column], float(distance[column]), float(self.max_jump[column])
         text = (
             f"first row is {value:.3f} rad from the measured position of {joint}, allowed {limit:.3f} "
-            "(safety.max_jump of the robot file): the policy sees another arm than this one, or joints are swapped"
+            "(safety.max_jump of the robot file): the policy was given another arm's state, or joints are swapped"
         )
         return Filtered(motion, Finding(Verdict.HOLD, "jump", text, joint, value, limit))
 
 
 class _Derivative(enum.Enum):
-    """Order of a difference with its words."""
+    """Order of a difference: word, number, unit."""
 
     VELOCITY = ("velocity", 1, "rad/s or m/s")
     ACCELERATION = ("acceleration", 2, "rad/s^2 or m/s^2")
@@ -177,13 +183,13 @@ class _Derivative(enum.Enum):
 class SlowingFilter:
     """Slows a motion that is too fast, all joints by one factor so that its direction is kept: SCALED.
 
-    One factor k on the period divides velocities by k, accelerations by k^2 and jerks by k^3; the largest k that any
-    of them asks for is used. A motion that would have to be slowed by more than `max_scale` is refused: HOLD.
+    Lengthening the period by k divides velocities by k, accelerations by k^2 and jerks by k^3; the largest k that any
+    of them needs is used. A motion that would have to be slowed by more than `max_scale` is refused: HOLD.
 
     Attributes:
-        limits: limits of velocity (also position-dependent), acceleration and jerk, of the judged joints.
-        columns: intp [n], the joints that are judged; a gripper that snaps shut must not slow the arm.
-        orders: which of 1 (velocity), 2 (acceleration), 3 (jerk) are judged.
+        limits: limits of velocity (also position-dependent), acceleration and jerk, of the joints checked.
+        columns: intp [n], the joints checked; a gripper that snaps shut must not slow the arm.
+        orders: which of 1 (velocity), 2 (acceleration), 3 (jerk) are checked.
         max_scale: largest factor.
     """
 
@@ -195,7 +201,7 @@ class SlowingFilter:
     stages: frozenset[Stage] = BOTH
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
-        """Judge the differences of the rows to come; lengthen the period."""
+        """Check the differences of the rows that are still to be executed; lengthen the period."""
         rows = motion.rows[max(0, motion.settled - 1) :, self.columns]
         scale, worst = 1.0, None
         for kind in _Derivative:
@@ -217,7 +223,7 @@ class SlowingFilter:
         joint = self.limits.joint_names[column]
         refused = scale > self.max_scale
         text = (
-            f"{joint} is asked for {peak * limit:.3g} {unit}, limit {limit:.3g} (groups.joints of the robot file); "
+            f"{joint} would reach {peak * limit:.3g} {unit}, limit {limit:.3g} (groups.joints of the robot file); "
             + (
                 f"refused: it would have to be slowed {scale:.1f} times, allowed {self.max_scale:.1f} (max_scale)"
                 if refused

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing a rosbag2 without ROS: beside its place first, then moved there whole."""
+"""Writing a rosbag2 without ROS: messages are serialised here, and the bag appears in its place when it is complete."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
+from wam.data.bag.record import RecordFile
 from wam.data.bag.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, STRING
 
 
@@ -29,18 +30,29 @@ class Storage(str, enum.Enum):
     SQLITE3 = "sqlite3"
 
 
+class BagFile(Protocol):
+    """The file behind a bag that is being written. Not thread-safe."""
+
+    def write(self, topic: str, msgtype: str, raw: bytes | memoryview, receive_ns: int) -> None:
+        """Write a message, serialised as CDR, received at `receive_ns` [ns]."""
+        ...
+
+    def note(self, values: Mapping[str, str]) -> None:
+        """Put custom data into the bag's metadata.yaml."""
+        ...
+
+
 class BagWriter:
-    """Writes messages of the few types that a recording of ours holds; connections open as topics appear.
+    """Serialises messages of the types that recordings of this suite hold and writes them.
 
     Args:
-        writer: open rosbags writer.
+        file: where to.
     """
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
+    def __init__(self, file: BagFile) -> None:
+        self._file = file
         self._store = get_typestore(Stores.ROS2_JAZZY)
         self._types = self._store.types
-        self._connections: dict[str, Any] = {}
         self.count = 0
 
     def joint_state(
@@ -122,7 +134,7 @@ class BagWriter:
 
     def note(self, key: str, value: str) -> None:
         """Put custom data into the bag's metadata.yaml."""
-        self._writer.set_custom_data(key, value)
+        self._file.note({key: value})
 
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
         stamp = self._types["builtin_interfaces/msg/Time"](
@@ -131,10 +143,42 @@ class BagWriter:
         return self._types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
 
     def _write(self, topic: str, msgtype: str, receive_ns: int, message: Any) -> None:
+        self._file.write(topic, msgtype, self._store.serialize_cdr(message, msgtype), receive_ns)
+        self.count += 1
+
+
+class _Sqlite3File:
+    """A bag in sqlite3, through rosbags: a `BagFile`.
+
+    Args:
+        out: folder of the bag; it must not exist.
+        metadata: custom data of its metadata.yaml.
+    """
+
+    refusal: OSError | None = None
+
+    def __init__(self, out: Path, *, metadata: Mapping[str, str]) -> None:
+        self._writer = Writer(out, version=9, storage_plugin=StoragePlugin.SQLITE3)
+        self._store = get_typestore(Stores.ROS2_JAZZY)
+        self._connections: dict[str, Any] = {}
+        self._writer.open()
+        self.note(metadata)
+
+    def write(self, topic: str, msgtype: str, raw: bytes | memoryview, receive_ns: int) -> None:
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(topic, msgtype, typestore=self._store)
-        self._writer.write(self._connections[topic], receive_ns, self._store.serialize_cdr(message, msgtype))
-        self.count += 1
+        self._writer.write(self._connections[topic], receive_ns, raw)
+
+    def note(self, values: Mapping[str, str]) -> None:
+        for key, value in values.items():
+            self._writer.set_custom_data(key, value)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def abandon(self) -> None:
+        with contextlib.suppress(Exception):  # the folder is removed, whatever state the database is in
+            self._writer.close()
 
 
 @contextlib.contextmanager
@@ -149,15 +193,23 @@ def new_bag(out: Path, *, storage: Storage, metadata: Mapping[str, str]) -> Iter
     Raises:
         RecordingError: `out` exists or its folder cannot be written.
     """
-    plugin = StoragePlugin.MCAP if storage is Storage.MCAP else StoragePlugin.SQLITE3
     try:
         with new_folder(out, what="bag") as folder:
             # The file inside a bag is named after its folder.
-            writer = Writer(folder, version=9, storage_plugin=plugin)
-            for key, value in metadata.items():
-                writer.set_custom_data(key, value)
-            with writer:
-                yield BagWriter(writer)
+            file: RecordFile | _Sqlite3File
+            if storage is Storage.MCAP:
+                file = RecordFile(folder, metadata=metadata, checksums=False)
+            else:
+                file = _Sqlite3File(folder, metadata=metadata)
+            try:
+                yield BagWriter(file)
+                file.close()
+            except RecordingError:
+                if file.refusal is not None:
+                    raise file.refusal from None  # `new_folder` names the bag's place, not that of its parts
+                raise
+            finally:
+                file.abandon()
     except WriterError as error:
         raise RecordingError(f"bag {out} could not be written ({error})", where="the argument OUT") from error
 

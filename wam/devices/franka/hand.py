@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wam.devices.adapter import Cancel
 from wam.devices.gripper import Discretiser, Side
 from wam.devices.state import DriverState, Readiness, action, person
 
@@ -53,12 +54,6 @@ class Goal:
     force: float = math.nan
     epsilon: float = math.nan
     position: float = math.nan
-
-
-class Cancel(enum.Enum):
-    """The goal in flight shall be cancelled; the driver then stops the fingers."""
-
-    CANCEL = "cancel"
 
 
 def opening_of(names: Sequence[str], positions: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from wam.core.errors import ConfigError
 from wam.devices.inspire.hand import MAX_MODBUS_RATE, MAX_SERIAL_RATE
@@ -83,7 +84,7 @@ def make_links(addresses: Sequence[HandAddress], *, timeout: float | None = None
                 allowed="another id on one bus, or another host: both hands leave the factory with the same",
                 where="the parameter `devices` of wam_driver, and the hand itself",
             )
-    waits = {} if timeout is None else {"timeout": timeout}
+    waits: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
     buses = {a.place: SerialBus(a.place, **waits) for a in addresses if a.kind == "serial"}
     links: list[HandLink] = []
     for address in addresses:

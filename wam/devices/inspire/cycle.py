@@ -5,31 +5,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from wam.devices.adapter import DeviceReading
 from wam.devices.channel import TrajectoryChannel
 from wam.devices.errors import LinkError
 from wam.devices.inspire.hand import InspireHand, force_newton
 from wam.devices.inspire.joints import HandJoints
 from wam.devices.state import DriverState, Readiness
 from wam.robots.description import JointGroup
-
-
-@dataclass(frozen=True, slots=True)
-class HandState:
-    """What one cycle has to publish: joints in the order of the group.
-
-    Attributes:
-        stamp_ns: when the angles were read [ns].
-        names: driver's joint names.
-        positions: [rad or 1].
-        efforts: force of each finger [N].
-    """
-
-    stamp_ns: int
-    names: tuple[str, ...]
-    positions: tuple[float, ...]
-    efforts: tuple[float, ...]
 
 
 class HandCycle:
@@ -77,7 +60,7 @@ class HandCycle:
         """Forget the command; the hand stays where it was told to go last."""
         self._channel.hold()
 
-    def step(self, now_ns: int) -> HandState | None:
+    def step(self, now_ns: int) -> DeviceReading | None:
         """Run one cycle at `now_ns` [ns]; None when the hand could not be read."""
         # 1. The target of now: the safety node has sent it earlier by the hand's own delay.
         target = self._channel.target(now_ns)
@@ -90,7 +73,7 @@ class HandCycle:
             return None
         # 4. Raw values back, in the order of the group.
         forces = tuple(force_newton(finger, reading.forces[finger]) for finger in self._joints.fingers)
-        return HandState(
+        return DeviceReading(
             reading.stamp_ns, self.group.driver_names, self._joints.to_positions(reading.angles), forces
         )
 

@@ -51,8 +51,8 @@ class ModbusLink:
         """
         if self._opened and self._client.connected:
             return
-        self._client.close()
-        if not self._client.connect():
+        self._client.close()  # type: ignore[no-untyped-call]  # pymodbus leaves it unannotated
+        if not self._client.connect():  # type: ignore[no-untyped-call]  # pymodbus leaves it unannotated
             raise LinkLost(
                 f"hand at {self._place} cannot be reached",
                 where="the parameter `host` (both hands leave the factory with the same address), the cable, "
@@ -63,7 +63,7 @@ class ModbusLink:
     def close(self) -> None:
         """Disconnect; safe to call twice."""
         self._opened = False
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]  # pymodbus leaves it unannotated
 
     def read(self, register: Register) -> tuple[int, ...]:
         """Return the values of a block."""

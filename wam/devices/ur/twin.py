@@ -19,6 +19,20 @@ IGNORED_SPEED = 20.0
 """A servo target that would need more than this is ignored by the script on the robot [rad/s] (ur_robot_driver)."""
 
 
+DASHBOARD = (
+    "unlock_protective_stop",
+    "close_safety_popup",
+    "restart_safety",
+    "play",
+    "pause",
+    "stop",
+    "power_on",
+    "brake_release",
+    "power_off",
+)
+"""Services of dashboard_client that the twin answers."""
+
+
 class Program(enum.Enum):
     """State of the External Control program."""
 
@@ -58,11 +72,6 @@ class UrDriver(TrajectoryDriver):
             "brake_release": self._brake_release,
             "power_off": self._power_off,
         }
-
-    @property
-    def services(self) -> tuple[str, ...]:
-        """Names of the dashboard's services."""
-        return tuple(name for name in self._services if name != FAULT)
 
     @property
     def speed_scaling(self) -> float:

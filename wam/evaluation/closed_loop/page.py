@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from wam.core.verdict import Ladder
-from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation, score_metrics, seconds, time_metrics
+from wam.evaluation.closed_loop import table
+from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation, seconds
+from wam.evaluation.closed_loop.table import EvaluationFigures
+from wam.evaluation.metrics.gate import GateCheck
 from wam.report import plots
 from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, write_json
 from wam.report.numbers import distribution, finite_or_none
@@ -43,54 +45,28 @@ _TIME_TITLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class GateLine:
-    """One threshold of a gate, judged.
-
-    Attributes:
-        metric: its name.
-        allowed: the limit, for people.
-        value: what was measured, or None.
-        passed: whether it lies within.
-    """
-
-    metric: str
-    allowed: str
-    value: float | None
-    passed: bool
-
-
-def verdict_of(run: Evaluation, gate: Sequence[GateLine]) -> str:
-    """Return "fault" (an episode was broken off), "fail" (a threshold), "pass" (a gate was given) or "done"."""
-    if any(one.error for one in run.episodes):
-        return "fault"
-    if not all(line.passed for line in gate):
-        return "fail"
-    return "pass" if gate else "done"
-
-
-def build_evaluation_report(run: Evaluation, out_dir: Path, *, gate: Sequence[GateLine] = ()) -> Path:
+def build_evaluation_report(run: Evaluation, figures: EvaluationFigures, out_dir: Path) -> Path:
     """Write `summary.json`, `timing.json`, `events.jsonl` and `index.html`, and return the path of the page.
 
     Args:
         run: the episodes.
+        figures: their figures.
         out_dir: absent, empty, or an earlier report, which it replaces as a whole; its `logs` stay.
-        gate: thresholds, judged.
 
     Raises:
         ConfigError: `out_dir` holds anything else; nothing was written.
     """
     with report_folder(out_dir, keep=(LOGS,)) as folder:
-        write_json(folder / SUMMARY, summary_of(run, gate))
-        write_json(folder / TIMING, timing_of(run))
+        write_json(folder / SUMMARY, summary_of(run, figures))
+        write_json(folder / TIMING, timing_of(run, figures))
         with (folder / EVENTS).open("w", encoding="utf-8") as file:
             for episode in run.episodes:
                 _write_events(file, episode)
-        (folder / INDEX).write_text(render(_page(run, gate)), encoding="utf-8")
+        (folder / INDEX).write_text(render(_page(run, figures)), encoding="utf-8")
     return out_dir / INDEX
 
 
-def summary_of(run: Evaluation, gate: Sequence[GateLine]) -> dict[str, Any]:
+def summary_of(run: Evaluation, figures: EvaluationFigures) -> dict[str, Any]:
     """Return the content of summary.json: nothing in it depends on how fast the machine was in mode "fast"."""
     return {
         "schema": EVAL_SCHEMA,
@@ -100,8 +76,8 @@ def summary_of(run: Evaluation, gate: Sequence[GateLine]) -> dict[str, Any]:
         "policy": run.policy,
         "contract_hash": run.contract_hash,
         "mode": run.mode,
-        "verdict": verdict_of(run, gate),
-        "metrics": score_metrics(run.episodes),
+        "verdict": figures.verdict,
+        "metrics": dict(figures.scores.metrics),
         "episodes": [
             {
                 "seed": one.seed,
@@ -119,17 +95,26 @@ def summary_of(run: Evaluation, gate: Sequence[GateLine]) -> dict[str, Any]:
             for one in run.episodes
         ],
         "gate": [
-            {"metric": line.metric, "allowed": line.allowed, "value": line.value, "passed": line.passed}
-            for line in gate
+            {
+                "metric": check.threshold.metric,
+                "allowed": check.threshold.text(),
+                "value": check.value,
+                "passed": check.passed,
+            }
+            for check in figures.checks
         ],
         "warnings": list(run.warnings),
         "settings": dict(run.settings),
     }
 
 
-def timing_of(run: Evaluation) -> dict[str, Any]:
+def timing_of(run: Evaluation, figures: EvaluationFigures) -> dict[str, Any]:
     """Return the content of timing.json: what this machine needed."""
-    return {"schema": EVAL_TIMING_SCHEMA, "results": time_metrics(run), "machine": dict(run.machine)}
+    return {
+        "schema": EVAL_TIMING_SCHEMA,
+        "results": dict(figures.times.metrics),
+        "machine": dict(run.machine),
+    }
 
 
 def _write_events(file: IO[str], episode: EpisodeRecord) -> None:
@@ -167,15 +152,16 @@ def _write_events(file: IO[str], episode: EpisodeRecord) -> None:
         file.write(json.dumps(whole, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
 
 
-def _page(run: Evaluation, gate: Sequence[GateLine]) -> Page:
-    tone, verdict, reasons = _verdict(run, gate)
+def _page(run: Evaluation, figures: EvaluationFigures) -> Page:
+    tone, verdict, reasons = _verdict(run, figures)
     sections = (
         *_video_sections(run),
         _episode_section(run),
         _stage_section(run),
         *_time_sections(run),
         _safety_section(run),
-        *_gate_sections(gate),
+        *_gate_sections(figures.checks),
+        _figure_section(figures),
         _facts_section(run),
     )
     return Page(
@@ -184,22 +170,23 @@ def _page(run: Evaluation, gate: Sequence[GateLine]) -> Page:
         tone=tone,
         verdict=verdict,
         reasons=reasons,
-        tiles=_tiles(run),
+        tiles=_tiles(run, figures),
         sections=sections,
         footer="Written by wam eval. Everything on this page is inside this file.",
     )
 
 
-def _verdict(run: Evaluation, gate: Sequence[GateLine]) -> tuple[Tone, str, tuple[str, ...]]:
+def _verdict(run: Evaluation, figures: EvaluationFigures) -> tuple[Tone, str, tuple[str, ...]]:
     good = sum(one.success for one in run.episodes)
     text = f"{good} of {len(run.episodes)} episodes succeeded"
     reasons = [f"seed {one.seed}: {one.error}" for one in run.episodes if one.error]
     reasons += [
-        f"gate: {line.metric} is {'not known' if line.value is None else f'{line.value:.4g}'}, allowed {line.allowed}"
-        for line in gate
-        if not line.passed
+        f"gate: {check.threshold.metric} is {'not known' if check.value is None else f'{check.value:.4g}'}, "
+        f"allowed {check.threshold.text()}"
+        for check in figures.checks
+        if not check.passed
     ]
-    state = verdict_of(run, gate)
+    state = figures.verdict
     if state == "fault":
         return (
             Tone.BAD,
@@ -214,8 +201,8 @@ def _verdict(run: Evaluation, gate: Sequence[GateLine]) -> tuple[Tone, str, tupl
     return tone, text, run.warnings
 
 
-def _tiles(run: Evaluation) -> tuple[Tile, ...]:
-    scores, times = score_metrics(run.episodes), time_metrics(run)
+def _tiles(run: Evaluation, figures: EvaluationFigures) -> tuple[Tile, ...]:
+    scores, times = figures.scores.metrics, figures.times.metrics
 
     def shown(value: float | None, unit: str = "") -> str:
         return "–" if value is None else f"{number(value)}{unit}"
@@ -301,9 +288,9 @@ def _stage_section(run: Evaluation) -> Section:
         rate, d = wilson(len(times), count), distribution(times)
         share = f"{len(times)} of {count}"
         rows.append((name, share, f"{rate.low:.2f} to {rate.high:.2f}", number(d.p50), number(d.maximum)))
-    table = Table(("stage", "reached", "95 % interval", "time p50 [s]", "time max [s]"), tuple(rows))
+    block = Table(("stage", "reached", "95 % interval", "time p50 [s]", "time max [s]"), tuple(rows))
     return Section(
-        "Stages", (table,), intro="A stage counts once the one before it has been reached. Interval: Wilson."
+        "Stages", (block,), intro="A stage counts once the one before it has been reached. Interval: Wilson."
     )
 
 
@@ -319,8 +306,8 @@ def _time_sections(run: Evaluation) -> tuple[Section, ...]:
         charts.append(Chart(title, plots.histogram(values, x_label="ms", marks=marks)))
     if not rows:
         return ()
-    table = Table(("quantity", "p50", "p99", "p99.9", "max", "count"), tuple(rows))
-    return (Section("Times of the policy", (table, Charts(tuple(charts)))),)
+    block = Table(("quantity", "p50", "p99", "p99.9", "max", "count"), tuple(rows))
+    return (Section("Times of the policy", (block, Charts(tuple(charts)))),)
 
 
 def _safety_section(run: Evaluation) -> Section:
@@ -335,19 +322,36 @@ def _safety_section(run: Evaluation) -> Section:
     )
 
 
-def _gate_sections(gate: Sequence[GateLine]) -> tuple[Section, ...]:
-    if not gate:
+def _gate_sections(checks: Sequence[GateCheck]) -> tuple[Section, ...]:
+    if not checks:
         return ()
     rows = tuple(
         (
-            line.metric,
-            "–" if line.value is None else f"{line.value:.4g}",
-            line.allowed,
-            "pass" if line.passed else "FAIL",
+            check.threshold.metric,
+            "–" if check.value is None else f"{check.value:.4g}",
+            check.threshold.text(),
+            "pass" if check.passed else "FAIL",
         )
-        for line in gate
+        for check in checks
     )
     return (Section("Gate", (Table(("metric", "value", "allowed", ""), rows, text=True),)),)
+
+
+def _figure_section(figures: EvaluationFigures) -> Section:
+    """Return every metric that a gate may name."""
+    values = {**figures.scores.values, **figures.times.values}
+    rows = tuple(
+        (
+            metric.title,
+            "–" if (value := values[metric.name]) is None else number(value),
+            metric.unit,
+            metric.name,
+        )
+        for metric in (*table.SCORES, *table.TIMES)
+    )
+    return Section(
+        "Figures", (Table(("", "value", "unit", "name in a gate"), rows, last_is_detail=True),), folded=True
+    )
 
 
 def _facts_section(run: Evaluation) -> Section:

@@ -26,7 +26,8 @@ from wam.evaluation.records import SafetyRecord
 from wam.evaluation.replay.offline import ChunkEvent, ContextEvent, FaultEvent, OfflineReplay, ReplaySettings
 from wam.robots.description import CommandKind, RobotDescription
 from wam.runtime.ingest.ingest import StreamIngest
-from wam.runtime.safety.build import build_cycle, model_filters, settings_for
+from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.filters import ChainOptions, build_chain
 from wam.sim.port import JointTargets
 from wam.sim.rollout import COMMAND_PERIOD_NS, Episode
 
@@ -45,14 +46,14 @@ class PolicyActor:
         settings: latencies and periods.
 
     Raises:
-        ConfigError: the robot is not commanded.
+        ConfigError: the robot is not commanded, or an extra filter cannot be made.
         MissingDependency: Pinocchio is not installed.
     """
 
     def __init__(self, robot: RobotDescription, policy: LoadedPolicy, settings: ReplaySettings) -> None:
         self._robot, self._policy, self._settings = robot, policy, settings
         self._safety_settings = settings_for(robot)
-        self._filters = model_filters(robot)
+        self._chain = build_chain(robot, ChainOptions(extra_filters=settings.extra_filters))
         self._types = get_typestore(Stores.ROS2_JAZZY).types
         # A trajectory is due one lead later; what a stream brings counts at once.
         self._led = np.array(
@@ -84,7 +85,7 @@ class PolicyActor:
         self._safety = build_cycle(
             self._robot,
             self._safety_settings,
-            extra_filters=self._filters,
+            self._chain,
             wall=lambda: self._now_ns,
         )
         self._safety_due_ns = BEGIN_NS

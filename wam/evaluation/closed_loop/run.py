@@ -136,6 +136,8 @@ def settings_of(options: EvalOptions, *, mode: str) -> dict[str, str]:
     facts["planner period"] = (
         f"{schedule.planner_period_ns / 1e6:.0f} ms" if schedule.planner_period_ns else "every image"
     )
+    if schedule.extra_filters:
+        facts["extra filters"] = ", ".join(schedule.extra_filters)
     if mode == FAST:
         facts["planner latency"] = _latency(schedule.planner_latency_ns)
         facts["executor latency"] = _latency(schedule.executor_latency_ns)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What closed-loop episodes leave behind for their report, and the figures that sum them up."""
+"""What closed-loop episodes leave for their report."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,6 @@ import numpy.typing as npt
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder
 from wam.evaluation.records import SafetyRecord
-from wam.report.numbers import distribution
-from wam.report.statistics import wilson
 
 Values = npt.NDArray[np.float64]
 NOTHING: Values = np.empty(0)
@@ -125,54 +123,6 @@ class Evaluation:
         return np.concatenate([NOTHING, *(getattr(one.times, name) for one in self.episodes)])
 
 
-def score_metrics(episodes: Sequence[EpisodeRecord]) -> dict[str, float | None]:
-    """Return the figures of the episodes themselves; one that there is not is None."""
-    good = [one for one in episodes if one.success]
-    rate = wilson(len(good), len(episodes))
-    events = [event for one in episodes for event in one.moving]
-    rungs = [one.worst_rung for one in episodes]
-    values = {
-        "episodes": float(len(episodes)),
-        "successes": float(len(good)),
-        "success_rate": rate.value,
-        "success_low": rate.low,
-        "success_high": rate.high,
-        "mean_score": _mean([one.score for one in episodes]),
-        "mean_time_to_success_s": _mean([one.time for one in good]),
-        "max_time_to_success_s": max((one.time for one in good), default=math.nan),
-        "mean_contact_force_n": _mean([one.max_contact_force for one in episodes]),
-        "max_contact_force_n": max((one.max_contact_force for one in episodes), default=math.nan),
-        "safety_events": float(len(events)),
-        "safety_hold_episodes": float(sum(rung is Ladder.HOLD for rung in rungs)),
-        "safety_stop_episodes": float(sum(rung is Ladder.STOP for rung in rungs)),
-        "errors": float(sum(bool(one.error) for one in episodes)),
-    }
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
-
-
-def time_metrics(run: Evaluation) -> dict[str, float | None]:
-    """Return how long the policy took: `chunk_p50_ms`, `prefill_p99_ms`, `context_age_p50_ms` ...; None without any."""
-    metrics: dict[str, float | None] = {}
-    for name in ("chunk_ms", "prefill_ms", "context_age_ms"):
-        summary = distribution(run.all_times(name))
-        stem = name.removesuffix("_ms")
-        for label, value in (
-            ("mean", summary.mean),
-            ("p50", summary.p50),
-            ("p99", summary.p99),
-            ("max", summary.maximum),
-        ):
-            metrics[f"{stem}_{label}_ms"] = None if math.isnan(value) else value
-    simulated = sum(one.time for one in run.episodes)
-    metrics["wall_s"] = None if math.isnan(run.wall) else run.wall
-    metrics["realtime_factor"] = simulated / run.wall if run.wall > 0 else None
-    return metrics
-
-
 def seconds(stamp_ns: int) -> float:
     """Return a stamp that counts from the start of its episode, in seconds."""
     return stamp_ns / NS_PER_S
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else math.nan

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,20 @@ def check_gate(
         )
         checks.append(GateCheck(threshold, value, passed))
     return tuple(checks)
+
+
+def checks_as_json(checks: Sequence[GateCheck]) -> list[dict[str, str | float | bool | None]]:
+    """Return the section `gate` of a summary.json."""
+    return [
+        {
+            "metric": check.threshold.metric,
+            "min": check.threshold.low,
+            "max": check.threshold.high,
+            "value": check.value,
+            "passed": check.passed,
+        }
+        for check in checks
+    ]
 
 
 def _threshold(name: str, entry: Any, source: str) -> Threshold:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from wam.core.errors import RecordingError
+from wam.evaluation.metrics.table import compared
 from wam.evaluation.replay.events import read_events
 from wam.evaluation.replay.summary import SUMMARY_SCHEMA
 from wam.report.folder import EVENTS, SUMMARY
+from wam.report.numbers import plain_number
 from wam.report.statistics import Interval, bootstrap_mean
 
 COMPARE_SCHEMA = "wam/replay-compare/1"
-SCORES = ("l1", "mse", "normalised_mse", "first_l1", "warped_l1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Difference:
     """One error in both runs.
 
     Attributes:
-        name: error of a chunk: l1, mse, normalised_mse, first_l1, warped_l1.
+        name: error of a chunk, as in the event `score`: l1, mse, ...
         first: mean over the paired chunks in the first run.
         second: mean in the second run.
         difference: second minus first with its 95 % interval; negative says that the second is better.
@@ -71,11 +72,11 @@ class Comparison:
             "unpaired": self.unpaired,
             "differences": {
                 d.name: {
-                    "first": _plain(d.first),
-                    "second": _plain(d.second),
-                    "difference": _plain(d.difference.value),
-                    "low": _plain(d.difference.low),
-                    "high": _plain(d.difference.high),
+                    "first": plain_number(d.first),
+                    "second": plain_number(d.second),
+                    "difference": plain_number(d.difference.value),
+                    "low": plain_number(d.difference.low),
+                    "high": plain_number(d.difference.high),
                     "verdict": d.verdict,
                 }
                 for d in self.differences
@@ -111,11 +112,11 @@ def compare_reports(first: Path, second: Path) -> Comparison:
     differences = tuple(
         _difference(
             name,
-            np.array([_value(scores[0][i][name]) for i, _ in pairs]),
-            np.array([_value(scores[1][j][name]) for _, j in pairs]),
+            np.array([_value(scores[0][i].get(name)) for i, _ in pairs]),
+            np.array([_value(scores[1][j].get(name)) for _, j in pairs]),
             block,
         )
-        for name in SCORES
+        for name in compared()
     )
     left, right = (summary["metrics"] for summary in summaries)
     return Comparison(
@@ -193,7 +194,3 @@ def _unlike(first: Path, second: Path, what: str, have: list[Any]) -> RecordingE
 
 def _value(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _plain(value: float) -> float | None:
-    return float(f"{value:.9g}") if math.isfinite(value) else None

@@ -36,6 +36,7 @@ class ReplaySettings:
         executor_period_ns: time between the starts of two chunks [ns].
         max_context_age_ns: a context with an older image is refused [ns].
         strategy: how the safety node lets a chunk take over from the one before it.
+        extra_filters: safety filters from other packages, each as "module:factory".
     """
 
     planner_latency_ns: int | None
@@ -44,6 +45,7 @@ class ReplaySettings:
     executor_period_ns: int = 100 * NS_PER_MS
     max_context_age_ns: int = 2 * NS_PER_S
     strategy: Strategy = Strategy.BLEND
+    extra_filters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

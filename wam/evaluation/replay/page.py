@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 
 from wam.core.clock import NS_PER_S
-from wam.evaluation.metrics.figures import (
-    ReplayData,
-    flat_metrics,
-    intervals,
-    joint_numbers,
-    joint_units,
-    verdict,
-)
+from wam.evaluation.metrics.figures import Figures
 from wam.evaluation.metrics.gate import GateCheck
+from wam.evaluation.metrics.metric import Shown
+from wam.evaluation.metrics.table import shown
 from wam.evaluation.replay.collect import KeptPicture
+from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.safety_page import safety_section
 from wam.report import plots
 from wam.report.imagined import imagined_section
@@ -36,66 +32,37 @@ from wam.report.page import (
     render,
 )
 
-METRIC_TITLES = {
-    "action_mse": "mean squared error of all rows",
-    "action_mse_normalised": "the same, joints divided by their range",
-    "action_l1": "mean absolute error of all rows",
-    "action_l1_normalised": "mean absolute error, joints divided by their range",
-    "first_action_l1": "mean absolute error of the first row",
-    "warped_l1": "mean absolute error when timing is forgiven (time warping)",
-    "hold_l1": "mean absolute error of standing still",
-    "skill": "skill against standing still (1 is perfect, 0 no better)",
-    "executed_mse": "mean squared error of what would have been executed",
-    "executed_l1": "mean absolute error of what would have been executed",
-    "commanded_l1": "mean absolute error of what the safety node would have sent",
-    "gripper_agreement": "agreement about when grippers and fingers open and close (F1, within 0.3 s)",
-    "coverage": "share of time with a valid row",
-    "jerk_rms": "jerk of the executed rows, RMS over time, mean over joints",
-    "commanded_jerk_rms": "jerk of what the safety node would have sent",
-    "reference_jerk_rms": "jerk of the reference",
-    "seam_jump_mean": "largest joint's jump where chunks meet, mean",
-    "seam_jump_p99": "the same, 99th percentile",
-    "seam_jump_max": "the same, largest",
-    "overlap_l1": "disagreement of consecutive chunks about common rows",
-    "safety_refused_rate": "share of chunks that the safety chain would have refused",
-    "safety_nominal_share": "share of time on the ladder's lowest rung, all well",
-    "safety_hold_share": "share of time in which the arm would have been held",
-    "safety_stops": "latched stops",
-    "deadline_miss_rate": "share of chunks that took longer than the executor's period",
-    "imagination_mse": "mean squared error of the imagined future, in the policy's features",
-    "imagination_still_mse": "the same of a future that looks like the present",
-    "imagination_skill": "skill of the imagination against that (1 is perfect, 0 no better)",
-    "imagination_cosine": "cosine similarity of imagined and observed future",
-    "rows_beyond_limits": "rows beyond a joint's position limits",
-    "steps_too_fast": "steps between rows faster than a joint's velocity limit",
-}
 
+def build_page(data: ReplayData, figures: Figures, summary: dict[str, Any], timing: dict[str, Any]) -> str:
+    """Return the page as HTML.
 
-def build_page(
-    judged: ReplayData, summary: dict[str, Any], timing: dict[str, Any], checks: tuple[GateCheck, ...]
-) -> str:
-    """Return the page as HTML."""
-    tone, headline, reasons = _headline(judged, checks)
+    Args:
+        data: the replay.
+        figures: its figures.
+        summary: content of summary.json.
+        timing: content of timing.json.
+    """
+    tone, headline, reasons = _headline(data, figures)
     page = Page(
         title=f"Replay of {summary['recording']['name']}",
-        subtitle=f"{judged.robot.title} · policy {judged.options.policy_name} · “{judged.instruction}”",
+        subtitle=f"{data.robot.title} · policy {data.options.policy_name} · “{data.instruction}”",
         tone=tone,
         verdict=headline,
         reasons=reasons,
-        tiles=_tiles(judged, timing),
+        tiles=_tiles(data, figures, timing),
         sections=tuple(
             section
             for section in (
-                _gate_section(checks),
-                _metric_section(judged),
-                _joint_section(judged),
-                _step_section(judged),
-                safety_section(judged),
-                _time_section(judged, timing),
-                _camera_section(judged),
-                imagined_section(judged.collector.imagined.records(), start_ns=judged.first_ns),
-                _recording_section(judged, summary),
-                _environment_section(judged, summary, timing),
+                _gate_section(figures.checks),
+                _metric_section(data, figures),
+                _joint_section(data, figures),
+                _step_section(data, figures),
+                safety_section(data),
+                _time_section(data, timing),
+                _camera_section(data),
+                imagined_section(data.collector.imagined.records(), start_ns=data.first_ns),
+                _recording_section(data, summary),
+                _environment_section(data, summary, timing),
             )
             if section is not None
         ),
@@ -104,15 +71,15 @@ def build_page(
     return render(page)
 
 
-def _headline(judged: ReplayData, checks: tuple[GateCheck, ...]) -> tuple[Tone, str, tuple[str, ...]]:
-    outcome = verdict(judged, checks)
-    if outcome == "fault":
+def _headline(data: ReplayData, figures: Figures) -> tuple[Tone, str, tuple[str, ...]]:
+    checks = figures.checks
+    if figures.verdict == "fault":
         return (
             Tone.BAD,
             "The policy produced what must not reach a robot",
             tuple(
-                f"{event.node} at {(event.time_ns - judged.first_ns) / NS_PER_S:.2f} s: {event.error}"
-                for event in judged.collector.faults
+                f"{event.node} at {(event.time_ns - data.first_ns) / NS_PER_S:.2f} s: {event.error}"
+                for event in data.collector.faults
             ),
         )
     failed = [check for check in checks if not check.passed]
@@ -125,37 +92,32 @@ def _headline(judged: ReplayData, checks: tuple[GateCheck, ...]) -> tuple[Tone, 
                 for check in failed
             ),
         )
-    remarks = judged.warnings[:6]
+    remarks = data.warnings[:6]
     if checks:
         return Tone.GOOD, f"Gate passed: all {len(checks)} thresholds", remarks
-    return Tone.PLAIN, "Not judged: no gate was given", (_plain_words(judged), *remarks)
+    return Tone.PLAIN, "Not judged: no gate was given", (_plain_words(data, figures), *remarks)
 
 
-def _plain_words(judged: ReplayData) -> str:
-    metrics = flat_metrics(judged)
-    skill = metrics["skill"]
+def _plain_words(data: ReplayData, figures: Figures) -> str:
+    skill = figures.metrics["skill"]
     if skill is None:
         return "nothing was recorded that the chunks could be compared with"
-    interval = intervals(judged)["better_than_hold_rate"]
+    interval = figures.intervals["better_than_hold_rate"]
     comparison = "closer to" if skill > 0 else "further from"
     return (
-        f"the chunks are {comparison} the {_reference(judged)} than standing still would be "
+        f"the chunks are {comparison} the {data.reference} than standing still would be "
         f"(better in {100 * interval.value:.0f} % of {interval.count} chunks)"
     )
 
 
-def _reference(judged: ReplayData) -> str:
-    return "recorded action" if judged.from_action else "state measured later"
-
-
-def _tiles(judged: ReplayData, timing: dict[str, Any]) -> tuple[Tile, ...]:
-    metrics = flat_metrics(judged)
-    action = intervals(judged)["action_l1"]
+def _tiles(data: ReplayData, figures: Figures, timing: dict[str, Any]) -> tuple[Tile, ...]:
+    metrics = figures.metrics
+    action = figures.intervals["action_l1"]
     results = timing["results"]
     offset = metrics["phase_offset_p50_rows"]
     return (
-        Tile("recording", f"{judged.duration:.1f} s", f"{judged.recording.message_count} messages"),
-        Tile("chunks", str(judged.collector.chunks), f"{judged.collector.contexts} planner contexts"),
+        Tile("recording", f"{data.duration:.1f} s", f"{data.recording.message_count} messages"),
+        Tile("chunks", str(data.collector.chunks), f"{data.collector.contexts} planner contexts"),
         Tile(
             "action error (L1)",
             _value(metrics["action_l1"]),
@@ -189,39 +151,41 @@ def _gate_section(checks: tuple[GateCheck, ...]) -> Section | None:
     return Section("Gate", (Table(("metric", "allowed", "measured", ""), rows, text=True),))
 
 
-def _metric_section(judged: ReplayData) -> Section:
-    metrics, spans = flat_metrics(judged), intervals(judged)
-    rows = tuple(
-        (
-            title,
-            _value(metrics[name]),
-            f"{number(spans[name].low)} to {number(spans[name].high)}" if name in spans else "",
-            name,
-        )
-        for name, title in METRIC_TITLES.items()
-        if metrics[name] is not None or not name.startswith(("imagination", "gripper"))
-    )
+def _metric_section(data: ReplayData, figures: Figures) -> Section:
+    rows = []
+    for metric in shown(Shown.PAGE | Shown.PAGE_IF_KNOWN):
+        value, interval = figures.metrics[metric.name], figures.intervals.get(metric.name)
+        if value is None and metric.shown & Shown.PAGE_IF_KNOWN:
+            continue
+        span = "" if interval is None else f"{number(interval.low)} to {number(interval.high)}"
+        rows.append((metric.title, _value(value), span, metric.unit, metric.name))
     return Section(
         "Figures",
-        (Table(("", "value", "95 % interval", "name in summary.json"), rows, last_is_detail=True),),
-        intro=f"Chunks are compared with the {_reference(judged)}, in the joints' own units (rad, m, or 1 for a "
+        (
+            Table(
+                ("", "value", "95 % interval", "unit", "name in summary.json"),
+                tuple(rows),
+                last_is_detail=True,
+            ),
+        ),
+        intro=f'Chunks are compared with the {data.reference}, in the joints\' own units ("joint": rad, m, or 1 for a '
         "fraction of the range). Executed means: always following the newest chunk that is out.",
     )
 
 
-def _joint_section(judged: ReplayData) -> Section:
-    times, targets, truth = judged.collector.trajectory()
-    seconds = (times - judged.first_ns) / NS_PER_S
-    boundaries = [(ready - judged.first_ns) / NS_PER_S for ready in judged.collector.ready_ns]
-    numbers, units = joint_numbers(judged), joint_units(judged)
+def _joint_section(data: ReplayData, figures: Figures) -> Section:
+    times, targets, truth = data.collector.trajectory()
+    seconds = (times - data.first_ns) / NS_PER_S
+    boundaries = [(ready - data.first_ns) / NS_PER_S for ready in data.collector.ready_ns]
     charts = []
-    for i, (name, figures) in enumerate(numbers.items()):
+    for i, (name, joint) in enumerate(figures.joints.items()):
         lines = [
             plots.Line("reference", seconds, truth[:, i], plots.RECORDED, width=1.3),
             plots.Line("policy", seconds, targets[:, i], plots.PREDICTED, width=0.9),
         ]
-        svg = plots.line_chart(lines, x_label="time [s]", y_label=_axis(units[i]), boundaries=boundaries)
-        note = f"L1 {number(figures.l1)} {units[i] if units[i] != '1' else ''}".rstrip()
+        unit = figures.units[name]
+        svg = plots.line_chart(lines, x_label="time [s]", y_label=_axis(unit), boundaries=boundaries)
+        note = f"L1 {number(joint.l1)} {unit if unit != '1' else ''}".rstrip()
         charts.append(Chart(name, svg, note))
     crowded = len(boundaries) > plots.MAX_BOUNDARIES
     text = "" if crowded else "Faint verticals: a new chunk takes over."
@@ -230,14 +194,14 @@ def _joint_section(judged: ReplayData) -> Section:
             f"{len(boundaries)} chunks are too many to mark where each takes over; the last drawings show four "
             "seconds around the largest error, with marks."
         )
-    legend = ((_reference(judged), plots.RECORDED), ("policy, as executed", plots.PREDICTED))
+    legend = ((data.reference, plots.RECORDED), ("policy, as executed", plots.PREDICTED))
     blocks: list[Charts] = [Charts(tuple(charts), legend=legend)]
     if crowded:
-        blocks.append(_close_up(judged, seconds, targets, truth, boundaries))
+        blocks.append(_close_up(figures, seconds, targets, truth, boundaries))
     return Section("Joints: recorded against predicted", tuple(blocks), intro=text.strip())
 
 
-def _close_up(judged: ReplayData, seconds: Any, targets: Any, truth: Any, boundaries: list[float]) -> Charts:
+def _close_up(figures: Figures, seconds: Any, targets: Any, truth: Any, boundaries: list[float]) -> Charts:
     """Return the joints that move most, over four seconds around the largest error, chunk boundaries marked."""
     error = np.nan_to_num(np.abs(targets - truth))
     centre = float(seconds[int(np.argmax(error.mean(axis=1)))]) if len(seconds) else 0.0
@@ -245,25 +209,26 @@ def _close_up(judged: ReplayData, seconds: Any, targets: Any, truth: Any, bounda
     inside = (seconds >= low) & (seconds <= low + 4.0)
     spread = np.nan_to_num(np.nanmax(np.nan_to_num(truth), axis=0) - np.nanmin(np.nan_to_num(truth), axis=0))
     marks = [b for b in boundaries if low <= b <= low + 4.0]
+    names = tuple(figures.joints)
     charts = []
     for i in np.argsort(-spread)[:3]:
-        name = judged.contract.action_joints[int(i)]
+        name = names[int(i)]
         lines = [
             plots.Line("reference", seconds[inside], truth[inside, i], plots.RECORDED, width=1.3),
             plots.Line("policy", seconds[inside], targets[inside, i], plots.PREDICTED, width=0.9),
         ]
         svg = plots.line_chart(
-            lines, x_label="time [s]", y_label=_axis(joint_units(judged)[int(i)]), boundaries=marks
+            lines, x_label="time [s]", y_label=_axis(figures.units[name]), boundaries=marks
         )
         charts.append(Chart(f"{name}, around the largest error", svg))
     return Charts(tuple(charts))
 
 
-def _step_section(judged: ReplayData) -> Section | None:
-    l1 = judged.collector.errors.per_step()[1]
+def _step_section(data: ReplayData, figures: Figures) -> Section | None:
+    l1 = data.collector.errors.per_step()[1]
     if not len(l1) or np.isnan(l1).all():
         return None
-    x = np.arange(len(l1)) * judged.contract.control_period_ns / NS_PER_S
+    x = np.arange(len(l1)) * data.contract.control_period_ns / NS_PER_S
     steps = Chart(
         "error by row of the chunk",
         plots.line_chart(
@@ -273,7 +238,7 @@ def _step_section(judged: ReplayData) -> Section | None:
             height=1.9,
         ),
     )
-    numbers = joint_numbers(judged)
+    numbers = figures.joints
     worst = sorted(numbers, key=lambda name: -np.nan_to_num(numbers[name].l1))[:12]
     bars = Chart(
         "joints with the largest error",
@@ -282,8 +247,8 @@ def _step_section(judged: ReplayData) -> Section | None:
     return Section("Where the error is", (Charts((steps, bars)),))
 
 
-def _time_section(judged: ReplayData, timing: dict[str, Any]) -> Section:
-    collector = judged.collector
+def _time_section(data: ReplayData, timing: dict[str, Any]) -> Section:
+    collector = data.collector
     age, offset = np.array(collector.context_age_ns) * 1e-6, np.array(collector.phase_offset_rows)
     chunk, plan = np.array(collector.denoise_ns) * 1e-6, np.array(collector.prefill_ns) * 1e-6
     latency = np.array(collector.image_to_chunk_ns) * 1e-6
@@ -302,7 +267,7 @@ def _time_section(judged: ReplayData, timing: dict[str, Any]) -> Section:
             ("phase offset", offset, "rows", "rows between the context's image and row 0"),
         )
     )
-    settings = judged.options.settings
+    settings = data.options.settings
     schedule = (
         f"On the recording's clock a plan takes {_latency(settings.planner_latency_ns)}, a chunk "
         f"{_latency(settings.executor_latency_ns)}, and a chunk starts every "
@@ -316,12 +281,12 @@ def _time_section(judged: ReplayData, timing: dict[str, Any]) -> Section:
     return Section("Latency, age and phase", blocks, intro=schedule)
 
 
-def _camera_section(judged: ReplayData) -> Section:
-    collector = judged.collector
+def _camera_section(data: ReplayData) -> Section:
+    collector = data.collector
     strips = []
-    for camera in judged.contract.camera_names:
-        spread = tuple(_shown(judged, p) for p in collector.pictures if p.camera == camera)
-        worst = tuple(_shown(judged, p) for p in collector.worst() if p.camera == camera)
+    for camera in data.contract.camera_names:
+        spread = tuple(_shown(data, p) for p in collector.pictures if p.camera == camera)
+        worst = tuple(_shown(data, p) for p in collector.worst() if p.camera == camera)
         if spread:
             strips.append(Strip(spread, caption=f"{camera}, over the recording"))
         if worst:
@@ -329,13 +294,13 @@ def _camera_section(judged: ReplayData) -> Section:
     return Section("Cameras", tuple(strips) or (Text(("No image was used.",)),))
 
 
-def _shown(judged: ReplayData, kept: KeptPicture) -> Any:
-    seconds = (kept.stamp_ns - judged.first_ns) / NS_PER_S
+def _shown(data: ReplayData, kept: KeptPicture) -> Any:
+    seconds = (kept.stamp_ns - data.first_ns) / NS_PER_S
     caption = f"{seconds:.2f} s" + ("" if np.isnan(kept.error) else f" · L1 {number(kept.error)}")
     return picture(kept.rgb, caption=caption)
 
 
-def _recording_section(judged: ReplayData, summary: dict[str, Any]) -> Section:
+def _recording_section(data: ReplayData, summary: dict[str, Any]) -> Section:
     rows = tuple(
         (
             report.topic,
@@ -348,25 +313,25 @@ def _recording_section(judged: ReplayData, summary: dict[str, Any]) -> Section:
             str(report.out_of_order),
             str(report.clock_resets),
         )
-        for report in judged.stamps
+        for report in data.stamps
     )
     columns = (
         "topic", "messages", "rate [Hz]", "latency p50 [ms]", "gaps", "no stamp", "negative latency", "out of order",
         "clock resets",
     )  # fmt: skip
     blocks: tuple[Table | Text, ...] = (Table(columns, rows),)
-    if judged.warnings:
-        blocks += (Text(judged.warnings, points=True),)
+    if data.warnings:
+        blocks += (Text(data.warnings, points=True),)
     skipped = summary["recording"]["skipped_topics"]
     if skipped:
         blocks += (Table(("topic not read", "because its type is"), tuple(skipped.items()), text=True),)
     return Section("Recording", blocks)
 
 
-def _environment_section(judged: ReplayData, summary: dict[str, Any], timing: dict[str, Any]) -> Section:
+def _environment_section(data: ReplayData, summary: dict[str, Any], timing: dict[str, Any]) -> Section:
     policy, settings = summary["policy"], summary["settings"]
     rows = [
-        ("robot", f"{judged.robot.name} ({judged.robot.title})"),
+        ("robot", f"{data.robot.name} ({data.robot.title})"),
         ("policy", f"{policy['name']} ({policy['kind']})"),
         ("contract hash", policy["contract_hash"]),
         *((name.replace("_", " "), str(value)) for name, value in settings.items() if value != ""),

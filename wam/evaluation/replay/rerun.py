@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from wam.core.errors import MissingDependency, RecordingError
-from wam.evaluation.metrics.figures import ReplayData
+from wam.evaluation.replay.data import ReplayData
 
 APPLICATION = "wam replay"
 TIMELINE = "recording"
@@ -33,12 +33,12 @@ def require_rerun() -> Any:
     return rerun
 
 
-def write_rerun(path: Path, judged: ReplayData) -> None:
+def write_rerun(path: Path, data: ReplayData) -> None:
     """Write an .rrd file.
 
     Args:
         path: the file; an older one is replaced.
-        judged: a finished replay.
+        data: a finished replay.
 
     Raises:
         MissingDependency: rerun is not installed.
@@ -53,10 +53,10 @@ def write_rerun(path: Path, judged: ReplayData) -> None:
         raise RecordingError(f"{path} cannot be written ({error.strerror})", where="--rerun") from error
     recording = rerun.RecordingStream(APPLICATION)
     recording.save(str(path))
-    collector = judged.collector
+    collector = data.collector
     times, targets, truth = collector.trajectory()
     sent_ns, sent, _ = collector.commanded()
-    for column, name in enumerate(judged.contract.action_joints):
+    for column, name in enumerate(data.contract.action_joints):
         for kind, at, table in (
             ("recorded", times, truth),
             ("predicted", times, targets),
@@ -71,7 +71,7 @@ def write_rerun(path: Path, judged: ReplayData) -> None:
     for picture in (*collector.pictures, *collector.worst()):
         recording.set_time(TIMELINE, timestamp=np.datetime64(picture.stamp_ns, "ns"))
         recording.log(f"cameras/{picture.camera}", rerun.Image(picture.rgb).compress(jpeg_quality=80))
-    recording.log("instruction", rerun.TextDocument(judged.instruction), static=True)
+    recording.log("instruction", rerun.TextDocument(data.instruction), static=True)
     recording.flush()
     recording.disconnect()
 

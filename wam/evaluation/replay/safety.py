@@ -36,7 +36,8 @@ from wam.evaluation.replay.safety_events import (
 from wam.robots.description import CommandKind, RobotDescription
 from wam.robots.joint_reader import JointReader
 from wam.runtime.ingest.ingest import StreamIngest
-from wam.runtime.safety.build import STREAM_RATE, build_cycle, model_filters, settings_for
+from wam.runtime.safety.build import STREAM_RATE, build_cycle, settings_for
+from wam.runtime.safety.filters import ChainOptions, build_chain
 
 CLEAR_NS = NS_PER_S
 """A latched STOP is cleared after this time, as an operator would, so that later chunks are judged too [ns]."""
@@ -51,22 +52,33 @@ class SafetyReplay:
     Args:
         robot: limits, groups and budgets; a recorded robot that is never commanded is judged at 100 Hz.
         strategy: how chunks take over from one another.
+        extra_filters: factories of filters from other packages, as the safety node's parameter.
+
+    Raises:
+        ConfigError: an extra filter cannot be made.
     """
 
-    def __init__(self, robot: RobotDescription, *, strategy: Strategy = Strategy.BLEND) -> None:
+    def __init__(
+        self,
+        robot: RobotDescription,
+        *,
+        strategy: Strategy = Strategy.BLEND,
+        extra_filters: tuple[str, ...] = (),
+    ) -> None:
         commanded = any(group.command_kind is not CommandKind.NONE for group in robot.groups)
         rate = {} if commanded else {"tick_ns": round(NS_PER_S / STREAM_RATE)}
         settings = settings_for(robot, strategy=strategy, track=False, **rate)
         self._tick_ns, self._lead_ns = settings.tick_ns, settings.lead_ns
         unchecked = "" if robot.urdf is not None else f"{robot.name} has no model"
+        options = ChainOptions(extra_filters=extra_filters)
         try:
-            filters = model_filters(robot)
+            chain = build_chain(robot, options)
         except MissingDependency as error:
-            filters, unchecked = (), str(error)
+            chain, unchecked = build_chain(robot, options, model=False), str(error)
         self.info = SafetyInfo(SafetySource.OFFLINE_FILTERS, settings.tick_ns, unchecked)
         # Every step is one tick of wall time too: a recording has no threads that sleep too long.
         self._wall_ns = 0
-        self._cycle = build_cycle(robot, settings, extra_filters=filters, wall=lambda: self._wall_ns)
+        self._cycle = build_cycle(robot, settings, chain, wall=lambda: self._wall_ns)
         self._readers = {group.name: JointReader(group) for group in robot.groups}
         self._next_ns: int | None = None
         self._generation = 0
@@ -154,14 +166,24 @@ class OfflineSafety:
         robot: whose recording it is.
         binding: tells joint states from other messages.
         strategy: how chunks take over from one another.
+        extra_filters: factories of filters from other packages, as the safety node's parameter.
+
+    Raises:
+        ConfigError: an extra filter cannot be made.
     """
 
     def __init__(
-        self, engine: Engine, *, robot: RobotDescription, binding: Binding, strategy: Strategy
+        self,
+        engine: Engine,
+        *,
+        robot: RobotDescription,
+        binding: Binding,
+        strategy: Strategy,
+        extra_filters: tuple[str, ...] = (),
     ) -> None:
         self._engine = engine
         self._binding = binding
-        self._replay = SafetyReplay(robot, strategy=strategy)
+        self._replay = SafetyReplay(robot, strategy=strategy, extra_filters=extra_filters)
         self._last_ns: int | None = None
 
     @property

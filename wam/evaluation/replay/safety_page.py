@@ -7,7 +7,7 @@ import itertools
 
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder, Verdict
-from wam.evaluation.metrics.figures import ReplayData
+from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.safety_events import SafetySource
 from wam.report import plots
 from wam.report.page import Chart, Charts, Section, Table, number
@@ -33,9 +33,9 @@ MAX_SPANS = 2000
 """Most stretches of the ladder's drawing; more could not be told apart."""
 
 
-def safety_section(judged: ReplayData) -> Section | None:
+def safety_section(data: ReplayData) -> Section | None:
     """Return the section, or None where no chunk was judged."""
-    safety = judged.collector.safety
+    safety = data.collector.safety
     if not safety.verdicts:
         return None
     chunks = Table(("verdict", "chunks"), tuple((one.name, str(safety.verdicts[one])) for one in Verdict))
@@ -47,7 +47,7 @@ def safety_section(judged: ReplayData) -> Section | None:
             for rung in Ladder
         ),
     )
-    blocks: tuple[Table | Charts, ...] = (_ladder_chart(judged), chunks, rungs)
+    blocks: tuple[Table | Charts, ...] = (_ladder_chart(data), chunks, rungs)
     if safety.codes:
         rows = tuple((code, str(count), safety.examples[code]) for code, count in safety.codes.most_common())
         blocks += (
@@ -71,14 +71,14 @@ def safety_section(judged: ReplayData) -> Section | None:
     return Section("Safety node", blocks, intro=INTROS[safety.source] + unchecked)
 
 
-def _ladder_chart(judged: ReplayData) -> Charts:
+def _ladder_chart(data: ReplayData) -> Charts:
     """Return the rungs over time, from the first chunk on."""
     moves = [
         # Every run begins in HOLD.
         (0.0, Ladder.HOLD),
-        *(((time_ns - judged.first_ns) / NS_PER_S, rung) for time_ns, rung in judged.collector.safety.moves),
+        *(((time_ns - data.first_ns) / NS_PER_S, rung) for time_ns, rung in data.collector.safety.moves),
     ]
-    end = judged.duration
+    end = data.duration
     spans = [
         plots.Span(start, following, len(Ladder) - rung.value, LADDER_COLORS[rung])
         for (start, rung), (following, _) in itertools.pairwise([*moves, (end, Ladder.HOLD)])

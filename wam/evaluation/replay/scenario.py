@@ -25,11 +25,11 @@ import yaml
 from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
-from wam.evaluation.metrics.gate import GateCheck, Threshold, check_gate, parse_gate
+from wam.evaluation.metrics.gate import GateCheck, Threshold, check_gate, checks_as_json, parse_gate
 from wam.evaluation.replay.engine import ReplaySettings, parse_strategy
 from wam.report.machine import machine_info
-from wam.report.numbers import distribution
-from wam.report.statistics import Interval, bootstrap_mean
+from wam.report.numbers import distribution, plain_number
+from wam.report.statistics import Interval, bootstrap_mean, interval_as_json
 
 SCENARIO_SCHEMA = "wam/replay-scenario/1"
 KEYS = ("robot", "policy", "recordings", "settings", "sweep", "gate")
@@ -182,7 +182,7 @@ def sum_up(
         done = [run for run in runs if run.variant == variant.name and not run.error]
         means = _means(done)
         checks = (
-            check_gate(scenario.gate, {name: _plain(mean.value) for name, mean in means.items()})
+            check_gate(scenario.gate, {name: plain_number(mean.value) for name, mean in means.items()})
             if done
             else ()
         )
@@ -191,17 +191,8 @@ def sum_up(
             "policy": variant.policy,
             "settings": dict(variant.values),
             "recordings": len(done),
-            "metrics": {name: _interval(mean) for name, mean in means.items()},
-            "gate": [
-                {
-                    "metric": check.threshold.metric,
-                    "min": check.threshold.low,
-                    "max": check.threshold.high,
-                    "value": check.value,
-                    "passed": check.passed,
-                }
-                for check in checks
-            ],
+            "metrics": {name: interval_as_json(mean) for name, mean in means.items()},
+            "gate": checks_as_json(checks),
         }
     summary = {
         "schema": SCENARIO_SCHEMA,
@@ -252,7 +243,7 @@ def latency_means(runs: Sequence[Run], *, jobs: int) -> dict[str, Any]:
                 ("p99", calls.p99),
                 ("p99_9", calls.p99_9),
             ):
-                results[f"{variant}: {name}_{label}_ms"] = _plain(value)
+                results[f"{variant}: {name}_{label}_ms"] = plain_number(value)
     return {
         "schema": "wam/replay-scenario-timing/1",
         "jobs": jobs,
@@ -341,17 +332,4 @@ def _means(runs: Sequence[Run]) -> dict[str, Interval]:
     return {
         name: bootstrap_mean([math.nan if value is None else value for value in sample])
         for name, sample in values.items()
-    }
-
-
-def _plain(value: float) -> float | None:
-    return float(f"{value:.9g}") if math.isfinite(value) else None
-
-
-def _interval(interval: Interval) -> dict[str, float | int | None]:
-    return {
-        "value": _plain(interval.value),
-        "low": _plain(interval.low),
-        "high": _plain(interval.high),
-        "count": interval.count,
     }

@@ -7,20 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from wam.evaluation.metrics.metric import Shown
+from wam.evaluation.metrics.table import shown
 from wam.evaluation.replay.scenario import Checked, Run, Scenario
 from wam.report.folder import INDEX
 from wam.report.page import Link, Page, Section, Table, Tile, Tone, number, render
 
-SHOWN = (
-    "action_l1",
-    "hold_l1",
-    "skill",
-    "executed_l1",
-    "coverage",
-    "seam_jump_p99",
-    "safety_refused_rate",
-    "context_age_p50_s",
-)
 TONES = {
     "pass": Tone.GOOD,
     "fail": Tone.BAD,
@@ -79,11 +71,12 @@ def _reasons(runs: Sequence[Run], checked: Sequence[Checked]) -> tuple[str, ...]
 
 
 def _variant_section(summary: dict[str, Any]) -> Section:
+    names = tuple(metric.name for metric in shown(Shown.VARIANTS))
     rows = []
     for name, variant in summary["variants"].items():
         metrics = variant["metrics"]
         cells = []
-        for metric in SHOWN:
+        for metric in names:
             mean = metrics.get(metric)
             if mean is None or mean["value"] is None:
                 cells.append("–")
@@ -94,32 +87,30 @@ def _variant_section(summary: dict[str, Any]) -> Section:
         rows.append((name, str(variant["recordings"]), *cells))
     return Section(
         "Variants",
-        (Table(("variant", "recordings", *SHOWN), tuple(rows)),),
+        (Table(("variant", "recordings", *names), tuple(rows)),),
         intro="Means over recordings, with 95 % bootstrap intervals over recordings.",
     )
 
 
 def _run_section(runs: Sequence[Run]) -> Section:
+    names = tuple(metric.name for metric in shown(Shown.RUNS))
     rows = tuple(
         (
             run.recording,
             run.variant,
             *(
-                ("could not run", "", "", run.error)
+                ("could not run", *("" for _ in names), run.error)
                 if run.error
                 else (
                     run.summary["verdict"],
-                    _cell(run.summary["metrics"]["action_l1"]),
-                    _cell(run.summary["metrics"]["skill"]),
+                    *(_cell(run.summary["metrics"][name]) for name in names),
                     Link("open", quote(f"{run.folder}/{INDEX}")),
                 )
             ),
         )
         for run in runs
     )
-    return Section(
-        "Runs", (Table(("recording", "variant", "verdict", "action_l1", "skill", "report"), rows, text=True),)
-    )
+    return Section("Runs", (Table(("recording", "variant", "verdict", *names, "report"), rows, text=True),))
 
 
 def _timing_section(timing: dict[str, Any]) -> Section:

@@ -23,9 +23,9 @@ from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import BagMessage, StampReport
 from wam.data.bag.topics import WARNINGS
 from wam.evaluation.metrics.chunks import ChunkScore
-from wam.evaluation.metrics.figures import ReplayData, flat_metrics
-from wam.evaluation.metrics.gate import GateCheck, check_gate
+from wam.evaluation.metrics.figures import Figures, compute_figures
 from wam.evaluation.replay.collect import Collector
+from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplayOptions
 from wam.evaluation.replay.events import EventWriter
 from wam.evaluation.replay.offline import OfflineReplay
@@ -54,18 +54,21 @@ class ReplayOutcome:
     Attributes:
         summary: content of summary.json.
         timing: content of timing.json.
-        checks: thresholds with what was measured.
-        passed: whether no threshold and no policy fault speaks against it.
+        figures: every figure, with the checked gate and the verdict.
         page: path of index.html.
         latencies: "l_prefill" and "l_chunk" of every call on this host [ms].
     """
 
     summary: dict[str, Any]
     timing: dict[str, Any]
-    checks: tuple[GateCheck, ...]
-    passed: bool
+    figures: Figures
     page: Path
     latencies: Mapping[str, tuple[float, ...]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no threshold failed and the policy was not at fault."""
+        return self.figures.passed
 
 
 def replay(
@@ -103,22 +106,20 @@ def replay(
         with (folder / EVENTS).open("w", encoding="utf-8") as file:
             session.run(file, progress)
         wall, processor = time.perf_counter() - started, time.process_time() - started_cpu
-        judged = session.judged()
-        metrics = flat_metrics(judged)
-        checks = check_gate(options.gate, metrics)
-        summary = build_summary(judged, checks)
-        timing = build_timing(judged, wall=wall, processor=processor, peak_rss_mb=_peak_rss_mb())
+        data = session.data()
+        figures = compute_figures(data, options.gate)
+        summary = build_summary(data, figures)
+        timing = build_timing(data, wall=wall, processor=processor, peak_rss_mb=_peak_rss_mb())
         write_json(folder / SUMMARY, summary)
         write_json(folder / TIMING, timing)
         from wam.evaluation.replay.page import (
             build_page,  # matplotlib takes a second to import; errors come first
         )
 
-        (folder / INDEX).write_text(build_page(judged, summary, timing, checks), encoding="utf-8")
+        (folder / INDEX).write_text(build_page(data, figures, summary, timing), encoding="utf-8")
         if options.rerun is not None:
-            write_rerun(options.rerun, judged)
-    passed = all(check.passed for check in checks) and not judged.collector.faults
-    return ReplayOutcome(summary, timing, checks, passed, report / INDEX, session.collector.latencies())
+            write_rerun(options.rerun, data)
+    return ReplayOutcome(summary, timing, figures, report / INDEX, session.collector.latencies())
 
 
 class _Session:
@@ -159,7 +160,13 @@ class _Session:
         )
         safety = engine.safety
         if safety is None:
-            judging = OfflineSafety(engine, robot=robot, binding=binding, strategy=options.settings.strategy)
+            judging = OfflineSafety(
+                engine,
+                robot=robot,
+                binding=binding,
+                strategy=options.settings.strategy,
+                extra_filters=options.settings.extra_filters,
+            )
             engine, safety = judging, judging.safety
         self._engine = engine
         self.collector = Collector(
@@ -200,7 +207,7 @@ class _Session:
         for score in scores:
             writer.score(score)
 
-    def judged(self) -> ReplayData:
+    def data(self) -> ReplayData:
         """Return everything that summary and page are made of."""
         stamps: tuple[StampReport, ...] = self._recording.order.reports()
         return ReplayData(

@@ -3,52 +3,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from wam.core.clock import NS_PER_S
-from wam.evaluation.metrics.figures import (
-    ReplayData,
-    flat_metrics,
-    group_numbers,
-    intervals,
-    joint_numbers,
-    joint_units,
-    plain_number,
-    verdict,
-)
-from wam.evaluation.metrics.gate import GateCheck
+from wam.evaluation.metrics.figures import Figures
+from wam.evaluation.metrics.gate import checks_as_json
+from wam.evaluation.replay.data import ReplayData
 from wam.report.machine import machine_info
-from wam.report.numbers import distribution
-from wam.report.statistics import Interval
+from wam.report.numbers import distribution, plain_number
+from wam.report.statistics import interval_as_json
 
 SUMMARY_SCHEMA = "wam/replay-summary/1"
 TIMING_SCHEMA = "wam/replay-timing/1"
 
 
-def build_summary(judged: ReplayData, checks: tuple[GateCheck, ...]) -> dict[str, Any]:
-    """Return the content of summary.json; it holds no time of the host."""
-    options, contract, collector = judged.options, judged.contract, judged.collector
+def build_summary(data: ReplayData, figures: Figures) -> dict[str, Any]:
+    """Return the content of summary.json; it holds no time of the host.
+
+    Args:
+        data: the replay.
+        figures: its figures.
+    """
+    options, contract, collector = data.options, data.contract, data.collector
     settings, safety = options.settings, collector.safety
     return {
         "schema": SUMMARY_SCHEMA,
-        "verdict": verdict(judged, checks),
+        "verdict": figures.verdict,
         "recording": {
             "name": options.bag.resolve().name,
-            "duration_s": plain_number(judged.duration),
-            "start_ns": judged.first_ns,
-            "messages": judged.recording.message_count,
+            "duration_s": plain_number(data.duration),
+            "start_ns": data.first_ns,
+            "messages": data.recording.message_count,
             "topics": {
                 feed.topic: {"type": feed.msgtype, "role": feed.role.value, "stream": feed.stream}
-                for feed in judged.binding.feeds.values()
+                for feed in data.binding.feeds.values()
             },
-            "skipped_topics": {topic.name: topic.unreadable for topic in judged.recording.skipped},
-            "metadata": dict(sorted(judged.recording.custom.items())),
+            "skipped_topics": {topic.name: topic.unreadable for topic in data.recording.skipped},
+            "metadata": dict(sorted(data.recording.custom.items())),
         },
-        "robot": judged.robot.name,
+        "robot": data.robot.name,
         "policy": {
             "name": options.policy_name,
             "kind": contract.kind,
@@ -61,7 +57,7 @@ def build_summary(judged: ReplayData, checks: tuple[GateCheck, ...]) -> dict[str
         },
         "settings": {
             "mode": options.mode,
-            "instruction": judged.instruction,
+            "instruction": data.instruction,
             "seed": options.seed,
             "planner_latency_s": _seconds(settings.planner_latency_ns),
             "executor_latency_s": _seconds(settings.executor_latency_ns),
@@ -70,17 +66,18 @@ def build_summary(judged: ReplayData, checks: tuple[GateCheck, ...]) -> dict[str
             "max_context_age_s": settings.max_context_age_ns / NS_PER_S,
             "strategy": settings.strategy.value,
             "time": "header stamps" if options.use_stamps else "receive time",
-            "reference": "recorded action" if judged.from_action else "measured state",
+            "reference": "recorded action" if data.from_action else "measured state",
             "lenient": options.lenient,
+            **({"extra_filters": list(settings.extra_filters)} if settings.extra_filters else {}),
         },
-        "metrics": flat_metrics(judged),
-        "intervals": {name: _interval(interval) for name, interval in intervals(judged).items()},
-        "per_joint": _per_joint(judged),
+        "metrics": dict(figures.metrics),
+        "intervals": {name: interval_as_json(interval) for name, interval in figures.intervals.items()},
+        "per_joint": _per_joint(data, figures),
         "per_group": {
             name: {key: plain_number(value) for key, value in asdict(numbers).items()}
-            for name, numbers in group_numbers(judged).items()
+            for name, numbers in figures.groups.items()
         },
-        "per_step": _per_step(judged),
+        "per_step": _per_step(data),
         "refusals": {
             f"{node}: {reason}": count for (node, reason), count in sorted(collector.refusals.items())
         },
@@ -99,39 +96,28 @@ def build_summary(judged: ReplayData, checks: tuple[GateCheck, ...]) -> dict[str
         "faults": [f"{event.node}: {event.error}" for event in collector.faults],
         "stamps": {
             report.topic: {key: _plain(value) for key, value in asdict(report).items() if key != "topic"}
-            for report in judged.stamps
+            for report in data.stamps
         },
         "clock_resets": collector.clock_resets(),
-        "warnings": list(judged.warnings),
-        "gate": [
-            {
-                "metric": check.threshold.metric,
-                "min": check.threshold.low,
-                "max": check.threshold.high,
-                "value": check.value,
-                "passed": check.passed,
-            }
-            for check in checks
-        ],
+        "warnings": list(data.warnings),
+        "gate": checks_as_json(figures.checks),
     }
 
 
-def _per_joint(judged: ReplayData) -> dict[str, Any]:
-    steps = judged.collector.errors.per_joint_step()
+def _per_joint(data: ReplayData, figures: Figures) -> dict[str, Any]:
+    steps = data.collector.errors.per_joint_step()
     return {
         name: {
-            "unit": unit,
+            "unit": figures.units[name],
             **{key: plain_number(value) for key, value in asdict(numbers).items()},
             "l1_per_step": [plain_number(value) for value in steps[:, i]],
         }
-        for i, ((name, numbers), unit) in enumerate(
-            zip(joint_numbers(judged).items(), joint_units(judged), strict=True)
-        )
+        for i, (name, numbers) in enumerate(figures.joints.items())
     }
 
 
-def _per_step(judged: ReplayData) -> dict[str, list[float | None]]:
-    errors = judged.collector.errors
+def _per_step(data: ReplayData) -> dict[str, list[float | None]]:
+    errors = data.collector.errors
     tables = zip(
         ("mse", "l1", "mse_normalised", "l1_normalised"),
         (*errors.per_step(), *errors.per_step(normalised=True)),
@@ -140,20 +126,20 @@ def _per_step(judged: ReplayData) -> dict[str, list[float | None]]:
     return {name: [plain_number(value) for value in table] for name, table in tables}
 
 
-def build_timing(judged: ReplayData, *, wall: float, processor: float, peak_rss_mb: float) -> dict[str, Any]:
+def build_timing(data: ReplayData, *, wall: float, processor: float, peak_rss_mb: float) -> dict[str, Any]:
     """Return the content of timing.json: what this host needed.
 
     Args:
-        judged: the replay.
+        data: the replay.
         wall: time of the run [s].
         processor: processor time of this process in it, all threads [s].
         peak_rss_mb: largest resident memory of the process [MB].
     """
-    collector = judged.collector
+    collector = data.collector
     results: dict[str, float | None] = {
         "wall_s": round(wall, 3),
         "processor_s": round(processor, 3),
-        "realtime_factor": plain_number(judged.duration / wall) if wall > 0 else None,
+        "realtime_factor": plain_number(data.duration / wall) if wall > 0 else None,
         "peak_rss_mb": round(peak_rss_mb, 1),
     }
     for name, sample in (
@@ -182,12 +168,3 @@ def _plain(value: Any) -> Any:
 
 def _seconds(value_ns: int | None) -> float | str:
     return "measured" if value_ns is None else value_ns / NS_PER_S
-
-
-def _interval(interval: Interval) -> Mapping[str, float | int | None]:
-    return {
-        "value": plain_number(interval.value),
-        "low": plain_number(interval.low),
-        "high": plain_number(interval.high),
-        "count": interval.count,
-    }

@@ -6,9 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-import torch
-
-from wam.core.errors import BundleError
 from wam.runtime.policy import BACKENDS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,26 +39,3 @@ class Eager:
     def prepare(self, stage: str, function: F) -> F:
         """Return `function` itself."""
         return function
-
-
-def choose_backend(name: str, *, device: torch.device | str) -> Backend:
-    """Return the backend of that name; "auto" takes CUDA graphs on a GPU, eager stages elsewhere.
-
-    Raises:
-        BundleError: there is none of that name, or it does not run on this device.
-    """
-    if name not in BACKENDS:
-        raise BundleError("backend", value=name, allowed=", ".join(BACKENDS), where="the parameter `backend`")
-    on_gpu = torch.device(device).type == "cuda"
-    if name == CUDA_GRAPH_NAME and not on_gpu:
-        raise BundleError(
-            f"the backend {name} needs a CUDA device",
-            value=str(device),
-            allowed="cuda, cuda:0, ...",
-            where="the parameters `backend` and `device`",
-        )
-    if name == EAGER_NAME or not on_gpu:
-        return Eager()
-    from wam.models.backends.cuda_graph import CudaGraphs
-
-    return CudaGraphs()

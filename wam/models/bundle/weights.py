@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -244,12 +245,12 @@ def iterate(
                 yield name, stored.to(device=device, dtype=target)
 
 
-def _read(file: BinaryIO, info: TensorInfo) -> Tensor:
+def _read(file: BufferedReader, info: TensorInfo) -> Tensor:
     tensor = torch.empty(info.shape, dtype=_DTYPE_OF[info.dtype], device="cpu")
     if tensor.numel():
-        room = memoryview(tensor.view(-1).view(torch.uint8).numpy())
+        room = tensor.view(-1).view(torch.uint8).numpy().data
         file.seek(info.offset)
-        if file.readinto(room) != info.nbytes:  # type: ignore[attr-defined]
+        if file.readinto(room) != info.nbytes:
             raise BundleError(
                 f"{info.file} has become shorter while it was read", where="the bundle; copy it again"
             )

@@ -11,6 +11,7 @@ row), L layers, D width, I attention width.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from wam.models.layers.attention import attend
 from wam.models.layers.dit_block import MODULATIONS, DitBlock, Modulation
 from wam.models.layers.embeddings import timestep_embedding
+from wam.models.layers.module_list import members
 from wam.models.layers.rope import Rope
 from wam.policies.aha_wam.config import AhaWamConfig
 from wam.policies.aha_wam.video_dit import LayerKv
@@ -55,15 +57,15 @@ class ActionDit(nn.Module):
     def text_kv(self, text_BTE: Tensor) -> LayerKv:
         """Return the cross-attention K/V of text rows, or of the state token (T = 1)."""
         rows = self.text_embedding(text_BTE)
-        pairs = [block.cross_attn.keys_values(rows) for block in self.blocks]
+        pairs = [block.cross_attn.keys_values(rows) for block in members(self.blocks, DitBlock)]
         return LayerKv(torch.stack([k for k, _ in pairs]), torch.stack([v for _, v in pairs]))
 
     def modulations(self, t: Tensor) -> Tensor:
         """Return the modulations of every layer at network times `t` [...]: [..., L, 6, D]."""
-        weight = self.time_embedding[0].weight
+        weight = cast(nn.Linear, self.time_embedding[0]).weight
         e = self.time_embedding(timestep_embedding(t, dim=self.freq_dim, dtype=weight.dtype))
         time_mod = self.time_projection(e).unflatten(-1, (MODULATIONS, -1))
-        return torch.stack([block.modulations(time_mod) for block in self.blocks], dim=-3)
+        return torch.stack([block.modulations(time_mod) for block in members(self.blocks, DitBlock)], dim=-3)
 
     def forward(
         self,
@@ -93,7 +95,7 @@ class ActionDit(nn.Module):
         if modulations.dim() == 4:
             modulations = modulations[:, None].permute(2, 3, 0, 1, 4)
         x = self.action_encoder(x_BRA.to(self.head.weight.dtype)) + branch
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(members(self.blocks, DitBlock)):
             mod = Modulation(*modulations[i].unbind(0))
             qkv = block.before_attention(x, mod, rope)
             k = torch.cat((_expand(context.k[i], x), qkv.k), dim=1)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import time
 
 import torch
@@ -27,6 +26,7 @@ from wam.policies.aha_wam.context import AhaContext, AhaRouted
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.video_dit import LayerKv
 from wam.policies.aha_wam.vision import VisualEncoder
+from wam.policies.results import action_chunk, chunk_seed
 
 
 def start_noise(*, seed: int, header: ContextHeader, chunk: int, rows: int, width: int) -> Tensor:
@@ -42,9 +42,7 @@ def start_noise(*, seed: int, header: ContextHeader, chunk: int, rows: int, widt
     Returns:
         float32 [1, rows, width], standard normal, drawn on the CPU.
     """
-    text = f"{seed}/{header.generation}/{header.version}/{chunk}"
-    digest = hashlib.sha256(text.encode("ascii")).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    generator = torch.Generator().manual_seed(chunk_seed(seed, header=header, index=chunk))
     return torch.randn(1, rows, width, generator=generator)
 
 
@@ -88,7 +86,7 @@ class AhaExecutor:
         backend = backend or Eager()
         self._route = backend.prepare("route", functools.partial(stages.route, model))
         self._denoise = backend.prepare("denoise", self._eager_denoise)
-        self._plan: stages.Schedule | None = None
+        self._plan: stages.DenoisingSchedule | None = None
         self._ropes: dict[int, Rope] = {}
         self._text: tuple[Tensor, LayerKv] | None = None
 
@@ -157,18 +155,8 @@ class AhaExecutor:
         if not all_finite(rows):
             self._blame(noise, plan=plan, context=payload.context, text=text, rope=rope)
         si = self._action_norm.to_si(rows[0].cpu().numpy())
-        return ActionChunk(
-            stamp_ns=routed.stamp_ns,
-            generation=header.generation,
-            sequence=0,
-            contract_hash=self._contract.contract_hash,
-            context_version=header.version,
-            context_age_ns=header.age_ns(routed.stamp_ns),
-            phase_offset_rows=payload.offset_rows,
-            row_period_ns=self._contract.control_period_ns,
-            joint_names=self._contract.action_joints,
-            rows=si,
-            inference_ns=time.perf_counter_ns() - payload.started_ns,
+        return action_chunk(
+            self._contract, routed, si, offset_rows=payload.offset_rows, started_ns=payload.started_ns
         )
 
     @torch.inference_mode()
@@ -190,10 +178,10 @@ class AhaExecutor:
         self, noise: Tensor, *, modulations: Tensor, context: LayerKv, text: LayerKv, rope: Rope
     ) -> Tensor:
         step = functools.partial(stages.denoise_step, self._model)
-        plan = stages.Schedule(self._sigmas, modulations)
+        plan = stages.DenoisingSchedule(self._sigmas, modulations)
         return stages.denoise(step, noise, plan=plan, context=context, text=text, rope=rope)
 
-    def _schedule(self) -> stages.Schedule:
+    def _schedule(self) -> stages.DenoisingSchedule:
         if self._plan is None:
             self._plan = stages.schedule(self._action, self._sigmas)
         return self._plan
@@ -213,7 +201,7 @@ class AhaExecutor:
         return self._text[1]
 
     def _blame(
-        self, noise: Tensor, *, plan: stages.Schedule, context: LayerKv, text: LayerKv, rope: Rope
+        self, noise: Tensor, *, plan: stages.DenoisingSchedule, context: LayerKv, text: LayerKv, rope: Rope
     ) -> None:
         """Repeat a failed integration with a look at every layer.
 
@@ -221,14 +209,24 @@ class AhaExecutor:
             PolicyFault: always; it names the step and the first place that is not finite.
         """
 
-        def step(x: Tensor, **kwargs: object) -> Tensor:
-            index = calls.__next__()
-            require_finite(x, what=f"noisy chunk before integration step {index}")
+        def step(
+            x_BRA: Tensor, *, modulations: Tensor, context: LayerKv, text: LayerKv, rope: Rope
+        ) -> Tensor:
+            index = next(calls)
+            require_finite(x_BRA, what=f"noisy chunk before integration step {index}")
 
             def probe(place: str, value: Tensor) -> None:
                 require_finite(value, what=f"{place} in integration step {index}")
 
-            return stages.denoise_step(self._model, x, probe=probe, **kwargs)  # type: ignore[arg-type]
+            return stages.denoise_step(
+                self._model,
+                x_BRA,
+                modulations=modulations,
+                context=context,
+                text=text,
+                rope=rope,
+                probe=probe,
+            )
 
         calls = iter(range(len(plan.sigmas)))
         require_finite_layers(text.k, what="text and state key of the action DiT")

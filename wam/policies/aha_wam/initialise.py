@@ -110,8 +110,8 @@ def random_model(config: AhaWamConfig, *, seed: int) -> AhaWam:
         action = model.action
         assert action is not None
         if model.editor is not None:
-            for layer in model.editor.layer_delta_proj:
-                nn.init.normal_(layer[3].weight, std=0.02)
+            for last in model.editor.last_maps():
+                nn.init.normal_(last.weight, std=0.02)
             nn.init.zeros_(model.editor.delta_gate)
         for network in (model.video, action):
             assert network is not None

@@ -10,11 +10,14 @@ I attention width, L layers.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wam.models.layers.attention import attend
+from wam.models.layers.module_list import members
 from wam.policies.aha_wam.config import AhaWamConfig
 from wam.policies.aha_wam.video_dit import LayerKv
 
@@ -74,9 +77,13 @@ class ContextEditor(nn.Module):
             )
             for _ in range(layers)
         )
-        for layer in self.layer_delta_proj:
-            nn.init.zeros_(layer[3].weight)
-            nn.init.zeros_(layer[3].bias)
+        for last in self.last_maps():
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def last_maps(self) -> list[nn.Linear]:
+        """Return the last linear map of every layer; a zero map switches the edit of its layer off."""
+        return [cast(nn.Linear, layer[-1]) for layer in members(self.layer_delta_proj, nn.Sequential)]
 
     def edit_layer(
         self, layer: int, queries_BQE: Tensor, k_BSI: Tensor, v_BSI: Tensor

@@ -9,7 +9,7 @@ import time
 import torch
 from torch import Tensor
 
-from wam.core.context import ContextHeader, PlannerContext
+from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import StaleObservation
 from wam.core.observation import Instruction, Observation
@@ -24,6 +24,7 @@ from wam.policies.aha_wam.memory import MemoryEntry, MemoryView, RollingMemory
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.video_dit import LayerKv, VideoKv
 from wam.policies.aha_wam.vision import VisualEncoder
+from wam.policies.results import context_header
 
 KEPT_INSTRUCTIONS = 8
 KEPT_ROTATIONS = 32
@@ -161,15 +162,12 @@ class AhaPlanner:
         self._memory.admit(MemoryEntry(stamp_ns, kv.k_unrotated, kv.v))
         self._last_stamp_ns = stamp_ns
         self._version += 1
-        header = ContextHeader(
+        header = context_header(
+            self._contract,
             stamp_ns=stamp_ns,
-            generation=self._generation,
+            instruction=instruction,
             version=self._version,
-            contract_hash=self._contract.contract_hash,
-            instruction=instruction.text,
-            horizon_rows=self._contract.horizon_rows,
-            control_period_ns=self._contract.control_period_ns,
-            plan_ns=time.perf_counter_ns() - started_ns,
+            started_ns=started_ns,
         )
         return PlannerContext(header, AhaContext(kv.k, kv.v, rows))
 

@@ -17,9 +17,9 @@ from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
 from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, Backend, Eager
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, read_tensors, write_bundle
-from wam.models.images import Composite, Tile, standard_layout
-from wam.models.layout import RobotLayout
+from wam.models.images import Composite, ImageTile, standard_layout
 from wam.models.normalisation import Normaliser, NormMode
+from wam.models.robot_layout import RobotLayout
 from wam.models.text import text_encoder
 from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.config import AhaWamConfig, preset
@@ -30,6 +30,7 @@ from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.planner import AhaPlanner
 from wam.policies.aha_wam.vae import collapse
 from wam.policies.aha_wam.vision import VisualEncoder
+from wam.policies.kind import LoadOptions
 
 KIND = "aha_wam"
 BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME)
@@ -77,7 +78,7 @@ def layout_of(manifest: Manifest, config: AhaWamConfig) -> Composite:
     if any(c.top is None or c.left is None for c in manifest.cameras):
         raise BundleError("policy.yaml: cameras: AHA-WAM composes its views; every camera needs top and left")
     tiles = tuple(
-        Tile(c.name, int(c.top or 0), int(c.left or 0), c.height, c.width) for c in manifest.cameras
+        ImageTile(c.name, int(c.top or 0), int(c.left or 0), c.height, c.width) for c in manifest.cameras
     )
     try:
         return Composite(config.image_height, config.image_width, tiles)
@@ -125,28 +126,12 @@ def sampler_of(manifest: Manifest) -> tuple[int, int]:
     return steps, seed
 
 
-def load(
-    bundle: Bundle,
-    *,
-    planner: bool,
-    executor: bool,
-    device: torch.device | str,
-    dtype: torch.dtype | None,
-    steps: int | None,
-    seed: int | None,
-    backend: Backend | None = None,
-) -> LoadedPolicy:
-    """Load the asked-for halves.
+def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
+    """Load the requested halves.
 
     Args:
         bundle: opened.
-        planner: load the planner.
-        executor: load the executor.
-        device: where the weights go.
-        dtype: what they become; None keeps the stored precision.
-        steps: overrides the sampler's.
-        seed: overrides the sampler's.
-        backend: runs the stages; None runs them eagerly.
+        options: halves, device, precision and overrides of the sampler.
 
     Raises:
         BundleError: the bundle does not fit; nothing was allocated on the device.
@@ -154,6 +139,7 @@ def load(
     config = check(bundle)
     manifest = bundle.manifest
     default_steps, default_seed = sampler_of(manifest)
+    device, backend = options.device, options.backend
     text = (
         text_encoder(
             manifest.text,
@@ -162,14 +148,14 @@ def load(
             width=config.text_dim,
             device=device,
         )
-        if planner
+        if options.planner
         else None
     )
-    precision = dtype or getattr(torch, manifest.dtype)
+    precision = options.dtype or getattr(torch, manifest.dtype)
     vision = _shared_vision(bundle, config, device=device, dtype=precision, backend=backend or Eager())
     with torch.device("meta"):
-        model = AhaWam(config, planner=planner, executor=executor)
-    load_into(model, bundle.weights, device=device, dtype=dtype)
+        model = AhaWam(config, planner=options.planner, executor=options.executor)
+    load_into(model, bundle.weights, device=device, dtype=options.dtype)
     _freeze(model)
     state_norm = Normaliser(bundle.stats.state, mode=manifest.state_norm)
     slow = (
@@ -192,11 +178,11 @@ def load(
             vision=vision,
             state_norm=state_norm,
             action_norm=Normaliser(bundle.stats.action, mode=manifest.action_norm),
-            steps=steps or default_steps,
-            seed=default_seed if seed is None else seed,
+            steps=options.steps or default_steps,
+            seed=default_seed if options.seed is None else options.seed,
             backend=backend,
         )
-        if executor
+        if options.executor
         else None
     )
     if backend is not None and not isinstance(backend, Eager):

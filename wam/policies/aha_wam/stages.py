@@ -35,7 +35,7 @@ from wam.policies.aha_wam.video_dit import LayerKv, VideoDit, VideoKv
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class DenoisingSchedule:
     """A sampler's grid with everything that depends on it alone.
 
     Attributes:
@@ -62,11 +62,11 @@ def text_context(network: VideoDit | ActionDit, text_BTE: Tensor) -> LayerKv:
     return network.text_kv(text_BTE)
 
 
-def schedule(action: ActionDit, sigmas: Sequence[float]) -> Schedule:
+def schedule(action: ActionDit, sigmas: Sequence[float]) -> DenoisingSchedule:
     """Prepare a sampler: network time 1000 sigma for every step but the end of the grid."""
     device = action.head.weight.device
     times = TRAIN_TIMESTEPS * torch.tensor(sigmas[:-1], dtype=torch.float64, device=device)
-    return Schedule(tuple(sigmas), action.modulations(times))
+    return DenoisingSchedule(tuple(sigmas), action.modulations(times))
 
 
 def vae_encode(encoder: FrameEncoder, image_B3HW: Tensor) -> Tensor:
@@ -178,7 +178,13 @@ def denoise_step(
 
 
 def denoise(
-    step: StepFunction, noise_BRA: Tensor, *, plan: Schedule, context: LayerKv, text: LayerKv, rope: Rope
+    step: StepFunction,
+    noise_BRA: Tensor,
+    *,
+    plan: DenoisingSchedule,
+    context: LayerKv,
+    text: LayerKv,
+    rope: Rope,
 ) -> Tensor:
     """Integrate from noise to actions; `noise_BRA` is never written to.
 

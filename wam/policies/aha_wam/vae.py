@@ -117,7 +117,8 @@ class FrameStage(nn.Module):
         cells = F.pixel_unshuffle(x, self.factor).unflatten(1, (x.shape[1], 1, self.factor**2))
         if self.factor_time == 2:
             cells = torch.cat((torch.zeros_like(cells), cells), dim=2)
-        return cells.flatten(1, 3).unflatten(1, (self.outputs, -1)).mean(2)
+        out: Tensor = cells.flatten(1, 3).unflatten(1, (self.outputs, -1)).mean(2)
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the next resolution."""
@@ -225,7 +226,7 @@ def collapse(
         )
     ready = {n: t.to(dtype).contiguous() for n, t in tensors.items()}
     encoder.load_state_dict(ready, strict=True, assign=True)
-    return encoder.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload,no-any-return]
+    return encoder.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload,no-any-return]  # torch annotates no overload with memory_format alone
 
 
 def latent_mean(config: VaeConfig) -> tuple[float, ...]:

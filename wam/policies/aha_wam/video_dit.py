@@ -10,7 +10,7 @@ T text rows, L layers, D width, I attention width (equal in the released sizes).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from wam.models.layers.attention import attend
 from wam.models.layers.dit_block import MODULATIONS, DitBlock, Modulation
 from wam.models.layers.embeddings import timestep_embedding
+from wam.models.layers.module_list import members
 from wam.models.layers.rope import Rope, rotate
 from wam.policies.aha_wam.config import AhaWamConfig
 
@@ -98,7 +99,7 @@ class VideoDit(nn.Module):
     def text_kv(self, text_BTE: Tensor) -> LayerKv:
         """Return the cross-attention K/V of the text, computed once per instruction."""
         rows = self.text_embedding(text_BTE)
-        pairs = [block.cross_attn.keys_values(rows) for block in self.blocks]
+        pairs = [block.cross_attn.keys_values(rows) for block in members(self.blocks, DitBlock)]
         return LayerKv(torch.stack([k for k, _ in pairs]), torch.stack([v for _, v in pairs]))
 
     def tokens(self, z_BCFHW: Tensor) -> Tensor:
@@ -123,14 +124,14 @@ class VideoDit(nn.Module):
         Returns:
             Time embedding [..., D] and its projection [..., 6, D].
         """
-        weight = self.time_embedding[0].weight
+        weight = cast(nn.Linear, self.time_embedding[0]).weight
         e = self.time_embedding(timestep_embedding(t, dim=self.freq_dim, dtype=weight.dtype))
         return e, self.time_projection(e).unflatten(-1, (MODULATIONS, -1))
 
     def clean_modulations(self) -> Tensor:
         """Return the modulations of clean tokens (t = 0), constant for given weights: [L, 6, D]."""
         _, time_mod = self.time(torch.zeros((), device=self.head.modulation.device))
-        return torch.stack([block.modulations(time_mod) for block in self.blocks])
+        return torch.stack([block.modulations(time_mod) for block in members(self.blocks, DitBlock)])
 
     def prefill(
         self,
@@ -158,7 +159,7 @@ class VideoDit(nn.Module):
         x = self.tokens(z_BCFHW)
         exported: list[tuple[Tensor, Tensor, Tensor]] = []
         last = len(self.blocks) - 1
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(members(self.blocks, DitBlock)):
             mod = Modulation(*modulations_L6D[i].unbind(0))
             qkv = block.before_attention(x, mod, rope)
             exported.append((qkv.k, qkv.v, qkv.k_unrotated))
@@ -201,7 +202,7 @@ class VideoDit(nn.Module):
         x = self.tokens(z_BCFHW)
         e_BND, time_mod = self.time(t_BN)
         exported: list[tuple[Tensor, Tensor, Tensor]] = []
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(members(self.blocks, DitBlock)):
             mod = Modulation(*block.modulations(time_mod).unbind(-2))
             qkv = block.before_attention(x, mod, rope)
             exported.append((qkv.k, qkv.v, qkv.k_unrotated))
@@ -218,4 +219,5 @@ class VideoDit(nn.Module):
         _, channels, frames, height, width = like_BCFHW.shape
         p = self.patch
         grid = patches_BNP.unflatten(2, (p, p, channels)).unflatten(1, (frames, height // p, width // p))
-        return grid.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
+        latents: Tensor = grid.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
+        return latents

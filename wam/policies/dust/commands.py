@@ -61,7 +61,7 @@ def gr00t(
     Example: wam convert gr00t ~/GR00T-N1-2B franka_dust --vocabulary ~/Isaac-GR00T/.../eagle2_hg_model --head fresh
     """
     from wam.devices.loader import load_robot
-    from wam.models.layout import RobotLayout
+    from wam.models.robot_layout import RobotLayout
     from wam.policies.dust import franka
     from wam.policies.dust.convert.gr00t import Gr00tOptions, convert_gr00t
 

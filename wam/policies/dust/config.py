@@ -13,7 +13,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from wam.policies.dust.readings import ActionPositions, BlockStyle, Conditioning, CrossLayer, Layout, Stream
+from wam.policies.dust.readings import (
+    ActionPositions,
+    BlockStyle,
+    Conditioning,
+    CrossLayer,
+    HeadLayout,
+    HeadStream,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,7 @@ class DustConfig:
     target_view: int = 0
     style: BlockStyle = BlockStyle.SD3
     conditioning: Conditioning = Conditioning.ALTERNATE
-    layout: Layout = Layout.DUAL
+    layout: HeadLayout = HeadLayout.DUAL
     shared_time: bool = False
     action_positions: ActionPositions = ActionPositions.SINUSOID
     max_positions: int = 1024
@@ -149,21 +156,21 @@ class DustConfig:
                 raise ValueError(f"{what}={getattr(self, what)} must be at least 1")
         if self.mm_layers < 0 or self.tail_layers < 0 or self.mm_layers + self.tail_layers < 1:
             raise ValueError(f"mm_layers={self.mm_layers} and tail_layers={self.tail_layers} give no network")
-        axes = 1 if self.layout is Layout.ACTION_ONLY else 2
+        axes = 1 if self.layout is HeadLayout.ACTION_ONLY else 2
         if self.width % (2 * axes):
             raise ValueError(
                 f"heads*head_dim={self.width} must be a multiple of {2 * axes} for sinusoids on {axes} axes"
             )
-        if self.layout is Layout.SINGLE and (self.tail_layers or self.style is not BlockStyle.N1):
+        if self.layout is HeadLayout.SINGLE and (self.tail_layers or self.style is not BlockStyle.N1):
             raise ValueError(
                 f"layout=single has one set of n1 blocks and no tails: tail_layers={self.tail_layers}, "
                 f"style={self.style.value}"
             )
-        if self.layout is Layout.ACTION_ONLY and self.mm_layers:
+        if self.layout is HeadLayout.ACTION_ONLY and self.mm_layers:
             raise ValueError(f"layout=action-only has no trunk: mm_layers={self.mm_layers}")
-        if self.future_tokens and self.layout is not Layout.ACTION_ONLY:
+        if self.future_tokens and self.layout is not HeadLayout.ACTION_ONLY:
             raise ValueError(f"future_tokens={self.future_tokens} belong to layout=action-only")
-        if self.layout is not Layout.ACTION_ONLY and self.grid**2 != self.eagle.image_tokens:
+        if self.layout is not HeadLayout.ACTION_ONLY and self.grid**2 != self.eagle.image_tokens:
             raise ValueError(
                 f"grid={self.grid} gives {self.grid**2} target tokens, the backbone {self.eagle.image_tokens}"
             )
@@ -188,14 +195,18 @@ class DustConfig:
         return self.grid**2
 
     @property
-    def streams(self) -> tuple[Stream, ...]:
+    def streams(self) -> tuple[HeadStream, ...]:
         """The modalities of this layout."""
-        return (Stream.ACTION,) if self.layout is Layout.ACTION_ONLY else (Stream.ACTION, Stream.VISION)
+        return (
+            (HeadStream.ACTION,)
+            if self.layout is HeadLayout.ACTION_ONLY
+            else (HeadStream.ACTION, HeadStream.VISION)
+        )
 
     @property
-    def weight_streams(self) -> tuple[Stream, ...]:
+    def weight_streams(self) -> tuple[HeadStream, ...]:
         """The modalities that have block weights of their own."""
-        return self.streams if self.layout is Layout.DUAL else (Stream.ACTION,)
+        return self.streams if self.layout is HeadLayout.DUAL else (HeadStream.ACTION,)
 
     def is_joint(self, index: int) -> bool:
         """Return whether trunk block `index` lets the streams attend to each other."""
@@ -238,7 +249,7 @@ class DustConfig:
         enums = {
             "style": BlockStyle,
             "conditioning": Conditioning,
-            "layout": Layout,
+            "layout": HeadLayout,
             "action_positions": ActionPositions,
         }
         read: dict[str, Any] = {
@@ -263,7 +274,7 @@ def gr00t_n1() -> DustConfig:
         mm_layers=0,
         tail_layers=16,
         style=BlockStyle.N1,
-        layout=Layout.ACTION_ONLY,
+        layout=HeadLayout.ACTION_ONLY,
         action_positions=ActionPositions.LEARNED,
         mask_features=False,
     )
@@ -277,7 +288,7 @@ def single_stream(config: DustConfig) -> DustConfig:
         tail_layers=0,
         style=BlockStyle.N1,
         conditioning=Conditioning.ALTERNATE,
-        layout=Layout.SINGLE,
+        layout=HeadLayout.SINGLE,
         shared_time=True,
     )
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wam.core.chunk import ActionChunk
-from wam.core.context import ContextHeader, PlannerContext
+from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import ConfigError, PolicyFault
 from wam.core.observation import CameraFrame, Observation, RobotState
@@ -24,9 +23,10 @@ from wam.policies.dust.context import EMBEDDING, DustContext, DustRouted
 from wam.policies.dust.head import DustHead
 from wam.policies.dust.model import TargetScale
 from wam.policies.dust.records import FeatureKv
-from wam.policies.dust.sampling import Sample, Tables, build_tables, noise, sample
-from wam.policies.dust.schedule import ALL_SAVINGS, SamplerSettings, Savings, Schedule, schedule
+from wam.policies.dust.sampling import SampledChunk, Tables, build_tables, noise, sample
+from wam.policies.dust.schedule import ALL_SAVINGS, ChunkSchedule, SamplerSettings, Savings, schedule
 from wam.policies.dust.units import ActionUnits, StateUnits
+from wam.policies.results import action_chunk, chunk_seed
 
 SLOT = 0
 """The loader keeps the weights of one robot only."""
@@ -55,19 +55,6 @@ class FuturePrediction:
     def frame(self, camera: str) -> CameraFrame | None:
         """Return None: an embedding is no picture."""
         return None
-
-
-def chunk_generator(*, seed: int, header: ContextHeader, offset_rows: int) -> torch.Generator:
-    """Return the CPU generator of a chunk's start noise: the same arguments give the same noise everywhere.
-
-    Args:
-        seed: of the policy.
-        header: of the planner context; its generation and version enter.
-        offset_rows: rows between the context's image and the observation.
-    """
-    text = f"{seed}/{header.generation}/{header.version}/{offset_rows}"
-    digest = hashlib.sha256(text.encode("ascii")).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 class DustExecutor:
@@ -100,7 +87,7 @@ class DustExecutor:
         self._action_units = action_units
         self._target_scale = target_scale
         self._savings = savings
-        self._plan: Schedule
+        self._plan: ChunkSchedule
         self._tables: Tables | None
         self.configure(settings)
         self._prediction: FuturePrediction | None = None
@@ -111,7 +98,7 @@ class DustExecutor:
         return self._plan.settings
 
     @property
-    def plan(self) -> Schedule:
+    def plan(self) -> ChunkSchedule:
         """Evaluations that one chunk takes."""
         return self._plan
 
@@ -169,11 +156,12 @@ class DustExecutor:
             JointError: the state lacks a joint of the policy.
             PolicyFault: a value is not finite; the text names the place.
         """
-        header, payload = routed.header, routed.payload
+        payload = routed.payload
         positions = np.asarray(proprio.select(self._contract.state_joints).positions)
         state_11J = self._state_units.to_model(positions)[None, None].to(self._head.device)
         require_finite(state_11J, what="measured joint state")
-        generator = chunk_generator(seed=self.settings.seed, header=header, offset_rows=payload.offset_rows)
+        seed = chunk_seed(self.settings.seed, header=routed.header, index=payload.offset_rows)
+        generator = torch.Generator().manual_seed(seed)  # on the CPU: the same noise on every device
         action, future = noise(self._head.config, batch=1, generator=generator, device=self._head.device)
         result = sample(
             self._head,
@@ -188,18 +176,9 @@ class DustExecutor:
         if not all_finite(result.action):
             self._blame(payload, action, result.action)
         self._prediction = self._predicted(result, routed.stamp_ns)
-        return ActionChunk(
-            stamp_ns=routed.stamp_ns,
-            generation=header.generation,
-            sequence=0,
-            contract_hash=self._contract.contract_hash,
-            context_version=header.version,
-            context_age_ns=header.age_ns(routed.stamp_ns),
-            phase_offset_rows=payload.offset_rows,
-            row_period_ns=self._contract.control_period_ns,
-            joint_names=self._contract.action_joints,
-            rows=self._action_units.to_si(result.action[0].cpu().numpy()),
-            inference_ns=time.perf_counter_ns() - payload.started_ns,
+        rows = self._action_units.to_si(result.action[0].cpu().numpy())
+        return action_chunk(
+            self._contract, routed, rows, offset_rows=payload.offset_rows, started_ns=payload.started_ns
         )
 
     def _tables_in_force(self) -> Tables | None:
@@ -207,7 +186,7 @@ class DustExecutor:
             self._tables = build_tables(self._head, self._plan, slot=SLOT)
         return self._tables
 
-    def _predicted(self, result: Sample, stamp_ns: int) -> FuturePrediction | None:
+    def _predicted(self, result: SampledChunk, stamp_ns: int) -> FuturePrediction | None:
         if result.future is None or not self.settings.future:
             return None
         embedding = result.future[0]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from wam.core.clock import NS_PER_S
-from wam.models.layout import RobotLayout
+from wam.models.robot_layout import RobotLayout
 
 ARM_JOINTS = tuple(f"fr3_joint{i}" for i in range(1, 8))
 GRIPPER = "fr3_finger_joint1"

@@ -32,8 +32,15 @@ from wam.policies.dust.encoders import (
     grid_positions,
     sinusoid,
 )
-from wam.policies.dust.readings import ActionPositions, BlockStyle, Conditioning, CrossLayer, Layout, Stream
-from wam.policies.dust.records import FeatureKv, Prefix, StreamModulation, Velocities
+from wam.policies.dust.readings import (
+    ActionPositions,
+    BlockStyle,
+    Conditioning,
+    CrossLayer,
+    HeadLayout,
+    HeadStream,
+)
+from wam.policies.dust.records import FeatureKv, Prefix, StreamModulation, StreamVelocities
 
 Probe = Callable[[str, Tensor], None]
 """Sees intermediate tensors by name: embed.a, mm0.o, tail1.a, trunk_out.a, ..."""
@@ -60,7 +67,7 @@ class DustHead(nn.Module):
         self.future_tokens = (
             nn.Parameter(0.02 * torch.randn(config.future_tokens, D)) if config.future_tokens else None
         )
-        self.has_vision = Stream.VISION in config.streams
+        self.has_vision = HeadStream.VISION in config.streams
         if self.has_vision:
             widths = (config.vision_dim, D, D, D)
             self.vision_encoder = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
@@ -90,10 +97,10 @@ class DustHead(nn.Module):
 
     # Parts by stream; the single-stream ablation has one set of weights for both.
 
-    def _own(self, stream: Stream) -> Stream:
-        return Stream.ACTION if self.config.layout is Layout.SINGLE else stream
+    def _own(self, stream: HeadStream) -> HeadStream:
+        return HeadStream.ACTION if self.config.layout is HeadLayout.SINGLE else stream
 
-    def trunk_block(self, index: int, stream: Stream) -> StreamBlock:
+    def trunk_block(self, index: int, stream: HeadStream) -> StreamBlock:
         """Return one stream's half of a trunk block."""
         block = self.mm[index]
         assert isinstance(block, nn.ModuleDict)
@@ -101,7 +108,7 @@ class DustHead(nn.Module):
         assert isinstance(half, StreamBlock)
         return half
 
-    def tail_blocks(self, stream: Stream) -> list[StreamBlock]:
+    def tail_blocks(self, stream: HeadStream) -> list[StreamBlock]:
         """Return one stream's tail."""
         tail = self.tail[self._own(stream).value]
         assert isinstance(tail, nn.ModuleList)
@@ -135,20 +142,20 @@ class DustHead(nn.Module):
 
     def action_modulation(self, bucket_R: Tensor, slot: Embodiment) -> StreamModulation:
         """Return what the action's noise level decides."""
-        return self._modulation(Stream.ACTION, bucket_R, self.action_encoder.time_term(bucket_R, slot))
+        return self._modulation(HeadStream.ACTION, bucket_R, self.action_encoder.time_term(bucket_R, slot))
 
     def vision_modulation(self, bucket_R: Tensor) -> StreamModulation:
         """Return what the noise level of the future embedding decides."""
-        return self._modulation(Stream.VISION, bucket_R, None)
+        return self._modulation(HeadStream.VISION, bucket_R, None)
 
-    def _modulation(self, stream: Stream, bucket_R: Tensor, encoder: Tensor | None) -> StreamModulation:
-        encode = self.time_o if stream is Stream.VISION and self.time_o is not None else self.time_a
+    def _modulation(self, stream: HeadStream, bucket_R: Tensor, encoder: Tensor | None) -> StreamModulation:
+        encode = self.time_o if stream is HeadStream.VISION and self.time_o is not None else self.time_a
         y = F.silu(encode(bucket_R))
         trunk = [self.trunk_block(i, stream) for i in range(self.config.mm_layers)]
         blocks = tuple(block.modulation(y) for block in (*trunk, *self.tail_blocks(stream)))
         return StreamModulation(blocks, self._out(stream).modulation(y), encoder)
 
-    def _out(self, stream: Stream) -> OutputLayer:
+    def _out(self, stream: HeadStream) -> OutputLayer:
         layer = self.out[self._own(stream).value]
         assert isinstance(layer, OutputLayer)
         return layer
@@ -175,7 +182,12 @@ class DustHead(nn.Module):
         return out
 
     def prefix(
-        self, stream: Stream, x_BTD: Tensor, mod: StreamModulation, kv: FeatureKv, probe: Probe | None = None
+        self,
+        stream: HeadStream,
+        x_BTD: Tensor,
+        mod: StreamModulation,
+        kv: FeatureKv,
+        probe: Probe | None = None,
     ) -> Prefix:
         """Run one stream up to its first joint block; nothing of the other stream is read.
 
@@ -196,14 +208,14 @@ class DustHead(nn.Module):
         return Prefix(x, None)
 
     def _feature_rows(
-        self, key: tuple[str, int, Stream], kv: FeatureKv
+        self, key: tuple[str, int, HeadStream], kv: FeatureKv
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         part, index, stream = key
         c = self._cross_index[part, index, self._own(stream)]
         return kv.k[c], kv.v[c], None if kv.mask is None else kv.mask[:, None, None]
 
     def _cross(
-        self, key: tuple[str, int, Stream], block: StreamBlock, x: Tensor, mod: Tensor, kv: FeatureKv
+        self, key: tuple[str, int, HeadStream], block: StreamBlock, x: Tensor, mod: Tensor, kv: FeatureKv
     ) -> Tensor:
         k, v, mask = self._feature_rows(key, kv)
         return block.cross(x, mod, k, v, mask)
@@ -219,7 +231,7 @@ class DustHead(nn.Module):
         want_vision: bool = True,
         decoupled: bool = False,
         probe: Probe | None = None,
-    ) -> Velocities:
+    ) -> StreamVelocities:
         """Run the rest: joint blocks, tails, decoders.
 
         Args:
@@ -244,7 +256,7 @@ class DustHead(nn.Module):
         for i in range(joints[0] if joints else config.mm_layers, config.mm_layers):
             alive = config.streams
             if ends_early and i > joints[-1]:
-                alive = (Stream.ACTION,)
+                alive = (HeadStream.ACTION,)
             if not config.is_joint(i):
                 for s in alive:
                     x[s] = self._cross(("mm", i, s), self.trunk_block(i, s), x[s], mod[s].blocks[i], kv)
@@ -252,7 +264,7 @@ class DustHead(nn.Module):
                 continue
             qkv = [_projected(p) for p in prefixes] if i == joints[0] else self._project(i, x, mod)
             if ends_early and i == joints[-1]:
-                alive = (Stream.ACTION,)
+                alive = (HeadStream.ACTION,)
                 qkv[-1] = qkv[-1]._replace(q=qkv[-1].q[:, :0])
             attended = joint_attention(qkv, heads=config.heads, own_only=decoupled)
             for s, rows in zip(alive, attended, strict=False):
@@ -264,24 +276,26 @@ class DustHead(nn.Module):
                 _tell(probe, f"mm{i}.{s.value}", x[s])
         action = vision = None
         if want_action:
-            y = self._tail(Stream.ACTION, x[Stream.ACTION], mod[Stream.ACTION], kv, probe)
+            y = self._tail(HeadStream.ACTION, x[HeadStream.ACTION], mod[HeadStream.ACTION], kv, probe)
             rows = self._action_rows(y)
             action = self.action_decoder(rows, slot)
         if want_vision and self.has_vision:
-            y = self._tail(Stream.VISION, x[Stream.VISION], mod[Stream.VISION], kv, probe)
+            y = self._tail(HeadStream.VISION, x[HeadStream.VISION], mod[HeadStream.VISION], kv, probe)
             hidden, last_layer = self.vision_decoder
             vision = last_layer(F.relu(hidden(y)))
-        return Velocities(action, vision)
+        return StreamVelocities(action, vision)
 
     def _action_rows(self, y_BTH: Tensor) -> Tensor:
         end = y_BTH.shape[1] - self.config.future_tokens
         return y_BTH[:, end - self.config.action_rows : end]
 
-    def _project(self, index: int, x: dict[Stream, Tensor], mod: dict[Stream, StreamModulation]) -> list[Qkv]:
+    def _project(
+        self, index: int, x: dict[HeadStream, Tensor], mod: dict[HeadStream, StreamModulation]
+    ) -> list[Qkv]:
         return [self.trunk_block(index, s).qkv(x[s], mod[s].blocks[index]) for s in self.config.streams]
 
     def _tail(
-        self, stream: Stream, x: Tensor, mod: StreamModulation, kv: FeatureKv, probe: Probe | None
+        self, stream: HeadStream, x: Tensor, mod: StreamModulation, kv: FeatureKv, probe: Probe | None
     ) -> Tensor:
         for j, block in enumerate(self.tail_blocks(stream)):
             m = mod.blocks[self.config.mm_layers + j]
@@ -306,7 +320,7 @@ class DustHead(nn.Module):
         slot: Embodiment,
         decoupled: bool = False,
         probe: Probe | None = None,
-    ) -> Velocities:
+    ) -> StreamVelocities:
         """Predict both velocities from scratch: training, and the reference for every saving.
 
         Args:

@@ -8,7 +8,7 @@ import time
 import torch
 from torch import Tensor
 
-from wam.core.context import ContextHeader, PlannerContext
+from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.observation import Instruction, Observation
 from wam.core.policy import Features
@@ -18,6 +18,7 @@ from wam.policies.dust.eagle import EagleBackbone, pool_target
 from wam.policies.dust.model import FeatureProjection
 from wam.policies.dust.prompt import Prompter
 from wam.policies.dust.views import prepare_views
+from wam.policies.results import context_header
 
 
 class DustPlanner:
@@ -68,15 +69,12 @@ class DustPlanner:
             require_finite_layers(kv.k, what="projected key")
             require_finite_layers(kv.v, what="projected value")
         self._version += 1
-        header = ContextHeader(
+        header = context_header(
+            self._contract,
             stamp_ns=observation.stamp_ns,
-            generation=instruction.generation,
+            instruction=instruction,
             version=self._version,
-            contract_hash=self._contract.contract_hash,
-            instruction=instruction.text,
-            horizon_rows=self._contract.horizon_rows,
-            control_period_ns=self._contract.control_period_ns,
-            plan_ns=time.perf_counter_ns() - started_ns,
+            started_ns=started_ns,
         )
         return PlannerContext(header, DustContext(kv.k, kv.v))
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from wam.core.errors import BundleError, ConfigError, InputError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import EAGER_NAME, Backend
+from wam.models.backends.backend import EAGER_NAME
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, write_bundle
-from wam.models.layout import RobotLayout
 from wam.models.normalisation import NormMode
+from wam.models.robot_layout import RobotLayout
 from wam.policies.dust.config import DustConfig, preset
 from wam.policies.dust.context import codec
 from wam.policies.dust.eagle import EagleBackbone
@@ -34,6 +34,7 @@ from wam.policies.dust.prompt import DEFAULT_MAX_TOKENS, Prompter, prompt_tokeni
 from wam.policies.dust.schedule import ALL_SAVINGS, SamplerSettings, Savings
 from wam.policies.dust.units import ActionUnits, StateUnits
 from wam.policies.dust.views import DEFAULT_CROP
+from wam.policies.kind import LoadOptions
 
 KIND = "dust"
 BACKENDS: tuple[str, ...] = (EAGER_NAME,)
@@ -184,29 +185,12 @@ def prompter_of(bundle: Bundle, config: DustPolicyConfig) -> Prompter:
     )
 
 
-def load(
-    bundle: Bundle,
-    *,
-    planner: bool,
-    executor: bool,
-    device: torch.device | str,
-    dtype: torch.dtype | None,
-    steps: int | None,
-    seed: int | None,
-    backend: Backend | None = None,
-    savings: Savings = ALL_SAVINGS,
-) -> LoadedPolicy:
-    """Load the asked-for halves.
+def load(bundle: Bundle, options: LoadOptions, *, savings: Savings = ALL_SAVINGS) -> LoadedPolicy:
+    """Load the requested halves.
 
     Args:
         bundle: opened.
-        planner: load the planner.
-        executor: load the executor.
-        device: where the weights go.
-        dtype: what they become; None keeps the stored precision.
-        steps: overrides the sampler's N_A.
-        seed: overrides the sampler's.
-        backend: None or the eager one; there is no other for DUST.
+        options: halves, device, precision and overrides of the sampler.
         savings: what the sampler does not repeat.
 
     Raises:
@@ -214,12 +198,15 @@ def load(
     """
     config = check(bundle)
     sampler = config.sampler
-    if steps is not None:
-        sampler = replace(sampler, action_steps=steps)
-    if seed is not None:
-        sampler = replace(sampler, seed=seed)
-    slow = _planner(bundle, config, device=device, dtype=dtype) if planner else None
-    fast = _executor(bundle, config, sampler, savings, device=device, dtype=dtype) if executor else None
+    if options.steps is not None:
+        sampler = replace(sampler, action_steps=options.steps)
+    if options.seed is not None:
+        sampler = replace(sampler, seed=options.seed)
+    device, dtype = options.device, options.dtype
+    slow = _planner(bundle, config, device=device, dtype=dtype) if options.planner else None
+    fast = (
+        _executor(bundle, config, sampler, savings, device=device, dtype=dtype) if options.executor else None
+    )
     return LoadedPolicy(bundle.contract, slow, fast, codec())
 
 

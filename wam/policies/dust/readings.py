@@ -13,7 +13,7 @@ TIME_CHANNELS = 256
 """Channels of the sinusoid before the time encoder."""
 
 
-class Stream(enum.Enum):
+class HeadStream(enum.Enum):
     """The two modalities; values are the names in the checkpoint."""
 
     ACTION = "a"
@@ -34,7 +34,7 @@ class Conditioning(enum.Enum):
     EVERY = "every"
 
 
-class Layout(enum.Enum):
+class HeadLayout(enum.Enum):
     """Which streams there are.
 
     DUAL is the paper's model. SINGLE runs one set of blocks over the tokens of both modalities (ablation).
@@ -66,7 +66,7 @@ class CrossLayer:
 
     part: str
     index: int
-    stream: Stream
+    stream: HeadStream
     prefix: str
 
     @property

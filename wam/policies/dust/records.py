@@ -55,7 +55,7 @@ class Prefix(NamedTuple):
     qkv: Qkv | None
 
 
-class Velocities(NamedTuple):
+class StreamVelocities(NamedTuple):
     """Predicted velocities; None where it was not asked for.
 
     Attributes:

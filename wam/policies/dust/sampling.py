@@ -19,18 +19,18 @@ from torch import Tensor
 from wam.policies.dust.config import DustConfig
 from wam.policies.dust.encoders import Embodiment
 from wam.policies.dust.head import DustHead
-from wam.policies.dust.readings import Stream
-from wam.policies.dust.records import FeatureKv, Prefix, StreamModulation, Velocities
-from wam.policies.dust.schedule import Evaluation, Savings, Schedule
+from wam.policies.dust.readings import HeadStream
+from wam.policies.dust.records import FeatureKv, Prefix, StreamModulation, StreamVelocities
+from wam.policies.dust.schedule import ChunkSchedule, HeadEvaluation, Savings
 
-VelocityField = Callable[[Tensor, "Tensor | None", Evaluation], Velocities]
+VelocityField = Callable[[Tensor, "Tensor | None", HeadEvaluation], StreamVelocities]
 """(actions, future embedding, evaluation) -> what the evaluation wants."""
 
-Trace = Callable[[Evaluation, Tensor, "Tensor | None"], None]
+Trace = Callable[[HeadEvaluation, Tensor, "Tensor | None"], None]
 """Sees both states after every evaluation."""
 
 
-class Sample(NamedTuple):
+class SampledChunk(NamedTuple):
     """What one run of the sampler gives.
 
     Attributes:
@@ -49,9 +49,9 @@ def integrate_joint(
     action_BNA: Tensor,
     future_BPO: Tensor | None,
     *,
-    plan: Schedule,
+    plan: ChunkSchedule,
     trace: Trace | None = None,
-) -> Sample:
+) -> SampledChunk:
     """Integrate both modalities from noise to data with Euler steps of their own lengths.
 
     Args:
@@ -72,7 +72,7 @@ def integrate_joint(
             action = torch.add(action, v.action.float(), alpha=1.0 / plan.settings.action_steps)
         if trace is not None:
             trace(evaluation, action, future)
-    return Sample(action, future, plan.future_tau)
+    return SampledChunk(action, future, plan.future_tau)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def _bucket_tensor(bucket: int, device: torch.device) -> Tensor:
 
 
 @torch.no_grad()
-def build_tables(head: DustHead, plan: Schedule, *, slot: Embodiment) -> Tables:
+def build_tables(head: DustHead, plan: ChunkSchedule, *, slot: Embodiment) -> Tables:
     """Compute the modulations of a schedule, one level at a time as a sampler without tables would."""
     action = {e.bucket_a for e in plan.evaluations}
     vision = {e.bucket_o for e in plan.evaluations} if head.has_vision else set()
@@ -135,7 +135,7 @@ class ChunkVelocity:
         self._state_tokens = head.encode_state(state_BTJ, slot) if savings.tables else None
         self._action_prefix: Prefix | None = None
 
-    def __call__(self, action: Tensor, future: Tensor | None, evaluation: Evaluation) -> Velocities:
+    def __call__(self, action: Tensor, future: Tensor | None, evaluation: HeadEvaluation) -> StreamVelocities:
         """Return the velocities that the evaluation wants."""
         head = self._head
         kv = self._features if isinstance(self._features, FeatureKv) else self._features()
@@ -146,11 +146,11 @@ class ChunkVelocity:
             if state is None:
                 state = head.encode_state(self._state, self._slot)
             tokens = head.action_tokens(state, action, mods[0], self._slot)
-            self._action_prefix = head.prefix(Stream.ACTION, tokens, mods[0], kv)
+            self._action_prefix = head.prefix(HeadStream.ACTION, tokens, mods[0], kv)
         prefixes = [self._action_prefix]
         if future is not None:
             mods.append(self._vision_modulation(evaluation.bucket_o))
-            prefixes.append(head.prefix(Stream.VISION, head.vision_tokens(future), mods[1], kv))
+            prefixes.append(head.prefix(HeadStream.VISION, head.vision_tokens(future), mods[1], kv))
         return head.finish(
             prefixes,
             mods,
@@ -178,7 +178,7 @@ def noise(
     own = generator.device
     action = torch.randn(batch, config.action_rows, config.action_dim, generator=generator, device=own)
     future = None
-    if Stream.VISION in config.streams:
+    if HeadStream.VISION in config.streams:
         future = torch.randn(batch, config.vision_tokens, config.vision_dim, generator=generator, device=own)
         future = future.to(device)
     return action.to(device), future
@@ -192,10 +192,10 @@ def sample(
     slot: Embodiment,
     action_BNA: Tensor,
     future_BPO: Tensor | None,
-    plan: Schedule,
+    plan: ChunkSchedule,
     tables: Tables | None = None,
     trace: Trace | None = None,
-) -> Sample:
+) -> SampledChunk:
     """Sample one chunk.
 
     Args:

@@ -153,7 +153,7 @@ _WHERE = "the sampler section of policy.yaml, or the arguments of the sampler"
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class HeadEvaluation:
     """One evaluation of the network.
 
     Attributes:
@@ -183,7 +183,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class ChunkSchedule:
     """All evaluations of one chunk.
 
     Attributes:
@@ -194,7 +194,7 @@ class Schedule:
 
     settings: SamplerSettings
     savings: Savings
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[HeadEvaluation, ...]
 
     @property
     def future_tau(self) -> float:
@@ -216,7 +216,7 @@ def bucket(step: int, steps: int) -> int:
     return min(TIME_BUCKETS * step // steps, TIME_BUCKETS - 1)
 
 
-def schedule(settings: SamplerSettings, *, savings: Savings = ALL_SAVINGS) -> Schedule:
+def schedule(settings: SamplerSettings, *, savings: Savings = ALL_SAVINGS) -> ChunkSchedule:
     """Lay out the evaluations of one chunk.
 
     Args:
@@ -229,13 +229,13 @@ def schedule(settings: SamplerSettings, *, savings: Savings = ALL_SAVINGS) -> Sc
     last_move = max(i for i in range(n_o) if moves[i])
     dropped = savings.drop_after_last_move and not settings.future
     total = last_move + 1 if dropped else n_o
-    evaluations: list[Evaluation] = []
+    evaluations: list[HeadEvaluation] = []
     for i in range(total):
         own = bucket(sum(moves[:i]), n_a)
         bucket_a = own if settings.action_time is ActionTime.OWN else bucket(i, n_o)
         before = evaluations[-1] if evaluations else None
         evaluations.append(
-            Evaluation(
+            HeadEvaluation(
                 index=i,
                 bucket_a=bucket_a,
                 bucket_o=bucket(i, n_o),
@@ -245,4 +245,4 @@ def schedule(settings: SamplerSettings, *, savings: Savings = ALL_SAVINGS) -> Sc
                 same_action=before is not None and not before.moves and before.bucket_a == bucket_a,
             )
         )
-    return Schedule(settings, savings, tuple(evaluations))
+    return ChunkSchedule(settings, savings, tuple(evaluations))

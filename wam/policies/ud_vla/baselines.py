@@ -18,7 +18,7 @@ from wam.core.errors import ConfigError
 from wam.policies.ud_vla import masks
 from wam.policies.ud_vla.decoder import PrefixBuffer, UdVlaDecoder
 from wam.policies.ud_vla.jd3p import Decoded, Evaluate, Heads, Jd3pSettings, decode
-from wam.policies.ud_vla.sampling import Draws
+from wam.policies.ud_vla.sampling import TokenDraws
 from wam.policies.ud_vla.sequence import SequenceLayout
 
 IMAGE_SHARE = 64 / 92
@@ -64,7 +64,7 @@ def autoregressive(
     prompt_P: Tensor,
     plan: Plan,
     heads: Heads,
-    draws: Draws,
+    draws: TokenDraws,
     *,
     stop: int | None = None,
 ) -> Decoded:
@@ -143,7 +143,7 @@ def jacobi(decoder: UdVlaDecoder, prompt_P: Tensor, plan: Plan, heads: Heads, *,
 def independent(
     evaluate: Evaluate,
     heads: Heads,
-    draws: Draws,
+    draws: TokenDraws,
     *,
     layout: SequenceLayout,
     settings: Jd3pSettings,

@@ -16,7 +16,7 @@ from wam.core.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from wam.models.bundle import BundleCamera
-    from wam.models.layout import RobotLayout
+    from wam.models.robot_layout import RobotLayout
 
 TEXT_FILE = "emu3.tiktoken"
 SIDES = (200, 80)
@@ -43,7 +43,7 @@ class TrainedMask(enum.Enum):
     RELEASED = "released"
 
 
-class Precision(enum.Enum):
+class DecoderPrecision(enum.Enum):
     """Of the decoder's weights in the bundle."""
 
     BFLOAT16 = "bfloat16"
@@ -107,7 +107,9 @@ def _command(kind: str) -> Callable[..., None]:
         instruction: Annotated[
             str, typer.Option(help="Task text used when nobody sets another.", show_default=False)
         ] = "",
-        dtype: Annotated[Precision, typer.Option(help="Of the decoder's weights.")] = Precision.BFLOAT16,
+        dtype: Annotated[
+            DecoderPrecision, typer.Option(help="Of the decoder's weights.")
+        ] = DecoderPrecision.BFLOAT16,
     ) -> None:
         from wam.policies.ud_vla.config import MaskMode
         from wam.policies.ud_vla.convert.ud_vla import ConvertOptions, convert
@@ -151,7 +153,7 @@ CONVERT = {kind: _command(kind) for kind in HELP}
 
 def _layout(robot: str | None, *, rate: float, action_joints: str, instruction: str) -> RobotLayout:
     from wam.devices.loader import load_robot
-    from wam.models.layout import RobotLayout
+    from wam.models.robot_layout import RobotLayout
     from wam.policies.ud_vla import ur5e
 
     layout = ur5e.layout() if robot is None else RobotLayout.of(load_robot(robot))

@@ -206,4 +206,4 @@ class RestrictedHead:
         if sites_R.device.type != "cpu":
             return (sites_R,)
         rows = max(CACHED_BYTES // (4 * len(self.vocabulary)), self._weight_VD.shape[1] // 2, 1)
-        return sites_R.split(rows)
+        return torch.split(sites_R, rows)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from wam.core.policy import Features, RoutedContext
 from wam.core.routing import routable_offset
 from wam.models.finite import require_finite_layers
 from wam.models.normalisation import Normaliser
+from wam.policies.results import action_chunk, chunk_seed
 from wam.policies.ud_vla.config import MaskMode
 from wam.policies.ud_vla.context import UdVlaContext, UdVlaRouted
 from wam.policies.ud_vla.decoder import PrefixKv, UdVlaDecoder
@@ -138,7 +138,7 @@ class UdVlaExecutor:
         """
         header, payload = routed.header, routed.payload
         proprio.select(self._contract.state_joints)
-        seed = chunk_seed(self._settings.seed, header=header, offset_rows=payload.offset_rows)
+        seed = chunk_seed(self._settings.seed, header=header, index=payload.offset_rows)
         generator = torch.Generator(device=self._decoder.device).manual_seed(seed)
         result = decode(
             self._evaluator(payload),
@@ -158,18 +158,9 @@ class UdVlaExecutor:
                 where="the weights, the action tokenizer or sampler.steps of the policy",
             )
         self._imagination = self._predicted(ids, header)
-        return ActionChunk(
-            stamp_ns=routed.stamp_ns,
-            generation=header.generation,
-            sequence=0,
-            contract_hash=self._contract.contract_hash,
-            context_version=header.version,
-            context_age_ns=header.age_ns(routed.stamp_ns),
-            phase_offset_rows=payload.offset_rows,
-            row_period_ns=self._contract.control_period_ns,
-            joint_names=self._contract.action_joints,
-            rows=self._action_norm.to_si(chunk.rows)[payload.offset_rows :],
-            inference_ns=time.perf_counter_ns() - payload.started_ns,
+        rows = self._action_norm.to_si(chunk.rows)[payload.offset_rows :]
+        return action_chunk(
+            self._contract, routed, rows, offset_rows=payload.offset_rows, started_ns=payload.started_ns
         )
 
     def _evaluator(self, payload: UdVlaRouted) -> Evaluate:
@@ -192,15 +183,3 @@ class UdVlaExecutor:
         ahead_ns = self._contract.chunk_rows * self._contract.control_period_ns
         named = dict(zip(self._contract.camera_names, codes, strict=True))
         return FutureImages(header.stamp_ns, header.stamp_ns + ahead_ns, named, self._vision)
-
-
-def chunk_seed(seed: int, *, header: ContextHeader, offset_rows: int) -> int:
-    """Return the seed of a chunk's draws: the same arguments give the same chunk.
-
-    Args:
-        seed: of the policy.
-        header: of the planner context; its generation and version enter.
-        offset_rows: rows between the context's image and the observation.
-    """
-    text = f"{seed}/{header.generation}/{header.version}/{offset_rows}"
-    return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "little") >> 1

@@ -35,7 +35,7 @@ from wam.policies.ud_vla.decoder import (
     UdVlaDecoder,
     require_cacheable,
 )
-from wam.policies.ud_vla.sampling import Draws
+from wam.policies.ud_vla.sampling import TokenDraws
 from wam.policies.ud_vla.sequence import CURRENT, TEXT, SequenceLayout
 
 _WHERE = "the sampler section of policy.yaml"
@@ -237,7 +237,7 @@ def kept_by_paper(masked: int, *, step: int, steps: int) -> int:
 def decode(
     evaluate: Evaluate,
     heads: Heads,
-    draws: Draws,
+    draws: TokenDraws,
     *,
     layout: SequenceLayout,
     settings: Jd3pSettings,

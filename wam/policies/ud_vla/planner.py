@@ -8,12 +8,13 @@ import time
 import torch
 from torch import Tensor
 
-from wam.core.context import ContextHeader, PlannerContext
+from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import ImageError, InputError
 from wam.core.observation import Instruction, Observation
 from wam.core.policy import Features
 from wam.models.finite import all_finite, require_finite_layers
+from wam.policies.results import context_header
 from wam.policies.ud_vla.config import MaskMode
 from wam.policies.ud_vla.context import UdVlaContext
 from wam.policies.ud_vla.decoder import PrefixKv, UdVlaDecoder
@@ -66,15 +67,12 @@ class UdVlaPlanner:
         ids = self.prefix(observation, instruction.text).to(self._decoder.device)
         kv = self._prefill(ids)
         self._version += 1
-        header = ContextHeader(
+        header = context_header(
+            self._contract,
             stamp_ns=observation.stamp_ns,
-            generation=instruction.generation,
+            instruction=instruction,
             version=self._version,
-            contract_hash=self._contract.contract_hash,
-            instruction=instruction.text,
-            horizon_rows=self._contract.horizon_rows,
-            control_period_ns=self._contract.control_period_ns,
-            plan_ns=time.perf_counter_ns() - started_ns,
+            started_ns=started_ns,
         )
         return PlannerContext(header, UdVlaContext(ids, kv.k, kv.v))
 

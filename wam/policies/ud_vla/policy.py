@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import EAGER_NAME, Backend
+from wam.models.backends.backend import EAGER_NAME
 from wam.models.bundle import Bundle, load_into
 from wam.models.normalisation import Normaliser
+from wam.policies.kind import LoadOptions
 from wam.policies.ud_vla.config import MaskMode, UdVlaConfig
 from wam.policies.ud_vla.contents import KIND, check, require_mask
 from wam.policies.ud_vla.context import codec
@@ -31,29 +32,12 @@ BACKENDS: tuple[str, ...] = (EAGER_NAME,)
 M = TypeVar("M", bound=nn.Module)
 
 
-def load(
-    bundle: Bundle,
-    *,
-    planner: bool,
-    executor: bool,
-    device: torch.device | str,
-    dtype: torch.dtype | None,
-    steps: int | None,
-    seed: int | None,
-    backend: Backend | None = None,
-    mask: MaskMode | None = None,
-) -> LoadedPolicy:
-    """Load the asked-for halves; both share one copy of the weights.
+def load(bundle: Bundle, options: LoadOptions, *, mask: MaskMode | None = None) -> LoadedPolicy:
+    """Load the requested halves; both share one copy of the weights.
 
     Args:
         bundle: opened.
-        planner: load the planner.
-        executor: load the executor.
-        device: where the weights go.
-        dtype: what they become; None keeps the stored precision.
-        steps: overrides the sampler's T.
-        seed: overrides the sampler's.
-        backend: None or the eager one; there is no other for UD-VLA.
+        options: halves, device, precision and overrides of the sampler.
         mask: attention mask that the caller expects; None takes the bundle's.
 
     Raises:
@@ -64,15 +48,15 @@ def load(
     if mask is not None:
         require_mask(config.network, mask)
     sampler = config.sampler
-    if steps is not None:
-        sampler = replace(sampler, steps=steps)
-    if seed is not None:
-        sampler = replace(sampler, seed=seed)
-    decoder = load_decoder(bundle, config.network, device=device, dtype=dtype)
-    vision = load_vision(bundle, config.network, device=device)
+    if options.steps is not None:
+        sampler = replace(sampler, steps=options.steps)
+    if options.seed is not None:
+        sampler = replace(sampler, seed=options.seed)
+    decoder = load_decoder(bundle, config.network, device=options.device, dtype=options.dtype)
+    vision = load_vision(bundle, config.network, device=options.device)
     contract, manifest = bundle.contract, bundle.manifest
     slow = fast = None
-    if planner:
+    if options.planner:
         slow = UdVlaPlanner(
             decoder,
             vision,
@@ -81,7 +65,7 @@ def load(
             text=config.text,
             template=manifest.instruction_template,
         )
-    if executor:
+    if options.executor:
         fast = UdVlaExecutor(
             decoder,
             vision,

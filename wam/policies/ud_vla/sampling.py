@@ -42,7 +42,7 @@ class Drawn:
     max_p: Tensor
 
 
-class Draws(Protocol):
+class TokenDraws(Protocol):
     """Source of randomness of one chunk. Called for some sites at a time, in their order, image first."""
 
     def tokens(self, logits_RV: Tensor, *, step: int, image: bool, sites: Tensor) -> Drawn:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 from wam.core.errors import BundleError
 from wam.policies.ud_vla.tokens import BYTE_ID

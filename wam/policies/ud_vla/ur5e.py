@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from wam.core.clock import NS_PER_S
 from wam.devices.loader import load_robot
-from wam.models.layout import RobotLayout
+from wam.models.robot_layout import RobotLayout
 
 ROBOT = "ur5e_inspire"
 CONTROL_HZ = 15

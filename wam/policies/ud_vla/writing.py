@@ -13,8 +13,8 @@ from torch import Tensor
 
 from wam.core.clock import NS_PER_S
 from wam.models.bundle import Bundle, BundleCamera, Manifest, write_bundle
-from wam.models.layout import RobotLayout
 from wam.models.normalisation import NormMode, PolicyStats
+from wam.models.robot_layout import RobotLayout
 from wam.policies.ud_vla.config import UdVlaConfig, preset
 from wam.policies.ud_vla.contents import KIND, check, digest
 from wam.policies.ud_vla.fast import FILE_NAME, FastTokenizer, plain

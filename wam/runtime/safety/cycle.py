@@ -132,6 +132,11 @@ class SafetyCycle(Mailbox):
         return self._intake.admission.contract_hash
 
     @property
+    def filters(self) -> tuple[str, ...]:
+        """Names of the filters in force, in the order in which they run."""
+        return self._intake.filters
+
+    @property
     def filters_off(self) -> tuple[str, ...]:
         """Names of the filters that are switched off."""
         return self._intake.filters_off

@@ -130,6 +130,11 @@ class ChunkIntake:
         warm_up()
 
     @property
+    def filters(self) -> tuple[str, ...]:
+        """Names of the filters in force, in the order in which they run."""
+        return tuple(name for name in self._chain.names if name not in self._chain.off)
+
+    @property
     def filters_off(self) -> tuple[str, ...]:
         """Names of the filters that are switched off."""
         return self._chain.off

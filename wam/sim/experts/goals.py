@@ -151,4 +151,5 @@ def rotation(roll: float, pitch: float, yaw: float) -> npt.NDArray[np.float64]:
     (cr, sr), (cp, sp) = ((math.cos(angle), math.sin(angle)) for angle in (roll, pitch))
     about_x = np.array([[1.0, 0.0, 0.0], [0.0, cr, -sr], [0.0, sr, cr]])
     about_y = np.array([[cp, 0.0, sp], [0.0, 1.0, 0.0], [-sp, 0.0, cp]])
-    return about_z(yaw) @ about_y @ about_x
+    turn: npt.NDArray[np.float64] = about_z(yaw) @ about_y @ about_x
+    return turn

@@ -97,7 +97,8 @@ class InverseKinematics:
 
     def pose(self, positions: Vector) -> Pose:
         """Return where the link is in the world for positions of all joints, float64 [N]."""
-        return self._placement(positions).homogeneous.copy()
+        pose: Pose = self._placement(positions).homogeneous.copy()
+        return pose
 
     def solve(
         self,
@@ -180,7 +181,8 @@ class InverseKinematics:
             if not over.any():
                 break
             free &= ~over
-        return np.clip(moved, self._lower, self._upper)
+        clipped: Vector = np.clip(moved, self._lower, self._upper)
+        return clipped
 
     def _error(self, q: Vector, goal: Any) -> Vector:
         """Return the way to the goal in the tool's frame: float64 [6], along and about its axes."""
@@ -197,7 +199,8 @@ class InverseKinematics:
         full = pinocchio.computeFrameJacobian(
             self._pin, self._data, q, self._frame, pinocchio.ReferenceFrame.LOCAL
         )
-        return full @ self._select
+        selected: Rows = full @ self._select
+        return selected
 
     def _selection(self) -> Rows:
         """Return what a joint of the robot does to the joints of the model, float64 [nv, len(columns)]."""

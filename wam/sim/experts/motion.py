@@ -59,12 +59,13 @@ class TimedPath:
     @property
     def end(self) -> Vector:
         """Where it ends, float64 [N]."""
-        return self._end.copy()
+        end: Vector = self._end.copy()
+        return end
 
     def at(self, time: float) -> tuple[Vector, Vector]:
         """Return positions and velocities `time` [s] after its start, float64 [N] each."""
         if self._path is None or time >= self.duration:
-            return self._end.copy(), np.zeros_like(self._end)
+            return self.end, np.zeros_like(self._end)
         (s,), (s_t,), _ = self._timing.at_time(max(0.0, time))
         return self._path(s), self._path(s, 1) * s_t
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the frames of a roll-out go: a bag with the topics of the robot's drivers, or a LeRobot data set."""
+"""Where the frames of a roll-out are written: a bag with the topics of the robot's drivers, or a LeRobot data set."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
+from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
 from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC, JPEG_QUALITY
 from wam.data.bag.writing import BagWriter, Storage, new_bag, new_folder
@@ -29,23 +30,48 @@ from wam.sim.tasks.world import TaskWorld
 Vector = npt.NDArray[np.float64]
 
 EXPERT = "expert"
-"""Name of the scripted expert where a policy's name is asked for."""
+"""Name of the scripted expert where the name of a policy is expected."""
 
 
 class Sink(Observer, Protocol):
-    """An observer that keeps what it sees once the episode is told to be worth it."""
+    """An observer that writes an episode; without `finish`, nothing of the episode is kept."""
 
     def finish(self, played: Played) -> None:
-        """Write what is known only now."""
+        """Write what is known only at the end of the episode."""
         ...
+
+
+class _WriteFailed(Exception):
+    """Carries a `RecordingError` through a roll-out, which takes any `WamError` for the end of its episode."""
+
+    def __init__(self, error: RecordingError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except RecordingError as error:
+        raise _WriteFailed(error) from error
+
+
+@contextlib.contextmanager
+def _write_errors() -> Iterator[None]:
+    """Raise the errors of `_writing` inside the block as they were."""
+    try:
+        yield
+    except _WriteFailed as failed:
+        raise failed.error from failed.error.__cause__
 
 
 @contextlib.contextmanager
 def new_part(plan: RecordPlan, target: Path, world: TaskWorld) -> Iterator[Sink]:
-    """Give the sink of one episode; `target` appears whole when the block ends well, else nothing is left.
+    """Yield the sink of one episode; `target` appears, complete, when the block succeeds, else nothing is left.
 
     Raises:
-        RecordingError: the disk does not take it.
+        RecordingError: the disk is full or fails.
     """
     make = _new_bag if plan.format is Format.BAG else _new_dataset
     with make(plan, target, world) as sink:
@@ -60,7 +86,8 @@ def _new_dataset(plan: RecordPlan, target: Path, world: TaskWorld) -> Iterator[S
         )
         episode = writer.begin()
         try:
-            yield DatasetSink(writer, episode, world, plan.cameras)
+            with _write_errors():
+                yield DatasetSink(writer, episode, world, plan.cameras)
         finally:
             episode.close()
 
@@ -75,21 +102,21 @@ def _new_bag(plan: RecordPlan, target: Path, world: TaskWorld) -> Iterator[Sink]
         "wam.action_topic": ACTION_TOPIC,
         "wam.contract": json.dumps(contract(world.robot, plan.cameras)),
     }
-    with new_bag(target, storage=Storage.MCAP, metadata=metadata) as bag:
+    with new_bag(target, storage=Storage.MCAP, metadata=metadata) as bag, _write_errors():
         yield BagSink(bag, world, plan.cameras)
 
 
 class DatasetSink:
-    """One episode of a data set: state, command in force, pictures.
+    """One episode of a data set: state, command in force, images.
 
     The action of a row is the command in force at its moment: a chunk's row 0 is due at the stamp of its observation,
-    so a policy that is trained on these rows answers what was commanded then, and after.
+    so a policy that is trained on these rows predicts what was commanded at that moment and after it.
 
     Args:
         writer: of the data set.
         episode: its videos.
         world: gives joints and instruction.
-        cameras: whose pictures are written.
+        cameras: whose images are written.
     """
 
     def __init__(
@@ -101,15 +128,16 @@ class DatasetSink:
         self._actions: list[Vector] = []
 
     def on_frame(self, frame: Frame) -> None:
-        """Take a frame."""
+        """Write the images of a frame and keep its numbers."""
         self._times.append(frame.observation.stamp_ns)
         self._states.append(frame.observation.state.positions)
         self._actions.append(frame.command)
-        for camera in self._cameras:
-            self._episode.add_image(camera, frame.observation.frames[camera].rgb)
+        with _writing():
+            for camera in self._cameras:
+                self._episode.add_image(camera, frame.observation.frames[camera].rgb)
 
     def finish(self, played: Played) -> None:
-        """Write table and metadata."""
+        """Write the table and the metadata."""
         rows = EpisodeRows(
             times_ns=np.array(self._times, dtype=np.int64),
             state=np.stack(self._states),
@@ -129,12 +157,12 @@ class _Tick:
 
 
 class BagSink:
-    """One episode as a bag: joint states as the drivers publish them, the command in force, pictures.
+    """One episode as a bag: joint states as the drivers publish them, the command in force, images.
 
     Args:
         bag: open writer.
         world: gives topics, joints and instruction.
-        cameras: whose pictures are written.
+        cameras: whose images are written.
     """
 
     def __init__(self, bag: BagWriter, world: TaskWorld, cameras: tuple[str, ...]) -> None:
@@ -144,21 +172,22 @@ class BagSink:
         self._ticks: deque[_Tick] = deque()
 
     def on_tick(self, time_ns: int, feedback: Mapping[str, JointFeedback], command: Vector) -> None:
-        """Take joint states and the command in force; they wait for the pictures that come before them."""
+        """Queue joint states and the command in force until the images before them have been written."""
         self._ticks.append(_Tick(time_ns, feedback, command))
 
     def on_frame(self, frame: Frame) -> None:
-        """Write what was before the frame, and its pictures."""
-        if frame.index == 0:
-            self._bag.text(INSTRUCTION_TOPIC, EPOCH_NS, self._world.instruction)
-        while self._ticks and self._ticks[0].time_ns <= frame.observation.stamp_ns:
-            self._write_tick(self._ticks.popleft())
-        for camera in self._cameras:
-            seen = frame.observation.frames[camera.name]
-            _write_image(self._bag, camera, EPOCH_NS + seen.stamp_ns, seen.rgb)
+        """Write what came before the frame, then its images."""
+        with _writing():
+            if frame.index == 0:
+                self._bag.text(INSTRUCTION_TOPIC, EPOCH_NS, self._world.instruction)
+            while self._ticks and self._ticks[0].time_ns <= frame.observation.stamp_ns:
+                self._write_tick(self._ticks.popleft())
+            for camera in self._cameras:
+                seen = frame.observation.frames[camera.name]
+                _write_image(self._bag, camera, EPOCH_NS + seen.stamp_ns, seen.rgb)
 
     def finish(self, played: Played) -> None:
-        """Write the rest and the metadata."""
+        """Write the remaining joint states and the metadata."""
         while self._ticks:
             self._write_tick(self._ticks.popleft())
         for key, value in _notes(self._world, played).items():
@@ -166,7 +195,7 @@ class BagSink:
         self._bag.note("wam.instruction", self._world.instruction)
 
     def _write_tick(self, tick: _Tick) -> None:
-        """Write joint states, at the driver's rate or that of the commands, and the command."""
+        """Write the joint states that are due, at the driver's rate or that of the commands, and the command."""
         stamp_ns, robot = EPOCH_NS + tick.time_ns, self._world.robot
         for group in robot.groups:
             due_ns = self._due[group.name]
@@ -186,7 +215,7 @@ class BagSink:
 
 
 def contract(robot: RobotDescription, cameras: tuple[str, ...]) -> dict[str, object]:
-    """Return what the numbers of a recording mean: joints with units, in order, and the sizes of the pictures."""
+    """Return what the numbers of a recording mean: joints with units, in order, and the sizes of the images."""
     return {
         "joints": [
             {"name": joint.name, "unit": "m" if joint.kind is JointKind.PRISMATIC else "rad"}

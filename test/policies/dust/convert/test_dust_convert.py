@@ -33,7 +33,7 @@ from wam.policies.dust.head import DustHead
 from wam.policies.dust.model import DustModel
 from wam.policies.dust.policy import check
 from wam.policies.dust.prompt import ADDED, IMAGE_CONTEXT, BpeTokenizer, prompt_text
-from wam.policies.dust.readings import ActionPositions, BlockStyle, Layout, Stream
+from wam.policies.dust.readings import ActionPositions, BlockStyle, HeadLayout, HeadStream
 
 BYTES = 256
 VOCABULARY = BYTES + len(ADDED) + 4
@@ -50,7 +50,7 @@ TINY_N1 = DustConfig(
     grid=2,
     views=2,
     style=BlockStyle.N1,
-    layout=Layout.ACTION_ONLY,
+    layout=HeadLayout.ACTION_ONLY,
     action_positions=ActionPositions.LEARNED,
     max_positions=20,
     mask_features=False,
@@ -154,7 +154,7 @@ def test_a_new_head_on_its_backbone_is_the_papers_and_keeps_the_backbone(release
     bundle = convert_gr00t(source, tmp_path / "out", replace(OPTIONS, head=HeadStart.FRESH))
     network = check(bundle).network
     assert (network.mm_layers, network.tail_layers, network.style) == (2, 4, BlockStyle.SD3)
-    assert network.layout is Layout.DUAL
+    assert network.layout is HeadLayout.DUAL
     assert network.mask_features
     stored = read_tensors(bundle.weights, prefix="")
     for name, tensor in tensors.items():
@@ -189,7 +189,7 @@ def test_a_head_from_n1_without_its_vision_is_n1(release, tmp_path: Path) -> Non
     torch.testing.assert_close(alone, want, atol=1e-5, rtol=0)
     together = head(head.project_features(features), **inputs, **future).action
     assert not torch.allclose(together, want, atol=1e-4)
-    assert Stream.VISION in network.streams
+    assert HeadStream.VISION in network.streams
 
 
 def test_precision_is_kept_and_must_be_one(release, tmp_path: Path) -> None:

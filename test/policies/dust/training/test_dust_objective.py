@@ -14,7 +14,7 @@ from torch import Tensor
 from wam.policies.dust.config import DustConfig, paper, single_stream
 from wam.policies.dust.eagle import pixel_shuffle, pool_target
 from wam.policies.dust.head import DustHead
-from wam.policies.dust.readings import BlockStyle, Conditioning, Stream
+from wam.policies.dust.readings import BlockStyle, Conditioning, HeadStream
 from wam.policies.dust.training.losses import (
     ActionFreeTime,
     DustBatch,
@@ -226,7 +226,7 @@ def test_the_single_stream_ablation_attends_over_all_tokens_with_the_same_weight
     x = torch.cat((seen["embed.a"], seen["embed.o"]), dim=1)
     mod = head.action_modulation(torch.tensor([400]), case.slot)
     for i in range(single.mm_layers):
-        block = head.trunk_block(i, Stream.ACTION)
+        block = head.trunk_block(i, HeadStream.ACTION)
         if i % 2:
             x = block.self_attention(x, mod.blocks[i])
         else:

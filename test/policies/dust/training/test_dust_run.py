@@ -22,7 +22,7 @@ from wam.models.bundle import open_bundle, read_tensors
 from wam.policies.bundles import load_policy
 from wam.policies.dust.eagle import EagleBackbone
 from wam.policies.dust.policy import check
-from wam.policies.dust.readings import Layout
+from wam.policies.dust.readings import HeadLayout
 from wam.policies.dust.train_command import dust
 from wam.policies.dust.training.config import DustTrainConfig, parse_dust_config, read_dust_config
 from wam.policies.dust.training.recipe import train_dust
@@ -175,11 +175,11 @@ def test_every_ablation_and_baseline_trains_into_a_bundle_that_acts(values, name
     assert np.isfinite(moves(result.bundle)).all()
     network = check(open_bundle(result.bundle)).network
     expected = {
-        "single stream": Layout.SINGLE,
-        "alignment": Layout.ACTION_ONLY,
-        "action only": Layout.ACTION_ONLY,
+        "single stream": HeadLayout.SINGLE,
+        "alignment": HeadLayout.ACTION_ONLY,
+        "action only": HeadLayout.ACTION_ONLY,
     }
-    assert network.layout is expected.get(name, Layout.DUAL)
+    assert network.layout is expected.get(name, HeadLayout.DUAL)
     assert (rows[0]["loss_world"] == 0) == (name == "action only")
     if name == "lambda":
         total = rows[0]["loss_action"] + 0.2 * rows[0]["loss_world"]

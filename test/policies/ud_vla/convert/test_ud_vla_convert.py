@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from wam.core.errors import BundleError
 from wam.models.bundle import BundleCamera
-from wam.models.layout import RobotLayout
 from wam.models.normalisation import FieldStats, PolicyStats
+from wam.models.robot_layout import RobotLayout
 from wam.policies.bundles import load_policy
 from wam.policies.ud_vla import ur5e
 from wam.policies.ud_vla.config import MaskMode, preset

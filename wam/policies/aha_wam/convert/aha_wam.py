@@ -23,8 +23,8 @@ from wam.models.bundle.manifest import read_manifest
 from wam.models.bundle.weights import DEFAULT_SHARD_BYTES, iterate, listed, open_weights
 from wam.models.container import Container, read_pt
 from wam.models.images import standard_layout
-from wam.models.layout import PIPER_JOINTS
 from wam.models.normalisation import NormMode
+from wam.models.robot_layout import PIPER_JOINTS
 from wam.models.text import CACHE_NAME, TextEncoder, embed_all, prompt_key, write_cache
 from wam.policies.aha_wam.config import AhaWamConfig, ExpertConfig, VaeConfig
 from wam.policies.aha_wam.convert.dataset_stats import read_dataset_stats

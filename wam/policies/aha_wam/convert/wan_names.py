@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tensor names of the Wan 2.2 parts in their original files, translated to the library classes.
 
-Three parts: the video DiT (original <-> diffusers `WanTransformer3DModel`), the VAE (original -> diffusers
-`AutoencoderKLWan`) and the text encoder (original -> transformers `UMT5EncoderModel`).
+Two parts: the video DiT (original <-> diffusers `WanTransformer3DModel`) and the VAE (original -> diffusers
+`AutoencoderKLWan`); the names of the text encoder are in `wam.models.text.umt5`.
 """
 
 from __future__ import annotations
@@ -100,29 +100,4 @@ def vae_to_diffusers(name: str) -> str:
             break
     for theirs, ours in _RESIDUAL_RULES:
         name = name.replace(theirs, ours)
-    return name
-
-
-_TEXT_RULES: tuple[tuple[str, str], ...] = (
-    (r"^token_embedding\.", "shared."),
-    (r"^norm\.", "encoder.final_layer_norm."),
-    (r"^blocks\.(\d+)\.norm1\.", r"encoder.block.\1.layer.0.layer_norm."),
-    (r"^blocks\.(\d+)\.norm2\.", r"encoder.block.\1.layer.1.layer_norm."),
-    (r"^blocks\.(\d+)\.attn\.([qkvo])\.", r"encoder.block.\1.layer.0.SelfAttention.\2."),
-    (
-        r"^blocks\.(\d+)\.pos_embedding\.embedding\.",
-        r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias.",
-    ),
-    (r"^blocks\.(\d+)\.ffn\.gate\.0\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_0."),
-    (r"^blocks\.(\d+)\.ffn\.fc1\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_1."),
-    (r"^blocks\.(\d+)\.ffn\.fc2\.", r"encoder.block.\1.layer.1.DenseReluDense.wo."),
-)
-
-
-def text_to_transformers(name: str) -> str:
-    """Return the transformers name of a tensor of the original UMT5 encoder; others come back unchanged."""
-    for pattern, replacement in _TEXT_RULES:
-        renamed, count = re.subn(pattern, replacement, name)
-        if count:
-            return renamed
     return name

@@ -22,8 +22,8 @@ from torch import Tensor
 from wam.core.errors import BundleError
 from wam.models.bundle import Bundle, open_weights, read_tensors, write_bundle
 from wam.models.bundle.weights import DEFAULT_SHARD_BYTES, WeightsIndex
-from wam.models.layout import RobotLayout
 from wam.models.normalisation import PolicyStats
+from wam.models.robot_layout import RobotLayout
 from wam.policies.dust import franka
 from wam.policies.dust.config import DustConfig, EagleConfig
 from wam.policies.dust.convert.gr00t_names import NEW_EMBODIMENT, UNUSED, HeadStart, to_theirs
@@ -32,7 +32,7 @@ from wam.policies.dust.initialise import zero_gates
 from wam.policies.dust.model import DustModel
 from wam.policies.dust.policy import manifest_of, model_section
 from wam.policies.dust.prompt import IMAGE_CONTEXT, TOKENIZER_FILE, tokenizer_from_vocabulary
-from wam.policies.dust.readings import ActionPositions, BlockStyle, Conditioning, Layout
+from wam.policies.dust.readings import ActionPositions, BlockStyle, Conditioning, HeadLayout
 from wam.policies.dust.schedule import SamplerSettings
 
 THEIR_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -124,7 +124,7 @@ def sizes_of(index: WeightsIndex, options: Gr00tOptions) -> DustConfig:
             grid=side // 2,
             views=len(options.robot.cameras),
             style=BlockStyle.N1,
-            layout=Layout.ACTION_ONLY,
+            layout=HeadLayout.ACTION_ONLY,
             action_positions=ActionPositions.LEARNED,
             max_positions=_shape(index, "action_head.position_embedding.weight")[0],
             mask_features=False,
@@ -236,7 +236,7 @@ def start_head(
         tail_layers=tails,
         style=BlockStyle.SD3 if fresh else BlockStyle.N1,
         conditioning=Conditioning.ALTERNATE,
-        layout=Layout.DUAL,
+        layout=HeadLayout.DUAL,
         action_positions=ActionPositions.SINUSOID if fresh else ActionPositions.LEARNED,
         mask_features=True,
     )

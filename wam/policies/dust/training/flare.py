@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from wam.policies.dust.config import DustConfig
 from wam.policies.dust.head import DustHead
-from wam.policies.dust.readings import ActionPositions, BlockStyle, Layout
+from wam.policies.dust.readings import ActionPositions, BlockStyle, HeadLayout
 from wam.policies.dust.training.losses import DustBatch, DustDraws, losses
 
 HIDDEN_FACTOR = 2
@@ -36,7 +36,7 @@ def baseline(config: DustConfig, *, aligned: bool) -> DustConfig:
         mm_layers=0,
         tail_layers=config.mm_layers + config.tail_layers,
         style=BlockStyle.N1,
-        layout=Layout.ACTION_ONLY,
+        layout=HeadLayout.ACTION_ONLY,
         action_positions=ActionPositions.LEARNED,
         future_tokens=config.vision_tokens if aligned else 0,
     )

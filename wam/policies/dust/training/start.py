@@ -21,14 +21,14 @@ from wam.policies.dust.initialise import zero_gates
 from wam.policies.dust.model import TargetScale
 from wam.policies.dust.policy import KIND, DustPolicyConfig, check, prompter_of
 from wam.policies.dust.prompt import DEFAULT_MAX_TOKENS, Prompter, prompt_tokenizer
-from wam.policies.dust.readings import ActionPositions, BlockStyle, Conditioning, Layout
+from wam.policies.dust.readings import ActionPositions, BlockStyle, Conditioning, HeadLayout
 from wam.policies.dust.training.config import DustModelSection, DustTrainConfig, HeadAblation, ObjectiveKind
 from wam.policies.dust.training.flare import baseline
 
 _ENUMS = {
     "style": BlockStyle,
     "conditioning": Conditioning,
-    "layout": Layout,
+    "layout": HeadLayout,
     "action_positions": ActionPositions,
 }
 
@@ -166,14 +166,14 @@ def _overrides(base: DustConfig, overrides: Mapping[str, Any]) -> dict[str, Any]
 def _require_objective(config: DustTrainConfig, network: DustConfig) -> None:
     kind = config.objective.kind
     wants_vision = kind in (ObjectiveKind.JOINT, ObjectiveKind.ACTION_FREE)
-    if wants_vision and network.layout is Layout.ACTION_ONLY:
+    if wants_vision and network.layout is HeadLayout.ACTION_ONLY:
         raise ConfigError(
             "objective.kind",
             value=kind.value,
             allowed="action-only or alignment: this network has no world model",
             where="objective.kind, or model",
         )
-    if not wants_vision and network.layout is not Layout.ACTION_ONLY:
+    if not wants_vision and network.layout is not HeadLayout.ACTION_ONLY:
         raise ConfigError(
             "objective.kind", value=kind.value, allowed="joint or action-free for the network of this bundle"
         )

@@ -17,8 +17,8 @@ import torch
 from wam.core.errors import BundleError
 from wam.models.bundle import Bundle, BundleCamera
 from wam.models.container import read_tensors
-from wam.models.layout import RobotLayout
 from wam.models.normalisation import NormMode, PolicyStats
+from wam.models.robot_layout import RobotLayout
 from wam.policies.ud_vla.config import MaskMode, UdVlaConfig, VisionConfig
 from wam.policies.ud_vla.contents import layout_of
 from wam.policies.ud_vla.convert.emu3_names import renamed, split_library

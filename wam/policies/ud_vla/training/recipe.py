@@ -15,7 +15,7 @@ from transformers.models.emu3.modeling_emu3 import Emu3DecoderLayer
 from wam.core.clock import NS_PER_S
 from wam.data.lerobot.reader import LeRobotDataset, open_dataset
 from wam.models.bundle import Bundle
-from wam.models.layout import RobotLayout
+from wam.models.robot_layout import RobotLayout
 from wam.policies.aha_wam.training.samples import Columns, EpisodeTable
 from wam.policies.aha_wam.training.sources import split_episodes
 from wam.policies.ud_vla.initialise import decoder_name, vision_name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to spoil messages, for `relay.Relay`: each returns a maker of one fault.
+"""Faults of messages, for `relay.Relay`: each name is, or returns, a maker of one fault.
 
 A maker is called when the fault is put in force, so that a fault that counts begins at zero.
 """
@@ -77,12 +77,23 @@ def late_by(count: int) -> Callable[[], Fault]:
 
 
 def frozen() -> Fault:
-    """Deliver the first message for ever."""
+    """Deliver the first message again and again."""
     first: list[Any] = []
 
     def fault(message: Any) -> Iterable[Any]:
         first.append(message)
         return (first[0],)
+
+    return fault
+
+
+def count_generations() -> Fault:
+    """Give every chunk a generation of its own, as a policy does that is reset again and again."""
+    count = iter(range(10**6, 10**9))
+
+    def fault(message: Any) -> Iterable[Any]:
+        message.generation = next(count)
+        return (message,)
 
     return fault
 
@@ -152,7 +163,7 @@ def reverse_state(message: Any) -> None:
 
 
 def crop(message: Any) -> None:
-    """Halve the height of a picture."""
+    """Halve the height of an image."""
     message.height //= 2
     message.data = message.data[: message.height * message.step]
 

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A rig of real processes over real DDS: simulated robot, safety, planner and executor, each of which can be killed.
+
+In lock-step (the default) simulated time waits for all of them, so that what a test sees does not depend on how fast
+the machine is. A rig without it runs on wall time, or on the clock of the simulated robot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lock_step import LockStep, machine_speed
+
+from wam.core.verdict import Ladder
+from wam.devices.loader import load_robot
+from wam.ros.environment import confine
+from wam.stack.node_specs import StackOptions, executor, planner, policy_processes, safety, sim
+from wam.stack.processes import NodeProcess, NodeSpec
+from wam.stack.recorder import Recorder
+from wam.stack.runner import StackRunner
+
+_domains = itertools.count(os.getpid() % 50)
+
+SIM_TIMEOUT_S = 20.0
+"""How long something may take in simulated time: ten times the longest deadline of the suite (a context, 2 s)."""
+
+WALL_TIMEOUT_S = 90.0
+"""How long something may take in wall time, where processes start or are discovered: a node starts in 4 s here."""
+
+
+class Rig:
+    """The processes of a run, the recorder that listens to them, and waits that say what did not happen.
+
+    Args:
+        log_dir: where the processes write their logs.
+        environment: of the processes.
+        robot: name of the robot file.
+        lock_step: time is simulated and waits for the nodes; otherwise it passes by itself.
+    """
+
+    def __init__(
+        self, log_dir: Path, environment: dict[str, str], *, robot: str = "piper", lock_step: bool = True
+    ) -> None:
+        self.group = StackRunner(log_dir=log_dir, environment=environment)
+        self.options = StackOptions(
+            robot=robot, policy="fake", composed=False, plan_period=0.2, chunk_period=0.05
+        )
+        self.recorder = Recorder(load_robot(robot))
+        self.lock_step = LockStep() if lock_step else None
+
+    @property
+    def time(self) -> LockStep:
+        """Simulated time; only of a rig in lock-step."""
+        assert self.lock_step is not None, "this rig does not run in lock-step"
+        return self.lock_step
+
+    def start(self, spec: NodeSpec) -> NodeProcess:
+        """Start a process; it takes part in the lock-step from the activation of its nodes on."""
+        if self.lock_step is not None:
+            stepped = {"use_sim_time": True, "lock_step": True}
+            parameters = {name: {**values, **stepped} for name, values in spec.parameters.items()}
+            spec = dataclasses.replace(spec, parameters=parameters)
+            self.lock_step.admit(*_nodes(spec))
+        return self.group.start(spec)
+
+    def kill(self, name: str) -> None:
+        """End a process at once (SIGKILL); time goes on without its nodes."""
+        process = self.group.processes[name]
+        process.kill()
+        if self.lock_step is not None:
+            self.lock_step.exclude(*_nodes(process.spec))
+
+    def freeze(self, name: str) -> None:
+        """Stop a process as a GIL that is held or a machine that swaps does; time goes on without its nodes."""
+        process = self.group.processes[name]
+        process.signal(signal.SIGSTOP)
+        self.time.exclude(*_nodes(process.spec))
+
+    def thaw(self, name: str) -> None:
+        """Let a frozen process go on; time waits for its nodes again."""
+        process = self.group.processes[name]
+        self.time.admit(*_nodes(process.spec))
+        process.signal(signal.SIGCONT)
+
+    def run(self, seconds: float) -> None:
+        """Let simulated time pass [s]."""
+        self.time.run(seconds)
+
+    def until(
+        self,
+        what: str,
+        condition: Callable[[Recorder], bool],
+        *,
+        timeout: float = SIM_TIMEOUT_S,
+        wall: float = WALL_TIMEOUT_S,
+    ) -> None:
+        """Wait for `condition`; fail with the logs when it does not come true.
+
+        Args:
+            what: what is waited for, for the failure.
+            condition: of what the recorder has seen.
+            timeout: of simulated time [s]; without lock-step only `wall` counts.
+            wall: of wall time [s], which has to pass as well.
+        """
+        recorder = self.recorder
+        if self.lock_step is None:
+            seen = recorder.wait_for(condition, timeout=wall)
+        else:
+            seen = self.lock_step.until(
+                lambda: recorder.wait_for(condition, timeout=0.0), timeout=timeout, least=wall
+            )
+        if seen:
+            return
+        logs = "\n".join(
+            f"--- {name} (exit code {process.exit_code()})\n{process.log_tail(15)}"
+            for name, process in self.group.processes.items()
+        )
+        simulated = "" if self.lock_step is None else f"{timeout} s of simulated time and "
+        pytest.fail(f"{what}: not seen within {simulated}{wall} s of wall time; {machine_speed()}\n{logs}")
+
+    def start_all(self) -> None:
+        """Start every process and wait until the arms move in NOMINAL."""
+        self.start(sim(self.options))
+        self.start(safety(self.options))
+        self.until_commanded()
+        if self.options.composed:
+            for spec in policy_processes(self.options):
+                self.start(spec)
+        else:
+            self.start(planner(self.options))
+            self.start(executor(self.options))
+        self.until_moving()
+
+    def until_commanded(self) -> None:
+        """Wait for the first commands: from then on the recorder sees all that the safety node sends."""
+        self.until("commands", lambda r: all(series.stamps for series in r.commanded.values()))
+
+    def until_moving(self) -> None:
+        """Wait for a fresh chunk and the rung NOMINAL."""
+        before = len(self.recorder.chunks)
+        self.until("a new chunk", lambda r: len(r.chunks) > before)
+        self.until("rung NOMINAL", lambda r: bool(r.safety) and r.safety[-1].ladder_to == Ladder.NOMINAL)
+
+    def until_rung(self, rung: Ladder) -> None:
+        """Wait until the degrade ladder stands on `rung`."""
+        self.until(f"rung {rung.name}", lambda r: bool(r.safety) and r.safety[-1].ladder_to == rung)
+
+    def close(self) -> None:
+        """End everything, also after a failure."""
+        for process in self.group.processes.values():
+            if process.exit_code() is None:
+                process.signal(signal.SIGCONT)  # a frozen process cannot end
+        self.group.stop()
+        self.recorder.close()
+        if self.lock_step is not None:
+            self.lock_step.close()
+
+
+@contextlib.contextmanager
+def running_rig(log_dir: Path, *, robot: str = "piper", lock_step: bool = True) -> Iterator[Rig]:
+    """A rig in a DDS domain of its own; nothing is started yet."""
+    root = Path(__file__).resolve().parents[2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(next(_domains) % 100 + 1))
+        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        environment = dict(os.environ, PYTHONPATH=str(root))
+        confine(environment, dds_profile=root / "config" / "dds" / "fastdds_shm.xml")
+        rig = Rig(log_dir, environment, robot=robot, lock_step=lock_step)
+        try:
+            yield rig
+        finally:
+            rig.close()
+
+
+def _nodes(spec: NodeSpec) -> list[str]:
+    prefix = f"/{spec.namespace.strip('/')}" if spec.namespace else ""
+    return [f"{prefix}/{name}" for name in spec.parameters]

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Franka arm as the driver node and `wam doctor` watch it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from wam.devices.franka.arm import STATE_TOPIC, FrankaSample, assess, read_state
+from wam.devices.state import DriverState
+from wam.devices.watch import Seen, StatusFeed, Watch, status_unseen
+from wam.robots.loader import DISTRIBUTION_VARIABLE
+
+SILENT_S = 1.0
+"""A robot state that has not come for so long counts for nothing [s]."""
+
+
+class FrankaWatch(Watch):
+    """One arm behind franka_ros2."""
+
+    @property
+    def feeds(self) -> tuple[StatusFeed, ...]:
+        """The robot state, at 1 kHz."""
+        return (StatusFeed("franka_state", STATE_TOPIC, _values, seldom=True),)
+
+    def state(self, seen: Seen) -> DriverState:
+        """Return the state of the arm."""
+        values = seen.values
+        if not seen.published or (values and seen.silent_s > SILENT_S):
+            return assess(None)
+        if seen.lacking:
+            return status_unseen(seen.lacking)
+        if not values:
+            # The broadcaster of the robot state is not there with fake hardware.
+            return assess(None, fake_hardware=True)
+        return assess(
+            FrankaSample(
+                values["robot_mode"],
+                values["success_rate"],
+                tuple(values["errors"]),
+                tuple(values["last_errors"]),
+            ),
+            controllers=(self.group.command_topic.rpartition("/")[0],),
+            distribution=os.environ.get(DISTRIBUTION_VARIABLE, ""),
+        )
+
+
+def _values(message: Any) -> Mapping[str, Any]:
+    state = read_state(message)
+    return {
+        "robot_mode": state.robot_mode,
+        "success_rate": state.success_rate,
+        "errors": state.errors,
+        "last_errors": state.last_errors,
+    }

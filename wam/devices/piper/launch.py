@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Launch files of piper_ros: one driver node per arm, each on a CAN interface of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from wam.core.errors import ConfigError
+from wam.devices.launch import VendorDriver
+from wam.devices.piper.arm import driver_of
+from wam.robots.description import RobotDescription
+
+COUNTS = {1: "one CAN interface", 2: "two different CAN interfaces"}
+
+
+def drivers(robot: RobotDescription, arguments: Mapping[str, str]) -> tuple[VendorDriver, ...]:
+    """Return the driver of each Piper arm (piper_ros, package `piper`), in the namespace of its state topic.
+
+    Raises:
+        ConfigError: `can_ports` does not name one interface per arm, or a mock was asked for, which piper_ros lacks.
+    """
+    if arguments["use_mock_hardware"] == "true":
+        raise ConfigError(
+            "use_mock_hardware",
+            value="true",
+            allowed="false: piper_ros has no mock hardware",
+            where="the launch command; use simulate:=true instead",
+        )
+    arms = robot.groups_of("piper")
+    ports = tuple(port.strip() for port in arguments["can_ports"].split(",") if port.strip())
+    if len(set(ports)) != len(arms) or len(ports) != len(arms):
+        count = COUNTS.get(len(arms), f"{len(arms)} different CAN interfaces")
+        raise ConfigError(
+            "can_ports",
+            value=arguments["can_ports"],
+            allowed=f"{count}, for {', '.join(arm.name for arm in arms)} in this order, e.g. "
+            + ",".join(f"can_{arm.name}" for arm in arms),
+            where="the launch command",
+        )
+    return tuple(
+        VendorDriver(
+            package="piper",
+            launch_file="start_single_piper.launch.py",
+            namespace=driver_of(arm.state_topic)[1],
+            # "gripper_val_mutiple" is the vendor's spelling; 1 means that commands are full widths in metres.
+            arguments={
+                "can_port": port,
+                "auto_enable": "false",
+                "gripper_exist": "true",
+                "gripper_val_mutiple": "1",
+                **dict(arm.launch),
+            },
+        )
+        for arm, port in zip(arms, ports, strict=True)
+    )

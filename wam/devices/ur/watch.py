@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A UR arm as the driver node and `wam doctor` watch it."""
+
+from __future__ import annotations
+
+from wam.devices.state import DriverState
+from wam.devices.ur.arm import (
+    PROGRAM_TOPIC,
+    ROBOT_MODE_TOPIC,
+    SAFETY_MODE_TOPIC,
+    SCALING_TOPIC,
+    SpeedScaling,
+    UrSample,
+    assess,
+)
+from wam.devices.watch import Seen, StatusFeed, Watch
+from wam.robots.description import JointGroup
+
+
+class UrWatch(Watch):
+    """One arm behind ur_robot_driver.
+
+    Args:
+        group: the arm's joint group.
+    """
+
+    def __init__(self, group: JointGroup) -> None:
+        super().__init__(group)
+        self._scaling = SpeedScaling()
+
+    @property
+    def feeds(self) -> tuple[StatusFeed, ...]:
+        """Speed scaling, the running program and the two modes."""
+        return (
+            StatusFeed("float64", SCALING_TOPIC, lambda m: {"scaling": self._scaling.read(m.data)}),
+            StatusFeed("bool", PROGRAM_TOPIC, lambda m: {"program_running": m.data}, latched=True),
+            StatusFeed("ur_robot_mode", ROBOT_MODE_TOPIC, lambda m: {"robot_mode": m.mode}, latched=True),
+            StatusFeed("ur_safety_mode", SAFETY_MODE_TOPIC, lambda m: {"safety_mode": m.mode}, latched=True),
+        )
+
+    def state(self, seen: Seen) -> DriverState:
+        """Return the state of the arm."""
+        if not seen.published:
+            return assess(UrSample(False))
+        values = seen.values
+        return assess(
+            UrSample(
+                True,
+                values.get("robot_mode"),
+                values.get("safety_mode"),
+                values.get("program_running"),
+                values.get("scaling"),
+            )
+        )

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A device behind its vendor's driver: what is read of its status, its state, and how its drives are switched on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from wam.devices.optional import VENDOR_TYPES
+from wam.devices.state import DriverState, Readiness, Step, person
+from wam.robots.description import JointGroup
+
+
+@dataclass(frozen=True, slots=True)
+class StatusFeed:
+    """A topic on which the vendor's driver reports more than joint states.
+
+    Attributes:
+        type: message type, a key of `wam.devices.optional`; a vendor's type may be absent.
+        topic: relative to the namespace of the suite's nodes.
+        read: returns values of a message, by name; they are kept until the next message replaces them.
+        latched: published once for late subscribers (transient local).
+        seldom: published so fast that only some messages are decoded.
+    """
+
+    type: str
+    topic: str
+    read: Callable[[Any], Mapping[str, Any]]
+    latched: bool = False
+    seldom: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of a device at one moment.
+
+    Attributes:
+        now_ns: present time [ns].
+        values: newest values of its feeds, by name.
+        lacking: types of feeds whose package is not installed, keys of `VENDOR_TYPES`.
+        published: joint states have a publisher.
+        silent_s: time since the last status message [s].
+    """
+
+    now_ns: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    lacking: Sequence[str] = ()
+    published: bool = True
+    silent_s: float = 0.0
+
+
+class Drives(Protocol):
+    """Drives that the vendor's driver switches on when it is asked to, and that take some time."""
+
+    @property
+    def enabling(self) -> bool:
+        """Whether they are being switched on."""
+        ...
+
+    def enable(self, now_ns: int) -> None:
+        """Begin to switch them on."""
+        ...
+
+    def due(self, now_ns: int) -> Step | None:
+        """Return the service call that is due at `now_ns` [ns], or None."""
+        ...
+
+    def on_enabled(self) -> None:
+        """Take that the service said yes."""
+        ...
+
+    def on_refused(self, why: str) -> None:
+        """Take why the service could not be called, or said no."""
+        ...
+
+
+class Watch:
+    """State of one device from its joint states and status feeds; this one is for a device without a status.
+
+    Called from one thread. A kind of device overrides what it has.
+
+    Args:
+        group: the device's joint group.
+    """
+
+    def __init__(self, group: JointGroup) -> None:
+        self.group = group
+
+    @property
+    def feeds(self) -> tuple[StatusFeed, ...]:
+        """Status topics to read."""
+        return ()
+
+    @property
+    def folder(self) -> str:
+        """Namespace of the driver's services, relative; "" for none."""
+        return ""
+
+    @property
+    def drives(self) -> Drives | None:
+        """Drives that must be switched on before the device follows, or None."""
+        return None
+
+    def on_joint_state(self, stamp_ns: int, now_ns: int) -> None:
+        """Take the stamp of a joint state that arrived at `now_ns`; only called for a device with `drives`."""
+
+    def state(self, seen: Seen) -> DriverState:
+        """Return the state of the device."""
+        return DriverState(
+            Readiness.READY, "no_status", "its driver has no status of its own; see /diagnostics"
+        )
+
+
+def status_unseen(lacking: Sequence[str]) -> DriverState:
+    """Return the state of a device whose status types are not installed.
+
+    Args:
+        lacking: keys of `VENDOR_TYPES`.
+    """
+    packages = ", ".join(sorted({VENDOR_TYPES[key][0] for key in lacking}))
+    return DriverState(
+        Readiness.DEGRADED,
+        "status_unseen",
+        f"joint states arrive; the device's own status cannot be read without {packages}",
+        (person(f"install {packages} in this environment"),),
+    )

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of metrics in the documentation, written from the tables in the code.
+
+    python -m wam.evaluation.reference
+
+writes them anew between the markers of every page in `PAGES`; a test compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from wam.core.errors import ConfigError
+from wam.evaluation.closed_loop import table as episodes
+from wam.evaluation.metrics import table
+from wam.evaluation.metrics.metric import Metric
+
+ROOT = Path(__file__).resolve().parents[2]
+BEGIN, END = "<!-- metrics: begin -->", "<!-- metrics: end -->"
+
+
+def markdown(rows: Iterable[Metric[Any]]) -> str:
+    """Return the metrics as Markdown tables: those that a gate may name, and those with an interval alone."""
+    rows = tuple(rows)
+    lines = _table(tuple(row for row in rows if row.gate))
+    rest = tuple(row for row in rows if not row.gate)
+    if rest:
+        lines += ["", "In `intervals` alone:", "", *_table(rest)]
+    return "\n".join(lines) + "\n"
+
+
+def insert(text: str, content: str, *, page: str) -> str:
+    """Return a page with `content` between its markers.
+
+    Args:
+        text: the page.
+        content: Markdown, ends with a line break.
+        page: its name, for the error.
+
+    Raises:
+        ConfigError: the page does not have the two markers.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ConfigError(f"{page} has no place for the metrics", allowed=f"{BEGIN} and {END}, once each")
+    head, rest = text.split(BEGIN)
+    tail = rest.split(END)[1]
+    return f"{head}{BEGIN}\n{content}{END}{tail}"
+
+
+def pages() -> Mapping[Path, str]:
+    """Return every page with the content that belongs between its markers."""
+    return {
+        ROOT / "docs" / "reference" / "summary.md": markdown(table.METRICS),
+        ROOT / "docs" / "how-to" / "simulate.md": markdown((*episodes.SCORES, *episodes.TIMES)),
+    }
+
+
+def main() -> None:
+    """Write the pages."""
+    for path, content in pages().items():
+        text = path.read_text(encoding="utf-8")
+        path.write_text(insert(text, content, page=str(path)), encoding="utf-8")
+        print(path)
+
+
+def _table(rows: tuple[Metric[Any], ...]) -> list[str]:
+    spans = any(row.interval is not None for row in rows)
+    columns = ("name", "unit", *(["interval"] if spans else []), "meaning")
+    lines = [_line(columns), "|---" * len(columns) + "|"]
+    for row in rows:
+        interval = ["95 %" if row.interval is not None else ""] if spans else []
+        lines.append(_line((f"`{row.name}`", row.unit, *interval, row.meaning or row.title)))
+    return lines
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()

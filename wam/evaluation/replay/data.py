@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a finished replay leaves: figures, pages and files are made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wam.core.clock import NS_PER_S
+from wam.core.contract import PolicyContract
+from wam.data.bag.binding import Binding
+from wam.data.bag.reading import Recording
+from wam.data.bag.stamps import StampReport
+from wam.evaluation.replay.collect import Collector
+from wam.evaluation.replay.engine import ReplayOptions
+from wam.robots.description import RobotDescription
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayData:
+    """Everything that is known at the end of a replay.
+
+    Attributes:
+        options: what was replayed and how.
+        robot: robot of the recording.
+        contract: contract of the policy.
+        recording: the open recording.
+        binding: which topics were read.
+        collector: what was collected from the events.
+        stamps: statistics of the recording's stamps, per topic.
+        instruction: task text in force at the end.
+        first_ns: time of the first message [ns].
+        last_ns: time of the last message [ns].
+        from_action: True where chunks were compared with a recorded action, False for the state measured later.
+        refused_messages: messages that the ingest refused.
+        warnings: one sentence each, for the user.
+    """
+
+    options: ReplayOptions
+    robot: RobotDescription
+    contract: PolicyContract
+    recording: Recording
+    binding: Binding
+    collector: Collector
+    stamps: tuple[StampReport, ...]
+    instruction: str
+    first_ns: int
+    last_ns: int
+    from_action: bool
+    refused_messages: int
+    warnings: tuple[str, ...]
+
+    @property
+    def duration(self) -> float:
+        """Time from the first to the last message [s]."""
+        return (self.last_ns - self.first_ns) / NS_PER_S
+
+    @property
+    def reference(self) -> str:
+        """What chunks were compared with, for people."""
+        return "recorded action" if self.from_action else "state measured later"

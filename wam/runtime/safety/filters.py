@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of safety filters, and the chain built from it. No rclpy.
+
+A filter in this package is one class and one row of `FILTERS`. A filter in another package is named in the parameter
+`extra_filters` by the path of its factory, "module:factory"; it runs after the rows of the table. The safety node,
+offline replay and evaluation all build their chain with `build_chain`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import numpy.typing as npt
+
+from wam.core.errors import ConfigError, WamError
+from wam.core.parameters import parameter
+from wam.core.safety.chain import SafetyChain
+from wam.core.safety.collision import CollisionFilter
+from wam.core.safety.filters import Filter, FiniteFilter, JumpFilter, PositionFilter, SlowingFilter, Stage
+from wam.core.safety.limits import JointLimits
+from wam.robots.collision import ENVIRONMENT_MARGIN, MARGIN, PinocchioChecker, WorkspaceFilter, parse_box
+from wam.robots.description import JointKind, RobotDescription
+
+WHERE = "the parameter `extra_filters` of the safety node, or --extra-filter"
+
+
+@dataclass(frozen=True, slots=True)
+class ChainOptions:
+    """Options of the safety chain. The safety node declares them as ROS parameters."""
+
+    filters_off: tuple[str, ...] = parameter(
+        (), description="filters of the safety chain that are switched off, each by its name"
+    )
+    max_scale: float = parameter(
+        4.0,
+        description="a chunk that would have to be slowed by more than this factor is refused",
+        unit="1",
+        lower=1.0,
+        upper=20.0,
+    )
+    collision_margin: float = parameter(
+        MARGIN, description="distance kept between two moving bodies", unit="m", lower=0.0, upper=0.2
+    )
+    environment_margin: float = parameter(
+        ENVIRONMENT_MARGIN,
+        description="distance kept between a moving body and a fixed one",
+        unit="m",
+        lower=0.0,
+        upper=0.2,
+    )
+    workspace: tuple[str, ...] = parameter(
+        (),
+        description="boxes that tools must not leave, in the base link of their group, each as "
+        "GROUP XMIN XMAX YMIN YMAX ZMIN ZMAX",
+        unit="m",
+    )
+    extra_filters: tuple[str, ...] = parameter(
+        (),
+        description="factories of filters from other packages, each as MODULE:FACTORY; they run last, in this order",
+    )
+
+
+class FilterInputs:
+    """What the factory of a filter may use.
+
+    Args:
+        robot: limits, groups and, where it has one, the model.
+        options: options of the chain.
+        model: False hides the robot's model, so that filters that need it are left out.
+    """
+
+    def __init__(self, robot: RobotDescription, options: ChainOptions, *, model: bool = True) -> None:
+        self.robot = robot
+        self.options = options
+        self._model = model
+
+    @cached_property
+    def limits(self) -> JointLimits:
+        """Limits of all joints, in the robot's order."""
+        return self.robot.limits()
+
+    @property
+    def free(self) -> npt.NDArray[np.bool_]:
+        """Which joints may jump, bool [N]; see `free_joints`."""
+        return free_joints(self.robot)
+
+    @cached_property
+    def checker(self) -> PinocchioChecker | None:
+        """Collision checker and kinematics, None for a robot without a model.
+
+        Raises:
+            MissingDependency: Pinocchio is not installed.
+        """
+        if self.robot.urdf is None or not self._model:
+            return None
+        options = self.options
+        return PinocchioChecker(
+            self.robot, margin=options.collision_margin, environment_margin=options.environment_margin
+        )
+
+
+FilterFactory = Callable[[FilterInputs], Filter | None]
+"""Makes a filter for a robot; None where the robot lacks what the filter needs (a model)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterRow:
+    """One line of the table.
+
+    Attributes:
+        name: name of the filter.
+        make: its factory.
+        effect: verdicts and what they mean, for the documentation.
+        parameters: fields of `ChainOptions` that the factory reads.
+    """
+
+    name: str
+    make: FilterFactory
+    effect: str
+    parameters: tuple[str, ...] = ()
+
+
+def _finite(inputs: FilterInputs) -> Filter:
+    return FiniteFilter(inputs.limits.joint_names)
+
+
+def _position(inputs: FilterInputs) -> Filter:
+    limits = inputs.limits
+    gross = np.where(inputs.free, np.inf, np.minimum(limits.upper - limits.lower, np.pi))
+    return PositionFilter(limits, gross)
+
+
+def _jump(inputs: FilterInputs) -> Filter:
+    max_jump = np.where(inputs.free, np.inf, inputs.robot.safety.max_jump)
+    return JumpFilter(inputs.limits.joint_names, max_jump)
+
+
+def _slowing(inputs: FilterInputs, *, order: int, name: str) -> Filter:
+    paced = np.flatnonzero(~inputs.free)
+    return SlowingFilter(inputs.limits.select(paced), paced, (order,), inputs.options.max_scale, name=name)
+
+
+def _collision(inputs: FilterInputs) -> Filter | None:
+    return None if inputs.checker is None else CollisionFilter(inputs.checker, inputs.limits)
+
+
+def _workspace(inputs: FilterInputs) -> Filter | None:
+    if inputs.checker is None:
+        return None
+    boxes = tuple(parse_box(text, inputs.robot) for text in inputs.options.workspace)
+    return WorkspaceFilter(inputs.checker.model, boxes)
+
+
+SLOWED = "SCALED, all joints by one factor; HOLD beyond `max_scale`"
+
+FILTERS: tuple[FilterRow, ...] = (
+    FilterRow("finite", _finite, "STOP for NaN or infinity"),
+    FilterRow("position", _position, "CLAMPED to the limit; STOP far outside"),
+    FilterRow("jump", _jump, "HOLD where the first row is far from the measured state"),
+    FilterRow("velocity", partial(_slowing, order=1, name="velocity"), SLOWED, ("max_scale",)),
+    FilterRow("acceleration", partial(_slowing, order=2, name="acceleration"), SLOWED, ("max_scale",)),
+    FilterRow("jerk", partial(_slowing, order=3, name="jerk"), SLOWED, ("max_scale",)),
+    FilterRow(
+        "collision",
+        _collision,
+        "STOP; HOLD where the checker does not answer",
+        ("collision_margin", "environment_margin"),
+    ),
+    FilterRow("workspace", _workspace, "STOP where a tool leaves its box", ("workspace",)),
+)
+"""The filters of this package, in the order in which they run."""
+
+
+def free_joints(robot: RobotDescription) -> npt.NDArray[np.bool_]:
+    """Return which joints may jump, bool [N].
+
+    A gripper may be blocked by what it holds, and may open or close from one row to the next.
+    """
+    return np.array([joint.kind is not JointKind.REVOLUTE for joint in robot.joints])
+
+
+def build_filters(
+    robot: RobotDescription, options: ChainOptions | None = None, *, model: bool = True
+) -> tuple[Filter, ...]:
+    """Return the filters for `robot`: the rows of `FILTERS`, then the extra filters.
+
+    Args:
+        robot: limits, groups and budgets; without a model, filters that need one are left out.
+        options: options of the chain; None takes the defaults.
+        model: False leaves out the filters that need the robot's model.
+
+    Raises:
+        ConfigError: a workspace box is illegal, or an extra filter cannot be made; the text says which.
+        MissingDependency: Pinocchio is not installed.
+    """
+    options = options or ChainOptions()
+    inputs = FilterInputs(robot, options, model=model)
+    made = [row.make(inputs) for row in FILTERS]
+    made += [make_extra_filter(path, inputs) for path in options.extra_filters]
+    return tuple(one for one in made if one is not None)
+
+
+def build_chain(
+    robot: RobotDescription, options: ChainOptions | None = None, *, model: bool = True
+) -> SafetyChain:
+    """Return the safety chain for `robot`; arguments are those of `build_filters`.
+
+    Raises:
+        ConfigError: as `build_filters`; or two filters have one name, or `filters_off` names an unknown filter.
+        MissingDependency: Pinocchio is not installed.
+    """
+    filters = build_filters(robot, options, model=model)
+    return SafetyChain(filters, off=() if options is None else options.filters_off)
+
+
+def make_extra_filter(path: str, inputs: FilterInputs) -> Filter | None:
+    """Import the factory at `path` and return the filter that it makes.
+
+    Args:
+        path: "module:factory", e.g. "my_package.filters:make_keep_out".
+        inputs: given to the factory.
+
+    Raises:
+        ConfigError: the path is malformed, the module cannot be imported, the factory is missing, cannot be called or
+            raises, or its result is not a `Filter`.
+    """
+    factory = _import_factory(path)
+    try:
+        made = factory(inputs)
+    except WamError:
+        raise
+    except Exception as error:  # code of another package: any fault must name the filter it belongs to
+        raise ConfigError(
+            f"extra filter {path}: the factory raised {type(error).__name__}: {error}",
+            allowed="a factory that takes FilterInputs and returns a Filter",
+            where=WHERE,
+        ) from error
+    if made is not None and not _is_filter(made):
+        raise ConfigError(
+            f"extra filter {path}: the factory returned something that is not a Filter",
+            value=type(made).__name__,
+            allowed="an object with `name` (text), `stages` (frozenset of Stage) and `apply`, see "
+            "wam.core.safety.filters.Filter",
+            where=WHERE,
+        )
+    return made
+
+
+def _import_factory(path: str) -> FilterFactory:
+    module_name, _, factory_name = path.partition(":")
+    if not module_name or not factory_name.isidentifier():
+        raise ConfigError(
+            "extra filter",
+            value=path,
+            allowed="MODULE:FACTORY, e.g. my_package.filters:make_keep_out",
+            where=WHERE,
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # code of another package: any fault must name the filter it belongs to
+        raise ConfigError(
+            f"extra filter {path}: module {module_name} cannot be imported ({type(error).__name__}: {error})",
+            allowed="a module that this Python can import (installed, or on PYTHONPATH)",
+            where=WHERE,
+        ) from error
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        problem = "is missing" if factory is None else f"is not callable: {type(factory).__name__}"
+        raise ConfigError(
+            f"extra filter {path}: `{factory_name}` in {module_name} {problem}",
+            allowed="a function that takes FilterInputs and returns a Filter",
+            where=WHERE,
+        )
+    made: FilterFactory = factory
+    return made
+
+
+def _is_filter(one: object) -> bool:
+    name, stages = getattr(one, "name", None), getattr(one, "stages", None)
+    return (
+        isinstance(name, str)
+        and bool(name)
+        and isinstance(stages, frozenset)
+        and bool(stages)
+        and all(isinstance(stage, Stage) for stage in stages)
+        and callable(getattr(one, "apply", None))
+    )
