@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from wam.ros.command_line import ParameterValue
+from wam.runtime.schedule import SCHEDULE
 from wam.stack.processes import NodeSpec
 
 
@@ -29,8 +30,8 @@ class StackOptions:
     policy: str
     seed: int = 0
     instruction: str = ""
-    chunk_period: float = 0.1
-    plan_period: float = 0.25
+    chunk_period: float = SCHEDULE.executor_period
+    plan_period: float = SCHEDULE.planner_period
     composed: bool = True
     namespace: str = ""
 
