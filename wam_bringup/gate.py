@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Executable `wam_gate`: waits for drivers that report and for nodes that are active, then ends with 0.
+"""Executable `wam_gate`: waits until drivers report and nodes are active, then exits with 0.
 
-Launch files start what comes next when it ends, so the order of start is one of events. Meanwhile it says every few
-seconds what is still missing.
+Launch files start the next processes when it exits, so that the order of start follows events. While it waits it logs
+every few seconds what is missing.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from wam.ros.qos import JOINT_STATE
 from wam.ros.timers import steady_timer
 
 POLL_S = 0.1
-ASK_AGAIN_S = 2.0
-"""A question that was not answered is asked again: its node may have ended meanwhile [s]."""
+RETRY_S = 2.0
+"""A request without a response is sent again after this time: its node may have ended meanwhile [s]."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateParameters:
-    """What the gate can be told."""
+    """Parameters of the gate."""
 
     robot: str = parameter(
         "",
@@ -45,11 +45,11 @@ class GateParameters:
         (), description="wait until these lifecycle nodes are active; relative names"
     )
     report_period: float = parameter(
-        5.0, description="time between two texts about what is missing", unit="s", lower=0.1, upper=600.0
+        5.0, description="time between two log lines about what is missing", unit="s", lower=0.1, upper=600.0
     )
 
 
-class GateNode(Node):  # type: ignore[misc]
+class GateNode(Node):
     """Node `wam_gate`; `missing` is empty, and `opened` true, once nothing has to be waited for.
 
     Args:
@@ -69,29 +69,31 @@ class GateNode(Node):  # type: ignore[misc]
                 where="the parameters `robot` and `nodes` of wam_gate",
             )
         self._period = p.report_period
-        self._told_at = time.monotonic()
+        self._logged_at = time.monotonic()
         self._missing: dict[str, str] = {}
-        self._asked: dict[str, tuple[float, Any]] = {}
-        self._clients_by_name = {name: self.create_client(GetState, f"{name}/get_state") for name in p.nodes}
+        self._requests: dict[str, tuple[float, Any]] = {}
+        self._clients_by_name: dict[str, Any] = {
+            name: self.create_client(GetState, f"{name}/get_state") for name in p.nodes
+        }
         for group in load_robot(p.robot).groups if p.robot else ():
             self._missing[group.name] = f"nothing arrives on {group.state_topic}"
-            take = partial(self._take, group, JointReader(group))
-            self.create_subscription(JointState, group.state_topic, take, JOINT_STATE)
+            store = partial(self._store, group, JointReader(group))
+            self.create_subscription(JointState, group.state_topic, store, JOINT_STATE)
         for name in p.nodes:
             self._missing[name] = f"node {name} is not there"
-        steady_timer(self, POLL_S, self._look)
+        steady_timer(self, POLL_S, self._poll)
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What is waited for, in words."""
+        """What the gate waits for, one text each."""
         return tuple(self._missing.values())
 
     @property
     def opened(self) -> bool:
-        """Whether nothing is waited for any more."""
+        """Whether the gate has nothing left to wait for."""
         return not self._missing
 
-    def _take(self, group: JointGroup, reader: JointReader, message: JointState) -> None:
+    def _store(self, group: JointGroup, reader: JointReader, message: JointState) -> None:
         if group.name not in self._missing:
             return
         try:
@@ -101,22 +103,22 @@ class GateNode(Node):  # type: ignore[misc]
         else:
             del self._missing[group.name]
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         now = time.monotonic()
         for name, client in self._clients_by_name.items():
-            asked_at, future = self._asked.get(name, (0.0, None))
+            sent_at, future = self._requests.get(name, (0.0, None))
             if name not in self._missing or not client.service_is_ready():
                 continue
             if future is not None and future.done():
-                self._judge(name, future.result().current_state)
+                self._note_state(name, future.result().current_state)
                 future = None
-            if future is None or now - asked_at > ASK_AGAIN_S:
-                self._asked[name] = now, client.call_async(GetState.Request())
-        if self._missing and now - self._told_at >= self._period:
-            self._told_at = now
+            if future is None or now - sent_at > RETRY_S:
+                self._requests[name] = now, client.call_async(GetState.Request())
+        if self._missing and now - self._logged_at >= self._period:
+            self._logged_at = now
             self.get_logger().warning(f"waiting: {'; '.join(self.missing)}")
 
-    def _judge(self, name: str, state: State) -> None:
+    def _note_state(self, name: str, state: State) -> None:
         if state.id == State.PRIMARY_STATE_ACTIVE:
             self._missing.pop(name, None)
         else:
@@ -124,7 +126,7 @@ class GateNode(Node):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Wait; end with 0 when all is there, with 1 after SIGINT, SIGTERM or an illegal parameter."""
+    """Wait; exit with 0 when everything is there, with 1 after SIGINT, SIGTERM or an illegal parameter."""
     gates: list[GateNode] = []
 
     def make() -> list[GateNode]:

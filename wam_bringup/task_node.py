@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ROS action `~/run_task`: set the instruction, let planner and executor act, say how it ended."""
+"""The ROS action `~/run_task`: sets the instruction, lets planner and executor act, returns how the run ended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
@@ -17,7 +17,6 @@ from wam.ros.conversions import duration_to_ns, event_to_finding, ns_to_duration
 from wam.ros.lifecycle import WamNode
 from wam.ros.parameters import parameter
 from wam.ros.qos import CHUNK, EVENT, STATUS
-from wam.ros.timers import steady_timer
 from wam.runtime.task import Ending, Result, TaskLimits, TaskRun
 from wam_msgs.action import RunTask
 from wam_msgs.msg import ActionChunk, ExecutorStatus, PlannerStatus, SafetyEvent
@@ -28,7 +27,7 @@ POLL_PERIOD_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class TaskParameters:
-    """What the task node can be told."""
+    """Parameters of the task node."""
 
     hold_grace: float = parameter(
         5.0, description="longest uninterrupted HOLD that a run survives", unit="s", lower=0.1, upper=600.0
@@ -44,23 +43,21 @@ class TaskNode(WamNode[TaskParameters]):
     def __init__(self, **node_args: Any) -> None:
         super().__init__("wam_task", TaskParameters, **node_args)
         self._run: TaskRun | None = None
-        self._done: Future | None = None
+        self._done: Future[None] | None = None
         self._goal: Any = None
         self._active = False
-        self._entities: list[Callable[[], Any]] = []
 
     def setup(self) -> None:
         """Make the action server and listen to the other nodes."""
-        listen = self.create_subscription
-        subscriptions = [
-            listen(ActionChunk, "wam_executor/chunk", self._on_chunk, CHUNK),
-            listen(SafetyEvent, "wam_safety/event", self._on_event, EVENT),
-            listen(PlannerStatus, "wam_planner/status", self._on_planner, STATUS),
-            listen(ExecutorStatus, "wam_executor/status", self._on_executor, STATUS),
-        ]
-        self._set_instruction = self.create_client(SetInstruction, "wam_planner/set_instruction")
-        self._set_acting = self.create_client(SetBool, "wam_executor/set_acting")
-        timer = steady_timer(self, POLL_PERIOD_S, self._poll)
+        self.add_subscription(ActionChunk, "wam_executor/chunk", self._on_chunk, CHUNK)
+        self.add_subscription(SafetyEvent, "wam_safety/event", self._on_event, EVENT)
+        self.add_subscription(PlannerStatus, "wam_planner/status", self._on_planner, STATUS)
+        self.add_subscription(ExecutorStatus, "wam_executor/status", self._on_executor, STATUS)
+        self._set_instruction: Any = self.create_client(SetInstruction, "wam_planner/set_instruction")
+        self._set_acting: Any = self.create_client(SetBool, "wam_executor/set_acting")
+        for client in (self._set_instruction, self._set_acting):
+            self.at_cleanup(partial(self.destroy_client, client))
+        self.add_steady_timer(POLL_PERIOD_S, self._poll)
         server = ActionServer(
             self,
             RunTask,
@@ -69,13 +66,7 @@ class TaskNode(WamNode[TaskParameters]):
             goal_callback=self._on_goal,
             cancel_callback=self._on_cancel,
         )
-        self._entities = [
-            server.destroy,
-            lambda: self.destroy_timer(timer),
-            lambda: self.destroy_client(self._set_instruction),
-            lambda: self.destroy_client(self._set_acting),
-            *(lambda s=s: self.destroy_subscription(s) for s in subscriptions),
-        ]
+        self.at_cleanup(server.destroy)
 
     def start(self) -> None:
         """Accept goals."""
@@ -87,12 +78,6 @@ class TaskNode(WamNode[TaskParameters]):
         if self._run is not None:
             self._run.end(Result.SHUTDOWN, "wam_task was deactivated")
             self._poll()
-
-    def teardown(self) -> None:
-        """Remove the action server and the subscriptions."""
-        for remove in self._entities:
-            remove()
-        self._entities = []
 
     def _on_goal(self, goal: Any) -> GoalResponse:
         text = goal.instruction.strip()
@@ -126,7 +111,7 @@ class TaskNode(WamNode[TaskParameters]):
             ),
             now_ns=self.clock.now_ns(),
         )
-        done = Future()
+        done: Future[None] = Future()
         # Known from here on, so that a goal that comes while the services answer preempts this one.
         self._run, self._goal, self._done = run, goal, done
         refusal = await self._begin(goal.request.instruction)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from rclpy.wait_for_message import wait_for_message
@@ -19,28 +18,23 @@ from wam.core.policy import ContextReader
 from wam.core.transport.select import make_reader
 from wam.devices.loader import load_robot
 from wam.ros.context_channel import message_to_context
-from wam.ros.conversions import chunk_to_message, frame_to_message, ns_to_time
-from wam.ros.diagnostics import Diagnostics, Level
-from wam.ros.ingest import RosIngest, SharedIngest
-from wam.ros.lifecycle import WamNode
-from wam.ros.lock_step import SteppedWorker, make_worker
+from wam.ros.conversions import chunk_to_message, frame_to_message
+from wam.ros.ingest import SharedIngest
+from wam.ros.policy_node import PolicyNode
 from wam.ros.qos import CHUNK, CONTEXT, IMAGINED, STATIC, STATUS
-from wam.ros.timers import steady_timer
-from wam.ros.worker import Worker
 from wam.runtime.executor import ExecutorCycle
-from wam.runtime.policy import PolicyLoader, PolicyRequest, read_sampler, require_fit
+from wam.runtime.policy import PolicyLoader, read_sampler
 from wam_executor_node.parameters import ExecutorParameters
 from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext
 
-STATUS_PERIOD_S = 0.5
-STOP_TIMEOUT_S = 5.0
 CONTRACT_TIMEOUT_S = 1.0
+"""Longest wait for a running planner's contract [s]."""
 
 
-class ExecutorNode(WamNode[ExecutorParameters]):
+class ExecutorNode(PolicyNode[ExecutorParameters]):
     """Lifecycle node `wam_executor`: context, images and joint state in, `~/chunk` out.
 
-    A policy that predicts images has `~/imagined_image` as well; it is filled while somebody listens.
+    A policy that predicts images publishes them on `~/imagined_image` while the topic has a subscriber.
 
     Args:
         load_policy: loads the policy that the parameters name.
@@ -57,20 +51,19 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         composed: bool = False,
         **node_args: Any,
     ) -> None:
-        super().__init__("wam_executor", ExecutorParameters, **node_args)
-        self._load_policy = load_policy
-        self._shared_ingest = shared_ingest
+        super().__init__(
+            "wam_executor",
+            ExecutorParameters,
+            task="acting",
+            load_policy=load_policy,
+            shared_ingest=shared_ingest,
+            **node_args,
+        )
         self._composed = composed
         self.cycle: ExecutorCycle | None = None
         self._reader: ContextReader[Any] | None = None
-        self._ingest: RosIngest | None = None
-        self._worker: Worker | SteppedWorker | None = None
-        self._diagnostics: Diagnostics | None = None
-        self._entities: list[Callable[[], Any]] = []
-        self._fault = ""
         self._refused = ""
         self._paused = False
-        self._contract_hash = ""
 
     def offer_context(self, header: Any, handle: Any) -> None:
         """Take a context from a planner of the same process; any thread, never blocks on a cycle."""
@@ -82,95 +75,46 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         """Load the policy, then make the topics."""
         p = self.p
         robot = load_robot(p.robot)
-        policy = self._load_policy(
-            PolicyRequest(
-                p.policy,
-                planner=False,
-                executor=True,
-                device=p.device,
-                threads=p.threads,
-                seed=p.seed,
-                backend=p.backend,
-                sampler=read_sampler(p.sampler),
-            ),
-            robot=robot,
-        )
-        require_fit(policy.contract, robot)
+        policy = self.load(robot, planner=False, sampler=read_sampler(p.sampler))
         if policy.executor is None:
             raise RuntimeError("the policy loader returned no executor")
         self._reader = make_reader(policy.codec)
         cameras = policy.contract.camera_names
-        if self._shared_ingest is not None:
-            self._ingest = self._shared_ingest.acquire(robot, cameras, self.clock)
-        else:
-            self._ingest = RosIngest(self, robot, cameras, self.clock)
         self.cycle = ExecutorCycle(
             contract=policy.contract,
             executor=policy.executor,
             reader=self._reader,
-            observe=self._ingest.observe,
+            observe=self.open_ingest(robot, cameras).observe,
             max_context_age_ns=seconds_to_ns(p.max_context_age),
         )
-        self._contract_hash = policy.contract.contract_hash
         self._paused = not p.acting
         self._imagined_cameras = _imagined_cameras(p.imagined_camera, cameras)
-        self._chunk_topic = self.create_lifecycle_publisher(ActionChunk, "~/chunk", CHUNK)
-        self._status_topic = self.create_lifecycle_publisher(ExecutorStatus, "~/status", STATUS)
+        self._chunk_topic = self.add_publisher(ActionChunk, "~/chunk", CHUNK)
+        self._status_topic = self.add_publisher(ExecutorStatus, "~/status", STATUS)
         self._imagined_topic = None
         if self.cycle.imagines:
-            self._imagined_topic = self.create_lifecycle_publisher(Image, "~/imagined_image", IMAGINED)
-        service = self.create_service(SetBool, "~/set_acting", self._set_acting)
-        timer = steady_timer(self, STATUS_PERIOD_S, self._report)
-        self._diagnostics = Diagnostics(self, task="acting", hardware_id=robot.name)
-        self._entities = [
-            lambda: self.destroy_lifecycle_publisher(self._chunk_topic),
-            lambda: self.destroy_lifecycle_publisher(self._status_topic),
-            lambda: self.destroy_service(service),
-            lambda: self.destroy_timer(timer),
-            self._diagnostics.close,
-        ]
-        if self._imagined_topic is not None:
-            self._entities.append(lambda: self.destroy_lifecycle_publisher(self._imagined_topic))
+            self._imagined_topic = self.add_publisher(Image, "~/imagined_image", IMAGINED)
+        self.add_service(SetBool, "~/set_acting", self._set_acting)
+        self.add_status(robot, self._report)
         if not self._composed:
-            contexts = self.create_subscription(KVContext, p.context_topic, self._store_context, CONTEXT)
-            self._entities.append(lambda: self.destroy_subscription(contexts))
-        self.get_logger().info(f"policy {policy.contract.kind}, contract {self._contract_hash[:12]}")
+            self.add_subscription(KVContext, p.context_topic, self._store_context, CONTEXT)
+        self.get_logger().info(
+            f"policy {policy.contract.kind}, contract {policy.contract.contract_hash[:12]}"
+        )
 
     def start(self) -> None:
-        """Start acting; a planner that is there already must have the same contract."""
-        self._fault = ""
+        """Start acting; a planner that runs already must have the same contract."""
         self._require_planner_of_same_contract()
-        self._worker = make_worker(
-            self,
-            "executor",
-            self._step,
-            period=self.p.period,
-            lock_step=self.p.lock_step,
-            on_error=self._on_error,
-        )
-        self._worker.start()
-
-    def stop(self) -> None:
-        """Stop acting; the safety node brings the robot to a held stop by itself."""
-        worker, self._worker = self._worker, None
-        if worker is not None and not worker.stop(timeout=STOP_TIMEOUT_S):
-            self.get_logger().error(f"a chunk has not ended within {STOP_TIMEOUT_S} s; it is left behind")
+        self.start_worker("executor", self._step, period=self.p.period)
 
     def teardown(self) -> None:
-        """Give the context back, remove the topics, forget the policy."""
+        """Give the context back, forget the policy."""
         if self.cycle is not None:
             self.cycle.close()
         if self._reader is not None:
             self._reader.close()
-        if self._ingest is not None:
-            if self._shared_ingest is not None:
-                self._shared_ingest.release()
-            else:
-                self._ingest.close()
-        for remove in self._entities:
-            remove()
-        self._entities = []
-        self._reader, self._ingest, self.cycle, self._diagnostics = None, None, None, None
+        self._reader, self.cycle = None, None
+        super().teardown()
 
     def _require_planner_of_same_contract(self) -> None:
         topic = self.p.contract_topic
@@ -180,7 +124,7 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         arrived, message = wait_for_message(
             String, self, topic, qos_profile=STATIC, time_to_wait=CONTRACT_TIMEOUT_S
         )
-        if arrived:
+        if arrived and message is not None:
             require_same_contract(
                 mine=self._contract_hash,
                 theirs=message.data,
@@ -220,7 +164,7 @@ class ExecutorNode(WamNode[ExecutorParameters]):
             self._publish_imagined()
 
     def _publish_imagined(self) -> None:
-        """Publish what the policy expects to see, after the chunk and only where somebody listens: it takes time."""
+        """Publish the predicted images, after the chunk and only if the topic has a subscriber, since it takes time."""
         topic = self._imagined_topic
         if self.cycle is None or topic is None or topic.get_subscription_count() == 0:
             return
@@ -232,36 +176,23 @@ class ExecutorNode(WamNode[ExecutorParameters]):
             if frame is not None:
                 topic.publish(frame_to_message(frame))
 
-    def _on_error(self, error: Exception) -> None:
-        self._fault = str(error)
-        self.get_logger().error(f"acting stopped: {type(error).__name__}: {error}")
-
-    def _reason(self, cycle: ExecutorCycle) -> str:
-        if self._fault:
-            return self._fault
+    def _waits_for(self, cycle: ExecutorCycle) -> str:
+        """Return why no chunk is published; "" while all is well."""
         if self._paused:
             return "paused; call ~/set_acting or start a task"
-        reason = "" if cycle.reason == "no newer image" else cycle.reason
-        lost = not self._composed and self.count_publishers(self.p.context_topic) == 0
-        if lost:
+        reason = cycle.waits_for
+        if not self._composed and self.count_publishers(self.p.context_topic) == 0:
             topic = self.resolve_topic_name(self.p.context_topic)
             return f"no planner publishes on {topic}" + (f"; {reason}" if reason else "")
         return reason
 
     def _report(self) -> None:
         cycle = self.cycle
-        if cycle is None or self._diagnostics is None:
+        if cycle is None:
             return
-        reason = self._reason(cycle)
+        waits_for = self._waits_for(cycle)
         header, chunk = cycle.header, cycle.last_chunk
-        status = ExecutorStatus()
-        status.header.stamp = ns_to_time(self.clock.now_ns())
-        if self._fault:
-            status.state = ExecutorStatus.STATE_FAULT
-        else:
-            status.state = ExecutorStatus.STATE_WAITING if reason else ExecutorStatus.STATE_RUNNING
-        status.reason = reason
-        status.contract_hash = self._contract_hash
+        status = self.make_status(ExecutorStatus, waits_for=waits_for)
         status.generation = header.generation if header else 0
         status.context_version = header.version if header else 0
         status.context_age = ns_to_seconds(chunk.context_age_ns) if chunk else math.nan
@@ -272,18 +203,9 @@ class ExecutorNode(WamNode[ExecutorParameters]):
         status.chunk_time_p99 = cycle.chunk_time.percentile(99)
         status.overhead_p99 = cycle.overhead.percentile(99)
         self._status_topic.publish(status)
-        if self._worker is None:
-            level, text = Level.OK, "inactive"
-        elif self._fault:
-            level, text = Level.ERROR, self._fault
-        elif reason:
-            level, text = Level.WARN, reason
-        else:
-            level, text = Level.OK, "acting"
-        self._diagnostics.report(
-            level,
-            text,
-            {
+        self.report_diagnostics(
+            waits_for=waits_for,
+            values={
                 "chunks": cycle.chunks,
                 "skipped": cycle.skipped,
                 "context_age [s]": status.context_age,

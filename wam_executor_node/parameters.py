@@ -6,25 +6,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wam.ros.parameters import parameter
-from wam.runtime.policy import BACKENDS
+from wam.ros.policy_node import PolicyParameters
+from wam.runtime.schedule import SCHEDULE
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorParameters:
-    """What the executor node can be told."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorParameters(PolicyParameters):
+    """Parameters of the executor node."""
 
-    robot: str = parameter(description="robot: a name in config/robots or the path of a YAML file")
-    policy: str = parameter(
-        description="policy: directory of a bundle, or a built-in name (fake, aha_wam/tiny)"
-    )
     acting: bool = parameter(
         True, description="act from activation on; false waits for ~/set_acting or a task of wam_task"
     )
     period: float = parameter(
-        0.1, description="time between the starts of two chunks", unit="s", lower=0.005, upper=10.0
+        SCHEDULE.executor_period,
+        description="time between the starts of two chunks",
+        unit="s",
+        lower=0.005,
+        upper=10.0,
     )
     max_context_age: float = parameter(
-        2.0,
+        SCHEDULE.max_context_age,
         description="a planner context with an older image is refused; the policy's horizon is a limit as well",
         unit="s",
         lower=0.01,
@@ -37,14 +38,6 @@ class ExecutorParameters:
         "wam_planner/contract",
         description="topic of the planner's contract hash, checked at activation, relative",
     )
-    device: str = parameter("cpu", description="device of the policy, e.g. cpu or cuda:0")
-    backend: str = parameter(
-        "auto",
-        description="what runs the network: auto takes cuda_graph where device and policy can, else eager",
-        choices=BACKENDS,
-    )
-    threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)
-    seed: int = parameter(0, description="seed of the policy's noise", lower=0, upper=2**31 - 1)
     imagined_camera: str = parameter(
         "",
         description="camera whose expected image ~/imagined_image carries while somebody listens; empty: all of the "
@@ -54,9 +47,4 @@ class ExecutorParameters:
         "",
         description="entries of policy.yaml's sampler section to replace, e.g. 'q: 16, action_steps: 4' "
         "(more computing per chunk) or 'steps: 2' (less)",
-    )
-    lock_step: bool = parameter(
-        False,
-        description="run on /clock and answer every time on lock_step, so that a simulation can wait for this node; "
-        "needs use_sim_time",
     )

@@ -6,7 +6,6 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,7 +26,6 @@ from wam.ros.diagnostics import Diagnostics, Level
 from wam.ros.lifecycle import WamNode
 from wam.ros.lock_step import SteppedStream
 from wam.ros.qos import CHUNK, EVENT, EVENT_KEPT, JOINT_STATE
-from wam.ros.timers import steady_timer
 from wam.runtime.safety.build import build_cycle, settings_for
 from wam.runtime.safety.cycle import CycleResult, SafetyCycle
 from wam.runtime.safety.filters import build_chain
@@ -69,7 +67,6 @@ class SafetyNode(WamNode[SafetyParameters]):
         self._outputs: Outputs | None = None
         self._stream: CommandStream | SteppedStream | None = None
         self._diagnostics: Diagnostics | None = None
-        self._entities: list[Callable[[], Any]] = []
         self._reason = ""
         self._period_ns = 0
         self._publishing = threading.Event()
@@ -113,28 +110,21 @@ class SafetyNode(WamNode[SafetyParameters]):
         )
         self._robot, self.cycle, self._period_ns = robot, cycle, settings.tick_ns
         self._outputs = Outputs(self, robot, settings, dry_run=p.dry_run)
-        self._event_topic = self.create_lifecycle_publisher(SafetyEvent, "~/event", EVENT_KEPT)
-        self._diagnostics = Diagnostics(self, task="commanding", hardware_id=robot.name)
-        self._entities = [
-            self._outputs.close,
-            lambda: self.destroy_lifecycle_publisher(self._event_topic),
-            self._diagnostics.close,
-        ]
+        self.at_cleanup(self._outputs.close)
+        self._event_topic = self.add_publisher(SafetyEvent, "~/event", EVENT_KEPT)
+        self._diagnostics = self.add_diagnostics(task="commanding", hardware_id=robot.name)
         self._watch = GraphWatch(self, robot, self._outputs, cycle, latch_driver_loss=p.latch_driver_loss)
-        self._listen(ActionChunk, p.chunk_topic, self._store_chunk, CHUNK, self._watch.chunk_events())
-        self._listen(Bool, p.estop_topic, self._store_estop, EVENT)
+        events = self._watch.chunk_events()
+        self.add_subscription(ActionChunk, p.chunk_topic, self._store_chunk, CHUNK, event_callbacks=events)
+        self.add_subscription(Bool, p.estop_topic, self._store_estop, EVENT)
         for group in robot.groups:
             store = partial(self._store_state, group.name, JointReader(group))
-            self._listen(self._outputs.state_type, group.state_topic, store, JOINT_STATE)
+            self.add_subscription(self._outputs.state_type, group.state_topic, store, JOINT_STATE)
         extras = Extras(self, robot, cycle, speed_scaling_topic=p.speed_scaling_topic)
-        self._entities.append(extras.close)
-        services = (
-            self.create_service(Trigger, "~/estop", self._serve_estop),
-            self.create_service(Trigger, "~/clear_fault", self._serve_clear),
-        )
-        timer = steady_timer(self, REPORT_PERIOD_S, self._report)
-        self._entities += [partial(self.destroy_service, service) for service in services]
-        self._entities.append(partial(self.destroy_timer, timer))
+        self.at_cleanup(extras.close)
+        self.add_service(Trigger, "~/estop", self._serve_estop)
+        self.add_service(Trigger, "~/clear_fault", self._serve_clear)
+        self.add_steady_timer(REPORT_PERIOD_S, self._report)
         self.get_logger().info(f"safety chain: {', '.join(cycle.filters)}")
         if robot.urdf is None:
             self.get_logger().warning(f"{robot.name} has no model: collisions and workspace are NOT checked")
@@ -181,20 +171,11 @@ class SafetyNode(WamNode[SafetyParameters]):
             self.get_logger().error(f"the command stream has not ended within {STOP_TIMEOUT_S} s")
 
     def teardown(self) -> None:
-        """Remove topics and services."""
-        for remove in reversed(self._entities):
-            remove()
+        """End the remote checker, forget the cycle."""
         if self._remote is not None:
             self._remote.close()
         self._remote = None
-        self._entities = []
         self.cycle, self._outputs, self._diagnostics, self._watch = None, None, None, None
-
-    def _listen(
-        self, kind: type[Any], topic: str, store: Callable[[Any], None], qos: Any, events: Any = None
-    ) -> None:
-        subscription = self.create_subscription(kind, topic, store, qos, event_callbacks=events)
-        self._entities.append(partial(self.destroy_subscription, subscription))
 
     def _store_chunk(self, message: Any) -> None:
         cycle = self.cycle
@@ -246,6 +227,8 @@ class SafetyNode(WamNode[SafetyParameters]):
         if self._watch is not None:
             self._watch.look()
         self.cycle.clear_fault()
+        if isinstance(self._stream, SteppedStream):
+            self._stream.wake()  # the clock does not come through while a service is served
         answered = self.cycle.answered.wait(CLEAR_TIMEOUT_S)
         response.success = answered and not ladder.stopped
         if response.success:

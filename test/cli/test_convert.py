@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+from fake_dataset import write_fake_dataset
 
 from wam.cli.main import run
-from wam.data.fakes import write_fake_dataset
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from fake_dataset import write_fake_dataset
 from rosbags.highlevel import AnyReader
 
 from wam.core.errors import RecordingError
 from wam.data.bag.topics import EPOCH_NS
 from wam.data.bag.writing import Storage
-from wam.data.fakes import fake_image, fake_robot, fake_trajectory, write_fake_dataset
+from wam.data.fakes import fake_image, fake_robot, fake_trajectory
 from wam.data.to_bag import convert_lerobot
 from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
 from wam.evaluation.replay.session import replay

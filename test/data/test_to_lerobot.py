@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from fake_dataset import write_fake_dataset
 
 from wam.core.errors import ConfigError, RecordingError
 from wam.data.bag.topics import EPOCH_NS
 from wam.data.bag.writing import BagWriter, Storage, new_bag
-from wam.data.fakes import fake_image, fake_robot, fake_trajectory, write_fake_bag, write_fake_dataset
+from wam.data.fakes import fake_image, fake_robot, fake_trajectory, write_fake_bag
 from wam.data.lerobot.episode import EpisodeReader, RecordedEpisode
 from wam.data.lerobot.format import Version
 from wam.data.lerobot.reader import open_dataset

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -131,3 +132,18 @@ def stage(ros: None) -> Iterator[Stage]:
     stage = Stage()
     yield stage
     stage.close()
+
+
+@pytest.fixture
+def make_bench() -> Iterator[Callable[..., Any]]:
+    """A function that makes the bench of a safety node with the given parameters; all are closed at the end."""
+    from safety_bench import Bench
+
+    with contextlib.ExitStack() as stack:
+
+        def make(**parameters: Any) -> Bench:
+            bench = Bench(**parameters)
+            stack.callback(bench.close)
+            return bench
+
+        yield make

@@ -20,9 +20,10 @@ from sensor_msgs.msg import JointState
 
 from wam.core.errors import ConfigError, InputError
 from wam.devices.loader import load_robot
+from wam.robots.model_state import ModelState
 from wam.robots.urdf import robot_urdf, urdf_joints
 from wam.ros.qos import JOINT_STATE, JOINT_STATE_PUBLISHER
-from wam_bringup.view import ModelState, ViewNode
+from wam_bringup.view import ViewNode
 
 pytestmark = pytest.mark.ros
 

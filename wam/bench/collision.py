@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import numpy.typing as npt
 
 from wam.bench import Stage
 from wam.bench.result import Bar, Measured
@@ -35,7 +36,7 @@ def run(stage: Stage, *, chunks: int = CHUNKS, robot: str = ROBOT) -> Measured:
     rng = np.random.default_rng(0)
     home = np.array([joint.home for joint in description.joints])
     steps = np.arange(ROWS)[:, None] * TICK_S
-    motions = []
+    motions: list[npt.NDArray[np.float64]] = []
     while len(motions) < chunks:
         start = home + rng.uniform(-0.2, 0.2, len(home)) * (limits.upper - limits.lower) * 0.2
         rows = np.clip(

@@ -96,7 +96,7 @@ class Workload:
         allowed = LogitsProcessorList([_Allowed(self.heads.image.vocabulary)])
 
         def generate() -> None:
-            self.decoder.lm.generate(
+            self.decoder.lm.generate(  # type: ignore[misc]  # the library annotates `self` twice
                 self.prefix[None],
                 attention_mask=torch.ones_like(self.prefix)[None],
                 max_new_tokens=sites,
@@ -159,7 +159,7 @@ class Workload:
             torch.cuda.synchronize(self.decoder.device)
 
 
-class _Allowed(LogitsProcessor):  # type: ignore[misc]
+class _Allowed(LogitsProcessor):
     """Shuts every id but some, over the whole vocabulary, as the public code does."""
 
     def __init__(self, ids: Tensor) -> None:

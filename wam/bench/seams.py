@@ -207,7 +207,8 @@ class Adversary:
         return rows
 
     def _huge(self, position: Vector) -> Rows:
-        return self._smooth(position) * 10.0 ** self._rng.uniform(1, 300)
+        factor = float(10.0 ** self._rng.uniform(1, 300))
+        return self._smooth(position) * factor
 
     def _denormal(self, position: Vector) -> Rows:
         rows: Rows = position + np.full((ROWS, len(position)), 5e-324)

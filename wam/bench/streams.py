@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import array
 import sys
+from typing import Any
 
 import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image, JointState
 
 from wam.devices.loader import load_robot
@@ -39,8 +42,10 @@ class Streams(Node):
             state = JointState(name=list(group.driver_names), position=[joint.home for joint in group.joints])
             self._every(1.0 / group.state_rate, JointState, group.state_topic, state, JOINT_STATE_PUBLISHER)
 
-    def _every(self, period: float, kind: type, topic: str, message: Image | JointState, qos: object) -> None:
-        publisher = self.create_publisher(kind, topic, qos)
+    def _every(
+        self, period: float, kind: type[Any], topic: str, message: Image | JointState, qos: QoSProfile
+    ) -> None:
+        publisher: Publisher[Any] = self.create_publisher(kind, topic, qos)
 
         def publish() -> None:
             message.header.stamp = self.get_clock().now().to_msg()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Subscriptions of a robot's streams: one per camera and one per joint group; callbacks only store.
 
-A camera whose robot file says `reliability: auto` is subscribed to as it is published. Best effort would always match,
-and loses a whole image with one fragment; reliable hears nothing of a best-effort publisher.
+A camera with `reliability: auto` in the robot file is subscribed to with the reliability of its publishers. A
+best-effort subscription always matches, but loses a whole image with one fragment; a reliable one receives nothing from
+a best-effort publisher.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ MATCH_PERIOD_S = 0.5
 
 
 class CameraSubscription:
-    """The subscription of one camera, made anew when its publishers turn out to be of another reliability.
+    """The subscription of one camera, made anew when its publishers offer another reliability.
 
     Args:
         node: owns it.
-        camera: topic, transport and wanted reliability.
+        camera: topic, transport and requested reliability.
         store: called with each image.
     """
 
@@ -45,7 +46,7 @@ class CameraSubscription:
         self.match()
 
     def match(self) -> None:
-        """Look at the publishers and subscribe as they are; called again and again."""
+        """Look up the publishers and subscribe with their reliability; called periodically."""
         infos = self._node.get_publishers_info_by_topic(self._topic)
         names = {f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos}
         self.publishers = tuple(sorted(names))
@@ -78,7 +79,7 @@ class RosIngest:
     Args:
         node: the node that owns the subscriptions.
         robot: whose streams to subscribe to; topic names are relative to the node's namespace.
-        cameras: names of the cameras wanted, the reference camera first.
+        cameras: names of the cameras, the reference camera first.
         clock: judges staleness.
     """
 
@@ -134,14 +135,14 @@ class RosIngest:
     def _store_image(self, camera: str, message: Any) -> None:
         publishers = self.cameras[camera].publishers
         if len(publishers) > 1:
-            # Their images would be taken for those of one camera that jumps to and fro.
+            # The images of several cameras would look like those of one that jumps back and forth.
             self.stream.refuse_image(
                 camera,
                 ImageError(
                     f"camera {camera!r} is published by several nodes",
                     value=", ".join(publishers),
                     allowed="one",
-                    where="the cameras' drivers: end or rename one of them",
+                    where="the cameras' drivers: stop one of them or rename its topic",
                 ),
             )
         else:
@@ -163,7 +164,7 @@ class RosIngest:
 
 
 class SharedIngest:
-    """One ingest for several nodes of a process: one subscription per camera, however many look through it.
+    """One ingest for several nodes of a process: one subscription per camera, however many nodes use it.
 
     Args:
         node: the node that owns the subscriptions; it lives as long as the process.
@@ -177,7 +178,7 @@ class SharedIngest:
         self._key: tuple[str, tuple[str, ...]] | None = None
 
     def acquire(self, robot: RobotDescription, cameras: tuple[str, ...], clock: Clock) -> RosIngest:
-        """Return the ingest, made at the first call.
+        """Return the ingest, which is made at the first call.
 
         Raises:
             ValueError: another robot or other cameras are in use already.
@@ -192,7 +193,7 @@ class SharedIngest:
             return self._ingest
 
     def release(self) -> None:
-        """Give one share back; the last one removes the subscriptions."""
+        """End one use; the last one removes the subscriptions."""
         with self._lock:
             self._users = max(0, self._users - 1)
             if self._users == 0 and self._ingest is not None:

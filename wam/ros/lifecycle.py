@@ -1,26 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One lifecycle discipline for all nodes: a node fills four hooks, the base owns the transitions.
+"""The base of all nodes: a node fills four hooks, the base owns the transitions and removes what the node has made.
 
     configure   read and check parameters, load everything    -> `setup`
     activate    begin to act                                  -> `start`
     deactivate  refuse new work, wait bounded, secure last    -> `stop`
-    cleanup     free everything                               -> `teardown`
+    cleanup     free everything                               -> `teardown`, then what the `add_...` methods made
 
-rclpy swallows exceptions of transition callbacks; here a `WamError` becomes one log line and a FAILURE, anything
-else a traceback and an ERROR, and nothing stays half-started.
+rclpy swallows exceptions of transition callbacks. Here a `WamError` becomes one log line and a FAILURE, any other
+exception a traceback and an ERROR; in both cases the node is brought back to the state before.
 """
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile
 
 from wam.core.clock import Clock
 from wam.core.errors import WamError
+from wam.ros.diagnostics import Diagnostics
 from wam.ros.parameters import declare, refuse_changes
+from wam.ros.timers import steady_timer
 
 P = TypeVar("P")
 
@@ -36,7 +40,7 @@ class RosClock:
         return int(self._clock.now().nanoseconds)
 
 
-class WamNode(LifecycleNode, Generic[P]):  # type: ignore[misc]
+class WamNode(LifecycleNode, Generic[P]):
     """Base of every node of the suite.
 
     Args:
@@ -53,13 +57,47 @@ class WamNode(LifecycleNode, Generic[P]):  # type: ignore[misc]
         self.last_error: Exception | None = None
         self._acting = False
         self._changes_refused = False
+        self._removals: list[Callable[[], Any]] = []
 
     @property
     def p(self) -> P:
         """The parameters in force; only valid from `setup` on."""
         if self.params is None:
-            raise RuntimeError(f"{self.get_name()} was asked for parameters before it was configured")
+            raise RuntimeError(f"the parameters of {self.get_name()} were read before it was configured")
         return self.params
+
+    def at_cleanup(self, remove: Callable[[], Any]) -> None:
+        """Call `remove` after `teardown`; the newest first."""
+        self._removals.append(remove)
+
+    def add_publisher(self, kind: type[Any], topic: str, qos: QoSProfile) -> Any:
+        """Return a lifecycle publisher that lasts until cleanup."""
+        publisher = self.create_lifecycle_publisher(kind, topic, qos)
+        self.at_cleanup(partial(self.destroy_lifecycle_publisher, publisher))
+        return publisher
+
+    def add_subscription(
+        self, kind: type[Any], topic: str, callback: Callable[[Any], None], qos: QoSProfile, **more: Any
+    ) -> None:
+        """Subscribe until cleanup; `more` goes to `create_subscription`."""
+        subscription = self.create_subscription(kind, topic, callback, qos, **more)
+        self.at_cleanup(partial(self.destroy_subscription, subscription))
+
+    def add_service(self, kind: type[Any], name: str, callback: Callable[[Any, Any], Any]) -> None:
+        """Serve until cleanup."""
+        service = self.create_service(kind, name, callback)
+        self.at_cleanup(partial(self.destroy_service, service))
+
+    def add_steady_timer(self, period: float, callback: Callable[[], None]) -> None:
+        """Call `callback` every `period` [s] of the monotonic clock until cleanup; see `steady_timer`."""
+        timer = steady_timer(self, period, callback)
+        self.at_cleanup(partial(self.destroy_timer, timer))
+
+    def add_diagnostics(self, *, task: str, hardware_id: str) -> Diagnostics:
+        """Return a reporter to `/diagnostics` that lasts until cleanup."""
+        diagnostics = Diagnostics(self, task=task, hardware_id=hardware_id)
+        self.at_cleanup(diagnostics.close)
+        return diagnostics
 
     def setup(self) -> None:
         """Load and check everything; on any error the base calls `teardown`."""
@@ -68,10 +106,10 @@ class WamNode(LifecycleNode, Generic[P]):  # type: ignore[misc]
         """Begin to act; publishers are enabled already."""
 
     def stop(self) -> None:
-        """Stop acting: refuse new work, wait bounded, send the safety command last. Safe to call twice."""
+        """Stop acting: refuse new work, wait for a limited time, send the safety command last. Safe to call twice."""
 
     def teardown(self) -> None:
-        """Free what `setup` made, as far as it was made. Safe to call twice."""
+        """Free what `setup` made without an `add_...` method, as far as it was made. Safe to call twice."""
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, then `setup`."""
@@ -85,7 +123,7 @@ class WamNode(LifecycleNode, Generic[P]):  # type: ignore[misc]
 
         result = self._guard("configure", configure)
         if result != TransitionCallbackReturn.SUCCESS:
-            self._guard("teardown after a failed configure", self.teardown, keep_error=True)
+            self._guard("teardown after a failed configure", self._free, keep_error=True)
             return result
         return super().on_configure(state)
 
@@ -107,22 +145,30 @@ class WamNode(LifecycleNode, Generic[P]):  # type: ignore[misc]
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """`teardown`."""
-        result = self._guard("cleanup", self.teardown)
+        result = self._guard("cleanup", self._free)
         super().on_cleanup(state)
         return result
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """`stop` and `teardown` from any state."""
         self._secure()
-        result = self._guard("shutdown", self.teardown)
+        result = self._guard("shutdown", self._free)
         super().on_shutdown(state)
         return result
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Secure and free everything; the node can be configured again."""
         self._secure()
-        self._guard("teardown after an error", self.teardown, keep_error=True)
+        self._guard("teardown after an error", self._free, keep_error=True)
         return TransitionCallbackReturn.SUCCESS
+
+    def _free(self) -> None:
+        """Run `teardown`, then remove what the `add_...` methods made, whether or not it failed."""
+        try:
+            self.teardown()
+        finally:
+            while self._removals:
+                self._removals.pop()()
 
     def _secure(self) -> None:
         if self._acting:

@@ -68,7 +68,7 @@ class SteppedWorker:
         self._now_ns = self._answered_ns = 0
         self._last_ns: int | None = None
         self._woken = self._stopping = self._free = False
-        self._answers = node.create_publisher(Header, TOPIC, EVENT)
+        self._answers: Any = node.create_publisher(Header, TOPIC, EVENT)
         one = Duration(nanoseconds=1)
         self._jump = self._clock.create_jump_callback(
             JumpThreshold(min_forward=one, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
@@ -104,11 +104,14 @@ class SteppedWorker:
             self._changed.notify()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
+        if self._answers is None:
+            return not self._thread.is_alive()
         self._jump.unregister()
         self._answer(0)
         # Destroyed at once it could be lost, and time would wait for this node for ever.
         self._answers.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
         self._node.destroy_publisher(self._answers)
+        self._answers = None
         return not self._thread.is_alive()
 
     def _on_time(self, _jump: Any) -> None:
@@ -154,9 +157,12 @@ class SteppedWorker:
         return True
 
     def _answer(self, now_ns: int) -> None:
+        answers = self._answers
+        if answers is None:
+            return  # a thread that did not end in time and was left behind
         answer = Header(frame_id=self._node.get_fully_qualified_name())
         answer.stamp = ns_to_time(now_ns)
-        self._answers.publish(answer)
+        answers.publish(answer)
 
 
 class SteppedStream(SteppedWorker):

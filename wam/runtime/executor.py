@@ -17,6 +17,7 @@ from wam.core.errors import ChunkRefused, ContextError, InputError, PolicyFault,
 from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
 from wam.core.observation import Observation
 from wam.core.policy import ContextLease, ContextReader, Executor, Imagination, Imagining
+from wam.runtime.planner import NO_NEWER_IMAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,18 @@ class ExecutorCycle:
         return self._header
 
     @property
+    def waits_for(self) -> str:
+        """Why no chunk is produced; "" while nothing but a newer image is missing."""
+        return "" if self.reason == NO_NEWER_IMAGE else self.reason
+
+    @property
     def imagines(self) -> bool:
-        """Whether the policy can say what its cameras will see."""
+        """Whether the policy predicts what its cameras will see."""
         return isinstance(self._executor, Imagining)
 
     @property
     def imagination(self) -> Imagination | None:
-        """What the last chunk is expected to lead to; None where the policy does not say. The thread of `step`."""
+        """What the policy predicts for the last chunk, or None where it predicts nothing; from the thread of `step`."""
         return self._executor.imagination if isinstance(self._executor, Imagining) else None
 
     def offer_context(self, header: ContextHeader, handle: ContextHandle) -> None:
@@ -111,7 +117,7 @@ class ExecutorCycle:
             # 2. The newest observation.
             observation = self._observe(now_ns)
             if observation.stamp_ns == self._routed_stamp_ns:
-                return self._silent("no newer image")
+                return self._silent(NO_NEWER_IMAGE)
             # 3. Stamps decide whether the context can still serve it.
             self._require_fresh(self._header, observation)
             context = self._lease.get()

@@ -15,6 +15,9 @@ from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
 from wam.core.observation import MAX_INSTRUCTION_CHARS, Instruction, Observation
 from wam.core.policy import ContextPublisher, Planner
 
+NO_NEWER_IMAGE = "no newer image"
+"""Reason of a cycle that has done its work; nothing is wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannerResult:
@@ -72,6 +75,11 @@ class PlannerCycle:
         with self._lock:
             return self._instruction
 
+    @property
+    def waits_for(self) -> str:
+        """Why no context is published; "" while nothing but a newer image is missing."""
+        return "" if self.reason == NO_NEWER_IMAGE else self.reason
+
     def set_instruction(self, text: str) -> Instruction:
         """Start a new generation; an empty `text` keeps the words. Called from any thread.
 
@@ -99,7 +107,7 @@ class PlannerCycle:
             return self._silent(str(error))
         # 3. Nothing to do when this image was planned already.
         if self._planned == (instruction.generation, observation.stamp_ns):
-            return self._silent("no newer image")
+            return self._silent(NO_NEWER_IMAGE)
         if self._planned is not None and observation.stamp_ns < self._planned[1]:
             # A clock that was set back (a bag that starts again): what the policy remembers lies in its future.
             self.set_instruction("")

@@ -18,7 +18,7 @@ from wam.core.fakes import FakeExecutor, FakePlanner, ImaginingExecutor, fake_co
 from wam.core.observation import Observation, RobotState
 from wam.core.policy import LoadedPolicy
 from wam.core.transport.numpy_codec import NumpyCodec
-from wam.data.bag.joint_series import Reference
+from wam.data.bag.joint_series import JointSeries
 from wam.data.bag.stamps import BagMessage
 from wam.data.fakes import CAMERA, fake_image, fake_robot
 from wam.evaluation.replay.collect import Collector
@@ -44,9 +44,7 @@ CONTRACT = fake_contract(
     control_period_ns=20 * MS,
     horizon_rows=40,
 )
-SETTINGS = ReplaySettings(
-    planner_latency_ns=150 * MS, executor_latency_ns=30 * MS, executor_period_ns=100 * MS
-)
+SETTINGS = ReplaySettings(planner_latency_ns=150 * MS, executor_latency_ns=30 * MS, planner_period_ns=0)
 
 Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
 
@@ -261,7 +259,7 @@ def test_what_a_policy_imagines_is_kept_beside_what_was_seen_then() -> None:
         robot=ROBOT,
         contract=CONTRACT,
         settings=SETTINGS,
-        reference=Reference(CONTRACT.action_joints, max_gap_ns=S),
+        reference=JointSeries(CONTRACT.action_joints, max_gap_ns=S),
         safety=SafetyInfo(SafetySource.OFFLINE_FILTERS, tick_ns=10 * MS),
         duration=2.0,
     )

@@ -24,7 +24,7 @@ from wam.data.lerobot.reader import open_dataset
 from wam.data.lerobot.writer import OpenEpisode
 from wam.robots.description import RobotDescription
 from wam.sim.recording.plan import Format, Played, RecordPlan
-from wam.sim.recording.record import Recorded, record, work_folder
+from wam.sim.recording.record import ExpertRecording, record, work_folder
 
 pytestmark = [pytest.mark.sim, pytest.mark.camera]
 
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.sim, pytest.mark.camera]
 @pytest.fixture(scope="module")
 def whole(
     tmp_path_factory: pytest.TempPathFactory, plan: RecordPlan, small_franka: RobotDescription
-) -> Recorded:
+) -> ExpertRecording:
     """Two episodes, recorded in one go."""
     return record(plan, tmp_path_factory.mktemp("whole") / "data", episodes=2, robot=small_franka)
 
@@ -40,7 +40,7 @@ def whole(
 @pytest.fixture(scope="module")
 def bags(
     tmp_path_factory: pytest.TempPathFactory, plan: RecordPlan, small_franka: RobotDescription
-) -> Recorded:
+) -> ExpertRecording:
     """One episode as a bag."""
     out = tmp_path_factory.mktemp("bags") / "bags"
     return record(replace(plan, format=Format.BAG), out, episodes=1, robot=small_franka)
@@ -73,7 +73,7 @@ def full_disk(free: int) -> Iterator[None]:
 
 @pytest.mark.slow
 def test_a_recording_that_was_interrupted_goes_on_and_equals_one_in_one_go(
-    tmp_path: Path, plan: RecordPlan, small_franka: RobotDescription, whole: Recorded
+    tmp_path: Path, plan: RecordPlan, small_franka: RobotDescription, whole: ExpertRecording
 ) -> None:
     out = tmp_path / "data"
     with pytest.raises(Interrupted):
@@ -94,7 +94,7 @@ def test_a_recording_that_was_interrupted_goes_on_and_equals_one_in_one_go(
     assert not work_folder(out).exists()
 
 
-def test_statistics_equal_those_computed_from_the_rows(whole: Recorded) -> None:
+def test_statistics_equal_those_computed_from_the_rows(whole: ExpertRecording) -> None:
     dataset = open_dataset(whole.out)
     stats = json.loads((whole.out / "meta" / "stats.json").read_text(encoding="utf-8"))
     for name in ("observation.state", "action", "timestamp", "index", "task_index"):
@@ -115,7 +115,7 @@ def test_statistics_equal_those_computed_from_the_rows(whole: Recorded) -> None:
         np.testing.assert_allclose(shown, pixels.mean((0, 1, 2)) / 255.0, atol=0.02)
 
 
-def test_a_data_set_tells_seed_variant_and_instruction_of_every_episode(whole: Recorded) -> None:
+def test_a_data_set_tells_seed_variant_and_instruction_of_every_episode(whole: ExpertRecording) -> None:
     rows = pq.read_table(whole.out / "meta" / "episodes", partitioning=None).to_pylist()
     assert [row["wam/seed"] for row in rows] == [one.seed for one in whole.episodes] == [3, 4]
     assert [row["tasks"] for row in rows] == [[one.instruction] for one in whole.episodes]
@@ -124,7 +124,9 @@ def test_a_data_set_tells_seed_variant_and_instruction_of_every_episode(whole: R
     assert json.loads((whole.out / "meta" / "wam.json").read_text(encoding="utf-8"))["setting"] == "seen"
 
 
-def test_the_action_of_a_row_is_the_command_in_force_then(whole: Recorded, bags: Recorded) -> None:
+def test_the_action_of_a_row_is_the_command_in_force_then(
+    whole: ExpertRecording, bags: ExpertRecording
+) -> None:
     """A chunk's row 0 is due at the stamp of its observation: data one row ahead would teach to be early."""
     content = EpisodeReader(open_dataset(whole.out), 0).episode
     assert content.action is not None
@@ -142,7 +144,7 @@ def test_the_action_of_a_row_is_the_command_in_force_then(whole: Recorded, bags:
 
 
 def test_a_bag_has_the_topics_and_units_of_the_drivers(
-    bags: Recorded, small_franka: RobotDescription
+    bags: ExpertRecording, small_franka: RobotDescription
 ) -> None:
     with Recording(bags.out / "seed_000003") as recording:
         types = {topic.name: topic.msgtype for topic in recording.topics}
@@ -230,13 +232,16 @@ def test_a_recording_with_other_options_is_not_continued(
 
 
 @pytest.mark.slow
-def test_a_policy_trains_on_a_recorded_data_set(tmp_path: Path, whole: Recorded) -> None:
+def test_a_policy_trains_on_a_recorded_data_set(tmp_path: Path, whole: ExpertRecording) -> None:
     from wam.models.bundle import open_bundle
-    from wam.policies.dust.training.config import parse_dust_config
-    from wam.policies.dust.training.recipe import train_dust
+    from wam.policies.dust.training.config import DustTrainConfig
+    from wam.policies.dust.training.recipe import RECIPE
+    from wam.training.config_reading import parse_config
+    from wam.training.runner import run_recipe
 
     eagle = {"image_size": 28, "patch": 7, "vision_layers": 1, "language_layers": 1}
-    config = parse_dust_config(
+    config = parse_config(
+        DustTrainConfig,
         {
             "model": {"preset": "tiny", "overrides": {"mm_layers": 2, "tail_layers": 2, "eagle": eagle}},
             "data": {
@@ -246,9 +251,9 @@ def test_a_policy_trains_on_a_recorded_data_set(tmp_path: Path, whole: Recorded)
             },
             "optim": {"steps": 2, "batch_size": 2, "precision": "float32"},
             "run": {"out": str(tmp_path / "run"), "device": "cpu", "threads": 1, "tensorboard": False},
-        }
+        },
     )
-    result = train_dust(config)
+    result = run_recipe(RECIPE, config)
     assert result.finished
     assert result.bundle is not None
     bundle = open_bundle(result.bundle)

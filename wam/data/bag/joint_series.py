@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a chunk is compared with: the recorded action (or measured state) at the times of its rows."""
+"""Positions of joints over time, from the samples of one or more topics.
+
+Replay compares chunks with the recorded action at the times of their rows; conversion reads states and actions at the
+times of even rows.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,12 @@ Table = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
 
 
-class Reference:
-    """Samples of one or more topics, interpolated over time; old ones are forgotten on request.
+class JointSeries:
+    """Samples of one or more topics, linear in between; old samples are dropped on request.
 
     Args:
         joint_names: joints, one per column.
-        max_gap_ns: no value is invented between samples further apart than this [ns].
+        max_gap_ns: nothing is interpolated between samples further apart than this [ns].
     """
 
     def __init__(self, joint_names: tuple[str, ...], *, max_gap_ns: int) -> None:
@@ -31,9 +35,9 @@ class Reference:
         """Store one sample.
 
         Args:
-            source: topic; each is interpolated by itself.
-            stamp_ns: its time [ns]; samples older than the source's last start the source anew.
-            index: intp [K], columns that it has values for.
+            source: topic; each topic is interpolated by itself.
+            stamp_ns: its time [ns]; a sample older than the last one of its topic starts the topic anew.
+            index: intp [K], columns of `values`.
             values: float64 [K].
         """
         series = self._series.get(source)
@@ -46,14 +50,14 @@ class Reference:
 
     @property
     def complete_ns(self) -> int | None:
-        """Time up to which every source has been heard [ns], or None before that."""
+        """Time up to which every topic has samples [ns], or None before the first sample."""
         if not self._series:
             return None
         return min(series.stamps[-1] for series in self._series.values())
 
     @property
     def columns(self) -> Index:
-        """Columns that some source has values for, in order, intp [K]."""
+        """Columns that some topic has values for, in order, intp [K]."""
         if not self._series:
             return np.empty(0, dtype=np.intp)
         return np.unique(np.concatenate([series.index for series in self._series.values()]))
@@ -66,10 +70,10 @@ class Reference:
         return table
 
     def forget(self, before_ns: int) -> None:
-        """Drop samples that no time from `before_ns` on can need."""
+        """Drop samples that are not needed from time `before_ns` on [ns]."""
         for series in self._series.values():
             keep_from = max(0, bisect_left(series.stamps, before_ns) - 1)
-            # Cutting a list costs its length: do it seldom.
+            # Cutting a list takes time proportional to its length.
             if keep_from > 256:
                 del series.stamps[:keep_from], series.values[:keep_from]
 

@@ -17,7 +17,7 @@ from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
 from wam.data.bag.files import find_files
 from wam.data.bag.stamps import BagMessage, StampOrder
-from wam.data.bag.storage import CDR, ROS1, Channel, Source, open_source
+from wam.data.bag.storage import CDR, ROS1, Channel, StorageFile, open_storage
 
 IDL_SEPARATOR = "=" * 80 + "\n"
 
@@ -54,7 +54,7 @@ class Recording:
         self.path = path
         self.lenient = lenient
         self._files = find_files(path, lenient=lenient)
-        self._sources: list[Source] = []
+        self._sources: list[StorageFile] = []
         self._readers: dict[tuple[str, str], MessageReader] = {}
         self._order = StampOrder()
         self._warnings = list(self._files.warnings)
@@ -159,7 +159,7 @@ class Recording:
 
     def _open(self, file: Path) -> None:
         try:
-            source = open_source(file, message_zstd=self._files.message_zstd, lenient=self.lenient)
+            source = open_storage(file, message_zstd=self._files.message_zstd, lenient=self.lenient)
         except RecordingError as error:
             if not self.lenient or len(self._files.files) == 1:
                 raise

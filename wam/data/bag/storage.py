@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of a recording as raw messages: rosbag2 (MCAP, sqlite3), ROS 1 bags, MCAP of any other profile.
 
-Every storage file is read by itself and metadata.yaml only says which files there are. Going through the metadata's
-list of topics would lose messages without a word wherever it differs from the file (as it does in bags that
-`ros2 bag convert` wrote).
+Every storage file is read by itself; metadata.yaml only lists the files. The metadata's list of topics is not used:
+where it differs from the file (as in bags written by `ros2 bag convert`), messages would be lost silently.
 """
 
 from __future__ import annotations
@@ -15,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from mcap.exceptions import EndOfFile, McapError
+from mcap.records import Channel as McapChannel
+from mcap.records import Header, Message, Schema
+from mcap.stream_reader import StreamReader
 from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader as Ros2Reader
@@ -26,22 +29,12 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = [
-    "CDR",
-    "ROS1",
-    "SUFFIXES",
-    "Channel",
-    "RosbagsSource",
-    "Source",
-    "decoding",
-    "full_type",
-    "open_source",
-    "zstd",
-]
+__all__ = ["CDR", "ROS1", "SUFFIXES", "Channel", "StorageFile", "decoding", "open_storage", "zstd"]
 
 SUFFIXES = (".mcap", ".db3", ".bag")
 CDR = "cdr"
 ROS1 = "ros1"
+NO_TIME_NS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +45,7 @@ class Channel:
         topic: name, with its leading slash.
         msgtype: type as package/msg/Name.
         encoding: "cdr", "ros1", or what the file says.
-        count: messages in the file, 0 where it does not say.
+        count: messages in the file, 0 where the file does not say.
         definition: text of the message definition, "" where the file has none.
         is_idl: whether `definition` is IDL.
         digest: hash of the type, "" where the file has none.
@@ -69,18 +62,18 @@ class Channel:
     key: Any
 
 
-class Source(Protocol):
-    """One open file. Not thread-safe."""
+class StorageFile(Protocol):
+    """One open storage file. Not thread-safe."""
 
     path: Path
     channels: tuple[Channel, ...]
     start_ns: int
     end_ns: int
     truncated: bool
-    """The file ends in the middle of a record, and what is before it is read."""
+    """The file ends in the middle of a record; what comes before it is read."""
 
     def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
-        """Give channel, receive time [ns] and bytes of the messages of `channels`, in order of receive time.
+        """Yield channel, receive time [ns] and bytes of the messages of `channels`, in order of receive time.
 
         Raises:
             RecordingError: the file is damaged.
@@ -92,7 +85,7 @@ class Source(Protocol):
         ...
 
 
-def open_source(path: Path, *, message_zstd: bool = False, lenient: bool = False) -> Source:
+def open_storage(path: Path, *, message_zstd: bool = False, lenient: bool = False) -> StorageFile:
     """Open one storage file.
 
     Args:
@@ -105,7 +98,7 @@ def open_source(path: Path, *, message_zstd: bool = False, lenient: bool = False
     """
     if path.suffix not in SUFFIXES:
         raise RecordingError(
-            f"{path} is no recording that can be read",
+            f"{path} is not a recording that can be read",
             value=path.suffix or "(no suffix)",
             allowed=f"a folder with metadata.yaml, or a file with suffix {', '.join(SUFFIXES)}",
             where="the argument BAG",
@@ -117,7 +110,7 @@ def open_source(path: Path, *, message_zstd: bool = False, lenient: bool = False
     with decoding(path):
         if path.suffix == ".mcap":
             return _open_mcap(path, message_zstd=message_zstd, lenient=lenient)
-        return RosbagsSource(path, message_zstd=message_zstd)
+        return RosbagsFile(path, message_zstd=message_zstd)
 
 
 @contextlib.contextmanager
@@ -139,7 +132,7 @@ def decoding(path: Path) -> Iterator[None]:
         ) from error
 
 
-class RosbagsSource:
+class RosbagsFile:
     """A rosbag2 storage file or a ROS 1 bag, through rosbags.
 
     Args:
@@ -158,7 +151,7 @@ class RosbagsSource:
         self.end_ns = int(self._reader.end_time)
 
     def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
-        """See `Source.messages`."""
+        """See `StorageFile.messages`."""
         if not channels:
             return
         by_id = {channel.key.id: channel for channel in channels}
@@ -187,18 +180,100 @@ class RosbagsSource:
         )
 
 
-def _open_mcap(path: Path, *, message_zstd: bool, lenient: bool) -> Source:
-    from wam.data.bag.mcap_source import McapSource, mcap_profile
+class McapFile:
+    """An MCAP file read from front to end, for those that rosbags refuses: of another profile, or without an index.
 
-    if mcap_profile(path) != "ros2":
-        return McapSource(path, lenient=lenient)
+    Args:
+        path: the file.
+        lenient: read a file that ends in the middle of a record up to that record.
+        message_zstd: every message is compressed by itself.
+    """
+
+    def __init__(self, path: Path, *, lenient: bool = False, message_zstd: bool = False) -> None:
+        self.path = path
+        self.truncated = False
+        self._lenient = lenient
+        self._zstd = message_zstd
+        self._scan()
+
+    def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
+        """See `StorageFile.messages`; records come in the order of the file."""
+        by_id = {channel.key: channel for channel in channels}
+        with decoding(self.path):
+            for record in self._records():
+                if isinstance(record, Message) and record.channel_id in by_id:
+                    raw = zstd.decompress(record.data) if self._zstd else record.data
+                    yield by_id[record.channel_id], record.log_time, raw
+
+    def close(self) -> None:
+        """Do nothing: no file stays open between two reads."""
+
+    def _scan(self) -> None:
+        schemas: dict[int, Schema] = {}
+        channels: dict[int, McapChannel] = {}
+        counts: dict[int, int] = {}
+        first, last = NO_TIME_NS, 0
+        for record in self._records():
+            if isinstance(record, Schema):
+                schemas[record.id] = record
+            elif isinstance(record, McapChannel):
+                channels[record.id] = record
+            elif isinstance(record, Message):
+                counts[record.channel_id] = counts.get(record.channel_id, 0) + 1
+                first, last = min(first, record.log_time), max(last, record.log_time)
+        self.start_ns, self.end_ns = first, last + 1 if counts else 0
+        self.channels = tuple(
+            _mcap_channel(channel, schemas.get(channel.schema_id), counts.get(key, 0))
+            for key, channel in sorted(channels.items())
+        )
+
+    def _records(self) -> Iterator[Any]:
+        with self.path.open("rb") as file:
+            try:
+                yield from StreamReader(file).records
+            except (EndOfFile, McapError, EOFError):
+                if not self._lenient:
+                    raise
+                self.truncated = True
+
+
+def _open_mcap(path: Path, *, message_zstd: bool, lenient: bool) -> StorageFile:
+    if _mcap_profile(path) != "ros2":
+        return McapFile(path, lenient=lenient)
     try:
-        return RosbagsSource(path, message_zstd=message_zstd)
+        return RosbagsFile(path, message_zstd=message_zstd)
     except Exception:
         # A recorder that was killed leaves no index; the messages before its end can still be read one by one.
         if not lenient:
             raise
-        return McapSource(path, lenient=True, message_zstd=message_zstd)
+        return McapFile(path, lenient=True, message_zstd=message_zstd)
+
+
+def _mcap_profile(path: Path) -> str:
+    """Return the profile of an MCAP file ("ros2", "ros1", "" ...).
+
+    Raises:
+        RecordingError: it does not begin as an MCAP file does.
+    """
+    with decoding(path), path.open("rb") as file:
+        first = next(iter(StreamReader(file).records))
+        if not isinstance(first, Header):
+            raise RecordingError(f"recording {path} does not begin with an MCAP header")
+        return str(first.profile)
+
+
+def _mcap_channel(channel: McapChannel, schema: Schema | None, count: int) -> Channel:
+    known = schema is not None and schema.encoding in ("ros2msg", "ros2idl", "omgidl", "ros1msg")
+    return Channel(
+        topic=channel.topic,
+        msgtype=full_type(schema.name if schema else ""),
+        encoding=channel.message_encoding if channel.message_encoding != "ros2" else CDR,
+        count=count,
+        definition=schema.data.decode("utf-8", errors="replace") if schema is not None and known else "",
+        is_idl=schema is not None and schema.encoding in ("ros2idl", "omgidl"),
+        digest="",
+        key=channel.id,
+    )
 
 
 def full_type(msgtype: str) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,8 @@ from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
 from wam.data.bag.binding import Binding, Feed, Role
 from wam.data.bag.commands import CommandReader, CommandSample
-from wam.data.bag.joint_names import columns_of, driver_aliases, si_factors
-from wam.data.bag.joint_series import Reference
+from wam.data.bag.joint_names import RecordedJoints
+from wam.data.bag.joint_series import JointSeries
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import BagMessage
 from wam.data.lerobot.writer import EpisodeRows
@@ -37,7 +36,7 @@ Table = npt.NDArray[np.float64]
 class _Grid:
     """Rows of one table, filled as its samples arrive."""
 
-    reference: Reference
+    reference: JointSeries
     what: str
     lenient: bool
     blocks: list[Table] = field(default_factory=list)
@@ -78,8 +77,8 @@ class _Reader:
         period_ns = round(NS_PER_S / fps)
         gap_ns = max(GAP_PERIODS * period_ns, *(group.state_max_age_ns for group in robot.groups))
         lenient = recording.lenient
-        self.state = _Grid(Reference(robot.joint_names, max_gap_ns=gap_ns), "the joint state", lenient)
-        self.action = _Grid(Reference(robot.joint_names, max_gap_ns=gap_ns), "the action", lenient)
+        self.state = _Grid(JointSeries(robot.joint_names, max_gap_ns=gap_ns), "the joint state", lenient)
+        self.action = _Grid(JointSeries(robot.joint_names, max_gap_ns=gap_ns), "the action", lenient)
         feeds = binding.feeds.values()
         self._commands = {
             feed.topic: CommandReader(feed.msgtype, step_ns=period_ns, use_stamps=use_stamps)
@@ -89,7 +88,7 @@ class _Reader:
         self._unheard = {feed.topic for feed in feeds if feed.role is not Role.INSTRUCTION}
         self._first: dict[str, int] = {}
         self._last: dict[str, int] = {}
-        self._columns: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._joints = RecordedJoints(robot, wanted=robot.joint_names)
         self.texts: list[tuple[int, str]] = []
 
     @property
@@ -163,18 +162,11 @@ class _Reader:
         self._unheard.discard(topic)
 
     def _add(self, sample: CommandSample, feed: Feed) -> None:
-        key = (feed.topic, sample.names)
-        if key not in self._columns:
-            aliases = driver_aliases(self._robot, group=feed.stream)
-            index, columns = columns_of(sample.names, aliases=aliases, wanted=self._robot.joint_names)
-            commanded = feed.role is Role.ACTION
-            factors = si_factors(sample.names, self._robot, group=feed.stream, commanded=commanded)
-            self._columns[key] = index, columns, factors[columns]
-        index, columns, factors = self._columns[key]
+        index, positions = self._joints.read(sample, feed)
         wanted = 1
         if feed.role is Role.JOINTS:
             wanted = next(len(g.joints) for g in self._robot.groups if g.name == feed.stream)
-        if len(index) < wanted or len(sample.positions) != len(sample.names):
+        if len(index) < wanted:
             if self._recording.lenient:
                 return
             raise RecordingError(
@@ -185,7 +177,6 @@ class _Reader:
             )
         self._note(feed.topic, sample.time_ns)
         grid = self.state if feed.role is Role.JOINTS else self.action
-        positions = np.asarray(sample.positions)[columns] * factors
         grid.reference.add(feed.topic, sample.time_ns, index, positions)
 
     def _fill(self, until_ns: int, *, rows: int | None = None) -> None:

@@ -17,8 +17,8 @@ from wam.core.errors import InputError, RecordingError
 from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Binding, Feed, Role, bind
 from wam.data.bag.commands import CommandReader, CommandSample
-from wam.data.bag.joint_names import columns_of, driver_aliases, si_factors
-from wam.data.bag.joint_series import Reference
+from wam.data.bag.joint_names import RecordedJoints
+from wam.data.bag.joint_series import JointSeries
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import BagMessage, StampReport
 from wam.data.bag.topics import WARNINGS
@@ -140,7 +140,7 @@ class _Session:
         self._robot = robot
         self._policy = policy
         contract = policy.contract
-        self._reference = Reference(
+        self._reference = JointSeries(
             contract.action_joints, max_gap_ns=REFERENCE_GAP_ROWS * contract.control_period_ns
         )
         self._from_action = binding.first(Role.ACTION) is not None
@@ -151,7 +151,7 @@ class _Session:
             for feed in binding.feeds.values()
             if feed.role is (Role.ACTION if self._from_action else Role.JOINTS)
         }
-        self._columns: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._joints = RecordedJoints(robot, wanted=contract.action_joints)
         instruction = options.instruction or _first_instruction(recording, binding)
         engine: Engine = (
             make_engine(binding, instruction)
@@ -280,18 +280,8 @@ class _Session:
             raise RecordingError(f"instruction in the recording: {error}") from error
 
     def _add_reference(self, sample: CommandSample, feed: Feed) -> None:
-        key = (feed.topic, sample.names)
-        if key not in self._columns:
-            index, columns = columns_of(
-                sample.names,
-                aliases=driver_aliases(self._robot, group=feed.stream),
-                wanted=self._policy.contract.action_joints,
-            )
-            commanded = feed.role is Role.ACTION
-            factors = si_factors(sample.names, self._robot, group=feed.stream, commanded=commanded)
-            self._columns[key] = index, columns, factors[columns]
-        index, columns, factors = self._columns[key]
-        if not len(index) or len(sample.positions) != len(sample.names):
+        index, positions = self._joints.read(sample, feed)
+        if not len(index):
             if self._options.lenient:
                 return
             raise RecordingError(
@@ -300,7 +290,7 @@ class _Session:
                 allowed=f"positions for joints among {list(self._policy.contract.action_joints)}",
                 where="--action-topic, or pass --lenient",
             )
-        self._reference.add(feed.topic, sample.time_ns, index, sample.positions[columns] * factors)
+        self._reference.add(feed.topic, sample.time_ns, index, positions)
 
     def _judge_notice(self, event: NoticeEvent) -> None:
         if event.notice.kind is NoticeKind.REFUSED and not self._options.lenient:

@@ -46,7 +46,7 @@ class Manifest:
     """Contents of `policy.yaml`.
 
     Attributes:
-        kind: which loader reads the bundle ("aha_wam", "dust", "ud_vla").
+        kind: policy kind that opens the bundle, e.g. "aha_wam"; the table of kinds is `wam.policies.registry`.
         model: sizes of the network, the loader's own keys.
         cameras: in the order of the policy's input.
         state_joints: joint names of the proprioception, in order; SI units.

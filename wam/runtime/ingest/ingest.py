@@ -4,11 +4,11 @@
     put_*     in a callback: check the header, store message and stamp      (microseconds; any thread)
     assemble  in a worker: pick one sample per stream by stamp, decode them (milliseconds; any thread)
 
-Acquisition stamps decide. The reference time is the stamp of the newest image of the first camera; every other
-stream gives its newest sample at or before it. A stream is fresh when its newest sample is within `max_age` of now,
-and in step when its chosen sample is within `max_age` of the reference.
+Samples are selected by acquisition stamp. The reference time is the stamp of the newest image of the first camera;
+every other stream contributes its newest sample at or before it. A stream is fresh when its newest sample is within
+`max_age` of now, and in step when its chosen sample is within `max_age` of the reference time.
 
-Nothing is logged here: what happened is collected as notices, each bad state once, with its recovery.
+Nothing is logged here: events are collected as notices, one per fault and one for its recovery.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from wam.core.observation import CameraFrame, Observation, RobotState, Vector
 from wam.robots.description import RobotDescription
 from wam.robots.images import check_image, decode_image
 from wam.robots.joint_reader import JointReader
-from wam.runtime.ingest.stream import FUTURE_TOLERANCE_NS, Notice, NoticeKind, Stream, StreamStatus
-from wam.runtime.ingest.stream_buffer import Pushed, Sample
+from wam.runtime.ingest.stream import FUTURE_TOLERANCE_NS, IngestStream, Notice, NoticeKind, StreamStatus
+from wam.runtime.ingest.stream_buffer import Pushed, Stamped
 
 __all__ = ["FUTURE_TOLERANCE_NS", "RECOVERED_AFTER", "Notice", "NoticeKind", "StreamIngest", "StreamStatus"]
 
 RECOVERED_AFTER = 3
-"""Good messages in a row that end a bad state; with fewer, two publishers on one topic would fill the log."""
+"""Good messages in a row that end a fault; with fewer, two publishers on one topic would fill the log."""
 
 MAX_NOTICES = 100
 
@@ -54,14 +54,14 @@ class _Joints:
 
 
 class StreamIngest:
-    """Messages of a robot's streams in, one `Observation` out. Every method may be called from any thread.
+    """Turns the messages of a robot's streams into observations. Every method may be called from any thread.
 
     Args:
         robot: whose streams.
-        cameras: names of the cameras wanted, the reference camera first; none makes the joint states the reference.
+        cameras: names of the cameras, the reference camera first; without cameras the joint states are the reference.
 
     Raises:
-        KeyError: a camera is not one of the robot's (`require_fit` has refused such a policy before).
+        KeyError: a camera is not one of the robot's (`require_fit` refuses such a policy before).
     """
 
     def __init__(self, robot: RobotDescription, *, cameras: tuple[str, ...]) -> None:
@@ -69,7 +69,7 @@ class StreamIngest:
         image_age_ns = max((camera.max_age_ns for camera in specs), default=0)
         self._cameras = {camera.name: camera for camera in specs}
         self._images = {
-            camera.name: Stream(
+            camera.name: IngestStream(
                 "camera",
                 camera,
                 topic=camera.topic,
@@ -80,7 +80,7 @@ class StreamIngest:
             for camera in specs
         }
         self._joints = {
-            group.name: Stream(
+            group.name: IngestStream(
                 "joint group",
                 group,
                 topic=group.state_topic,
@@ -96,7 +96,7 @@ class StreamIngest:
         self._notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
 
     def put_image(self, camera: str, message: Any, *, receive_ns: int | None = None) -> None:
-        """Store an image; its pixels are decoded only if it is used. The message must not be changed afterwards.
+        """Store an image; its pixels are decoded only when it is used. The message must not be changed afterwards.
 
         Args:
             camera: name of the camera.
@@ -113,7 +113,7 @@ class StreamIngest:
         self._store(stream, stamp_ns, _Image(message), receive_ns)
 
     def refuse_image(self, camera: str, error: ImageError) -> None:
-        """Count an image that may not be used, for a reason that the image itself does not show."""
+        """Refuse an image for a reason that the image itself does not show."""
         self._refuse(self._images[camera], error)
 
     def put_joint_state(self, group: str, message: Any, *, receive_ns: int | None = None) -> None:
@@ -135,10 +135,10 @@ class StreamIngest:
         self._store(stream, stamp_ns, _Joints(positions, velocities), receive_ns)
 
     def assemble(self, *, now_ns: int) -> Observation:
-        """Return all streams at one reference time.
+        """Return an observation of all streams at one reference time.
 
         Args:
-            now_ns: present time on the axis of the stamps [ns].
+            now_ns: present time on the clock of the stamps [ns].
 
         Raises:
             StaleObservation: a stream is silent, stale or out of step; the text names it, its age and its budget,
@@ -162,7 +162,7 @@ class StreamIngest:
             return Observation(reference_ns, frames, state)
 
     def robot_state(self, *, now_ns: int) -> RobotState:
-        """Return the newest joint state of every group, whatever the cameras do.
+        """Return the newest joint state of every group, independent of the cameras.
 
         Raises:
             StaleObservation: a group is silent or stale.
@@ -171,7 +171,7 @@ class StreamIngest:
             return self._state({name: stream.newest(now_ns) for name, stream in self._joints.items()})
 
     def take_notices(self) -> tuple[Notice, ...]:
-        """Return what happened since the last call, oldest first, and forget it."""
+        """Return the notices since the last call, oldest first, and clear them."""
         if not self._notices:
             return ()
         with self._lock:
@@ -196,19 +196,19 @@ class StreamIngest:
             )
 
     def clear(self) -> None:
-        """Forget every sample, e.g. between two recordings; counters and faults stay."""
+        """Remove all samples, e.g. between two recordings; counters and faults stay."""
         with self._lock:
             for stream in (*self._images.values(), *self._joints.values()):
                 stream.buffer.clear()
 
-    def _pick_images(self, now_ns: int) -> tuple[int, dict[str, Sample[_Image]]]:
+    def _pick_images(self, now_ns: int) -> tuple[int, dict[str, Stamped[_Image]]]:
         if not self._images:
             return min(stream.newest(now_ns).stamp_ns for stream in self._joints.values()), {}
         first = next(iter(self._images.values()))
         reference_ns = first.newest(now_ns).stamp_ns
         return reference_ns, {name: stream.at(reference_ns, now_ns) for name, stream in self._images.items()}
 
-    def _state(self, samples: Mapping[str, Sample[_Joints]]) -> RobotState:
+    def _state(self, samples: Mapping[str, Stamped[_Joints]]) -> RobotState:
         values = [sample.value for sample in samples.values()]
         return RobotState(
             stamp_ns=min(sample.stamp_ns for sample in samples.values()),
@@ -217,9 +217,9 @@ class StreamIngest:
             velocities=np.concatenate([value.velocities for value in values]),
         )
 
-    def _decode(self, camera: str, sample: Sample[_Image]) -> CameraFrame:
+    def _decode(self, camera: str, sample: Stamped[_Image]) -> CameraFrame:
         image, spec = sample.value, self._cameras[camera]
-        # Planner and executor may share the ingest: the second one waits and finds the frame.
+        # Planner and executor may share the ingest: the second one waits for the frame of the first.
         with image.decoding:
             if image.frame is None:
                 try:
@@ -232,7 +232,7 @@ class StreamIngest:
                     self._count_good(self._images[camera], in_pixels=True)
             return image.frame
 
-    def _store(self, stream: Stream, stamp_ns: int, value: object, receive_ns: int | None) -> None:
+    def _store(self, stream: IngestStream, stamp_ns: int, value: object, receive_ns: int | None) -> None:
         with self._lock:
             before = stream.buffer.newest
             pushed = stream.buffer.push(stamp_ns, value)
@@ -247,8 +247,8 @@ class StreamIngest:
                 )
             self._count_good(stream, in_pixels=False)
 
-    def _count_good(self, stream: Stream, *, in_pixels: bool) -> None:
-        # Damaged pixels show only when they are decoded, so a good header says nothing about them.
+    def _count_good(self, stream: IngestStream, *, in_pixels: bool) -> None:
+        # Damaged pixels are noticed only when they are decoded, so a good header does not end such a fault.
         if stream.fault is None or stream.fault_in_pixels is not in_pixels:
             return
         stream.good_in_a_row += 1
@@ -260,7 +260,7 @@ class StreamIngest:
             )
             stream.fault, stream.fault_refused = None, 0
 
-    def _refuse(self, stream: Stream, error: InputError, *, in_pixels: bool = False) -> None:
+    def _refuse(self, stream: IngestStream, error: InputError, *, in_pixels: bool = False) -> None:
         with self._lock:
             stream.fault_in_pixels = in_pixels
             stream.refused += 1
@@ -268,11 +268,13 @@ class StreamIngest:
             stream.good_in_a_row = 0
             known = stream.fault
             stream.fault = error
-            # The same fault with another value is not news.
+            # The same fault with another value is not reported again.
             if known is None or type(known) is not type(error) or known.what != error.what:
                 self._note(NoticeKind.REFUSED, stream, f"message refused: {error}", error)
 
-    def _note(self, kind: NoticeKind, stream: Stream, text: str, error: InputError | None = None) -> None:
+    def _note(
+        self, kind: NoticeKind, stream: IngestStream, text: str, error: InputError | None = None
+    ) -> None:
         self._notices.append(Notice(kind, stream.name, stream.topic, text, error))
 
 
@@ -284,7 +286,7 @@ class _Undecodable(Exception):
         self.camera, self.stamp_ns, self.error = camera, stamp_ns, error
 
 
-def _stamp_ns(message: Any, stream: Stream) -> int:
+def _stamp_ns(message: Any, stream: IngestStream) -> int:
     stamp = message.header.stamp
     stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
     if stamp_ns <= 0:

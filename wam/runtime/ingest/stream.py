@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bookkeeping of one stream of an ingest: its history, its fault, and what is told about both."""
+"""Bookkeeping of one stream of an ingest: its history, its fault, and what is reported about both."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.core.errors import InputError, StaleObservation
 from wam.robots.description import CameraSpec, JointGroup
-from wam.runtime.ingest.stream_buffer import Sample, StreamBuffer
+from wam.runtime.ingest.stream_buffer import Stamped, StreamBuffer
 
 FUTURE_TOLERANCE_NS = 100 * NS_PER_MS
-"""Largest lead of a stamp over the clock: skew of two synchronised machines, or the step of a simulated clock."""
+"""How far a stamp may be ahead of the clock: skew of two synchronised machines, or the step of a simulated clock."""
 
 
 class NoticeKind(enum.Enum):
@@ -26,7 +26,7 @@ class NoticeKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that a person should read once.
+    """An event for the log.
 
     Attributes:
         kind: what happened.
@@ -44,7 +44,7 @@ class Notice:
 
     @property
     def recovered(self) -> bool:
-        """Whether this is good news."""
+        """Whether the stream became usable again."""
         return self.kind is NoticeKind.RECOVERED
 
 
@@ -59,7 +59,7 @@ class StreamStatus:
         refused: messages refused.
         newest_ns: newest acquisition stamp [ns], or None before the first message.
         latency_ns: from stamp to receipt of the last message [ns], or None where it is unknown.
-        fault: text of the refusal that is in force, or "".
+        fault: text of the refusal in force, or "".
     """
 
     stream: str
@@ -71,16 +71,16 @@ class StreamStatus:
     fault: str
 
 
-class Stream:
-    """What cameras and joint groups have in common. Not thread-safe: the ingest's lock guards it.
+class IngestStream:
+    """State of one camera or joint group. Not thread-safe: the lock of the ingest guards it.
 
     Args:
         kind: "camera" or "joint group", for texts.
         spec: gives the name.
         topic: topic, relative.
         rate: nominal rate [Hz].
-        max_age_ns: an older sample is not acted on [ns].
-        history_ns: time that the history must reach back [ns].
+        max_age_ns: older samples are not used [ns].
+        history_ns: length of the history that must be kept [ns].
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Stream:
     ) -> None:
         self.label = f"{kind} {spec.name!r} (topic {topic})"
         self.name, self.topic, self.max_age_ns = spec.name, topic, max_age_ns
-        # Half as much again, since drivers jitter; four, so that a slow stream keeps a history at all.
+        # Half as much again, since drivers jitter; at least four, so that a slow stream has a history at all.
         self.buffer: StreamBuffer[Any] = StreamBuffer(max(4, int(1.5 * rate * history_ns / NS_PER_S) + 2))
         self.received, self.refused, self.good_in_a_row = 0, 0, 0
         self.latency_ns: int | None = None
@@ -103,7 +103,7 @@ class Stream:
         self.fault_in_pixels = False
         self.fault_refused = 0
 
-    def newest(self, now_ns: int) -> Sample[Any]:
+    def newest(self, now_ns: int) -> Stamped[Any]:
         """Return the newest sample.
 
         Raises:
@@ -126,7 +126,7 @@ class Stream:
             )
         return sample
 
-    def at(self, reference_ns: int, now_ns: int) -> Sample[Any]:
+    def at(self, reference_ns: int, now_ns: int) -> Stamped[Any]:
         """Return the newest sample at or before `reference_ns` [ns].
 
         Raises:

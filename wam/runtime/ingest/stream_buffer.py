@@ -13,7 +13,7 @@ from wam.core.clock import NS_PER_MS
 T = TypeVar("T")
 
 RESET_TOLERANCE_NS = 500 * NS_PER_MS
-"""A stamp that lies further back than this is a clock that was reset; less is late delivery."""
+"""A larger step back of the stamps is a clock reset, a smaller one late delivery."""
 
 
 class Pushed(enum.Enum):
@@ -21,14 +21,14 @@ class Pushed(enum.Enum):
 
     STORED = "stored"
     LATE = "late"  # out of order, sorted in
-    DUPLICATE = "duplicate"  # its stamp is here already; the first one stays
+    DUPLICATE = "duplicate"  # there is a sample with its stamp; the first one stays
     TOO_OLD = "too_old"  # older than everything in a full buffer
     RESET = "reset"  # the clock went back: the history was dropped, the sample is the first of a new one
 
 
 @dataclass(frozen=True, slots=True)
-class Sample(Generic[T]):
-    """One value of a stream.
+class Stamped(Generic[T]):
+    """One value of a stream and its stamp.
 
     Attributes:
         stamp_ns: acquisition time [ns].
@@ -44,7 +44,7 @@ class StreamBuffer(Generic[T]):
 
     Args:
         capacity: samples kept.
-        reset_tolerance_ns: largest step back of the stamps that is taken for late delivery [ns].
+        reset_tolerance_ns: largest step back of the stamps that counts as late delivery [ns].
     """
 
     def __init__(self, capacity: int, *, reset_tolerance_ns: int = RESET_TOLERANCE_NS) -> None:
@@ -53,7 +53,7 @@ class StreamBuffer(Generic[T]):
         self._capacity = capacity
         self._tolerance_ns = reset_tolerance_ns
         self._stamps: list[int] = []
-        self._samples: list[Sample[T]] = []
+        self._samples: list[Stamped[T]] = []
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -64,12 +64,12 @@ class StreamBuffer(Generic[T]):
         return self._capacity
 
     @property
-    def newest(self) -> Sample[T] | None:
+    def newest(self) -> Stamped[T] | None:
         """The sample with the largest stamp, or None."""
         return self._samples[-1] if self._samples else None
 
     def push(self, stamp_ns: int, value: T) -> Pushed:
-        """Add a sample and say what became of it."""
+        """Add a sample and return what became of it."""
         outcome = Pushed.STORED
         if self._stamps and stamp_ns <= self._stamps[-1]:
             if stamp_ns < self._stamps[-1] - self._tolerance_ns:
@@ -83,18 +83,18 @@ class StreamBuffer(Generic[T]):
         if at == 0 and len(self._stamps) == self._capacity:
             return Pushed.TOO_OLD
         self._stamps.insert(at, stamp_ns)
-        self._samples.insert(at, Sample(stamp_ns, value))
+        self._samples.insert(at, Stamped(stamp_ns, value))
         if len(self._stamps) > self._capacity:
             del self._stamps[0], self._samples[0]
         return outcome
 
-    def newest_at(self, t_ns: int) -> Sample[T] | None:
+    def newest_at(self, t_ns: int) -> Stamped[T] | None:
         """Return the newest sample with stamp <= `t_ns` [ns], or None."""
         at = bisect_right(self._stamps, t_ns)
         return self._samples[at - 1] if at else None
 
     def discard(self, stamp_ns: int) -> None:
-        """Remove the sample with this stamp [ns], if it is still here."""
+        """Remove the sample with this stamp [ns], if it is still in the buffer."""
         at = bisect_left(self._stamps, stamp_ns)
         if at < len(self._stamps) and self._stamps[at] == stamp_ns:
             del self._stamps[at], self._samples[at]

@@ -15,7 +15,7 @@ from wam.core.clock import NS_PER_S
 from wam.core.observation import Rgb
 from wam.sim.actors import ExpertActor
 from wam.sim.experts.registry import make_expert
-from wam.sim.recording.plan import told
+from wam.sim.recording.plan import disk_errors
 from wam.sim.rendering import ViewRenderer, view_of
 from wam.sim.rollout import EpisodeResult, Frame, RolloutOptions, rollout
 from wam.sim.tasks.task import Setting, Task
@@ -24,7 +24,7 @@ from wam.sim.tasks.world import TaskWorld
 GIF_COLOURS = (128, 96, 64, 48, 32)
 GIF_FRAMES = 110
 END_FRAMES = 8
-"""How often the last picture is repeated, so that the result can be seen."""
+"""How many times the last picture is repeated, so that the result can be seen."""
 
 
 class Filmer:
@@ -96,9 +96,9 @@ def write_png(path: Path, rgb: Rgb) -> None:
     """Write a picture.
 
     Raises:
-        RecordingError: the disk does not take it.
+        RecordingError: the disk is full or fails.
     """
-    with told(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cv2.imencode(".png", rgb[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
 
@@ -110,10 +110,10 @@ def write_gif(path: Path, pictures: Sequence[Rgb], *, period: float, max_bytes: 
         path: file to write.
         pictures: uint8 [H, W, 3] each; thinned out to `GIF_FRAMES`.
         period: time between two pictures of the GIF [s].
-        max_bytes: size that it should not exceed; the fewest colours are taken in any case.
+        max_bytes: size that it should not exceed, as far as the smallest number of colours allows.
 
     Raises:
-        RecordingError: the disk does not take it.
+        RecordingError: the disk is full or fails.
     """
     step = -(-len(pictures) // GIF_FRAMES)
     chosen = [*pictures[::step], *[pictures[-1]] * END_FRAMES]
@@ -122,14 +122,14 @@ def write_gif(path: Path, pictures: Sequence[Rgb], *, period: float, max_bytes: 
         data = _encode(chosen, colours=colours, period=period)
         if len(data) <= max_bytes:
             break
-    with told(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return len(data)
 
 
 def _encode(pictures: Sequence[Rgb], *, colours: int, period: float) -> bytes:
-    # One palette for all pictures: what stands still then has the same pixels in each of them, and costs nothing.
+    # One palette for all pictures: whatever stands still then has the same pixels in all of them and compresses away.
     sample = Image.fromarray(np.concatenate(pictures[:: max(1, len(pictures) // 6)]))
     palette = sample.quantize(colors=colours, method=Image.Quantize.MEDIANCUT)
     frames = [Image.fromarray(one).quantize(palette=palette, dither=Image.Dither.NONE) for one in pictures]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a recording of experts' episodes was asked for, and what came of each seed."""
+"""The plan of a recording of experts' episodes, and the outcome of each seed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from wam.sim.tasks.task import Setting
 PLAN_SCHEMA = "wam/sim-recording/1"
 PLAN = "plan.json"
 PART = "seed_"
-"""What the names of the parts begin with."""
+"""Prefix of the names of the parts."""
 
 
 class Format(str, enum.Enum):
-    """What a recording becomes."""
+    """What a recording is written as."""
 
     BAG = "bag"
     LEROBOT = "lerobot"
@@ -32,17 +32,17 @@ class Format(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RecordPlan:
-    """All that decides about the content of a recording; how many episodes and processes does not.
+    """Everything that determines the content of a recording; the numbers of episodes and processes do not.
 
     Attributes:
         task: name of the task.
-        setting: what it is set under.
-        seed: of the first episode; the others follow.
+        setting: of the task.
+        seed: of the first episode; the following episodes have the following seeds.
         format: bags, or one data set.
         version: of a data set.
-        fps: rows and pictures per second [Hz].
-        cameras: whose pictures are recorded.
-        keep_failures: keep episodes without success as well.
+        fps: rows and images per second [Hz].
+        cameras: whose images are recorded.
+        keep_failures: keep unsuccessful episodes as well.
         time_limit: end of an episode [s]; None takes the task's.
     """
 
@@ -57,7 +57,7 @@ class RecordPlan:
     time_limit: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the plan as JSON values."""
         return {
             "schema": PLAN_SCHEMA,
             **asdict(self),
@@ -68,13 +68,13 @@ class RecordPlan:
         }
 
     def keeps(self, played: Played) -> bool:
-        """Tell whether an episode belongs into the recording; one that was broken off never does."""
+        """Return whether an episode belongs in the recording; an aborted one never does."""
         return not played.error and (played.success or self.keep_failures)
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of one seed.
+    """Outcome of one seed.
 
     Attributes:
         seed: of the episode.
@@ -85,7 +85,7 @@ class Played:
         time: simulated time at the end [s].
         rows: frames.
         max_contact_force: [N].
-        error: why it was broken off, or "".
+        error: why the episode was aborted, or "".
     """
 
     seed: int
@@ -100,7 +100,7 @@ class Played:
 
     @classmethod
     def of(cls, result: EpisodeResult) -> Played:
-        """Return the essence of a roll-out."""
+        """Return the outcome of a roll-out."""
         return cls(
             seed=result.seed,
             variant=result.variant,
@@ -127,7 +127,7 @@ def open_work(folder: Path, plan: RecordPlan) -> None:
         RecordingError: it cannot be made or read.
     """
     path, wanted = folder / PLAN, plan.as_json()
-    with told(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             write_whole(path, wanted)
@@ -143,12 +143,12 @@ def open_work(folder: Path, plan: RecordPlan) -> None:
             f"{folder} holds an unfinished recording with other options",
             value=names,
             allowed=", ".join(f"{name} {wanted[name]!r}" for name in different),
-            where=f"the options, or {folder} (remove it to start anew)",
+            where=f"the options, or {folder} (remove it to start over)",
         )
 
 
 def read_played(folder: Path, seed: int) -> Played | None:
-    """Return what came of `seed`, or None where it has not been played to its end."""
+    """Return the outcome of `seed`, or None where it has not been played to its end."""
     path = folder / f"{part_name(seed)}.json"
     try:
         return Played(**json.loads(path.read_text(encoding="utf-8")))
@@ -159,15 +159,15 @@ def read_played(folder: Path, seed: int) -> Played | None:
 
 
 def write_whole(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON to a file that is there whole or not at all."""
+    """Write JSON to a file atomically."""
     beside = path.with_name(f".{path.name}")
     beside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(beside, path)
 
 
 @contextlib.contextmanager
-def told(place: Path) -> Iterator[None]:
-    """Turn what the disk refuses inside the block into a `RecordingError`."""
+def disk_errors(place: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `RecordingError` that names `place`."""
     try:
         yield
     except OSError as error:

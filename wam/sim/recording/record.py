@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Experts' episodes as data: parallel, resumable, every episode there whole or not at all.
+"""Experts' episodes as data: in parallel, resumable, every episode complete or absent.
 
-    OUT.partial/plan.json          what was asked for
+    OUT.partial/plan.json          the plan
     OUT.partial/seed_000007/       a finished episode: a bag, or a data set of its own
-    OUT.partial/seed_000007.json   what came of the seed; written last
-    OUT                            all of it, when the last episode is there
+    OUT.partial/seed_000007.json   outcome of the seed; written last
+    OUT                            the recording, once the last episode is finished
 
-Whatever ends a run (Ctrl-C, kill -9, a full disk), the same command goes on from there, and the result is that of a run
-in one go: the first successful seeds in their order, whichever process played them.
+However a run ends (Ctrl-C, kill -9, a full disk), the same command resumes it, and the result equals that of an
+uninterrupted run: the first successful seeds in order, whichever process played them.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from wam.sim.recording.plan import (
     Format,
     Played,
     RecordPlan,
+    disk_errors,
     open_work,
     part_name,
     read_played,
-    told,
     write_whole,
 )
 from wam.sim.recording.sinks import new_part
@@ -54,26 +54,26 @@ from wam.sim.tasks.task import Setting
 from wam.sim.tasks.world import TaskWorld
 
 ABOUT = "wam.json"
-"""What was asked for: in a folder of bags, or in the meta folder of a data set."""
+"""The plan: in a folder of bags, or in the meta folder of a data set."""
 
 INDEX = "episodes.jsonl"
 """In a folder of bags: one line per episode."""
 
 SPARE = 10
-"""A recording is given up when more seeds than asked for and this many have failed."""
+"""A recording is given up when the failed seeds exceed the requested episodes by more than this."""
 
 Done = Callable[[Played, int], None]
-"""Called with an episode that was played now, and with how many are there."""
+"""Called with the outcome of an episode, and with the number of episodes kept so far."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """What a recording came to.
+class ExpertRecording:
+    """Result of a recording.
 
     Attributes:
         out: folder of the bags, or of the data set.
-        episodes: those in it, in order.
-        left_out: those played and not kept.
+        episodes: outcomes of the episodes in it, in order.
+        left_out: outcomes of the episodes that were played and not kept.
     """
 
     out: Path
@@ -82,7 +82,7 @@ class Recorded:
 
 
 def work_folder(out: Path) -> Path:
-    """Return where a recording is kept until it is finished."""
+    """Return the folder of an unfinished recording."""
     return out.with_name(f"{out.name}.partial")
 
 
@@ -94,21 +94,21 @@ def record(
     processes: int = 1,
     robot: RobotDescription | None = None,
     done: Done = lambda played, count: None,
-) -> Recorded:
-    """Let the expert play until `episodes` of its episodes are worth keeping, and write them to `out`.
+) -> ExpertRecording:
+    """Let the expert play until `episodes` of its episodes can be kept, and write them to `out`.
 
     Args:
         plan: what to record.
         out: folder to make; it must not exist.
         episodes: how many, positive.
         processes: how many play at a time; 1 plays here.
-        robot: instead of the task's own.
+        robot: replaces the task's own.
         done: called after every episode.
 
     Raises:
-        ConfigError: an unfinished recording with other options is there, or the task cannot be set so.
-        RecordingError: `out` exists, another process records to it, the disk does not take it, or the expert fails too
-            often; finished episodes stay.
+        ConfigError: there is an unfinished recording with other options, or the task does not have the setting.
+        RecordingError: `out` exists, another process records to it, the disk is full or fails, or the expert fails too
+            often; finished episodes are kept.
         MissingDependency: cameras cannot be rendered here.
     """
     if episodes < 1 or processes < 1:
@@ -130,20 +130,20 @@ def record(
             seeds.put(played)
             done(played, seeds.kept)
         kept, left_out = seeds.split()
-        with told(out):
+        with disk_errors(out):
             _assemble(plan, folder, out, kept, robot or load_robot(find_task(plan.task).robot))
             shutil.rmtree(folder, ignore_errors=True)
-    return Recorded(out, tuple(kept), tuple(left_out))
+    return ExpertRecording(out, tuple(kept), tuple(left_out))
 
 
 def play(
     plan: RecordPlan, folder: Path, seed: int, robot: RobotDescription | None, stopped: Callable[[], bool]
 ) -> Played:
-    """Play one seed and leave its part and its result in `folder`.
+    """Play one seed and write its part and its outcome to `folder`.
 
     Raises:
-        RecordingError: the disk does not take it; nothing of this seed is left.
-        KeyboardInterrupt: `stopped` says so; nothing of this seed is left.
+        RecordingError: the disk is full or fails; nothing of this seed is left.
+        KeyboardInterrupt: `stopped` returned True; nothing of this seed is left.
     """
     world = _world(plan.task, plan.setting, robot)
     part = folder / part_name(seed)
@@ -158,7 +158,7 @@ def play(
             raise _NotKept
         sink.finish(played)
     assert played is not None
-    with told(folder):
+    with disk_errors(folder):
         write_whole(folder / f"{part_name(seed)}.json", asdict(played))
     return played
 
@@ -168,7 +168,7 @@ class _NotKept(Exception):
 
 
 class _Stopper:
-    """Breaks a roll-out off."""
+    """Aborts a roll-out."""
 
     def __init__(self, stopped: Callable[[], bool]) -> None:
         self._stopped = stopped
@@ -179,7 +179,7 @@ class _Stopper:
 
 
 class _Seeds:
-    """Which seeds have been played, which are next, and which belong into the recording."""
+    """Seeds that have been played, the next ones, and those that belong in the recording."""
 
     def __init__(self, plan: RecordPlan, folder: Path, episodes: int) -> None:
         self._plan, self._folder, self._episodes = plan, folder, episodes
@@ -189,11 +189,11 @@ class _Seeds:
 
     @property
     def kept(self) -> int:
-        """Episodes there are."""
+        """Number of episodes kept."""
         return min(self._episodes, sum(map(self._plan.keeps, self._played.values())))
 
     def take(self) -> int | None:
-        """Return the next seed to play, or None while those that are running may be enough.
+        """Return the next seed to play, or None while the running ones may be enough.
 
         Raises:
             RecordingError: too many have failed.
@@ -205,7 +205,7 @@ class _Seeds:
                 raise RecordingError(
                     f"the expert of {self._plan.task} fails too often: {len(failed)} of {len(self._played)} episodes",
                     value=last.error or f"seed {last.seed}: {last.score} of 3 stages after {last.time:.1f} s",
-                    where=f"the setting or the time limit; what succeeded is in {self._folder}",
+                    where=f"the setting or the time limit; successful episodes are in {self._folder}",
                 )
             if self.kept + self._running >= self._episodes:
                 return None
@@ -217,7 +217,7 @@ class _Seeds:
             self._played[seed] = known
 
     def put(self, played: Played) -> None:
-        """Note what came of a seed that was taken."""
+        """Note the outcome of a seed that was taken."""
         self._running -= 1
         self._played[played.seed] = played
 
@@ -251,7 +251,7 @@ def _play_all(
     except BrokenProcessPool as error:
         raise RecordingError(
             "a recording process was killed (is the memory full?)",
-            where=f"--processes; what is finished is in {folder}",
+            where=f"--processes; finished episodes are in {folder}",
         ) from error
     finally:
         stop.set()
@@ -293,7 +293,7 @@ def _alone(folder: Path) -> Iterator[None]:
     Raises:
         RecordingError: another process holds it.
     """
-    with told(folder):
+    with disk_errors(folder):
         lock = (folder / "lock").open("w")
     with lock:
         try:
@@ -306,7 +306,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _assemble(plan: RecordPlan, folder: Path, out: Path, kept: list[Played], robot: RobotDescription) -> None:
-    """Put the parts together beside their place, then move the whole there."""
+    """Put the parts together in the work folder, then move the whole to `out`."""
     beside = folder / "whole"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()

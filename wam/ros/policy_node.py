@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What planner node and executor node share: a policy, the newest observations, one worker, a status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from wam.core.policy import LoadedPolicy
+from wam.robots.description import RobotDescription
+from wam.ros.conversions import ns_to_time
+from wam.ros.diagnostics import Diagnostics, Level
+from wam.ros.ingest import RosIngest, SharedIngest
+from wam.ros.lifecycle import WamNode
+from wam.ros.lock_step import SteppedWorker, make_worker
+from wam.ros.parameters import parameter
+from wam.ros.worker import Worker
+from wam.runtime.policy import BACKENDS, PolicyLoader, PolicyRequest, require_fit
+
+STATUS_PERIOD_S = 0.5
+STOP_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyParameters:
+    """Parameters that planner node and executor node have in common."""
+
+    robot: str = parameter(description="robot: a name in config/robots or the path of a YAML file")
+    policy: str = parameter(
+        description="policy: directory of a bundle, or a built-in name (fake, aha_wam/tiny)"
+    )
+    device: str = parameter("cpu", description="device of the policy, e.g. cpu or cuda:0")
+    backend: str = parameter(
+        "auto",
+        description="what runs the network: auto takes cuda_graph where device and policy allow it, else eager",
+        choices=BACKENDS,
+    )
+    threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)
+    seed: int = parameter(0, description="seed of the policy's noise", lower=0, upper=2**31 - 1)
+    lock_step: bool = parameter(
+        False,
+        description="run on /clock and answer every time on lock_step, so that a simulation can wait for this node; "
+        "needs use_sim_time",
+    )
+
+
+P = TypeVar("P", bound=PolicyParameters)
+
+
+class PolicyNode(WamNode[P]):
+    """Base of planner node and executor node.
+
+    Args:
+        name: ROS name of the node.
+        parameters: its parameters.
+        task: what it does ("planning"), for `/diagnostics` and the log.
+        load_policy: loads the policy that the parameters name.
+        shared_ingest: subscriptions shared with other nodes of this process; None makes own ones.
+        node_args: passed to the lifecycle node.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parameters: type[P],
+        *,
+        task: str,
+        load_policy: PolicyLoader,
+        shared_ingest: SharedIngest | None,
+        **node_args: Any,
+    ) -> None:
+        super().__init__(name, parameters, **node_args)
+        self._task = task
+        self._load_policy = load_policy
+        self._shared_ingest = shared_ingest
+        self._ingest: RosIngest | None = None
+        self._worker: Worker | SteppedWorker | None = None
+        self._diagnostics: Diagnostics | None = None
+        self._fault = ""
+        self._contract_hash = ""
+
+    def load(
+        self, robot: RobotDescription, *, planner: bool, sampler: Mapping[str, object] | None = None
+    ) -> LoadedPolicy:
+        """Load one half of the policy.
+
+        Args:
+            robot: the robot that it must fit.
+            planner: the slow half; False loads the fast one.
+            sampler: entries of the bundle's `sampler` section to replace.
+
+        Raises:
+            BundleError: the bundle is missing, damaged or of another shape.
+            ContractMismatch: policy and robot do not fit.
+        """
+        p = self.p
+        request = PolicyRequest(
+            p.policy,
+            planner=planner,
+            executor=not planner,
+            device=p.device,
+            threads=p.threads,
+            seed=p.seed,
+            backend=p.backend,
+            sampler=sampler or {},
+        )
+        policy = self._load_policy(request, robot=robot)
+        require_fit(policy.contract, robot)
+        self._contract_hash = policy.contract.contract_hash
+        return policy
+
+    def open_ingest(self, robot: RobotDescription, cameras: tuple[str, ...]) -> RosIngest:
+        """Return the newest observations of `cameras` and joints, subscribed until cleanup."""
+        if self._shared_ingest is not None:
+            self._ingest = self._shared_ingest.acquire(robot, cameras, self.clock)
+            self.at_cleanup(self._shared_ingest.release)
+        else:
+            self._ingest = RosIngest(self, robot, cameras, self.clock)
+            self.at_cleanup(self._ingest.close)
+        return self._ingest
+
+    def add_status(self, robot: RobotDescription, report: Callable[[], None]) -> None:
+        """Call `report` twice a second until cleanup; `report_diagnostics` works from now on."""
+        self.add_steady_timer(STATUS_PERIOD_S, report)
+        self._diagnostics = self.add_diagnostics(task=self._task, hardware_id=robot.name)
+
+    def start_worker(self, name: str, step: Callable[[], None], *, period: float) -> Worker | SteppedWorker:
+        """Run `step` every `period` [s] in a thread of its own; an exception of it ends the thread and is reported."""
+        self._fault = ""
+        self._worker = make_worker(
+            self, name, step, period=period, lock_step=self.p.lock_step, on_error=self._on_error
+        )
+        self._worker.start()
+        return self._worker
+
+    def stop(self) -> None:
+        """Stop the worker; a step under way is waited for."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        if self._ingest is not None:
+            self._ingest.off_image(worker.wake)
+        if not worker.stop(timeout=STOP_TIMEOUT_S):
+            self.get_logger().error(
+                f"{self._task}: the step under way has not ended within {STOP_TIMEOUT_S} s; its thread is abandoned"
+            )
+
+    def teardown(self) -> None:
+        """Drop the ingest, which the base closes, and the reporter."""
+        self._ingest, self._diagnostics = None, None
+
+    def make_status(self, kind: type[Any], *, waits_for: str) -> Any:
+        """Return a status message with the fields that both nodes fill alike.
+
+        Args:
+            kind: message with STATE_FAULT, STATE_WAITING and STATE_RUNNING.
+            waits_for: why nothing is produced; "" while all is well.
+        """
+        status = kind()
+        status.header.stamp = ns_to_time(self.clock.now_ns())
+        if self._fault:
+            status.state = kind.STATE_FAULT
+        else:
+            status.state = kind.STATE_WAITING if waits_for else kind.STATE_RUNNING
+        status.reason = self._fault or waits_for
+        status.contract_hash = self._contract_hash
+        return status
+
+    def report_diagnostics(self, *, waits_for: str, values: Mapping[str, object]) -> None:
+        """Report to `/diagnostics`; arguments as `make_status`."""
+        if self._diagnostics is None:
+            return
+        if self._worker is None:
+            level, text = Level.OK, "inactive"
+        elif self._fault:
+            level, text = Level.ERROR, self._fault
+        elif waits_for:
+            level, text = Level.WARN, waits_for
+        else:
+            level, text = Level.OK, self._task
+        self._diagnostics.report(level, text, values)
+
+    def _on_error(self, error: Exception) -> None:
+        self._fault = str(error)
+        self.get_logger().error(f"{self._task} stopped: {type(error).__name__}: {error}")
