@@ -24,14 +24,14 @@ from wam.policies.ud_vla.sequence import SequenceLayout, header_ids
 from wam.policies.ud_vla.text import TextTokenizer, byte_ids
 from wam.policies.ud_vla.tokens import RELEASED, compact
 from wam.policies.ud_vla.training.config import TokenizerSource, UdVlaTrainConfig, require_same_cameras
-from wam.policies.ud_vla.training.objective import Stage
+from wam.policies.ud_vla.training.objective import TrainingStage
 from wam.policies.ud_vla.vision import ImageTokenizer
 from wam.policies.ud_vla.writing import TINY_SIDES, TINY_TEXT
 
 SIDES = (200, 80)
 """Sides of the first view and of all others in the published data sets [px]."""
 COMPACT_ACTIONS = 256
-"""Action ids of a tiny vocabulary where nothing else is asked for."""
+"""Action ids of a tiny vocabulary where the configuration gives no number."""
 
 Chunk = npt.NDArray[np.float32]
 Windows = Callable[[int], Sequence[Chunk]]
@@ -40,7 +40,7 @@ Windows = Callable[[int], Sequence[Chunk]]
 
 @dataclass(frozen=True, slots=True)
 class UdVlaStart:
-    """Everything that a run takes over.
+    """What a run begins with.
 
     Attributes:
         layout: of the sequence.
@@ -54,7 +54,7 @@ class UdVlaStart:
         cameras: names and the sizes that the policy sees.
         chunk_rows: rows of a chunk.
         sampler: settings that the new bundle gets.
-        bundle: that goes on, or None.
+        bundle: that is trained further, or None.
         source: what the weights come from, for `source` in policy.yaml.
     """
 
@@ -79,7 +79,7 @@ class UdVlaStart:
 
 
 def open_start(config: UdVlaTrainConfig) -> Bundle | None:
-    """Open the bundle that a run goes on from; None without one.
+    """Open the bundle that is trained further; None without one.
 
     Raises:
         BundleError: it is missing, damaged or of another kind.
@@ -109,21 +109,15 @@ def ud_vla_start(
         ConfigError: sizes are impossible, cameras or masks differ, or the vocabulary has no room.
     """
     start = _fresh(config, joints, windows) if bundle is None else _continued(config, bundle, windows)
-    if config.objective.stage is Stage.VIDEO:
+    if config.objective.stage is TrainingStage.VIDEO:
         _require_room(config, start)
     return start
-
-
-def camera_names(config: UdVlaTrainConfig) -> tuple[str, ...]:
-    """Return the policy's name of each camera."""
-    data = config.data
-    return data.camera_names or tuple(name.rsplit(".", 1)[-1] for name in data.cameras)
 
 
 def _continued(config: UdVlaTrainConfig, bundle: Bundle, windows: Windows) -> UdVlaStart:
     policy = check(bundle)
     manifest = bundle.manifest
-    require_same_cameras(camera_names(config), [c.name for c in manifest.cameras])
+    require_same_cameras(config.data.policy_cameras, [c.name for c in manifest.cameras])
     if config.model.mask is not None:
         require_mask(policy.network, config.model.mask)
     text = {name: value for name, value in manifest.text.items() if name != "action_tokenizer"}
@@ -220,7 +214,7 @@ def _fresh(config: UdVlaTrainConfig, joints: int, windows: Windows) -> UdVlaStar
 
 
 def _cameras(config: UdVlaTrainConfig, default: tuple[int, int]) -> tuple[BundleCamera, ...]:
-    names = camera_names(config)
+    names = config.data.policy_cameras
     sides = config.data.sides or tuple(
         (default[0],) * 2 if i == 0 else (default[1],) * 2 for i in range(len(names))
     )
@@ -241,7 +235,7 @@ def _tokenizer(
     if given is not None and actions.tokenizer is TokenizerSource.AUTO:
         return given
     if not chunks:
-        # Stage (i) knows no actions; its bundle gets a vocabulary that the next stage replaces.
+        # Stage (i) has no actions; its bundle gets a vocabulary that the next stage replaces.
         chunks = [np.zeros((config.data.chunk_rows, 1), dtype=np.float32)]
     size = min(room, actions.vocab_size or room)
     try:
