@@ -18,7 +18,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from wam.core.clock import NS_PER_S
 from wam.core.errors import WamError
 from wam.core.observation import CameraFrame, index_of
-from wam.evaluation.records import ChunkRecord, ContextRecord, JointSeries, SafetyRecord
+from wam.evaluation.records import ChunkRecord, ContextRecord, SafetyRecord, TopicSeries
 from wam.report.imagined import ImaginedPairs
 from wam.robots.description import CameraTransport, CommandKind, JointGroup, RobotDescription
 from wam.robots.images import decode_image
@@ -60,10 +60,10 @@ class _Series:
         self.arrivals.clear()
         self._rows.clear()
 
-    def series(self) -> JointSeries:
+    def series(self) -> TopicSeries:
         """Return what has arrived so far."""
         count = len(self._rows)
-        return JointSeries(
+        return TopicSeries(
             name=self._group.name,
             joint_names=self._group.joint_names,
             stamps_ns=np.array(self.stamps[:count], dtype=np.int64),

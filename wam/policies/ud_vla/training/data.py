@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from wam.models.images import resize_bytes
 from wam.models.normalisation import Normaliser, NormMode
 from wam.policies.ud_vla.training.config import UdVlaTrainConfig
-from wam.policies.ud_vla.training.objective import Stage
+from wam.policies.ud_vla.training.objective import TrainingStage
 from wam.policies.ud_vla.training.start import Chunk, UdVlaStart
 from wam.policies.ud_vla.training.trainable import UdVlaCodes
 from wam.policies.ud_vla.vision import ImageTokenizer
@@ -114,7 +114,7 @@ class UdVlaSamples(Dataset[Batch]):
         self.table, self.cameras = table, start.cameras
         self._layout, self._fast, self._actions, self._files = start.layout, start.fast, actions, files
         self._chunk_rows, self._stride = start.chunk_rows, config.data.stride
-        self._images = config.objective.frames if config.objective.stage is Stage.VIDEO else 2
+        self._images = config.objective.frames if config.objective.stage is TrainingStage.VIDEO else 2
         bos = torch.tensor([start.layout.tokens.bos])
         self._texts = {
             number: torch.cat((bos, torch.tensor(start.text(start.template.replace("{task}", text)))))

@@ -27,7 +27,7 @@ from wam.policies.ud_vla.tokens import IGNORED, TokenLayout
 LEAST_MASKED = 0.1
 
 
-class Stage(enum.Enum):
+class TrainingStage(enum.Enum):
     """What is trained."""
 
     VIDEO = "video"

@@ -24,7 +24,7 @@ from wam.policies.ud_vla.sequence import SequenceLayout, header_ids
 from wam.policies.ud_vla.text import TextTokenizer, byte_ids
 from wam.policies.ud_vla.tokens import RELEASED, compact
 from wam.policies.ud_vla.training.config import TokenizerSource, UdVlaTrainConfig, require_same_cameras
-from wam.policies.ud_vla.training.objective import Stage
+from wam.policies.ud_vla.training.objective import TrainingStage
 from wam.policies.ud_vla.vision import ImageTokenizer
 from wam.policies.ud_vla.writing import TINY_SIDES, TINY_TEXT
 
@@ -109,7 +109,7 @@ def ud_vla_start(
         ConfigError: sizes are impossible, cameras or masks differ, or the vocabulary has no room.
     """
     start = _fresh(config, joints, windows) if bundle is None else _continued(config, bundle, windows)
-    if config.objective.stage is Stage.VIDEO:
+    if config.objective.stage is TrainingStage.VIDEO:
         _require_room(config, start)
     return start
 
