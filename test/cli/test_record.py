@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam record` as a process: closed by a signal, killed, and with a full disk, while publishers go on."""
+"""`wam record` as a process: ended by a signal, killed, and with a full disk, while publishers continue."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from wam.cli.main import run
 from wam.data.bag.reading import Recording
@@ -93,11 +94,11 @@ def start(out: Path, **options: Any) -> subprocess.Popen[str]:
 
 
 def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
+    def turn() -> None:
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        assert time.monotonic() < deadline, f"not within {TIMEOUT_S} s"
         time.sleep(0.02)
+
+    wait_until(condition, "what the recording should hold", turn=turn)
 
 
 def size(out: Path) -> int:
@@ -115,10 +116,10 @@ def test_a_recording_holds_states_events_contract_and_instruction(tmp_path: Path
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, err
-    told = json.loads(out)
-    assert told["dropped"] == 0
-    assert told["messages"][robot.topic] > 50
-    assert "/wam_executor/chunk" in told["silent"]
+    content = json.loads(out)
+    assert content["dropped"] == 0
+    assert content["messages"][robot.topic] > 50
+    assert "/wam_executor/chunk" in content["silent"]
     with Recording(tmp_path / "bag") as recording:
         assert recording.warnings == recording.skipped == ()
         assert recording.custom["wam.robot"] == "piper"
@@ -151,19 +152,16 @@ def test_a_full_disk_ends_the_recording_with_one_line_and_not_the_robot(tmp_path
     assert "the disk does not take more" in err.splitlines()[-1]
     assert "Traceback" not in err
     sent = robot.sent
-    deadline = time.monotonic() + TIMEOUT_S
-    while robot.sent < sent + 20 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert robot.sent >= sent + 20, "the publisher stands still"
+    wait_until(lambda: robot.sent >= sent + 20, "messages after the fault", turn=lambda: time.sleep(0.02))
     assert len(positions(tmp_path / "bag", robot.topic)) > 100
 
 
-def test_a_robot_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_robot_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = run(
         ["record", str(tmp_path / "bag"), "--robot", "piper", "--namespace", "nobody", "--seconds", "0.3"]
     )
     assert code == 1
-    assert "nothing was heard of robot piper" in capsys.readouterr().err
+    assert "no message of robot piper was received" in capsys.readouterr().err
 
 
 def test_a_type_that_is_not_installed_is_refused_before_anything_is_made(

@@ -29,8 +29,8 @@ from wam.policies.ud_vla.vision import ImageTokenizer
 from wam.training.cache import fill_cache, ignore_episodes, weights_digest
 from wam.training.episodes import EpisodeTable, VideoTable
 from wam.training.parallel import World, wait_for_all
-from wam.training.sampler import HistoryBatchSampler, SampleRef
-from wam.training.source import Source
+from wam.training.sampler import SampleRef
+from wam.training.source import Source, batch_sampler
 from wam.training.statistics import DatasetStats
 
 NORM = NormMode.QUANTILE
@@ -192,7 +192,7 @@ def ud_vla_source(
     training: bool,
     on_episode: Callable[[int, int], None],
 ) -> Source[UdVlaCodes]:
-    """Return the batches of some episodes; sequences go to the device once they are masked.
+    """Return the batches of some episodes; codes stay on the CPU until their sequences are masked.
 
     Args:
         config: of the run.
@@ -215,13 +215,7 @@ def ud_vla_source(
         )
         wait_for_all(world)
         samples = UdVlaSamples(table, start, config, actions=actions, files=files)
-    sampler = HistoryBatchSampler(
-        [0] * len(table),
-        batch_size=config.optim.batch_size,
-        seed=config.run.seed,
-        rank=world.rank if training else 0,
-        world=world.size if training else 1,
-    )
+    sampler = batch_sampler(table, config, world, training=training)
 
     def prepare(batch: Batch, device: torch.device) -> UdVlaCodes:
         if isinstance(batch, UdVlaCodes):
