@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from wam.core.chunk import ActionChunk
 from wam.core.errors import InputError
-from wam.core.safety.collision import Answer, CheckerSilent, FakeChecker, FakeRemote
+from wam.core.safety.collision import CheckerAnswer, CheckerSilent, FakeChecker, FakeRemote
 from wam.core.verdict import Ladder
 from wam.devices.loader import load_robot
 from wam.robots.collision import model_joints
@@ -232,14 +232,14 @@ def checker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process
     one.close()
 
 
-def ask(checker: ProcessChecker, *values: float) -> Answer:
+def ask(checker: ProcessChecker, *values: float) -> CheckerAnswer:
     states = np.tile(HOME, (len(values), 1))
     states[:, 0] = values
     checker.submit(states)
     return until(checker.poll)
 
 
-def until(poll: Callable[[], Answer | None], timeout: float = 30.0) -> Answer:
+def until(poll: Callable[[], CheckerAnswer | None], timeout: float = 30.0) -> CheckerAnswer:
     deadline = time.monotonic() + timeout
     while (answer := poll()) is None:
         assert time.monotonic() < deadline
@@ -313,7 +313,7 @@ def test_without_moveit_the_helper_says_so_and_the_arm_would_hold(monkeypatch: p
         checker.close()
 
 
-def _submit_and_poll(checker: ProcessChecker) -> Answer | None:
+def _submit_and_poll(checker: ProcessChecker) -> CheckerAnswer | None:
     try:
         checker.submit(HOME[None])
     except CheckerSilent as error:
