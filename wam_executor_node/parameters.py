@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from wam.ros.parameters import parameter
 from wam.ros.policy_node import PolicyParameters
+from wam.runtime.schedule import SCHEDULE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +18,14 @@ class ExecutorParameters(PolicyParameters):
         True, description="act from activation on; false waits for ~/set_acting or a task of wam_task"
     )
     period: float = parameter(
-        0.1, description="time between the starts of two chunks", unit="s", lower=0.005, upper=10.0
+        SCHEDULE.executor_period,
+        description="time between the starts of two chunks",
+        unit="s",
+        lower=0.005,
+        upper=10.0,
     )
     max_context_age: float = parameter(
-        2.0,
+        SCHEDULE.max_context_age,
         description="a planner context with an older image is refused; the policy's horizon is a limit as well",
         unit="s",
         lower=0.01,

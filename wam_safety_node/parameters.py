@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from wam.core.chunk.splice import Strategy
 from wam.ros.parameters import parameter
 from wam.runtime.safety.filters import ChainOptions
+from wam.runtime.schedule import SCHEDULE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class SafetyParameters(ChainOptions):
         "the first chunk",
     )
     strategy: str = parameter(
-        Strategy.BLEND.value,
+        SCHEDULE.strategy.value,
         description="how a chunk takes over from the one before it",
         choices=tuple(one.value for one in Strategy),
     )

@@ -133,7 +133,7 @@ def replay_of_bag(bag: Path, report: Path) -> dict[str, float]:
     """Return figures of an offline replay with the fake policy and fixed latencies."""
     robot = fake_robot()
     policy = load_fake(PolicyRequest("fake", planner=True, executor=True), robot=robot)
-    settings = ReplaySettings(planner_latency_ns=100 * MS, executor_latency_ns=50 * MS)
+    settings = ReplaySettings(planner_latency_ns=100 * MS, executor_latency_ns=50 * MS, planner_period_ns=0)
     options = ReplayOptions(bag=bag, policy_name="fake", settings=settings)
     metrics = replay(options, robot=robot, policy=policy, report=report).summary["metrics"]
     return {name: float(metrics[name]) for name in SUMMARY}

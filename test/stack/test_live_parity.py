@@ -28,7 +28,7 @@ os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 101 + 1))
 
 pytestmark = pytest.mark.ros
 TIMEOUT_S = 30.0
-SETTINGS = ReplaySettings(planner_latency_ns=100_000_000, executor_latency_ns=50_000_000)
+SETTINGS = ReplaySettings(planner_latency_ns=100_000_000, executor_latency_ns=50_000_000, planner_period_ns=0)
 Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
 
 

@@ -19,10 +19,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from wam.core.errors import ConfigError
-from wam.policies.aha_wam.training.config import Precision, parse_config
-from wam.policies.aha_wam.training.recipe import distill, train
+from wam.policies.aha_wam.training.config import AhaWamTrainConfig
+from wam.policies.aha_wam.training.recipe import DISTILL_RECIPE, RECIPE
+from wam.training.config_reading import parse_config
+from wam.training.options import Precision
 from wam.training.parallel import World, gathered, pick_device, shard
 from wam.training.reports import read_losses
+from wam.training.runner import run_recipe
 
 REPOSITORY = Path(__file__).parents[2]
 TIMEOUT_S = 240
@@ -67,11 +70,11 @@ def test_two_processes_train_distil_and_resume_like_one(run_values: dict[str, An
     values = copy.deepcopy(run_values)
     values["optim"] |= {"steps": 3, "learning_rate": 1e-3}
     one, two = tmp_path / "one", tmp_path / "two"
-    train(parse_config(changed(values, one / "train", accumulate=2)))
+    run_recipe(RECIPE, parse_config(AhaWamTrainConfig, changed(values, one / "train", accumulate=2)))
     flash = copy.deepcopy(values)
     flash["model"] = {"bundle": str(one / "train" / "bundle")}
     flash["optim"] |= {"steps": 2, "accumulate": 2}
-    distill(parse_config(changed(flash, one / "flash")))
+    run_recipe(DISTILL_RECIPE, parse_config(AhaWamTrainConfig, changed(flash, one / "flash")))
     torchrun(
         [
             {"kind": "train", "values": changed(values, two / "train"), "until": 2},
@@ -82,8 +85,10 @@ def test_two_processes_train_distil_and_resume_like_one(run_values: dict[str, An
         ]
     )
     with pytest.raises(ConfigError, match="2 batches per step, this run has 1"):
-        train(parse_config(changed(values, two / "moved")), resume=True)
-    train(parse_config(changed(values, two / "moved", accumulate=2)), resume=True)
+        run_recipe(RECIPE, parse_config(AhaWamTrainConfig, changed(values, two / "moved")), resume=True)
+    run_recipe(
+        RECIPE, parse_config(AhaWamTrainConfig, changed(values, two / "moved", accumulate=2)), resume=True
+    )
     moved = load_file(two / "moved" / "bundle" / "model.safetensors")
     for run in ("train", "flash"):
         mine, theirs = (load_file(d / run / "bundle" / "model.safetensors") for d in (one, two))
@@ -103,8 +108,8 @@ def test_two_processes_train_distil_and_resume_like_one(run_values: dict[str, An
 def test_a_checkpoint_holds_optimiser_state_by_name_and_in_full(
     run_values: dict[str, Any], tmp_path: Path
 ) -> None:
-    config = parse_config(changed(run_values, tmp_path / "run", steps=2))
-    train(config, until=1)
+    config = parse_config(AhaWamTrainConfig, changed(run_values, tmp_path / "run", steps=2))
+    run_recipe(RECIPE, config, until=1)
     folder = tmp_path / "run" / "checkpoints" / "step_00000001"
     state = torch.load(folder / "state.pt", weights_only=True)
     weights = load_file(folder / "model.safetensors")

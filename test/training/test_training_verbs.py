@@ -13,13 +13,13 @@ import yaml
 from safetensors.torch import save_file
 
 from wam.cli.main import run
-from wam.data.lerobot.reader import open_dataset
 from wam.models.bundle import open_bundle
 from wam.policies.aha_wam.config import tiny
 from wam.policies.aha_wam.convert.wan_names import dit_to_diffusers
-from wam.policies.aha_wam.training.config import parse_config
+from wam.policies.aha_wam.training.config import AhaWamTrainConfig
 from wam.policies.aha_wam.training.start import start
 from wam.policies.aha_wam.video_dit import VideoDit
+from wam.training.config_reading import parse_config
 from wam.training.reports import read_losses
 
 
@@ -96,8 +96,8 @@ def test_the_action_dit_is_shrunk_from_the_video_dit_and_training_starts_from_bo
     backbone = tmp_path / "action_dit.pt"
     assert run(["init", "action-dit", str(folder), str(backbone), "--preset", "tiny"]) == 0
     run_values["model"] |= {"video_weights": str(folder), "action_backbone": str(backbone)}
-    config = parse_config(run_values)
-    model = start(config.model, config.data, open_dataset(config.data.root)).model
+    config = parse_config(AhaWamTrainConfig, run_values)
+    model = start(config.model, config.data, (("joint0", "joint1", "joint2"),) * 2).model
     for name, tensor in model.video.state_dict().items():
         assert torch.equal(tensor, video[name]), name
     sizes = tiny()

@@ -93,7 +93,9 @@ def measure_speed(folder: Path, *, seconds: float = SECONDS) -> dict[str, float]
     bag = folder / "speed"
     write_fake_bag(bag, robot=robot, seconds=seconds, rate=RATE, texture=TEXTURE)
     policy = load_fake(PolicyRequest("fake", planner=True, executor=True), robot=robot)
-    settings = ReplaySettings(planner_latency_ns=100_000_000, executor_latency_ns=50_000_000)
+    settings = ReplaySettings(
+        planner_latency_ns=100_000_000, executor_latency_ns=50_000_000, planner_period_ns=0
+    )
     options = ReplayOptions(bag=bag, policy_name="fake", settings=settings)
     started = time.perf_counter()
     outcome = replay(options, robot=robot, policy=policy, report=folder / "report")
@@ -160,7 +162,9 @@ def replay_big(folder: Path) -> dict[str, float]:
 
     robot = fake_robot(joints=14, height=HEIGHT, width=WIDTH, transport=CameraTransport.RAW)
     policy = load_fake(PolicyRequest("fake", planner=True, executor=True), robot=robot)
-    settings = ReplaySettings(planner_latency_ns=100_000_000, executor_latency_ns=50_000_000)
+    settings = ReplaySettings(
+        planner_latency_ns=100_000_000, executor_latency_ns=50_000_000, planner_period_ns=0
+    )
     options = ReplayOptions(bag=folder / "big", policy_name="fake", settings=settings)
     replay(options, robot=robot, policy=policy, report=folder / "big-report")
     return {"replay_peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam distill`: make a policy need fewer integration steps."""
+"""`wam distill`: make a policy need fewer integration steps; every policy that can be distilled is a command."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from wam.cli.training_options import RESULT, Config, Resume, Settings, Until
+from wam.policies.kind import TrainingCommand
+from wam.policies.registry import registry
 
 app = typer.Typer(
     add_completion=False,
@@ -19,36 +24,32 @@ app = typer.Typer(
 
 @app.callback()
 def _group() -> None:
-    """Keep the name of the policy a word of its own, although there may be one policy only."""
+    """Keep the name of the policy a word of its own, even where only one policy can be distilled."""
 
 
-@app.command("aha-wam")
-def aha_wam(
-    config: Annotated[
-        Path, typer.Option("--config", "-c", help="YAML of the run; see docs/how-to/train.md.")
-    ],
-    teacher: Annotated[
-        Path | None,
-        typer.Option(help="Bundle of the teacher; replaces model.bundle of the file.", show_default=False),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="SECTION.KEY=VALUE", help="Replace a value of the file; may be repeated."
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue after the last checkpoint in run.out.")
-    ] = False,
-    until: Annotated[
-        int | None,
-        typer.Option(min=1, help="Stop after this step, to be continued with --resume.", show_default=False),
-    ] = None,
-) -> int:
-    """Make AHA-WAM-Flash: a 1-, 2- or 4-step student of a 16-step teacher; the planner stays as it is."""
-    from wam.policies.aha_wam.training.config import read_config
-    from wam.policies.aha_wam.training.recipe import distill
-    from wam.training.progress import run_shown
+def _command(distillation: TrainingCommand) -> Callable[..., None]:
+    def distill(
+        config: Config,
+        teacher: Annotated[
+            Path | None,
+            typer.Option(
+                help="Bundle of the teacher; replaces model.bundle of the file.", show_default=False
+            ),
+        ] = None,
+        settings: Settings = None,
+        resume: Resume = False,
+        until: Until = None,
+    ) -> None:
+        from wam.training.progress import train_from_file
 
-    given = [f"model.bundle={teacher}"] if teacher is not None else []
-    return run_shown(distill, read_config(config, [*(settings or ()), *given]), resume=resume, until=until)
+        given = [f"model.bundle={teacher}"] if teacher is not None else []
+        train_from_file(
+            distillation.load(), config, overrides=[*(settings or ()), *given], resume=resume, until=until
+        )
+
+    return distill
+
+
+for _kind in registry().kinds.values():
+    if _kind.distill is not None:
+        app.command(_kind.command, help=_kind.distill.help + RESULT)(_command(_kind.distill))

@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from wam.cli.progress import row_progress
-from wam.cli.replay import DEFAULT_EXECUTOR_LATENCY, DEFAULT_PLANNER_LATENCY, parse_latency
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
+from wam.runtime.schedule import SCHEDULE
 
 if TYPE_CHECKING:
     from wam.evaluation.closed_loop.scores import Evaluation
@@ -60,18 +60,19 @@ def evaluate(
     planner_latency: Annotated[
         str,
         typer.Option(
-            help="Mode fast: simulated time that a plan takes [s]; 'measured' takes what it takes here."
+            help="Mode fast: latency of a plan in simulated time [s]; "
+            "'measured' uses the latency measured on this host."
         ),
-    ] = DEFAULT_PLANNER_LATENCY,
+    ] = f"{SCHEDULE.planner_latency:g}",
     executor_latency: Annotated[
-        str, typer.Option(help="Mode fast: simulated time that a chunk takes [s], or 'measured'.")
-    ] = DEFAULT_EXECUTOR_LATENCY,
+        str, typer.Option(help="Mode fast: latency of a chunk in simulated time [s], or 'measured'.")
+    ] = f"{SCHEDULE.executor_latency:g}",
     planner_period: Annotated[
         float, typer.Option(help="Least time between two plans [s]; 0 plans every new image.", min=0.0)
-    ] = 0.25,
+    ] = SCHEDULE.planner_period,
     executor_period: Annotated[
         float, typer.Option(help="Time between the starts of two chunks [s].", min=0.005)
-    ] = 0.1,
+    ] = SCHEDULE.executor_period,
     extra_filter: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,7 +99,7 @@ def evaluate(
     from wam.evaluation.closed_loop.run import FAST, NODES, EvalOptions, evaluate_fast
     from wam.evaluation.closed_loop.table import compute_evaluation
     from wam.evaluation.metrics.gate import read_gate
-    from wam.evaluation.replay.offline import ReplaySettings
+    from wam.evaluation.replay.engine import ReplaySettings, parse_latency
     from wam.policies.loading import load_policy
     from wam.report.folder import require_free
     from wam.runtime.policy import PolicyRequest, require_fit

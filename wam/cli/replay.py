@@ -7,25 +7,28 @@ import contextlib
 import json
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 from typer.core import TyperGroup
 
 from wam.cli.convert import parse_pairs
 from wam.cli.progress import row_progress
-from wam.cli.replay_tables import print_comparison, print_outcome
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
+from wam.runtime.schedule import SCHEDULE
+
+if TYPE_CHECKING:
+    from wam.evaluation.replay.compare import Comparison
+    from wam.evaluation.replay.session import ReplayOutcome
 
 EXIT_COULD_NOT_RUN = 1
 EXIT_FAILED_GATE = 2
-MEASURED = "measured"
 OFFLINE, LIVE = "offline", "live"
-DEFAULT_PLANNER_LATENCY = "0.1"
-DEFAULT_EXECUTOR_LATENCY = "0.05"
+PLANNER_LATENCY, EXECUTOR_LATENCY = f"{SCHEDULE.planner_latency:g}", f"{SCHEDULE.executor_latency:g}"
 
 
 class RunByDefault(TyperGroup):
@@ -82,28 +85,29 @@ def run(
     planner_latency: Annotated[
         str,
         typer.Option(
-            help="Time a plan takes on the recording's clock [s]; 'measured' takes what it takes here."
+            help="Latency of a plan on the recording's clock [s]; "
+            "'measured' uses the latency measured on this host."
         ),
-    ] = DEFAULT_PLANNER_LATENCY,
+    ] = PLANNER_LATENCY,
     executor_latency: Annotated[
-        str, typer.Option(help="Time a chunk takes on the recording's clock [s], or 'measured'.")
-    ] = DEFAULT_EXECUTOR_LATENCY,
+        str, typer.Option(help="Latency of a chunk on the recording's clock [s], or 'measured'.")
+    ] = EXECUTOR_LATENCY,
     planner_period: Annotated[
         float, typer.Option(help="Least time between two plans [s]; 0 plans every new image.", min=0.0)
-    ] = 0.0,
+    ] = SCHEDULE.planner_period,
     executor_period: Annotated[
         float, typer.Option(help="Time between the starts of two chunks [s].", min=0.005)
-    ] = 0.1,
+    ] = SCHEDULE.executor_period,
     max_context_age: Annotated[
-        float, typer.Option(help="An older planner context is refused [s].", min=0.01)
-    ] = 2.0,
+        float, typer.Option(help="Refuse a planner context whose image is older [s].", min=0.01)
+    ] = SCHEDULE.max_context_age,
     strategy: Annotated[
         str,
         typer.Option(
-            help="How the safety node lets a chunk take over from the one before it: "
+            help="How the safety node changes over from one chunk to the next: "
             "blend, latest, sequential, committed or roll."
         ),
-    ] = "blend",
+    ] = SCHEDULE.strategy.value,
     extra_filter: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,7 +117,7 @@ def run(
     ] = None,
     time: Annotated[
         str,
-        typer.Option(help="Which time decides: 'stamps' (message headers) or 'receive' (the recorder's)."),
+        typer.Option(help="Which times to use: 'stamps' (message headers) or 'receive' (the recorder's)."),
     ] = "stamps",
     namespace: Annotated[
         str, typer.Option(help="Namespace of the robot in the recording.", show_default=False)
@@ -121,7 +125,7 @@ def run(
     remap: Annotated[
         list[str] | None,
         typer.Option(
-            help="ROBOT_TOPIC:=RECORDED_TOPIC, where a topic is called otherwise.", show_default=False
+            help="ROBOT_TOPIC:=RECORDED_TOPIC, for a topic recorded under another name.", show_default=False
         ),
     ] = None,
     action_topic: Annotated[
@@ -145,15 +149,16 @@ def run(
     device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of the policy.", min=1)] = 1,
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="Let faults of the recording pass as warnings in the report.")
+        bool,
+        typer.Option("--lenient", help="Report faults of the recording as warnings instead of stopping."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
 ) -> None:
-    """Replay a recording through planner and executor at full speed, and judge what comes out.
+    """Replay a recording through planner and executor at full speed, and judge the chunks.
 
     Both run on the recording's own clock with the latencies given here, so context ages and phase offsets are those
-    of a real run, and a repetition gives the same summary.json and events.jsonl, byte for byte ('measured' latencies
-    do not). Compare two reports with [bold]wam replay compare A B[/bold].
+    of a real run, and repeating it gives the same summary.json and events.jsonl, byte for byte (except with 'measured'
+    latencies). Compare two reports with [bold]wam replay compare A B[/bold].
 
     Exit codes: 0 replayed (and the gate passed), 1 could not run, 2 the gate failed or the policy was at fault.
 
@@ -162,7 +167,13 @@ def run(
     from wam.data.bag.binding import TopicNames
     from wam.devices.loader import load_robot
     from wam.evaluation.metrics.gate import read_gate
-    from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings, parse_strategy
+    from wam.evaluation.replay.engine import (
+        MEASURED,
+        ReplayOptions,
+        ReplaySettings,
+        parse_latency,
+        parse_strategy,
+    )
     from wam.evaluation.replay.rerun import require_rerun
     from wam.evaluation.replay.session import replay as run_replay
     from wam.policies.loading import load_policy
@@ -174,11 +185,11 @@ def run(
     if mode not in (OFFLINE, LIVE):
         raise ConfigError("option --mode", value=mode, allowed=f"{OFFLINE} or {LIVE}", where="--mode")
     live = mode == LIVE
-    if live and (planner_latency, executor_latency) != (DEFAULT_PLANNER_LATENCY, DEFAULT_EXECUTOR_LATENCY):
+    if live and (planner_latency, executor_latency) != (PLANNER_LATENCY, EXECUTOR_LATENCY):
         raise ConfigError(
             "latencies with --mode live",
             value=f"{planner_latency}, {executor_latency}",
-            allowed="none: the nodes take the time that they take",
+            allowed="none: the nodes run in real time",
             where="--planner-latency, --executor-latency",
         )
     if live:
@@ -210,7 +221,7 @@ def run(
         mode=mode,
         rerun=rerun,
     )
-    # What is cheap to refuse is refused before the policy is loaded.
+    # Cheap checks come before the policy is loaded.
     description = load_robot(robot)
     require_free(report)
     if rerun is not None:
@@ -251,29 +262,12 @@ def run(
             json.dumps({"summary": outcome.summary, "timing": outcome.timing}, indent=2, ensure_ascii=False)
         )
     else:
-        print_outcome(Console(), outcome)
+        _print_outcome(Console(), outcome)
     for warning in outcome.summary["warnings"]:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     console.print(f"report: {outcome.page.resolve()}", soft_wrap=True, highlight=False)
     if not outcome.passed:
         raise typer.Exit(EXIT_FAILED_GATE)
-
-
-def parse_latency(text: str, *, option: str) -> int | None:
-    """Return a latency [ns], or None for "measured".
-
-    Raises:
-        ConfigError: it is neither that nor a time from 0 to 60 s.
-    """
-    if text == MEASURED:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0.0 <= seconds <= 60.0:
-        raise ConfigError(f"option {option}", value=text, allowed=f"0 to 60 [s], or {MEASURED}", where=option)
-    return seconds_to_ns(seconds)
 
 
 @app.command()
@@ -296,7 +290,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
     else:
-        print_comparison(Console(), result)
+        _print_comparison(Console(), result)
     if fail_if_worse and any(d.verdict == "first is better" for d in result.differences):
         raise typer.Exit(EXIT_FAILED_GATE)
 
@@ -327,44 +321,66 @@ def scenario(
     fault.
     """
     from wam.devices.loader import load_robot
-    from wam.evaluation.replay.jobs import make_jobs, run_jobs
-    from wam.evaluation.replay.scenario import latency_means, read_scenario, sum_up
-    from wam.report.folder import INDEX, SUMMARY, TIMING, report_folder, write_json
+    from wam.evaluation.replay.jobs import run_scenario
+    from wam.evaluation.replay.scenario import read_scenario
 
     chosen = read_scenario(file)
     load_robot(chosen.robot)
-    if ray:
-        from wam.evaluation.replay.ray import require_ray
-
-        require_ray()
     console = Console(stderr=True)
-    with report_folder(report) as folder:
-        todo = make_jobs(chosen, folder, device=device, threads=threads)
-        with row_progress(console, chosen.name, unit="runs") as progress:
-            runs = run_jobs(
-                todo, processes=jobs, done=lambda count: progress(count, len(todo)), ray_address=ray
-            )
-        summary, checked = sum_up(chosen, runs)
-        timing = latency_means(runs, jobs=jobs)
-        write_json(folder / SUMMARY, summary)
-        write_json(folder / TIMING, timing)
-        from wam.evaluation.replay.scenario_page import build_scenario_page
-
-        (folder / INDEX).write_text(
-            build_scenario_page(chosen, runs, summary, timing, checked), encoding="utf-8"
+    with row_progress(console, chosen.name, unit="runs") as progress:
+        outcome = run_scenario(
+            chosen, report, processes=jobs, device=device, threads=threads, done=progress, ray_address=ray
         )
+    summary, timing = outcome.summary, outcome.timing
     if as_json:
         typer.echo(json.dumps({"summary": summary, "timing": timing}, indent=2, ensure_ascii=False))
     else:
         typer.echo(f"verdict: {summary['verdict']}")
-    for run in runs:
+    for run in outcome.runs:
         if run.error:
             console.print(
                 f"[red]{escape(run.recording)}, {escape(run.variant)}:[/red] {escape(run.error)}",
                 soft_wrap=True,
             )
-    console.print(f"report: {(report / INDEX).resolve()}", soft_wrap=True, highlight=False)
+    console.print(f"report: {outcome.page.resolve()}", soft_wrap=True, highlight=False)
     if summary["verdict"] == "could not run":
         raise typer.Exit(EXIT_COULD_NOT_RUN)
     if summary["verdict"] in ("fail", "fault"):
         raise typer.Exit(EXIT_FAILED_GATE)
+
+
+def _print_outcome(console: Console, outcome: ReplayOutcome) -> None:
+    from wam.evaluation.metrics.metric import Shown
+    from wam.evaluation.metrics.table import shown
+
+    metrics = outcome.summary["metrics"]
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("verdict", outcome.summary["verdict"])
+    table.add_row("chunks", f"{metrics['chunks']:.0f} ({metrics['contexts']:.0f} planner contexts)")
+    for metric in shown(Shown.TERMINAL):
+        value = metrics[metric.name]
+        table.add_row(metric.name, "–" if value is None else f"{value:.4g}")
+    factor = outcome.timing["results"]["realtime_factor"]
+    table.add_row("speed", f"{factor:.1f} x real time" if factor else "–")
+    for check in outcome.figures.checks:
+        mark = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
+        table.add_row(
+            f"gate: {check.threshold.metric}", f"{mark} {check.value} (allowed {check.threshold.text()})"
+        )
+    console.print(table)
+
+
+def _print_comparison(console: Console, result: Comparison) -> None:
+    for name, values in result.settings.items():
+        console.print(f"{name}: {values[0]} | {values[1]}", highlight=False)
+    table = Table("error", "A", "B", "B - A", "95 % interval", "", box=None, pad_edge=False)
+    for d in result.differences:
+        span = f"{d.difference.low:.2g} to {d.difference.high:.2g}"
+        numbers = (f"{d.first:.4g}", f"{d.second:.4g}", f"{d.difference.value:+.2g}")
+        # The whole table fits a terminal of 80 columns.
+        said = {"second is better": "B is better", "first is better": "A is better"}
+        table.add_row(d.name, *numbers, span, said.get(d.verdict, "not significant"))
+    console.print(table)
+    console.print(
+        f"{result.pairs} pairs of chunks, {result.unpaired} chunks without a partner", highlight=False
+    )

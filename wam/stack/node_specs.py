@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wam.runtime.schedule import SCHEDULE
 from wam.stack.processes import NodeSpec
 
 
@@ -27,8 +28,8 @@ class StackOptions:
     policy: str
     seed: int = 0
     instruction: str = ""
-    chunk_period: float = 0.1
-    plan_period: float = 0.25
+    chunk_period: float = SCHEDULE.executor_period
+    plan_period: float = SCHEDULE.planner_period
     composed: bool = True
     namespace: str = ""
 

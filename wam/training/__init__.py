@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of AHA-WAM: data, losses, loops, distillation. Torch, no rclpy."""
+"""Training of any policy: options, data, loop, checkpoints, the runner of recipes. Torch, no rclpy, no policy."""

@@ -15,7 +15,7 @@ state is kept by parameter name and in full, so that a run may continue with ano
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,7 @@ import yaml
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
-    get_model_state_dict,
     get_optimizer_state_dict,
-    set_model_state_dict,
     set_optimizer_state_dict,
 )
 
@@ -35,18 +33,14 @@ from wam.core.errors import BundleError, ConfigError
 from wam.models.bundle import open_weights, save_weights
 from wam.models.bundle.weights import iterate
 from wam.training.config_reading import to_plain
-from wam.training.parallel import World, wait_for_all
+from wam.training.options import TrainConfig
+from wam.training.parallel import World, full_weights, put_weights, wait_for_all
 from wam.training.statistics import STATS_NAME, DatasetStats, write_dataset_stats
 
 CONFIG_NAME = "config.yaml"
 STATE_NAME = "state.pt"
 FOLDER = "checkpoints"
 FORMAT = "wam-training-state/1"
-MUST_AGREE = ("model", "data", "optim", "distill")
-"""Sections that a continued run may not change."""
-
-MAY_DIFFER = ("workers", "latent_cache", "accumulate")
-"""Keys in them that do not change what is computed; for `accumulate` the product with the processes is checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +56,12 @@ class Progress:
     batches: int = 0
 
 
-def full_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return all weights on the CPU; with several processes every one must call, and the first gets them."""
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    found: dict[str, Tensor] = get_model_state_dict(model, options=options)
-    return found
-
-
-def put_weights(model: nn.Module, weights: Mapping[str, Tensor], world: World) -> None:
-    """Fill a model; with several processes the first hands its weights out."""
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=world.size > 1)
-    set_model_state_dict(model, dict(weights), options=options)
-
-
 def save_checkpoint(
     *,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     progress: Progress,
-    config: Any,
+    config: TrainConfig,
     stats: DatasetStats,
     world: World,
 ) -> Path:
@@ -102,7 +83,7 @@ def save_checkpoint(
             "optimiser": optimiser_state,
         }
         _write(target, weights, state, config=config, stats=stats)
-    # No process may look for the checkpoint before it is there.
+    # No process may look for the checkpoint before it is complete.
     wait_for_all(world)
     return target
 
@@ -112,7 +93,7 @@ def _write(
     weights: Mapping[str, Tensor],
     state: Mapping[str, Any],
     *,
-    config: Any,
+    config: TrainConfig,
     stats: DatasetStats,
 ) -> None:
     scratch = target.with_suffix(".part")
@@ -154,10 +135,8 @@ def load_checkpoint(
     *,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    config: Any,
+    config: TrainConfig,
     world: World,
-    must_agree: Sequence[str] = MUST_AGREE,
-    may_differ: Sequence[str] = MAY_DIFFER,
 ) -> Progress:
     """Restore weights, optimiser and position.
 
@@ -167,8 +146,6 @@ def load_checkpoint(
         optimiser: over it, filled in place.
         config: of the run that continues.
         world: this process among all.
-        must_agree: sections that may not have changed.
-        may_differ: keys in them that may.
 
     Raises:
         BundleError: a file is missing, truncated or of another format or network.
@@ -177,7 +154,7 @@ def load_checkpoint(
     path = folder / STATE_NAME
     if not path.is_file():
         raise BundleError(f"{path} is missing", allowed="a complete checkpoint", where="--resume")
-    _require_same_config(folder, config, must_agree, may_differ)
+    _require_same_config(folder, config)
     try:
         # Memory-mapped, so that processes that only need the position do not hold the optimiser state.
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -202,22 +179,21 @@ def load_checkpoint(
     return Progress(int(state["step"]), int(state["batches"]))
 
 
-def _require_same_config(
-    folder: Path, config: Any, must_agree: Sequence[str], may_differ: Sequence[str]
-) -> None:
+def _require_same_config(folder: Path, config: TrainConfig) -> None:
     stored = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    mine: dict[str, Any] = to_plain(config)
+    mine: dict[str, dict[str, Any]] = to_plain(config)
+    sections = [name for name in mine if name != "run"]
     changed = [
         f"{section}.{key}: {stored[section].get(key)!r} then, {value!r} now"
-        for section in must_agree
+        for section in sections
         for key, value in mine[section].items()
-        if stored[section].get(key) != value and key not in may_differ
+        if stored[section].get(key) != value and key not in config.MAY_CHANGE
     ]
     if stored["run"]["seed"] != config.run.seed:
         changed.append(f"run.seed: {stored['run']['seed']} then, {config.run.seed} now")
     if changed:
         raise ConfigError(
             f"the configuration differs from the checkpoint's in {folder}: {'; '.join(changed[:4])}",
-            allowed=f"the same seed and sections {', '.join(must_agree)}",
+            allowed=f"the same seed and sections {', '.join(sections)}",
             where="--config, or start a new run",
         )

@@ -1,33 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads training configurations strictly: YAML sections into frozen dataclasses, and back to plain values."""
+"""Reads training configurations strictly: YAML sections into frozen dataclasses, and back to plain values.
+
+An unknown, missing or illegal key is an error that names its dotted path.
+"""
 
 from __future__ import annotations
 
 import enum
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import yaml
 
 from wam.core.errors import ConfigError
+from wam.training.options import TrainConfig, require_rules
+
+ConfigT = TypeVar("ConfigT", bound=TrainConfig)
 
 
-def read_sections(path: Path | str, overrides: typing.Sequence[str], *, sections: str) -> dict[str, Any]:
-    """Read the sections of a configuration file as plain values.
+def read_config(cls: type[ConfigT], path: Path | str, overrides: Sequence[str] = ()) -> ConfigT:
+    """Read a configuration file.
 
     Args:
-        path: YAML.
-        overrides: "section.key=value" each, the value in YAML.
-        sections: that there may be, for error texts.
+        cls: the policy's configuration.
+        path: YAML; relative paths inside are relative to the working directory.
+        overrides: "section.key=value" each, the value in YAML; they win over the file.
 
     Raises:
-        ConfigError: the file is missing, no YAML or no mapping, or an override has another form.
+        ConfigError: the file is missing or not YAML, or a key is unknown, missing or illegal.
     """
-    path = Path(path)
+    sections = ", ".join(f.name for f in fields(cls))
+    return parse_config(cls, _read_sections(Path(path), overrides, sections=sections), where=str(path))
+
+
+def parse_config(cls: type[ConfigT], raw: Mapping[str, Any], *, where: str = "configuration") -> ConfigT:
+    """Read a configuration from plain values.
+
+    Args:
+        cls: the policy's configuration.
+        raw: section -> key -> value.
+        where: the file, for error texts.
+
+    Raises:
+        ConfigError: a key is unknown, missing or illegal.
+    """
+    config: ConfigT = _parse_section(cls, raw, path="", where=where)
+    require_rules(config.rules(), where=where)
+    return config
+
+
+def _read_sections(path: Path, overrides: Sequence[str], *, sections: str) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -35,7 +61,7 @@ def read_sections(path: Path | str, overrides: typing.Sequence[str], *, sections
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} is no mapping of sections", allowed=sections)
+        raise ConfigError(f"{path} is not a mapping of sections", allowed=sections)
     for text in overrides:
         _apply(raw, text)
     return raw
@@ -69,12 +95,7 @@ def _apply(raw: dict[str, Any], text: str) -> None:
     target[key] = yaml.safe_load(value)
 
 
-def parse_section(cls: type[Any], raw: Any, *, path: str, where: str) -> Any:
-    """Read a dataclass from plain values, its fields as their types say.
-
-    Raises:
-        ConfigError: a key is unknown, missing or of another type.
-    """
+def _parse_section(cls: type[Any], raw: Any, *, path: str, where: str) -> Any:
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{where}: {path or 'the file'}", value=raw, allowed="a mapping")
     known = {f.name: f for f in fields(cls)}
@@ -90,7 +111,7 @@ def parse_section(cls: type[Any], raw: Any, *, path: str, where: str) -> Any:
         if name in raw:
             values[name] = _value(types_of[name], raw[name], path=place, where=where)
         elif spec.default is MISSING and spec.default_factory is MISSING:
-            raise ConfigError(f"{where}: {place} is missing", where=where)
+            raise ConfigError(f"{where}: {place} is missing", where=f"the file, or with --set {place}=VALUE")
     return cls(**values)
 
 
@@ -105,7 +126,7 @@ def _value(kind: Any, raw: Any, *, path: str, where: str) -> Any:
             return None
         return _value(next(a for a in arguments if a is not type(None)), raw, path=path, where=where)
     if is_dataclass(kind):
-        return parse_section(cast("type[Any]", kind), raw, path=path, where=where)
+        return _parse_section(cast("type[Any]", kind), raw, path=path, where=where)
     if origin is tuple and isinstance(raw, list):
         return tuple(
             _value(arguments[0], item, path=f"{path}[{i}]", where=where) for i, item in enumerate(raw)
@@ -129,65 +150,3 @@ def _value(kind: Any, raw: Any, *, path: str, where: str) -> Any:
         return raw
     name = "list" if origin is tuple else getattr(kind, "__name__", str(kind))
     raise ConfigError(f"{where}: {path}", value=raw, allowed=f"a value of type {name}", where=where)
-
-
-Rule = tuple[bool, str, object, str]
-"""Whether it holds, path of the key, its value, what is allowed."""
-
-
-def common_rules(data: Any, optim: Any, run: Any) -> tuple[Rule, ...]:
-    """Return the bounds that every training configuration has.
-
-    Args:
-        data: section with cameras, camera_names, validation_fraction, min_std and workers.
-        optim: section with the fields of AdamW and of the schedule.
-        run: the run.
-    """
-    names = data.camera_names or data.cameras
-    return (
-        (len(data.cameras) > 0, "data.cameras", list(data.cameras), "at least one picture feature"),
-        (
-            len(names) == len(data.cameras),
-            "data.camera_names",
-            list(names),
-            f"one name for each of the {len(data.cameras)} data.cameras",
-        ),
-        (
-            0 <= data.validation_fraction < 1,
-            "data.validation_fraction",
-            data.validation_fraction,
-            "0 to below 1",
-        ),
-        (data.min_std >= 0, "data.min_std", data.min_std, "0 or more"),
-        (data.workers >= 0, "data.workers", data.workers, "0 or more"),
-        (optim.steps is None or optim.steps > 0, "optim.steps", optim.steps, "null or a positive number"),
-        (optim.epochs > 0, "optim.epochs", optim.epochs, "a positive number"),
-        (optim.batch_size > 0, "optim.batch_size", optim.batch_size, "a positive number"),
-        (optim.accumulate > 0, "optim.accumulate", optim.accumulate, "a positive number"),
-        (optim.learning_rate > 0, "optim.learning_rate", optim.learning_rate, "a positive number"),
-        (0 <= optim.final_fraction <= 1, "optim.final_fraction", optim.final_fraction, "0 to 1"),
-        (0 <= optim.warmup_fraction < 1, "optim.warmup_fraction", optim.warmup_fraction, "0 to below 1"),
-        (optim.clip_norm > 0, "optim.clip_norm", optim.clip_norm, "a positive number"),
-        (
-            0 <= optim.beta1 < 1 and 0 <= optim.beta2 < 1,
-            "optim.beta1, beta2",
-            (optim.beta1, optim.beta2),
-            "0 to below 1",
-        ),
-        (optim.weight_decay >= 0, "optim.weight_decay", optim.weight_decay, "0 or more"),
-        (run.device in ("auto", "cpu", "cuda"), "run.device", run.device, "auto, cpu or cuda"),
-        (run.checkpoint_every >= 0, "run.checkpoint_every", run.checkpoint_every, "0 or more"),
-        (run.keep_checkpoints > 0, "run.keep_checkpoints", run.keep_checkpoints, "at least 1"),
-        (run.validate_every >= 0, "run.validate_every", run.validate_every, "0 or more"),
-    )
-
-
-def require_rules(rules: typing.Iterable[Rule], *, where: str) -> None:
-    """Refuse a configuration that breaks a rule.
-
-    Raises:
-        ConfigError: names the first one.
-    """
-    for good, path, value, allowed in rules:
-        if not good:
-            raise ConfigError(f"{where}: {path}", value=value, allowed=allowed, where=where)

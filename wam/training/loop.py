@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop, the same for joint training and for distillation.
+"""The training loop, the same for every policy.
 
-    batch -> VAE -> random numbers -> forward -> backward -> (after `accumulate` of them)
+    batch -> random numbers -> forward -> backward -> (after `accumulate` of them)
           -> clip -> AdamW -> record -> checkpoint
 
 Batches are numbered over the whole run and over all processes; sample order, offsets and random numbers of a
@@ -10,90 +10,75 @@ batch depend on the seed and on that number alone.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from threading import Event
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from wam.core.errors import PolicyFault
-from wam.policies.aha_wam.training.batch import LatentBatch, PixelBatch, collate, move
-from wam.policies.aha_wam.training.config import OptimSection, Precision
-from wam.policies.aha_wam.training.latents import LatentEncoder
 from wam.training.checkpoint import Progress
-from wam.training.optim import learning_rate, set_learning_rate
+from wam.training.objective import BatchT, Objective
+from wam.training.options import OptimSection, Precision
 from wam.training.parallel import World, any_in_world, gathered, mean_over_world
 from wam.training.reports import StepRecord
-from wam.training.sampler import HistoryBatchSampler
+from wam.training.source import Source
 
 VALIDATION_STREAM = 1
 """Distinguishes the random numbers of validation from those of training."""
 
-Objective = nn.Module
-"""Called with (LatentBatch, draws); returns a NamedTuple of scalars whose `total` is minimised."""
 
-Drawing = Callable[[LatentBatch, torch.Generator], Any]
-"""Draws the random numbers of one forward pass."""
+def learning_rate(step: int, *, total: int, options: OptimSection) -> float:
+    """Return the learning rate of a step: a linear rise, then a cosine down to a share of the peak.
 
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where batches come from.
-
-    Attributes:
-        samples: of pictures or of cached latents.
-        sampler: which samples, in which order.
-        encoder: frozen VAE; unused for cached latents.
-        workers: data loader processes.
+    Args:
+        step: 0 for the first.
+        total: steps of the run.
+        options: peak, share of the rise, share that is left at the end.
     """
-
-    samples: Dataset[Any]
-    sampler: HistoryBatchSampler
-    encoder: LatentEncoder | None
-    workers: int
-
-    def stream(self, position: int) -> Iterator[PixelBatch | LatentBatch]:
-        """Yield this process's batches without end, from the given one on."""
-        epoch, batch = divmod(position, len(self.sampler))
-        while True:
-            self.sampler.seek(epoch=epoch, batch=batch)
-            yield from self._loader()
-            epoch, batch = epoch + 1, 0
-
-    def epoch(self) -> Iterator[PixelBatch | LatentBatch]:
-        """Yield the batches of epoch 0 once."""
-        self.sampler.seek(epoch=0, batch=0)
-        yield from self._loader()
-
-    def latents(self, batch: PixelBatch | LatentBatch, device: torch.device) -> LatentBatch:
-        """Bring a batch to the device and through the VAE."""
-        moved = move(batch, device)
-        if isinstance(moved, LatentBatch):
-            return moved
-        if self.encoder is None:
-            raise ValueError("pictures need the VAE")
-        return self.encoder.batch(moved)
-
-    def _loader(self) -> DataLoader[Any]:
-        return DataLoader(
-            self.samples,
-            batch_sampler=self.sampler,
-            num_workers=self.workers,
-            collate_fn=collate_samples,
-            # A forked copy of a process that has used CUDA or threads may hang.
-            multiprocessing_context="spawn" if self.workers else None,
-        )
+    warmup = math.ceil(options.warmup_fraction * total)
+    if step < warmup:
+        return options.learning_rate * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - 1 - warmup))
+    shape = 0.5 * (1 + math.cos(math.pi * progress))
+    return options.learning_rate * (options.final_fraction + (1 - options.final_fraction) * shape)
 
 
-def collate_samples(samples: Sequence[Any]) -> Any:
-    """Join samples; a plain function, so that loader processes can be given it."""
-    return collate(samples)
+def make_optimiser(
+    module: nn.Module, options: OptimSection, *, decays: Callable[[str], bool] = lambda name: True
+) -> torch.optim.AdamW:
+    """Return AdamW over the parameters that learn, in a group with weight decay and one without.
+
+    Args:
+        module: owns the parameters.
+        options: of the optimisation.
+        decays: whether weight decay acts on the parameter of a name.
+    """
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            groups[decays(name)].append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": members, "weight_decay": options.weight_decay if decay else 0.0}
+            for decay, members in groups.items()
+            if members
+        ],
+        lr=options.learning_rate,
+        betas=(options.beta1, options.beta2),
+        weight_decay=options.weight_decay,
+    )
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
+    """Set the learning rate of every group."""
+    for group in optimiser.param_groups:
+        group["lr"] = value
 
 
 class StepResult(NamedTuple):
@@ -123,13 +108,12 @@ def batch_generator(*, seed: int, stream: int, number: int, device: torch.device
     return torch.Generator(device).manual_seed(int(state) >> 1)
 
 
-class Trainer:
+class Trainer(Generic[BatchT]):
     """Runs optimiser steps.
 
     Args:
         objective: already sharded where there are several processes.
         optimiser: over its parameters.
-        draw: random numbers of a forward pass.
         source: training batches.
         options: of the optimisation.
         total: optimiser steps of the whole run.
@@ -140,21 +124,19 @@ class Trainer:
 
     def __init__(
         self,
-        objective: Objective,
+        objective: Objective[BatchT],
         optimiser: torch.optim.Optimizer,
         *,
-        draw: Drawing,
-        source: Source,
+        source: Source[BatchT],
         options: OptimSection,
         total: int,
         seed: int,
         world: World,
-        validation: Source | None = None,
+        validation: Source[BatchT] | None = None,
     ) -> None:
         self.objective = objective
         self.optimiser = optimiser
         self.progress = Progress()
-        self._draw = draw
         self._source = source
         self._validation = validation
         self._options = options
@@ -188,7 +170,7 @@ class Trainer:
         """
         started = time.perf_counter()
         first = self.progress.batches // self.world.size
-        stream = self._source.stream(first)
+        stream = self._source.stream(first, self.world.device)
         per_epoch = len(self._source.sampler)
         saved = self.progress.step
         while self.progress.step < until:
@@ -213,7 +195,7 @@ class Trainer:
         if saved != self.progress.step:
             on_checkpoint()
 
-    def step(self, stream: Iterator[PixelBatch | LatentBatch]) -> StepResult:
+    def step(self, stream: Iterator[BatchT]) -> StepResult:
         """Run one optimiser step on the next batches of the stream.
 
         Raises:
@@ -226,8 +208,8 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         for i in range(options.accumulate):
             number = self.progress.batches + i * world.size + world.rank
-            batch = self._source.latents(next(stream), world.device)
-            draws = self._draw(batch, self._generator(0, number))
+            batch = next(stream)
+            draws = self.objective.draw(batch, self._generator(0, number))
             with gathered(self.objective):
                 with self._autocast():
                     losses = self.objective(batch, draws)
@@ -251,9 +233,8 @@ class Trainer:
             return {}
         sums: dict[str, float] = {}
         count = 0
-        for i, pixels in enumerate(self._validation.epoch()):
-            batch = self._validation.latents(pixels, self.world.device)
-            draws = self._draw(batch, self._generator(VALIDATION_STREAM, i))
+        for i, batch in enumerate(self._validation.epoch(self.world.device)):
+            draws = self.objective.draw(batch, self._generator(VALIDATION_STREAM, i))
             with gathered(self.objective), self._autocast():
                 losses = self.objective(batch, draws)
             for name, value in losses._asdict().items():

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One process or many: joining the group that `torchrun` started, and sharding a model over it (FSDP2).
 
+Activation recomputation is here too: both trade time for memory.
+
 The networks are called by methods, not by one `forward` per block, so parameters are gathered for the whole
 step (`gathered`) and gradients, optimiser state and master weights are sharded: ZeRO-2, as the released code
 trains. Each transformer block is a communication group of its own, which bounds the buffers.
@@ -8,20 +10,28 @@ trains. Each transformer block is a communication group of its own, which bounds
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    set_model_state_dict,
+)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.utils.checkpoint import checkpoint
 
 from wam.core.errors import ConfigError
-from wam.models.layers.dit_block import DitBlock
-from wam.policies.aha_wam.training.config import Precision
+from wam.training.objective import Objective
+from wam.training.options import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ def join_world(option: str) -> World:
 
 
 def wait_for_all(world: World) -> None:
-    """Return when every process has come here."""
+    """Return once every process has made this call."""
     if world.size > 1:
         dist.barrier()
 
@@ -98,7 +108,7 @@ def shard(
     world: World,
     *,
     precision: Precision,
-    blocks: tuple[type[nn.Module], ...] = (DitBlock,),
+    blocks: tuple[type[nn.Module], ...] = (),
 ) -> None:
     """Shard parameters, gradients and optimiser state over all processes; alone, do nothing.
 
@@ -118,6 +128,66 @@ def shard(
     groups = [module for module in objective.modules() if isinstance(module, blocks)]
     for module in (*groups, objective):
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
+
+
+def place(objective: Objective[Any], world: World, *, precision: Precision) -> None:
+    """Bring an objective to the device, sharded where there are several processes; the first one's weights count.
+
+    Args:
+        objective: on the CPU.
+        world: from `join_world`.
+        precision: see `shard`.
+    """
+    if world.size == 1:
+        objective.to(world.device)
+        return
+    weights = objective.network.state_dict() if world.is_first else {}
+    if objective.first_holds_weights:
+        if world.is_first:
+            objective.to("meta")
+        shard(objective, world, precision=precision, blocks=objective.blocks)
+        objective.to_empty(device=world.device)
+    else:
+        objective.to(world.device)
+        shard(objective, world, precision=precision, blocks=objective.blocks)
+    for network in objective.networks:
+        put_weights(network, weights, world)
+
+
+def full_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return all weights on the CPU; with several processes every one must call, and the first gets them."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    found = get_model_state_dict(model, options=options)
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def put_weights(model: nn.Module, weights: Mapping[str, Tensor], world: World) -> None:
+    """Fill a model; with several processes the first one's weights go to all."""
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=world.size > 1)
+    set_model_state_dict(model, dict(weights), options=options)
+
+
+def recompute(model: nn.Module, methods: Sequence[tuple[type[nn.Module], str]]) -> int:
+    """Make blocks keep their inputs alone and compute inner activations again in the backward pass.
+
+    Args:
+        model: changed in place; its weights are not touched.
+        methods: class of a block and the name of its method.
+
+    Returns:
+        Number of methods that were wrapped.
+    """
+    wrapped = 0
+    for module in model.modules():
+        for kind, name in methods:
+            if isinstance(module, kind):
+                setattr(module, name, functools.partial(_recomputed, getattr(module, name)))
+                wrapped += 1
+    return wrapped
+
+
+def _recomputed(method: Any, *args: Any, **kwargs: Any) -> Any:
+    return checkpoint(method, *args, use_reentrant=False, **kwargs)
 
 
 @contextmanager

@@ -6,10 +6,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -22,11 +22,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wam.training.logged import Listener, RunPlan, RunResult
-
-if TYPE_CHECKING:
-    from wam.policies.aha_wam.training.config import TrainConfig
-    from wam.training.reports import StepRecord
+from wam.training.config_reading import read_config
+from wam.training.recipe import Recipe
+from wam.training.reports import StepRecord
+from wam.training.runner import Listener, RunPlan, run_recipe
 
 SMOOTHING = 0.95
 """Share of the past in the losses shown."""
@@ -52,7 +51,7 @@ class ShownRun(Listener):
             console=console,
         )
         self._task: TaskID | None = None
-        self._encoding: TaskID | None = None
+        self._caching: TaskID | None = None
         self._shown: dict[str, float] = {}
 
     def __enter__(self) -> ShownRun:
@@ -61,14 +60,14 @@ class ShownRun(Listener):
     def __exit__(self, *args: object) -> None:
         self._progress.stop()
 
-    def on_latents(self, done: int, episodes: int) -> None:
-        """Show how far the VAE has come."""
+    def on_cache(self, done: int, episodes: int) -> None:
+        """Show how many episodes are cached."""
         if os.environ.get("RANK", "0") != "0":
             return
-        if self._encoding is None:
-            self._encoding = self._progress.add_task("VAE latents of episodes", losses="")
+        if self._caching is None:
+            self._caching = self._progress.add_task("cached episodes", losses="")
             self._progress.start()
-        self._progress.update(self._encoding, completed=done, total=episodes)
+        self._progress.update(self._caching, completed=done, total=episodes)
 
     def on_plan(self, plan: RunPlan) -> None:
         """Print the plan and start the bar."""
@@ -108,13 +107,13 @@ def stop_on_signals(stop: threading.Event) -> Iterator[None]:
     """Set `stop` on the first Ctrl-C or SIGTERM; the second acts as usual."""
     previous: dict[int, Any] = {}
 
-    def ask(number: int, frame: object) -> None:
+    def on_signal(number: int, frame: object) -> None:
         stop.set()
         signal.signal(number, previous[number])
 
     for number in (int(signal.SIGINT), int(signal.SIGTERM)):
         previous[number] = signal.getsignal(number)
-        signal.signal(number, ask)
+        signal.signal(number, on_signal)
     try:
         yield
     finally:
@@ -122,20 +121,34 @@ def stop_on_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run_shown(run: Callable[..., RunResult], config: TrainConfig, *, resume: bool, until: int | None) -> int:
-    """Run `train` or `distill` with a progress bar.
+def train_from_file(
+    recipe: Recipe[Any, Any, Any],
+    path: Path,
+    *,
+    overrides: Sequence[str],
+    resume: bool,
+    until: int | None,
+) -> None:
+    """Run a recipe from its configuration file, with a progress bar; Ctrl-C ends it after the current step.
 
-    Returns:
-        The exit code.
+    Args:
+        recipe: of the policy.
+        path: YAML.
+        overrides: "section.key=value" each.
+        resume: continue after the last checkpoint.
+        until: stop after this step; None runs to the end.
+
+    Raises:
+        WamError: see `run_recipe`.
     """
+    config = read_config(recipe.config_type, path, overrides)
     console = Console()
     stop = threading.Event()
     with stop_on_signals(stop), ShownRun(console) as shown:
-        result = run(config, resume=resume, until=until, listener=shown, stop=stop)
+        result = run_recipe(recipe, config, resume=resume, until=until, listener=shown, stop=stop)
     if result.bundle is not None:
         state = "finished" if result.finished else "stopped, continue with --resume"
         console.print(f"[green]{state}[/green] at step {result.step}")
         console.print(
             f"bundle  {result.bundle}\nlosses  {result.losses}\ncurve   {result.plot}", soft_wrap=True
         )
-    return 0

@@ -24,7 +24,7 @@ from wam.devices.twin import JointFeedback
 from wam.evaluation.closed_loop.page import build_evaluation_report
 from wam.evaluation.closed_loop.run import EvalOptions, evaluate_fast
 from wam.evaluation.closed_loop.table import compute_evaluation
-from wam.evaluation.replay.offline import ReplaySettings
+from wam.evaluation.replay.engine import ReplaySettings
 from wam.robots.description import RobotDescription
 from wam.runtime.policy import PolicyRequest, load_fake
 from wam.sim.actors import ExpertActor

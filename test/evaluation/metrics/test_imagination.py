@@ -22,7 +22,7 @@ from wam.runtime.policy import PolicyRequest, load_fake
 MS = 1_000_000
 ROBOT = fake_robot()
 AHEAD_NS = 500 * MS
-SETTINGS = ReplaySettings(planner_latency_ns=100 * MS, executor_latency_ns=50 * MS)
+SETTINGS = ReplaySettings(planner_latency_ns=100 * MS, executor_latency_ns=50 * MS, planner_period_ns=0)
 
 
 class SeeingPlanner(FakePlanner):

@@ -44,9 +44,7 @@ CONTRACT = fake_contract(
     control_period_ns=20 * MS,
     horizon_rows=40,
 )
-SETTINGS = ReplaySettings(
-    planner_latency_ns=150 * MS, executor_latency_ns=30 * MS, executor_period_ns=100 * MS
-)
+SETTINGS = ReplaySettings(planner_latency_ns=150 * MS, executor_latency_ns=30 * MS, planner_period_ns=0)
 
 Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
 

@@ -122,7 +122,9 @@ def test_a_real_episode_becomes_a_bag_and_is_replayed_with_real_phase_offsets(tm
     assert (converted.rows, converted.messages) == (393, 3 * 393 + 1)
     assert converted.instruction == "Pick up the yellow bottle on the table."
     assert converted.warnings == ()
-    settings = ReplaySettings(planner_latency_ns=100_000_000, executor_latency_ns=50_000_000)
+    settings = ReplaySettings(
+        planner_latency_ns=100_000_000, executor_latency_ns=50_000_000, planner_period_ns=0
+    )
     options = ReplayOptions(bag=tmp_path / "ep1", policy_name="fake", settings=settings)
     policy = load_fake(PolicyRequest("fake", planner=True, executor=True), robot=robot)
     outcome = replay(options, robot=robot, policy=policy, report=tmp_path / "report")

@@ -27,7 +27,7 @@ from wam.runtime.policy import PolicyRequest, load_fake
 
 MS = 1_000_000
 ROBOT = fake_robot()
-SETTINGS = ReplaySettings(planner_latency_ns=100 * MS, executor_latency_ns=50 * MS)
+SETTINGS = ReplaySettings(planner_latency_ns=100 * MS, executor_latency_ns=50 * MS, planner_period_ns=0)
 EPOCH_NS = 1_600_000_000 * 10**9
 
 

@@ -14,8 +14,7 @@ from wam.policies.dust.encoders import sinusoid, time_channels
 from wam.policies.dust.readings import TIME_BUCKETS
 from wam.policies.dust.sampling import sample
 from wam.policies.dust.schedule import ALL_SAVINGS, NO_SAVINGS, SamplerSettings, schedule
-from wam.policies.dust.training.losses import DustBatch, DustDraws, losses
-from wam.policies.dust.training.time import TimeLaw, tau_from_beta
+from wam.policies.dust.training.losses import DustBatch, DustDraws, TimeLaw, losses, tau_from_beta
 
 pytestmark = pytest.mark.parity
 

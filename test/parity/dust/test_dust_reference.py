@@ -21,8 +21,14 @@ from wam.policies.dust.schedule import (
     SamplerSettings,
     schedule,
 )
-from wam.policies.dust.training.losses import DustBatch, DustDraws, DustObjective, losses
-from wam.policies.dust.training.time import TimeLaw, tau_from_beta
+from wam.policies.dust.training.losses import (
+    DustBatch,
+    DustDraws,
+    DustObjective,
+    TimeLaw,
+    losses,
+    tau_from_beta,
+)
 
 pytestmark = pytest.mark.parity
 

@@ -99,9 +99,7 @@ def recording(*, seconds: float) -> Iterator[Delivery]:
 
 
 def test_replay_runs_the_policy_on_a_recording_of_the_franka(bundle: Path) -> None:
-    settings = ReplaySettings(
-        planner_latency_ns=60 * MS, executor_latency_ns=30 * MS, executor_period_ns=100 * MS
-    )
+    settings = ReplaySettings(planner_latency_ns=60 * MS, executor_latency_ns=30 * MS, planner_period_ns=0)
     replay = OfflineReplay(robot=load_robot("franka"), policy=load_policy(bundle), settings=settings)
     events = list(replay.run(recording(seconds=2.0)))
     chunks = [e.chunk for e in events if isinstance(e, ChunkEvent)]

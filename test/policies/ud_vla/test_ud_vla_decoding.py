@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from wam.core.errors import ConfigError, InputError
-from wam.policies.aha_wam.training.config import Precision
 from wam.policies.ud_vla.baselines import Plan, autoregressive, independent, jacobi
 from wam.policies.ud_vla.config import MaskMode, preset
 from wam.policies.ud_vla.decoder import UdVlaDecoder
@@ -39,8 +38,8 @@ from wam.policies.ud_vla.training.objective import (
     masked_share,
 )
 from wam.policies.ud_vla.training.trainable import UdVlaCodes, UdVlaTrainable
-from wam.training.loop import Trainer
-from wam.training.optim import make_optimiser
+from wam.training.loop import Trainer, make_optimiser
+from wam.training.options import Precision
 from wam.training.parallel import World
 
 ROWS, DIMS = 8, 3
@@ -253,8 +252,7 @@ def test_an_overfitted_policy_decodes_the_action_of_its_only_batch():
     trainable = UdVlaTrainable(decoder, layout=layout, stage=Stage.JD3P, objective=ObjectiveConfig())
     trainer = Trainer(
         trainable,
-        make_optimiser(trainable.parameters(), options),
-        draw=trainable.draw,
+        make_optimiser(trainable, options),
         source=OneBatch(batch),
         options=options,
         total=500,
@@ -284,12 +282,9 @@ class OneBatch:
         self.batch = batch
         self.sampler = [0]
 
-    def stream(self, position):
+    def stream(self, position, device):
         while True:
             yield self.batch
-
-    def latents(self, batch, device):
-        return batch
 
 
 def test_a_drawn_column_has_the_probability_that_it_says():

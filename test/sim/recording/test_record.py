@@ -234,11 +234,14 @@ def test_a_recording_with_other_options_is_not_continued(
 @pytest.mark.slow
 def test_a_policy_trains_on_a_recorded_data_set(tmp_path: Path, whole: ExpertRecording) -> None:
     from wam.models.bundle import open_bundle
-    from wam.policies.dust.training.config import parse_dust_config
-    from wam.policies.dust.training.recipe import train_dust
+    from wam.policies.dust.training.config import DustTrainConfig
+    from wam.policies.dust.training.recipe import RECIPE
+    from wam.training.config_reading import parse_config
+    from wam.training.runner import run_recipe
 
     eagle = {"image_size": 28, "patch": 7, "vision_layers": 1, "language_layers": 1}
-    config = parse_dust_config(
+    config = parse_config(
+        DustTrainConfig,
         {
             "model": {"preset": "tiny", "overrides": {"mm_layers": 2, "tail_layers": 2, "eagle": eagle}},
             "data": {
@@ -248,9 +251,9 @@ def test_a_policy_trains_on_a_recorded_data_set(tmp_path: Path, whole: ExpertRec
             },
             "optim": {"steps": 2, "batch_size": 2, "precision": "float32"},
             "run": {"out": str(tmp_path / "run"), "device": "cpu", "threads": 1, "tensorboard": False},
-        }
+        },
     )
-    result = train_dust(config)
+    result = run_recipe(RECIPE, config)
     assert result.finished
     assert result.bundle is not None
     bundle = open_bundle(result.bundle)

@@ -23,7 +23,8 @@ from wam.core.policy import LoadedPolicy
 from wam.core.verdict import Event, Ladder
 from wam.evaluation.closed_loop.scores import EpisodeTimes
 from wam.evaluation.records import SafetyRecord
-from wam.evaluation.replay.offline import ChunkEvent, ContextEvent, FaultEvent, OfflineReplay, ReplaySettings
+from wam.evaluation.replay.engine import ChunkEvent, ContextEvent, FaultEvent, ReplaySettings
+from wam.evaluation.replay.offline import OfflineReplay
 from wam.robots.description import CommandKind, RobotDescription
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.safety.build import build_cycle, settings_for

@@ -14,7 +14,7 @@ from wam.evaluation.closed_loop.filming import Films
 from wam.evaluation.closed_loop.policy_actor import PolicyActor
 from wam.evaluation.closed_loop.scores import EpisodeRecord, EpisodeTimes, Evaluation
 from wam.evaluation.records import SafetyRecord
-from wam.evaluation.replay.offline import ReplaySettings
+from wam.evaluation.replay.engine import ReplaySettings
 from wam.report.machine import machine_info
 from wam.robots.description import RobotDescription
 from wam.runtime.policy import require_fit

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from wam.core.chunk import ActionChunk
 from wam.core.chunk.splice import Strategy
-from wam.core.clock import NS_PER_MS, NS_PER_S
+from wam.core.clock import seconds_to_ns
 from wam.core.context import ContextHeader
 from wam.core.errors import ConfigError, PolicyFault
 from wam.core.observation import Observation
@@ -20,6 +20,13 @@ from wam.data.bag.stamps import BagMessage
 from wam.evaluation.metrics.gate import Threshold
 from wam.evaluation.replay.safety_events import SafetyEvent, SafetyInfo
 from wam.runtime.ingest.ingest import Notice, StreamIngest
+from wam.runtime.schedule import SCHEDULE
+
+MEASURED = "measured"
+"""In place of a latency: the one measured on this host."""
+
+MAX_LATENCY = 60.0
+"""Longest latency that an option takes [s]."""
 
 PLANNER = "planner"
 EXECUTOR = "executor"
@@ -30,21 +37,22 @@ class ReplaySettings:
     """How planner and executor are scheduled.
 
     Attributes:
-        planner_latency_ns: from the start of a plan to its context being usable [ns]; None takes what it took here.
-        executor_latency_ns: from the start of a cycle to its chunk being out [ns]; None takes what it took here.
+        planner_latency_ns: from the start of a plan to its context being usable [ns]; None uses the latency measured
+            on this host.
+        executor_latency_ns: from the start of a cycle to its chunk being out [ns]; None likewise.
         planner_period_ns: least time between the starts of two plans [ns]; 0 plans every new image.
         executor_period_ns: time between the starts of two chunks [ns].
         max_context_age_ns: a context with an older image is refused [ns].
-        strategy: how the safety node lets a chunk take over from the one before it.
+        strategy: how the safety node changes over from one chunk to the next.
         extra_filters: safety filters from other packages, each as "module:factory".
     """
 
     planner_latency_ns: int | None
     executor_latency_ns: int | None
-    planner_period_ns: int = 0
-    executor_period_ns: int = 100 * NS_PER_MS
-    max_context_age_ns: int = 2 * NS_PER_S
-    strategy: Strategy = Strategy.BLEND
+    planner_period_ns: int = seconds_to_ns(SCHEDULE.planner_period)
+    executor_period_ns: int = seconds_to_ns(SCHEDULE.executor_period)
+    max_context_age_ns: int = seconds_to_ns(SCHEDULE.max_context_age)
+    strategy: Strategy = SCHEDULE.strategy
     extra_filters: tuple[str, ...] = ()
 
 
@@ -77,6 +85,25 @@ class ReplayOptions:
     gate: tuple[Threshold, ...] = ()
     mode: str = "offline"
     rerun: Path | None = None
+
+
+def parse_latency(text: str, *, option: str) -> int | None:
+    """Return a latency [ns], or None for "measured".
+
+    Raises:
+        ConfigError: it is neither that nor a time from 0 to 60 s.
+    """
+    if text == MEASURED:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds <= MAX_LATENCY:
+        raise ConfigError(
+            f"option {option}", value=text, allowed=f"0 to {MAX_LATENCY:g} [s], or {MEASURED}", where=option
+        )
+    return seconds_to_ns(seconds)
 
 
 def parse_strategy(text: str, *, what: str, where: str) -> Strategy:
@@ -212,7 +239,9 @@ Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
 class Engine(Protocol):
     """What answers a recording: cycles on its clock (`OfflineReplay`), or real nodes."""
 
-    ingest: StreamIngest
+    @property
+    def ingest(self) -> StreamIngest:
+        """Buffers of the recording's streams."""
 
     @property
     def instruction(self) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import multiprocessing
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wam.evaluation.replay.job import Job, failed_run, run_job
-from wam.evaluation.replay.ray import ray_runs
-from wam.evaluation.replay.scenario import Run, Scenario
-from wam.report.folder import RUNS
+from wam.evaluation.replay.ray import ray_runs, require_ray
+from wam.evaluation.replay.scenario import Run, Scenario, latency_means, sum_up
+from wam.evaluation.replay.scenario_page import build_scenario_page
+from wam.report.folder import INDEX, RUNS, SUMMARY, TIMING, report_folder, write_json
 
 
 def make_jobs(scenario: Scenario, folder: Path, *, device: str, threads: int) -> list[Job]:
@@ -25,6 +28,65 @@ def make_jobs(scenario: Scenario, folder: Path, *, device: str, threads: int) ->
             report = folder / RUNS / f"{len(jobs):03d}-{label}"[:120]
             jobs.append(Job(scenario.robot, recording, variant, report, device, threads))
     return jobs
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioOutcome:
+    """What a scenario came to.
+
+    Attributes:
+        summary: content of summary.json.
+        timing: content of timing.json.
+        runs: every run, in the order of the jobs.
+        page: path of index.html.
+    """
+
+    summary: Mapping[str, Any]
+    timing: Mapping[str, Any]
+    runs: Sequence[Run]
+    page: Path
+
+
+def run_scenario(
+    scenario: Scenario,
+    report: Path,
+    *,
+    processes: int,
+    device: str,
+    threads: int,
+    done: Callable[[int, int], None],
+    ray_address: str = "",
+) -> ScenarioOutcome:
+    """Run a scenario and write its report.
+
+    Args:
+        scenario: what to replay.
+        report: folder of the report: absent, empty, or an earlier report.
+        processes: replays at a time.
+        device: device of the policies.
+        threads: CPU threads of each policy.
+        done: called with the number of finished runs and of all runs.
+        ray_address: address of a Ray cluster that runs them instead; "" uses processes.
+
+    Raises:
+        ConfigError: the report folder cannot be replaced, the gate names an unknown metric, or the cluster cannot be
+            reached; nothing is written.
+        MissingDependency: Ray was asked for and is not installed; nothing is written.
+    """
+    if ray_address:
+        require_ray()
+    with report_folder(report) as folder:
+        jobs = make_jobs(scenario, folder, device=device, threads=threads)
+        runs = run_jobs(
+            jobs, processes=processes, done=lambda count: done(count, len(jobs)), ray_address=ray_address
+        )
+        summary, checked = sum_up(scenario, runs)
+        timing = latency_means(runs, jobs=processes)
+        write_json(folder / SUMMARY, summary)
+        write_json(folder / TIMING, timing)
+        page = build_scenario_page(scenario, runs, summary, timing, checked)
+        (folder / INDEX).write_text(page, encoding="utf-8")
+    return ScenarioOutcome(summary, timing, runs, report / INDEX)
 
 
 def run_jobs(

@@ -26,23 +26,23 @@ from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
 from wam.evaluation.metrics.gate import GateCheck, Threshold, check_gate, checks_as_json, parse_gate
-from wam.evaluation.replay.engine import ReplaySettings, parse_strategy
+from wam.evaluation.replay.engine import MEASURED, ReplaySettings, parse_strategy
 from wam.report.machine import machine_info
 from wam.report.numbers import distribution, plain_number
 from wam.report.statistics import Interval, bootstrap_mean, interval_as_json
+from wam.runtime.schedule import SCHEDULE
 
 SCENARIO_SCHEMA = "wam/replay-scenario/1"
 KEYS = ("robot", "policy", "recordings", "settings", "sweep", "gate")
-MEASURED = "measured"
 MAX_RUNS = 10_000
 
 DEFAULTS: Mapping[str, float | int | str | bool] = {
-    "planner_latency": 0.1,
-    "executor_latency": 0.05,
-    "planner_period": 0.0,
-    "executor_period": 0.1,
-    "max_context_age": 2.0,
-    "strategy": "blend",
+    "planner_latency": SCHEDULE.planner_latency,
+    "executor_latency": SCHEDULE.executor_latency,
+    "planner_period": SCHEDULE.planner_period,
+    "executor_period": SCHEDULE.executor_period,
+    "max_context_age": SCHEDULE.max_context_age,
+    "strategy": SCHEDULE.strategy.value,
     "seed": 0,
     "instruction": "",
     "namespace": "",
@@ -236,7 +236,9 @@ def latency_means(runs: Sequence[Run], *, jobs: int) -> dict[str, Any]:
         for name in ("l_prefill", "l_chunk"):
             episodes = [run.latencies[name] for run in timed if run.latencies[name]]
             means = [sum(episode) / len(episode) for episode in episodes]
-            calls = distribution(np.concatenate([np.asarray(episode) for episode in episodes] or [[]]))
+            calls = distribution(
+                np.concatenate([np.empty(0), *(np.asarray(episode) for episode in episodes)])
+            )
             for label, value in (
                 ("mean", sum(means) / len(means) if means else math.nan),
                 ("p50", calls.p50),
@@ -307,7 +309,7 @@ def _check_setting(name: str, value: Any, path: Path) -> None:
         if not isinstance(value, type(default)):
             raise ConfigError(what, value=str(value), allowed=f"a {type(default).__name__}", where=str(path))
         if name == "strategy":
-            parse_strategy(value, what=what, where=str(path))
+            parse_strategy(str(value), what=what, where=str(path))
         return
     whole = isinstance(default, int)
     if (

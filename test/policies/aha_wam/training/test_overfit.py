@@ -12,11 +12,10 @@ import torch
 
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.training.batch import LatentBatch
-from wam.policies.aha_wam.training.config import OptimSection
+from wam.policies.aha_wam.training.config import AhaWamOptimSection
 from wam.policies.aha_wam.training.distill import DistillObjective, chunk_inputs, draw_distill, rollout
 from wam.policies.aha_wam.training.forward import JointObjective, draw
-from wam.training.loop import batch_generator
-from wam.training.optim import learning_rate, make_optimiser, set_learning_rate
+from wam.training.loop import batch_generator, learning_rate, make_optimiser, set_learning_rate
 
 STEPS = 200
 DISTILL_STEPS = 100
@@ -32,8 +31,8 @@ def optimise(
     objective: torch.nn.Module, batch: LatentBatch, draw_one: Callable[[int], Any], *, steps: int, peak: float
 ) -> list[dict[str, float]]:
     """The steps of the training loop, on one batch."""
-    options = OptimSection(learning_rate=peak)
-    optimiser = make_optimiser(objective.parameters(), options)
+    options = AhaWamOptimSection(learning_rate=peak)
+    optimiser = make_optimiser(objective, options)
     curve = []
     for step in range(steps):
         set_learning_rate(optimiser, learning_rate(step, total=steps, options=options))

@@ -18,16 +18,17 @@ from safetensors.torch import load_file
 
 from wam.core.errors import BundleError, ConfigError, MissingDependency, PolicyFault, WamError
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
-from wam.data.lerobot.reader import open_dataset
 from wam.models.bundle import open_bundle
-from wam.policies.aha_wam.training.config import parse_config
-from wam.policies.aha_wam.training.recipe import distill, train
+from wam.policies.aha_wam.training.config import AhaWamTrainConfig
+from wam.policies.aha_wam.training.recipe import DISTILL_RECIPE, RECIPE
 from wam.policies.aha_wam.training.start import preset_config, start
 from wam.policies.bundles import load_policy
 from wam.training.checkpoint import list_checkpoints
-from wam.training.logged import Listener, RunPlan
+from wam.training.config_reading import parse_config
 from wam.training.reports import read_losses
+from wam.training.runner import Listener, RunPlan, run_recipe
 
+JOINTS = (("joint0", "joint1", "joint2"),) * 2
 HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
 
 
@@ -36,7 +37,7 @@ def config_with(values: dict[str, Any], **changes: Any):
     for path, value in changes.items():
         section, _, key = path.partition("__")
         merged.setdefault(section, {})[key] = value
-    return parse_config(merged)
+    return parse_config(AhaWamTrainConfig, merged)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -90,7 +91,7 @@ def trained(tmp_path_factory, dataset_root: Path) -> Path:
             "tensorboard": HAS_TENSORBOARD,
         },
     }
-    result = train(parse_config(values))
+    result = run_recipe(RECIPE, parse_config(AhaWamTrainConfig, values))
     assert result.finished
     return out
 
@@ -122,7 +123,7 @@ def test_events_without_tensorboard_are_a_named_error(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingDependency, match=r"run\.tensorboard: false"):
-        train(config_with(run_values, run__tensorboard=True, optim__steps=1))
+        run_recipe(RECIPE, config_with(run_values, run__tensorboard=True, optim__steps=1))
 
 
 def test_the_bundle_of_a_run_plans_and_acts(trained: Path) -> None:
@@ -149,12 +150,12 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
         "data__max_offset": 15,
         "data__latent_cache": str(tmp_path / "latents"),
     }
-    whole = train(config_with(run_values, run__out=str(tmp_path / "whole"), **changes))
+    whole = run_recipe(RECIPE, config_with(run_values, run__out=str(tmp_path / "whole"), **changes))
     parts = config_with(run_values, run__out=str(tmp_path / "parts"), **changes)
-    first = train(parts, until=3)
+    first = run_recipe(RECIPE, parts, until=3)
     assert not first.finished
     recorder = Recorder()
-    second = train(parts, resume=True, listener=recorder)
+    second = run_recipe(RECIPE, parts, resume=True, listener=recorder)
     assert recorder.steps == [4, 5, 6]
     assert recorder.plan is not None
     assert recorder.plan.first_step == 3
@@ -178,7 +179,9 @@ def test_the_same_configuration_gives_the_same_weights_twice_and_another_seed_ot
 ) -> None:
     results = {}
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        train(config_with(run_values, run__out=str(tmp_path / name), run__seed=seed, optim__steps=2))
+        run_recipe(
+            RECIPE, config_with(run_values, run__out=str(tmp_path / name), run__seed=seed, optim__steps=2)
+        )
         results[name] = weights_of(tmp_path / name / "bundle")
     assert same(results["a"], results["b"])
     assert not same(results["a"], results["c"])
@@ -186,14 +189,17 @@ def test_the_same_configuration_gives_the_same_weights_twice_and_another_seed_ot
 
 def test_data_loader_processes_change_nothing(run_values: dict[str, Any], tmp_path: Path) -> None:
     for name, workers in (("none", 0), ("one", 1)):
-        train(config_with(run_values, run__out=str(tmp_path / name), data__workers=workers, optim__steps=2))
+        run_recipe(
+            RECIPE,
+            config_with(run_values, run__out=str(tmp_path / name), data__workers=workers, optim__steps=2),
+        )
     assert same(weights_of(tmp_path / "none" / "bundle"), weights_of(tmp_path / "one" / "bundle"))
 
 
 def test_old_checkpoints_go_and_the_newest_stay(run_values: dict[str, Any]) -> None:
     recorder = Recorder()
     config = config_with(run_values, run__checkpoint_every=1, run__keep_checkpoints=2, optim__steps=4)
-    train(config, listener=recorder)
+    run_recipe(RECIPE, config, listener=recorder)
     assert recorder.checkpoints == [f"step_{i:08d}" for i in (1, 2, 3, 4)]
     assert [path.name for path in list_checkpoints(config.run.out)] == ["step_00000003", "step_00000004"]
 
@@ -207,7 +213,7 @@ def test_a_stopped_run_leaves_a_checkpoint_and_a_bundle(run_values: dict[str, An
                 stop.set()
 
     config = config_with(run_values)
-    result = train(config, listener=StopAtTwo(), stop=stop)
+    result = run_recipe(RECIPE, config, listener=StopAtTwo(), stop=stop)
     assert (result.step, result.finished) == (2, False)
     assert [path.name for path in list_checkpoints(config.run.out)] == ["step_00000002"]
     assert open_bundle(config.run.out / "bundle").manifest.source["step"] == 2
@@ -215,30 +221,30 @@ def test_a_stopped_run_leaves_a_checkpoint_and_a_bundle(run_values: dict[str, An
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(run_values: dict[str, Any]) -> None:
     config = config_with(run_values, optim__steps=1)
-    train(config)
+    run_recipe(RECIPE, config)
     with pytest.raises(ConfigError, match=r"holds checkpoints up to step_00000001.*--resume"):
-        train(config)
+        run_recipe(RECIPE, config)
 
 
 def test_a_run_continues_with_its_own_configuration_only(run_values: dict[str, Any]) -> None:
-    train(config_with(run_values), until=1)
+    run_recipe(RECIPE, config_with(run_values), until=1)
     with pytest.raises(ConfigError, match=r"optim\.learning_rate: 0\.001 then, 0\.01 now"):
-        train(config_with(run_values, optim__learning_rate=0.01), resume=True)
+        run_recipe(RECIPE, config_with(run_values, optim__learning_rate=0.01), resume=True)
 
 
 def test_a_damaged_checkpoint_is_named(run_values: dict[str, Any]) -> None:
     config = config_with(run_values)
-    train(config, until=1)
+    run_recipe(RECIPE, config, until=1)
     state = list_checkpoints(config.run.out)[-1] / "state.pt"
     state.write_bytes(state.read_bytes()[:-1000])
     with pytest.raises(BundleError, match=r"state\.pt is damaged"):
-        train(config, resume=True)
+        run_recipe(RECIPE, config, resume=True)
 
 
 def test_a_run_that_diverges_stops_before_it_spoils_the_weights(run_values: dict[str, Any]) -> None:
     config = config_with(run_values, optim__learning_rate=1e30, optim__warmup_fraction=0.0)
     with pytest.raises(PolicyFault, match=r"training diverged in step \d+: losses .*learning_rate"):
-        train(config)
+        run_recipe(RECIPE, config)
 
 
 def test_validation_uses_other_episodes_and_the_same_noise_every_time(run_values: dict[str, Any]) -> None:
@@ -250,7 +256,7 @@ def test_validation_uses_other_episodes_and_the_same_noise_every_time(run_values
         optim__steps=2,
     )
     recorder = Recorder()
-    result = train(config, listener=recorder)
+    result = run_recipe(RECIPE, config, listener=recorder)
     rows = read_losses(result.losses)
     assert rows[0]["validation_total"] == rows[1]["validation_total"]
     assert rows[0]["loss_total"] != rows[1]["loss_total"]
@@ -260,18 +266,19 @@ def test_validation_uses_other_episodes_and_the_same_noise_every_time(run_values
 
 def test_recomputed_blocks_give_the_same_weights(run_values: dict[str, Any], tmp_path: Path) -> None:
     for name, recompute in (("kept", False), ("recomputed", True)):
-        train(
+        run_recipe(
+            RECIPE,
             config_with(
                 run_values, run__out=str(tmp_path / name), optim__recompute_blocks=recompute, optim__steps=2
-            )
+            ),
         )
     assert same(weights_of(tmp_path / "kept" / "bundle"), weights_of(tmp_path / "recomputed" / "bundle"))
 
 
 def test_a_frozen_planner_keeps_its_weights(run_values: dict[str, Any]) -> None:
     config = config_with(run_values, model__freeze_video=True, optim__steps=2)
-    train(config)
-    before = start(config.model, config.data, open_dataset(config.data.root)).model.state_dict()
+    run_recipe(RECIPE, config)
+    before = start(config.model, config.data, JOINTS).model.state_dict()
     after = weights_of(config.run.out / "bundle")
     changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert "video" not in changed
@@ -286,8 +293,8 @@ def test_distillation_changes_the_action_expert_alone_and_keeps_the_units_of_its
     values["model"] = {"bundle": str(trained / "bundle")}
     values["data"]["max_offset"] = 15
     config = config_with(values, distill__anchors="noisy", optim__steps=3, optim__accumulate=2)
-    distill(config, until=2)
-    result = distill(config, resume=True)
+    run_recipe(DISTILL_RECIPE, config, until=2)
+    result = run_recipe(DISTILL_RECIPE, config, resume=True)
     assert result.finished
     before, after = weights_of(trained / "bundle"), weights_of(config.run.out / "bundle")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -302,7 +309,7 @@ def test_distillation_changes_the_action_expert_alone_and_keeps_the_units_of_its
 
 def test_distillation_without_a_teacher_is_refused(run_values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"model\.bundle is missing"):
-        distill(config_with(run_values))
+        run_recipe(DISTILL_RECIPE, config_with(run_values))
 
 
 def test_a_run_starts_from_a_bundle_with_its_weights(trained: Path, run_values: dict[str, Any]) -> None:
@@ -310,7 +317,7 @@ def test_a_run_starts_from_a_bundle_with_its_weights(trained: Path, run_values: 
     values["model"] = {"bundle": str(trained / "bundle")}
     values["data"]["max_offset"] = 15
     config = config_with(values, optim__steps=1, optim__learning_rate=1e-30)
-    train(config)
+    run_recipe(RECIPE, config)
     before, after = weights_of(trained / "bundle"), weights_of(config.run.out / "bundle")
     assert before.keys() == after.keys()
     for name in before:
@@ -325,7 +332,7 @@ def test_an_ablation_is_written_into_the_bundle(
     run_values: dict[str, Any], variant: str, lacking: set[str]
 ) -> None:
     config = config_with(run_values, model__ablation=variant, optim__steps=1)
-    train(config)
+    run_recipe(RECIPE, config)
     bundle = open_bundle(config.run.out / "bundle")
     assert bundle.manifest.model["memory_window"] == 0
     parts = {name.partition(".")[0] for name in bundle.weights.tensors}
@@ -368,14 +375,14 @@ def test_a_data_set_that_does_not_fit_is_refused_before_anything_is_trained(
     if len(changes.get("cameras", ())) == 2:
         values["data"]["camera_names"] = ["one", "two"]
     with pytest.raises(WamError, match=text):
-        train(parse_config(values))
+        run_recipe(RECIPE, parse_config(AhaWamTrainConfig, values))
     assert not (Path(values["run"]["out"]) / "checkpoints").exists()
 
 
 def test_a_picture_layout_without_a_standard_is_named(run_values: dict[str, Any]) -> None:
     changes = {"data__cameras": ["observation.images.head"] * 4, "data__camera_names": ["a", "b", "c", "d"]}
     with pytest.raises(ConfigError, match=r"data\.cameras: no standard layout of 4 cameras"):
-        train(config_with(run_values, **changes))
+        run_recipe(RECIPE, config_with(run_values, **changes))
 
 
 def test_presets_take_nested_overrides_and_name_unknown_ones() -> None:

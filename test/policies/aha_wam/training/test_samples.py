@@ -17,16 +17,16 @@ from wam.models.normalisation import Normaliser
 from wam.models.text import HashTextEncoder
 from wam.policies.aha_wam.initialise import random_vae
 from wam.policies.aha_wam.training.batch import LatentBatch, collate
-from wam.policies.aha_wam.training.latents import LatentEncoder, LatentSamples, fill_cache
+from wam.policies.aha_wam.training.latents import LatentEncoder, LatentSamples, fill_latent_cache
 from wam.policies.aha_wam.training.layout import SampleLayout
 from wam.policies.aha_wam.training.samples import (
-    Columns,
-    EpisodeTable,
     Pictures,
     PixelSamples,
     SampleNumbers,
     embed_tasks,
+    history_lengths,
 )
+from wam.training.episodes import Columns, EpisodeTable
 from wam.training.sampler import SampleRef
 
 CAMERA = "observation.images.head"
@@ -62,7 +62,7 @@ def pixels_as_rows(pictures: torch.Tensor) -> list[float]:
 def test_samples_are_numbered_through_all_episodes(table: EpisodeTable) -> None:
     assert len(table) == 230
     assert [table.locate(i) for i in (0, 149, 150, 229)] == [(0, 0), (0, 149), (1, 0), (1, 79)]
-    assert table.history_lengths(SampleLayout())[:150:64] == [0, 1, 2]
+    assert history_lengths(table, SampleLayout())[:150:64] == [0, 1, 2]
 
 
 def test_actions_are_the_normalised_rows_of_the_data_set(numbers: SampleNumbers) -> None:
@@ -140,7 +140,7 @@ def test_cached_latents_are_the_latents_of_the_pictures(
     config = make_model(image_height=32, image_width=32).config
     encoder = LatentEncoder(random_vae(config.vae, seed=3), config)
     pictures = Pictures(short.table, composite)
-    files = fill_cache(tmp_path / "latents", short, pictures, encoder, composite=composite)
+    files = fill_latent_cache(tmp_path / "latents", short, pictures, encoder, composite=composite)
     refs = [SampleRef(36, 9), SampleRef(33, 0)]
     direct = encoder.batch(collate([PixelSamples(short, pictures)[r] for r in refs]))
     cached = collate([LatentSamples(short, files)[r] for r in refs])
@@ -157,13 +157,13 @@ def test_a_full_cache_is_not_computed_again_and_another_vae_has_its_own(
     config = make_model(image_height=32, image_width=32).config
     pictures = Pictures(short.table, composite)
     first = LatentEncoder(random_vae(config.vae, seed=3), config)
-    files = fill_cache(tmp_path / "latents", short, pictures, first, composite=composite)
+    files = fill_latent_cache(tmp_path / "latents", short, pictures, first, composite=composite)
     stamps = {path: path.stat().st_mtime_ns for path in files.values()}
-    assert fill_cache(tmp_path / "latents", short, pictures, first, composite=composite) == files
+    assert fill_latent_cache(tmp_path / "latents", short, pictures, first, composite=composite) == files
     assert {path: path.stat().st_mtime_ns for path in files.values()} == stamps
     other = LatentEncoder(random_vae(config.vae, seed=4), config)
     # As the last of 1000 processes this one computes nothing; only the names are wanted.
-    named = fill_cache(
+    named = fill_latent_cache(
         tmp_path / "latents", short, pictures, other, composite=composite, rank=999, world=1000
     )
     assert not set(named.values()) & set(files.values())

@@ -279,9 +279,9 @@ def test_the_tokenizer_of_a_bundle_splits_as_the_vocabulary_says(release, tmp_pa
 
 
 def test_a_run_can_train_a_head_on_the_converted_backbone(release, tmp_path: Path) -> None:
-    from wam.policies.aha_wam.training.config import RunSection
     from wam.policies.dust.training.config import DustDataSection, DustModelSection, DustTrainConfig
     from wam.policies.dust.training.start import dust_start
+    from wam.training.options import RunSection
 
     source, tensors = release
     bundle = convert_gr00t(source, tmp_path / "out", replace(OPTIONS, head=HeadStart.FRESH))

@@ -20,10 +20,11 @@ from wam.policies.dust.training.losses import (
     DustBatch,
     DustDraws,
     DustObjective,
+    TimeLaw,
     draw,
+    draw_tau,
     losses,
 )
-from wam.policies.dust.training.time import TimeLaw, draw_tau
 
 READINGS = {
     "sd3-alternate": {},

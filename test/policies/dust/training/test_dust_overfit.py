@@ -16,8 +16,8 @@ from wam.policies.dust.initialise import zero_gates
 from wam.policies.dust.training.config import DustOptimSection
 from wam.policies.dust.training.flare import Alignment, baseline
 from wam.policies.dust.training.losses import DustBatch, DustDraws, DustLosses, DustObjective, draw, losses
-from wam.policies.dust.training.objective import make_dust_optimiser
-from wam.training.optim import learning_rate, set_learning_rate
+from wam.policies.dust.training.objective import decays
+from wam.training.loop import learning_rate, make_optimiser, set_learning_rate
 
 STEPS = 300
 PEAK = 3e-3
@@ -54,7 +54,7 @@ def optimise(
 ) -> list[tuple[float, ...]]:
     """The steps of the training loop, on one batch."""
     options = DustOptimSection(learning_rate=PEAK)
-    optimiser = make_dust_optimiser(module, options)
+    optimiser = make_optimiser(module, options, decays=decays)
     curve = []
     for step in range(steps):
         set_learning_rate(optimiser, learning_rate(step, total=steps, options=options))
@@ -158,7 +158,7 @@ def test_an_alignment_layer_that_does_not_exist_is_refused() -> None:
 def test_weight_decay_spares_biases_of_linear_layers_and_nothing_else() -> None:
     """As GR00T-N1's trainer: per-robot biases and the position table decay."""
     head = make_head(baseline(CONFIG, aligned=False))
-    optimiser = make_dust_optimiser(head, DustOptimSection(weight_decay=0.5))
+    optimiser = make_optimiser(head, DustOptimSection(weight_decay=0.5), decays=decays)
     decayed, spared = optimiser.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)
     inside = {id(p) for p in decayed["params"]}

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import typer
 import yaml
-from typer.testing import CliRunner
 
+from wam.cli.main import run
 from wam.core.errors import BundleError, ConfigError, InputError
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam.models.bundle import open_bundle, read_tensors
@@ -23,10 +22,11 @@ from wam.policies.bundles import load_policy
 from wam.policies.dust.eagle import EagleBackbone
 from wam.policies.dust.policy import check
 from wam.policies.dust.readings import HeadLayout
-from wam.policies.dust.train_command import dust
-from wam.policies.dust.training.config import DustTrainConfig, parse_dust_config, read_dust_config
-from wam.policies.dust.training.recipe import train_dust
+from wam.policies.dust.training.config import DustTrainConfig
+from wam.policies.dust.training.recipe import RECIPE
+from wam.training.config_reading import parse_config, read_config
 from wam.training.reports import read_losses
+from wam.training.runner import RunResult, run_recipe
 
 CAMERA = "observation.images.head"
 SMALL_EAGLE = {"image_size": 28, "patch": 7, "vision_layers": 1, "language_layers": 1}
@@ -50,7 +50,11 @@ def merged(values: dict[str, Any], **sections: dict[str, Any]) -> DustTrainConfi
     raw = copy.deepcopy(values)
     for name, section in sections.items():
         raw[name] = {**raw.get(name, {}), **section}
-    return parse_dust_config(raw)
+    return parse_config(DustTrainConfig, raw)
+
+
+def train_dust(config: DustTrainConfig, **options: Any) -> RunResult:
+    return run_recipe(RECIPE, config, **options)
 
 
 def weights_of(bundle: Path) -> dict[str, torch.Tensor]:
@@ -299,22 +303,22 @@ def test_an_instruction_that_is_too_long_is_refused_before_training(values) -> N
 
 def test_the_shipped_configuration_is_legal() -> None:
     path = Path(__file__).parents[4] / "config" / "training" / "dust_tiny_g1.yaml"
-    config = read_dust_config(path, ["optim.steps=7", "objective.kind=action-free"])
+    config = read_config(
+        DustTrainConfig, path, ["data.root=d", "optim.steps=7", "objective.kind=action-free"]
+    )
     assert config.optim.steps == 7
     assert yaml.safe_load(path.read_text())["optim"]["steps"] == 2000
 
 
 def test_the_command_runs_a_configuration_and_importing_it_does_not_need_torch(
-    values, tmp_path: Path
+    values, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(values))
-    app = typer.Typer()
-    app.command()(dust)
-    result = CliRunner().invoke(app, ["--config", str(path), "--set", "optim.steps=2", "--until", "1"])
-    assert result.exit_code == 0, result.output
-    assert "stopped, continue with --resume at step 1" in result.output
-    result = CliRunner().invoke(app, ["--config", str(path), "--set", "optim.steps=2", "--resume"])
-    assert "finished at step 2" in result.output
-    code = "import sys, wam.policies.dust.train_command; sys.exit('torch' in sys.modules)"
+    command = ["train", "dust", "--config", str(path), "--set", "optim.steps=2"]
+    assert run([*command, "--until", "1"]) == 0
+    assert "stopped, continue with --resume at step 1" in " ".join(capsys.readouterr().out.split())
+    assert run([*command, "--resume"]) == 0
+    assert "finished at step 2" in " ".join(capsys.readouterr().out.split())
+    code = "import sys, wam.cli.train, wam.cli.distill; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,25 +12,25 @@ import torch
 
 from wam.core.errors import ConfigError
 from wam.data.lerobot.reader import open_dataset
-from wam.policies.aha_wam.training.samples import Columns, EpisodeTable
 from wam.policies.dust.config import tiny
 from wam.policies.dust.eagle import EagleBackbone
 from wam.policies.dust.prompt import HashTokenizer, Prompter
 from wam.policies.dust.training.data import units_of
-from wam.policies.dust.training.features import CachedSamples, FeatureEncoder, fill_feature_cache
-from wam.policies.dust.training.samples import PixelSamples, SampleTable, VideoTable, collate
+from wam.policies.dust.training.features import DustCachedSamples, FeatureEncoder, fill_feature_cache
+from wam.policies.dust.training.samples import DustPixelSamples, DustSampleTable, collate
+from wam.training.episodes import Columns, EpisodeTable, VideoTable
 from wam.training.sampler import SampleRef
 
 CAMERA = "observation.images.head"
 
 
 @pytest.fixture
-def pixels(short_root: Path) -> PixelSamples:
+def pixels(short_root: Path) -> DustPixelSamples:
     config = replace(tiny(), views=1)
     dataset = open_dataset(short_root)
     table = EpisodeTable(dataset, dataset.episodes, Columns((CAMERA,)))
     units = units_of(table.statistics().stats, config, ("joint0", "joint1", "joint2"), ())
-    samples = SampleTable(table, config, units=units, count_past_end=False)
+    samples = DustSampleTable(table, config, units=units, count_past_end=False)
     prompter = Prompter(
         HashTokenizer(config.eagle),
         template="{task}",
@@ -38,7 +38,7 @@ def pixels(short_root: Path) -> PixelSamples:
         image_tokens=config.eagle.image_tokens,
         max_tokens=99,
     )
-    return PixelSamples(
+    return DustPixelSamples(
         samples, {t: prompter(text) for t, text in dataset.tasks.items()}, crop=0.95, augment=None
     )
 
@@ -48,7 +48,7 @@ def grey(picture: torch.Tensor) -> float:
 
 
 def test_a_sample_pairs_a_picture_with_the_one_a_chunk_later_and_the_rows_between(
-    pixels: PixelSamples,
+    pixels: DustPixelSamples,
 ) -> None:
     sample = pixels[SampleRef(5, 0)]
     assert grey(sample.pixels_BV3HW) == pytest.approx(25, abs=3)
@@ -62,7 +62,7 @@ def test_a_sample_pairs_a_picture_with_the_one_a_chunk_later_and_the_rows_betwee
     assert sample.target_valid_B.tolist() == [True]
 
 
-def test_past_the_end_of_an_episode_the_last_action_and_picture_stand(pixels: PixelSamples) -> None:
+def test_past_the_end_of_an_episode_the_last_action_and_picture_stand(pixels: DustPixelSamples) -> None:
     sample = pixels[SampleRef(68, 0)]
     assert torch.equal(sample.action_BNA[0, 2], sample.action_BNA[0, 15])
     assert grey(sample.future_B3HW) == pytest.approx(20 + 69, abs=3)
@@ -70,9 +70,9 @@ def test_past_the_end_of_an_episode_the_last_action_and_picture_stand(pixels: Pi
 
 
 def test_augmentation_moves_both_pictures_alike_and_colours_the_current_one_alone(
-    pixels: PixelSamples,
+    pixels: DustPixelSamples,
 ) -> None:
-    augmented = PixelSamples(pixels.samples, pixels._prompts, crop=0.95, augment=3)
+    augmented = DustPixelSamples(pixels.samples, pixels._prompts, crop=0.95, augment=3)
     plain, changed = pixels[SampleRef(5, 0)], augmented[SampleRef(5, 0)]
     assert torch.equal(changed.pixels_BV3HW, augmented[SampleRef(5, 0)].pixels_BV3HW)
     assert not torch.equal(changed.pixels_BV3HW, plain.pixels_BV3HW)
@@ -82,11 +82,11 @@ def test_augmentation_moves_both_pictures_alike_and_colours_the_current_one_alon
     assert changed.pixels_BV3HW.max() <= 1
 
 
-def test_cached_features_are_those_of_the_pictures(pixels: PixelSamples, tmp_path: Path) -> None:
+def test_cached_features_are_those_of_the_pictures(pixels: DustPixelSamples, tmp_path: Path) -> None:
     torch.manual_seed(0)
     encoder = FeatureEncoder(EagleBackbone(pixels.samples.config.eagle, feature_width=48))
     files = fill_feature_cache(tmp_path, pixels, encoder, crop=0.95)
-    cached = CachedSamples(pixels, files)
+    cached = DustCachedSamples(pixels, files)
     refs = [SampleRef(i, 0) for i in (0, 69, 75)]
     direct = encoder.batch(collate([pixels[r] for r in refs]))
     stored = collate([cached[r] for r in refs])
@@ -98,7 +98,7 @@ def test_cached_features_are_those_of_the_pictures(pixels: PixelSamples, tmp_pat
     assert {p: p.stat().st_mtime_ns for p in files.values()} == before
 
 
-def test_a_cache_of_another_backbone_or_crop_is_never_read(pixels: PixelSamples, tmp_path: Path) -> None:
+def test_a_cache_of_another_backbone_or_crop_is_never_read(pixels: DustPixelSamples, tmp_path: Path) -> None:
     torch.manual_seed(0)
     backbone = EagleBackbone(pixels.samples.config.eagle, feature_width=48)
     encoder = FeatureEncoder(backbone)
@@ -110,9 +110,9 @@ def test_a_cache_of_another_backbone_or_crop_is_never_read(pixels: PixelSamples,
     assert FeatureEncoder(backbone).digest != encoder.digest
 
 
-def test_prompts_of_several_lengths_are_padded_on_the_left(pixels: PixelSamples) -> None:
+def test_prompts_of_several_lengths_are_padded_on_the_left(pixels: DustPixelSamples) -> None:
     prompts = {t: torch.cat((ids, ids[:, -t - 1 :]), dim=1) for t, ids in pixels._prompts.items()}
-    longer = PixelSamples(pixels.samples, prompts, crop=0.95, augment=None)
+    longer = DustPixelSamples(pixels.samples, prompts, crop=0.95, augment=None)
     batch = collate([longer[SampleRef(0, 0)], longer[SampleRef(75, 0)]])
     assert batch.mask_BS.sum(1).tolist() == [batch.ids_BS.shape[1] - 1, batch.ids_BS.shape[1]]
     assert batch.mask_BS[:, 0].tolist() == [False, True]

@@ -19,15 +19,17 @@ from wam.data.lerobot.reader import open_dataset
 from wam.models.bundle import open_bundle, read_tensors
 from wam.models.images import resize_bytes
 from wam.models.normalisation import Normaliser
-from wam.policies.aha_wam.training.samples import Columns, EpisodeTable
 from wam.policies.bundles import load_policy, make_tiny_bundle
 from wam.policies.ud_vla.contents import check
 from wam.policies.ud_vla.text import byte_ids
-from wam.policies.ud_vla.training.config import UdVlaTrainConfig, parse_ud_vla_config
+from wam.policies.ud_vla.training.config import UdVlaTrainConfig
 from wam.policies.ud_vla.training.data import NORM, ActionChunks, UdVlaSamples
-from wam.policies.ud_vla.training.recipe import train_ud_vla
+from wam.policies.ud_vla.training.recipe import RECIPE
 from wam.policies.ud_vla.training.start import ud_vla_start
+from wam.training.config_reading import parse_config
+from wam.training.episodes import Columns, EpisodeTable
 from wam.training.reports import read_losses
+from wam.training.runner import RunResult, run_recipe
 from wam.training.sampler import SampleRef
 
 CAMERA = "observation.images.head"
@@ -61,7 +63,11 @@ def merged(values: dict[str, Any], **sections: dict[str, Any]) -> UdVlaTrainConf
     raw = copy.deepcopy(values)
     for name, section in sections.items():
         raw[name] = {**raw.get(name, {}), **section}
-    return parse_ud_vla_config(raw)
+    return parse_config(UdVlaTrainConfig, raw)
+
+
+def train_ud_vla(config: UdVlaTrainConfig, **options: Any) -> RunResult:
+    return run_recipe(RECIPE, config, **options)
 
 
 def weights_of(bundle: Path) -> dict[str, torch.Tensor]:
@@ -135,7 +141,7 @@ def merged_going(values: dict[str, Any], bundle: Path, **actions: Any) -> UdVlaT
     raw["model"] = {"bundle": str(bundle)}
     raw["data"].pop("sides")
     raw["actions"] = actions
-    return parse_ud_vla_config(raw)
+    return parse_config(UdVlaTrainConfig, raw)
 
 
 @pytest.mark.parametrize(("law", "mask"), [("joint", "hybrid"), ("independent", "released")])
@@ -149,7 +155,7 @@ def test_both_laws_and_both_masks_train(values: dict[str, Any], law: str, mask: 
     raw["data"].pop("sides")
     raw["run"]["out"] += "2"
     with pytest.raises(ConfigError, match="another attention mask"):
-        train_ud_vla(parse_ud_vla_config(raw))
+        train_ud_vla(parse_config(UdVlaTrainConfig, raw))
 
 
 def test_a_continued_run_ends_like_one_that_was_never_stopped(values: dict[str, Any]) -> None:

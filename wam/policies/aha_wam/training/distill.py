@@ -22,6 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wam.models.layers.dit_block import DitBlock
 from wam.models.layers.flow import TRAIN_TIMESTEPS, integrate, predict_x0, sigma_grid
 from wam.models.layers.rope import Rope
 from wam.policies.aha_wam.model import AhaWam
@@ -35,6 +36,7 @@ from wam.policies.aha_wam.training.forward import (
 )
 from wam.policies.aha_wam.training.losses import endpoint_loss
 from wam.policies.aha_wam.video_dit import LayerKv
+from wam.training.objective import Objective
 
 TEACHER_STEPS = 16
 ANCHORS = (0, 1, 2, 4, 8, 12, 16)
@@ -209,18 +211,46 @@ def student_endpoint(
     return velocity, x0
 
 
-class DistillObjective(nn.Module):
-    """The distillation loss as a module (see `JointObjective`).
+class DistillObjective(Objective[LatentBatch]):
+    """The distance between the student's and the teacher's final actions.
 
     Args:
         student: model to train; `freeze_for_distillation` is applied to it.
+        bias: how often each anchor is drawn.
+        per_chunk: an anchor of its own for every chunk, else one per sample.
     """
 
-    def __init__(self, student: AhaWam) -> None:
+    blocks = (DitBlock,)
+    first_holds_weights = True
+
+    def __init__(
+        self, student: AhaWam, *, bias: AnchorBias = AnchorBias.UNIFORM, per_chunk: bool = True
+    ) -> None:
         super().__init__()
         self.teacher = make_teacher(student)
         self.model = student
+        self._bias = bias
+        self._per_chunk = per_chunk
         freeze_for_distillation(student)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Total."""
+        return DistillLosses._fields
+
+    @property
+    def network(self) -> nn.Module:
+        """The student."""
+        return self.model
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Student and teacher."""
+        return (self.model, self.teacher)
+
+    def draw(self, batch: LatentBatch, generator: torch.Generator) -> DistillDraws:
+        """Draw start noise and anchors."""
+        return draw_distill(batch, generator, bias=self._bias, per_chunk=self._per_chunk)
 
     def forward(self, batch: LatentBatch, draws: DistillDraws) -> DistillLosses:
         """Return the endpoint loss; it has no weight in time."""

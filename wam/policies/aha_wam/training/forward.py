@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wam.models.layers.dit_block import DitBlock
 from wam.models.layers.flow import TRAIN_TIMESTEPS, interpolate, shift, velocity_target
 from wam.models.layers.rope import Rope, rope_1d, rope_3d
 from wam.policies.aha_wam import stages
@@ -23,6 +24,7 @@ from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.training.batch import LatentBatch
 from wam.policies.aha_wam.training.losses import Losses, action_loss, video_loss
 from wam.policies.aha_wam.video_dit import LayerKv, VideoDit
+from wam.training.objective import Objective
 
 
 class NoiseTimes(enum.Enum):
@@ -263,7 +265,8 @@ def action_velocity(
     velocity = stages.denoise_step(
         model, chunks, modulations=modulations, context=context, text=text, rope=rope
     )
-    return velocity.unflatten(0, (B, K)).flatten(1, 2)
+    rows: Tensor = velocity.unflatten(0, (B, K)).flatten(1, 2)
+    return rows
 
 
 def joint_velocities(model: AhaWam, batch: LatentBatch, draws: Draws) -> Velocities:
@@ -316,18 +319,46 @@ def joint_velocities(model: AhaWam, batch: LatentBatch, draws: Draws) -> Velocit
     )
 
 
-class JointObjective(nn.Module):
-    """The joint loss as a module, so that sharded data parallelism finds one forward to wrap.
+class JointObjective(Objective[LatentBatch]):
+    """The joint loss of planner and executor.
 
     Args:
         model: both halves.
         video_weight: lambda of Eq. 7.
+        times: distribution of the flow times.
+        per_chunk: a flow time of its own for every chunk, else one per sample.
     """
 
-    def __init__(self, model: AhaWam, *, video_weight: float = 1.0) -> None:
+    blocks = (DitBlock,)
+    first_holds_weights = True
+
+    def __init__(
+        self,
+        model: AhaWam,
+        *,
+        video_weight: float = 1.0,
+        times: NoiseTimes = NoiseTimes.UNIFORM,
+        per_chunk: bool = True,
+    ) -> None:
         super().__init__()
         self.model = model
         self.video_weight = video_weight
+        self._times = times
+        self._per_chunk = per_chunk
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Total, video and action."""
+        return Losses._fields
+
+    @property
+    def network(self) -> nn.Module:
+        """The model."""
+        return self.model
+
+    def draw(self, batch: LatentBatch, generator: torch.Generator) -> Draws:
+        """Draw the random numbers of one step."""
+        return draw(batch, generator, times=self._times, per_chunk=self._per_chunk)
 
     def forward(self, batch: LatentBatch, draws: Draws) -> Losses:
         """Return L = L_a + lambda L_v (Eq. 7) and its two terms."""

@@ -10,7 +10,6 @@ Shapes: see `batch`; N rows of an episode.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -30,6 +28,7 @@ from wam.policies.aha_wam.training.batch import LatentBatch, PixelBatch, _Batch
 from wam.policies.aha_wam.training.layout import clamp
 from wam.policies.aha_wam.training.samples import Pictures, SampleNumbers
 from wam.policies.aha_wam.vae import autoencoder, collapse, encode_video
+from wam.training.cache import fill_cache, ignore_episodes
 from wam.training.sampler import SampleRef
 
 DECODER_PREFIXES = ("decoder.", "post_quant_conv.")
@@ -103,7 +102,7 @@ class LatentSamples(Dataset[LatentBatch]):
 
     Args:
         numbers: everything but the latents.
-        files: latent file of every episode, from `fill_cache`.
+        files: latent file of every episode, from `fill_latent_cache`.
     """
 
     def __init__(self, numbers: SampleNumbers, files: Mapping[int, Path]) -> None:
@@ -140,7 +139,7 @@ class LatentSamples(Dataset[LatentBatch]):
         )
 
 
-def fill_cache(
+def fill_latent_cache(
     directory: Path,
     numbers: SampleNumbers,
     pictures: Pictures,
@@ -150,12 +149,12 @@ def fill_cache(
     device: torch.device | str = "cpu",
     rank: int = 0,
     world: int = 1,
-    on_episode: Callable[[int, int], None] = lambda done, episodes: None,
+    on_episode: Callable[[int, int], None] = ignore_episodes,
 ) -> dict[int, Path]:
-    """Compute the latents that are not on disk yet.
+    """Compute the latents that are not on disk yet (`wam.training.cache.fill_cache`).
 
-    The name of a file holds a digest of all it depends on: VAE, composite, layout, episode and data set. Pictures
-    are encoded one by one and videos one by one, so an entry does not depend on what was computed beside it.
+    They depend on VAE, composite and layout. Pictures are encoded one by one and videos one by one, so an entry does
+    not depend on what was computed beside it.
 
     Args:
         directory: of the cache; is made.
@@ -166,35 +165,30 @@ def fill_cache(
         device: of the encoder.
         rank: number of this process; it computes every `world`-th episode.
         world: number of processes.
-        on_episode: told before every episode and at the end how many of how many are done.
+        on_episode: is given how many of how many episodes are done.
 
     Returns:
-        Position of the episode in the table -> its file.
+        Position of the episode in the table -> its file, with `frames` [N, C, h, w] and `videos` [N, C, F, h, w].
     """
-    directory.mkdir(parents=True, exist_ok=True)
     table, layout = numbers.table, numbers.layout
-    files: dict[int, Path] = {}
-    for place, episode in enumerate(table.episodes):
-        on_episode(place, len(table.episodes))
-        depends = (
-            encoder.digest,
-            repr(composite),
-            (layout.frame_stride, layout.pictures),
-            str(table.dataset.root.resolve()),
-            (episode.index, episode.length, table.dataset.fps, episode.data_path.stat().st_size),
-        )
-        name = hashlib.sha256(repr(depends).encode("utf-8")).hexdigest()[:24]
-        files[place] = directory / f"episode_{episode.index:06d}_{name}.safetensors"
-        if files[place].is_file() or place % world != rank:
-            continue
-        images = pictures.read(place, np.arange(episode.length)).to(device)
-        frames = torch.cat([encoder.frames(images[:, i][None]) for i in range(episode.length)])
+    depends = (encoder.digest, repr(composite), (layout.frame_stride, layout.pictures))
+
+    def compute(place: int) -> dict[str, Tensor]:
+        length = table.episodes[place].length
+        images = pictures.read(place, np.arange(length)).to(device)
+        frames = torch.cat([encoder.frames(images[:, i][None]) for i in range(length)])
         videos = []
-        for row in range(episode.length):
-            rows, _ = clamp(layout.picture_rows(row), episode.length)
+        for row in range(length):
+            rows, _ = clamp(layout.picture_rows(row), length)
             videos.append(encoder.videos(images[:, torch.from_numpy(rows)][None]))
-        scratch = files[place].with_suffix(f".{os.getpid()}.tmp")
-        save_file({"frames": frames.cpu(), "videos": torch.cat(videos).cpu()}, scratch)
-        scratch.rename(files[place])
-    on_episode(len(table.episodes), len(table.episodes))
-    return files
+        return {"frames": frames.cpu(), "videos": torch.cat(videos).cpu()}
+
+    return fill_cache(
+        directory,
+        table,
+        depends=lambda place: depends,
+        compute=compute,
+        rank=rank,
+        world=world,
+        on_episode=on_episode,
+    )

@@ -1,251 +1,279 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole run from its configuration: `train` (joint training) and `distill` (Flash)."""
+"""The recipes of AHA-WAM: joint training of planner and executor (paper section 3), and distillation (Flash)."""
 
 from __future__ import annotations
 
-import functools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Event
+from typing import ClassVar
 
-from torch import Tensor, nn
+import torch
 
+from wam.core.clock import NS_PER_S
 from wam.core.errors import ConfigError
-from wam.data.lerobot.reader import LeRobotDataset, open_dataset
-from wam.models.bundle import Bundle
-from wam.policies.aha_wam.model import AhaWam
-from wam.policies.aha_wam.training.config import OptimSection, TrainConfig
-from wam.policies.aha_wam.training.distill import DistillObjective, draw_distill
-from wam.policies.aha_wam.training.export import SAMPLER_STEPS, export_bundle
-from wam.policies.aha_wam.training.forward import JointObjective, draw
-from wam.policies.aha_wam.training.latents import LatentEncoder
-from wam.policies.aha_wam.training.samples import Columns, EpisodeTable
-from wam.policies.aha_wam.training.sources import make_source, split_episodes, statistics_of
-from wam.policies.aha_wam.training.start import Start, start
-from wam.training.checkpoint import (
-    full_weights,
-    put_weights,
+from wam.models.bundle import Bundle, BundleCamera, Manifest, write_bundle
+from wam.models.images import Composite
+from wam.models.layers.dit_block import DitBlock
+from wam.models.normalisation import NormMode
+from wam.models.text import CACHE_NAME
+from wam.policies.aha_wam.convert.dataset_stats import read_dataset_stats
+from wam.policies.aha_wam.ovcr import ContextEditor
+from wam.policies.aha_wam.policy import KIND, VAE_PREFIX, model_section
+from wam.policies.aha_wam.training.batch import LatentBatch, PixelBatch, collate, move
+from wam.policies.aha_wam.training.config import AhaWamDataSection, AhaWamTrainConfig
+from wam.policies.aha_wam.training.distill import DistillObjective
+from wam.policies.aha_wam.training.forward import JointObjective
+from wam.policies.aha_wam.training.latents import LatentEncoder, LatentSamples, fill_latent_cache
+from wam.policies.aha_wam.training.samples import (
+    Pictures,
+    PixelSamples,
+    SampleNumbers,
+    embed_tasks,
+    history_lengths,
 )
-from wam.training.logged import BUNDLE, Listener, RunResult, continued, drive, result_of, write_config
-from wam.training.loop import Drawing, Trainer, whole_run
-from wam.training.optim import make_optimiser
-from wam.training.parallel import World, shard
-from wam.training.recompute import recompute_blocks
-from wam.training.reports import CSV_NAME, PLOT_NAME, plot_losses
+from wam.policies.aha_wam.training.start import Start, sample_layout, start
+from wam.training.episodes import Columns, EpisodeTable, RunData, VideoTable, joint_names
+from wam.training.objective import Objective
+from wam.training.parallel import World, recompute, wait_for_all
+from wam.training.recipe import Recipe, Trained
+from wam.training.sampler import HistoryBatchSampler
+from wam.training.source import Source
 from wam.training.statistics import DatasetStats
+
+SAMPLER_STEPS = 10
+RECOMPUTED = (
+    (DitBlock, "before_attention"),
+    (DitBlock, "after_attention"),
+    (ContextEditor, "edit_layer"),
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """The part in which training and distillation differ."""
+class AhaWamRun:
+    """What the stages of a run share.
 
-    kind: str
-    objective: nn.Module
-    models: Sequence[AhaWam]
-    draw: Drawing
-    names: tuple[str, ...]
-    sampler_steps: int
-
-
-def train(
-    config: TrainConfig,
-    *,
-    resume: bool = False,
-    until: int | None = None,
-    listener: Listener | None = None,
-    stop: Event | None = None,
-) -> RunResult:
-    """Train planner and executor together (paper section 3).
-
-    Args:
-        config: of the run.
-        resume: continue after the last checkpoint in `run.out`; without it that folder must not have one.
-        until: stop after this step, as an interrupted run does; None runs to the end.
-        listener: sees the run.
-        stop: once set, the run writes a checkpoint and a bundle and ends after the current step.
-
-    Raises:
-        WamError: configuration, data set, weights or statistics cannot be used; nothing has been trained.
-        PolicyFault: the loss or gradient is not finite.
+    Attributes:
+        begin: sizes, weights, VAE, text encoder and picture layout.
+        stats: that the run normalises with.
+        encoder: frozen VAE on this process's device.
+        joints: names of the state joints and of the action joints.
     """
 
-    def make(begin: Start) -> _Task:
-        if config.model.freeze_video and begin.model.video is not None:
-            begin.model.video.requires_grad_(False)
-        weight = 0.0 if config.model.freeze_video else config.optim.video_weight
-        drawing = functools.partial(
-            draw, times=config.optim.noise_times, per_chunk=config.optim.times_per_chunk
+    begin: Start
+    stats: DatasetStats
+    encoder: LatentEncoder
+    joints: tuple[tuple[str, ...], tuple[str, ...]]
+
+
+class _Recipe:
+    """What joint training and distillation have in common."""
+
+    title = "AHA-WAM"
+    config_type = AhaWamTrainConfig
+    name: ClassVar[str]
+    """Stage, as `source` in policy.yaml names it."""
+    keeps_units: ClassVar[bool]
+    """The statistics of `model.bundle` are kept; otherwise the data set's are computed."""
+
+    def stage(self, config: AhaWamTrainConfig) -> str:
+        """Return the name of the stage."""
+        return self.name
+
+    def columns(self, config: AhaWamTrainConfig) -> Columns:
+        """Return the columns of cameras, joints and actions."""
+        return Columns(config.data.cameras, config.data.state, config.data.action)
+
+    def start(self, config: AhaWamTrainConfig, data: RunData, *, world: World) -> AhaWamRun:
+        """Load or make the network, the VAE and the text encoder; only the first process loads the network.
+
+        Raises:
+            BundleError: weights are missing, damaged, or of another shape, or a joint never moves.
+            ConfigError: the data set does not fit the policy.
+        """
+        joints = joint_names(config.data, data.dataset, state_names=config.data.state_names)
+        begin = start(config.model, config.data, joints, weights=world.is_first)
+        stats = self._statistics(config.data, begin, _robot(data.train))
+        return AhaWamRun(begin, stats, LatentEncoder(begin.vae, begin.config, device=world.device), joints)
+
+    def _statistics(self, data: AhaWamDataSection, begin: Start, table: EpisodeTable) -> DatasetStats:
+        """Return what a run normalises with: a file, the teacher's statistics, or those of the episodes."""
+        sizes = begin.config
+        if data.stats is not None:
+            given = read_dataset_stats(data.stats, state_width=sizes.state_dim, action_width=sizes.action_dim)
+        elif self.keeps_units and begin.stats is not None:
+            given = begin.stats
+        else:
+            return table.statistics(min_std=data.min_std)
+        return DatasetStats(given, len(table.episodes), len(table))
+
+    def source(
+        self,
+        config: AhaWamTrainConfig,
+        start: AhaWamRun,
+        table: VideoTable,
+        *,
+        world: World,
+        training: bool,
+        on_episode: Callable[[int, int], None],
+    ) -> Source[LatentBatch]:
+        """Return batches of latents, from the cache where the configuration names one.
+
+        Raises:
+            InputError: an instruction is too long, or not in the embedding cache.
+        """
+        begin, robot = start.begin, _robot(table)
+        layout = sample_layout(begin.config, config.data)
+        text = embed_tasks(robot, begin.text, template=begin.template)
+        numbers = SampleNumbers(robot, layout, start.stats.stats, text)
+        composite = _by_feature(begin.composite, config.data)
+        pictures = Pictures(robot, composite)
+        sampler = HistoryBatchSampler(
+            history_lengths(robot, layout),
+            batch_size=config.optim.batch_size,
+            max_offset=config.data.max_offset,
+            seed=config.run.seed,
+            rank=world.rank if training else 0,
+            world=world.size if training else 1,
         )
-        objective = JointObjective(begin.model, video_weight=weight)
-        return _Task("train", objective, (begin.model,), drawing, ("total", "video", "action"), SAMPLER_STEPS)
+        samples: PixelSamples | LatentSamples = PixelSamples(numbers, pictures)
+        if config.data.latent_cache is not None:
+            files = fill_latent_cache(
+                config.data.latent_cache,
+                numbers,
+                pictures,
+                start.encoder,
+                composite=composite,
+                device=world.device,
+                rank=world.rank,
+                world=world.size,
+                on_episode=on_episode,
+            )
+            wait_for_all(world)
+            samples = LatentSamples(numbers, files)
 
-    return _run(
-        config, make, use_bundle_stats=False, resume=resume, until=until, listener=listener, stop=stop
-    )
+        def prepare(batch: PixelBatch | LatentBatch, device: torch.device) -> LatentBatch:
+            moved = move(batch, device)
+            return moved if isinstance(moved, LatentBatch) else start.encoder.batch(moved)
+
+        return Source(samples, sampler, collate, prepare, config.data.workers)
+
+    def _export(
+        self, directory: Path, config: AhaWamTrainConfig, start: AhaWamRun, trained: Trained, *, steps: int
+    ) -> Bundle:
+        """Write a bundle whose sampler takes `steps` integration steps."""
+        begin, sizes, dataset = start.begin, start.begin.config, trained.data.dataset
+        text = dict(begin.text_section)
+        cache = Path(text["file"]) if text.get("kind") == "cache" else None
+        if cache is not None:
+            text["file"] = CACHE_NAME
+        dtype: torch.dtype = getattr(torch, config.run.bundle_dtype.value)
+        tensors = {name: tensor.to(dtype=dtype) for name, tensor in trained.weights.items()}
+        tensors.update({VAE_PREFIX + name: tensor for name, tensor in begin.vae.items()})
+        manifest = Manifest(
+            kind=KIND,
+            model=model_section(sizes),
+            cameras=tuple(
+                BundleCamera(t.camera, t.height, t.width, t.top, t.left) for t in begin.composite.tiles
+            ),
+            state_joints=start.joints[0],
+            action_joints=start.joints[1],
+            control_period_ns=round(NS_PER_S / dataset.fps),
+            chunk_rows=sizes.chunk_rows,
+            horizon_rows=sizes.horizon_rows,
+            instruction=next(iter(dataset.tasks.values())),
+            instruction_template=begin.template,
+            state_norm=NormMode.Z_SCORE,
+            action_norm=NormMode.Z_SCORE,
+            dtype=config.run.bundle_dtype.value,
+            text=text,
+            sampler={"steps": steps, "seed": 0},
+            source={**begin.source, "kind": self.name, "data_set": dataset.root.name, "step": trained.step},
+        )
+        bundle = write_bundle(directory, manifest=manifest, stats=start.stats.stats, tensors=tensors)
+        if cache is not None:
+            shutil.copyfile(cache, directory / CACHE_NAME)
+        return bundle
 
 
-def distill(
-    config: TrainConfig,
-    *,
-    resume: bool = False,
-    until: int | None = None,
-    listener: Listener | None = None,
-    stop: Event | None = None,
-) -> RunResult:
-    """Distil a trained bundle into few integration steps (AHA-WAM-Flash); arguments as for `train`.
+class AhaWamRecipe(_Recipe):
+    """Trains planner and executor together (paper section 3)."""
 
-    Raises:
-        ConfigError: `model.bundle` is not given.
-    """
-    if config.model.bundle is None:
-        raise ConfigError(
-            "model.bundle is missing", allowed="the bundle of the teacher", where="model.bundle"
+    name = "train"
+    keeps_units = False
+
+    def objective(
+        self, config: AhaWamTrainConfig, start: AhaWamRun, source: Source[LatentBatch], *, world: World
+    ) -> Objective[LatentBatch]:
+        """Return the joint objective (Eq. 7)."""
+        model, optim = start.begin.model, config.optim
+        if config.model.freeze_video and model.video is not None:
+            model.video.requires_grad_(False)
+        if optim.recompute_blocks:
+            recompute(model, RECOMPUTED)
+        return JointObjective(
+            model,
+            video_weight=0.0 if config.model.freeze_video else optim.video_weight,
+            times=optim.noise_times,
+            per_chunk=optim.times_per_chunk,
         )
 
-    def make(begin: Start) -> _Task:
-        objective = DistillObjective(begin.model)
-        drawing = functools.partial(
-            draw_distill, bias=config.distill.anchors, per_chunk=config.distill.anchors_per_chunk
+    def export(
+        self, directory: Path, config: AhaWamTrainConfig, start: AhaWamRun, trained: Trained
+    ) -> Bundle:
+        """Write a bundle that integrates in as many steps as the released one."""
+        return self._export(directory, config, start, trained, steps=SAMPLER_STEPS)
+
+
+class AhaWamFlashRecipe(_Recipe):
+    """Distils a trained bundle into few integration steps (AHA-WAM-Flash); the planner stays as it is."""
+
+    name = "distill"
+    keeps_units = True
+
+    def start(self, config: AhaWamTrainConfig, data: RunData, *, world: World) -> AhaWamRun:
+        """Load the teacher.
+
+        Raises:
+            BundleError: a file of the teacher is missing or damaged.
+            ConfigError: `model.bundle` is missing, or the data set does not fit the policy.
+        """
+        if config.model.bundle is None:
+            raise ConfigError(
+                "model.bundle is missing", allowed="the bundle of the teacher", where="model.bundle"
+            )
+        return super().start(config, data, world=world)
+
+    def objective(
+        self, config: AhaWamTrainConfig, start: AhaWamRun, source: Source[LatentBatch], *, world: World
+    ) -> Objective[LatentBatch]:
+        """Return the distance between the student's and the teacher's final actions."""
+        options = config.distill
+        objective = DistillObjective(
+            start.begin.model, bias=options.anchors, per_chunk=options.anchors_per_chunk
         )
-        models = (objective.model, objective.teacher)
-        return _Task("distill", objective, models, drawing, ("total",), config.distill.steps)
+        if config.optim.recompute_blocks:
+            recompute(objective.model, RECOMPUTED)
+        return objective
 
-    return _run(config, make, use_bundle_stats=True, resume=resume, until=until, listener=listener, stop=stop)
-
-
-def _run(
-    config: TrainConfig,
-    make: Callable[[Start], _Task],
-    *,
-    use_bundle_stats: bool,
-    resume: bool,
-    until: int | None,
-    listener: Listener | None,
-    stop: Event | None,
-) -> RunResult:
-    return continued(
-        config,
-        resume=resume,
-        run=lambda world, checkpoint: _run_in(
-            world,
-            config,
-            make,
-            use_bundle_stats=use_bundle_stats,
-            checkpoint=checkpoint,
-            until=until,
-            listener=listener or Listener(),
-            stop=stop,
-        ),
-    )
+    def export(
+        self, directory: Path, config: AhaWamTrainConfig, start: AhaWamRun, trained: Trained
+    ) -> Bundle:
+        """Write a bundle that integrates in the steps of the distillation."""
+        return self._export(directory, config, start, trained, steps=config.distill.steps)
 
 
-def _run_in(
-    world: World,
-    config: TrainConfig,
-    make: Callable[[Start], _Task],
-    *,
-    use_bundle_stats: bool,
-    checkpoint: Path | None,
-    until: int | None,
-    listener: Listener,
-    stop: Event | None,
-) -> RunResult:
-    dataset = open_dataset(config.data.root)
-    train_episodes, held_out = split_episodes(dataset, config.data, seed=config.run.seed)
-    begin = start(config.model, config.data, dataset, weights=world.is_first)
-    columns = Columns(config.data.cameras, config.data.state, config.data.action)
-    table = EpisodeTable(dataset, train_episodes, columns)
-    stats = statistics_of(table, begin, config.data, use_bundle_stats=use_bundle_stats)
-    out = config.run.out
-    if world.is_first:
-        write_config(config)
-    encoder = LatentEncoder(begin.vae, begin.config, device=world.device)
-    source = make_source(
-        table, begin, stats, config, world, encoder=encoder, shuffled=True, on_latents=listener.on_latents
-    )
-    validation = None
-    if held_out:
-        held_table = EpisodeTable(dataset, held_out, columns)
-        validation = make_source(held_table, begin, stats, config, world, encoder=encoder, shuffled=False)
-
-    task = make(begin)
-    _place(task, begin, world, config.optim)
-    optimiser = make_optimiser(task.objective.parameters(), config.optim)
-    total = whole_run(config.optim, batches_per_epoch=len(source.sampler))
-    trainer = Trainer(
-        task.objective,
-        optimiser,
-        draw=task.draw,
-        source=source,
-        options=config.optim,
-        total=total,
-        seed=config.run.seed,
-        world=world,
-        validation=validation,
-    )
-    student = task.models[0]
-    drive(
-        trainer,
-        model=student,
-        objective=task.objective,
-        config=config,
-        kind=task.kind,
-        names=task.names,
-        stats=stats,
-        samples=len(table),
-        batches_per_epoch=len(source.sampler),
-        total=total,
-        checkpoint=checkpoint,
-        listener=listener,
-        until=until,
-        stop=stop,
-    )
-    weights = full_weights(student)
-    bundle = None
-    if world.is_first:
-        bundle = _export(out / BUNDLE, begin, weights, stats, config, dataset, task, trainer.progress.step)
-        plot_losses(out / CSV_NAME, out / PLOT_NAME, title=f"AHA-WAM {task.kind}: {dataset.root.name}")
-    return result_of(config, trainer, total=total, bundle=bundle.directory if bundle is not None else None)
+def _robot(table: VideoTable) -> EpisodeTable:
+    if not isinstance(table, EpisodeTable):
+        raise TypeError("AHA-WAM trains on episodes with state and action")
+    return table
 
 
-def _place(task: _Task, begin: Start, world: World, options: OptimSection) -> None:
-    """Bring the objective to the device, sharded where there are several processes."""
-    if options.recompute_blocks:
-        recompute_blocks(task.models[0])
-    if world.size == 1:
-        task.objective.to(world.device)
-        return
-    weights: Mapping[str, Tensor] = {}
-    if world.is_first:
-        weights = dict(begin.model.state_dict())
-        task.objective.to("meta")
-    shard(task.objective, world, precision=options.precision)
-    task.objective.to_empty(device=world.device)
-    for model in task.models:
-        put_weights(model, weights, world)
+def _by_feature(composite: Composite, data: AhaWamDataSection) -> Composite:
+    feature = dict(zip(data.policy_cameras, data.cameras, strict=True))
+    return replace(composite, tiles=tuple(replace(t, camera=feature[t.camera]) for t in composite.tiles))
 
 
-def _export(
-    directory: Path,
-    begin: Start,
-    weights: Mapping[str, Tensor],
-    stats: DatasetStats,
-    config: TrainConfig,
-    dataset: LeRobotDataset,
-    task: _Task,
-    step: int,
-) -> Bundle:
-    shutil.rmtree(directory, ignore_errors=True)
-    return export_bundle(
-        directory,
-        start=begin,
-        weights=weights,
-        stats=stats.stats,
-        data=config.data,
-        dataset=dataset,
-        dtype=config.run.bundle_dtype,
-        steps=task.sampler_steps,
-        source={"kind": task.kind, "data_set": dataset.root.name, "step": step},
-    )
+RECIPE: Recipe[AhaWamTrainConfig, AhaWamRun, LatentBatch] = AhaWamRecipe()
+DISTILL_RECIPE: Recipe[AhaWamTrainConfig, AhaWamRun, LatentBatch] = AhaWamFlashRecipe()

@@ -8,9 +8,8 @@ Shapes: see `batch`; every sample is a batch of one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,107 +17,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wam.core.errors import ConfigError, RecordingError
-from wam.data.lerobot.reader import DatasetEpisode, LeRobotDataset
 from wam.models.images import Composite, compose_training
 from wam.models.normalisation import Normaliser, PolicyStats
 from wam.models.text import TextEncoder
 from wam.policies.aha_wam.training.batch import PixelBatch, latent_padding
 from wam.policies.aha_wam.training.layout import SampleLayout, clamp
+from wam.training.episodes import EpisodeTable, VideoTable
 from wam.training.sampler import SampleRef
-from wam.training.statistics import DatasetStats, field_statistics
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which columns of a data set are what.
-
-    Attributes:
-        cameras: picture features, in the order of the policy's cameras.
-        state: column of the measured joints.
-        action: column of the action rows.
-    """
-
-    cameras: tuple[str, ...]
-    state: str = "observation.state"
-    action: str = "action"
-
-
-class EpisodeTable:
-    """Numbers of all training episodes, in memory; pictures stay on disk.
-
-    Args:
-        dataset: opened.
-        episodes: the ones to train on.
-        columns: which are what.
-
-    Raises:
-        RecordingError: there is no episode, or a column is missing, damaged or not finite.
-    """
-
-    def __init__(self, dataset: LeRobotDataset, episodes: Sequence[DatasetEpisode], columns: Columns) -> None:
-        if not episodes:
-            raise RecordingError(f"{dataset.root} has no episode to train on", where="data.episodes")
-        for camera in columns.cameras:
-            if not dataset.feature(camera).is_image:
-                raise ConfigError(
-                    "data.cameras", value=camera, allowed=f"picture features: {', '.join(dataset.cameras)}"
-                )
-        self.dataset = dataset
-        self.episodes = tuple(episodes)
-        self.columns = columns
-        self.states = [dataset.column(e, columns.state) for e in episodes]
-        self.actions = [dataset.column(e, columns.action) for e in episodes]
-        self.tasks = [dataset.task_of_row(e) for e in episodes]
-        starts = np.cumsum([0, *(e.length for e in episodes)])
-        self._starts: npt.NDArray[np.int64] = starts.astype(np.int64)
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def locate(self, index: int) -> tuple[int, int]:
-        """Return which episode (position in `episodes`) and row a sample number stands for."""
-        place = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return place, index - int(self._starts[place])
-
-    def history_lengths(self, layout: SampleLayout) -> list[int]:
-        """Return the number of history frames of every sample."""
-        return [layout.history_length(row) for e in self.episodes for row in range(e.length)]
-
-    def statistics(self, *, min_std: float = 0.0) -> DatasetStats:
-        """Compute the statistics of state and action over these episodes.
-
-        Raises:
-            BundleError: a joint never moves.
-        """
-        fields = [
-            field_statistics(rows, what=name, names=self.dataset.feature(name).names, min_std=min_std)
-            for rows, name in ((self.states, self.columns.state), (self.actions, self.columns.action))
-        ]
-        return DatasetStats(PolicyStats(*fields), len(self.episodes), len(self))
-
-
-class TaskTable(Protocol):
-    """Rows of episodes with the numbers of their tasks."""
-
-    dataset: LeRobotDataset
-    tasks: list[npt.NDArray[np.int64]]
-
-
-def used_tasks(table: TaskTable) -> dict[int, str]:
-    """Return the instructions of the rows of a table by their numbers.
-
-    Raises:
-        RecordingError: a row names a task that the data set does not list.
-    """
-    used = sorted({int(t) for tasks in table.tasks for t in np.unique(tasks)})
-    missing = [t for t in used if t not in table.dataset.tasks]
-    if missing:
-        raise RecordingError(
-            f"{table.dataset.root}: task numbers {missing[:4]} have no text",
-            allowed=f"{sorted(table.dataset.tasks)}",
-        )
-    return {number: table.dataset.tasks[number] for number in used}
+def history_lengths(table: VideoTable, layout: SampleLayout) -> list[int]:
+    """Return the number of history frames of every sample."""
+    return [layout.history_length(row) for e in table.episodes for row in range(e.length)]
 
 
 def embed_tasks(table: EpisodeTable, encoder: TextEncoder, *, template: str) -> dict[int, Tensor]:
@@ -138,7 +48,7 @@ def embed_tasks(table: EpisodeTable, encoder: TextEncoder, *, template: str) -> 
     """
     return {
         number: encoder.embed(template.replace("{task}", text)).float()
-        for number, text in used_tasks(table).items()
+        for number, text in table.instructions().items()
     }
 
 

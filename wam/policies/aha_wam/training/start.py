@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from wam.core.errors import ConfigError
-from wam.data.lerobot.reader import LeRobotDataset
 from wam.models.bundle import Bundle, open_bundle, read_tensors
 from wam.models.bundle.weights import iterate
 from wam.models.images import Composite, standard_layout
@@ -25,7 +24,7 @@ from wam.policies.aha_wam.initialise import load_action_backbone, random_vae
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.policy import VAE_PREFIX, check, layout_of
 from wam.policies.aha_wam.training.ablation import ablate
-from wam.policies.aha_wam.training.config import DataSection, ModelSection
+from wam.policies.aha_wam.training.config import AhaWamDataSection, AhaWamModelSection
 from wam.policies.aha_wam.training.layout import SampleLayout
 
 
@@ -56,37 +55,7 @@ class Start:
     source: Mapping[str, Any]
 
 
-def camera_names(data: DataSection) -> tuple[str, ...]:
-    """Return the policy's name of each camera."""
-    return data.camera_names or tuple(feature.rsplit(".", 1)[-1] for feature in data.cameras)
-
-
-def joint_names(data: DataSection, dataset: LeRobotDataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of the state joints and of the action joints.
-
-    Raises:
-        ConfigError: the data set gives no names and neither does the configuration, or their number is wrong.
-    """
-    found = []
-    for column, given, key in (
-        (data.state, data.state_names, "data.state_names"),
-        (data.action, data.joint_names, "data.joint_names"),
-    ):
-        feature = dataset.feature(column)
-        width = feature.shape[0] if feature.shape else 1
-        names = given or feature.names
-        if len(names) != width or len(set(names)) != width:
-            raise ConfigError(
-                f"{key}: names of the {width} numbers of {column!r}",
-                value=list(names),
-                allowed=f"{width} different names",
-                where=key,
-            )
-        found.append(names)
-    return found[0], found[1]
-
-
-def sample_layout(config: AhaWamConfig, data: DataSection) -> SampleLayout:
+def sample_layout(config: AhaWamConfig, data: AhaWamDataSection) -> SampleLayout:
     """Return which rows make a sample for this network.
 
     Raises:
@@ -105,7 +74,7 @@ def sample_layout(config: AhaWamConfig, data: DataSection) -> SampleLayout:
         raise ConfigError(f"data: {error}", where="the data section") from error
 
 
-def with_data(config: AhaWamConfig, data: DataSection) -> AhaWamConfig:
+def with_data(config: AhaWamConfig, data: AhaWamDataSection) -> AhaWamConfig:
     """Fit horizon and memory to the samples: what is trained is what the planner does at deployment."""
     try:
         config = replace(
@@ -118,27 +87,38 @@ def with_data(config: AhaWamConfig, data: DataSection) -> AhaWamConfig:
     return replace(config, memory_spacing_rows=sample_layout(config, data).history_spacing)
 
 
-def start(model: ModelSection, data: DataSection, dataset: LeRobotDataset, *, weights: bool = True) -> Start:
+def start(
+    model: AhaWamModelSection,
+    data: AhaWamDataSection,
+    joints: tuple[tuple[str, ...], tuple[str, ...]],
+    *,
+    weights: bool = True,
+) -> Start:
     """Load or make what the run starts from; the data set is checked against it first.
 
     Args:
         model: where the weights come from.
         data: what they will be trained on.
-        dataset: opened.
-        weights: load the network; False leaves it on the meta device, for processes that are handed theirs.
+        joints: names of the state joints and of the action joints.
+        weights: load the network; False leaves it on the meta device, for processes that receive theirs.
 
     Raises:
         BundleError: weights are missing, damaged, or of another shape.
         ConfigError: the data set does not fit the policy.
     """
-    widths = tuple(len(names) for names in joint_names(data, dataset))
+    widths = tuple(len(names) for names in joints)
     if model.bundle is not None:
         return _from_bundle(open_bundle(model.bundle), model, data, widths, weights=weights)
     return _from_preset(model, data, widths, weights=weights)
 
 
 def _from_bundle(
-    bundle: Bundle, model: ModelSection, data: DataSection, widths: tuple[int, ...], *, weights: bool
+    bundle: Bundle,
+    model: AhaWamModelSection,
+    data: AhaWamDataSection,
+    widths: tuple[int, ...],
+    *,
+    weights: bool,
 ) -> Start:
     stored = check(bundle)
     manifest = bundle.manifest
@@ -166,7 +146,7 @@ def _from_bundle(
         config=config,
         model=network,
         vae=read_tensors(bundle.weights, prefix=VAE_PREFIX),
-        composite=_renamed(layout_of(manifest, config), camera_names(data)),
+        composite=_renamed(layout_of(manifest, config), data.policy_cameras),
         text=_text(text_section, config, bundle.directory),
         text_section=text_section,
         template=manifest.instruction_template,
@@ -175,7 +155,9 @@ def _from_bundle(
     )
 
 
-def _from_preset(model: ModelSection, data: DataSection, widths: tuple[int, ...], *, weights: bool) -> Start:
+def _from_preset(
+    model: AhaWamModelSection, data: AhaWamDataSection, widths: tuple[int, ...], *, weights: bool
+) -> Start:
     base = preset_config(model.preset, model.overrides)
     sized = replace(base, state_dim=widths[0], action_dim=widths[1])
     config = ablate(with_data(sized, data), model.ablation)
@@ -196,7 +178,7 @@ def _from_preset(model: ModelSection, data: DataSection, widths: tuple[int, ...]
         else read_vae(model.vae_weights, config.vae)
     )
     try:
-        composite = standard_layout(camera_names(data), height=config.image_height, width=config.image_width)
+        composite = standard_layout(data.policy_cameras, height=config.image_height, width=config.image_width)
     except ValueError as error:
         raise ConfigError(f"data.cameras: {error}", where="data.cameras, or model.overrides") from error
     text_section = _absolute(model.text, Path.cwd())

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of a DUST training run: one YAML file, read as strictly as that of AHA-WAM.
+"""Options of a DUST run.
 
 model      where the weights start, which reading and ablation is trained
 data       a LeRobot data set
 objective  what is minimised: joint, videos without actions, alignment baseline, or actions alone
 optim      AdamW; the defaults are the paper's
-run        the run as such (`wam.policies.aha_wam.training.config.RunSection`)
+run        the run itself (`wam.training.options.RunSection`)
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar
 
-from wam.policies.aha_wam.training.config import Precision, RunSection
-from wam.policies.dust.training.losses import ActionFreeTime
-from wam.policies.dust.training.time import TimeLaw
-from wam.training.config_reading import Rule, common_rules, parse_section, read_sections, require_rules
+from wam.policies.dust.training.losses import ActionFreeTime, TimeLaw
+from wam.training.options import DataSection, OptimSection, Rule, TrainConfig, template_rule
 
 
 class ObjectiveKind(enum.Enum):
@@ -48,7 +45,7 @@ class DustModelSection:
     """Where the weights start.
 
     Attributes:
-        bundle: policy bundle to go on from (after videos, or a converted GR00T-N1); sizes, backbone, head and joints
+        bundle: policy bundle to train further (after videos, or a converted GR00T-N1); sizes, backbone, head and joints
             are taken over.
         backbone: policy bundle whose backbone is taken while the head starts anew, as the paper trains; sizes of the
             head come from it too, changed by `overrides`.
@@ -80,44 +77,22 @@ class DustModelSection:
 
 
 @dataclass(frozen=True, slots=True)
-class DustDataSection:
+class DustDataSection(DataSection):
     """The data set.
 
     Attributes:
-        root: folder of a LeRobot data set.
-        cameras: picture feature of each policy camera, in the policy's order.
-        camera_names: names of the cameras in the policy; empty takes the last part of each feature.
-        state: column of the measured joints; null for videos without a robot.
-        action: column of the action rows; null for videos without a robot.
-        joint_names: names of the action joints in the policy; empty takes the data set's.
-        state_names: names of the state joints; empty takes the data set's.
         binary_joints: action joints with two positions.
-        episodes: numbers of the episodes to use; empty takes all that are on disk.
-        min_std: least standard deviation where statistics are computed; 0 makes a joint that never moves an error.
         crop: part of each side of a picture that is kept.
         augment: random place of the crop and colour jitter of the current pictures; not with a feature cache.
         count_past_end: the world-model loss counts rows whose future lies past the episode (its last picture).
-        validation_fraction: share of episodes kept for validation.
         feature_cache: folder for the backbone's states and targets; null runs the backbone in every step.
-        workers: data loader processes.
     """
 
-    root: Path
-    cameras: tuple[str, ...]
-    camera_names: tuple[str, ...] = ()
-    state: str | None = "observation.state"
-    action: str | None = "action"
-    joint_names: tuple[str, ...] = ()
-    state_names: tuple[str, ...] = ()
     binary_joints: tuple[str, ...] = ()
-    episodes: tuple[int, ...] = ()
-    min_std: float = 0.0
     crop: float = 0.95
     augment: bool = False
     count_past_end: bool = True
-    validation_fraction: float = 0.0
     feature_cache: Path | None = None
-    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +105,7 @@ class DustObjectiveSection:
         action_law: distribution of the actions' noise level.
         vision_law: distribution of the future embedding's noise level.
         joint_noise: one noise level for both modalities (Table 6a).
-        action_free_time: noise level told for missing actions.
+        action_free_time: noise level that the network is given for missing actions.
         alignment_layer: block after which the alignment baseline reads its tokens, from 1.
     """
 
@@ -144,116 +119,69 @@ class DustObjectiveSection:
 
 
 @dataclass(frozen=True, slots=True)
-class DustOptimSection:
+class DustOptimSection(OptimSection):
     """Optimisation; the defaults are the paper's (A.2) and, where it is silent, GR00T-N1's.
 
-    Attributes:
-        steps: optimiser steps; null takes `epochs`.
-        epochs: passes over the data.
-        batch_size: samples per process and forward pass.
-        accumulate: forward passes per optimiser step.
-        learning_rate: peak.
-        final_fraction: learning rate at the end, as a share of the peak.
-        warmup_fraction: share of the steps with a rising learning rate.
-        weight_decay: of AdamW; biases of linear layers and LayerNorm are exempt.
-        beta1: of AdamW.
-        beta2: of AdamW.
-        clip_norm: largest norm of the gradient.
-        precision: of the forward and backward pass.
+    Biases of linear layers and LayerNorm are exempt from weight decay.
     """
 
-    steps: int | None = None
-    epochs: int = 5
     batch_size: int = 32
-    accumulate: int = 1
     learning_rate: float = 1e-4
     final_fraction: float = 0.0
-    warmup_fraction: float = 0.05
     weight_decay: float = 1e-5
     beta1: float = 0.95
     beta2: float = 0.999
-    clip_norm: float = 1.0
-    precision: Precision = Precision.BFLOAT16
 
 
 @dataclass(frozen=True, slots=True)
-class DustTrainConfig:
+class DustTrainConfig(TrainConfig):
     """A whole run."""
 
+    MAY_CHANGE: ClassVar[frozenset[str]] = TrainConfig.MAY_CHANGE | {"feature_cache"}
+
     data: DustDataSection
-    run: RunSection
+    optim: DustOptimSection = field(default_factory=DustOptimSection)
     model: DustModelSection = field(default_factory=DustModelSection)
     objective: DustObjectiveSection = field(default_factory=DustObjectiveSection)
-    optim: DustOptimSection = field(default_factory=DustOptimSection)
 
+    @property
+    def videos_alone(self) -> bool:
+        """Whether no joint is read: videos are pictures alone, even where a robot was recorded beside them."""
+        return self.objective.kind is ObjectiveKind.ACTION_FREE
 
-def read_dust_config(path: Path | str, overrides: Sequence[str] = ()) -> DustTrainConfig:
-    """Read a configuration file.
-
-    Args:
-        path: YAML; relative paths inside are taken from the working directory.
-        overrides: "section.key=value" each, the value in YAML; they win over the file.
-
-    Raises:
-        ConfigError: the file is missing or no YAML, or a key is unknown, missing or illegal.
-    """
-    raw = read_sections(path, overrides, sections="data, run, model, objective, optim")
-    return parse_dust_config(raw, where=str(path))
-
-
-def parse_dust_config(raw: Mapping[str, Any], *, where: str = "configuration") -> DustTrainConfig:
-    """Read a configuration from plain values.
-
-    Raises:
-        ConfigError: a key is unknown, missing or illegal.
-    """
-    config = cast("DustTrainConfig", parse_section(DustTrainConfig, raw, path="", where=where))
-    _check(config, where)
-    return config
-
-
-def _check(config: DustTrainConfig, where: str) -> None:
-    """Check relations and bounds; types are right already."""
-    data, objective, model = config.data, config.objective, config.model
-    action_free = objective.kind is ObjectiveKind.ACTION_FREE
-    fresh = model.bundle is None
-    rules: tuple[Rule, ...] = (
-        *common_rules(data, config.optim, config.run),
-        (0 < data.crop <= 1, "data.crop", data.crop, "above 0, at most 1"),
-        (
-            not (data.augment and data.feature_cache),
-            "data.augment",
-            True,
-            "false with data.feature_cache: what is cached cannot change",
-        ),
-        (
-            action_free or (data.action is not None and data.state is not None),
-            "data.action, data.state",
-            (data.action, data.state),
-            "columns of the data set, unless objective.kind is action-free",
-        ),
-        (objective.world_weight >= 0, "objective.world_weight", objective.world_weight, "0 or more"),
-        (
-            not action_free or objective.world_weight > 0,
-            "objective.world_weight",
-            objective.world_weight,
-            "above 0 where there are no actions to learn",
-        ),
-        (fresh or model.backbone is None, "model.backbone", model.backbone, "null beside model.bundle"),
-        (
-            fresh
-            or not (
-                model.overrides or model.mm_layers is not None or model.ablation is not HeadAblation.NONE
+    def rules(self) -> tuple[Rule, ...]:
+        """Return bounds and relations that the types do not express."""
+        data, objective, model = self.data, self.objective, self.model
+        fresh = model.bundle is None
+        changed = model.overrides or model.mm_layers is not None or model.ablation is not HeadAblation.NONE
+        return (
+            *TrainConfig.rules(self),
+            (0 < data.crop <= 1, "data.crop", data.crop, "above 0, at most 1"),
+            (
+                not (data.augment and data.feature_cache),
+                "data.augment",
+                True,
+                "false with data.feature_cache: what is cached cannot change",
             ),
-            "model.overrides, mm_layers, ablation",
-            model.overrides,
-            "nothing beside model.bundle, whose network goes on",
-        ),
-        (
-            "{task}" in model.instruction_template,
-            "model.instruction_template",
-            model.instruction_template,
-            "text with {task}",
-        ),
-    )
-    require_rules(rules, where=where)
+            (
+                self.videos_alone or (data.action is not None and data.state is not None),
+                "data.action, data.state",
+                (data.action, data.state),
+                "columns of the data set, unless objective.kind is action-free",
+            ),
+            (objective.world_weight >= 0, "objective.world_weight", objective.world_weight, "0 or more"),
+            (
+                not self.videos_alone or objective.world_weight > 0,
+                "objective.world_weight",
+                objective.world_weight,
+                "above 0 where there are no actions to learn",
+            ),
+            (fresh or model.backbone is None, "model.backbone", model.backbone, "null beside model.bundle"),
+            (
+                fresh or not changed,
+                "model.overrides, mm_layers, ablation",
+                model.overrides,
+                "nothing beside model.bundle, whose network is trained further",
+            ),
+            template_rule(model.instruction_template),
+        )

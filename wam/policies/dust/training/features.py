@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-
 """The frozen backbone in training: encoding batches, and a cache of what it computes on disk.
 
 The cache holds the state of the language model *before* its projection, because the projection trains
@@ -13,23 +12,21 @@ The cache holds the state of the language model *before* its projection, because
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from wam.policies.dust.eagle import FROZEN_PARTS, EagleBackbone, pool_target
 from wam.policies.dust.prompt import pad_left
-from wam.policies.dust.training.samples import DustFeatures, DustNumbers, DustPixels, PixelSamples
+from wam.policies.dust.training.samples import DustFeatures, DustNumbers, DustPixels, DustPixelSamples
+from wam.training.cache import fill_cache, ignore_episodes, weights_digest
 from wam.training.sampler import SampleRef
-from wam.training.weights_digest import weights_digest
 
 CACHE_FORMAT = "wam-dust-features/1"
 ROWS_AT_ONCE = 32
@@ -82,7 +79,7 @@ class FeatureEncoder:
         )
 
 
-class CachedSamples(Dataset[DustFeatures]):
+class DustCachedSamples(Dataset[DustFeatures]):
     """Samples whose features lie on disk.
 
     Args:
@@ -90,7 +87,7 @@ class CachedSamples(Dataset[DustFeatures]):
         files: of every episode, from `fill_feature_cache`.
     """
 
-    def __init__(self, pixels: PixelSamples, files: Mapping[int, Path]) -> None:
+    def __init__(self, pixels: DustPixelSamples, files: Mapping[int, Path]) -> None:
         self._samples = pixels.samples
         self._files = files
         self._open: dict[int, Any] = {}
@@ -118,18 +115,17 @@ class CachedSamples(Dataset[DustFeatures]):
 
 def fill_feature_cache(
     directory: Path,
-    pixels: PixelSamples,
+    pixels: DustPixelSamples,
     encoder: FeatureEncoder,
     *,
     crop: float,
     rank: int = 0,
     world: int = 1,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    on_episode: Callable[[int, int], None] = ignore_episodes,
 ) -> dict[int, Path]:
-    """Compute what is not on disk yet.
+    """Compute what is not on disk yet (`wam.training.cache.fill_cache`).
 
-    The name of a file holds a digest of all it depends on: backbone, crop, cameras, prompts, episode and data set;
-    a cache made for anything else is never read.
+    It depends on backbone, crop, cameras and prompts.
 
     Args:
         directory: of the cache; is made.
@@ -138,44 +134,45 @@ def fill_feature_cache(
         crop: part of each side that is kept.
         rank: number of this process; it computes every `world`-th episode.
         world: number of processes.
-        progress: wraps the loop over episodes.
+        on_episode: is given how many of how many episodes are done.
 
     Returns:
         Position of the episode in the table -> its file.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     table, config = pixels.samples.table, pixels.samples.config
-    files: dict[int, Path] = {}
-    for place in progress(range(len(table.episodes))):
-        episode = table.episodes[place]
-        prompts = [pixels.prompt(place, row) for row in range(episode.length)]
-        depends = (
-            CACHE_FORMAT,
-            encoder.digest,
-            (crop, config.eagle.image_size, config.target_view, table.columns.cameras),
-            hashlib.sha256(b"".join(p.numpy().tobytes() for p in prompts)).hexdigest(),
-            str(table.dataset.root.resolve()),
-            (episode.index, episode.length, table.dataset.fps, episode.data_path.stat().st_size),
-        )
-        name = hashlib.sha256(repr(depends).encode("utf-8")).hexdigest()[:24]
-        files[place] = directory / f"episode_{episode.index:06d}_{name}.safetensors"
-        if files[place].is_file() or place % world != rank:
-            continue
+    sizes = (crop, config.eagle.image_size, config.target_view, table.columns.cameras)
+
+    def prompts_of(place: int) -> list[Tensor]:
+        return [pixels.prompt(place, row) for row in range(table.episodes[place].length)]
+
+    def depends(place: int) -> tuple[object, ...]:
+        prompts = hashlib.sha256(b"".join(p.numpy().tobytes() for p in prompts_of(place))).hexdigest()
+        return CACHE_FORMAT, encoder.digest, sizes, prompts
+
+    def compute(place: int) -> dict[str, Tensor]:
+        length, prompts = table.episodes[place].length, prompts_of(place)
         features, targets, longest = [], [], max(p.shape[1] for p in prompts)
-        for start in range(0, episode.length, ROWS_AT_ONCE):
-            rows = range(start, min(start + ROWS_AT_ONCE, episode.length))
+        for start in range(0, length, ROWS_AT_ONCE):
+            rows = range(start, min(start + ROWS_AT_ONCE, length))
             views = pixels.middle_views(place, rows)
             ids, mask = pad_left([prompts[row] for row in rows], pad=config.eagle.pad_token)
             state = encoder.read(views, ids, mask).cpu()
             padding = state.new_zeros(len(rows), longest - state.shape[1], state.shape[2])
             features.append(torch.cat((padding, state), dim=1))
             targets.append(encoder.target(views[:, config.target_view]).cpu())
-        scratch = files[place].with_suffix(f".{os.getpid()}.tmp")
-        tensors = {
+        return {
             "features": torch.cat(features),
             "lengths": torch.tensor([p.shape[1] for p in prompts]),
             "target": torch.cat(targets),
         }
-        save_file(tensors, scratch, metadata={"format": CACHE_FORMAT})
-        scratch.rename(files[place])
-    return files
+
+    return fill_cache(
+        directory,
+        table,
+        depends=depends,
+        compute=compute,
+        rank=rank,
+        world=world,
+        metadata={"format": CACHE_FORMAT},
+        on_episode=on_episode,
+    )

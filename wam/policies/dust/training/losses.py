@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """DUST's objective: decoupled noise, one flow-matching loss per modality (paper Eq. 3 and 4, Algorithm 1).
 
-Every random number is an argument (`DustDraws`), so a step can be repeated and compared.
+Every random number is an argument (`DustDraws`), so a step can be repeated and compared. Noise levels (readings 12
+and 16): tau = 0 is noise, tau = 1 is data. GR00T-N1's code and the text of the paper agree on a Beta law that prefers
+noise (mean 0.40); Algorithm 1 says uniform.
 
 Shapes: B batch, S feature rows, D width, T state tokens, J state values, N action rows, A action values,
 P vision tokens, O vision channels.
@@ -18,11 +20,40 @@ from torch import Tensor
 
 from wam.policies.dust.encoders import Embodiment, time_bucket
 from wam.policies.dust.head import DustHead, Probe
-from wam.policies.dust.training.time import TimeLaw, draw_tau
+
+BETA_ALPHA = 1.5
+NOISE_S = 0.999
+
+
+class TimeLaw(enum.Enum):
+    """Distribution of a noise level."""
+
+    N1 = "n1"
+    """tau = (s - b) / s with b ~ Beta(1.5, 1), as GR00T-N1's code; clamped at 0."""
+    PI0 = "pi0"
+    """tau = s (1 - b), as pi-0 and the text of the paper; differs from N1 by at most 0.001."""
+    UNIFORM = "uniform"
+    """tau ~ U(0, 1), as Algorithm 1."""
+
+
+def tau_from_beta(b: Tensor, law: TimeLaw) -> Tensor:
+    """Map draws of Beta(1.5, 1) to noise levels; N1's form may be negative by 0.001."""
+    if law is TimeLaw.PI0:
+        return NOISE_S * (1 - b)
+    return (NOISE_S - b) / NOISE_S
+
+
+def draw_tau(count: int, law: TimeLaw, generator: torch.Generator) -> Tensor:
+    """Draw one noise level per sample, float32 [count] in [0, 1], on the generator's device."""
+    u = torch.rand(count, generator=generator, device=generator.device)
+    if law is TimeLaw.UNIFORM:
+        return u
+    # The distribution function of Beta(a, 1) is b^a.
+    return tau_from_beta(u ** (1 / BETA_ALPHA), law).clamp_min(0)
 
 
 class ActionFreeTime(enum.Enum):
-    """Noise level that the network is told for the missing actions of a video (reading 12)."""
+    """Noise level that the network is given for the missing actions of a video (reading 12)."""
 
     ZERO = "zero"
     RANDOM = "random"
@@ -38,7 +69,7 @@ class DustObjective:
         vision_law: of the future embedding's noise level.
         joint_noise: both modalities get the action's noise level (ablation of Table 6).
         action_free: there are no actions: L = lambda L_WM, the action rows are pure noise.
-        action_free_time: noise level told for them.
+        action_free_time: noise level given for them.
     """
 
     world_weight: float = 1.0

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wam.models.layers.dit_block import DitBlock
 from wam.policies.dust.head import DustHead
 from wam.policies.dust.model import TargetScale
-from wam.policies.dust.training.config import DustOptimSection
 from wam.policies.dust.training.flare import Alignment
 from wam.policies.dust.training.losses import DustBatch, DustDraws, DustObjective, draw, losses
 from wam.policies.dust.training.samples import DustFeatures
+from wam.training.objective import Objective
 
 
 class DustStep(NamedTuple):
@@ -42,7 +43,7 @@ class StepDraws(NamedTuple):
     seed: int
 
 
-class DustTrainable(nn.Module):
+class DustTrainable(Objective[DustFeatures]):
     """Projection of the features, head and, for the baseline, the alignment.
 
     Args:
@@ -54,6 +55,8 @@ class DustTrainable(nn.Module):
         alignment: of the baseline, or None.
         weight: of the alignment.
     """
+
+    blocks = (DitBlock,)
 
     def __init__(
         self,
@@ -74,6 +77,15 @@ class DustTrainable(nn.Module):
         self.objective = objective
         self._slot = slot
         self._weight = weight
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Total, action and world."""
+        return DustStep._fields
+
+    def decays(self, name: str) -> bool:
+        """Return whether weight decay acts on a parameter (`decays`)."""
+        return decays(name)
 
     def batch_of(self, features: DustFeatures) -> DustBatch:
         """Return what the losses see; a head without target reads none."""
@@ -122,20 +134,3 @@ def decays(name: str) -> bool:
     per-robot `b` and the position table do decay.
     """
     return "bias" not in name
-
-
-def make_dust_optimiser(trainable: nn.Module, options: DustOptimSection) -> torch.optim.AdamW:
-    """Return AdamW over the parameters that learn, in a group with weight decay and one without."""
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in trainable.named_parameters():
-        if parameter.requires_grad:
-            groups[decays(name)].append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": members, "weight_decay": options.weight_decay if decay else 0.0}
-            for decay, members in groups.items()
-            if members
-        ],
-        lr=options.learning_rate,
-        betas=(options.beta1, options.beta2),
-    )

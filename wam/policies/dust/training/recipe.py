@@ -1,166 +1,176 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole DUST run from its configuration: data, loop, checkpoints, bundle."""
+"""The recipe of DUST: its objective, its ablations and its baselines."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from threading import Event
 
 import torch
 
+from wam.core.clock import NS_PER_S
 from wam.core.errors import ConfigError
-from wam.data.lerobot.reader import open_dataset
-from wam.policies.aha_wam.training.config import Precision
+from wam.models.bundle import Bundle, BundleCamera, Manifest, write_bundle
+from wam.policies.dust.policy import KIND, model_section
+from wam.policies.dust.prompt import TOKENIZER_FILE
+from wam.policies.dust.schedule import SamplerSettings
 from wam.policies.dust.training.config import DustTrainConfig, ObjectiveKind
-from wam.policies.dust.training.data import DustSource, dust_data
-from wam.policies.dust.training.export import export_dust
+from wam.policies.dust.training.data import NORM, DustRun, dust_run, dust_source
 from wam.policies.dust.training.flare import Alignment
 from wam.policies.dust.training.losses import DustObjective
-from wam.policies.dust.training.objective import DustTrainable, make_dust_optimiser
-from wam.policies.dust.training.start import DustStart, dust_start
-from wam.training.checkpoint import full_weights, put_weights
-from wam.training.logged import BUNDLE, Listener, RunResult, continued, drive, result_of, write_config
-from wam.training.loop import Trainer, whole_run
-from wam.training.parallel import World, shard
-from wam.training.reports import CSV_NAME, PLOT_NAME, plot_losses
+from wam.policies.dust.training.objective import DustTrainable
+from wam.policies.dust.training.samples import DustFeatures
+from wam.policies.dust.training.start import DustStart
+from wam.training.episodes import Columns, RunData, VideoTable
+from wam.training.objective import Objective
+from wam.training.parallel import World
+from wam.training.recipe import Recipe, Trained
+from wam.training.source import Source
 
-LOSS_NAMES = ("total", "action", "world")
-MUST_AGREE = ("model", "data", "objective", "optim")
-MAY_DIFFER = ("workers", "feature_cache", "accumulate")
-
-
-def train_dust(
-    config: DustTrainConfig,
-    *,
-    resume: bool = False,
-    until: int | None = None,
-    listener: Listener | None = None,
-    stop: Event | None = None,
-) -> RunResult:
-    """Train a DUST policy, one of its ablations or one of its baselines.
-
-    Args:
-        config: of the run.
-        resume: continue after the last checkpoint in `run.out`; without it that folder must not have one.
-        until: stop after this step, as an interrupted run does; None runs to the end.
-        listener: sees the run.
-        stop: once set, the run writes a checkpoint and a bundle and ends after the current step.
-
-    Raises:
-        WamError: configuration, data set, weights or statistics cannot be used; nothing has been trained.
-        PolicyFault: the loss or gradient is not finite.
-    """
-    torch.set_float32_matmul_precision("high")
-    return continued(
-        config,
-        resume=resume,
-        run=lambda world, checkpoint: _run_in(
-            world, config, checkpoint, until=until, listener=listener or Listener(), stop=stop
-        ),
-    )
+SCALE_BATCHES = 8
+"""Batches from which the scale of the world-model target is taken."""
 
 
-def _run_in(
-    world: World,
-    config: DustTrainConfig,
-    checkpoint: Path | None,
-    *,
-    until: int | None,
-    listener: Listener,
-    stop: Event | None,
-) -> RunResult:
-    dataset = open_dataset(config.data.root)
-    start = dust_start(config)
-    data = dust_data(config, dataset, start, world)
-    out = config.run.out
-    if world.is_first:
-        write_config(config)
-    trainable = _trainable(config, start)
-    if start.scale is not None and start.policy is None:
-        _fit_scale(trainable, data.train, world)
-    _place(trainable, world, config.optim.precision)
-    optimiser = make_dust_optimiser(trainable, config.optim)
-    total = whole_run(config.optim, batches_per_epoch=len(data.train.sampler))  # type: ignore[arg-type]
-    trainer = Trainer(
-        trainable,
-        optimiser,
-        draw=trainable.draw,  # type: ignore[arg-type]
-        source=data.train,  # type: ignore[arg-type]
-        options=config.optim,  # type: ignore[arg-type]
-        total=total,
-        seed=config.run.seed,
-        world=world,
-        validation=data.validation,  # type: ignore[arg-type]
-    )
-    drive(
-        trainer,
-        model=trainable,
-        objective=trainable,
-        config=config,
-        kind=f"dust {config.objective.kind.value}",
-        names=LOSS_NAMES,
-        stats=data.stats,
-        samples=data.samples,
-        batches_per_epoch=len(data.train.sampler),
-        total=total,
-        checkpoint=checkpoint,
-        listener=listener,
-        until=until,
-        stop=stop,
-        must_agree=MUST_AGREE,
-        may_differ=MAY_DIFFER,
-    )
-    weights = full_weights(trainable)
-    bundle = None
-    if world.is_first:
-        bundle = export_dust(out / BUNDLE, config, start, weights, data, dataset, step=trainer.progress.step)
-        plot_losses(
-            out / CSV_NAME, out / PLOT_NAME, title=f"DUST {config.objective.kind.value}: {dataset.root.name}"
+class DustRecipe:
+    """Trains projection and head on robot data or on videos alone; the backbone stays as it is."""
+
+    title = "DUST"
+    config_type = DustTrainConfig
+
+    def stage(self, config: DustTrainConfig) -> str:
+        """Return the kind of objective."""
+        return config.objective.kind.value
+
+    def columns(self, config: DustTrainConfig) -> Columns:
+        """Return the columns; videos are pictures alone, even where a robot was recorded beside them."""
+        data = config.data
+        return (
+            Columns(data.cameras, None, None)
+            if config.videos_alone
+            else Columns(data.cameras, data.state, data.action)
         )
-    return result_of(config, trainer, total=total, bundle=bundle.directory if bundle is not None else None)
+
+    def start(self, config: DustTrainConfig, data: RunData, *, world: World) -> DustRun:
+        """Make the network and read joints and statistics; see `dust_run`."""
+        return dust_run(config, data, world)
+
+    def source(
+        self,
+        config: DustTrainConfig,
+        start: DustRun,
+        table: VideoTable,
+        *,
+        world: World,
+        training: bool,
+        on_episode: Callable[[int, int], None],
+    ) -> Source[DustFeatures]:
+        """Return batches of features, from the cache where the configuration names one; see `dust_source`."""
+        return dust_source(config, start, table, world=world, training=training, on_episode=on_episode)
+
+    def objective(
+        self, config: DustTrainConfig, start: DustRun, source: Source[DustFeatures], *, world: World
+    ) -> Objective[DustFeatures]:
+        """Return projection and head with their losses; a new head's target is scaled by the data set.
+
+        Raises:
+            ConfigError: the head has no block `objective.alignment_layer`.
+        """
+        begin, section = start.begin, config.objective
+        trainable = DustTrainable(
+            begin.backbone.linear,
+            begin.head,
+            objective=DustObjective(
+                world_weight=section.world_weight,
+                action_law=section.action_law,
+                vision_law=section.vision_law,
+                joint_noise=section.joint_noise,
+                action_free=config.videos_alone,
+                action_free_time=section.action_free_time,
+            ),
+            slot=_embodiment(config, begin),
+            scale=begin.scale,
+            alignment=_alignment(config, begin),
+            weight=section.world_weight,
+        ).train()
+        if begin.scale is not None and begin.policy is None:
+            # Every process takes the same batches.
+            first = zip(range(SCALE_BATCHES), source.epoch(world.device), strict=False)
+            begin.scale.to(world.device).fit(torch.cat([batch.target_BPO for _, batch in first]))
+        return trainable
+
+    def export(self, directory: Path, config: DustTrainConfig, start: DustRun, trained: Trained) -> Bundle:
+        """Write the backbone as it was, the projection and the head as they are now.
+
+        The alignment of the baseline belongs to training alone and is left out.
+        """
+        begin, dataset = start.begin, trained.data.dataset
+        dtype: torch.dtype = getattr(torch, config.run.bundle_dtype.value)
+        backbone = {n: t for n, t in begin.backbone.state_dict().items() if not n.startswith("linear.")}
+        tensors = {f"backbone.{n}": t for n, t in backbone.items()}
+        for name, tensor in trained.weights.items():
+            if name.startswith("linear."):
+                tensors[f"backbone.{name}"] = tensor
+            elif name.startswith(("head.", "target.")):
+                tensors[name] = tensor
+        size = begin.config.eagle.image_size
+        text = dict(begin.text_section)
+        tokenizer = Path(text["directory"]) if text.get("kind") == "bpe" else None
+        if tokenizer is not None:
+            text["directory"] = "tokenizer"
+        sampler = begin.policy.sampler if begin.policy is not None else SamplerSettings()
+        manifest = Manifest(
+            kind=KIND,
+            model=model_section(
+                begin.config,
+                embodiment=_embodiment(config, begin),
+                crop=config.data.crop,
+                binary_joints=start.binary,
+            ),
+            cameras=tuple(BundleCamera(name, size, size) for name in config.data.policy_cameras),
+            state_joints=start.state_joints,
+            action_joints=start.action_joints,
+            control_period_ns=round(NS_PER_S / dataset.fps),
+            chunk_rows=begin.config.action_rows,
+            horizon_rows=begin.config.action_rows,
+            instruction=next(iter(dataset.tasks.values())),
+            instruction_template=begin.template,
+            state_norm=NORM,
+            action_norm=NORM,
+            dtype=config.run.bundle_dtype.value,
+            text=text,
+            sampler=replace(sampler, q=1 if not begin.head.has_vision else sampler.q).to_dict(),
+            source={
+                **begin.source,
+                "kind": f"train dust {config.objective.kind.value}",
+                "data_set": dataset.root.name,
+                "step": trained.step,
+            },
+        )
+        bundle = write_bundle(
+            directory,
+            manifest=manifest,
+            stats=start.stats.stats,
+            tensors={n: t.to("cpu", dtype) for n, t in tensors.items()},
+        )
+        if tokenizer is not None:
+            (directory / "tokenizer").mkdir()
+            shutil.copyfile(tokenizer / TOKENIZER_FILE, directory / "tokenizer" / TOKENIZER_FILE)
+        return bundle
 
 
-def _trainable(config: DustTrainConfig, start: DustStart) -> DustTrainable:
-    section = config.objective
-    objective = DustObjective(
-        world_weight=section.world_weight,
-        action_law=section.action_law,
-        vision_law=section.vision_law,
-        joint_noise=section.joint_noise,
-        action_free=section.kind is ObjectiveKind.ACTION_FREE,
-        action_free_time=section.action_free_time,
-    )
-    alignment = None
-    if section.kind is ObjectiveKind.ALIGNMENT:
-        try:
-            alignment = Alignment(start.config, layer=section.alignment_layer)
-        except ValueError as error:
-            raise ConfigError(f"objective: {error}", where="objective.alignment_layer") from error
-    slot = start.policy.embodiment if start.policy is not None else config.model.embodiment
-    return DustTrainable(
-        start.backbone.linear,
-        start.head,
-        objective=objective,
-        slot=slot,
-        scale=start.scale,
-        alignment=alignment,
-        weight=section.world_weight,
-    ).train()
+def _embodiment(config: DustTrainConfig, begin: DustStart) -> int:
+    return begin.policy.embodiment if begin.policy is not None else config.model.embodiment
 
 
-def _fit_scale(trainable: DustTrainable, source: DustSource, world: World) -> None:
-    """Take the scale of the target from the first batches; every process takes the same ones."""
-    assert trainable.target is not None
-    targets = [
-        source.latents(batch, world.device).target_BPO
-        for batch, _ in zip(source.epoch(), range(8), strict=False)
-    ]
-    trainable.target.to(world.device).fit(torch.cat(targets))
+def _alignment(config: DustTrainConfig, begin: DustStart) -> Alignment | None:
+    if config.objective.kind is not ObjectiveKind.ALIGNMENT:
+        return None
+    try:
+        return Alignment(begin.config, layer=config.objective.alignment_layer)
+    except ValueError as error:
+        raise ConfigError(f"objective: {error}", where="objective.alignment_layer") from error
 
 
-def _place(trainable: DustTrainable, world: World, precision: Precision) -> None:
-    trainable.to(world.device)
-    if world.size > 1:
-        weights = dict(trainable.state_dict()) if world.is_first else {}
-        shard(trainable, world, precision=precision)
-        put_weights(trainable, weights, world)
+RECIPE: Recipe[DustTrainConfig, DustRun, DustFeatures] = DustRecipe()

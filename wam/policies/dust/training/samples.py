@@ -19,12 +19,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wam.policies.aha_wam.training.samples import EpisodeTable
 from wam.policies.dust.config import DustConfig
 from wam.policies.dust.prompt import pad_left
 from wam.policies.dust.units import ActionUnits, StateUnits
 from wam.policies.dust.views import crop_window, prepare
-from wam.training.robot_data import VideoTable
+from wam.training.episodes import EpisodeTable, VideoTable
 from wam.training.sampler import SampleRef
 
 JITTER_BRIGHTNESS, JITTER_CONTRAST, JITTER_SATURATION, JITTER_HUE = 0.3, 0.4, 0.5, 0.08
@@ -117,7 +116,7 @@ def _pad_rows(rows: Tensor, length: int) -> Tensor:
     return torch.cat((padding, rows), dim=1)
 
 
-class SampleTable:
+class DustSampleTable:
     """Numbers of all samples.
 
     Args:
@@ -129,7 +128,7 @@ class SampleTable:
 
     def __init__(
         self,
-        table: EpisodeTable | VideoTable,
+        table: VideoTable,
         config: DustConfig,
         *,
         units: tuple[StateUnits, ActionUnits] | None,
@@ -169,7 +168,7 @@ class SampleTable:
         return min(row + self.config.action_rows, self.table.episodes[place].length - 1)
 
 
-class PixelSamples(Dataset[DustPixels]):
+class DustPixelSamples(Dataset[DustPixels]):
     """Samples with pictures, decoded on the fly.
 
     Args:
@@ -180,7 +179,7 @@ class PixelSamples(Dataset[DustPixels]):
     """
 
     def __init__(
-        self, samples: SampleTable, prompts: Mapping[int, Tensor], *, crop: float, augment: int | None
+        self, samples: DustSampleTable, prompts: Mapping[int, Tensor], *, crop: float, augment: int | None
     ) -> None:
         self.samples = samples
         self._prompts = prompts

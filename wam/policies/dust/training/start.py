@@ -45,9 +45,9 @@ class DustStart:
         prompter: turns instructions into tokens.
         text_section: `text` of policy.yaml, paths absolute.
         template: "{task}" stands for the instruction.
-        policy: of the bundle that goes on, or None.
-        bundle: that goes on or gives the backbone, or None.
-        stats: of the bundle that goes on, or None.
+        policy: of the bundle that is trained further, or None.
+        bundle: that is trained further or gives the backbone, or None.
+        stats: of the bundle that is trained further, or None.
         source: what the weights come from, for `source` in policy.yaml.
     """
 
@@ -85,7 +85,7 @@ def dust_start(config: DustTrainConfig) -> DustStart:
     backbone, head, scale = _weights(model, network, given)
     if model.freeze_linear:
         backbone.linear.requires_grad_(False)
-    goes_on = given is not None and model.bundle is not None
+    further = given is not None and model.bundle is not None
     return DustStart(
         config=network,
         backbone=backbone,
@@ -94,9 +94,9 @@ def dust_start(config: DustTrainConfig) -> DustStart:
         prompter=prompter,
         text_section=text,
         template=template,
-        policy=policy if goes_on else None,
+        policy=policy if further else None,
         bundle=given,
-        stats=given.stats if given is not None and goes_on else None,
+        stats=given.stats if given is not None and further else None,
         source=_source(model, given),
     )
 

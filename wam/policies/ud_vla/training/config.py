@@ -1,34 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of a UD-VLA training run: one YAML file, read as strictly as that of AHA-WAM.
+"""Options of a UD-VLA run.
 
 model      where the weights start
 data       a LeRobot data set
 actions    how action chunks become tokens
 objective  which stage is trained: (i) video world-modelling, (ii) JD3P masked prediction
 optim      AdamW; the defaults are those of the published CALVIN run
-run        the run as such (`wam.policies.aha_wam.training.config.RunSection`)
+run        the run itself (`wam.training.options.RunSection`)
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar
 
 from wam.core.errors import ConfigError
-from wam.policies.aha_wam.training.config import Precision, RunSection
 from wam.policies.ud_vla.config import MaskMode
 from wam.policies.ud_vla.training.objective import MaskLaw, Stage
-from wam.training.config_reading import Rule, common_rules, parse_section, read_sections, require_rules
+from wam.training.options import DataSection, OptimSection, Rule, TrainConfig, template_rule
 
 
 class TokenizerSource(enum.Enum):
     """Where the action vocabulary comes from."""
 
     AUTO = "auto"
-    """That of the bundle that goes on; without one it is fitted."""
+    """That of the bundle that is trained further; without one it is fitted."""
     FIT = "fit"
     """Fitted on the action chunks of the data set."""
     FILE = "file"
@@ -40,7 +39,7 @@ class UdVlaModelSection:
     """Where the weights start.
 
     Attributes:
-        bundle: policy bundle to go on from (a converted UniVLA or Emu3, stage (i), an earlier run); sizes, cameras,
+        bundle: policy bundle to train further (a converted UniVLA or Emu3, stage (i), an earlier run); sizes, cameras,
             image tokenizer and text are taken over.
         preset: of `wam.policies.ud_vla.config`; without a bundle, with random weights and bytes as text.
         overrides: fields of the network to replace; not with `bundle`.
@@ -58,43 +57,26 @@ class UdVlaModelSection:
 
 
 @dataclass(frozen=True, slots=True)
-class UdVlaDataSection:
-    """The data set.
+class UdVlaDataSection(DataSection):
+    """The data set; the network does not read the state.
 
     Attributes:
-        root: folder of a LeRobot data set.
-        cameras: picture feature of each policy camera, in the policy's order.
-        camera_names: names of the cameras in the policy; empty takes the last part of each feature.
         sides: [height, width] that the policy sees of each camera [px], multiples of 8; empty takes 200 and 80 (32
             and 16 for tiny vocabularies). Not with `model.bundle`.
-        state: column of the measured joints; null for videos without a robot. The network does not read it.
-        action: column of the action rows; null for videos without a robot.
-        joint_names: names of the action joints in the policy; empty takes the data set's.
-        state_names: names of the state joints; empty takes the data set's.
         stride: rows of the data set per row of the policy (2 makes 15 Hz of 30).
         chunk_rows: rows of a chunk; the future image lies so many rows ahead. Not with `model.bundle`.
-        episodes: numbers of the episodes to use; empty takes all that are on disk.
-        min_std: least standard deviation where statistics are computed; 0 makes a joint that never moves an error.
-        validation_fraction: share of episodes kept for validation.
         code_cache: folder for image codes; null encodes pictures in every step.
-        workers: data loader processes.
     """
 
-    root: Path
-    cameras: tuple[str, ...]
-    camera_names: tuple[str, ...] = ()
     sides: tuple[tuple[int, ...], ...] = ()
-    state: str | None = "observation.state"
-    action: str | None = "action"
-    joint_names: tuple[str, ...] = ()
-    state_names: tuple[str, ...] = ()
     stride: int = 1
     chunk_rows: int = 8
-    episodes: tuple[int, ...] = ()
-    min_std: float = 0.0
-    validation_fraction: float = 0.0
     code_cache: Path | None = None
-    workers: int = 0
+
+    @property
+    def has_robot(self) -> bool:
+        """Whether joints are read; videos may come without a robot."""
+        return self.state is not None and self.action is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,23 +120,11 @@ class UdVlaObjectiveSection:
 
 
 @dataclass(frozen=True, slots=True)
-class UdVlaOptimSection:
+class UdVlaOptimSection(OptimSection):
     """Optimisation; the defaults are those of the published CALVIN run.
 
     Attributes:
-        steps: optimiser steps; null takes `epochs`.
-        epochs: passes over the data.
-        batch_size: samples per process and forward pass.
-        accumulate: forward passes per optimiser step.
-        learning_rate: peak.
-        final_fraction: learning rate at the end, as a share of the peak.
-        warmup_fraction: share of the steps with a rising learning rate.
-        weight_decay: of AdamW.
-        beta1: of AdamW.
-        beta2: of AdamW.
-        clip_norm: largest norm of the gradient.
         dropout: of attention, embedding and each residual branch.
-        precision: of the forward and backward pass.
         recompute_layers: keep no activations inside decoder layers; slower, needs far less memory.
     """
 
@@ -166,100 +136,73 @@ class UdVlaOptimSection:
     final_fraction: float = 0.0625
     warmup_fraction: float = 0.0021
     weight_decay: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.95
     clip_norm: float = 5.0
     dropout: float = 0.1
-    precision: Precision = Precision.BFLOAT16
     recompute_layers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class UdVlaTrainConfig:
+class UdVlaTrainConfig(TrainConfig):
     """A whole run."""
 
+    MAY_CHANGE: ClassVar[frozenset[str]] = TrainConfig.MAY_CHANGE | {"code_cache"}
+
     data: UdVlaDataSection
-    run: RunSection
+    optim: UdVlaOptimSection = field(default_factory=UdVlaOptimSection)
     model: UdVlaModelSection = field(default_factory=UdVlaModelSection)
     actions: UdVlaActionSection = field(default_factory=UdVlaActionSection)
     objective: UdVlaObjectiveSection = field(default_factory=UdVlaObjectiveSection)
-    optim: UdVlaOptimSection = field(default_factory=UdVlaOptimSection)
 
+    def rules(self) -> tuple[Rule, ...]:
+        """Return bounds and relations that the types do not express."""
+        return (*TrainConfig.rules(self), *self._data_rules(), *self._model_rules())
 
-def read_ud_vla_config(path: Path | str, overrides: Sequence[str] = ()) -> UdVlaTrainConfig:
-    """Read a configuration file.
+    def _data_rules(self) -> tuple[Rule, ...]:
+        data, objective = self.data, self.objective
+        nothing = objective.stage is Stage.VIDEO and data.state is None and data.action is None
+        sides_fit = not data.sides or (
+            len(data.sides) == len(data.cameras) and all(len(side) == 2 for side in data.sides)
+        )
+        return (
+            (sides_fit, "data.sides", data.sides, "one [height, width] for each of data.cameras"),
+            (data.stride > 0, "data.stride", data.stride, "a positive number"),
+            (data.chunk_rows > 0, "data.chunk_rows", data.chunk_rows, "a positive number"),
+            (
+                data.has_robot or nothing,
+                "data.state, data.action",
+                (data.state, data.action),
+                "columns of the data set; both null only in stage video",
+            ),
+            (objective.frames > 1, "objective.frames", objective.frames, "at least 2"),
+            (
+                objective.visual_weight > 0,
+                "objective.visual_weight",
+                objective.visual_weight,
+                "a positive number",
+            ),
+        )
 
-    Args:
-        path: YAML; relative paths inside are taken from the working directory.
-        overrides: "section.key=value" each, the value in YAML; they win over the file.
-
-    Raises:
-        ConfigError: the file is missing or no YAML, or a key is unknown, missing or illegal.
-    """
-    raw = read_sections(path, overrides, sections="data, run, model, actions, objective, optim")
-    return parse_ud_vla_config(raw, where=str(path))
-
-
-def parse_ud_vla_config(raw: Mapping[str, Any], *, where: str = "configuration") -> UdVlaTrainConfig:
-    """Read a configuration from plain values.
-
-    Raises:
-        ConfigError: a key is unknown, missing or illegal.
-    """
-    config = cast("UdVlaTrainConfig", parse_section(UdVlaTrainConfig, raw, path="", where=where))
-    _check(config, where)
-    return config
-
-
-def _check(config: UdVlaTrainConfig, where: str) -> None:
-    """Check relations and bounds; types are right already."""
-    data, actions, objective, model = config.data, config.actions, config.objective, config.model
-    fresh, video = model.bundle is None, objective.stage is Stage.VIDEO
-    robot = data.state is not None and data.action is not None
-    sides_fit = not data.sides or (
-        len(data.sides) == len(data.cameras) and all(len(side) == 2 for side in data.sides)
-    )
-    rules: tuple[Rule, ...] = (
-        *common_rules(data, config.optim, config.run),
-        (sides_fit, "data.sides", data.sides, "one [height, width] for each of data.cameras"),
-        (data.stride > 0, "data.stride", data.stride, "a positive number"),
-        (data.chunk_rows > 0, "data.chunk_rows", data.chunk_rows, "a positive number"),
-        (
-            robot or (video and data.state is None and data.action is None),
-            "data.state, data.action",
-            (data.state, data.action),
-            "columns of the data set; both null only in stage video",
-        ),
-        (objective.frames > 1, "objective.frames", objective.frames, "at least 2"),
-        (
-            objective.visual_weight > 0,
-            "objective.visual_weight",
-            objective.visual_weight,
-            "a positive number",
-        ),
-        (0 <= config.optim.dropout < 1, "optim.dropout", config.optim.dropout, "0 to below 1"),
-        (actions.scale > 0, "actions.scale", actions.scale, "a positive number"),
-        (
-            (actions.file is not None) == (actions.tokenizer is TokenizerSource.FILE),
-            "actions.file",
-            actions.file,
-            "a path with `tokenizer: file`, and only then",
-        ),
-        (model.mask is not MaskMode.CAUSAL, "model.mask", "causal", "hybrid or released"),
-        (
-            fresh or not (model.overrides or data.sides or actions.action_len is not None),
-            "model.overrides, data.sides, actions.action_len",
-            (model.overrides, data.sides, actions.action_len),
-            "nothing beside model.bundle, whose network goes on",
-        ),
-        (
-            "{task}" in model.instruction_template,
-            "model.instruction_template",
-            model.instruction_template,
-            "text with {task}",
-        ),
-    )
-    require_rules(rules, where=where)
+    def _model_rules(self) -> tuple[Rule, ...]:
+        data, model, actions, optim = self.data, self.model, self.actions, self.optim
+        sized = model.overrides or data.sides or actions.action_len is not None
+        return (
+            (0 <= optim.dropout < 1, "optim.dropout", optim.dropout, "0 to below 1"),
+            (actions.scale > 0, "actions.scale", actions.scale, "a positive number"),
+            (
+                (actions.file is not None) == (actions.tokenizer is TokenizerSource.FILE),
+                "actions.file",
+                actions.file,
+                "a path with `tokenizer: file`, and only then",
+            ),
+            (model.mask is not MaskMode.CAUSAL, "model.mask", "causal", "hybrid or released"),
+            (
+                model.bundle is None or not sized,
+                "model.overrides, data.sides, actions.action_len",
+                (model.overrides, data.sides, actions.action_len),
+                "nothing beside model.bundle, whose network is trained further",
+            ),
+            template_rule(model.instruction_template),
+        )
 
 
 def require_same_cameras(given: Sequence[str], wanted: Sequence[str]) -> None:

@@ -8,9 +8,7 @@ Shapes: B samples, F images in order of time, H, W pixels, h, w codes, A action 
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +16,22 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from wam.models.images import resize_bytes
 from wam.models.normalisation import Normaliser, NormMode
-from wam.policies.aha_wam.training.samples import EpisodeTable, used_tasks
 from wam.policies.ud_vla.training.config import UdVlaTrainConfig
 from wam.policies.ud_vla.training.objective import Stage
 from wam.policies.ud_vla.training.start import Chunk, UdVlaStart
 from wam.policies.ud_vla.training.trainable import UdVlaCodes
 from wam.policies.ud_vla.vision import ImageTokenizer
+from wam.training.cache import fill_cache, ignore_episodes, weights_digest
+from wam.training.episodes import EpisodeTable, VideoTable
 from wam.training.parallel import World, wait_for_all
-from wam.training.robot_data import VideoTable
 from wam.training.sampler import HistoryBatchSampler, SampleRef
+from wam.training.source import Source
 from wam.training.statistics import DatasetStats
-from wam.training.weights_digest import weights_digest
 
 NORM = NormMode.QUANTILE
 """How actions are brought to [-1, 1], as published."""
@@ -107,7 +104,7 @@ class UdVlaSamples(Dataset[Batch]):
 
     def __init__(
         self,
-        table: EpisodeTable | VideoTable,
+        table: VideoTable,
         start: UdVlaStart,
         config: UdVlaTrainConfig,
         *,
@@ -121,7 +118,7 @@ class UdVlaSamples(Dataset[Batch]):
         bos = torch.tensor([start.layout.tokens.bos])
         self._texts = {
             number: torch.cat((bos, torch.tensor(start.text(start.template.replace("{task}", text)))))
-            for number, text in used_tasks(table).items()
+            for number, text in table.instructions().items()
         }
         self._open: dict[int, Any] = {}
 
@@ -178,55 +175,6 @@ def collate(samples: Sequence[Batch]) -> Batch:
     return UdVlaPixels(texts, tuple(torch.cat(view) for view in zip(*seen, strict=True)), actions)
 
 
-@dataclass(frozen=True, slots=True)
-class UdVlaSource:
-    """Where batches come from; the same methods as `wam.training.loop.Source`.
-
-    Attributes:
-        samples: of pictures or of codes.
-        sampler: which samples, in which order.
-        vision: frozen image tokenizer; unused for codes.
-        workers: data loader processes.
-    """
-
-    samples: UdVlaSamples
-    sampler: HistoryBatchSampler
-    vision: ImageTokenizer
-    workers: int
-
-    def stream(self, position: int) -> Iterator[Batch]:
-        """Yield this process's batches without end, from the given one on."""
-        epoch, batch = divmod(position, len(self.sampler))
-        while True:
-            self.sampler.seek(epoch=epoch, batch=batch)
-            yield from self._loader()
-            epoch, batch = epoch + 1, 0
-
-    def epoch(self) -> Iterator[Batch]:
-        """Yield the batches of epoch 0 once."""
-        self.sampler.seek(epoch=0, batch=0)
-        yield from self._loader()
-
-    def latents(self, batch: Batch, device: torch.device) -> UdVlaCodes:
-        """Turn pictures into codes; sequences go to the device once they are masked."""
-        if isinstance(batch, UdVlaCodes):
-            return batch
-        codes = tuple(
-            encode(self.vision, view.flatten(0, 1)).unflatten(0, view.shape[:2]) for view in batch.views
-        )
-        return UdVlaCodes(batch.texts, codes, batch.actions)
-
-    def _loader(self) -> DataLoader[Any]:
-        return DataLoader(
-            self.samples,
-            batch_sampler=self.sampler,
-            num_workers=self.workers,
-            collate_fn=collate,
-            # A forked copy of a process that has used CUDA or threads may hang.
-            multiprocessing_context="spawn" if self.workers else None,
-        )
-
-
 def encode(vision: ImageTokenizer, pictures_NHW3: Tensor) -> Tensor:
     """Return the codes of pictures of one size, int64 [N, h, w] on the CPU."""
     device = vision.vq.quantize.embedding.weight.device
@@ -234,29 +182,36 @@ def encode(vision: ImageTokenizer, pictures_NHW3: Tensor) -> Tensor:
     return torch.cat([vision.codes_of(part).cpu() for part in pixels.split(ROWS_AT_ONCE)])
 
 
-def make_source(
-    table: EpisodeTable | VideoTable,
-    start: UdVlaStart,
+def ud_vla_source(
     config: UdVlaTrainConfig,
-    world: World,
+    start: UdVlaStart,
+    table: VideoTable,
     *,
     actions: ActionChunks | None,
+    world: World,
     training: bool,
-) -> UdVlaSource:
-    """Return the batches of some episodes.
+    on_episode: Callable[[int, int], None],
+) -> Source[UdVlaCodes]:
+    """Return the batches of some episodes; sequences go to the device once they are masked.
 
     Args:
-        table: the episodes.
-        start: gives sizes and vocabularies; its image tokenizer is on this process's device.
         config: of the run.
-        world: this process among all.
+        start: gives sizes and vocabularies; its image tokenizer is on this process's device.
+        table: the episodes.
         actions: of the table; None in stage (i).
-        training: every process gets its share; else every one gets all.
+        world: this process among all.
+        training: every process gets its share; otherwise every one gets all.
+        on_episode: is given how many of how many episodes are cached.
     """
     samples = UdVlaSamples(table, start, config, actions=actions)
     if config.data.code_cache is not None:
         files = fill_code_cache(
-            config.data.code_cache, samples, start.vision, rank=world.rank, world=world.size
+            config.data.code_cache,
+            samples,
+            start.vision,
+            rank=world.rank,
+            world=world.size,
+            on_episode=on_episode,
         )
         wait_for_all(world)
         samples = UdVlaSamples(table, start, config, actions=actions, files=files)
@@ -267,16 +222,30 @@ def make_source(
         rank=world.rank if training else 0,
         world=world.size if training else 1,
     )
-    return UdVlaSource(samples, sampler, start.vision, config.data.workers)
+
+    def prepare(batch: Batch, device: torch.device) -> UdVlaCodes:
+        if isinstance(batch, UdVlaCodes):
+            return batch
+        codes = tuple(
+            encode(start.vision, view.flatten(0, 1)).unflatten(0, view.shape[:2]) for view in batch.views
+        )
+        return UdVlaCodes(batch.texts, codes, batch.actions)
+
+    return Source(samples, sampler, collate, prepare, config.data.workers)
 
 
 def fill_code_cache(
-    directory: Path, samples: UdVlaSamples, vision: ImageTokenizer, *, rank: int = 0, world: int = 1
+    directory: Path,
+    samples: UdVlaSamples,
+    vision: ImageTokenizer,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    on_episode: Callable[[int, int], None] = ignore_episodes,
 ) -> dict[int, Path]:
-    """Compute the codes of every row that are not on disk yet.
+    """Compute the codes of every row that are not on disk yet (`wam.training.cache.fill_cache`).
 
-    The name of a file holds a digest of all it depends on: image tokenizer, sizes, cameras, episode and data set; a
-    cache made for anything else is never read.
+    They depend on image tokenizer, sizes and cameras.
 
     Args:
         directory: of the cache; is made.
@@ -284,33 +253,30 @@ def fill_code_cache(
         vision: frozen image tokenizer.
         rank: number of this process; it computes every `world`-th episode.
         world: number of processes.
+        on_episode: is given how many of how many episodes are done.
 
     Returns:
         Position of the episode in the table -> its file with `codes_0`, `codes_1`, ... int32 [N, h, w].
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    table, digest = samples.table, weights_digest(vision.state_dict())
-    sizes = [(c.height, c.width) for c in samples.cameras]
-    files: dict[int, Path] = {}
-    for place, episode in enumerate(table.episodes):
-        depends = (
-            CACHE_FORMAT,
-            digest,
-            (table.columns.cameras, sizes),
-            str(table.dataset.root.resolve()),
-            (episode.index, episode.length, table.dataset.fps, episode.data_path.stat().st_size),
-        )
-        name = hashlib.sha256(repr(depends).encode("utf-8")).hexdigest()[:24]
-        files[place] = directory / f"episode_{episode.index:06d}_{name}.safetensors"
-        if files[place].is_file() or place % world != rank:
-            continue
+    table, sizes = samples.table, [(c.height, c.width) for c in samples.cameras]
+    depends = (CACHE_FORMAT, weights_digest(vision.state_dict()), (table.columns.cameras, sizes))
+
+    def compute(place: int) -> dict[str, Tensor]:
+        length = table.episodes[place].length
         parts: list[list[Tensor]] = [[] for _ in sizes]
-        for first in range(0, episode.length, ROWS_AT_ONCE):
-            rows = range(first, min(first + ROWS_AT_ONCE, episode.length))
+        for first in range(0, length, ROWS_AT_ONCE):
+            rows = range(first, min(first + ROWS_AT_ONCE, length))
             for view, pictures in zip(parts, samples.pictures(place, rows), strict=True):
                 view.append(encode(vision, torch.from_numpy(pictures)).int())
-        scratch = files[place].with_suffix(f".{os.getpid()}.tmp")
-        tensors = {f"codes_{i}": torch.cat(view) for i, view in enumerate(parts)}
-        save_file(tensors, scratch, metadata={"format": CACHE_FORMAT})
-        scratch.rename(files[place])
-    return files
+        return {f"codes_{i}": torch.cat(view) for i, view in enumerate(parts)}
+
+    return fill_cache(
+        directory,
+        table,
+        depends=lambda place: depends,
+        compute=compute,
+        rank=rank,
+        world=world,
+        metadata={"format": CACHE_FORMAT},
+        on_episode=on_episode,
+    )

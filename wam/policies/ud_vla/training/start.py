@@ -54,7 +54,7 @@ class UdVlaStart:
         cameras: names and the sizes that the policy sees.
         chunk_rows: rows of a chunk.
         sampler: settings that the new bundle gets.
-        bundle: that goes on, or None.
+        bundle: that is trained further, or None.
         source: what the weights come from, for `source` in policy.yaml.
     """
 
@@ -79,7 +79,7 @@ class UdVlaStart:
 
 
 def open_start(config: UdVlaTrainConfig) -> Bundle | None:
-    """Open the bundle that a run goes on from; None without one.
+    """Open the bundle that is trained further; None without one.
 
     Raises:
         BundleError: it is missing, damaged or of another kind.
@@ -114,16 +114,10 @@ def ud_vla_start(
     return start
 
 
-def camera_names(config: UdVlaTrainConfig) -> tuple[str, ...]:
-    """Return the policy's name of each camera."""
-    data = config.data
-    return data.camera_names or tuple(name.rsplit(".", 1)[-1] for name in data.cameras)
-
-
 def _continued(config: UdVlaTrainConfig, bundle: Bundle, windows: Windows) -> UdVlaStart:
     policy = check(bundle)
     manifest = bundle.manifest
-    require_same_cameras(camera_names(config), [c.name for c in manifest.cameras])
+    require_same_cameras(config.data.policy_cameras, [c.name for c in manifest.cameras])
     if config.model.mask is not None:
         require_mask(policy.network, config.model.mask)
     text = {name: value for name, value in manifest.text.items() if name != "action_tokenizer"}
@@ -220,7 +214,7 @@ def _fresh(config: UdVlaTrainConfig, joints: int, windows: Windows) -> UdVlaStar
 
 
 def _cameras(config: UdVlaTrainConfig, default: tuple[int, int]) -> tuple[BundleCamera, ...]:
-    names = camera_names(config)
+    names = config.data.policy_cameras
     sides = config.data.sides or tuple(
         (default[0],) * 2 if i == 0 else (default[1],) * 2 for i in range(len(names))
     )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers.models.emu3.modeling_emu3 import Emu3DecoderLayer
 
 from wam.policies.ud_vla.config import MaskMode
 from wam.policies.ud_vla.decoder import UdVlaDecoder
@@ -22,6 +23,7 @@ from wam.policies.ud_vla.training.objective import (
     masked_chunk,
     video_sequences,
 )
+from wam.training.objective import Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class UdVlaCodes:
         return len(self.texts)
 
 
-class Draws(NamedTuple):
+class UdVlaDraws(NamedTuple):
     """Random numbers of one forward pass: which sites are masked, and a seed for dropout."""
 
     sequences: Sequences
@@ -65,10 +67,7 @@ class Jd3pLosses(NamedTuple):
     action: Tensor
 
 
-LOSS_NAMES = {Stage.VIDEO: VideoLosses._fields, Stage.JD3P: Jd3pLosses._fields}
-
-
-class UdVlaTrainable(nn.Module):
+class UdVlaTrainable(Objective[UdVlaCodes]):
     """Decoder and objective.
 
     Args:
@@ -78,6 +77,8 @@ class UdVlaTrainable(nn.Module):
         objective: settings of stage (ii).
         dropout: of attention, embedding and each residual branch.
     """
+
+    blocks = (Emu3DecoderLayer,)
 
     def __init__(
         self,
@@ -95,14 +96,19 @@ class UdVlaTrainable(nn.Module):
             if isinstance(module, nn.Dropout):
                 module.p = dropout
             if hasattr(module, "attention_dropout"):
-                module.attention_dropout = dropout  # type: ignore[assignment]
+                setattr(module, "attention_dropout", dropout)  # noqa: B010  (a float where nn.Module expects modules)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Those of the stage."""
+        return VideoLosses._fields if self._stage is Stage.VIDEO else Jd3pLosses._fields
 
     @property
     def mask(self) -> MaskMode:
         """Causal in stage (i), the policy's own in stage (ii)."""
         return MaskMode.CAUSAL if self._stage is Stage.VIDEO else self.decoder.config.mask
 
-    def draw(self, batch: UdVlaCodes, generator: torch.Generator) -> Draws:
+    def draw(self, batch: UdVlaCodes, generator: torch.Generator) -> UdVlaDraws:
         """Write the sequences of a batch and mask them.
 
         Args:
@@ -131,9 +137,9 @@ class UdVlaTrainable(nn.Module):
             ]
             sequences = collate(masked, layout=layout)
         seed = int(torch.randint(2**31, (1,), generator=on_cpu))
-        return Draws(sequences.to(self.decoder.device), seed)
+        return UdVlaDraws(sequences.to(self.decoder.device), seed)
 
-    def forward(self, batch: UdVlaCodes, draws: Draws) -> VideoLosses | Jd3pLosses:
+    def forward(self, batch: UdVlaCodes, draws: UdVlaDraws) -> VideoLosses | Jd3pLosses:
         """Return the losses; dropout acts only where gradients are wanted."""
         self.decoder.train(torch.is_grad_enabled())
         video = self._stage is Stage.VIDEO

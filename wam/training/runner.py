@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a recipe from its configuration to a policy bundle: one implementation for every policy.
+
+join the processes -> data, start, sources, objective (the recipe's) -> place, optimiser, trainer
+    -> restore a checkpoint -> train, with losses.csv and checkpoints -> bundle, loss curve
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+import torch
+import yaml
+
+from wam.training.checkpoint import CONFIG_NAME, last_checkpoint, load_checkpoint, save_checkpoint
+from wam.training.config_reading import ConfigT, to_plain
+from wam.training.episodes import open_run_data
+from wam.training.loop import Trainer, make_optimiser, whole_run
+from wam.training.objective import BatchT, Objective
+from wam.training.options import TrainConfig
+from wam.training.parallel import World, full_weights, join_world, leave_world, place, wait_for_all
+from wam.training.recipe import Recipe, StartT, Trained
+from wam.training.reports import CSV_NAME, PLOT_NAME, LossLog, StepRecord, plot_losses
+from wam.training.statistics import DatasetStats
+
+BUNDLE = "bundle"
+"""Folder of a run's policy bundle."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a run is going to do; the listener gets it before the first step.
+
+    Attributes:
+        kind: policy and stage, for people.
+        samples: of an epoch.
+        episodes: of the data set that are used.
+        batches_per_epoch: of every process.
+        steps: of the whole run.
+        first_step: 0, or the step that the run continues after.
+        parameters: that learn.
+        world: this process among all.
+    """
+
+    kind: str
+    samples: int
+    episodes: int
+    batches_per_epoch: int
+    steps: int
+    first_step: int
+    parameters: int
+    world: World
+
+
+class Listener:
+    """Sees a run; the base class does nothing."""
+
+    def on_cache(self, done: int, episodes: int) -> None:
+        """Called in every process while the cache of the training episodes is filled."""
+
+    def on_plan(self, plan: RunPlan) -> None:
+        """Called once, before the first step."""
+
+    def on_step(self, record: StepRecord) -> None:
+        """Called after every step, in every process."""
+
+    def on_checkpoint(self, folder: Path) -> None:
+        """Called when a checkpoint is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        bundle: policy bundle; None in processes that write no files.
+        step: last step.
+        finished: whether that is the last of the run.
+        losses: `losses.csv`.
+        plot: loss curve.
+    """
+
+    bundle: Path | None
+    step: int
+    finished: bool
+    losses: Path
+    plot: Path
+
+
+def run_recipe(
+    recipe: Recipe[ConfigT, StartT, BatchT],
+    config: ConfigT,
+    *,
+    resume: bool = False,
+    until: int | None = None,
+    listener: Listener | None = None,
+    stop: Event | None = None,
+) -> RunResult:
+    """Train a policy.
+
+    Args:
+        recipe: of the policy.
+        config: of the run.
+        resume: continue after the last checkpoint in `run.out`; without it that folder must not have one.
+        until: stop after this step, as an interrupted run does; None runs to the end.
+        listener: sees the run.
+        stop: once set, the run writes a checkpoint and a bundle and ends after the current step.
+
+    Raises:
+        WamError: configuration, data set, weights or statistics cannot be used; nothing has been trained.
+        PolicyFault: the loss or gradient is not finite.
+    """
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    world = join_world(config.run.device)
+    try:
+        checkpoint = last_checkpoint(config.run.out, resume=resume)
+        # No process may write before all have looked.
+        wait_for_all(world)
+        result = _run(
+            recipe,
+            config,
+            world=world,
+            checkpoint=checkpoint,
+            until=until,
+            listener=listener or Listener(),
+            stop=stop,
+        )
+        wait_for_all(world)
+        return result
+    finally:
+        leave_world(world)
+
+
+def _run(
+    recipe: Recipe[ConfigT, StartT, BatchT],
+    config: ConfigT,
+    *,
+    world: World,
+    checkpoint: Path | None,
+    until: int | None,
+    listener: Listener,
+    stop: Event | None,
+) -> RunResult:
+    data = open_run_data(config.data, recipe.columns(config), seed=config.run.seed)
+    start = recipe.start(config, data, world=world)
+    if world.is_first:
+        _write_config(config)
+    source = recipe.source(
+        config, start, data.train, world=world, training=True, on_episode=listener.on_cache
+    )
+    validation = None
+    if data.held_out is not None:
+        validation = recipe.source(
+            config, start, data.held_out, world=world, training=False, on_episode=Listener().on_cache
+        )
+    objective = recipe.objective(config, start, source, world=world)
+    place(objective, world, precision=config.optim.precision)
+    batches = len(source.sampler)
+    total = whole_run(config.optim, batches_per_epoch=batches)
+    trainer = Trainer(
+        objective,
+        make_optimiser(objective, config.optim, decays=objective.decays),
+        source=source,
+        options=config.optim,
+        total=total,
+        seed=config.run.seed,
+        world=world,
+        validation=validation,
+    )
+    if checkpoint is not None:
+        trainer.progress = load_checkpoint(
+            checkpoint, model=objective.network, optimiser=trainer.optimiser, config=config, world=world
+        )
+    stage = recipe.stage(config)
+    plan = RunPlan(
+        kind=f"{recipe.title} {stage}",
+        samples=len(data.train),
+        episodes=start.stats.episodes,
+        batches_per_epoch=batches,
+        steps=total,
+        first_step=trainer.progress.step,
+        parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
+        world=world,
+    )
+    listener.on_plan(plan)
+    _train(
+        trainer,
+        objective,
+        config=config,
+        stats=start.stats,
+        listener=listener,
+        until=min(until or total, total),
+        stop=stop,
+    )
+    weights = full_weights(objective.network)
+    out, step = config.run.out, trainer.progress.step
+    bundle = None
+    if world.is_first:
+        shutil.rmtree(out / BUNDLE, ignore_errors=True)
+        bundle = recipe.export(out / BUNDLE, config, start, Trained(weights, data, step)).directory
+        title = f"{recipe.title} {stage}: {data.dataset.root.name}"
+        plot_losses(out / CSV_NAME, out / PLOT_NAME, title=title)
+    return RunResult(
+        bundle=bundle, step=step, finished=step >= total, losses=out / CSV_NAME, plot=out / PLOT_NAME
+    )
+
+
+def _train(
+    trainer: Trainer[BatchT],
+    objective: Objective[BatchT],
+    *,
+    config: TrainConfig,
+    stats: DatasetStats,
+    listener: Listener,
+    until: int,
+    stop: Event | None,
+) -> None:
+    """Train up to a step; write losses and checkpoints."""
+    run, world = config.run, trainer.world
+    log = None
+    if world.is_first:
+        log = LossLog(
+            run.out,
+            names=objective.loss_names,
+            after_step=trainer.progress.step,
+            tensorboard=run.tensorboard,
+        )
+
+    def on_step(record: StepRecord) -> None:
+        if log is not None:
+            log(record)
+        listener.on_step(record)
+
+    def on_checkpoint() -> None:
+        folder = save_checkpoint(
+            model=objective.network,
+            optimiser=trainer.optimiser,
+            progress=trainer.progress,
+            config=config,
+            stats=stats,
+            world=world,
+        )
+        listener.on_checkpoint(folder)
+
+    try:
+        trainer.run(
+            until=until,
+            on_step=on_step,
+            on_checkpoint=on_checkpoint,
+            checkpoint_every=run.checkpoint_every,
+            validate_every=run.validate_every,
+            stop=stop,
+        )
+    finally:
+        if log is not None:
+            log.close()
+
+
+def _write_config(config: TrainConfig) -> None:
+    """Write the configuration with all its defaults into the folder of the run."""
+    out = config.run.out
+    out.mkdir(parents=True, exist_ok=True)
+    (out / CONFIG_NAME).write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
