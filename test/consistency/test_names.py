@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("wam", "wam_*_node", "wam_bringup")
 
 TWICE = {
-    "Motion", "JointSeries", "_Series", "RobotMode", "Goal", "Draws", "PixelSamples", "Stage", "Distribution", "Progress",
+    "Motion", "JointSeries", "_Series", "RobotMode", "Goal", "Draws", "PixelSamples", "Stage", "Distribution",
+    "Progress",
 }  # fmt: skip
 """Class names that still stand twice."""
 
