@@ -310,6 +310,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             "dry_run": self.p.dry_run,
             "chunks_accepted": cycle.accepted,
             "chunks_refused": cycle.refused,
+            **{f"chunks_{verdict.name.lower()}": cycle.verdicts[verdict] for verdict in Verdict},
             "chunk_delay_p90 [s]": cycle.delays.delay_ns() * 1e-9,
             "chunk_interval_p90 [s]": cycle.delays.interval_ns() * 1e-9,
             "slowed": f"{cycle.scale:.2f}",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam record` as a process: closed by a signal, killed, and with a full disk, while publishers go on."""
+"""`wam record` as a process: ended by a signal, killed, and with a full disk, while publishers continue."""
 
 from __future__ import annotations
 
@@ -115,10 +115,10 @@ def test_a_recording_holds_states_events_contract_and_instruction(tmp_path: Path
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, err
-    told = json.loads(out)
-    assert told["dropped"] == 0
-    assert told["messages"][robot.topic] > 50
-    assert "/wam_executor/chunk" in told["silent"]
+    content = json.loads(out)
+    assert content["dropped"] == 0
+    assert content["messages"][robot.topic] > 50
+    assert "/wam_executor/chunk" in content["silent"]
     with Recording(tmp_path / "bag") as recording:
         assert recording.warnings == recording.skipped == ()
         assert recording.custom["wam.robot"] == "piper"
@@ -158,12 +158,12 @@ def test_a_full_disk_ends_the_recording_with_one_line_and_not_the_robot(tmp_path
     assert len(positions(tmp_path / "bag", robot.topic)) > 100
 
 
-def test_a_robot_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_robot_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = run(
         ["record", str(tmp_path / "bag"), "--robot", "piper", "--namespace", "nobody", "--seconds", "0.3"]
     )
     assert code == 1
-    assert "nothing was heard of robot piper" in capsys.readouterr().err
+    assert "no message of robot piper was received" in capsys.readouterr().err
 
 
 def test_a_type_that_is_not_installed_is_refused_before_anything_is_made(

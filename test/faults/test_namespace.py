@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from wam.devices.loader import load_robot
-from wam.stack.listener import Recorder
 from wam.stack.node_specs import policy_processes
+from wam.stack.recorder import Recorder
 
 pytestmark = pytest.mark.ros
 

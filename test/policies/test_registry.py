@@ -17,6 +17,7 @@ from wam.policies.bundles import load_policy, open_policy
 from wam.policies.dust import POLICY_KIND as DUST
 from wam.policies.kind import PolicyKind
 from wam.policies.registry import policy_kind, registry
+from wam.training.options import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,6 +61,11 @@ def test_everything_a_row_refers_to_is_there(kind: PolicyKind) -> None:
     assert kind.count_parameters(presets["tiny"]())["total"] > 0
     assert all(callable(function) for function in kind.load_converters().values())
     assert all(callable(function) for function in kind.load_initialisers().values())
+    for command in (kind.train, kind.distill):
+        if command is not None:
+            recipe = command.load()
+            assert recipe.title.startswith(kind.title)
+            assert issubclass(recipe.config_type, TrainConfig)
 
 
 def test_built_in_policies_are_listed_without_any_metadata(install: Install) -> None:

@@ -241,7 +241,7 @@ def test_a_policy_without_pictures_expects_nothing() -> None:
 
 def test_a_chunk_that_is_no_action_is_left_out_and_the_next_one_comes() -> None:
     """One badly drawn chunk must not end the run: the safety node holds until a good one comes."""
-    outcomes = [UndecodableChunk("the decoded tokens are no action"), None]
+    outcomes = [UndecodableChunk("the sampled tokens do not decode to an action"), None]
 
     def spoil(chunk: ActionChunk) -> ActionChunk:
         error = outcomes.pop(0)
@@ -253,7 +253,7 @@ def test_a_chunk_that_is_no_action_is_left_out_and_the_next_one_comes() -> None:
     bench.offer(bench.stamp_ns)
     result = bench.cycle.step(bench.stamp_ns)
     assert result.chunk is None
-    assert result.reason == "the decoded tokens are no action"
+    assert result.reason == "the sampled tokens do not decode to an action"
     assert bench.cycle.skipped == 1
     bench.stamp_ns += PERIOD_NS
     assert bench.chunk().sequence == 1

@@ -21,9 +21,10 @@ from lock_step import LockStep, machine_speed
 from wam.core.verdict import Ladder
 from wam.devices.loader import load_robot
 from wam.ros.environment import confine
-from wam.stack.listener import Recorder
 from wam.stack.node_specs import StackOptions, executor, planner, policy_processes, safety, sim
-from wam.stack.processes import NodeProcess, NodeSpec, ProcessGroup
+from wam.stack.processes import NodeProcess, NodeSpec
+from wam.stack.recorder import Recorder
+from wam.stack.runner import StackRunner
 
 _domains = itertools.count(os.getpid() % 50)
 
@@ -47,7 +48,7 @@ class Rig:
     def __init__(
         self, log_dir: Path, environment: dict[str, str], *, robot: str = "piper", lock_step: bool = True
     ) -> None:
-        self.group = ProcessGroup(log_dir=log_dir, environment=environment)
+        self.group = StackRunner(log_dir=log_dir, environment=environment)
         self.options = StackOptions(
             robot=robot, policy="fake", composed=False, plan_period=0.2, chunk_period=0.05
         )

@@ -81,7 +81,7 @@ def bench_chunk(
         threads: CPU threads of torch, set for the whole process.
         rule: when the actions move.
         repeats: chunks that are timed.
-        stage: told what is going on.
+        stage: called with what is being measured.
 
     Raises:
         BundleError: the bundle does not fit, or the device is absent.

@@ -74,7 +74,7 @@ def whole_numbers(parser: argparse.ArgumentParser, option: str, text: str) -> li
     except ValueError:
         numbers = [0]
     if min(numbers) < 1:
-        parser.error(f"{option} {text}: allowed are whole numbers from 1, comma separated, e.g. 10,2")
+        parser.error(f"{option} {text}: allowed: comma-separated integers of 1 or more, e.g. 10,2")
     return numbers
 
 

@@ -81,7 +81,7 @@ def bag(
     for warning in done.warnings:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     if as_json:
-        told = {
+        written = {
             "dataset": str(done.dataset),
             "version": version.value,
             "fps": done.fps,
@@ -90,7 +90,7 @@ def bag(
             "action_names": list(done.action_names),
             "warnings": list(done.warnings),
         }
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(written, indent=2, ensure_ascii=False))
         return
     typer.echo(
         f"{done.dataset}: LeRobot {version.value}, {len(done.rows)} episodes, {sum(done.rows)} rows at {done.fps:g} Hz"

@@ -26,7 +26,7 @@ def evaluate_nodes(
     """Run every episode with the real nodes as processes.
 
     Raises:
-        EpisodesFailed: the nodes could not be started.
+        StackFailed: the nodes could not be started.
         MissingDependency: cameras cannot be rendered here.
     """
     from wam.robots.paths import config_dir

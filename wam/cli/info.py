@@ -119,15 +119,15 @@ def _robot_line(name: str) -> dict[str, Any]:
 
 
 def robot_values(name: str) -> dict[str, Any]:
-    """Return a robot as plain values; see `wam.robots.describe.describe`.
+    """Return a robot as plain values; see `wam.devices.describe.describe_robot`.
 
     Raises:
         ConfigError: there is no such robot, or its files are faulty.
     """
+    from wam.devices.describe import describe_robot
     from wam.devices.loader import load_robot
-    from wam.robots.describe import describe
 
-    return describe(load_robot(name))
+    return describe_robot(load_robot(name))
 
 
 def pose_values(robot: str, tip: str, q: str, *, base: str | None = None) -> dict[str, Any]:
@@ -235,37 +235,38 @@ def _show_catalogue(shown: dict[str, Any]) -> None:
 def _show_robot(shown: dict[str, Any]) -> None:
     console = Console()
 
-    def tell(text: str) -> None:
+    def line(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False)
 
-    tell(f"[bold]{escape(shown['title'])}[/bold]\n{escape(shown['source'])}")
+    line(f"[bold]{escape(shown['title'])}[/bold]\n{escape(shown['source'])}")
     for group in shown["groups"]:
-        _show_group(console, tell, group)
+        _show_group(console, line, group)
     for camera in shown["cameras"]:
         make = f" ({camera['preset']})" if camera["preset"] else ""
-        tell(f"\ncamera [bold]{camera['name']}[/bold]{make}: frame {camera['frame_id']}")
-        tell(
+        line(f"\ncamera [bold]{camera['name']}[/bold]{make}: frame {camera['frame_id']}")
+        line(
             f"  {camera['topic']} ({camera['transport']}, {camera['encoding']}), {camera['width']}x{camera['height']} "
             f"at {camera['rate_hz']:g} Hz, at most {camera['max_age_s']:g} s old, reliability {camera['reliability']}"
         )
-    tell("\nsafety: " + ", ".join(f"{name} {_text(value)}" for name, value in shown["safety"].items()))
+    line("\nsafety: " + ", ".join(f"{name} {_text(value)}" for name, value in shown["safety"].items()))
     if shown["model"]:
         given = " ".join(f"{name}:={value}" for name, value in shown["model"]["args"].items())
-        tell(f"\nmodel: {escape(shown['model']['urdf'])} {given}".rstrip())
+        line(f"\nmodel: {escape(shown['model']['urdf'])} {given}".rstrip())
         for frame in shown["frames"]:
-            tell(f"  {frame['link']} in {frame['parent']}, by {frame['joint']} ({frame['kind']})")
+            line(f"  {frame['link']} in {frame['parent']}, by {frame['joint']} ({frame['kind']})")
 
 
-def _show_group(console: Console, tell: Callable[[str], None], group: dict[str, Any]) -> None:
+def _show_group(console: Console, line: Callable[[str], None], group: dict[str, Any]) -> None:
     state, command, joints = group["state"], group["command"], group["joints"]
     links = f": {group['base_link']} to {group['tip_link']}" if group["tip_link"] else ""
-    tell(f"\ngroup [bold]{group['name']}[/bold], driver {group['driver']}{links}")
-    tell(f"  state    {state['topic']} at {state['rate_hz']:g} Hz, at most {state['max_age_s']:g} s old")
+    line(f"\ngroup [bold]{group['name']}[/bold], driver {group['driver']}{links}")
+    line(f"  device   {escape(group['device'])}")
+    line(f"  state    {state['topic']} at {state['rate_hz']:g} Hz, at most {state['max_age_s']:g} s old")
     if command["topic"]:
         lead = f", {command['lead_s']:g} s early" if command["lead_s"] else ""
-        tell(f"  command  {command['topic']} ({command['kind']}) at {command['rate_hz']:g} Hz{lead}")
+        line(f"  command  {command['topic']} ({command['kind']}) at {command['rate_hz']:g} Hz{lead}")
         for distribution, topic in command["topic_by_distribution"].items():
-            tell(f"           {topic} on {distribution}")
+            line(f"           {topic} on {distribution}")
     table = Table(box=None, pad_edge=True)
     for number, heading in enumerate(("joint", "unit", "lower", "upper", "vel", "acc", "jerk", "home")):
         table.add_column(heading, no_wrap=True, justify="left" if number < 2 else "right")
@@ -276,10 +277,10 @@ def _show_group(console: Console, tell: Callable[[str], None], group: dict[str, 
         table.add_row(joint["name"], joint["unit"], *numbers)
     console.print(table)
     if any(joint["name"] != joint["driver_name"] for joint in joints):
-        tell(f"  the driver calls them {', '.join(joint['driver_name'] for joint in joints)}")
+        line(f"  the driver calls them {', '.join(joint['driver_name'] for joint in joints)}")
     for text, names in _conversions(joints).items():
         every = "all" if len(names) == len(joints) else ", ".join(names)
-        tell(f"  {every}: {text}")
+        line(f"  {every}: {text}")
 
 
 def _conversions(joints: list[dict[str, Any]]) -> dict[str, list[str]]:

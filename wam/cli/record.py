@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam record OUT --robot R`: what a robot and its nodes say, as a rosbag2 that `wam replay` and ROS tools read."""
+"""`wam record OUT --robot R`: a robot's and its nodes' messages as a rosbag2 that `wam replay` and ROS tools read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def record(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the new bag; it must not exist.")],
     robot: Annotated[
         str,
-        typer.Option(help="Robot to listen to: a name in config/robots or a YAML file.", show_default=False),
+        typer.Option(help="Robot to record: a name in config/robots or a YAML file.", show_default=False),
     ],
     namespace: Annotated[
         str, typer.Option(help="Namespace of the robot and the nodes.", show_default=False)
@@ -30,24 +30,25 @@ def record(
     topic: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME:=PACKAGE/msg/TYPE, a further topic; may be given several times.", show_default=False
+            help="NAME:=PACKAGE/msg/TYPE, an additional topic; may be given several times.",
+            show_default=False,
         ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(help="Stop after so long [s]; 0 goes on until Ctrl-C.", min=0.0)
+        float, typer.Option(help="Stop after this time [s]; 0 records until Ctrl-C.", min=0.0)
     ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was recorded as JSON.")] = False,
 ) -> None:
     """Record a robot's joint states, commands and cameras, and the chunks, events and status of the nodes.
 
-    It listens and commands nothing. The bag (MCAP) holds robot, contract hash and instruction. It is written in chunks
-    of half a second, so what was recorded survives a kill -9 (read it with --lenient); a full disk ends the recording
-    and nothing else.
+    It only subscribes and commands nothing. The bag (MCAP) also holds robot, contract hash and instruction. It is
+    written in chunks of half a second, so a recording survives kill -9 (read it with --lenient). A full disk ends the
+    recording; the robot is not affected.
 
     Example: wam record run1 --robot piper
 
-    Exit codes: 0 recorded, 1 could not record or the disk is full, 2 recorded, but the disk was too slow for some
-    messages.
+    Exit codes: 0 recorded, 1 could not record or the disk is full, 2 recorded, but the disk was too slow and some
+    messages were dropped.
     """
     from wam.robots.paths import config_dir
     from wam.ros.environment import confine
@@ -88,18 +89,18 @@ def record(
         for number, handler in before.items():
             signal.signal(number, handler)
     if as_json:
-        told = {
+        content = {
             "bag": str(done.out),
             "messages": dict(done.counts),
             "bytes": done.size,
             "dropped": done.dropped,
             "silent": list(done.silent),
         }
-        typer.echo(json.dumps(told, indent=2))
+        typer.echo(json.dumps(content, indent=2))
     else:
         typer.echo(f"{done.out}: {sum(done.counts.values())} messages, {done.size / 1e6:.1f} MB")
     for name in done.silent:
-        console.print(f"[yellow]warning:[/yellow] nothing was heard of {name}", soft_wrap=True)
+        console.print(f"[yellow]warning:[/yellow] no message on {name}", soft_wrap=True)
     if done.dropped:
         console.print(f"[red]problem:[/red] the disk was too slow: {done.dropped} messages were dropped")
         raise typer.Exit(EXIT_DROPPED)

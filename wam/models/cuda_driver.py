@@ -156,7 +156,7 @@ class CudaRuntime:
         for function, values in (("cudaSetDevice", (ctypes.c_int(self._index),)), (name, arguments)):
             code = getattr(self._cudart, function)(*values)
             if code:
-                # The runtime keeps the error for whoever asks next, which would be torch's next kernel.
+                # The runtime keeps the error for the next call that checks, which would be torch's next kernel.
                 self._cudart.cudaGetLastError()
                 text = self._cudart.cudaGetErrorString(code).decode()
                 raise ContextError(f"transport CUDA_IPC: {function} on device {self._index}: {text}")

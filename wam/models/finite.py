@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refusing values that are not finite, with the name of the place where they arose."""
+"""Refuses values that are not finite and names the place where they arose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wam.core.errors import PolicyFault
 
 
 def all_finite(*tensors: Tensor) -> bool:
-    """Return whether every number is finite; one look at the device for all of them."""
+    """Return whether every number is finite; reads the device once for all tensors."""
     return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
 
 

@@ -26,7 +26,7 @@ TRAIN_SIZE = (240, 320)
 
 @dataclass(frozen=True, slots=True)
 class ImageTile:
-    """Where one camera's view goes in the composite [px].
+    """Position and size of one camera's view in the composite image [px].
 
     Attributes:
         camera: name of the camera.

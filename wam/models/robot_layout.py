@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a random-weight bundle needs to know of a robot: cameras, joints, rates, and where the joints live."""
+"""A robot as a policy sees it: cameras, joints, rates, and the range in which the joints move."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def _backend(kind: PolicyKind, module: PolicyModule, name: str, *, device: torch
 
 
 def load_request(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
-    """Load what a node asks for; a built-in policy is made for `robot`.
+    """Load the policy that a node requests; a built-in one is made for `robot`.
 
     Raises:
         BundleError: see `load_policy`.
@@ -202,7 +202,7 @@ def _built_in(kind: PolicyKind, robot: RobotLayout) -> Path:
             make_tiny_bundle(scratch, kind.name, robot=robot, seed=BUILT_IN_SEED)
             scratch.rename(target)
         except OSError:
-            # Another process was faster; its bundle is the same.
+            # Another process finished first; its bundle is the same.
             if not target.is_dir():
                 raise
         finally:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wam.models.backends.backend import Backend
     from wam.models.bundle import Bundle
     from wam.models.robot_layout import RobotLayout
+    from wam.training.recipe import Recipe
 
 TINY = "tiny"
 """Every kind has a built-in bundle "KIND/tiny" with random weights."""
@@ -118,9 +119,10 @@ class TrainingCommand:
     recipe: str
     help: str
 
-    def load(self) -> Any:
+    def load(self) -> Recipe[Any, Any, Any]:
         """Import the recipe."""
-        return resolve(self.recipe)
+        recipe: Recipe[Any, Any, Any] = resolve(self.recipe)
+        return recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a policy meets a robot: how one is asked for, and whether the two fit."""
+"""Requests for a policy, and the check that policy and robot fit together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BACKENDS = ("auto", "eager", "cuda_graph")
 FAKE_ROWS_PER_SECOND = 30
 FAKE_AMPLITUDE = 0.2
 FAKE_SHARE_OF_RANGE = 0.2
-"""A gripper of 0.07 m must not wave by 0.2 m."""
+"""A gripper with a range of 0.07 m must not move by 0.2 m."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def read_sampler(text: str) -> dict[str, object]:
         text: the inside of a YAML mapping; empty for none.
 
     Raises:
-        ConfigError: it is no mapping of names to plain values.
+        ConfigError: it is not a mapping of names to plain values.
     """
     try:
         values = yaml.safe_load("{" + text + "}")
@@ -81,10 +81,10 @@ def read_sampler(text: str) -> dict[str, object]:
 
 
 class PolicyLoader(Protocol):
-    """Loads policies; the nodes get one injected, so that they need not import torch."""
+    """Loads policies. It is passed to the nodes, which therefore do not import torch."""
 
     def __call__(self, request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
-        """Load the halves asked for.
+        """Load the requested halves.
 
         Raises:
             BundleError: the bundle is missing, damaged or of another shape.
@@ -93,10 +93,10 @@ class PolicyLoader(Protocol):
 
 
 def load_fake(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
-    """Return the numpy fake for `robot`: it looks through the first camera and waves every joint.
+    """Return the numpy fake for `robot`: it reads the first camera and waves every joint.
 
     Raises:
-        ConfigError: a sampler is asked for, which the fake does not have.
+        ConfigError: the request sets a sampler, which the fake policy does not have.
     """
     if request.sampler:
         raise ConfigError(

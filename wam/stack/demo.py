@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One demo run: start in order, watch, stop in order, report."""
+"""One demo run: a simulated robot with the real nodes, watched and recorded for its report."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wam.core.errors import WamError
 from wam.core.verdict import Ladder
 from wam.evaluation.records import DemoRecording
 from wam.report.machine import machine_info
 from wam.robots.description import RobotDescription
-from wam.stack.listener import Recorder
 from wam.stack.node_specs import StackOptions, policy_processes, safety, sim
-from wam.stack.processes import ProcessGroup
-
-READY_TIMEOUT_S = 60.0
-POLL_S = 0.25
-
-
-class DemoFailed(WamError):
-    """A run could not start; the text holds the end of the log of the process that failed."""
+from wam.stack.recorder import Recorder
+from wam.stack.runner import POLL_S, StackRunner
+from wam.stack.start import start_simulated
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +23,10 @@ class Progress:
     """What a live table shows.
 
     Attributes:
-        phase: what is going on, for people.
+        phase: what the run is doing, for display.
         elapsed: since the first chunk [s]; 0 while starting.
         total: length of the run [s].
-        recorder: everything heard so far.
+        recorder: everything received so far.
         alive: process name -> exit code, None while it runs.
     """
 
@@ -67,51 +60,32 @@ def run_demo(
         on_progress: called a few times a second from the calling thread.
 
     Raises:
-        DemoFailed: a process died or stayed silent while starting; everything is stopped again.
+        StackFailed: a process ended or stayed silent while starting; everything is stopped again.
     """
     recorder = Recorder(robot, namespace=options.namespace)
+
+    def progress(phase: str, elapsed: float = 0.0) -> None:
+        on_progress(Progress(phase, elapsed, seconds, recorder, runner.alive()))
+
+    runner = StackRunner(log_dir=log_dir, messages=recorder.listener, on_wait=progress)
     try:
-        with ProcessGroup(log_dir=log_dir) as group:
-
-            def progress(phase: str, elapsed: float) -> None:
-                alive = {name: process.exit_code() for name, process in group.processes.items()}
-                on_progress(Progress(phase, elapsed, seconds, recorder, alive))
-
-            def wait(phase: str, condition: Callable[[Recorder], bool]) -> None:
-                deadline = time.monotonic() + READY_TIMEOUT_S
-                while not recorder.wait_for(condition, timeout=POLL_S):
-                    progress(phase, 0.0)
-                    for process in group.dead():
-                        raise DemoFailed(
-                            f"{process.spec.name} ended with code {process.exit_code()} while starting; "
-                            f"end of {process.log}:\n{process.log_tail()}"
-                        )
-                    if time.monotonic() > deadline:
-                        raise DemoFailed(
-                            f"gave up while {phase}",
-                            value=f"{READY_TIMEOUT_S:.0f} s",
-                            where=f"the logs in {log_dir}",
-                        )
-
-            group.start(sim(options))
-            wait("waiting for joint states", lambda r: all(s.stamps for s in r.measured.values()))
-            group.start(safety(options))
-            for spec in policy_processes(options):
-                group.start(spec)
-            wait("waiting for camera images", lambda r: r.images > 0)
-            wait("waiting for the first planner context", lambda r: bool(r.contexts))
-            wait("waiting for the first action chunk", lambda r: bool(r.chunks))
+        with runner:
+            start_simulated(
+                runner,
+                recorder,
+                robot=sim(options),
+                nodes=(safety(options), *policy_processes(options)),
+                with_images=bool(robot.cameras),
+            )
             start_ns, begun = recorder.now_ns(), time.monotonic()
             problems: list[str] = []
-            while (elapsed := time.monotonic() - begun) < seconds:
+            while (elapsed := time.monotonic() - begun) < seconds and not problems:
                 recorder.wait_for(lambda _: False, timeout=min(POLL_S, seconds - elapsed))
                 progress("running", elapsed)
-                for process in group.dead():
-                    problems.append(
-                        f"{process.spec.name} ended with code {process.exit_code()} after {elapsed:.1f} s"
-                    )
-                if problems:
-                    break
+                problems += [
+                    f"{process.spec.name} ended with code {process.exit_code()} after {elapsed:.1f} s"
+                    for process in runner.dead()
+                ]
             end_ns = recorder.now_ns()
             progress("stopping", time.monotonic() - begun)
             return recording_of(robot, options, recorder, start_ns, end_ns, problems)
@@ -127,7 +101,7 @@ def recording_of(
     end_ns: int,
     problems: list[str],
 ) -> DemoRecording:
-    """Return what a recorder has heard of a run, for its report."""
+    """Return what a recorder has received from a run, for its report."""
     status = recorder.planner_status
     settings = {
         "policy processes": "planner and executor in one" if options.composed else "planner, executor",

@@ -5,13 +5,13 @@
     per episode pause the executor, deactivate safety -> ~/start_episode, ~/set_instruction -> a context of the new
                 generation -> activate safety, let the executor act -> until success, time limit, STOP or an error
 
-The nodes run on simulated time: where the machine is too slow for real time it goes slower, and nothing is skipped.
+The nodes run on simulated time: on a machine that is too slow for real time it passes more slowly, and nothing is
+skipped.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from std_srvs.srv import SetBool, Trigger
 
 from wam.core.clock import ns_to_seconds
 from wam.core.contract import PolicyContract
-from wam.core.errors import WamError
 from wam.evaluation.closed_loop.filming import Films
 from wam.evaluation.closed_loop.run import NODES, Done, EvalOptions, settings_of
 from wam.evaluation.closed_loop.scores import EpisodeRecord, EpisodeTimes, Evaluation
@@ -30,30 +29,24 @@ from wam.report.machine import machine_info
 from wam.robots.description import RobotDescription
 from wam.ros.command_line import ParameterValue
 from wam.ros.conversions import time_to_ns
-from wam.stack.episode_listener import FILM_FPS, EpisodeRecorder
-from wam.stack.node_specs import StackOptions, policy_processes, safety, sim
-from wam.stack.processes import NodeSpec, ProcessGroup
+from wam.stack.episode_recorder import FILM_FPS, EpisodeRecorder
+from wam.stack.node_specs import StackOptions, on_simulated_time, policy_processes, safety, sim
+from wam.stack.runner import POLL_S, StackFailed, StackRunner
+from wam.stack.start import ServiceCalls, start_simulated
 from wam_msgs.msg import ExecutorStatus, PlannerStatus
 from wam_msgs.srv import SetInstruction, StartEpisode
 
-READY_TIMEOUT_S = 120.0
-CALL_TIMEOUT_S = 20.0
 STANDSTILL_S = 30.0
-"""Simulated time that stands still for longer (wall time) ends the episode."""
+"""Simulated time that stands still for longer (wall time) ends the episode [s]."""
 
 SILENCE_S = 0.3
-"""After so long without commands the safety node starts its stream anew, from where the robot stands then [s]."""
+"""After this long without commands the safety node restarts its stream from where the robot then stands [s]."""
 
-POLL_S = 0.1
 SLOW_FACTOR = 0.8
-"""A run whose simulated time went slower than this is told to have been slow."""
+"""A run whose simulated time passed more slowly than this is reported as slow."""
 
 STOPPED_GRACE_S = 1.0
-"""An episode ends so long after the safety node has latched STOP, which only an operator may clear [s]."""
-
-
-class EpisodesFailed(WamError):
-    """The nodes could not be started, or do not answer."""
+"""An episode ends this long after the safety node has latched STOP, which only an operator may clear [s]."""
 
 
 class NodeEpisodes:
@@ -90,28 +83,29 @@ class NodeEpisodes:
         )
         self._parameters = parameters
         self._recorder = EpisodeRecorder(robot, contract.camera_names)
-        self._clients: dict[str, Any] = {}
+        self._runner = StackRunner(log_dir=log_dir, messages=self._recorder.listener)
+        self._services = ServiceCalls(self._recorder.listener, self._runner)
         self._watched = 0.0  # wall time of the episodes themselves [s]
 
     def run(self, done: Done) -> Evaluation:
-        """Run every episode; one whose node has died is the last.
+        """Run every episode; an episode during which a node ends is the last.
 
         Raises:
-            EpisodesFailed: the nodes could not be started.
+            StackFailed: the nodes could not be started.
         """
         episodes: list[EpisodeRecord] = []
         warnings: list[str] = []
         options = self._options
         try:
-            with ProcessGroup(log_dir=self._log_dir) as group, Films(fps=FILM_FPS) as films:
-                self._start(group)
+            with self._runner, Films(fps=FILM_FPS) as films:
+                self._start()
                 began = time.monotonic()
                 for seed in options.seeds:
-                    episode = self._play(group, seed, films)
+                    episode = self._play(seed, films)
                     films.end(episode)
                     episodes.append(episode)
                     done(episode)
-                    if group.dead():
+                    if self._runner.dead():
                         left = len(options.seeds) - len(episodes)
                         warnings += [f"{left} episodes were not played: a node has ended"] if left else []
                         break
@@ -146,7 +140,7 @@ class NodeEpisodes:
             wall=wall,
         )
 
-    def _start(self, group: ProcessGroup) -> None:
+    def _start(self) -> None:
         """Start all processes and wait until the policy answers."""
         options = self._options
         world: dict[str, ParameterValue] = {
@@ -155,119 +149,97 @@ class NodeEpisodes:
             "seed": options.seeds[0],
             "clock": "publish",
         }
-        spec = sim(self._stack)
-        group.start(replace(spec, parameters={"wam_sim": {**spec.parameters["wam_sim"], **world}}))
-        self._wait(group, "waiting for joint states", lambda r: all(s.stamps for s in r.measured.values()))
-        for spec in (safety(self._stack), *policy_processes(self._stack)):
-            group.start(self._told(spec))
-        self._wait(group, "waiting for the first planner context", lambda r: bool(r.contexts))
-        self._wait(group, "waiting for the first action chunk", lambda r: bool(r.chunks))
+        robot = sim(self._stack)
+        nodes = (safety(self._stack), *policy_processes(self._stack))
+        start_simulated(
+            self._runner,
+            self._recorder,
+            robot=replace(robot, parameters={"wam_sim": {**robot.parameters["wam_sim"], **world}}),
+            nodes=[on_simulated_time(spec, self._parameters) for spec in nodes],
+            with_images=bool(self._contract.camera_names),
+        )
 
-    def _told(self, spec: NodeSpec) -> NodeSpec:
-        """Return `spec` on simulated time, with the further parameters."""
-        parameters = {
-            node: {**values, "use_sim_time": True, **self._parameters.get(node, {})}
-            for node, values in spec.parameters.items()
-        }
-        return replace(spec, parameters=parameters)
-
-    def _wait(self, group: ProcessGroup, phase: str, condition: Callable[[EpisodeRecorder], bool]) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while not self._recorder.wait_until(condition, timeout=POLL_S):
-            for process in group.dead():
-                raise EpisodesFailed(
-                    f"{process.spec.name} ended with code {process.exit_code()} while starting; "
-                    f"end of {process.log}:\n{process.log_tail()}"
-                )
-            if time.monotonic() > deadline:
-                raise EpisodesFailed(
-                    f"gave up while {phase}",
-                    value=f"{READY_TIMEOUT_S:.0f} s",
-                    where=f"the logs in {self._log_dir}",
-                )
-
-    def _play(self, group: ProcessGroup, seed: int, films: Films) -> EpisodeRecord:
+    def _play(self, seed: int, films: Films) -> EpisodeRecord:
         recorder, task = self._recorder, self._options.task
         limit = task.time_limit if self._options.time_limit is None else self._options.time_limit
         variant, instruction, error = "", "", ""
         begin = 0.0
         try:
-            variant, instruction = self._prepare(group, seed)
+            variant, instruction = self._prepare(seed)
             begin = recorder.task_time
-            error = self._watch(group, films, until=begin + limit)
-        except EpisodesFailed as failure:
+            error = self._watch(films, until=begin + limit)
+        except StackFailed as failure:
             error = str(failure)
-        status = recorder.task
-        mine = status is not None and status.seed == seed
-        stages, times = (status.stages, status.stage_times) if mine else ((), ())
-        heard = recorder.take()
+        # A status of another seed is of an earlier episode: this one was never started.
+        status = recorder.task if recorder.task is not None and recorder.task.seed == seed else None
+        stages = () if status is None else zip(status.stages, status.stage_times, strict=True)
+        published = recorder.take()
         return EpisodeRecord(
             seed=seed,
             variant=variant,
             instruction=instruction,
-            success=bool(mine and status.success and not error),
-            score=int(status.progress) if mine else 0,
-            stages=tuple((name, max(0.0, at - begin)) for name, at in zip(stages, times, strict=True)),
+            success=status is not None and bool(status.success) and not error,
+            score=0 if status is None else int(status.progress),
+            stages=tuple((name, max(0.0, at - begin)) for name, at in stages),
             time=max(0.0, recorder.task_time - begin),
-            max_contact_force=float(status.max_contact_force) if mine else 0.0,
+            max_contact_force=0.0 if status is None else float(status.max_contact_force),
             error=error,
-            times=EpisodeTimes(heard.chunk_ms, heard.prefill_ms, heard.context_age_ms),
-            safety=heard.safety,
+            times=EpisodeTimes(published.chunk_ms, published.prefill_ms, published.context_age_ms),
+            safety=published.safety,
         )
 
-    def _prepare(self, group: ProcessGroup, seed: int) -> tuple[str, str]:
+    def _prepare(self, seed: int) -> tuple[str, str]:
         """Bring all nodes to the start of the episode of `seed`; return its variant and task text."""
-        recorder = self._recorder
-        # Before the robot jumps home, nobody may follow it or command it.
-        self._call(group, SetBool, "wam_executor/set_acting", SetBool.Request(data=False))
-        self._change("wam_safety", Transition.TRANSITION_DEACTIVATE, group)
+        recorder, call = self._recorder, self._services.call
+        # Before the robot jumps home, nothing may follow it or command it.
+        call(SetBool, "wam_executor/set_acting", SetBool.Request(data=False))
+        self._change("wam_safety", Transition.TRANSITION_DEACTIVATE)
         silent = time.monotonic()
-        started = self._call(group, StartEpisode, "wam_sim/start_episode", StartEpisode.Request(seed=seed))
+        started = call(StartEpisode, "wam_sim/start_episode", StartEpisode.Request(seed=seed))
         self._require(started, "start_episode")
         stamp_ns = time_to_ns(started.stamp)
-        # What still shows the episode before must reach neither the planner's memory nor the safety node.
-        self._wait(group, "waiting for the new episode", lambda r: r.seen_since(stamp_ns))
-        told = self._call(
-            group,
+        # Images and states of the previous episode must reach neither the planner's memory nor the safety node.
+        self._runner.wait_for("the new episode", lambda: recorder.seen_since(stamp_ns))
+        changed = call(
             SetInstruction,
             "wam_planner/set_instruction",
             SetInstruction.Request(instruction=started.instruction),
         )
-        self._require(told, "set_instruction")
-        generation = int(told.generation)
-        self._wait(group, "waiting for a context of the episode", lambda r: r.planned(generation, stamp_ns))
+        self._require(changed, "set_instruction")
+        generation = int(changed.generation)
+        self._runner.wait_for("a context of the episode", lambda: recorder.planned(generation, stamp_ns))
         time.sleep(max(0.0, silent + SILENCE_S - time.monotonic()))
         recorder.begin()
-        self._change("wam_safety", Transition.TRANSITION_ACTIVATE, group)
-        # Whatever the episode before was stopped for is over.
-        self._call(group, Trigger, "wam_safety/clear_fault", Trigger.Request())
-        self._call(group, SetBool, "wam_executor/set_acting", SetBool.Request(data=True))
+        self._change("wam_safety", Transition.TRANSITION_ACTIVATE)
+        # A fault of the previous episode is over.
+        call(Trigger, "wam_safety/clear_fault", Trigger.Request())
+        call(SetBool, "wam_executor/set_acting", SetBool.Request(data=True))
         return str(started.variant), str(started.instruction)
 
     def _require(self, answer: Any, what: str) -> None:
         if not answer.success:
-            raise EpisodesFailed(f"{what} was refused: {answer.message}")
+            raise StackFailed(f"{what} was refused: {answer.message}")
 
-    def _watch(self, group: ProcessGroup, films: Films, *, until: float) -> str:
-        """Wait for the end of the episode; return why it was broken off, or ""."""
+    def _watch(self, films: Films, *, until: float) -> str:
+        """Wait for the end of the episode; return why it was aborted, or ""."""
         began = time.monotonic()
         try:
-            return self._until_end(group, films, until=until)
+            return self._until_end(films, until=until)
         finally:
             self._watched += time.monotonic() - began
 
-    def _until_end(self, group: ProcessGroup, films: Films, *, until: float) -> str:
+    def _until_end(self, films: Films, *, until: float) -> str:
         recorder = self._recorder
         last, moved = recorder.task_time, time.monotonic()
         while True:
-            recorder.wait_until(lambda r: r.ended, timeout=POLL_S)
+            recorder.listener.wait_for(lambda: recorder.ended, timeout=POLL_S)
             if self._options.videos:
                 for pictures in recorder.take_pictures():
                     films.add(*pictures)
             status, now = recorder.task, recorder.task_time
             if status is not None and status.error:
                 return str(status.error)
-            for process in group.dead():
+            for process in self._runner.dead():
                 return f"{process.spec.name} ended with code {process.exit_code()}; see {process.log}"
             fault = self._policy_fault()
             if fault:
@@ -290,37 +262,8 @@ class NodeEpisodes:
             return f"executor: {executor.reason}"
         return ""
 
-    def _change(self, node: str, transition: int, group: ProcessGroup) -> None:
+    def _change(self, node: str, transition: int) -> None:
         request = ChangeState.Request(transition=Transition(id=transition))
-        answer = self._call(group, ChangeState, f"{node}/change_state", request)
+        answer = self._services.call(ChangeState, f"{node}/change_state", request)
         if not answer.success:
-            raise EpisodesFailed(
-                f"{node} refused transition {transition}", where=f"the logs in {self._log_dir}"
-            )
-
-    def _call(self, group: ProcessGroup, kind: Any, name: str, request: Any) -> Any:
-        """Return the answer of a service.
-
-        Raises:
-            EpisodesFailed: there is none in time, or a process has ended.
-        """
-        if name not in self._clients:
-            self._clients[name] = self._recorder.node.create_client(kind, name)
-        client = self._clients[name]
-        deadline = time.monotonic() + CALL_TIMEOUT_S
-        future = None
-        while future is None or not future.done():
-            if future is None and client.service_is_ready():
-                future = client.call_async(request)
-            for process in group.dead():
-                raise EpisodesFailed(
-                    f"{process.spec.name} ended with code {process.exit_code()}; see {process.log}"
-                )
-            if time.monotonic() > deadline:
-                raise EpisodesFailed(
-                    f"service {name} does not answer",
-                    value=f"{CALL_TIMEOUT_S:.0f} s",
-                    where=f"the logs in {self._log_dir}",
-                )
-            time.sleep(0.01)
-        return future.result()
+            raise StackFailed(f"{node} refused transition {transition}", where=f"the logs in {self._log_dir}")

@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which processes make up a run of a simulated robot, and with which parameters."""
+"""The node processes of a run, and their parameters."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from wam.ros.command_line import ParameterValue
 from wam.runtime.schedule import SCHEDULE
 from wam.stack.processes import NodeSpec
 
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """What a run can be told.
+    """Options of a run.
 
     Attributes:
         robot: name of the robot file.
         policy: bundle path or built-in name.
         seed: of the simulated world and of the policy's noise.
-        instruction: task text; "" takes the policy's own.
+        instruction: task text; "" takes the policy's default.
         chunk_period: time between two chunks [s].
-        plan_period: least time between two prefills [s]; 0 plans every new image.
-        composed: planner and executor in one process.
+        plan_period: least time between two prefills [s]; 0 plans on every new image.
+        composed: run planner and executor in one process.
         namespace: of every node; "" for none.
     """
 
@@ -72,6 +74,20 @@ def policy_processes(options: StackOptions) -> tuple[NodeSpec, ...]:
         return planner(options), executor(options)
     parameters = {"wam_planner": _planner(options), "wam_executor": _executor(options)}
     return (NodeSpec("policy", "wam_bringup.main", parameters, options.namespace),)
+
+
+def on_simulated_time(spec: NodeSpec, parameters: Mapping[str, Mapping[str, ParameterValue]]) -> NodeSpec:
+    """Return `spec` on the clock of /clock.
+
+    Args:
+        spec: a process.
+        parameters: node -> parameters that are added or replaced.
+    """
+    merged = {
+        node: {**values, "use_sim_time": True, **parameters.get(node, {})}
+        for node, values in spec.parameters.items()
+    }
+    return replace(spec, parameters=merged)
 
 
 def _planner(options: StackOptions) -> dict[str, str | int | float | bool]:

@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node processes: started with parameters, watched, and ended for certain."""
+"""One node process: started with parameters, logged to a file, and always ended."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 from wam.ros.command_line import ParameterValue, write_parameters
 
 _PR_SET_PDEATHSIG = 1
-INTERRUPT_TIMEOUT_S = 8.0
-TERMINATE_TIMEOUT_S = 3.0
+TAIL_BYTES = 64 * 1024
+"""Most of a log that is read for its last lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +23,11 @@ class NodeSpec:
     """One process to start.
 
     Attributes:
-        name: short name for people, logs and tables.
+        name: short name in logs, tables and messages.
         module: module run with `python -m`.
         parameters: node name -> parameter name -> value.
         namespace: namespace of every node in it; "" for none.
-        remaps: topic -> other topic.
+        remaps: topic -> new topic.
     """
 
     name: str
@@ -54,7 +51,7 @@ class NodeProcess:
 
     Args:
         spec: what to start.
-        log_dir: where `NAME.log` (appended to, when a node is started again) and `NAME.parameters.yaml` are written.
+        log_dir: where `NAME.log` (appended to when a node is started again) and `NAME.parameters.yaml` are written.
         environment: of the process.
     """
 
@@ -85,7 +82,7 @@ class NodeProcess:
         return self._popen.poll()
 
     def signal(self, number: int) -> None:
-        """Send it a signal, e.g. SIGSTOP to freeze it as a held GIL does."""
+        """Send it a signal, e.g. SIGSTOP to freeze it."""
         self._popen.send_signal(number)
 
     def kill(self) -> None:
@@ -93,13 +90,17 @@ class NodeProcess:
         self._popen.kill()
         self._popen.wait()
 
-    def stop(self) -> int:
-        """End it: SIGINT, then SIGTERM, then SIGKILL, each with a bounded wait.
+    def stop(self, *, interrupt: float = 8.0, terminate: float = 3.0) -> int:
+        """End it: SIGINT, then SIGTERM, then SIGKILL.
+
+        Args:
+            interrupt: time to end after SIGINT [s].
+            terminate: time to end after SIGTERM [s].
 
         Returns:
             The exit code.
         """
-        for number, timeout in ((signal.SIGINT, INTERRUPT_TIMEOUT_S), (signal.SIGTERM, TERMINATE_TIMEOUT_S)):
+        for number, timeout in ((signal.SIGINT, interrupt), (signal.SIGTERM, terminate)):
             if self._popen.poll() is not None:
                 break
             self._popen.send_signal(number)
@@ -112,61 +113,11 @@ class NodeProcess:
         return int(self._popen.wait())
 
     def log_tail(self, lines: int = 12) -> str:
-        """Return the last lines of the log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-
-
-class ProcessGroup:
-    """Processes that are stopped in reverse order when the `with` block ends, however it ends.
-
-    Args:
-        log_dir: directory of the log files.
-        environment: of every process; None takes `os.environ`.
-    """
-
-    def __init__(self, *, log_dir: Path, environment: Mapping[str, str] | None = None) -> None:
-        self._log_dir = log_dir
-        self._environment = dict(os.environ if environment is None else environment)
-        self.processes: dict[str, NodeProcess] = {}
-
-    def __enter__(self) -> ProcessGroup:
-        """Return the group."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop every process."""
-        self.stop()
-
-    def start(self, spec: NodeSpec) -> NodeProcess:
-        """Start a process, in place of a dead one of the same name."""
-        running = self.processes.get(spec.name)
-        if running is not None and running.exit_code() is None:
-            raise ValueError(f"{spec.name} is running already")
-        process = NodeProcess(spec, log_dir=self._log_dir, environment=self._environment)
-        self.processes[spec.name] = process
-        return process
-
-    def dead(self) -> Sequence[NodeProcess]:
-        """Return the processes that have ended by themselves."""
-        return [process for process in self.processes.values() if process.exit_code() is not None]
-
-    def stop(self) -> dict[str, int]:
-        """Stop every process, the last one started first; return name -> exit code."""
-        return {process.spec.name: process.stop() for process in reversed(list(self.processes.values()))}
-
-
-def wait_until_gone(pid: int, *, timeout: float) -> bool:
-    """Return whether the process `pid` has gone within `timeout` [s]."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.02)
-    return False
+        """Return the last lines of the log, at most 64 KiB of it."""
+        with self.log.open("rb") as log:
+            log.seek(max(0, self.log.stat().st_size - TAIL_BYTES))
+            text = log.read().decode(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
 
 
 def _die_with_parent() -> None:

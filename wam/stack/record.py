@@ -1,28 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam record`: listens to a robot and to the nodes that drive it, and writes what it hears.
+"""`wam record`: writes the messages of a robot and of the nodes that drive it into a bag.
 
-It only listens. Callbacks put bytes into a queue of bounded size and one thread writes them; whatever the disk does, no
-publisher waits for it.
+It only subscribes. Callbacks put bytes into a queue of bounded size and one thread writes them, so that a slow disk
+never delays a publisher.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import rclpy
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rosbags.typesys import Stores, get_typestore
@@ -32,9 +28,10 @@ from wam.data.bag.record import RecordFile
 from wam.data.bag.topics import COMPRESSED_IMAGE, IMAGE, INSTRUCTION_TOPIC, JOINT_STATE, JOINT_TRAJECTORY
 from wam.data.bag.writing import BagWriter
 from wam.robots.description import CameraTransport, CommandKind, RobotDescription
+from wam.stack.listener import TopicListener
 
 BACKLOG_BYTES = 256 * 2**20
-"""What the disk has not taken yet; what goes beyond is dropped and counted."""
+"""Most bytes that wait for the disk; messages beyond are dropped and counted."""
 
 POLL_S = 0.25
 PLANNER_STATUS = "wam_planner/status"
@@ -56,7 +53,7 @@ class RecordOptions:
         out: folder of the new bag.
         namespace: of the robot and the nodes; "" for none.
         topics: further topic -> type.
-        seconds: stop after so long [s]; 0 goes on until `stop` is set.
+        seconds: stop after this time [s]; 0 records until `stop` is set.
     """
 
     out: Path
@@ -67,14 +64,14 @@ class RecordOptions:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a recording came to.
+    """Result of a recording.
 
     Attributes:
         out: folder of the bag.
         counts: messages by topic.
         size: bytes of the file.
-        dropped: messages that a slow disk could not take.
-        silent: topics from which nothing was heard.
+        dropped: messages dropped because the disk was too slow.
+        silent: topics without a message.
     """
 
     out: Path
@@ -85,7 +82,7 @@ class Recorded:
 
 
 def topics_of(robot: RobotDescription) -> dict[str, str]:
-    """Return topic -> type of everything that a recording of `robot` holds, names relative to its namespace."""
+    """Return topic -> type of everything that a recording of `robot` holds; names are relative to its namespace."""
     topics: dict[str, str] = {}
     for group in robot.groups:
         topics[group.state_topic] = JOINT_STATE
@@ -98,7 +95,7 @@ def topics_of(robot: RobotDescription) -> dict[str, str]:
 
 
 def definitions_of(types: Mapping[str, str]) -> dict[str, str]:
-    """Return the text of the .msg files of all packages in `types` (topic -> type) that are not common ones.
+    """Return the .msg texts of the packages in `types` (topic -> type), without the common ROS packages.
 
     Raises:
         ConfigError: a package is not installed or has no such message.
@@ -153,47 +150,93 @@ def record(
 
     Args:
         robot: whose topics to record.
-        options: what else, and where to.
+        options: further topics, and where to write.
         stop: ends the recording in order.
         on_progress: called a few times a second with messages by topic and bytes written.
 
     Raises:
-        RecordingError: the disk refused to take more (what was recorded stays readable), or nothing was heard.
+        RecordingError: the disk is full (what was recorded stays readable), or no message was received.
         ConfigError: a topic's type is not installed.
     """
     wanted = topics_of(robot) | dict(options.topics)
     classes = {topic: message_class(msgtype) for topic, msgtype in wanted.items()}
     definitions = definitions_of(wanted)
     file = RecordFile(options.out, metadata={"wam.robot": robot.name}, definitions=definitions)
-    ear = _Ear(wanted, classes, namespace=options.namespace)
     facts = _Facts(file, classes[PLANNER_STATUS])
-    told = -math.inf
+    listener = TopicListener("wam_record", namespace=options.namespace)
+    names = {topic: listener.node.resolve_topic_name(topic) for topic in wanted}
+    backlog = Backlog(BACKLOG_BYTES)
+    for topic, kind in classes.items():
+        qos = EACH if topic in SUITE_TOPICS else SENSOR
+        listener.listen_raw(topic, kind, qos, partial(backlog.put, topic))
+    listener.start()
+    end_ns = listener.now_ns() + int(options.seconds * 1e9) if options.seconds else None
+    shown = -math.inf
     try:
-        for topic, raw, receive_ns in ear.heard(stop, options.seconds):
-            if raw is None:
+        while not stop.is_set() and (end_ns is None or listener.now_ns() < end_ns):
+            received = backlog.take(timeout=POLL_S)
+            if received is None:
                 file.flush()
             else:
-                file.write(ear.names[topic], wanted[topic], raw, receive_ns)
+                topic, raw, receive_ns = received
+                file.write(names[topic], wanted[topic], raw, receive_ns)
                 if topic == PLANNER_STATUS:
                     facts.take(raw, receive_ns)
-            if time.monotonic() - told >= POLL_S:
-                told = time.monotonic()
+            if time.monotonic() - shown >= POLL_S:
+                shown = time.monotonic()
                 on_progress(file.counts, file.size)
     finally:
-        ear.close()
+        listener.close()
     file.close()
     if not file.counts:
         raise RecordingError(
-            f"nothing was heard of robot {robot.name}",
-            allowed=", ".join(ear.names.values()),
+            f"no message of robot {robot.name} was received",
+            allowed=", ".join(names.values()),
             where="--namespace, ROS_DOMAIN_ID, or start the robot's drivers",
         )
-    silent = tuple(name for name in ear.names.values() if name not in file.counts)
-    return Recorded(options.out, dict(file.counts), file.size, ear.dropped, silent)
+    silent = tuple(name for name in names.values() if name not in file.counts)
+    return Recorded(options.out, dict(file.counts), file.size, backlog.dropped, silent)
+
+
+class Backlog:
+    """Messages that wait for the disk, in order, up to a number of bytes; safe between threads.
+
+    Args:
+        most: bytes that may wait; messages beyond are dropped.
+
+    Attributes:
+        dropped: messages dropped so far.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._bytes = 0
+        self._waiting: deque[tuple[str, bytes, int]] = deque()
+        self._changed = threading.Condition()
+        self.dropped = 0
+
+    def put(self, topic: str, raw: bytes, receive_ns: int) -> None:
+        """Append a message, or drop it when too many bytes wait; never blocks on the disk."""
+        with self._changed:
+            if self._bytes + len(raw) > self._most:
+                self.dropped += 1
+                return
+            self._bytes += len(raw)
+            self._waiting.append((topic, raw, receive_ns))
+            self._changed.notify()
+
+    def take(self, *, timeout: float) -> tuple[str, bytes, int] | None:
+        """Return topic, bytes and receive time [ns] of the oldest message; None if none comes within `timeout` [s]."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: bool(self._waiting), timeout):
+                return None
+            oldest = self._waiting.popleft()
+            self._bytes -= len(oldest[1])
+            return oldest
 
 
 class _Facts:
-    """Puts contract hash and instruction, which the planner tells, into the recording when they change."""
+    """Writes contract hash and instruction of the planner's status into the recording when they change."""
 
     def __init__(self, file: RecordFile, status: Any) -> None:
         self._file = file
@@ -209,61 +252,3 @@ class _Facts:
             BagWriter(self._file).text(INSTRUCTION_TOPIC, receive_ns, known[1])
         self._known = known
         self._file.note({"wam.contract_hash": known[0], "wam.instruction": known[1]})
-
-
-class _Ear:
-    """Subscriptions in a thread of their own that fill a bounded queue."""
-
-    def __init__(self, wanted: Mapping[str, str], classes: Mapping[str, Any], *, namespace: str) -> None:
-        self._context = Context()
-        rclpy.init(context=self._context, args=[])
-        self._node = Node(
-            "wam_record", context=self._context, namespace=namespace, use_global_arguments=False
-        )
-        self.names = {topic: self._node.resolve_topic_name(topic) for topic in wanted}
-        self._queue: queue.SimpleQueue[tuple[str, bytes, int]] = queue.SimpleQueue()
-        self._backlog = 0
-        self._lock = threading.Lock()
-        self.dropped = 0
-        for topic, kind in classes.items():
-            qos = EACH if topic in SUITE_TOPICS else SENSOR
-            self._node.create_subscription(kind, topic, partial(self._store, topic), qos, raw=True)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name="record", daemon=True)
-        self._thread.start()
-
-    def heard(self, stop: threading.Event, seconds: float) -> Iterator[tuple[str, bytes | None, int]]:
-        """Give topic, bytes and receive time [ns]; bytes are None after a quarter of a second of silence."""
-        clock = self._node.get_clock()
-        end_ns = clock.now().nanoseconds + int(seconds * 1e9) if seconds else None
-        while not stop.is_set() and (end_ns is None or clock.now().nanoseconds < end_ns):
-            try:
-                topic, raw, receive_ns = self._queue.get(timeout=POLL_S)
-            except queue.Empty:
-                yield "", None, 0
-                continue
-            with self._lock:
-                self._backlog -= len(raw)
-            yield topic, raw, receive_ns
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._stopping.set()
-        self._thread.join(5.0)
-        self._node.destroy_node()
-        self._executor.shutdown(timeout_sec=1.0)
-        rclpy.try_shutdown(context=self._context)
-
-    def _store(self, topic: str, raw: bytes) -> None:
-        with self._lock:
-            if self._backlog + len(raw) > BACKLOG_BYTES:
-                self.dropped += 1
-                return
-            self._backlog += len(raw)
-        self._queue.put((topic, raw, self._node.get_clock().now().nanoseconds))
-
-    def _spin(self) -> None:
-        while not self._stopping.is_set():
-            self._executor.spin_once(timeout_sec=POLL_S)

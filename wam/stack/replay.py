@@ -1,32 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recording played to the real nodes: the counterpart of `OfflineReplay`, judged by the same session and report.
 
-    recording -> player: /clock, images, joint states -> DDS -> planner, executor (and safety, dry) as processes
-    their contexts, chunks and states -> DDS -> events on the recording's clock
+    recording -> player: /clock, images, joint states -> DDS -> planner, executor and safety (dry run) as processes
+    their contexts, chunks, states and safety events -> DDS -> events on the recording's clock
 
-No node has a publisher on a robot's command topic, and nothing is played where a driver or camera is up already.
+No node has a publisher on a robot's command topic, and nothing is played where a driver or camera is already running.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import rclpy
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
+from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S, ns_to_seconds
-from wam.core.errors import InputError, PolicyFault, WamError
+from wam.core.context import ContextHeader
+from wam.core.errors import InputError, PolicyFault
 from wam.core.observation import Observation
 from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Binding, Role
@@ -45,40 +43,41 @@ from wam.evaluation.replay.engine import (
 from wam.evaluation.replay.safety_events import SafetyInfo
 from wam.robots.description import CameraTransport, CommandKind, RobotDescription
 from wam.ros.command_line import ParameterValue
-from wam.ros.context_channel import message_to_context
-from wam.ros.conversions import event_to_finding, message_to_chunk, ns_to_time
-from wam.ros.qos import CHUNK, CONTEXT, EVENT, IMAGE_PUBLISHER, JOINT_STATE_PUBLISHER, STATUS
+from wam.ros.conversions import ns_to_time
+from wam.ros.qos import IMAGE_PUBLISHER, JOINT_STATE_PUBLISHER
 from wam.runtime.ingest.ingest import StreamIngest
-from wam.stack.node_specs import StackOptions, policy_processes, safety
-from wam.stack.processes import NodeSpec, ProcessGroup
-from wam_msgs.msg import ActionChunk, ExecutorStatus, KVContext, PlannerStatus, SafetyEvent
+from wam.stack import topics
+from wam.stack.listener import TopicListener
+from wam.stack.live_safety import LiveSafety
+from wam.stack.node_specs import StackOptions, on_simulated_time, policy_processes, safety
+from wam.stack.runner import StackFailed, StackRunner
+from wam.stack.topics import JointSample, NodeDiagnostics, SafetyMove
+from wam_msgs.msg import ExecutorStatus, PlannerStatus
 from wam_msgs.srv import SetInstruction
 
-READY_TIMEOUT_S = 90.0
 CLOCK_PERIOD_S = 0.005
 POLL_S = 0.02
 DRAIN_NS = NS_PER_S // 2
-"""What is under way when the recording ends has this long to come out [ns]."""
+"""Chunks and contexts in progress when the recording ends have this long to come out [ns]."""
+
+COUNT_NS = 3 * NS_PER_S // 2
+"""The safety node's last verdict count, published every 0.5 s, is awaited this long after that [ns]."""
 
 LATE_NS = 50_000_000
 OBSERVATIONS = 256
 
 
-class LiveFailed(WamError):
-    """The nodes could not be started, or one ended while the recording was played."""
-
-
 class LiveReplay:
-    """Plays a recording to real nodes in real time and gives what they answer. Used once.
+    """Plays a recording to real nodes in real time and gives what they publish. Used once.
 
     Args:
         robot: whose recording it is.
         policy: its contract; the nodes load the policy themselves.
-        stack: what the nodes are told.
+        stack: options of the nodes.
         parameters: node -> further parameters.
         binding: topics of the recording.
         log_dir: where every process writes its log.
-        instruction: first task text; "" takes the policy's own.
+        instruction: first task text; "" takes the policy's default.
     """
 
     def __init__(
@@ -96,63 +95,54 @@ class LiveReplay:
         self._stack = stack
         self._parameters = {**parameters, "wam_safety": {**parameters.get("wam_safety", {}), "dry_run": True}}
         self._binding = binding
-        self._log_dir = log_dir
         self.ingest = StreamIngest(robot, cameras=policy.contract.camera_names)
         self.instruction = instruction or policy.contract.instruction
         self._store = get_typestore(Stores.ROS2_JAZZY)
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: deque[Event] = deque()
         self._observations: dict[int, Observation] = {}
         self._start_ns = 0
         self._began: float | None = None
         self._worst_late_ns = 0
-        self._findings: Counter[str] = Counter()
-        self._context = Context()
-        rclpy.init(context=self._context, args=[])
-        self._node = Node("wam_player", context=self._context, use_global_arguments=False)
-        self._clock = self._node.create_publisher(Clock, "/clock", 10)
+        commanded = any(group.command_kind is not CommandKind.NONE for group in robot.groups)
+        self._safety = LiveSafety(robot) if commanded else None
+        self._listener = TopicListener("wam_player", now=self._now_ns)
+        self._runner = StackRunner(log_dir=log_dir, messages=self._listener)
+        node = self._listener.node
+        self._clock = node.create_publisher(Clock, "/clock", 10)
         self._publishers = self._make_publishers()
-        self._change = self._node.create_client(SetInstruction, "wam_planner/set_instruction")
-        self._listen()
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
+        self._change: Any = node.create_client(SetInstruction, "wam_planner/set_instruction")
+        self._subscribe()
         self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._spin, name="live", daemon=True),
-            threading.Thread(target=self._tick, name="clock", daemon=True),
-        ]
-        self._closed = False
+        self._thread = threading.Thread(target=self._tick, name="clock", daemon=True)
 
     @property
     def safety(self) -> SafetyInfo | None:
-        """None: the session adds the offline filters."""
-        return None
+        """The live node; None for a robot that is never commanded, which runs no safety node."""
+        return None if self._safety is None else self._safety.info
 
     def warnings(self) -> tuple[str, ...]:
         """Return what a person should know about the run."""
-        lines = []
         if self._worst_late_ns > LATE_NS:
             late = ns_to_seconds(self._worst_late_ns)
-            lines.append(f"this host was too slow: a message was played {late:.2f} s late")
-        if self._findings:
-            told = ", ".join(f"{code} {count} times" for code, count in self._findings.most_common(8))
-            lines.append(f"the safety node (dry) said: {told}")
-        return tuple(lines)
+            return (f"this machine was too slow: a message was played {late:.2f} s late",)
+        return ()
 
     def run(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
-        """Give what the nodes answer, in the order of arrival.
+        """Give what the nodes publish, in the order of arrival.
 
         Args:
             deliveries: as for `OfflineReplay.run`.
 
         Raises:
-            LiveFailed: a process could not start or ended.
+            StackFailed: a process could not start or ended.
         """
-        with ProcessGroup(log_dir=self._log_dir) as group:
+        with self._runner:
             try:
                 for message, deliver in deliveries:
                     if self._began is None:
-                        self._start(group, message.time_ns)
-                    yield from self._until(message.time_ns, group)
+                        self._start(message.time_ns)
+                    yield from self._until(message.time_ns)
+                    self._worst_late_ns = max(self._worst_late_ns, self._now_ns() - message.time_ns)
                     is_image = deliver(self.ingest)
                     self._publish(message)
                     for notice in self.ingest.take_notices():
@@ -160,27 +150,23 @@ class LiveReplay:
                     if is_image:
                         self._remember(message.time_ns)
                 if self._began is not None:
-                    yield from self._until(message.time_ns + DRAIN_NS, group)
+                    end_ns = message.time_ns + DRAIN_NS
+                    yield from self._until(end_ns)
+                    yield from self._until_counted(end_ns)
             finally:
                 self.close()
 
     def set_instruction(self, text: str) -> None:
-        """Give the planner other words, as a person would while it runs."""
+        """Change the planner's task text through its service, as a person would while it runs."""
         self.instruction = text
         self._change.call_async(SetInstruction.Request(instruction=text))
 
     def close(self) -> None:
         """Stop playing and listening; safe to call twice."""
-        if self._closed:
-            return
-        self._closed = True
         self._stopping.set()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(5.0)
-        self._node.destroy_node()
-        self._executor.shutdown(timeout_sec=1.0)
-        rclpy.try_shutdown(context=self._context)
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+        self._listener.close()
 
     def _make_publishers(self) -> dict[str, Any]:
         publishers: dict[str, Any] = {}
@@ -188,89 +174,92 @@ class LiveReplay:
             if feed.role is Role.CAMERA:
                 camera = self._robot.camera(feed.stream)
                 kind = Image if camera.transport is CameraTransport.RAW else CompressedImage
-                publishers[feed.topic] = self._node.create_publisher(kind, camera.topic, IMAGE_PUBLISHER)
+                publishers[feed.topic] = self._listener.node.create_publisher(
+                    kind, camera.topic, IMAGE_PUBLISHER
+                )
             elif feed.role is Role.JOINTS:
                 state = next(g.state_topic for g in self._robot.groups if g.name == feed.stream)
-                publishers[feed.topic] = self._node.create_publisher(JointState, state, JOINT_STATE_PUBLISHER)
+                publishers[feed.topic] = self._listener.node.create_publisher(
+                    JointState, state, JOINT_STATE_PUBLISHER
+                )
         return publishers
 
-    def _listen(self) -> None:
-        for kind, topic, qos, store in (
-            (ActionChunk, "wam_executor/chunk", CHUNK, self._on_chunk),
-            (KVContext, "wam_planner/context", CONTEXT, self._on_context),
-            (PlannerStatus, "wam_planner/status", STATUS, self._on_planner),
-            (ExecutorStatus, "wam_executor/status", STATUS, self._on_executor),
-            (SafetyEvent, "wam_safety/event", EVENT, self._on_safety),
-        ):
-            self._node.create_subscription(kind, topic, store, qos)
+    def _subscribe(self) -> None:
+        listen = self._listener.listen
+        listen(topics.CHUNKS, self._take_chunk)
+        listen(topics.CONTEXTS, self._take_context)
+        listen(topics.PLANNER_STATUS, partial(self._take_status, PLANNER, PlannerStatus.STATE_FAULT))
+        listen(topics.EXECUTOR_STATUS, partial(self._take_status, EXECUTOR, ExecutorStatus.STATE_FAULT))
+        if self._safety is not None:
+            listen(topics.SAFETY_EVENTS, partial(self._take_safety_event, self._safety))
+            listen(topics.DIAGNOSTICS, partial(self._take_diagnostics, self._safety))
+            listen(topics.command_preview(self._robot), partial(self._take_command, self._safety))
 
-    def _start(self, group: ProcessGroup, start_ns: int) -> None:
-        """Start the nodes with the clock standing at the first message, and let it run when they listen."""
+    def _start(self, start_ns: int) -> None:
+        """Start the nodes while the clock stands at the first message; let it run once they have subscribed."""
         self._start_ns = start_ns
-        for thread in self._threads:
-            thread.start()
-        specs = list(policy_processes(self._stack))
-        if any(g.command_kind is not CommandKind.NONE for g in self._robot.groups):
-            specs.append(safety(self._stack))
-        for spec in specs:
-            group.start(self._told(spec))
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while not self._ready():
-            _require_alive(group)
-            if time.monotonic() > deadline:
-                raise LiveFailed(
-                    "the nodes did not become ready",
-                    value=f"{READY_TIMEOUT_S:.0f} s",
-                    where=f"the logs in {self._log_dir}",
-                )
-            time.sleep(POLL_S)
+        self._listener.start()
+        self._thread.start()
+        nodes = () if self._safety is None else (safety(self._stack),)
+        specs = (*nodes, *policy_processes(self._stack))
+        self._runner.start(*(on_simulated_time(spec, self._parameters) for spec in specs))
+        self._runner.wait_for("the nodes to subscribe", self._is_ready)
         self._refuse_company()
         self._began = time.monotonic()
 
     def _refuse_company(self) -> None:
         """Refuse to play where others publish the same streams: the nodes would mix two robots."""
         for publisher in (*self._publishers.values(), self._clock):
-            if self._node.count_publishers(publisher.topic_name) > 1:
-                raise LiveFailed(
+            if self._listener.node.count_publishers(publisher.topic_name) > 1:
+                raise StackFailed(
                     f"topic {publisher.topic_name} has another publisher: a driver, a simulation or a second replay",
                     where="ROS_DOMAIN_ID (choose one of its own for the replay)",
                 )
 
-    def _told(self, spec: NodeSpec) -> NodeSpec:
-        """Return `spec` on the recording's clock, with the further parameters."""
-        parameters = {
-            node: {**values, "use_sim_time": True, **self._parameters.get(node, {})}
-            for node, values in spec.parameters.items()
-        }
-        return NodeSpec(spec.name, spec.module, parameters, spec.namespace, spec.remaps)
-
-    def _ready(self) -> bool:
-        listened = all(publisher.get_subscription_count() for publisher in self._publishers.values())
-        topics = ["wam_executor/chunk", "wam_planner/context"] + ["wam_safety/event"] * (
-            any(g.command_kind is not CommandKind.NONE for g in self._robot.groups)
+    def _is_ready(self) -> bool:
+        subscribed = all(publisher.get_subscription_count() for publisher in self._publishers.values())
+        published = [topics.CHUNKS.name, topics.CONTEXTS.name]
+        if self._safety is not None:
+            published.append(topics.SAFETY_EVENTS.name)
+        node = self._listener.node
+        return subscribed and all(
+            node.count_publishers(node.resolve_topic_name(topic)) for topic in published
         )
-        names = [self._node.resolve_topic_name(topic) for topic in topics]
-        return listened and all(self._node.count_publishers(name) for name in names)
 
     def _now_ns(self) -> int:
         if self._began is None:
             return self._start_ns
         return self._start_ns + int((time.monotonic() - self._began) * NS_PER_S)
 
-    def _until(self, time_ns: int, group: ProcessGroup) -> Iterator[Event]:
-        """Wait until `time_ns` on the recording's clock, giving what arrives meanwhile."""
-        _require_alive(group)
+    def _until(self, time_ns: int) -> Iterator[Event]:
+        """Give what arrives until `time_ns` on the recording's clock."""
+        self._runner.require_alive("playing the recording")
         while True:
             left_ns = time_ns - self._now_ns()
-            try:
-                if left_ns > 0:
-                    yield self._events.get(timeout=min(ns_to_seconds(left_ns), POLL_S))
-                else:
-                    yield self._events.get_nowait()
-            except queue.Empty:
-                if left_ns <= 0:
-                    self._worst_late_ns = max(self._worst_late_ns, -left_ns)
-                    return
+            if left_ns > 0:
+                timeout = min(ns_to_seconds(left_ns), POLL_S)
+                self._listener.wait_for(lambda: bool(self._events), timeout=timeout)
+            yield from self._take_events()
+            if left_ns <= 0:
+                return
+
+    def _until_counted(self, end_ns: int) -> Iterator[Event]:
+        """Give what arrives until the safety node has counted all its verdicts up to `end_ns`."""
+        safety = self._safety
+        if safety is None:
+            return
+        while (counted_ns := safety.counted_ns) is None or counted_ns < end_ns:
+            now_ns = self._now_ns()
+            if now_ns > end_ns + COUNT_NS:
+                return
+            yield from self._until(now_ns + NS_PER_S // 20)
+
+    def _take_events(self) -> list[Event]:
+        with self._listener.locked():
+            events: list[Event] = [] if self._safety is None else [*self._safety.take_events(self._now_ns())]
+            events += self._events
+            self._events.clear()
+        return events
 
     def _publish(self, message: BagMessage) -> None:
         publisher = self._publishers.get(message.topic)
@@ -287,47 +276,40 @@ class LiveReplay:
         if len(self._observations) > OBSERVATIONS:
             del self._observations[next(iter(self._observations))]
 
-    def _on_chunk(self, message: Any) -> None:
-        now_ns, chunk = self._now_ns(), message_to_chunk(message)
+    def _take_chunk(self, chunk: ActionChunk, now_ns: int) -> None:
+        if self._safety is not None:
+            self._safety.begin(now_ns)
         known = dict(self._observations)
         older = [stamp_ns for stamp_ns in known if stamp_ns <= chunk.stamp_ns]
         if older:
             start_ns = now_ns - chunk.inference_ns
             observation = known[max(older)]
             inference_ns = chunk.inference_ns
-            self._events.put(ChunkEvent(start_ns, now_ns, chunk, observation, inference_ns, inference_ns))
+            self._events.append(ChunkEvent(start_ns, now_ns, chunk, observation, inference_ns, inference_ns))
 
-    def _on_context(self, message: Any) -> None:
-        now_ns, header = self._now_ns(), message_to_context(message)[0]
+    def _take_context(self, header: ContextHeader, now_ns: int) -> None:
         plan_ns = header.plan_ns
-        self._events.put(ContextEvent(now_ns - plan_ns, now_ns, header, plan_ns, plan_ns))
+        self._events.append(ContextEvent(now_ns - plan_ns, now_ns, header, plan_ns, plan_ns))
 
-    def _on_planner(self, message: Any) -> None:
-        self._on_status(PLANNER, message, PlannerStatus.STATE_FAULT)
+    def _take_status(self, node: str, fault: int, status: Any, now_ns: int) -> None:
+        if status.state == fault:
+            self._events.append(FaultEvent(now_ns, node, PolicyFault(str(status.reason))))
+        elif status.reason:
+            self._events.append(RefusalEvent(now_ns, node, str(status.reason)))
 
-    def _on_executor(self, message: Any) -> None:
-        self._on_status(EXECUTOR, message, ExecutorStatus.STATE_FAULT)
+    def _take_safety_event(self, safety: LiveSafety, event: SafetyMove, now_ns: int) -> None:
+        safety.take_move(event.stamp_ns, event.move)
 
-    def _on_status(self, node: str, message: Any, fault: int) -> None:
-        if message.state == fault:
-            self._events.put(FaultEvent(self._now_ns(), node, PolicyFault(str(message.reason))))
-        elif message.reason:
-            self._events.put(RefusalEvent(self._now_ns(), node, str(message.reason)))
+    def _take_diagnostics(
+        self, safety: LiveSafety, reports: tuple[NodeDiagnostics, ...], now_ns: int
+    ) -> None:
+        for report in reports:
+            if report.name.startswith("wam_safety:"):
+                safety.take_diagnostics(report.values, now_ns=now_ns)
 
-    def _on_safety(self, message: Any) -> None:
-        self._findings[event_to_finding(message)[0].code] += 1
-
-    def _spin(self) -> None:
-        while not self._stopping.is_set():
-            self._executor.spin_once(timeout_sec=0.1)
+    def _take_command(self, safety: LiveSafety, command: JointSample, now_ns: int) -> None:
+        safety.take_command(command.stamp_ns, command.positions)
 
     def _tick(self) -> None:
         while not self._stopping.wait(CLOCK_PERIOD_S):
             self._clock.publish(Clock(clock=ns_to_time(self._now_ns())))
-
-
-def _require_alive(group: ProcessGroup) -> None:
-    for process in group.dead():
-        raise LiveFailed(
-            f"{process.spec.name} ended with code {process.exit_code()}; end of {process.log}:\n{process.log_tail()}"
-        )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live status table of a demo run."""
+"""The live status table of a demo."""
 
 from __future__ import annotations
 

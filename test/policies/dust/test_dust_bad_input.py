@@ -64,7 +64,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"model": {"state_dim": 7}},
         "8 state_joints; allowed: at most 7",
     ),
-    "no evaluations per move": ({"sampler": {"q": 0}}, r"sampler.q: got 0; allowed: a whole number from 1"),
+    "no evaluations per move": ({"sampler": {"q": 0}}, r"sampler.q: got 0; allowed: an integer of 1 or more"),
     "a negative number of moves": ({"sampler": {"action_steps": -4}}, "sampler.action_steps: got -4"),
     "half a move": ({"sampler": {"action_steps": 2.5}}, "sampler.action_steps: got 2.5"),
     "an unknown rule": (

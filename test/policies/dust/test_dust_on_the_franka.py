@@ -122,16 +122,16 @@ def test_planner_executor_and_safety_nodes_move_the_simulated_arm(bundle: Path, 
     """Contexts cross from process to process through shared memory; the safety node alone commands the arm."""
     from wam.core.verdict import Ladder
     from wam.ros.environment import confine
-    from wam.stack.listener import Recorder
     from wam.stack.node_specs import StackOptions, policy_processes, safety, sim
-    from wam.stack.processes import ProcessGroup
+    from wam.stack.recorder import Recorder
+    from wam.stack.runner import StackRunner
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROS_DOMAIN_ID", str(os.getpid() % 50 + 51))
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         environment = dict(os.environ, PYTHONPATH=str(ROOT))
         confine(environment, dds_profile=ROOT / "config" / "dds" / "fastdds_shm.xml")
-        group = ProcessGroup(log_dir=tmp_path / "logs", environment=environment)
+        group = StackRunner(log_dir=tmp_path / "logs", environment=environment)
         options = StackOptions(robot="franka", policy=str(bundle), composed=False)
         recorder = Recorder(load_robot("franka"))
 

@@ -134,7 +134,7 @@ def test_a_chunk_that_decodes_badly_is_refused_and_not_clamped(policy, monkeypat
     routed = policy.executor.route(now, context=context)
     # Every token near the middle of the policy's vocabulary is a large coefficient in this one.
     monkeypatch.setattr(policy.executor, "_fast", plain(limit=16, scale=16 / 8**0.5))
-    with pytest.raises(UndecodableChunk, match="the decoded tokens are no action"):
+    with pytest.raises(UndecodableChunk, match="the sampled tokens do not decode to an action"):
         policy.executor.act(routed, proprio=now.state)
     assert policy.executor.imagination is None
 
@@ -191,7 +191,7 @@ def test_images_whose_sides_are_no_multiples_of_eight_are_refused(copy, policy):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"sampler__steps": 0}, r"sampler\.steps: got 0; allowed: a whole number from 1"),
+        ({"sampler__steps": 0}, r"sampler\.steps: got 0; allowed: an integer of 1 or more"),
         ({"sampler__rule": "best"}, r"sampler\.rule: got 'best'"),
         ({"model__mask": "causal"}, "hybrid or released"),
         ({"model__heads": 3}, "does not divide into 3 heads"),

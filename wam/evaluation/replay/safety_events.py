@@ -59,8 +59,7 @@ class VerdictEvent:
     @property
     def verdict(self) -> Verdict:
         """The most severe verdict; OK where there is no finding."""
-        finding = self.finding
-        return Verdict.OK if finding is None else finding.verdict
+        return self.outcome.verdict
 
 
 @dataclass(frozen=True, slots=True)

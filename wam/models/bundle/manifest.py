@@ -55,7 +55,7 @@ class Manifest:
         chunk_rows: rows delivered at once.
         horizon_rows: rows that one planner context can serve.
         instruction: task text used when nobody sets another.
-        instruction_template: what the text encoder gets; "{task}" stands for the instruction.
+        instruction_template: text for the encoder; "{task}" is replaced by the instruction.
         state_norm: how the state is normalised.
         action_norm: how actions are normalised.
         dtype: of the weights.

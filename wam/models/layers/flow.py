@@ -2,7 +2,7 @@
 """Flow matching: noise levels, the path, the sampler and the loss weight.
 
 Convention: sigma = 1 is pure noise, sigma = 0 is data; x_sigma = (1 - sigma) x_0 + sigma eps; the network
-predicts v = eps - x_0 (paper Eq. 4 and 5) and is told the network time t = 1000 sigma.
+predicts v = eps - x_0 (paper Eq. 4 and 5) and gets the network time t = 1000 sigma.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 TRAIN_TIMESTEPS = 1000
 
 VelocityField = Callable[[Tensor, int], Tensor]
-"""(x, step index) -> v, same shape as x. The index tells the field which sigma of the grid x is at."""
+"""(x, step index) -> v, same shape as x. The index is the position of x's sigma in the grid."""
 
 
 def shift(u: float | Tensor, factor: float) -> float | Tensor:

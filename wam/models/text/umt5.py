@@ -161,7 +161,7 @@ class Umt5TextEncoder:
                 allowed=f"at most {self._text_len}",
                 where="the instruction",
             )
-        # Padding is attended to by nobody, so the tokens alone give the same rows.
+        # No token attends to padding, so the tokens alone give the same rows.
         ids_1T = torch.tensor([ids], device=self._model.device)
         rows = self._model(input_ids=ids_1T, attention_mask=torch.ones_like(ids_1T)).last_hidden_state[0]
         return pad_rows(rows.cpu(), text_len=self._text_len, prompt=prompt)

@@ -30,8 +30,8 @@ Options = Annotated[
     Path | None,
     typer.Option(
         "--options",
-        help="YAML with what a checkpoint does not say of itself (head_dim, image_height, vae, ...); "
-        "flags of the command line win.",
+        help="YAML with values that the checkpoint does not contain (head_dim, image_height, vae, ...); "
+        "command-line flags override it.",
         show_default=False,
     ),
 ]
@@ -48,7 +48,7 @@ Steps = Annotated[
 Offset = Annotated[
     bool, typer.Option("--offset-training", help="It was trained with random phase offsets (horizon 80).")
 ]
-Task = Annotated[str, typer.Option(help="Task text used when nobody sets another.", show_default=False)]
+Task = Annotated[str, typer.Option(help="Default task text.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")]
 
 
@@ -269,4 +269,4 @@ def _convert(
         f"{out}: {facts['tensors']} tensors, {facts['dtype']}, contract {bundle.contract.contract_hash}"
     )
     for missing in facts["lacks"]:
-        typer.echo(f"  still lacks {missing}")
+        typer.echo(f"  still missing: {missing}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fast half behind the seam `wam.core.policy.Executor`: context, image and joint state in, chunk out."""
+"""AHA-WAM's executor: context, image and joint state in, chunk out."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class AhaExecutor:
             noise, modulations=plan.modulations, context=payload.context, text=text, rope=rope
         )
         if not all_finite(rows):
-            self._blame(noise, plan=plan, context=payload.context, text=text, rope=rope)
+            self._raise_fault(noise, plan=plan, context=payload.context, text=text, rope=rope)
         si = self._action_norm.to_si(rows[0].cpu().numpy())
         return action_chunk(
             self._contract, routed, si, offset_rows=payload.offset_rows, started_ns=payload.started_ns
@@ -199,10 +199,10 @@ class AhaExecutor:
             self._text = (rows.clone(), stages.text_context(self._action, rows[None]))
         return self._text[1]
 
-    def _blame(
+    def _raise_fault(
         self, noise: Tensor, *, plan: stages.DenoisingSchedule, context: LayerKv, text: LayerKv, rope: Rope
     ) -> None:
-        """Repeat a failed integration with a look at every layer.
+        """Repeat a failed integration and check every layer.
 
         Raises:
             PolicyFault: always; it names the step and the first place that is not finite.

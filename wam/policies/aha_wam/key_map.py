@@ -57,7 +57,7 @@ def rename_released(tensors: Mapping[str, V]) -> dict[str, V]:
     unknown = sorted(name for name in tensors if from_released(name) is None)
     if unknown:
         raise BundleError(
-            f"the checkpoint has {len(unknown)} tensors that AHA-WAM does not know: {listed(unknown)}",
+            f"the checkpoint has {len(unknown)} tensors that AHA-WAM does not have: {listed(unknown)}",
             allowed=f"names that start with {[theirs for theirs, _ in RELEASED_PREFIXES]}",
         )
     return {name: value for name, value in renamed.items() if name is not None}

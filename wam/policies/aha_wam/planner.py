@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The slow half behind the seam `wam.core.policy.Planner`: image and text in, planner context out."""
+"""AHA-WAM's planner: image and text in, planner context out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AhaPlanner:
         contract: of the bundle.
         vision: shared with the executor.
         text: embeds instructions.
-        template: what the text encoder gets; "{task}" stands for the instruction.
+        template: text for the encoder; "{task}" is replaced by the instruction.
         state_norm: of the proprioception, read only where the planner sees it (Fast-WAM).
         backend: runs the prefill stage.
     """
@@ -97,7 +97,7 @@ class AhaPlanner:
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Run a prefill at every length of the memory, so that a backend has met all shapes before the node acts."""
+        """Run a prefill at every length of the memory, so that a backend has seen all shapes in advance."""
         c = self._config
         self._vision.warm_up()
         latent = torch.zeros(1, c.vae.z_dim, 1, c.latent_rows, c.latent_columns, device=self._model.device)
@@ -155,7 +155,7 @@ class AhaPlanner:
         rows, text = self._instruction(instruction.text, observation)
         view = self._memory.view(stamp_ns)
         kv = self._run(latent, text, view)
-        # Every layer is looked at: fused attention may turn a row of NaN keys into zeros and so hide them.
+        # Every layer is checked: fused attention may turn a row of NaN keys into zeros and so hide them.
         if not all_finite(kv.k, kv.v):
             require_finite_layers(kv.k, what="planner key")
             require_finite_layers(kv.v, what="planner value")

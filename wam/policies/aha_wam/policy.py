@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AHA-WAM behind the registry: opens a bundle and builds planner and executor; writes tiny bundles."""
+"""Opens AHA-WAM bundles: opens a bundle and builds planner and executor; writes tiny bundles."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def config_of(manifest: Manifest) -> AhaWamConfig:
 
 
 def layout_of(manifest: Manifest, config: AhaWamConfig) -> Composite:
-    """Return where each camera goes in the composite image.
+    """Return the position of each camera's view in the composite image.
 
     Raises:
         BundleError: the tiles do not cover the image exactly once.
@@ -93,7 +93,7 @@ def expected_shapes(config: AhaWamConfig) -> dict[str, tuple[int, ...]]:
 
 
 def check(bundle: Bundle) -> AhaWamConfig:
-    """Check everything about a bundle that its files' headers can tell; allocates nothing.
+    """Check everything about a bundle that can be read from the headers of its files; allocate nothing.
 
     Raises:
         BundleError: sizes, names, shapes, precision or the sampler do not fit.

@@ -47,7 +47,7 @@ NORM_EPS = 1e-24
 
 
 class PixelNorm(nn.Module):
-    """RMS norm over the channels of every pixel, then SiLU where asked."""
+    """RMS norm over the channels of every pixel, then SiLU where `activate` is set."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ KEPT = 2
 
 
 class VisualEncoder:
-    """Composes an observation's images and encodes them once, whoever asks. Safe to call from two threads.
+    """Composes and encodes an observation's images once for planner and executor. Safe to call from two threads.
 
     Args:
         encode: [1, 3, H, W] in [-1, 1] -> latent; the stage `vae_encode`, eager or replaced.

@@ -112,7 +112,7 @@ class DustConfig:
         tail_dropout: in training, in tail blocks.
         mask_features: padding rows of the features are hidden; False is what GR00T-N1 does.
         normalise_target: the world-model target is standardised per channel by numbers in the checkpoint.
-        future_tokens: learned tokens behind the actions, for the alignment baseline; 0 has none.
+        future_tokens: learned tokens after the actions, for the alignment baseline; 0 has none.
         eagle: the backbone.
     """
 
@@ -213,7 +213,7 @@ class DustConfig:
         return self.conditioning is Conditioning.EVERY or index % 2 == 1
 
     def tail_crosses(self, index: int) -> bool:
-        """Return whether tail block `index` attends to the features; the parity of the trunk goes on (reading 3)."""
+        """Return whether tail block `index` attends to the features; the parity of the trunk continues (reading 3)."""
         return (self.mm_layers + index) % 2 == 0
 
     def cross_layers(self) -> tuple[CrossLayer, ...]:

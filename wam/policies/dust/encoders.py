@@ -20,7 +20,7 @@ Embodiment = int | Tensor
 
 
 def time_bucket(tau: Tensor) -> Tensor:
-    """Return the integer that the network is told for a noise level in [0, 1]: floor(1000 tau), at most 999."""
+    """Return the integer given to the network for a noise level in [0, 1]: floor(1000 tau), at most 999."""
     return (tau * TIME_BUCKETS).long().clamp(0, TIME_BUCKETS - 1)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fast half behind the seam `wam.core.policy.Executor`: projected features and joint state in, chunk out."""
+"""DUST's executor: projected features and joint state in, chunk out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SLOT = 0
 
 @dataclass(frozen=True, slots=True)
 class FuturePrediction:
-    """What the world model expects to see at the end of a chunk.
+    """What the world model predicts for the end of a chunk.
 
     Attributes:
         stamp_ns: acquisition time of the observation that the chunk was made from [ns].
@@ -173,7 +173,7 @@ class DustExecutor:
             tables=self._tables_in_force(),
         )
         if not all_finite(result.action):
-            self._blame(payload, action, result.action)
+            self._raise_fault(payload, action, result.action)
         self._prediction = self._predicted(result, routed.stamp_ns)
         rows = self._action_units.to_si(result.action[0].cpu().numpy())
         return action_chunk(
@@ -196,7 +196,7 @@ class DustExecutor:
         rows_ns = self._contract.chunk_rows * self._contract.control_period_ns
         return FuturePrediction(stamp_ns, stamp_ns + rows_ns, array, result.future_tau)
 
-    def _blame(self, payload: DustRouted, start: Tensor, rows: Tensor) -> None:
+    def _raise_fault(self, payload: DustRouted, start: Tensor, rows: Tensor) -> None:
         """Name the first place that is not finite.
 
         Raises:

@@ -245,7 +245,7 @@ class DustHead(nn.Module):
             probe: sees the tokens after every block.
 
         Returns:
-            The velocities asked for.
+            The requested velocities.
         """
         config = self.config
         x = {s: p.x for s, p in zip(config.streams, prefixes, strict=True)}

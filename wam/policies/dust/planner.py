@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The slow half behind the seam `wam.core.policy.Planner`: images and text in, projected features out."""
+"""DUST's planner: images and text in, projected features out."""
 
 from __future__ import annotations
 

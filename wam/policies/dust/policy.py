@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DUST behind the registry: opens a bundle and builds planner and executor; writes tiny bundles.
+"""Opens DUST bundles: opens a bundle and builds planner and executor; writes tiny bundles.
 
 The `model` section of policy.yaml holds the fields of `DustConfig` but for `action_rows` (it is `chunk_rows`),
 and three of its own: `embodiment` (slot of the encoders), `crop` (part of each side of an image that is kept) and
@@ -149,7 +149,7 @@ def expected_shapes(config: DustConfig) -> dict[str, tuple[int, ...]]:
 
 
 def check(bundle: Bundle) -> DustPolicyConfig:
-    """Check everything about a bundle that its files' headers can tell; allocates nothing.
+    """Check everything about a bundle that can be read from the headers of its files; allocate nothing.
 
     Raises:
         BundleError: sizes, names, shapes, precision, the sampler or the first instruction do not fit.
@@ -174,7 +174,7 @@ def prompter_of(bundle: Bundle, config: DustPolicyConfig) -> Prompter:
     text = dict(bundle.manifest.text)
     max_tokens = text.pop("max_tokens", DEFAULT_MAX_TOKENS)
     if not isinstance(max_tokens, int) or max_tokens < 1:
-        raise BundleError("policy.yaml: text.max_tokens", value=max_tokens, allowed="a whole number from 1")
+        raise BundleError("policy.yaml: text.max_tokens", value=max_tokens, allowed="an integer of 1 or more")
     eagle = config.network.eagle
     return Prompter(
         prompt_tokenizer(text, directory=bundle.directory, config=eagle),
@@ -252,7 +252,7 @@ def units_of(bundle: Bundle, config: DustPolicyConfig) -> tuple[StateUnits, Acti
     binary = tuple(manifest.action_joints.index(joint) for joint in config.binary_joints)
     if binary and not {"min", "max"} <= set(bundle.stats.action.values):
         raise BundleError(
-            "stats.json: action lacks min and max, which binary joints need", value=config.binary_joints
+            "stats.json: the action has no min and max, which binary joints need", value=config.binary_joints
         )
     return (
         StateUnits(bundle.stats.state, mode=manifest.state_norm, padded=network.state_dim),

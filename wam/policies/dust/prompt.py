@@ -181,7 +181,7 @@ class Prompter:
 
     Args:
         tokenizer: of the backbone.
-        template: "{task}" stands for the instruction.
+        template: text of the prompt; "{task}" is replaced by the instruction.
         images: camera views.
         image_tokens: tokens of one view.
         max_tokens: longest prompt.

@@ -7,7 +7,7 @@ import enum
 from dataclasses import dataclass
 
 TIME_BUCKETS = 1000
-"""Distinct noise levels that the network can be told."""
+"""Distinct noise levels that the network can distinguish."""
 
 TIME_CHANNELS = 256
 """Channels of the sinusoid before the time encoder."""

@@ -56,7 +56,7 @@ class Prefix(NamedTuple):
 
 
 class StreamVelocities(NamedTuple):
-    """Predicted velocities; None where it was not asked for.
+    """Predicted velocities; None where it was not requested.
 
     Attributes:
         action: [B, N, A].

@@ -35,7 +35,7 @@ class ActionRule(enum.Enum):
 
 
 class ActionTime(enum.Enum):
-    """Noise level that the network is told for actions that stand still (reading 10)."""
+    """Noise level given to the network for actions that are not denoised in a step (reading 10)."""
 
     OWN = "own"
     CLOCK = "clock"
@@ -85,7 +85,7 @@ class SamplerSettings:
         action_steps: N_A, moves of the actions.
         q: evaluations per move; N_o = q N_A (test-time scaling).
         rule: when the actions move.
-        action_time: noise level told for actions that stand still.
+        action_time: noise level given to the network for actions that are not denoised in a step.
         future: the future embedding is wanted too, so it is denoised to its end.
         seed: of the start noise.
     """
@@ -102,7 +102,7 @@ class SamplerSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(
-                    f"sampler.{name}", value=value, allowed="a whole number from 1", where=_WHERE
+                    f"sampler.{name}", value=value, allowed="an integer of 1 or more", where=_WHERE
                 )
         if self.vision_steps > MAX_EVALUATIONS:
             raise ConfigError(
@@ -158,8 +158,8 @@ class HeadEvaluation:
 
     Attributes:
         index: i, from 0.
-        bucket_a: noise level told for the actions.
-        bucket_o: noise level told for the future embedding.
+        bucket_a: noise level given to the network for the actions.
+        bucket_o: noise level given to the network for the future embedding.
         moves: the actions move after it.
         want_action: the actions' velocity is computed.
         want_vision: the future embedding's velocity is computed.
@@ -208,7 +208,7 @@ class ChunkSchedule:
 
 
 def bucket(step: int, steps: int) -> int:
-    """Return floor(1000 * step / steps) in whole numbers, at most 999.
+    """Return floor(1000 * step / steps) in integer arithmetic, at most 999.
 
     The limit is met under the rule `start`, where finished actions (tau = 1) stay beside a future embedding that
     is not finished yet.
@@ -221,7 +221,7 @@ def schedule(settings: SamplerSettings, *, savings: Savings = ALL_SAVINGS) -> Ch
 
     Args:
         settings: of the sampler.
-        savings: what may be left out; only `features_once` and `tables` do not change the list.
+        savings: what may be skipped; only `features_once` and `tables` do not change the list.
     """
     n_a, q, n_o = settings.action_steps, settings.q, settings.vision_steps
     offset = q - 1 if settings.rule is ActionRule.END else 0

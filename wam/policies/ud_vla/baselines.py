@@ -76,7 +76,7 @@ def autoregressive(
         plan: what is generated.
         heads: allowed ids.
         draws: randomness.
-        stop: id after which nothing is generated; None goes on to the end.
+        stop: id after which nothing is generated; None continues to the end.
     """
     buffer, last = _start(decoder, prompt_P, len(plan.known))
     out: list[Tensor] = []

@@ -199,7 +199,7 @@ def _text(given: Path | None, source: Path) -> Path:
     """Return the file of the text vocabulary.
 
     Raises:
-        BundleError: there is none; instructions would become other tokens than the weights know.
+        BundleError: there is none; without it, instructions become other tokens than those of the training.
     """
     path = given or source / TEXT_FILE
     if not path.is_file():

@@ -73,7 +73,7 @@ def layout_of(cameras: Sequence[BundleCamera], network: UdVlaConfig) -> Sequence
 
 
 def check(bundle: Bundle) -> UdVlaPolicyConfig:
-    """Check everything about a bundle that its files' headers can tell; allocates nothing.
+    """Check everything about a bundle that can be read from the headers of its files; allocate nothing.
 
     Raises:
         BundleError: sizes, names, shapes, precision, a tokenizer, the sampler or the first instruction do not fit.
@@ -149,16 +149,16 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def require_mask(config: UdVlaConfig, asked: MaskMode) -> None:
+def require_mask(config: UdVlaConfig, wanted: MaskMode) -> None:
     """Refuse to run weights under another mask than they were trained with.
 
     Raises:
         ConfigError: the masks differ.
     """
-    if config.mask is not asked:
+    if config.mask is not wanted:
         raise ConfigError(
             "the policy was trained with another attention mask",
-            value=asked.value,
+            value=wanted.value,
             allowed=config.mask.value,
             where="model.mask in policy.yaml",
         )

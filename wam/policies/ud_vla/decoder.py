@@ -43,7 +43,7 @@ class PrefixKv:
 
 
 class PrefixBuffer:
-    """A kept prefix and room behind it, one buffer per layer; what is behind the prefix is written anew each time.
+    """A kept prefix with room after it, one buffer per layer; what follows the prefix is overwritten each time.
 
     It stands where the library expects a cache; `update` is all that the decoder layers call.
 
@@ -60,14 +60,14 @@ class PrefixBuffer:
         self._k[:, :, :, :sites], self._v[:, :, :, :sites] = prefix.k, prefix.v
 
     def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Write keys and values behind the prefix; return those of all sites up to them."""
+        """Write keys and values after the prefix; return those of all sites up to them."""
         end = self.sites + key.shape[2]
         self._k[layer_idx][:, :, self.sites : end] = key
         self._v[layer_idx][:, :, self.sites : end] = value
         return self._k[layer_idx][:, :, :end], self._v[layer_idx][:, :, :end]
 
     def keep(self, sites: int) -> None:
-        """Make the first `sites` sites behind the prefix part of it."""
+        """Extend the prefix by the first `sites` sites after it."""
         self.sites += sites
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fast half behind the seam `wam.core.policy.Executor`: prefix in, future images and action chunk out."""
+"""UD-VLA's executor: prefix in, future images and action chunk out."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class UdVlaExecutor:
 
         Raises:
             JointError: the state lacks a joint of the policy.
-            UndecodableChunk: the tokens are no action; the text says why.
+            UndecodableChunk: the sampled tokens do not decode to an action; the text says why.
             PolicyFault: a value is not finite.
         """
         header, payload = routed.header, routed.payload
@@ -153,7 +153,7 @@ class UdVlaExecutor:
             require_finite_layers(payload.k, what="key of the planner context")
             require_finite_layers(payload.v, what="value of the planner context")
             raise UndecodableChunk(
-                f"the decoded tokens are no action: {'; '.join(chunk.problems)}",
+                f"the sampled tokens do not decode to an action: {'; '.join(chunk.problems)}",
                 where="the weights, the action tokenizer or sampler.steps of the policy",
             )
         self._imagination = self._predicted(ids, header)
@@ -177,7 +177,7 @@ class UdVlaExecutor:
         try:
             codes = self._layout.codes_of(ids_G[: self._layout.image_len])
         except InputError:
-            # A header mark among the codes spoils the picture, not the action.
+            # A header mark among the codes makes the image unusable, not the action.
             return None
         ahead_ns = self._contract.chunk_rows * self._contract.control_period_ns
         named = dict(zip(self._contract.camera_names, codes, strict=True))

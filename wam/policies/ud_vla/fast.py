@@ -126,7 +126,7 @@ class FastTokenizer:
     def decode(
         self, tokens: Sequence[int], *, rows: int, dims: int, overshoot: float | None = None
     ) -> FastChunk:
-        """Return the chunk that tokens stand for; never raises, never leaves [-1, 1].
+        """Decode tokens to a chunk; never raises, never leaves [-1, 1].
 
         Args:
             tokens: action tokens (not ids).
@@ -228,7 +228,7 @@ def fit(chunks: Iterable[npt.ArrayLike], *, scale: float, vocab_size: int) -> Fa
     Args:
         chunks: [T, D] each, in [-1, 1].
         scale: steps per unit.
-        vocab_size: tokens; fewer come out where the data has too few pairs to merge.
+        vocab_size: tokens; fewer where the data has too few pairs to merge.
 
     Raises:
         InputError: there are no chunks, their shapes differ, or the alphabet alone is larger than the vocabulary.

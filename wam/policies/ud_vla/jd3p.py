@@ -10,8 +10,8 @@ How many is the rule:
 - `paper` (Algorithm 1): with M sites masked, step t keeps max(1, floor((1 - rho_t) M)),
   rho_t = cos(pi/2 (T+1-t)/(T+1)); confidence is the largest probability. It is often done before T steps.
 
-Sites behind the first kept EOA are frozen: MASK for the decoder, never drawn, and they take no part in the budget
-(the public code goes on drawing them; `freeze=False` does so too, for comparison with it).
+Sites after the first kept EOA are frozen: MASK for the decoder, never drawn, and they take no part in the budget
+(the public code continues to draw them; `freeze=False` does so too, for comparison with it).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Jd3pSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
             raise ConfigError(
-                "sampler.steps", value=self.steps, allowed="a whole number from 1", where=_WHERE
+                "sampler.steps", value=self.steps, allowed="an integer of 1 or more", where=_WHERE
             )
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ConfigError("sampler.temperature", value=self.temperature, allowed="from 0", where=_WHERE)
@@ -219,7 +219,7 @@ def masked_after(sites: int, *, steps: int) -> list[int]:
         sites: G.
         steps: T.
     """
-    # Single precision, as released: where the cosine meets a whole number the last bit decides.
+    # Single precision, as released: where the cosine is an integer the last bit decides.
     ratio = torch.tensor([s / steps for s in range(1, steps + 1)], dtype=torch.float32)
     return [int(n) for n in (sites * torch.cos(ratio * math.pi * 0.5)).floor().tolist()]
 
@@ -255,7 +255,7 @@ def decode(
         settings: of the sampler.
         start_G: state before the first step; None takes the prefilled one.
         only_G: bool, the sites to denoise; the others stay as they are. None takes all.
-        observe: told of every step.
+        observe: called after every step.
     """
     mask_id, image_len = layout.tokens.mask, layout.image_len
     device = heads.image.vocabulary.device
@@ -311,6 +311,6 @@ def decode(
 
 
 def _first_frozen(state_G: Tensor, layout: SequenceLayout) -> int:
-    """Return the site behind the first EOA of the action block; G where there is none."""
+    """Return the site after the first EOA of the action block; G where there is none."""
     ends = (state_G[layout.image_len :] == layout.tokens.eoa).nonzero()
     return layout.image_len + int(ends[0]) + 1 if len(ends) else len(state_G)

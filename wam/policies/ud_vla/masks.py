@@ -32,7 +32,7 @@ from wam.policies.ud_vla.tokens import TokenLayout
 
 
 def hybrid(levels_BL: Tensor) -> Tensor:
-    """Return who may look at whom under the paper's rule.
+    """Return which site may attend to which, by the paper's rule.
 
     Args:
         levels_BL: block number of every site; -1 is padding.
@@ -47,7 +47,7 @@ def hybrid(levels_BL: Tensor) -> Tensor:
 
 
 def released(ids_BL: Tensor, tokens: TokenLayout) -> Tensor:
-    """Return who may look at whom under the public code's rule.
+    """Return which site may attend to which, by the public code's rule.
 
     Args:
         ids_BL: what the decoder is given, masked sites as MASK.
@@ -77,7 +77,7 @@ def causal(ids_BL: Tensor, tokens: TokenLayout) -> Tensor:
 def additive(allowed_BQK: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return a mask that is added to the scores: 0 or minus infinity, [B, 1, Q, K].
 
-    A row that may look at nothing (padding) is left open, or its softmax would be NaN.
+    A row that may attend to nothing (padding) is left open, or its softmax would be NaN.
     """
     empty = ~allowed_BQK.any(-1, keepdim=True)
     shut = torch.full((), float("-inf"), dtype=dtype, device=allowed_BQK.device)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The slow half behind the seam `wam.core.policy.Planner`: text and images in, prefix keys and values out."""
+"""UD-VLA's planner: text and images in, prefix keys and values out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class UdVlaPlanner:
         contract: of the bundle.
         layout: of the sequence.
         text: turns instructions into ids.
-        template: of the instruction; "{task}" stands for it.
+        template: text for the tokenizer; "{task}" is replaced by the instruction.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UD-VLA behind the registry: opens a bundle and builds planner and executor."""
+"""Opens UD-VLA bundles: opens a bundle and builds planner and executor."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class RankedPairs:
 
 
 def text_tokenizer(config: Mapping[str, Any], *, directory: Path) -> TextTokenizer:
-    """Return the tokenizer that the `text` section of policy.yaml asks for.
+    """Return the tokenizer that the `text` section of policy.yaml names.
 
     Args:
         config: {"kind": "bytes"} or {"kind": "ranks", "file": name}.

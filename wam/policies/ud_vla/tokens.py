@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One vocabulary for text, image codes, actions and marks (policies.md 2.1); the released ids are the default.
 
-torch is imported where tensors are made, so that sizes and presets can be told without it.
+torch is imported where tensors are made, so that sizes and presets can be read without it.
 """
 
 from __future__ import annotations

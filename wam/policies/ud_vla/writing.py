@@ -123,7 +123,7 @@ def write_policy(
         tensors: by their names in the file.
         source: where the weights come from.
         files: further files, by name.
-        template: of the instruction; "{task}" stands for it.
+        template: text for the tokenizer; "{task}" is replaced by the instruction.
     """
     encoded = fast.to_json()
     manifest = Manifest(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -122,6 +123,7 @@ class SafetyCycle(Mailbox):
         self.speed_scaling = 1.0
         self.accepted = 0
         self.refused = 0
+        self.verdicts: Counter[Verdict] = Counter()
         self.sequence = 0
 
     @property
@@ -216,6 +218,7 @@ class SafetyCycle(Mailbox):
         if mail.chunk is not None and self._seeded:
             findings = self._take_chunk(*mail.chunk, now_ns=now_ns, measured=measured)
             outcome = ChunkOutcome(mail.chunk[0].sequence, findings)
+            self.verdicts[outcome.verdict] += 1
         return CycleResult(position, velocity, self.ladder.rung, tuple(self._events), reason, outcome)
 
     def _climb(self, causes: list[Finding], clear_asked: bool) -> None:

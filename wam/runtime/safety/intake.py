@@ -93,6 +93,11 @@ class ChunkOutcome:
     sequence: int
     findings: tuple[Finding, ...] = ()
 
+    @property
+    def verdict(self) -> Verdict:
+        """The most severe verdict; OK where there is no finding."""
+        return max((finding.verdict for finding in self.findings), default=Verdict.OK)
+
 
 class ChunkIntake:
     """Turns chunks into references; one thread.

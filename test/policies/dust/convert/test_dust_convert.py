@@ -217,7 +217,7 @@ MISSING = "action_head.model.transformer_blocks.2.attn1.to_k.bias"
         (lambda t: t.pop(MISSING), rf"1 missing .*{MISSING}"),
         (lambda t: t.update({"backbone.extra": torch.zeros(1)}), r"1 unexpected .*backbone\.extra"),
         (lambda t: t.update({MISSING: torch.zeros(7)}), rf"1 of another shape .*{MISSING}"),
-        (lambda t: t.pop("action_head.state_encoder.layer1.W"), "without which its sizes cannot be told"),
+        (lambda t: t.pop("action_head.state_encoder.layer1.W"), "which is needed to determine its sizes"),
     ],
     ids=["missing", "extra", "another shape", "no sizes"],
 )
@@ -238,7 +238,7 @@ def test_what_does_not_fit_the_robot_or_the_words_is_refused_before_weights_are_
     source, _ = release
     with pytest.raises(BundleError, match=r"embodiment: got 31; allowed: 0 \.\. 2"):
         convert_gr00t(source, tmp_path / "out", replace(OPTIONS, embodiment=31))
-    with pytest.raises(BundleError, match="is no multiple of 5"):
+    with pytest.raises(BundleError, match="is not a multiple of 5"):
         convert_gr00t(source, tmp_path / "out", replace(OPTIONS, head_dim=5))
     (source / "merges.txt").unlink()
     with pytest.raises(BundleError, match=r"merges\.txt is missing"):
@@ -300,7 +300,7 @@ def test_the_command_writes_a_bundle_and_importing_it_does_not_need_torch(
     app = typer.Typer()
     app.command()(gr00t)
     result = CliRunner().invoke(app, [str(source), str(tmp_path / "out"), "--embodiment", "1"])
-    # The tiny checkpoint has other head sizes than the release, which the command cannot be told.
+    # The tiny checkpoint has other head sizes than the release, for which the command has no option.
     assert isinstance(result.exception, BundleError)
     monkeypatch.setattr(
         "wam.policies.dust.convert.gr00t.Gr00tOptions", lambda **values: replace(OPTIONS, **values)

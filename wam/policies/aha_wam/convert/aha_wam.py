@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """AHA-WAM and Fast-WAM checkpoints as policy bundles.
 
-The sizes are read from the tensors; what tensors cannot tell (heads, cameras, rates, horizon) is an option with
+The sizes are read from the tensors; what they do not determine (heads, cameras, rates, horizon) is an option with
 the released value as its default.
 """
 
@@ -92,7 +92,7 @@ def _layers(names: Mapping[str, Any], prefix: str) -> int:
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
     if name not in tensors:
-        raise BundleError(f"the checkpoint lacks {name}, without which its sizes cannot be told")
+        raise BundleError(f"the checkpoint lacks {name}, which is needed to determine its sizes")
     return tuple(tensors[name].shape)
 
 
@@ -101,11 +101,11 @@ def sizes_of(tensors: Mapping[str, Tensor], options: ConversionOptions, *, fast:
 
     Args:
         tensors: by our names.
-        options: what tensors cannot tell.
+        options: what the tensors do not determine.
         fast: it is Fast-WAM.
 
     Raises:
-        BundleError: a tensor that tells a size is missing, or the sizes are impossible.
+        BundleError: a tensor that determines a size is missing, or the sizes are impossible.
     """
 
     def expert(part: str) -> ExpertConfig:
@@ -358,7 +358,7 @@ def import_released_text_cache(bundle_dir: Path, cache_dir: Path, tasks: list[st
 
 
 def describe(directory: Path) -> dict[str, Any]:
-    """Return what a bundle holds and what it still lacks, for people."""
+    """Return what a bundle contains and what is still missing, for people."""
     manifest = read_manifest(directory)
     read_stats(directory, manifest)
     weights = open_weights(directory)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """GR00T-N1 checkpoints as DUST bundles: the policy itself, or the backbone and start of a DUST head.
 
-The sizes are read from the tensors; what tensors cannot tell (head sizes, cameras, joints, tokens) is an option
+The sizes are read from the tensors; what they do not determine (head sizes, cameras, joints, tokens) is an option
 with the released value as its default. Every tensor of the release is used and none is missing, or the names that
 differ are told.
 """
@@ -76,7 +76,7 @@ def sizes_of(index: WeightsIndex, options: Gr00tOptions) -> DustConfig:
     """Read the sizes of a checkpoint from the headers of its files.
 
     Raises:
-        BundleError: a tensor that tells a size is missing, or the sizes are impossible.
+        BundleError: a tensor that determines a size is missing, or the sizes are impossible.
     """
     vision, language = "backbone.model.vision_model.vision_model.", "backbone.model.language_model.model."
     blocks = "action_head.model.transformer_blocks."
@@ -94,7 +94,7 @@ def sizes_of(index: WeightsIndex, options: Gr00tOptions) -> DustConfig:
     for name, (whole, part) in heads.items():
         if whole % part:
             raise BundleError(
-                f"{name}: width {whole} is no multiple of {part}", where="the head sizes of the options"
+                f"{name}: width {whole} is not a multiple of {part}", where="the head sizes of the options"
             )
     try:
         eagle = EagleConfig(
@@ -248,7 +248,7 @@ def start_head(
     out = {n: t for n, t in tensors.items() if n.startswith("backbone.")}
     for name, tensor in head.state_dict().items():
         given = None if fresh else tensors.get(f"head.{_in_n1(name, network.mm_layers)}")
-        # Both streams begin with the same numbers, but each needs its own: safetensors refuses shared memory.
+        # Both streams start from the same values, but each needs its own: safetensors refuses shared memory.
         out[f"head.{name}"] = tensor.to(dtype) if given is None else given.clone()
     return network, out
 
@@ -329,7 +329,7 @@ def _common_dtype(index: WeightsIndex, names: Mapping[str, str]) -> str:
 
 def _shape(index: WeightsIndex, name: str) -> tuple[int, ...]:
     if name not in index.tensors:
-        raise BundleError(f"the checkpoint lacks {name}, without which its sizes cannot be told")
+        raise BundleError(f"the checkpoint lacks {name}, which is needed to determine its sizes")
     return index.tensors[name].shape
 
 

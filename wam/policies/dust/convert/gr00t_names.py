@@ -74,7 +74,7 @@ def to_theirs(name: str) -> str:
     """
     translated = name
     if _BLOCK.match(name):
-        # `.attn1.` stands for the projections that have no entry of their own.
+        # `.attn1.` covers the projections without an entry of their own.
         for theirs, ours in BLOCK_PARTS:
             if ours != "." and ours in translated:
                 translated = translated.replace(ours, theirs, 1)

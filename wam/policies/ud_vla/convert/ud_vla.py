@@ -67,13 +67,13 @@ def read_config(source: Path, options: ConvertOptions) -> UdVlaConfig:
     """Read the sizes of a published decoder.
 
     Raises:
-        BundleError: config.json is missing, lacks a size, or is that of another vocabulary.
+        BundleError: config.json is missing, has no value for a size, or belongs to another vocabulary.
     """
     path = source / CONFIG
     raw = read_json(path, where="SRC")
     raw = raw.get("text_config", raw)
     if missing := sorted(name for name in DECODER_FIELDS if name not in raw):
-        raise BundleError(f"{path} lacks {missing}", where="SRC")
+        raise BundleError(f"{path} has no {missing}", where="SRC")
     if raw.get("vocab_size") != options.tokens.vocab_size:
         raise BundleError(
             f"{path}: vocab_size", value=raw.get("vocab_size"), allowed=f"{options.tokens.vocab_size}"

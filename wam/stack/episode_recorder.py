@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listens to a run of episodes: how the task stands, what the nodes publish, pictures for the film."""
+"""Keeps what the nodes publish during one episode after another: task state, messages, images for the film."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +16,19 @@ from wam.core.verdict import Ladder
 from wam.evaluation.records import SafetyRecord
 from wam.robots.description import RobotDescription
 from wam.ros.conversions import time_to_ns
-from wam.ros.qos import STATUS
-from wam.stack.listener import Recorder
+from wam.stack import topics
+from wam.stack.recorder import Recorder
+from wam.stack.topics import ImageSample
 from wam_msgs.msg import TaskStatus
 
 Values = npt.NDArray[np.float64]
 
 FILM_FPS = 5.0
-"""Pictures per second of simulated time [Hz]."""
+"""Images of the film per second of simulated time [Hz]."""
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class EpisodeMessages:
     """What the nodes published in one episode.
 
     Attributes:
@@ -46,7 +45,7 @@ class Heard:
 
 
 class EpisodeRecorder(Recorder):
-    """A recorder that forgets at the start of every episode.
+    """A recorder that starts afresh with every episode.
 
     Args:
         robot: whose topics to listen to.
@@ -62,7 +61,6 @@ class EpisodeRecorder(Recorder):
         self._filmed_ns = -math.inf
         self._pictures: deque[tuple[Rgb, ...]] = deque()
         super().__init__(robot)
-        self._listen(TaskStatus, "wam_sim/task", STATUS, self._on_task)
 
     @property
     def task_time(self) -> float:
@@ -80,30 +78,26 @@ class EpisodeRecorder(Recorder):
 
     @property
     def ended(self) -> bool:
-        """Whether the episode has come to an end by itself."""
+        """Whether the task has succeeded or the physics have ended."""
         return self.task is not None and bool(self.task.success or self.task.error)
 
-    def wait_until(self, condition: Callable[[EpisodeRecorder], bool], *, timeout: float) -> bool:
-        """Return whether `condition` became true within `timeout` [s]; it is asked after every message."""
-        return self.wait_for(lambda recorder: condition(cast(EpisodeRecorder, recorder)), timeout=timeout)
-
     def seen_since(self, stamp_ns: int) -> bool:
-        """Tell whether status, joint states and pictures that are newer than `stamp_ns` [ns] have come."""
+        """Return whether task status, joint states and images newer than `stamp_ns` [ns] have arrived."""
         task_ns = 0 if self.task is None else time_to_ns(self.task.header.stamp)
         joints_ns = [series.stamps[-1] if series.stamps else 0 for series in self.measured.values()]
         pictures_ns = [self._stamps.get(name, 0) for name in self._cameras]
         return min(task_ns, *joints_ns, *pictures_ns) > stamp_ns
 
     def planned(self, generation: int, stamp_ns: int) -> bool:
-        """Tell whether a context of `generation` has come whose picture is newer than `stamp_ns` [ns]."""
+        """Return whether a context of `generation` from an image newer than `stamp_ns` [ns] has arrived."""
         if not self.contexts:
             return False
         header = self.contexts[-1].header
         return header.generation >= generation and header.stamp_ns > stamp_ns
 
     def begin(self) -> None:
-        """Forget what was before."""
-        with self._changed:
+        """Drop what was published before; stamps of `take` count from here."""
+        with self.listener.locked():
             for kept in (self.chunks, self.contexts, self.safety, self.frames, self._pictures):
                 kept.clear()
             for series in (*self.measured.values(), *self.commanded.values()):
@@ -111,11 +105,11 @@ class EpisodeRecorder(Recorder):
             self._start_ns = 0 if self.task is None else time_to_ns(self.task.header.stamp)
             self._filmed_ns = -math.inf
 
-    def take(self) -> Heard:
+    def take(self) -> EpisodeMessages:
         """Return what was published since `begin`."""
-        with self._changed:
+        with self.listener.locked():
             chunks = [record.chunk for record in self.chunks]
-            return Heard(
+            return EpisodeMessages(
                 chunk_ms=np.array([chunk.inference_ns * 1e-6 for chunk in chunks]),
                 prefill_ms=np.array([record.header.plan_ns * 1e-6 for record in self.contexts]),
                 context_age_ms=np.array([chunk.context_age_ns * 1e-6 for chunk in chunks]),
@@ -125,24 +119,29 @@ class EpisodeRecorder(Recorder):
             )
 
     def take_pictures(self) -> list[tuple[Rgb, ...]]:
-        """Return the pictures of the film since the last call: one per camera and moment."""
-        with self._changed:
+        """Return the film's images since the last call: one per camera and moment."""
+        with self.listener.locked():
             pictures = list(self._pictures)
             self._pictures.clear()
             return pictures
 
-    def _on_task(self, message: Any, arrival_ns: int) -> None:
-        self.task = message
+    def _subscribe(self, robot: RobotDescription) -> None:
+        super()._subscribe(robot)
+        self.listener.listen(topics.TASK_STATUS, self._take_task)
 
-    def _on_image(self, camera: str, message: Any, arrival_ns: int) -> None:
+    def _take_task(self, status: TaskStatus, arrival_ns: int) -> None:
+        self.task = status
+
+    def _take_image(self, image: ImageSample, arrival_ns: int) -> None:
         self.images += 1
-        stamp_ns = self._stamps[camera] = time_to_ns(message.header.stamp)
+        camera, stamp_ns = image.camera, image.stamp_ns
+        self._stamps[camera] = stamp_ns
         if camera not in self._cameras:
             return
         first = camera == self._cameras[0]
         if first and stamp_ns - self._filmed_ns < 0.9 * NS_PER_S / FILM_FPS:
             return
-        self._newest[camera] = CameraFrame(camera, stamp_ns, self._decode(camera, message))
+        self._newest[camera] = image.frame()
         if first and len(self._newest) == len(self._cameras):
             self._filmed_ns = stamp_ns
             self._pictures.append(tuple(self._newest[name].rgb for name in self._cameras))
