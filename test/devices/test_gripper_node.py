@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from wam.devices.franka.hand import Goal
 from wam.devices.gripper import Side
 
 pytestmark = pytest.mark.ros
-TIMEOUT_S = 20.0
 
 
 class Stage:
@@ -89,10 +88,7 @@ class Stage:
         self._futures[-1].set_result(outcome)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}: not seen within {TIMEOUT_S} s"
-            self.executor.spin_once(timeout_sec=0.05)
+        wait_until(condition, what, turn=lambda: self.executor.spin_once(timeout_sec=0.05))
 
     def close(self) -> None:
         self.node.trigger_shutdown()

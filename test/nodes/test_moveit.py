@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import wait_until
 
 from wam.core.chunk import ActionChunk
 from wam.core.errors import InputError
@@ -239,12 +240,15 @@ def ask(checker: ProcessChecker, *values: float) -> CheckerAnswer:
     return until(checker.poll)
 
 
-def until(poll: Callable[[], CheckerAnswer | None], timeout: float = 30.0) -> CheckerAnswer:
-    deadline = time.monotonic() + timeout
-    while (answer := poll()) is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    return answer
+def until(poll: Callable[[], CheckerAnswer | None]) -> CheckerAnswer:
+    answers: list[CheckerAnswer] = []
+
+    def answered() -> bool:
+        answers.extend(one for one in (poll(),) if one is not None)
+        return bool(answers)
+
+    wait_until(answered, "an answer", turn=lambda: time.sleep(0.005))
+    return answers[0]
 
 
 def test_the_helper_answers_with_the_first_colliding_state_and_its_bodies(checker: ProcessChecker) -> None:
