@@ -160,7 +160,7 @@ class AhaExecutor:
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Run both stages once, so that a backend has met their shapes before the node acts."""
+        """Run both stages once, so that a backend has seen their shapes in advance."""
         c, device, dtype = self._config, self._model.device, self._model.dtype
         self._vision.warm_up()
         latent = torch.zeros(1, c.vae.z_dim, 1, c.latent_rows, c.latent_columns, device=device, dtype=dtype)

@@ -52,7 +52,7 @@ class FuturePrediction:
         return {EMBEDDING: self.embedding}
 
     def frame(self, camera: str) -> CameraFrame | None:
-        """Return None: an embedding is no picture."""
+        """Return None: an embedding is not an image."""
         return None
 
 
@@ -103,7 +103,7 @@ class DustExecutor:
 
     @property
     def prediction(self) -> FuturePrediction | None:
-        """What the world model predicted beside the last chunk; None before the first, and where it was not wanted."""
+        """Prediction of the world model for the last chunk; None before the first, and where it was not requested."""
         return self._prediction
 
     @property

@@ -31,7 +31,7 @@ from wam.policies.ud_vla.vision import ImageTokenizer, pixels_of
 
 @dataclass(frozen=True, slots=True)
 class FutureImages:
-    """What the policy expects to see at the end of a chunk; kept as codes, see `wam.core.policy.Imagination`.
+    """Predicted images for the end of a chunk; kept as codes, see `wam.core.policy.Imagination`.
 
     Attributes:
         stamp_ns: acquisition time of the images that the chunk was made from [ns].
