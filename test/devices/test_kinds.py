@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from wam.core.errors import ConfigError
+from wam.devices.adapter import GoalAdapter
 from wam.devices.controllers import StreamDriver
 from wam.devices.doctor import judge_all
+from wam.devices.franka.arm import STATE_TOPIC
 from wam.devices.franka.twin import FrankaDriver, GripperDriver
 from wam.devices.loader import load_robot
-from wam.devices.registry import KINDS, find_kind, kind_names, kind_of, make_drivers
+from wam.devices.registry import KINDS, find_kind, kind_names, kind_of, make_drivers, make_watch
 from wam.robots.description import Distribution, RobotDescription
 from wam.robots.loader import find_robot
 from wam.robots.paths import urdf_dir
@@ -93,6 +95,27 @@ def test_a_copy_of_a_robot_file_is_judged_as_the_device_it_is(my_arm: RobotDescr
     assert "fr3_arm_controller" in report.remedy
 
 
+def test_a_copy_of_a_robot_file_has_the_adapters_and_watches_of_its_devices(my_arm: RobotDescription) -> None:
+    arm, gripper = (kind_of(my_arm.group(name)) for name in ("arm", "gripper"))
+    assert (arm, gripper) == (KINDS["franka"], KINDS["franka_gripper"])
+    assert isinstance(gripper.adapter, GoalAdapter)
+    assert [feed.topic for feed in make_watch(my_arm.group("arm")).feeds] == [STATE_TOPIC]
+
+
+def test_nothing_outside_the_registry_asks_which_kind_a_driver_is() -> None:
+    """A table of drivers elsewhere is one that a new kind is missing from."""
+    root = PAGE.parents[2]
+    asks = re.compile(r"\.driver\b\s*(==|!=|in|not in|is|is not)\s*[\[(\"']")
+    found = [
+        f"{path.relative_to(root)}:{number}"
+        for folder in ("wam", "wam_bringup", *(path.name for path in root.glob("wam_*_node")))
+        for path in (root / folder).rglob("*.py")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if asks.search(line)
+    ]
+    assert not found
+
+
 def test_one_piper_arm_takes_one_can_interface(tmp_path: Path) -> None:
     text = find_robot("piper").read_text(encoding="utf-8")
     groups = text.index("  - name: right\n"), text.index("\ncameras:")
@@ -136,26 +159,7 @@ def test_an_unknown_kind_is_refused_with_its_line_and_those_that_exist(tmp_path:
     assert "allowed: piper, franka, franka_gripper, ur, inspire, none" in str(caught.value)
 
 
-OUTSIDE = """
-from wam.devices.controllers import StreamDriver
-from wam.devices.kind import DeviceKind
-from wam.devices.launch import VendorDriver, controller_address
-from wam.devices.rules import REVOLUTE, STREAM, DeviceRule
-
-
-def drivers(robot, arguments):
-    (arm,) = robot.groups_of("toy")
-    return (VendorDriver("toy_driver", "toy.launch.py", "", {"ip": controller_address(arguments)}),)
-
-
-TOY = DeviceKind(
-    "toy",
-    "a toy arm",
-    DeviceRule((STREAM,), (REVOLUTE,), count=7, why="it has seven motors"),
-    twin=lambda group, options: StreamDriver(group),
-    launch=drivers,
-)
-"""
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "add-a-device.md"
 TOY_CHANGES = (
     ("    driver: franka\n", "    driver: toy\n"),
     ("      kind: joint_trajectory\n", "      kind: joint_state_stream\n"),
@@ -164,13 +168,16 @@ TOY_CHANGES = (
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A package that announces a kind of device, installed in a temporary place."""
+    """The package of the how-to, which announces a kind of device, installed in a temporary place."""
+    page = PAGE.read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (entry,) = re.findall(r'^toy = "(.*)"$', page, flags=re.MULTILINE)
     place = tmp_path / "site"
     info = place / "toy_arm-1.0.dist-info"
     info.mkdir(parents=True)
-    (place / "toy_arm.py").write_text(OUTSIDE)
+    (place / "toy_arm.py").write_text(code)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-arm\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[wam.devices]\ntoy = toy_arm:TOY\nwrong = toy_arm:drivers\n")
+    (info / "entry_points.txt").write_text(f"[wam.devices]\ntoy = {entry}\nwrong = toy_arm:drivers\n")
     monkeypatch.syspath_prepend(str(place))
     yield
     sys.modules.pop("toy_arm", None)
@@ -178,7 +185,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_kind_of_another_package_is_loaded_simulated_and_launched(toy: None, tmp_path: Path) -> None:
     robot = load_robot(copied("franka", "toys", tmp_path, *TOY_CHANGES))
-    assert kind_of(robot.group("arm")).title == "a toy arm"
+    assert kind_of(robot.group("arm")).title == "Toy arm behind toy_driver"
     twin = make_drivers(robot)["arm"]
     assert isinstance(twin, StreamDriver)
     names = robot.group("arm").driver_names

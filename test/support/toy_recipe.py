@@ -21,8 +21,8 @@ from wam.training.objective import Objective
 from wam.training.options import DataSection, Rule, TrainConfig
 from wam.training.parallel import World, wait_for_all
 from wam.training.recipe import Trained
-from wam.training.sampler import HistoryBatchSampler, SampleRef
-from wam.training.source import Source
+from wam.training.sampler import SampleRef
+from wam.training.source import Source, batch_sampler
 from wam.training.statistics import DatasetStats
 
 
@@ -188,13 +188,7 @@ class ToyRecipe:
                 on_episode=on_episode,
             )
             wait_for_all(world)
-        sampler = HistoryBatchSampler(
-            [0] * len(table),
-            batch_size=config.optim.batch_size,
-            seed=config.run.seed,
-            rank=world.rank if training else 0,
-            world=world.size if training else 1,
-        )
+        sampler = batch_sampler(table, config, world, training=training)
         return Source(ToySamples(table), sampler, join, to_device, config.data.workers)
 
     def objective(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam train`, `wam distill` and `wam init action-dit` as a person calls them."""
+"""`wam train`, `wam distill` and `wam init action-dit` on the command line."""
 
 from __future__ import annotations
 

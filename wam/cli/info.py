@@ -119,15 +119,15 @@ def _robot_line(name: str) -> dict[str, Any]:
 
 
 def robot_values(name: str) -> dict[str, Any]:
-    """Return a robot as plain values; see `wam.robots.describe.describe`.
+    """Return a robot as plain values; see `wam.devices.describe.describe_robot`.
 
     Raises:
         ConfigError: there is no such robot, or its files are faulty.
     """
+    from wam.devices.describe import describe_robot
     from wam.devices.loader import load_robot
-    from wam.robots.describe import describe
 
-    return describe(load_robot(name))
+    return describe_robot(load_robot(name))
 
 
 def pose_values(robot: str, tip: str, q: str, *, base: str | None = None) -> dict[str, Any]:
@@ -260,6 +260,7 @@ def _show_group(console: Console, line: Callable[[str], None], group: dict[str, 
     state, command, joints = group["state"], group["command"], group["joints"]
     links = f": {group['base_link']} to {group['tip_link']}" if group["tip_link"] else ""
     line(f"\ngroup [bold]{group['name']}[/bold], driver {group['driver']}{links}")
+    line(f"  device   {escape(group['device'])}")
     line(f"  state    {state['topic']} at {state['rate_hz']:g} Hz, at most {state['max_age_s']:g} s old")
     if command["topic"]:
         lead = f", {command['lead_s']:g} s early" if command["lead_s"] else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that continue a run as if it had never stopped.
+"""Checkpoints from which a run continues as if it had never stopped.
 
     checkpoints/step_00000500/
         model.safetensors    weights, float32, by the network's own names (shards for large networks)
@@ -8,7 +8,7 @@
         dataset_stats.json   statistics that the run normalises with
 
 A folder appears under its name only when it is complete. The order of samples and every random number are
-functions of the seed and of the position, so the position is all that has to be kept of them. Optimiser
+functions of the seed and of the position, so only the position has to be stored. Optimiser
 state is kept by parameter name and in full, so that a run may continue with another number of processes.
 """
 
@@ -44,7 +44,7 @@ FORMAT = "wam-training-state/1"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunPosition:
     """Position of a run.
 
     Attributes:
@@ -60,7 +60,7 @@ def save_checkpoint(
     *,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    progress: Progress,
+    position: RunPosition,
     config: TrainConfig,
     stats: DatasetStats,
     world: World,
@@ -73,12 +73,12 @@ def save_checkpoint(
     weights = full_weights(model)
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     optimiser_state = get_optimizer_state_dict(model, optimiser, options=options)
-    target = config.run.out / FOLDER / f"step_{progress.step:08d}"
+    target = config.run.out / FOLDER / f"step_{position.step:08d}"
     if world.is_first:
         state = {
             "format": FORMAT,
-            "step": progress.step,
-            "batches": progress.batches,
+            "step": position.step,
+            "batches": position.batches,
             "batches_per_step": config.optim.accumulate * world.size,
             "optimiser": optimiser_state,
         }
@@ -137,7 +137,7 @@ def load_checkpoint(
     optimiser: torch.optim.Optimizer,
     config: TrainConfig,
     world: World,
-) -> Progress:
+) -> RunPosition:
     """Restore weights, optimiser and position.
 
     Args:
@@ -174,9 +174,10 @@ def load_checkpoint(
     want = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     index.require(want, what=f"the network of {folder}")
     put_weights(model, dict(iterate(index, want)) if world.is_first else {}, world)
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=world.size > 1)
+    # Not strict: a parameter that never had a gradient has no state, such as the actions' end of a run on videos.
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=world.size > 1, strict=False)
     set_optimizer_state_dict(model, optimiser, state["optimiser"] if world.is_first else {}, options=options)
-    return Progress(int(state["step"]), int(state["batches"]))
+    return RunPosition(int(state["step"]), int(state["batches"]))
 
 
 def _require_same_config(folder: Path, config: TrainConfig) -> None:

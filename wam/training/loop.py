@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from wam.core.errors import PolicyFault
-from wam.training.checkpoint import Progress
+from wam.training.checkpoint import RunPosition
 from wam.training.objective import BatchT, Objective
 from wam.training.options import OptimSection, Precision
 from wam.training.parallel import World, any_in_world, gathered, mean_over_world
@@ -136,7 +136,7 @@ class Trainer(Generic[BatchT]):
     ) -> None:
         self.objective = objective
         self.optimiser = optimiser
-        self.progress = Progress()
+        self.position = RunPosition()
         self._source = source
         self._validation = validation
         self._options = options
@@ -169,17 +169,17 @@ class Trainer(Generic[BatchT]):
             PolicyFault: the loss or the gradient is not finite; the step was not applied.
         """
         started = time.perf_counter()
-        first = self.progress.batches // self.world.size
+        first = self.position.batches // self.world.size
         stream = self._source.stream(first, self.world.device)
         per_epoch = len(self._source.sampler)
-        saved = self.progress.step
-        while self.progress.step < until:
+        saved = self.position.step
+        while self.position.step < until:
             result = self.step(stream)
-            step = self.progress.step
+            step = self.position.step
             due = validate_every > 0 and (step % validate_every == 0 or step == until)
             record = StepRecord(
                 step=step,
-                epoch=self.progress.batches / self.world.size / per_epoch,
+                epoch=self.position.batches / self.world.size / per_epoch,
                 seconds=time.perf_counter() - started,
                 learning_rate=result.learning_rate,
                 grad_norm=result.grad_norm,
@@ -192,7 +192,7 @@ class Trainer(Generic[BatchT]):
                 saved = step
             if any_in_world(stop is not None and stop.is_set(), self.world):
                 break
-        if saved != self.progress.step:
+        if saved != self.position.step:
             on_checkpoint()
 
     def step(self, stream: Iterator[BatchT]) -> StepResult:
@@ -202,12 +202,12 @@ class Trainer(Generic[BatchT]):
             PolicyFault: the loss or the gradient is not finite.
         """
         options, world = self._options, self.world
-        rate = learning_rate(self.progress.step, total=self._total, options=options)
+        rate = learning_rate(self.position.step, total=self._total, options=options)
         set_learning_rate(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         for i in range(options.accumulate):
-            number = self.progress.batches + i * world.size + world.rank
+            number = self.position.batches + i * world.size + world.rank
             batch = next(stream)
             draws = self.objective.draw(batch, self._generator(0, number))
             with gathered(self.objective):
@@ -223,7 +223,7 @@ class Trainer(Generic[BatchT]):
         self._require_finite(values, float(norm), rate)
         self.optimiser.step()
         done = options.accumulate * world.size
-        self.progress = Progress(self.progress.step + 1, self.progress.batches + done)
+        self.position = RunPosition(self.position.step + 1, self.position.batches + done)
         return StepResult(values, float(norm), rate)
 
     @torch.no_grad()
@@ -254,7 +254,7 @@ class Trainer(Generic[BatchT]):
         if all(np.isfinite(v) for v in (*losses.values(), norm)):
             return
         raise PolicyFault(
-            f"training diverged in step {self.progress.step + 1}: losses {losses}, gradient norm {norm}",
+            f"training diverged in step {self.position.step + 1}: losses {losses}, gradient norm {norm}",
             allowed="finite numbers",
             where=f"optim.learning_rate (now {rate:g}), or the data; the last checkpoint is intact",
         )

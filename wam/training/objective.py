@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Batch(Protocol):
+class TrainingBatch(Protocol):
     """Samples that go through one forward pass."""
 
     @property
@@ -31,7 +31,7 @@ class StepLosses(Protocol):
     def _asdict(self) -> dict[str, Tensor]: ...
 
 
-BatchT = TypeVar("BatchT", bound=Batch)
+BatchT = TypeVar("BatchT", bound=TrainingBatch)
 
 
 class Objective(nn.Module, Generic[BatchT]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run leaves for people: a CSV of losses, TensorBoard events, a picture of the loss curve."""
+"""Reports of a run: a CSV of losses, TensorBoard events, a picture of the loss curve."""
 
 from __future__ import annotations
 

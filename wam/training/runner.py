@@ -172,7 +172,7 @@ def _run(
         validation=validation,
     )
     if checkpoint is not None:
-        trainer.progress = load_checkpoint(
+        trainer.position = load_checkpoint(
             checkpoint, model=objective.network, optimiser=trainer.optimiser, config=config, world=world
         )
     stage = recipe.stage(config)
@@ -182,7 +182,7 @@ def _run(
         episodes=start.stats.episodes,
         batches_per_epoch=batches,
         steps=total,
-        first_step=trainer.progress.step,
+        first_step=trainer.position.step,
         parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
         world=world,
     )
@@ -197,7 +197,7 @@ def _run(
         stop=stop,
     )
     weights = full_weights(objective.network)
-    out, step = config.run.out, trainer.progress.step
+    out, step = config.run.out, trainer.position.step
     bundle = None
     if world.is_first:
         shutil.rmtree(out / BUNDLE, ignore_errors=True)
@@ -226,7 +226,7 @@ def _train(
         log = LossLog(
             run.out,
             names=objective.loss_names,
-            after_step=trainer.progress.step,
+            after_step=trainer.position.step,
             tensorboard=run.tensorboard,
         )
 
@@ -239,7 +239,7 @@ def _train(
         folder = save_checkpoint(
             model=objective.network,
             optimiser=trainer.optimiser,
-            progress=trainer.progress,
+            position=trainer.position,
             config=config,
             stats=stats,
             world=world,

@@ -37,8 +37,8 @@ class HistoryBatchSampler(Sampler[list[SampleRef]]):
         max_offset: largest offset, inclusive.
         seed: of the order.
         rank: number of this process.
-        world: number of processes; each gets every `world`-th batch, and a rest that would not give all of them
-            one is left out.
+        world: number of processes; each gets every `world`-th batch, and a remainder too small to give one to
+            each is dropped.
 
     Raises:
         ValueError: there are fewer batches than processes.

@@ -10,8 +10,40 @@ from typing import Any, Generic
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from wam.training.episodes import VideoTable
 from wam.training.objective import BatchT
+from wam.training.options import TrainConfig
+from wam.training.parallel import World
 from wam.training.sampler import HistoryBatchSampler
+
+
+def batch_sampler(
+    table: VideoTable,
+    config: TrainConfig,
+    world: World,
+    *,
+    training: bool,
+    history_lengths: Sequence[int] | None = None,
+    max_offset: int = 0,
+) -> HistoryBatchSampler:
+    """Return the order of the samples of some episodes.
+
+    Args:
+        table: the episodes.
+        config: gives seed and batch size.
+        world: this process among all.
+        training: every process gets its share; otherwise (validation) every one gets all.
+        history_lengths: of every sample; None: none has a history.
+        max_offset: see `HistoryBatchSampler`.
+    """
+    return HistoryBatchSampler(
+        [0] * len(table) if history_lengths is None else history_lengths,
+        batch_size=config.optim.batch_size,
+        max_offset=max_offset,
+        seed=config.run.seed,
+        rank=world.rank if training else 0,
+        world=world.size if training else 1,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from wam.devices.franka.twin import GoalKind, GripperGoal
 from wam.devices.loader import load_robot
 from wam.devices.ur.arm import PROGRAM_TOPIC, SCALING_TOPIC
 from wam.devices.ur.simulated import SLIDER_TOPIC
+from wam.robots.loader import find_robot
+from wam.robots.paths import urdf_dir
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import COMMAND, EVENT, JOINT_STATE, STATIC, STATUS
 
@@ -37,12 +40,17 @@ def modes(message: DiagnosticStatus) -> dict[str, str]:
     return {value.key: value.value for value in message.values}
 
 
-def test_the_franka_publishes_arm_hand_and_their_slower_merge(stage: Any) -> None:
+@pytest.mark.parametrize("name", ["franka", "myarm"])
+def test_the_franka_publishes_arm_hand_and_their_slower_merge(stage: Any, name: str, tmp_path: Path) -> None:
+    """Under another name too: what a driver offers depends on the kind of the device."""
+    robot = tmp_path / f"{name}.yaml"
+    robot.write_text(find_robot("franka").read_text().replace(" urdf/", f" {urdf_dir()}/"))
+    told = stage.listen(DiagnosticStatus, "franka_robot_state_broadcaster/robot_state_text", STATUS)
     arm = stage.listen(JointState, "franka/joint_states", JOINT_STATE)
     hand = stage.listen(JointState, "franka_gripper/joint_states", JOINT_STATE)
     merged = stage.listen(JointState, "joint_states", JOINT_STATE)
-    stage.run(robot="franka", cameras=False, vendor=no_vendor)
-    stage.until(lambda: len(merged) >= 10 and bool(arm and hand), "the three topics")
+    stage.run(robot=str(robot), cameras=False, vendor=no_vendor)
+    stage.until(lambda: len(merged) >= 10 and bool(arm and hand and told), "the four topics")
     assert arm[-1].name == ARM_NAMES
     assert hand[-1].name == FINGERS
     assert merged[-1].name == ARM_NAMES + FINGERS

@@ -33,7 +33,7 @@ from wam.policies.ud_vla.training.objective import (
     CleanChunk,
     MaskLaw,
     ObjectiveConfig,
-    Stage,
+    TrainingStage,
     masked_chunk,
     masked_share,
 )
@@ -249,7 +249,7 @@ def test_an_overfitted_policy_decodes_the_action_of_its_only_batch():
         weight_decay=0.0,
         precision=Precision.FLOAT32,
     )
-    trainable = UdVlaTrainable(decoder, layout=layout, stage=Stage.JD3P, objective=ObjectiveConfig())
+    trainable = UdVlaTrainable(decoder, layout=layout, stage=TrainingStage.JD3P, objective=ObjectiveConfig())
     trainer = Trainer(
         trainable,
         make_optimiser(trainable, options),

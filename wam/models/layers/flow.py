@@ -80,7 +80,8 @@ def _bell(t: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _bell_mean(shift_factor: float) -> float:
-    u = torch.linspace(1, 0, TRAIN_TIMESTEPS + 1, dtype=torch.float64)[:-1]
+    # On the CPU even where the caller's default device is another, such as meta.
+    u = torch.linspace(1, 0, TRAIN_TIMESTEPS + 1, dtype=torch.float64, device="cpu")[:-1]
     grid = TRAIN_TIMESTEPS * torch.as_tensor(shift(u, shift_factor))
     return float((_bell(grid) - math.exp(-0.5)).mean())
 

@@ -230,6 +230,20 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(values: dict[str, Any]) -> 
     assert all(a["loss_total"] == b["loss_total"] for a, b in pairs)
 
 
+def test_a_run_on_videos_resumes_though_the_actions_end_of_the_network_has_no_optimiser_state(
+    values: dict[str, Any],
+) -> None:
+    """AdamW keeps nothing of a parameter without gradient, and loading its state refused a checkpoint without it."""
+    out = Path(values["run"]["out"])
+    videos = {"objective": {"kind": "action-free"}, "data": {"state": None, "action": None}}
+    videos["data"]["joint_names"] = ["joint0", "joint1", "joint2"]
+    whole = train_dust(merged(values, **videos, run={"out": str(out) + "-whole"}))
+    train_dust(merged(values, **videos), until=2)
+    resumed = train_dust(merged(values, **videos), resume=True)
+    ends = [weights_of(result.bundle) for result in (whole, resumed)]
+    assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
+
+
 def test_a_continued_run_must_keep_its_configuration(values: dict[str, Any]) -> None:
     train_dust(merged(values), until=1)
     with pytest.raises(ConfigError, match=r"objective\.world_weight: 1\.0 then, 0\.5 now"):

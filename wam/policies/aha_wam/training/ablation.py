@@ -16,7 +16,7 @@ from wam.policies.aha_wam.config import AhaWamConfig
 
 
 class Ablation(enum.Enum):
-    """Which of the two mechanisms are there."""
+    """Which of the two mechanisms are present."""
 
     NAIVE_ASYNC = "naive_async"
     MEMORY = "memory"

@@ -98,7 +98,7 @@ def _digest(state: Mapping[str, Tensor]) -> str:
 
 
 class LatentSamples(Dataset[LatentBatch]):
-    """Samples whose latents lie on disk.
+    """Samples whose latents are on disk.
 
     Args:
         numbers: everything but the latents.
@@ -154,7 +154,7 @@ def fill_latent_cache(
     """Compute the latents that are not on disk yet (`wam.training.cache.fill_cache`).
 
     They depend on VAE, composite and layout. Pictures are encoded one by one and videos one by one, so an entry does
-    not depend on what was computed beside it.
+    not depend on what else was computed.
 
     Args:
         directory: of the cache; is made.

@@ -38,8 +38,7 @@ from wam.training.episodes import Columns, EpisodeTable, RunData, VideoTable, jo
 from wam.training.objective import Objective
 from wam.training.parallel import World, recompute, wait_for_all
 from wam.training.recipe import Recipe, Trained
-from wam.training.sampler import HistoryBatchSampler
-from wam.training.source import Source
+from wam.training.source import Source, batch_sampler
 from wam.training.statistics import DatasetStats
 
 SAMPLER_STEPS = 10
@@ -129,13 +128,13 @@ class _Recipe:
         numbers = SampleNumbers(robot, layout, start.stats.stats, text)
         composite = _by_feature(begin.composite, config.data)
         pictures = Pictures(robot, composite)
-        sampler = HistoryBatchSampler(
-            history_lengths(robot, layout),
-            batch_size=config.optim.batch_size,
+        sampler = batch_sampler(
+            table,
+            config,
+            world,
+            training=training,
+            history_lengths=history_lengths(robot, layout),
             max_offset=config.data.max_offset,
-            seed=config.run.seed,
-            rank=world.rank if training else 0,
-            world=world.size if training else 1,
         )
         samples: PixelSamples | LatentSamples = PixelSamples(numbers, pictures)
         if config.data.latent_cache is not None:

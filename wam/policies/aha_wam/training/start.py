@@ -30,7 +30,7 @@ from wam.policies.aha_wam.training.layout import SampleLayout
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Everything that a run takes over.
+    """What a run begins with.
 
     Attributes:
         config: sizes of the network, as it will be deployed.
@@ -75,7 +75,7 @@ def sample_layout(config: AhaWamConfig, data: AhaWamDataSection) -> SampleLayout
 
 
 def with_data(config: AhaWamConfig, data: AhaWamDataSection) -> AhaWamConfig:
-    """Fit horizon and memory to the samples: what is trained is what the planner does at deployment."""
+    """Fit horizon and memory to the samples: training sees what the planner sees at deployment."""
     try:
         config = replace(
             config,

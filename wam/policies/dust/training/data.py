@@ -26,8 +26,7 @@ from wam.policies.dust.units import ActionUnits, StateUnits
 from wam.training.episodes import RunData, VideoTable, joint_names, run_statistics
 from wam.training.options import Precision
 from wam.training.parallel import World, wait_for_all
-from wam.training.sampler import HistoryBatchSampler
-from wam.training.source import Source
+from wam.training.source import Source, batch_sampler
 from wam.training.statistics import DatasetStats
 
 NORM = NormMode.MIN_MAX
@@ -103,13 +102,7 @@ def dust_source(
     prompts = {number: begin.prompter(text) for number, text in table.instructions().items()}
     augment = config.run.seed if data.augment and training else None
     pixels = DustPixelSamples(samples, prompts, crop=data.crop, augment=augment)
-    sampler = HistoryBatchSampler(
-        [0] * len(table),
-        batch_size=config.optim.batch_size,
-        seed=config.run.seed,
-        rank=world.rank if training else 0,
-        world=world.size if training else 1,
-    )
+    sampler = batch_sampler(table, config, world, training=training)
     chosen: DustPixelSamples | DustCachedSamples = pixels
     if data.feature_cache is not None:
         files = fill_feature_cache(

@@ -80,7 +80,7 @@ class FeatureEncoder:
 
 
 class DustCachedSamples(Dataset[DustFeatures]):
-    """Samples whose features lie on disk.
+    """Samples whose features are on disk.
 
     Args:
         pixels: the same samples with pictures; only their numbers are read.

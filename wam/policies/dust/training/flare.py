@@ -91,7 +91,7 @@ class Alignment(nn.Module):
         *,
         weight: float,
     ) -> AlignmentLosses:
-        """Run the head once; arguments as for `dust_losses.losses`, `weight` is the alignment's."""
+        """Run the head once; arguments as for `losses`, `weight` is the alignment's."""
         if batch.target is None:
             raise ValueError("the alignment needs a target")
         seen: dict[str, Tensor] = {}

@@ -88,7 +88,7 @@ class DustTrainable(Objective[DustFeatures]):
         return decays(name)
 
     def batch_of(self, features: DustFeatures) -> DustBatch:
-        """Return what the losses see; a head without target reads none."""
+        """Return what the losses see; a head without a vision stream has no target."""
         target: Tensor | None = features.target_BPO
         if target is not None and self.target is not None:
             target = self.target(target)

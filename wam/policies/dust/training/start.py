@@ -35,7 +35,7 @@ _ENUMS = {
 
 @dataclass(frozen=True, slots=True)
 class DustStart:
-    """Everything that a run takes over.
+    """What a run begins with.
 
     Attributes:
         config: sizes of the network as it is trained.

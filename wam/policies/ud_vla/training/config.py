@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from wam.core.errors import ConfigError
 from wam.policies.ud_vla.config import MaskMode
-from wam.policies.ud_vla.training.objective import MaskLaw, Stage
+from wam.policies.ud_vla.training.objective import MaskLaw, TrainingStage
 from wam.training.options import DataSection, OptimSection, Rule, TrainConfig, template_rule
 
 
@@ -112,7 +112,7 @@ class UdVlaObjectiveSection:
         protect_marks: never mask BOI, EOI and BOA, which are known when decoding.
     """
 
-    stage: Stage = Stage.JD3P
+    stage: TrainingStage = TrainingStage.JD3P
     frames: int = 2
     law: MaskLaw = MaskLaw.INDEPENDENT
     visual_weight: float = 0.5
@@ -159,7 +159,7 @@ class UdVlaTrainConfig(TrainConfig):
 
     def _data_rules(self) -> tuple[Rule, ...]:
         data, objective = self.data, self.objective
-        nothing = objective.stage is Stage.VIDEO and data.state is None and data.action is None
+        nothing = objective.stage is TrainingStage.VIDEO and data.state is None and data.action is None
         sides_fit = not data.sides or (
             len(data.sides) == len(data.cameras) and all(len(side) == 2 for side in data.sides)
         )

@@ -22,15 +22,15 @@ from torch.utils.data import Dataset
 from wam.models.images import resize_bytes
 from wam.models.normalisation import Normaliser, NormMode
 from wam.policies.ud_vla.training.config import UdVlaTrainConfig
-from wam.policies.ud_vla.training.objective import Stage
+from wam.policies.ud_vla.training.objective import TrainingStage
 from wam.policies.ud_vla.training.start import Chunk, UdVlaStart
 from wam.policies.ud_vla.training.trainable import UdVlaCodes
 from wam.policies.ud_vla.vision import ImageTokenizer
 from wam.training.cache import fill_cache, ignore_episodes, weights_digest
 from wam.training.episodes import EpisodeTable, VideoTable
 from wam.training.parallel import World, wait_for_all
-from wam.training.sampler import HistoryBatchSampler, SampleRef
-from wam.training.source import Source
+from wam.training.sampler import SampleRef
+from wam.training.source import Source, batch_sampler
 from wam.training.statistics import DatasetStats
 
 NORM = NormMode.QUANTILE
@@ -114,7 +114,7 @@ class UdVlaSamples(Dataset[Batch]):
         self.table, self.cameras = table, start.cameras
         self._layout, self._fast, self._actions, self._files = start.layout, start.fast, actions, files
         self._chunk_rows, self._stride = start.chunk_rows, config.data.stride
-        self._images = config.objective.frames if config.objective.stage is Stage.VIDEO else 2
+        self._images = config.objective.frames if config.objective.stage is TrainingStage.VIDEO else 2
         bos = torch.tensor([start.layout.tokens.bos])
         self._texts = {
             number: torch.cat((bos, torch.tensor(start.text(start.template.replace("{task}", text)))))
@@ -192,7 +192,7 @@ def ud_vla_source(
     training: bool,
     on_episode: Callable[[int, int], None],
 ) -> Source[UdVlaCodes]:
-    """Return the batches of some episodes; sequences go to the device once they are masked.
+    """Return the batches of some episodes; codes stay on the CPU until their sequences are masked.
 
     Args:
         config: of the run.
@@ -215,13 +215,7 @@ def ud_vla_source(
         )
         wait_for_all(world)
         samples = UdVlaSamples(table, start, config, actions=actions, files=files)
-    sampler = HistoryBatchSampler(
-        [0] * len(table),
-        batch_size=config.optim.batch_size,
-        seed=config.run.seed,
-        rank=world.rank if training else 0,
-        world=world.size if training else 1,
-    )
+    sampler = batch_sampler(table, config, world, training=training)
 
     def prepare(batch: Batch, device: torch.device) -> UdVlaCodes:
         if isinstance(batch, UdVlaCodes):

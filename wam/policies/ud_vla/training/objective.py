@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What UD-VLA learns from (policies.md 2.3): stage (i) next image token, stage (ii) masked tokens of one chunk.
+"""What UD-VLA learns from: stage (i) next image token, stage (ii) masked tokens of one chunk.
 
 Stage (ii): with u uniform, the share cos(pi/2 u), at least 0.1, of the sites is masked; the loss is the
 cross-entropy of the masked sites, image codes weighted less. The logits of site r-1 predict site r, as in decoding.
@@ -27,7 +27,7 @@ from wam.policies.ud_vla.tokens import IGNORED, TokenLayout
 LEAST_MASKED = 0.1
 
 
-class Stage(enum.Enum):
+class TrainingStage(enum.Enum):
     """What is trained."""
 
     VIDEO = "video"

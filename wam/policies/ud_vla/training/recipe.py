@@ -15,7 +15,7 @@ from wam.models.robot_layout import RobotLayout
 from wam.policies.ud_vla.initialise import decoder_name, vision_name
 from wam.policies.ud_vla.training.config import UdVlaTrainConfig
 from wam.policies.ud_vla.training.data import NORM, ActionChunks, ud_vla_source
-from wam.policies.ud_vla.training.objective import ObjectiveConfig, Stage
+from wam.policies.ud_vla.training.objective import ObjectiveConfig, TrainingStage
 from wam.policies.ud_vla.training.start import UdVlaStart, open_start, ud_vla_start
 from wam.policies.ud_vla.training.trainable import UdVlaCodes, UdVlaTrainable
 from wam.policies.ud_vla.writing import write_policy
@@ -108,7 +108,7 @@ class UdVlaRecipe:
         on_episode: Callable[[int, int], None],
     ) -> Source[UdVlaCodes]:
         """Return batches of codes, from the cache where the configuration names one; see `ud_vla_source`."""
-        video = config.objective.stage is Stage.VIDEO
+        video = config.objective.stage is TrainingStage.VIDEO
         return ud_vla_source(
             config,
             start.begin,

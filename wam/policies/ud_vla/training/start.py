@@ -24,14 +24,14 @@ from wam.policies.ud_vla.sequence import SequenceLayout, header_ids
 from wam.policies.ud_vla.text import TextTokenizer, byte_ids
 from wam.policies.ud_vla.tokens import RELEASED, compact
 from wam.policies.ud_vla.training.config import TokenizerSource, UdVlaTrainConfig, require_same_cameras
-from wam.policies.ud_vla.training.objective import Stage
+from wam.policies.ud_vla.training.objective import TrainingStage
 from wam.policies.ud_vla.vision import ImageTokenizer
 from wam.policies.ud_vla.writing import TINY_SIDES, TINY_TEXT
 
 SIDES = (200, 80)
 """Sides of the first view and of all others in the published data sets [px]."""
 COMPACT_ACTIONS = 256
-"""Action ids of a tiny vocabulary where nothing else is asked for."""
+"""Action ids of a tiny vocabulary where the configuration gives no number."""
 
 Chunk = npt.NDArray[np.float32]
 Windows = Callable[[int], Sequence[Chunk]]
@@ -40,7 +40,7 @@ Windows = Callable[[int], Sequence[Chunk]]
 
 @dataclass(frozen=True, slots=True)
 class UdVlaStart:
-    """Everything that a run takes over.
+    """What a run begins with.
 
     Attributes:
         layout: of the sequence.
@@ -109,7 +109,7 @@ def ud_vla_start(
         ConfigError: sizes are impossible, cameras or masks differ, or the vocabulary has no room.
     """
     start = _fresh(config, joints, windows) if bundle is None else _continued(config, bundle, windows)
-    if config.objective.stage is Stage.VIDEO:
+    if config.objective.stage is TrainingStage.VIDEO:
         _require_room(config, start)
     return start
 
@@ -235,7 +235,7 @@ def _tokenizer(
     if given is not None and actions.tokenizer is TokenizerSource.AUTO:
         return given
     if not chunks:
-        # Stage (i) knows no actions; its bundle gets a vocabulary that the next stage replaces.
+        # Stage (i) has no actions; its bundle gets a vocabulary that the next stage replaces.
         chunks = [np.zeros((config.data.chunk_rows, 1), dtype=np.float32)]
     size = min(room, actions.vocab_size or room)
     try:

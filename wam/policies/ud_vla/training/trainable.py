@@ -17,7 +17,7 @@ from wam.policies.ud_vla.training.objective import (
     CleanChunk,
     ObjectiveConfig,
     Sequences,
-    Stage,
+    TrainingStage,
     collate,
     loss_of,
     masked_chunk,
@@ -85,7 +85,7 @@ class UdVlaTrainable(Objective[UdVlaCodes]):
         decoder: UdVlaDecoder,
         *,
         layout: SequenceLayout,
-        stage: Stage,
+        stage: TrainingStage,
         objective: ObjectiveConfig,
         dropout: float = 0.0,
     ) -> None:
@@ -101,12 +101,12 @@ class UdVlaTrainable(Objective[UdVlaCodes]):
     @property
     def loss_names(self) -> tuple[str, ...]:
         """Those of the stage."""
-        return VideoLosses._fields if self._stage is Stage.VIDEO else Jd3pLosses._fields
+        return VideoLosses._fields if self._stage is TrainingStage.VIDEO else Jd3pLosses._fields
 
     @property
     def mask(self) -> MaskMode:
         """Causal in stage (i), the policy's own in stage (ii)."""
-        return MaskMode.CAUSAL if self._stage is Stage.VIDEO else self.decoder.config.mask
+        return MaskMode.CAUSAL if self._stage is TrainingStage.VIDEO else self.decoder.config.mask
 
     def draw(self, batch: UdVlaCodes, generator: torch.Generator) -> UdVlaDraws:
         """Write the sequences of a batch and mask them.
@@ -122,7 +122,7 @@ class UdVlaTrainable(Objective[UdVlaCodes]):
             parts.append(
                 [layout.image_block([view[f] for view in codes]) for f in range(len(batch.codes[0][i]))]
             )
-        if self._stage is Stage.VIDEO:
+        if self._stage is TrainingStage.VIDEO:
             sequences = video_sequences(batch.texts, parts, layout=layout)
         else:
             if batch.actions is None:
@@ -142,7 +142,7 @@ class UdVlaTrainable(Objective[UdVlaCodes]):
     def forward(self, batch: UdVlaCodes, draws: UdVlaDraws) -> VideoLosses | Jd3pLosses:
         """Return the losses; dropout acts only where gradients are wanted."""
         self.decoder.train(torch.is_grad_enabled())
-        video = self._stage is Stage.VIDEO
+        video = self._stage is TrainingStage.VIDEO
         weight = 1.0 if video else self._objective.visual_weight
         device = self.decoder.device
         # A continued run must drop what an uninterrupted one would have dropped.
