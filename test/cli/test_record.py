@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from wam.cli.main import run
 from wam.data.bag.reading import Recording
@@ -93,11 +94,11 @@ def start(out: Path, **options: Any) -> subprocess.Popen[str]:
 
 
 def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
+    def turn() -> None:
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        assert time.monotonic() < deadline, f"not within {TIMEOUT_S} s"
         time.sleep(0.02)
+
+    wait_until(condition, "what the recording should hold", turn=turn)
 
 
 def size(out: Path) -> int:
@@ -151,10 +152,7 @@ def test_a_full_disk_ends_the_recording_with_one_line_and_not_the_robot(tmp_path
     assert "the disk does not take more" in err.splitlines()[-1]
     assert "Traceback" not in err
     sent = robot.sent
-    deadline = time.monotonic() + TIMEOUT_S
-    while robot.sent < sent + 20 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert robot.sent >= sent + 20, "the publisher stands still"
+    wait_until(lambda: robot.sent >= sent + 20, "messages after the fault", turn=lambda: time.sleep(0.02))
     assert len(positions(tmp_path / "bag", robot.topic)) > 100
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 pytestmark = pytest.mark.ros
-TIMEOUT_S = 20.0
 SEND_PERIOD_S = 0.02
 NAMES = ["pinky", "ring", "middle", "index", "thumb_bend", "thumb_rotation"]
 
@@ -75,16 +75,18 @@ class Stage:
     def until(
         self, condition: Callable[[], bool], what: str, each: Callable[[], None] = lambda: None
     ) -> None:
-        deadline, due = time.monotonic() + TIMEOUT_S, 0.0
-        while not condition():
-            now = time.monotonic()
-            assert now < deadline, f"{what}: not seen within {TIMEOUT_S} s"
-            if now >= due:
+        due = 0.0
+
+        def turn() -> None:
+            nonlocal due
+            if time.monotonic() >= due:
                 # Every command wakes this very executor: sent on each turn, they keep it busy and the interpreter
                 # from the threads of the hand and of its device, whose transactions then run into their timeout.
                 each()
-                due = now + SEND_PERIOD_S
+                due = time.monotonic() + SEND_PERIOD_S
             self.executor.spin_once(timeout_sec=SEND_PERIOD_S)
+
+        wait_until(condition, what, turn=turn)
 
     def position(self, joint: str) -> float:
         if not self.states:

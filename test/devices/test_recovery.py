@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from wam.devices.franka import arm as franka
 from wam.devices.piper import arm as piper
@@ -16,7 +16,6 @@ from wam.devices.state import Step
 from wam.devices.ur import arm as ur
 
 pytestmark = pytest.mark.ros
-TIMEOUT_S = 20.0
 PIPER_NAMES = [*piper.ARM_JOINTS, "gripper"]
 
 
@@ -120,10 +119,7 @@ class Vendor:
         return self.call(Trigger, "wam_driver/recover", Trigger.Request())
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}: not seen within {TIMEOUT_S} s"
-            self.executor.spin_once(timeout_sec=0.05)
+        wait_until(condition, what, turn=lambda: self.executor.spin_once(timeout_sec=0.05))
 
     def close(self) -> None:
         if self.driver is not None:
@@ -229,7 +225,7 @@ def test_brakes_are_released_only_where_that_was_allowed(vendor: Vendor, may_mov
     names = [f"dashboard_client/{name}" for name in ("power_on", "brake_release", "play")]
     vendor.offer(*names)
     vendor.start("ur5e_inspire", recover_moving=may_move)
-    in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.RobotMode.POWER_OFF, 1, False, 1.0)))
+    in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.UrMode.POWER_OFF, 1, False, 1.0)))
     answer = vendor.recover()
     assert answer.success is may_move
     assert vendor.calls == (names if may_move else names[:1])
@@ -238,7 +234,7 @@ def test_brakes_are_released_only_where_that_was_allowed(vendor: Vendor, may_mov
 
 def test_a_service_that_nobody_offers_is_named(vendor: Vendor) -> None:
     vendor.start("ur5e_inspire")
-    in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.RobotMode.POWER_OFF, 1, False, 1.0)))
+    in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.UrMode.POWER_OFF, 1, False, 1.0)))
     answer = vendor.recover()
     assert not answer.success
     assert "nobody offers the service dashboard_client/power_on" in answer.message

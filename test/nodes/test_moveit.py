@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import wait_until
 
 from wam.core.chunk import ActionChunk
 from wam.core.errors import InputError
-from wam.core.safety.collision import Answer, CheckerSilent, FakeChecker, FakeRemote
+from wam.core.safety.collision import CheckerAnswer, CheckerSilent, FakeChecker, FakeRemote
 from wam.core.verdict import Ladder
 from wam.devices.loader import load_robot
 from wam.robots.collision import model_joints
@@ -232,19 +233,22 @@ def checker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process
     one.close()
 
 
-def ask(checker: ProcessChecker, *values: float) -> Answer:
+def ask(checker: ProcessChecker, *values: float) -> CheckerAnswer:
     states = np.tile(HOME, (len(values), 1))
     states[:, 0] = values
     checker.submit(states)
     return until(checker.poll)
 
 
-def until(poll: Callable[[], Answer | None], timeout: float = 30.0) -> Answer:
-    deadline = time.monotonic() + timeout
-    while (answer := poll()) is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    return answer
+def until(poll: Callable[[], CheckerAnswer | None]) -> CheckerAnswer:
+    answers: list[CheckerAnswer] = []
+
+    def answered() -> bool:
+        answers.extend(one for one in (poll(),) if one is not None)
+        return bool(answers)
+
+    wait_until(answered, "an answer", turn=lambda: time.sleep(0.005))
+    return answers[0]
 
 
 def test_the_helper_answers_with_the_first_colliding_state_and_its_bodies(checker: ProcessChecker) -> None:
@@ -313,7 +317,7 @@ def test_without_moveit_the_helper_says_so_and_the_arm_would_hold(monkeypatch: p
         checker.close()
 
 
-def _submit_and_poll(checker: ProcessChecker) -> Answer | None:
+def _submit_and_poll(checker: ProcessChecker) -> CheckerAnswer | None:
     try:
         checker.submit(HOME[None])
     except CheckerSilent as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, JointState
+from waiting import wait_until
 
 from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
@@ -31,7 +31,6 @@ os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 101 + 1))
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
-TIMEOUT_S = 20.0
 
 
 @pytest.fixture
@@ -97,10 +96,7 @@ class Stage:
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Spin until `condition` holds."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}: not seen within {TIMEOUT_S} s"
-            self.executor.spin_once(timeout_sec=0.1)
+        wait_until(condition, what, turn=lambda: self.executor.spin_once(timeout_sec=0.1))
 
     def bring_up(self, *nodes: Any) -> None:
         for node in nodes:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +19,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
+from waiting import wait_until
 
 from wam.core.chunk import ActionChunk as Chunk
 from wam.core.verdict import Ladder
@@ -33,21 +33,20 @@ from wam_msgs.msg import ActionChunk, SafetyEvent
 from wam_safety_node.node import SafetyNode
 
 pytestmark = pytest.mark.ros
-TIMEOUT_S = 20.0
 PERIOD_NS = 33_333_333
 SUCCESS = TransitionCallbackReturn.SUCCESS
 ROBOTS = ("piper", "franka", "ur5e_inspire")
 
 
 class Driver(Node):
-    """The arms' drivers and an executor that wants every joint to stay; `spoil` changes what the first arm reports."""
+    """The arms' drivers and an executor that wants every joint to stay; `change` alters what the first arm reports."""
 
     def __init__(self, robot_name: str) -> None:
         super().__init__("driver")
         self.robot = load_robot(robot_name)
         self.events: list[SafetyEvent] = []
         self.commanded: set[str] = set()
-        self.spoil: Callable[[JointState], None] = lambda message: None
+        self.change: Callable[[JointState], None] = lambda message: None
         self._topics: list[tuple[Any, Any]] = []
         for group in self.robot.groups:
             if group.driver == "inspire":
@@ -80,7 +79,7 @@ class Driver(Node):
                 message.velocity.append(0.0)
             message.header.stamp = ns_to_time(self.now_ns())
             if number == 0:
-                self.spoil(message)
+                self.change(message)
             publisher.publish(message)
 
     def _act(self) -> None:
@@ -139,20 +138,17 @@ class Bench:
         return self.safety.cycle.ladder.rung
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + TIMEOUT_S
-        while not condition():
-            assert time.monotonic() < end, f"{what}: not seen within {TIMEOUT_S} s; {self.told()}"
-            self._end.wait(0.01)
+        wait_until(condition, what, turn=lambda: self._end.wait(0.01), details=self.texts)
 
-    def told(self) -> list[str]:
+    def texts(self) -> list[str]:
         return [f"{event.code}: {event.text}" for event in self.driver.events]
 
     def nominal(self) -> None:
-        """Let the driver be good, and wait until the robot follows."""
-        self.driver.spoil = lambda message: None
+        """Let the driver report correctly, and wait until the robot follows."""
+        self.driver.change = lambda message: None
         self.until(lambda: self.rung is Ladder.NOMINAL, "NOMINAL")
         self.driver.events.clear()
-        self.safety.cycle._seen.clear()  # a verdict of a second ago would not be told again
+        self.safety.cycle._seen.clear()  # a verdict of a second ago would not be reported again
 
     def close(self) -> None:
         self._end.set()
@@ -247,13 +243,11 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_bad_driver_is_named_the_arm_is_held_and_follows_again(bench: Bench, fault: str) -> None:
-    spoil, code, text = FAULTS[fault]
+    change, code, text = FAULTS[fault]
     bench.nominal()
-    bench.driver.spoil = spoil() if isinstance(spoil, type) else spoil
+    bench.driver.change = change() if isinstance(change, type) else change
     bench.until(lambda: bench.rung is Ladder.HOLD, "HOLD")
-    bench.until(
-        lambda: any(told.startswith(code) and text in told for told in bench.told()), f"{code}: {text}"
-    )
+    bench.until(lambda: any(one.startswith(code) and text in one for one in bench.texts()), f"{code}: {text}")
     bench.nominal()
 
 
@@ -270,14 +264,14 @@ def without_velocity(message: JointState) -> None:
 def test_another_order_and_a_missing_velocity_change_nothing(bench: Bench, change: Any) -> None:
     """Some UR drivers report in alphabetic order, and piper_ros sends six velocities for seven joints."""
     bench.nominal()
-    bench.driver.spoil = change
+    bench.driver.change = change
     heard = bench.safety.cycle._measured.look(0).positions
     seen = len(bench.driver.commanded)
     stamps = lambda: dict(bench.safety.cycle._measured._stamps)  # noqa: E731
     before = stamps()
     name = bench.driver.robot.groups[0].name
     bench.until(lambda: stamps()[name] - before[name] > 300_000_000, "joint states for 0.3 s")
-    assert not [told for told in bench.told() if told.startswith("malformed")]
+    assert not [one for one in bench.texts() if one.startswith("malformed")]
     np.testing.assert_allclose(bench.safety.cycle._measured.look(0).positions, heard, atol=1e-6)
     assert seen == len(bench.driver.commanded)
 
@@ -287,9 +281,9 @@ def test_two_drivers_on_one_topic_are_both_named_and_the_arm_is_held(bench: Benc
     group = bench.driver.robot.groups[0]
     other = Node("second_driver")
     other.create_publisher(JointState, group.state_topic, JOINT_STATE_PUBLISHER)
-    bench.until(lambda: any(told.startswith("second_driver") for told in bench.told()), "second_driver")
+    bench.until(lambda: any(one.startswith("second_driver") for one in bench.texts()), "second_driver")
     assert bench.rung is Ladder.HOLD
-    (told,) = [told for told in bench.told() if told.startswith("second_driver")]
-    assert f"/{group.state_topic} is published by /driver and /second_driver" in told
+    (text,) = [one for one in bench.texts() if one.startswith("second_driver")]
+    assert f"/{group.state_topic} is published by /driver and /second_driver" in text
     other.destroy_node()
     bench.nominal()

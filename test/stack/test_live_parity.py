@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from wam.core.clock import ManualClock
 from wam.data.bag.reading import Recording
@@ -27,7 +27,6 @@ os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 101 + 1))
 
 pytestmark = pytest.mark.ros
-TIMEOUT_S = 30.0
 SETTINGS = ReplaySettings(planner_latency_ns=100_000_000, executor_latency_ns=50_000_000, planner_period_ns=0)
 Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
 
@@ -77,10 +76,7 @@ class Stage:
         return sum(stream.received + stream.refused for stream in self.ingest.stream.status())
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}: not within {TIMEOUT_S} s"
-            self._executor.spin_once(timeout_sec=0.05)
+        wait_until(condition, what, turn=lambda: self._executor.spin_once(timeout_sec=0.05))
 
 
 def put_offline(robot: RobotDescription, message: BagMessage) -> Callable[[StreamIngest], bool]:

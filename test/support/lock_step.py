@@ -18,6 +18,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
+from waiting import machine_speed
 
 from wam.core.clock import NS_PER_MS, NS_PER_S, seconds_to_ns
 from wam.ros.conversions import ns_to_time, time_to_ns
@@ -35,8 +36,6 @@ ANSWER_TIMEOUT_S = 60.0
 
 REPEAT_S = 0.25
 """A time that was not answered is published again after this: nodes subscribe to `/clock` as best effort [s]."""
-
-SPEED_ADDITIONS = 2_000_000
 
 
 class LockStep:
@@ -166,17 +165,3 @@ class LockStep:
     def _spin(self) -> None:
         while not self._stopping.is_set():
             self._executor.spin_once(timeout_sec=0.1)
-
-
-def machine_speed() -> str:
-    """Return how fast this machine is now, for the message of a test that ran out of wall time."""
-    began, cpu = time.monotonic(), time.thread_time()
-    total = 0
-    for number in range(SPEED_ADDITIONS):
-        total += number
-    wall, cpu = time.monotonic() - began, time.thread_time() - cpu
-    scale = 20_000_000 / SPEED_ADDITIONS
-    return (
-        f"20 million additions in Python take {wall * scale:.1f} s here now, {cpu * scale:.1f} s of them on a core "
-        "(1.4 s on an idle machine of the kind the tests were written on)"
-    )

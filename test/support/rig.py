@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lock_step import LockStep, machine_speed
+from lock_step import LockStep
+from waiting import machine_speed
 
 from wam.core.verdict import Ladder
 from wam.devices.loader import load_robot

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from lock_step import LockStep, machine_speed
+from lock_step import LockStep
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
@@ -18,6 +18,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
+from waiting import machine_speed
 
 from wam.core.chunk import ActionChunk as Chunk
 from wam.core.clock import NS_PER_MS

@@ -116,7 +116,7 @@ def resize_float(images_N3HW: Tensor, *, height: int, width: int) -> Tensor:
 
 
 def compose(views: Mapping[str, npt.NDArray[np.uint8]], layout: Composite) -> npt.NDArray[np.uint8]:
-    """Lay the newest views out for deployment.
+    """Compose the newest views for deployment.
 
     Args:
         views: camera -> uint8 [H, W, 3], any size.
@@ -143,7 +143,7 @@ def compose(views: Mapping[str, npt.NDArray[np.uint8]], layout: Composite) -> np
 
 
 def compose_training(views_N3HW: Mapping[str, Tensor], layout: Composite) -> Tensor:
-    """Lay video views out for training: via 240 x 320, in floats.
+    """Compose video views for training: via 240 x 320, in floats.
 
     Args:
         views_N3HW: camera -> uint8 [N, 3, H, W].
@@ -164,6 +164,6 @@ def compose_training(views_N3HW: Mapping[str, Tensor], layout: Composite) -> Ten
 
 
 def to_model_pixels(image: npt.NDArray[np.uint8], *, device: torch.device | str = "cpu") -> Tensor:
-    """Return float32 [1, 3, H, W] in [-1, 1] of a composite [H, W, 3]; bytes travel to the device, not floats."""
+    """Return float32 [1, 3, H, W] in [-1, 1] of a composite [H, W, 3]; bytes are copied to the device, not floats."""
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
     return (pixels.permute(2, 0, 1)[None].float() * (2.0 / 255.0) - 1.0).contiguous()

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 101 + 1))
-
-TIMEOUT_S = 30.0
 
 
 class Stage:
@@ -58,10 +56,7 @@ class Stage:
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Spin until `condition` holds."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}: not seen within {TIMEOUT_S} s"
-            self.executor.spin_once(timeout_sec=0.1)
+        wait_until(condition, what, turn=lambda: self.executor.spin_once(timeout_sec=0.1))
 
     def call(self, kind: Any, name: str, request: Any = None) -> Any:
         """Return the answer of a service."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From camera images to what SigLIP sees, in the steps of GR00T-N1's deployment.
+"""From camera images to SigLIP's input, in the steps of GR00T-N1's deployment.
 
 middle 95 % of the image -> resized in floats (widened bilinear) -> bytes, rounded down -> [-1, 1]
 """
