@@ -22,7 +22,7 @@ from wam.robots.collision import model_joints
 from wam.robots.description import RobotDescription
 from wam.robots.joint_reader import JointReader
 from wam.ros.conversions import finding_to_event, message_to_chunk, time_to_ns
-from wam.ros.diagnostics import Diagnostics, Level
+from wam.ros.diagnostics import DiagnosticLevel, Diagnostics
 from wam.ros.lifecycle import WamNode
 from wam.ros.lock_step import SteppedStream
 from wam.ros.qos import CHUNK, EVENT, EVENT_KEPT, JOINT_STATE
@@ -45,11 +45,11 @@ MAX_FAILURES = 3
 """Cycles that may fail in a row before the stream is given up."""
 
 LEVELS = {
-    Ladder.NOMINAL: Level.OK,
-    Ladder.LATE: Level.WARN,
-    Ladder.SLOW: Level.WARN,
-    Ladder.HOLD: Level.ERROR,
-    Ladder.STOP: Level.ERROR,
+    Ladder.NOMINAL: DiagnosticLevel.OK,
+    Ladder.LATE: DiagnosticLevel.WARN,
+    Ladder.SLOW: DiagnosticLevel.WARN,
+    Ladder.HOLD: DiagnosticLevel.ERROR,
+    Ladder.STOP: DiagnosticLevel.ERROR,
 }
 
 
@@ -95,7 +95,7 @@ class SafetyNode(WamNode[SafetyParameters]):
         settings = settings_for(
             robot,
             strategy=Strategy(p.strategy),
-            max_context_age_ns=seconds_to_ns(p.max_context_age),
+            late_context_age_ns=seconds_to_ns(p.max_context_age),
             track=not p.dry_run,
         )
         self._remote = self._remote_checker(robot)
@@ -301,9 +301,9 @@ class SafetyNode(WamNode[SafetyParameters]):
         cause = cycle.ladder.cause
         level, text = LEVELS[cycle.ladder.rung], "commanding" if cause is None else cause.text
         if stream is None:
-            level, text = Level.OK, "inactive"
+            level, text = DiagnosticLevel.OK, "inactive"
         elif self._reason:
-            level, text = Level.ERROR, self._reason
+            level, text = DiagnosticLevel.ERROR, self._reason
         values: dict[str, object] = {
             "ladder": cycle.ladder.rung.name,
             "code": cycle.ladder.code,

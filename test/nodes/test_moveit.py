@@ -20,7 +20,7 @@ from waiting import wait_until
 
 from wam.core.chunk import ActionChunk
 from wam.core.errors import InputError
-from wam.core.safety.collision import Answer, CheckerSilent, FakeChecker, FakeRemote
+from wam.core.safety.collision import CheckerAnswer, CheckerSilent, FakeChecker, FakeRemote
 from wam.core.verdict import Ladder
 from wam.devices.loader import load_robot
 from wam.robots.collision import model_joints
@@ -233,15 +233,15 @@ def checker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process
     one.close()
 
 
-def ask(checker: ProcessChecker, *values: float) -> Answer:
+def ask(checker: ProcessChecker, *values: float) -> CheckerAnswer:
     states = np.tile(HOME, (len(values), 1))
     states[:, 0] = values
     checker.submit(states)
     return until(checker.poll)
 
 
-def until(poll: Callable[[], Answer | None]) -> Answer:
-    answers: list[Answer] = []
+def until(poll: Callable[[], CheckerAnswer | None]) -> CheckerAnswer:
+    answers: list[CheckerAnswer] = []
 
     def answered() -> bool:
         answers.extend(one for one in (poll(),) if one is not None)
@@ -317,7 +317,7 @@ def test_without_moveit_the_helper_says_so_and_the_arm_would_hold(monkeypatch: p
         checker.close()
 
 
-def _submit_and_poll(checker: ProcessChecker) -> Answer | None:
+def _submit_and_poll(checker: ProcessChecker) -> CheckerAnswer | None:
     try:
         checker.submit(HOME[None])
     except CheckerSilent as error:

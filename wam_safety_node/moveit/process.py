@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.errors import InputError
-from wam.core.safety.collision import Answer, CheckerSilent, Contact
+from wam.core.safety.collision import CheckerAnswer, CheckerSilent, Contact
 from wam.robots.collision import ModelJoints
 from wam_safety_node.moveit.frames import FREE, NO_ANSWER, pack_request, take_reply
 
@@ -69,7 +69,7 @@ class ProcessChecker:
         self._unsent = pack_request(self._sequence, self._joints.positions(states))
         self._send()
 
-    def poll(self) -> Answer | None:
+    def poll(self) -> CheckerAnswer | None:
         """Return the answer to the last submission, or None; see `RemoteChecker.poll`.
 
         Raises:
@@ -89,9 +89,9 @@ class ProcessChecker:
                 if reply.index == NO_ANSWER:
                     raise CheckerSilent(f"MoveIt could not judge: {reply.text}")
                 if reply.index == FREE:
-                    return Answer(None)
+                    return CheckerAnswer(None)
                 first, _, second = reply.text.partition("\t")
-                return Answer(Contact(reply.index, first, second, math.nan, math.nan))
+                return CheckerAnswer(Contact(reply.index, first, second, math.nan, math.nan))
         except InputError as error:
             self.close()
             raise CheckerSilent(str(error)) from None

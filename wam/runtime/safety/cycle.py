@@ -25,7 +25,7 @@ from wam.core.verdict import Event, Finding, Ladder, Verdict
 from wam.runtime.safety.clock_watch import Break, ClockWatch, TimePassed
 from wam.runtime.safety.intake import ChunkIntake, ChunkOutcome, CycleSettings, Executing
 from wam.runtime.safety.mailbox import Mail, Mailbox
-from wam.runtime.safety.measured import Measured, MeasuredState
+from wam.runtime.safety.measured import MeasuredRobot, MeasuredState
 from wam.runtime.safety.remote_gate import Passed, RemoteGate
 
 Vector = npt.NDArray[np.float64]
@@ -143,7 +143,7 @@ class SafetyCycle(Mailbox):
 
     @property
     def delays(self) -> DelayWindow:
-        """Measured inference delays and chunk intervals."""
+        """MeasuredRobot inference delays and chunk intervals."""
         return self._intake.delays
 
     @property
@@ -228,7 +228,7 @@ class SafetyCycle(Mailbox):
         self._note(self.ladder.update(causes, chunk_sequence=self.sequence))
 
     def _command(
-        self, causes: list[Finding], time: TimePassed, measured: Measured
+        self, causes: list[Finding], time: TimePassed, measured: MeasuredRobot
     ) -> tuple[Vector | None, str]:
         """Return the position to command, float64 [N], or None and why nothing may be sent."""
         if any(one.code == "no_listener" for one in causes):
@@ -261,7 +261,7 @@ class SafetyCycle(Mailbox):
         elif time.broken is Break.GAP:
             self._seeded = False
 
-    def _seed(self, measured: Measured) -> Finding | None:
+    def _seed(self, measured: MeasuredRobot) -> Finding | None:
         """Start the command stream at the measured position, at rest; return why that is refused."""
         if measured.stale is not None or not measured.complete:
             if measured.age_ns > UNSEED_NS:
@@ -290,7 +290,7 @@ class SafetyCycle(Mailbox):
         return None
 
     def _take_chunk(
-        self, chunk: ActionChunk, arrival_ns: int, *, now_ns: int, measured: Measured
+        self, chunk: ActionChunk, arrival_ns: int, *, now_ns: int, measured: MeasuredRobot
     ) -> tuple[Finding, ...]:
         """Take a chunk where it may be executed; return what was said to it."""
         admitted = self._intake.admit(chunk, now_ns=now_ns)
@@ -343,7 +343,7 @@ class SafetyCycle(Mailbox):
         self.refused += 1
         self._report(why, chunk.sequence, now_ns)
 
-    def _judge(self, now_ns: int, measured: Measured) -> list[Finding]:
+    def _judge(self, now_ns: int, measured: MeasuredRobot) -> list[Finding]:
         """Return the causes that hold now, beside those from outside."""
         settings = self._settings
         if measured.stale is not None and self._executing is not None:
@@ -368,8 +368,8 @@ class SafetyCycle(Mailbox):
         if self._interval_ns and age_ns > usual_ns:
             causes.append(finding("chunk_late", value=age_ns * 1e-9, limit=usual_ns * 1e-9))
         context_ns = self._context_age_ns + age_ns
-        if context_ns > settings.max_context_age_ns:
-            limit = settings.max_context_age_ns * 1e-9
+        if context_ns > settings.late_context_age_ns:
+            limit = settings.late_context_age_ns * 1e-9
             causes.append(finding("context_late", value=context_ns * 1e-9, limit=limit))
         need_ns = self._need_ns = self._time_to_rest()
         if left_ns < need_ns:
@@ -407,7 +407,7 @@ class SafetyCycle(Mailbox):
         self.delays.pause()
         return cause
 
-    def _follow(self, rung: Ladder, time: TimePassed, measured: Measured) -> Vector:
+    def _follow(self, rung: Ladder, time: TimePassed, measured: MeasuredRobot) -> Vector:
         executing = self._executing
         if rung >= Ladder.HOLD or executing is None:
             if executing is not None and self.ladder.cause is not None:
@@ -422,7 +422,7 @@ class SafetyCycle(Mailbox):
         self._index = max(self._index, 0.0)
         return self._follower.step(*reference.at(self._index, rate=rate))
 
-    def _brake(self, measured: Measured) -> Vector:
+    def _brake(self, measured: MeasuredRobot) -> Vector:
         """Stop with limited jerk; at rest, move to the measured position of that moment and stay there.
 
         The measured position is taken once: feeding it back tick after tick would let the arm drift.
