@@ -21,7 +21,7 @@ Positions = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class JointSeries:
+class TopicSeries:
     """Positions of some joints over time: one topic, measured or commanded.
 
     Attributes:
@@ -133,8 +133,8 @@ class DemoRecording:
     instruction: str
     start_ns: int
     end_ns: int
-    measured: tuple[JointSeries, ...]
-    commanded: tuple[JointSeries, ...]
+    measured: tuple[TopicSeries, ...]
+    commanded: tuple[TopicSeries, ...]
     chunks: tuple[ChunkRecord, ...]
     contexts: tuple[ContextRecord, ...]
     safety: tuple[SafetyRecord, ...] = ()
