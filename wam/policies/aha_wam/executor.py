@@ -14,8 +14,7 @@ from wam.core.context import ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import PolicyFault
 from wam.core.observation import Observation, RobotState
-from wam.core.policy import RoutedContext
-from wam.core.routing import routable_offset
+from wam.core.policy import RoutedContext, routable_offset
 from wam.models.backends.backend import Backend, Eager
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.flow import sigma_grid

@@ -16,8 +16,7 @@ from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import ConfigError, PolicyFault
 from wam.core.observation import CameraFrame, Observation, RobotState
-from wam.core.policy import Features, RoutedContext
-from wam.core.routing import routable_offset
+from wam.core.policy import Features, RoutedContext, routable_offset
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.policies.dust.context import EMBEDDING, DustContext, DustRouted
 from wam.policies.dust.head import DustHead
