@@ -21,6 +21,8 @@ from wam import __version__
 from wam.core.errors import MissingDependency, WamError
 
 # typer brings its own click from 0.26 on and uses the installed one before; these are the same classes either way.
+_UsageError: type[Any]
+_ClickException: type[Any]
 _UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
 
 EXIT_OK = 0

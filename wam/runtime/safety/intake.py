@@ -48,11 +48,11 @@ class CycleSettings:
 
 @dataclass(frozen=True, slots=True)
 class Executing:
-    """What the follower is led by.
+    """What the follower tracks.
 
     Attributes:
         timeline: the rows.
-        reference: the same, resampled and judged.
+        reference: the same, resampled and checked.
     """
 
     timeline: Timeline
@@ -60,7 +60,7 @@ class Executing:
 
     @property
     def scale(self) -> float:
-        """How many times slower than asked the motion is played."""
+        """Factor by which the motion is slowed."""
         return self.reference.period_ns / self.reference.tick_ns
 
 

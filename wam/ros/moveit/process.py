@@ -16,7 +16,7 @@ import numpy.typing as npt
 from wam.core.errors import InputError
 from wam.core.safety.collision import CheckerAnswer, CheckerSilent, Contact
 from wam.robots.collision import ModelJoints
-from wam_safety_node.moveit.frames import FREE, NO_ANSWER, pack_request, take_reply
+from wam.ros.moveit.frames import FREE, NO_ANSWER, pack_request, take_reply
 
 Rows = npt.NDArray[np.float64]
 
@@ -26,7 +26,7 @@ RESTART_S = 5.0
 
 def helper_command(joints: ModelJoints, *, group: str, parameters: Sequence[str]) -> list[str]:
     """Return the command line of the helper."""
-    command = [sys.executable, "-m", "wam_safety_node.moveit.helper", f"--group={group}"]
+    command = [sys.executable, "-m", "wam.ros.moveit.helper", f"--group={group}"]
     command += [f"--joint={name}" for name in joints.names]
     command += [f"--params={path}" for path in parameters]
     return command

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wam_safety_node.moveit.frames import FREE
+from wam.ros.moveit.frames import FREE
 
 Rows = npt.NDArray[np.float64]
 

@@ -24,9 +24,7 @@ from wam.core.safety.collision import CheckerAnswer, CheckerSilent, FakeChecker,
 from wam.core.verdict import Ladder
 from wam.devices.loader import load_robot
 from wam.robots.collision import model_joints
-from wam.runtime.safety.build import build_cycle, settings_for
-from wam.runtime.safety.filters import build_chain
-from wam_safety_node.moveit.frames import (
+from wam.ros.moveit.frames import (
     FREE,
     NO_ANSWER,
     REQUEST_BYTES,
@@ -36,8 +34,10 @@ from wam_safety_node.moveit.frames import (
     request_shape,
     take_reply,
 )
-from wam_safety_node.moveit.process import ProcessChecker, helper_command
-from wam_safety_node.moveit.service import ServiceChecker
+from wam.ros.moveit.process import ProcessChecker, helper_command
+from wam.ros.moveit.service import ServiceChecker
+from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.filters import build_chain
 
 ROBOT = load_robot("piper")
 HOME = np.array([joint.home for joint in ROBOT.joints])
