@@ -12,7 +12,7 @@ from rclpy.task import Future
 
 from wam.devices.optional import Find
 from wam.devices.simulated import GoalActions, GoalTwin
-from wam.devices.twin import Answer
+from wam.devices.twin import DriverAnswer
 from wam.robots.description import JointGroup
 from wam.sim.cycle import SimCycle
 
@@ -51,11 +51,11 @@ class GripperActions:
         assert isinstance(driver, GoalTwin)
         return driver
 
-    def stop(self) -> Answer:
+    def stop(self) -> DriverAnswer:
         """Hold the fingers where they are and end the goal."""
         with self._cycle.exclusive():
             answer = self._driver.stop(self._cycle.measured(self._group.name).positions)
-        self._end(Answer(False, "stopped"))
+        self._end(DriverAnswer(False, "stopped"))
         return answer
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class GripperActions:
             else:
                 future.set_result(started)
 
-    def _end(self, answer: Answer) -> None:
+    def _end(self, answer: DriverAnswer) -> None:
         future, self._running = self._running, None
         if future is not None:
             future.set_result(answer)

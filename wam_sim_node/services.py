@@ -24,7 +24,7 @@ from wam.devices.simulated import (
     beside,
     trigger,
 )
-from wam.devices.twin import FAULT, Answer, DriverTwin
+from wam.devices.twin import FAULT, DriverAnswer, DriverTwin
 from wam.robots.description import JointGroup
 from wam.ros.qos import EVENT, STATIC, STATUS
 from wam.sim.cycle import GroupOutput, SimCycle
@@ -45,11 +45,11 @@ class CycleDevice:
     def __init__(self, cycle: SimCycle, group: str) -> None:
         self._cycle, self._group = cycle, group
 
-    def request(self, name: str) -> Answer:
+    def request(self, name: str) -> DriverAnswer:
         """Do what a service of the driver does."""
         return self._cycle.request(self._group, name)
 
-    def call(self, ask: Callable[[DriverTwin], Answer]) -> Answer:
+    def call(self, ask: Callable[[DriverTwin], DriverAnswer]) -> DriverAnswer:
         """Return what `ask` returns for the twin, between two physics steps."""
         with self._cycle.exclusive():
             return ask(self._cycle.driver(self._group))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from waiting import wait_until
 
-from wam.devices.franka.hand import Goal
+from wam.devices.franka.hand import HandGoal
 from wam.devices.gripper import Side
 
 pytestmark = pytest.mark.ros
@@ -171,11 +171,11 @@ def test_goals_are_written_as_the_vendors_messages_want_them() -> None:
     from wam.devices.franka.adapter import fill_goal
 
     grasp = SimpleNamespace(epsilon=SimpleNamespace())
-    fill_goal(Goal(Side.CLOSED, "grasp", width=0.0, speed=0.1, force=30.0, epsilon=0.08), grasp)
+    fill_goal(HandGoal(Side.CLOSED, "grasp", width=0.0, speed=0.1, force=30.0, epsilon=0.08), grasp)
     assert (grasp.width, grasp.speed, grasp.force) == (0.0, 0.1, 30.0)
     assert grasp.epsilon.inner == grasp.epsilon.outer == 0.08
     command = SimpleNamespace(command=SimpleNamespace())
-    fill_goal(Goal(Side.OPEN, "gripper_action", position=0.04, force=30.0), command)
+    fill_goal(HandGoal(Side.OPEN, "gripper_action", position=0.04, force=30.0), command)
     assert (command.command.position, command.command.max_effort) == (0.04, 30.0)
 
 

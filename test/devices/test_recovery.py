@@ -225,7 +225,7 @@ def test_brakes_are_released_only_where_that_was_allowed(vendor: Vendor, may_mov
     names = [f"dashboard_client/{name}" for name in ("power_on", "brake_release", "play")]
     vendor.offer(*names)
     vendor.start("ur5e_inspire", recover_moving=may_move)
-    in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.RobotMode.POWER_OFF, 1, False, 1.0)))
+    in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.UrMode.POWER_OFF, 1, False, 1.0)))
     answer = vendor.recover()
     assert answer.success is may_move
     assert vendor.calls == (names if may_move else names[:1])
@@ -234,7 +234,7 @@ def test_brakes_are_released_only_where_that_was_allowed(vendor: Vendor, may_mov
 
 def test_a_service_that_nobody_offers_is_named(vendor: Vendor) -> None:
     vendor.start("ur5e_inspire")
-    in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.RobotMode.POWER_OFF, 1, False, 1.0)))
+    in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.UrMode.POWER_OFF, 1, False, 1.0)))
     answer = vendor.recover()
     assert not answer.success
     assert "nobody offers the service dashboard_client/power_on" in answer.message

@@ -13,7 +13,7 @@ from wam.core.errors import ConfigError, JointError
 from wam.devices.loader import load_robot
 from wam.devices.piper.twin import PiperDriver
 from wam.devices.registry import make_driver
-from wam.devices.twin import Measured
+from wam.devices.twin import MeasuredJoints
 from wam.robots.description import Conversion
 
 REAL = load_robot("piper").group("left")
@@ -50,7 +50,7 @@ def test_the_driver_s_degrees_are_off_both_ways_and_the_suite_takes_that_out() -
     driver.command(NAMES, (wanted * REAL.command_factors).tolist(), [], [])
     reached = driver.advance(60.0)
     np.testing.assert_allclose(reached, wanted, rtol=1e-12)
-    told = np.array(driver.feedback(Measured(reached, np.zeros(7), np.zeros(7))).positions)
+    told = np.array(driver.feedback(MeasuredJoints(reached, np.zeros(7), np.zeros(7))).positions)
     assert np.abs(told - wanted).max() > 5e-4
     np.testing.assert_allclose(told * REAL.state_factors, wanted, rtol=1e-12)
     np.testing.assert_allclose(np.array(driver.echo().positions) / REAL.command_factors, wanted, rtol=1e-12)
@@ -118,7 +118,7 @@ def test_a_disabled_arm_ignores_commands_and_holds_where_it_is_when_enabled_agai
 
 
 def test_six_velocities_are_reported_for_seven_joints() -> None:
-    feedback = PiperDriver(LEFT).feedback(Measured(np.arange(7.0), np.arange(7.0), np.arange(7.0)))
+    feedback = PiperDriver(LEFT).feedback(MeasuredJoints(np.arange(7.0), np.arange(7.0), np.arange(7.0)))
     assert (len(feedback.names), len(feedback.positions), len(feedback.velocities)) == (7, 7, 6)
 
 

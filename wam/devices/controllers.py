@@ -12,7 +12,7 @@ import numpy as np
 from wam.core.clock import NS_PER_S
 from wam.core.errors import ConfigError, JointError
 from wam.devices.jtc import ControllerOptions, Trajectory, TrajectoryController
-from wam.devices.twin import Answer, JointFeedback, Measured, Vector
+from wam.devices.twin import DriverAnswer, JointFeedback, MeasuredJoints, Vector
 from wam.robots.description import JointGroup
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ class TrajectoryDriver:
     def __init__(self, group: JointGroup, options: ControllerOptions | None = None) -> None:
         self.group = group
         home = np.array([joint.home for joint in group.joints])
-        self._measured = Measured(home.copy(), np.zeros_like(home), np.zeros_like(home))
+        self._measured = MeasuredJoints(home.copy(), np.zeros_like(home), np.zeros_like(home))
         self._controller = TrajectoryController(
             group.driver_names,
             home,
@@ -161,7 +161,7 @@ class TrajectoryDriver:
             velocity=self._measured.velocities,
         )
 
-    def observe(self, measured: Measured) -> None:
+    def observe(self, measured: MeasuredJoints) -> None:
         """Take the measured state; before `advance`."""
         self._measured = measured
 
@@ -171,9 +171,9 @@ class TrajectoryDriver:
             self.hold(measured)
         self._enabled = on
 
-    def request(self, name: str, *, measured: Vector) -> Answer:
+    def request(self, name: str, *, measured: Vector) -> DriverAnswer:
         """Refuse: this driver has no services."""
-        return Answer(False, f"the driver of {self.group.name} has no {name}")
+        return DriverAnswer(False, f"the driver of {self.group.name} has no {name}")
 
     def hold(self, position: Vector) -> None:
         """Forget the trajectory and hold `position`, float64 [N], as the controller does when it is activated."""
@@ -199,7 +199,7 @@ class TrajectoryDriver:
         """Return whether the robot takes the command of a cycle of `dt` [s], float64 [N]; the former one stays else."""
         return True
 
-    def feedback(self, measured: Measured) -> JointFeedback:
+    def feedback(self, measured: MeasuredJoints) -> JointFeedback:
         """Return positions, velocities and efforts, the names in alphabetical order."""
         return JointFeedback(
             names=tuple(self.group.driver_names[i] for i in self._order),
@@ -300,9 +300,9 @@ class StreamDriver:
             self._line.reset(self._target)
         self._enabled = on
 
-    def request(self, name: str, *, measured: Vector) -> Answer:
+    def request(self, name: str, *, measured: Vector) -> DriverAnswer:
         """Refuse: this driver has no services."""
-        return Answer(False, f"the driver of {self.group.name} has no {name}")
+        return DriverAnswer(False, f"the driver of {self.group.name} has no {name}")
 
     def advance(self, dt: float) -> Vector:
         """Move the set-point towards the target that is due for `dt` [s], no faster than the servo's speed."""
@@ -312,7 +312,7 @@ class StreamDriver:
         self._setpoint = self._setpoint + np.clip(away, -reach, reach)
         return self._setpoint.copy()
 
-    def feedback(self, measured: Measured) -> JointFeedback:
+    def feedback(self, measured: MeasuredJoints) -> JointFeedback:
         """Return positions; velocity and effort are zero, as the Franka Hand's driver reports them."""
         zeros = tuple(0.0 for _ in self.group.joints)
         return JointFeedback(self.group.driver_names, tuple(measured.positions.tolist()), zeros, zeros)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from wam.devices.twin import Answer, DriverTwin, JointFeedback, Measured, Vector
+from wam.devices.twin import DriverAnswer, DriverTwin, JointFeedback, MeasuredJoints, Vector
 from wam.robots.description import JointGroup
 
 TEXT_RATE_HZ = 10.0
@@ -35,11 +35,11 @@ class Moment:
 class SimulatedDevice(Protocol):
     """The twin of a group's driver, between two physics steps."""
 
-    def request(self, name: str) -> Answer:
+    def request(self, name: str) -> DriverAnswer:
         """Do what a service of the driver does."""
         ...
 
-    def call(self, ask: Callable[[DriverTwin], Answer]) -> Answer:
+    def call(self, ask: Callable[[DriverTwin], DriverAnswer]) -> DriverAnswer:
         """Return what `ask` returns for the twin."""
         ...
 
@@ -75,7 +75,7 @@ class SimInput:
 
     type: str
     topic: str
-    take: Callable[[Any, SimulatedDevice], Answer]
+    take: Callable[[Any, SimulatedDevice], DriverAnswer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class SimAction:
 
     type: str
     name: str
-    run: Callable[[SimulatedDevice], Answer]
+    run: Callable[[SimulatedDevice], DriverAnswer]
     instead: SimService | None = None
 
 
@@ -119,15 +119,15 @@ G = TypeVar("G", contravariant=True)
 class GoalTwin(Protocol[G]):
     """A twin that executes goals, one at a time."""
 
-    def start(self, goal: G) -> Answer:
+    def start(self, goal: G) -> DriverAnswer:
         """Begin a goal."""
         ...
 
-    def stop(self, measured: Vector) -> Answer:
+    def stop(self, measured: Vector) -> DriverAnswer:
         """Hold the joints at `measured`, float64 [N], and end the goal."""
         ...
 
-    def result(self, measured: Measured) -> Answer | None:
+    def result(self, measured: MeasuredJoints) -> DriverAnswer | None:
         """Return how the goal ended, or None while it is being executed."""
         ...
 
@@ -146,7 +146,7 @@ class GoalActions:
     folder: str
     types: Mapping[str, str]
     read: Callable[[str, Any], Any]
-    fill: Callable[[Any, Answer, Measured], None]
+    fill: Callable[[Any, DriverAnswer, MeasuredJoints], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Simulated:
     merged: MergedStates | None = None
 
 
-def trigger(name: str, ask: Callable[[SimulatedDevice], Answer]) -> SimService:
+def trigger(name: str, ask: Callable[[SimulatedDevice], DriverAnswer]) -> SimService:
     """Return a std_srvs/Trigger that answers with `ask`."""
 
     def answer(_request: Any, response: Any, device: SimulatedDevice) -> None:

@@ -14,7 +14,7 @@ Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredJoints:
     """Joints of one group, in the driver's order and SI units: float64 [N] each.
 
     Attributes:
@@ -46,7 +46,7 @@ class JointFeedback:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DriverAnswer:
     """What a driver answers to a request.
 
     Attributes:
@@ -108,7 +108,7 @@ class DriverTwin(Protocol):
         """Switch the drives; switched on, they hold where the joints are, float64 [N]."""
         ...
 
-    def request(self, name: str, *, measured: Vector) -> Answer:
+    def request(self, name: str, *, measured: Vector) -> DriverAnswer:
         """Do what a service of the driver does; the joints stand at `measured`, float64 [N]."""
         ...
 
@@ -116,7 +116,7 @@ class DriverTwin(Protocol):
         """Let the firmware move its set-point for `dt` [s] and return it, float64 [N]."""
         ...
 
-    def feedback(self, measured: Measured) -> JointFeedback:
+    def feedback(self, measured: MeasuredJoints) -> JointFeedback:
         """Return what the driver publishes for `measured`."""
         ...
 

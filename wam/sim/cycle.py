@@ -13,7 +13,7 @@ from wam.core.errors import JointError
 from wam.devices.controllers import TrajectoryDriver
 from wam.devices.jtc import ControllerState, Trajectory
 from wam.devices.registry import make_drivers
-from wam.devices.twin import Answer, DriverTwin, JointFeedback, Measured
+from wam.devices.twin import DriverAnswer, DriverTwin, JointFeedback, MeasuredJoints
 from wam.robots.description import Distribution, RobotDescription
 from wam.sim.world import SimWorld, Snapshot
 
@@ -111,7 +111,7 @@ class SimCycle:
         with self._offers:
             self._switches[group] = on
 
-    def request(self, group: str, name: str) -> Answer:
+    def request(self, group: str, name: str) -> DriverAnswer:
         """Do what a service of the group's driver does, between two physics steps. Called from any thread."""
         with self._moving:
             driver = self._drivers[group]
@@ -145,7 +145,7 @@ class SimCycle:
         """Return the lock under which physics and drivers move."""
         return self._moving
 
-    def measured(self, group: str) -> Measured:
+    def measured(self, group: str) -> MeasuredJoints:
         """Return the joints of `group`; call it inside `exclusive`."""
         return self._world.measured(group)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.errors import WamError
-from wam.devices.twin import Measured, Vector
+from wam.devices.twin import MeasuredJoints, Vector
 from wam.robots.description import JointGroup, RobotDescription
 from wam.sim.look import Dresser
 from wam.sim.model import TIMESTEP_S, actuator_name, build_model, limb_name
@@ -223,10 +223,10 @@ class SimWorld:
         joint = int(np.searchsorted(np.asarray(starts), index, side="right")) - 1
         return f"joint {model.joint(max(joint, 0)).name}"
 
-    def measured(self, group: str) -> Measured:
+    def measured(self, group: str) -> MeasuredJoints:
         """Return the joints of `group` as its driver measures them."""
         at, data = self._groups[group], self._data
-        return Measured(
+        return MeasuredJoints(
             positions=at.mean((data.qpos[at.qpos] - at.offset) / at.ratio),
             velocities=at.mean(data.qvel[at.dof] / at.ratio),
             efforts=at.mean(data.actuator_force[at.actuator] * np.sign(at.ratio)),

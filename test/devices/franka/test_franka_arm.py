@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.devices.franka import arm as franka
-from wam.devices.franka.arm import FrankaSample, RobotMode
-from wam.devices.franka.hand import Cancel, FrankaGripper, Goal, GripperApi, opening_of
+from wam.devices.franka.arm import FrankaMode, FrankaSample
+from wam.devices.franka.hand import Cancel, FrankaGripper, GripperApi, HandGoal, opening_of
 from wam.devices.gripper import Discretiser, Side
 from wam.devices.state import Readiness, Recovery
 
@@ -85,11 +85,11 @@ def gripper(**options: Any) -> FrankaGripper:
 def test_closing_is_a_grasp_of_any_width_and_opening_a_move_of_the_whole_width() -> None:
     hand = gripper(force=20.0, speed=0.05)
     goal = hand.step(0.0, 0)
-    assert isinstance(goal, Goal)
+    assert isinstance(goal, HandGoal)
     assert (goal.name, goal.width, goal.epsilon, goal.force, goal.speed) == ("grasp", 0.0, 0.08, 20.0, 0.05)
     hand.finished(True)
     goal = hand.step(0.08, NS_PER_S)
-    assert isinstance(goal, Goal)
+    assert isinstance(goal, HandGoal)
     assert (goal.name, goal.width, goal.speed) == ("move", 0.08, 0.05)
 
 
@@ -97,10 +97,10 @@ def test_gripper_command_takes_half_the_width() -> None:
     """`GripperCommand.position` is one finger's; the whole width asked for twice the opening and was refused."""
     hand = gripper(api=GripperApi.COMMAND)
     closing = hand.step(0.0, 0)
-    assert isinstance(closing, Goal)
+    assert isinstance(closing, HandGoal)
     hand.finished(True)
     opening = hand.step(0.08, NS_PER_S)
-    assert isinstance(opening, Goal)
+    assert isinstance(opening, HandGoal)
     assert (closing.name, closing.position) == ("gripper_action", 0.0)
     assert (opening.name, opening.position) == ("gripper_action", 0.04)
 
@@ -115,13 +115,13 @@ def test_one_goal_at_a_time_and_the_newest_wish_follows_a_cancel() -> None:
     """A new goal does not end the old one: sent while one runs, it was lost and the hand stayed closed."""
     hand = gripper()
     first = hand.step(0.0, 0)
-    assert isinstance(first, Goal)
+    assert isinstance(first, HandGoal)
     assert hand.step(0.0, 100 * MS) is None
     assert hand.step(0.08, 500 * MS) is Cancel.CANCEL
     assert hand.step(0.08, 600 * MS) is None
     hand.finished(False, "cancelled")
     second = hand.step(0.08, 700 * MS)
-    assert isinstance(second, Goal)
+    assert isinstance(second, HandGoal)
     assert second.side is Side.OPEN
     assert hand.goals == 2
     assert hand.state(server_seen=True).readiness is Readiness.READY
@@ -169,16 +169,16 @@ def test_a_message_is_read_flag_by_flag() -> None:
 @pytest.mark.parametrize(
     ("sample", "readiness", "code"),
     [
-        (FrankaSample(RobotMode.MOVE, 0.998), Readiness.READY, "move"),
-        (FrankaSample(RobotMode.MOVE, 0.98), Readiness.DEGRADED, "link_weak"),
-        (FrankaSample(RobotMode.MOVE, 0.90), Readiness.DEGRADED, "link_bad"),
-        (FrankaSample(RobotMode.IDLE, 0.0), Readiness.READY, "idle"),
-        (FrankaSample(RobotMode.GUIDING, 0.0), Readiness.BLOCKED, "guiding"),
-        (FrankaSample(RobotMode.USER_STOPPED, 0.0), Readiness.BLOCKED, "user_stopped"),
-        (FrankaSample(RobotMode.AUTOMATIC_ERROR_RECOVERY, 0.0), Readiness.WAITING, "recovering"),
-        (FrankaSample(RobotMode.REFLEX, 0.0, (), ("joint_reflex",)), Readiness.BLOCKED, "reflex"),
+        (FrankaSample(FrankaMode.MOVE, 0.998), Readiness.READY, "move"),
+        (FrankaSample(FrankaMode.MOVE, 0.98), Readiness.DEGRADED, "link_weak"),
+        (FrankaSample(FrankaMode.MOVE, 0.90), Readiness.DEGRADED, "link_bad"),
+        (FrankaSample(FrankaMode.IDLE, 0.0), Readiness.READY, "idle"),
+        (FrankaSample(FrankaMode.GUIDING, 0.0), Readiness.BLOCKED, "guiding"),
+        (FrankaSample(FrankaMode.USER_STOPPED, 0.0), Readiness.BLOCKED, "user_stopped"),
+        (FrankaSample(FrankaMode.AUTOMATIC_ERROR_RECOVERY, 0.0), Readiness.WAITING, "recovering"),
+        (FrankaSample(FrankaMode.REFLEX, 0.0, (), ("joint_reflex",)), Readiness.BLOCKED, "reflex"),
         (
-            FrankaSample(RobotMode.REFLEX, 0.0, ("communication_constraints_violation",)),
+            FrankaSample(FrankaMode.REFLEX, 0.0, ("communication_constraints_violation",)),
             Readiness.BLOCKED,
             "link_reflex",
         ),

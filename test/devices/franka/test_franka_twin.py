@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from wam.core.errors import JointError
-from wam.devices.franka.arm import RobotMode
+from wam.devices.franka.arm import FrankaMode
 from wam.devices.franka.twin import ACTIVATE, RECOVERY, FrankaDriver, GoalKind, GripperDriver, GripperGoal
 from wam.devices.jtc import ControllerOptions, Trajectory, TrajectoryPoint
 from wam.devices.loader import load_robot
-from wam.devices.twin import FAULT, Measured
+from wam.devices.twin import FAULT, MeasuredJoints
 from wam.robots.description import CommandInterface, TwinSpec
 
 MS = 1_000_000
@@ -36,7 +36,7 @@ def run(driver: FrankaDriver, seconds: float) -> np.ndarray:
     """Let time pass with an arm that follows at once."""
     for _ in range(round(seconds * 500)):
         position = driver.advance(0.002)
-        driver.observe(Measured(position, np.zeros(7), np.zeros(7)))
+        driver.observe(MeasuredJoints(position, np.zeros(7), np.zeros(7)))
     return position
 
 
@@ -49,7 +49,7 @@ def test_a_smooth_trajectory_passes_the_position_interface() -> None:
     driver = arm()
     send(driver, moved(0.2, 1000))
     assert run(driver, 1.2)[0] == pytest.approx(HOME[0] + 0.2)
-    assert (driver.mode, driver.errors) == (RobotMode.MOVE, ())
+    assert (driver.mode, driver.errors) == (FrankaMode.MOVE, ())
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_jump_of_the_position_interface_trips_the_reflex(point: TrajectoryPoin
     driver = arm()
     send(driver, point)
     stood = run(driver, 0.1)
-    assert (driver.mode, driver.errors) == (RobotMode.REFLEX, (error,))
+    assert (driver.mode, driver.errors) == (FrankaMode.REFLEX, (error,))
     np.testing.assert_allclose(stood, HOME, atol=1e-4)
 
 
@@ -77,7 +77,7 @@ def test_the_effort_interface_does_not_trip(point: TrajectoryPoint) -> None:
     driver = arm(ARM)
     send(driver, point)
     run(driver, 1.1)
-    assert (driver.mode, driver.errors) == (RobotMode.MOVE, ())
+    assert (driver.mode, driver.errors) == (FrankaMode.MOVE, ())
 
 
 def test_after_a_reflex_commands_are_refused_until_recovery_and_activation() -> None:
@@ -90,11 +90,11 @@ def test_after_a_reflex_commands_are_refused_until_recovery_and_activation() -> 
         send(driver, moved(0.2, 1000))
     assert not driver.request(ACTIVATE, measured=stood).ok
     assert driver.request(RECOVERY, measured=stood).ok
-    assert driver.mode is RobotMode.IDLE
+    assert driver.mode is FrankaMode.IDLE
     with pytest.raises(JointError, match="activate it again"):
         send(driver, moved(0.2, 1000))
     assert driver.request(ACTIVATE, measured=stood).ok
-    assert driver.mode is RobotMode.MOVE
+    assert driver.mode is FrankaMode.MOVE
     np.testing.assert_allclose(run(driver, 0.5), stood)
     send(driver, moved(0.3, 1000))
     assert run(driver, 1.1)[0] == pytest.approx(HOME[0] + 0.3)
@@ -105,8 +105,8 @@ def hand() -> GripperDriver:
     return GripperDriver(GRIPPER)
 
 
-def fingers(half: float, speed: float = 0.0) -> Measured:
-    return Measured(np.array([half]), np.array([speed]), np.zeros(1))
+def fingers(half: float, speed: float = 0.0) -> MeasuredJoints:
+    return MeasuredJoints(np.array([half]), np.array([speed]), np.zeros(1))
 
 
 def test_a_move_ends_at_its_width_and_moves_at_its_speed() -> None:

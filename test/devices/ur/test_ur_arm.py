@@ -9,9 +9,9 @@ import pytest
 
 from wam.devices.state import DriverState, Readiness, worst
 from wam.devices.ur import arm as ur
-from wam.devices.ur.arm import RobotMode, SafetyMode, ScalingRange, SpeedScaling, UrSample
+from wam.devices.ur.arm import SafetyMode, ScalingRange, SpeedScaling, UrMode, UrSample
 
-RUNNING = UrSample(True, RobotMode.RUNNING, SafetyMode.NORMAL, True, 1.0)
+RUNNING = UrSample(True, UrMode.RUNNING, SafetyMode.NORMAL, True, 1.0)
 
 
 def test_a_running_robot_is_ready() -> None:
@@ -81,19 +81,19 @@ def test_after_a_protective_stop_the_program_is_stopped_and_played_not_resumed()
     assert "5 s" in steps[1].text
 
 
-@pytest.mark.parametrize("mode", [mode for mode in RobotMode if mode is not RobotMode.RUNNING])
-def test_no_other_robot_mode_is_commandable(mode: RobotMode) -> None:
+@pytest.mark.parametrize("mode", [mode for mode in UrMode if mode is not UrMode.RUNNING])
+def test_no_other_robot_mode_is_commandable(mode: UrMode) -> None:
     assert not ur.assess(replace(RUNNING, robot_mode=int(mode))).commandable
 
 
 def test_power_comes_before_brakes_and_brakes_before_the_program() -> None:
-    steps = ur.assess(replace(RUNNING, robot_mode=int(RobotMode.POWER_OFF))).steps
+    steps = ur.assess(replace(RUNNING, robot_mode=int(UrMode.POWER_OFF))).steps
     assert [step.name.removeprefix("dashboard_client/") for step in steps if step.name] == [
         "power_on",
         "brake_release",
         "play",
     ]
-    idle = ur.assess(replace(RUNNING, robot_mode=int(RobotMode.IDLE))).steps
+    idle = ur.assess(replace(RUNNING, robot_mode=int(UrMode.IDLE))).steps
     assert next(step.name for step in idle if step.name) == "dashboard_client/brake_release"
 
 

@@ -11,7 +11,7 @@ import pytest
 from wam.core.errors import JointError
 from wam.devices.jtc import ControllerOptions, Trajectory, TrajectoryPoint
 from wam.devices.loader import load_robot
-from wam.devices.twin import FAULT, Measured
+from wam.devices.twin import FAULT, MeasuredJoints
 from wam.devices.ur.twin import DASHBOARD, UrDriver
 from wam.robots.description import TwinSpec
 
@@ -39,7 +39,7 @@ class Arm:
     def run(self, seconds: float) -> float:
         for _ in range(round(seconds * 500)):
             self.at = self.driver.advance(0.002)
-            self.driver.observe(Measured(self.at, np.zeros(6), np.zeros(6)))
+            self.driver.observe(MeasuredJoints(self.at, np.zeros(6), np.zeros(6)))
         return float(self.at[0])
 
     def ask(self, name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from wam.core.errors import ConfigError
 from wam.devices.adapter import GoalAdapter, GoalSettings
-from wam.devices.franka.hand import FrankaGripper, Goal, GripperApi, opening_of
+from wam.devices.franka.hand import FrankaGripper, GripperApi, HandGoal, opening_of
 from wam.devices.gripper import Discretiser
 
 ACTIONS = {
@@ -42,7 +42,7 @@ def actions(settings: GoalSettings) -> Mapping[str, str]:
     return ACTIONS[GripperApi(settings.api)]
 
 
-def fill_goal(goal: Goal, message: Any) -> Any:
+def fill_goal(goal: HandGoal, message: Any) -> Any:
     """Write a goal into its message and return it."""
     if goal.name == "gripper_action":
         message.command.position, message.command.max_effort = goal.position, goal.force

@@ -25,7 +25,7 @@ LINK_DEGRADED, LINK_BAD = 0.99, 0.95
 """`control_command_success_rate`: below the first a person should look, below the second motion reflexes follow."""
 
 
-class RobotMode(enum.IntEnum):
+class FrankaMode(enum.IntEnum):
     """`robot_mode` of franka_msgs/FrankaRobotState."""
 
     OTHER = 0
@@ -42,7 +42,7 @@ class FrankaSample:
     """What counts of franka_msgs/FrankaRobotState.
 
     Attributes:
-        robot_mode: see `RobotMode`.
+        robot_mode: see `FrankaMode`.
         success_rate: share of the control packets that arrived in time, 0..1; 0 while nothing is controlled.
         errors: names of the current errors.
         last_errors: names of the errors that ended the last motion.
@@ -141,11 +141,11 @@ def assess(
             ),
         )
     try:
-        mode = RobotMode(sample.robot_mode)
+        mode = FrankaMode(sample.robot_mode)
     except ValueError:
-        mode = RobotMode.OTHER
+        mode = FrankaMode.OTHER
     errors = ", ".join(sample.errors or sample.last_errors) or "none named"
-    if mode is RobotMode.REFLEX or sample.errors:
+    if mode is FrankaMode.REFLEX or sample.errors:
         code = (
             "link_reflex"
             if "communication_constraints_violation" in (*sample.errors, *sample.last_errors)
@@ -158,7 +158,7 @@ def assess(
                 *steps,
             )
         return DriverState(Readiness.BLOCKED, code, f"reflex; errors: {errors}", steps)
-    if mode is RobotMode.USER_STOPPED:
+    if mode is FrankaMode.USER_STOPPED:
         return DriverState(
             Readiness.BLOCKED,
             "user_stopped",
@@ -168,23 +168,23 @@ def assess(
                 *recovery_steps(controllers, distribution=distribution)[1:],
             ),
         )
-    if mode is RobotMode.GUIDING:
+    if mode is FrankaMode.GUIDING:
         return DriverState(
             Readiness.BLOCKED,
             "guiding",
             "somebody guides the arm by hand",
             (person("let go of the guiding buttons"),),
         )
-    if mode is RobotMode.AUTOMATIC_ERROR_RECOVERY:
+    if mode is FrankaMode.AUTOMATIC_ERROR_RECOVERY:
         return DriverState(Readiness.WAITING, "recovering", "automatic error recovery runs")
-    if mode is RobotMode.OTHER:
+    if mode is FrankaMode.OTHER:
         return DriverState(
             Readiness.BLOCKED,
             "unknown_mode",
             f"robot mode {sample.robot_mode}",
             (person("look at Desk: joints locked, self-test due, or another user in control"),),
         )
-    if mode is RobotMode.MOVE and sample.success_rate < LINK_BAD:
+    if mode is FrankaMode.MOVE and sample.success_rate < LINK_BAD:
         return DriverState(
             Readiness.DEGRADED,
             "link_bad",
@@ -195,13 +195,13 @@ def assess(
                 ),
             ),
         )
-    if mode is RobotMode.MOVE and sample.success_rate < LINK_DEGRADED:
+    if mode is FrankaMode.MOVE and sample.success_rate < LINK_DEGRADED:
         return DriverState(
             Readiness.DEGRADED,
             "link_weak",
             f"{sample.success_rate:.3f} of the control packets arrive in time",
         )
-    if mode is RobotMode.IDLE:
+    if mode is FrankaMode.IDLE:
         return DriverState(
             Readiness.READY,
             "idle",

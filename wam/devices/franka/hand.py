@@ -34,7 +34,7 @@ class GripperApi(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
+class HandGoal:
     """A goal to send; fields that its action does not have are NaN.
 
     Attributes:
@@ -97,7 +97,7 @@ class FrankaGripper:
         self._discretiser.seed(measured)
         self._waiting = None
 
-    def step(self, opening: float, now_ns: int) -> Goal | Cancel | None:
+    def step(self, opening: float, now_ns: int) -> HandGoal | Cancel | None:
         """Return what to do now for a wanted opening [m]."""
         side = self._discretiser.step(opening, now_ns)
         if side is not None:
@@ -153,11 +153,11 @@ class FrankaGripper:
             )
         return DriverState(Readiness.READY, "gripper_ready", "the gripper takes goals")
 
-    def _goal(self, side: Side) -> Goal:
+    def _goal(self, side: Side) -> HandGoal:
         if self._api is GripperApi.COMMAND:
             half = MAX_WIDTH / 2 if side is Side.OPEN else 0.0
-            return Goal(side, "gripper_action", position=half, force=self._force)
+            return HandGoal(side, "gripper_action", position=half, force=self._force)
         if side is Side.OPEN:
-            return Goal(side, "move", width=MAX_WIDTH, speed=self._speed)
+            return HandGoal(side, "move", width=MAX_WIDTH, speed=self._speed)
         # Whatever is grasped is a success: the policy decides what to do with it, not the width.
-        return Goal(side, "grasp", width=0.0, speed=self._speed, force=self._force, epsilon=MAX_WIDTH)
+        return HandGoal(side, "grasp", width=0.0, speed=self._speed, force=self._force, epsilon=MAX_WIDTH)

@@ -17,7 +17,7 @@ from wam.devices.simulated import (
     StatusTopic,
     trigger,
 )
-from wam.devices.twin import Answer, Measured
+from wam.devices.twin import DriverAnswer, MeasuredJoints
 from wam.robots.description import JointGroup
 
 MERGED = MergedStates("joint_states", ("franka", "franka_gripper"), rate=30.0)
@@ -74,7 +74,7 @@ def read_goal(kind: GoalKind, message: Any) -> GripperGoal:
     return GripperGoal(kind, width, speed, float(message.force), inner, outer)
 
 
-def fill_result(result: Any, answer: Answer, measured: Measured) -> None:
+def fill_result(result: Any, answer: DriverAnswer, measured: MeasuredJoints) -> None:
     """Write how a goal ended into the result of any of the actions."""
     # GripperCommand counts in half the opening in its goal and in the whole in its result.
     values = {
@@ -98,6 +98,6 @@ def _fill_state(message: Any, moment: Moment) -> None:
             setattr(getattr(message, field), name, True)
 
 
-def _recover(device: SimulatedDevice) -> Answer:
+def _recover(device: SimulatedDevice) -> DriverAnswer:
     recovered = device.request(RECOVERY)
     return device.request(ACTIVATE) if recovered.ok else recovered

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from wam.devices.controllers import StreamDriver, TrajectoryDriver
-from wam.devices.franka.arm import RobotMode
+from wam.devices.franka.arm import FrankaMode
 from wam.devices.franka.hand import MAX_FORCE, MAX_WIDTH
 from wam.devices.jtc import ControllerOptions
-from wam.devices.twin import FAULT, Answer, JointFeedback, Measured, Vector
+from wam.devices.twin import FAULT, DriverAnswer, JointFeedback, MeasuredJoints, Vector
 from wam.robots.description import CommandInterface, JointGroup
 
 ACCELERATION = 10.0
@@ -55,11 +55,11 @@ class FrankaDriver(TrajectoryDriver):
         self._active = True
 
     @property
-    def mode(self) -> RobotMode:
+    def mode(self) -> FrankaMode:
         """`robot_mode` of franka_msgs/FrankaRobotState."""
         if self._errors:
-            return RobotMode.REFLEX
-        return RobotMode.MOVE if self._active and self._enabled else RobotMode.IDLE
+            return FrankaMode.REFLEX
+        return FrankaMode.MOVE if self._active and self._enabled else FrankaMode.IDLE
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ class FrankaDriver(TrajectoryDriver):
         """What counts of franka_msgs/FrankaRobotState."""
         return {
             "robot_mode": int(self.mode),
-            "control_command_success_rate": 1.0 if self.mode is RobotMode.MOVE else 0.0,
+            "control_command_success_rate": 1.0 if self.mode is FrankaMode.MOVE else 0.0,
             "current_errors": ", ".join(self._errors),
             "last_motion_errors": ", ".join(self._last_errors),
         }
@@ -83,23 +83,23 @@ class FrankaDriver(TrajectoryDriver):
             return f"reflex: {', '.join(self._errors)}"
         return super().deactivated if self._active else "deactivated by a reflex; activate it again"
 
-    def request(self, name: str, *, measured: Vector) -> Answer:
+    def request(self, name: str, *, measured: Vector) -> DriverAnswer:
         """Answer "error_recovery", "activate" (the controller) and "fault": a collision reflex."""
         if name == FAULT:
             self._trip("cartesian_reflex")
-            return Answer(True, "reflex: the arm stands until the error recovery")
+            return DriverAnswer(True, "reflex: the arm stands until the error recovery")
         if name == RECOVERY:
             if not self._errors:
-                return Answer(True, "there is no error")
+                return DriverAnswer(True, "there is no error")
             self._errors = ()
-            return Answer(True, "recovered: the controllers are still to be activated")
+            return DriverAnswer(True, "recovered: the controllers are still to be activated")
         if name == ACTIVATE:
             if self._errors:
-                return Answer(False, f"{self.deactivated}; recover first")
+                return DriverAnswer(False, f"{self.deactivated}; recover first")
             if not self._active:
                 self.hold(measured)
                 self._active = True
-            return Answer(True, "the controller is active and holds the measured position")
+            return DriverAnswer(True, "the controller is active and holds the measured position")
         return super().request(name, measured=measured)
 
     def hold(self, position: Vector) -> None:
@@ -203,12 +203,14 @@ class GripperDriver(StreamDriver):
         """Whether a goal is being executed."""
         return self._goal is not None
 
-    def start(self, goal: GripperGoal) -> Answer:
+    def start(self, goal: GripperGoal) -> DriverAnswer:
         """Begin a goal; one that runs is not ended by it."""
         if self._goal is not None:
-            return Answer(False, f"{self._goal.kind.value} is being executed; a goal does not end another")
+            return DriverAnswer(
+                False, f"{self._goal.kind.value} is being executed; a goal does not end another"
+            )
         if not (0.0 <= goal.width <= MAX_WIDTH and goal.speed > 0.0 and 0.0 <= goal.force <= MAX_FORCE):
-            return Answer(
+            return DriverAnswer(
                 False,
                 f"width {goal.width:g} m (0..{MAX_WIDTH}), speed {goal.speed:g} m/s (> 0), "
                 f"force {goal.force:g} N (0..{MAX_FORCE:g})",
@@ -222,17 +224,17 @@ class GripperDriver(StreamDriver):
         self._target = np.clip(np.full(1, 0.0 if grasp else width / 2), self._lower, self._upper)
         self._line.reset(self._target)
         self._goal, self._goal_ns = goal, self._elapsed_ns
-        return Answer(True, goal.kind.value)
+        return DriverAnswer(True, goal.kind.value)
 
-    def stop(self, measured: Vector) -> Answer:
+    def stop(self, measured: Vector) -> DriverAnswer:
         """Hold the fingers at `measured`, float64 [1], and end the goal."""
         self._goal = None
         self._target = np.clip(measured, self._lower, self._upper)
         self._setpoint = self._target.copy()
         self._line.reset(self._target)
-        return Answer(True, "stopped")
+        return DriverAnswer(True, "stopped")
 
-    def result(self, measured: Measured) -> Answer | None:
+    def result(self, measured: MeasuredJoints) -> DriverAnswer | None:
         """Return how the goal ended, or None while it is being executed."""
         goal = self._goal
         if goal is None or self._elapsed_ns - self._goal_ns < self.PATIENCE_NS:
@@ -245,13 +247,13 @@ class GripperDriver(StreamDriver):
             ok = goal.width - goal.inner < width < goal.width + goal.outer
         else:
             ok = abs(width - 2.0 * float(self._target[0])) < self.NEAR or goal.kind is GoalKind.GRIPPER_ACTION
-        return Answer(ok, f"opening {width:.4f} m")
+        return DriverAnswer(ok, f"opening {width:.4f} m")
 
-    def request(self, name: str, *, measured: Vector) -> Answer:
+    def request(self, name: str, *, measured: Vector) -> DriverAnswer:
         """Answer "stop"."""
         return self.stop(measured) if name == "stop" else super().request(name, measured=measured)
 
-    def feedback(self, measured: Measured) -> JointFeedback:
+    def feedback(self, measured: MeasuredJoints) -> JointFeedback:
         """Return both fingers."""
         half = float(measured.positions[0])
         zeros = tuple(0.0 for _ in self._fingers)

@@ -9,7 +9,7 @@ import numpy as np
 
 from wam.core.errors import ConfigError, JointError
 from wam.devices.piper.arm import ArmStatus, ControlMode
-from wam.devices.twin import DISABLE, ENABLE, FAULT, Answer, JointFeedback, Measured, Vector
+from wam.devices.twin import DISABLE, ENABLE, FAULT, DriverAnswer, JointFeedback, MeasuredJoints, Vector
 from wam.robots.description import JointGroup, JointKind
 
 PIPER_MIN_EFFORT, PIPER_MAX_EFFORT, PIPER_DEFAULT_EFFORT = 0.5, 3.0, 1.0
@@ -127,22 +127,22 @@ class PiperDriver:
             self._setpoint = self._target.copy()
         self._enabled = on
 
-    def request(self, name: str, *, measured: Vector) -> Answer:
+    def request(self, name: str, *, measured: Vector) -> DriverAnswer:
         """Answer enable_srv ("enable", "disable"), reset_srv ("reset"), and "fault": an emergency stop."""
         if name == FAULT:
             self._status = ArmStatus.EMERGENCY_STOP
             self._target = self._setpoint.copy()
-            return Answer(True, "emergency stop: the arm holds; reset_srv clears it and drops the arm")
+            return DriverAnswer(True, "emergency stop: the arm holds; reset_srv clears it and drops the arm")
         if name == "reset":
             self._mode, self._status = ControlMode.STANDBY, ArmStatus.NORMAL
             self.enable(False, measured=measured)
-            return Answer(True, "reset: the drives are off")
+            return DriverAnswer(True, "reset: the drives are off")
         if name not in (ENABLE, DISABLE):
-            return Answer(False, f"the Piper driver has no {name}")
+            return DriverAnswer(False, f"the Piper driver has no {name}")
         if name == ENABLE and self._status is ArmStatus.EMERGENCY_STOP:
-            return Answer(False, "emergency stop: reset the arm first")
+            return DriverAnswer(False, "emergency stop: reset the arm first")
         self.enable(name == ENABLE, measured=measured)
-        return Answer(True, f"drives {'on' if self._enabled else 'off'}")
+        return DriverAnswer(True, f"drives {'on' if self._enabled else 'off'}")
 
     def advance(self, dt: float) -> Vector:
         """Move the set-point towards the target for `dt` [s], no faster than the servo's speed."""
@@ -152,7 +152,7 @@ class PiperDriver:
         self._setpoint = np.where(np.abs(away) <= reach, self._target, self._setpoint + np.sign(away) * reach)
         return self._setpoint.copy()
 
-    def feedback(self, measured: Measured) -> JointFeedback:
+    def feedback(self, measured: MeasuredJoints) -> JointFeedback:
         """Return positions and efforts of all seven, and velocities of the six arm joints."""
         return JointFeedback(
             names=self._group.driver_names,

@@ -26,7 +26,7 @@ PROTECTIVE_STOP_WAIT_S = 5.0
 """The controller refuses to unlock a protective stop earlier than this [s]."""
 
 
-class RobotMode(enum.IntEnum):
+class UrMode(enum.IntEnum):
     """ur_dashboard_msgs/RobotMode."""
 
     NO_CONTROLLER = -1
@@ -105,7 +105,7 @@ class UrSample:
 
     Attributes:
         joint_states: whether joint states arrive.
-        robot_mode: see `RobotMode`.
+        robot_mode: see `UrMode`.
         safety_mode: see `SafetyMode`.
         program_running: whether the External Control program runs.
         scaling: speed scaling 0..1.
@@ -200,7 +200,7 @@ def assess(sample: UrSample) -> DriverState:
             safety = SafetyMode.UNDEFINED
         text = f"safety mode {safety.name.lower().replace('_', ' ')} ({sample.safety_mode})"
         return DriverState(Readiness.BLOCKED, safety.name.lower(), text, _SAFETY_STEPS[safety])
-    if sample.robot_mode is not None and sample.robot_mode != RobotMode.RUNNING:
+    if sample.robot_mode is not None and sample.robot_mode != UrMode.RUNNING:
         return _power_state(sample.robot_mode)
     if sample.program_running is False:
         return DriverState(
@@ -251,28 +251,28 @@ def assess(sample: UrSample) -> DriverState:
 
 def _power_state(value: int) -> DriverState:
     try:
-        mode = RobotMode(value)
+        mode = UrMode(value)
     except ValueError:
-        mode = RobotMode.NO_CONTROLLER
+        mode = UrMode.NO_CONTROLLER
     text = f"robot mode {mode.name.lower().replace('_', ' ')} ({value})"
-    if mode is RobotMode.POWER_OFF:
+    if mode is UrMode.POWER_OFF:
         return DriverState(Readiness.WAITING, "power_off", text, (person("keep clear of the arm"), *_POWER))
-    if mode in (RobotMode.IDLE, RobotMode.POWER_ON):
+    if mode in (UrMode.IDLE, UrMode.POWER_ON):
         return DriverState(
             Readiness.WAITING, mode.name.lower(), text, (person("keep clear of the arm"), *_POWER[1:])
         )
-    if mode is RobotMode.BACKDRIVE:
+    if mode is UrMode.BACKDRIVE:
         return DriverState(
             Readiness.BLOCKED, "backdrive", text, (person("end back-driving on the pendant"), *_POWER[1:])
         )
-    if mode is RobotMode.CONFIRM_SAFETY:
+    if mode is UrMode.CONFIRM_SAFETY:
         return DriverState(
             Readiness.BLOCKED,
             "confirm_safety",
             text,
             (person("confirm the safety set-up on the pendant"), *_POWER),
         )
-    if mode in (RobotMode.BOOTING, RobotMode.UPDATING_FIRMWARE):
+    if mode in (UrMode.BOOTING, UrMode.UPDATING_FIRMWARE):
         return DriverState(Readiness.WAITING, mode.name.lower(), text)
     return DriverState(
         Readiness.ABSENT, mode.name.lower(), text, (person("switch the control box on"), *_POWER)

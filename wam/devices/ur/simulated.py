@@ -15,7 +15,7 @@ from wam.devices.simulated import (
     StatusTopic,
     trigger,
 )
-from wam.devices.twin import Answer, DriverTwin
+from wam.devices.twin import DriverAnswer, DriverTwin
 from wam.devices.ur.arm import PROGRAM_TOPIC, ROBOT_MODE_TOPIC, SAFETY_MODE_TOPIC, SCALING_TOPIC
 from wam.devices.ur.twin import DASHBOARD, UrDriver
 from wam.robots.description import JointGroup
@@ -62,12 +62,12 @@ def _fill_mode(mode: str, message: Any, moment: Moment) -> None:
     message.mode = int(moment.modes[mode])
 
 
-def _dashboard(name: str, device: SimulatedDevice) -> Answer:
+def _dashboard(name: str, device: SimulatedDevice) -> DriverAnswer:
     return device.request(name)
 
 
-def _slide(fraction: float, device: SimulatedDevice) -> Answer:
-    def ask(twin: DriverTwin) -> Answer:
+def _slide(fraction: float, device: SimulatedDevice) -> DriverAnswer:
+    def ask(twin: DriverTwin) -> DriverAnswer:
         assert isinstance(twin, UrDriver)
         return twin.set_slider(float(fraction))
 

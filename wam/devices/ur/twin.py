@@ -11,8 +11,8 @@ import numpy as np
 from wam.core.clock import NS_PER_S
 from wam.devices.controllers import TrajectoryDriver
 from wam.devices.jtc import ControllerOptions
-from wam.devices.twin import FAULT, Answer, Vector
-from wam.devices.ur.arm import PROTECTIVE_STOP_WAIT_S, RobotMode, SafetyMode
+from wam.devices.twin import FAULT, DriverAnswer, Vector
+from wam.devices.ur.arm import PROTECTIVE_STOP_WAIT_S, SafetyMode, UrMode
 from wam.robots.description import JointGroup
 
 IGNORED_SPEED = 20.0
@@ -55,16 +55,16 @@ class UrDriver(TrajectoryDriver):
 
     def __init__(self, group: JointGroup, options: ControllerOptions | None = None) -> None:
         super().__init__(group, options)
-        self._robot, self._safety = RobotMode.RUNNING, SafetyMode.NORMAL
+        self._robot, self._safety = UrMode.RUNNING, SafetyMode.NORMAL
         self._program = Program.RUNNING
         self._slider = 1.0
         self._stopped_ns = 0
         self.ignored = 0
-        self._services: dict[str, Callable[[Vector], Answer]] = {
+        self._services: dict[str, Callable[[Vector], DriverAnswer]] = {
             FAULT: self._protective_stop,
             "unlock_protective_stop": self._unlock,
-            "close_safety_popup": lambda _: Answer(True, "closed"),
-            "restart_safety": lambda _: Answer(False, "there is no safety fault"),
+            "close_safety_popup": lambda _: DriverAnswer(True, "closed"),
+            "restart_safety": lambda _: DriverAnswer(False, "there is no safety fault"),
             "play": self._play,
             "pause": self._pause,
             "stop": self._stop,
@@ -102,14 +102,14 @@ class UrDriver(TrajectoryDriver):
             return f"the program does not run (safety mode {self._safety.name.lower()})"
         return super().deactivated
 
-    def set_slider(self, fraction: float) -> Answer:
+    def set_slider(self, fraction: float) -> DriverAnswer:
         """Set the pendant's speed slider to 0.01..1."""
         if not 0.01 <= fraction <= 1.0:
-            return Answer(False, f"speed slider {fraction:g}; allowed: 0.01 .. 1")
+            return DriverAnswer(False, f"speed slider {fraction:g}; allowed: 0.01 .. 1")
         self._slider = float(fraction)
-        return Answer(True, f"speed slider at {100 * fraction:g} %")
+        return DriverAnswer(True, f"speed slider at {100 * fraction:g} %")
 
-    def request(self, name: str, *, measured: Vector) -> Answer:
+    def request(self, name: str, *, measured: Vector) -> DriverAnswer:
         """Answer a service of dashboard_client, and "fault": a protective stop."""
         service = self._services.get(name)
         return super().request(name, measured=measured) if service is None else service(measured)
@@ -126,57 +126,57 @@ class UrDriver(TrajectoryDriver):
             return False
         return True
 
-    def _protective_stop(self, _measured: Vector) -> Answer:
+    def _protective_stop(self, _measured: Vector) -> DriverAnswer:
         self._safety, self._stopped_ns = SafetyMode.PROTECTIVE_STOP, self._elapsed_ns
         if self._program is Program.RUNNING:
             self._program = Program.PAUSED
         self._line.reset((self._sent.copy(), np.zeros_like(self._sent)))
-        return Answer(True, "protective stop")
+        return DriverAnswer(True, "protective stop")
 
-    def _unlock(self, _measured: Vector) -> Answer:
+    def _unlock(self, _measured: Vector) -> DriverAnswer:
         if self._safety is not SafetyMode.PROTECTIVE_STOP:
-            return Answer(False, "there is no protective stop")
+            return DriverAnswer(False, "there is no protective stop")
         waited = (self._elapsed_ns - self._stopped_ns) / NS_PER_S
         if waited < PROTECTIVE_STOP_WAIT_S:
-            return Answer(
+            return DriverAnswer(
                 False,
                 f"a protective stop is unlocked {PROTECTIVE_STOP_WAIT_S:g} s after it; {waited:.1f} s so far",
             )
         self._safety = SafetyMode.NORMAL
-        return Answer(True, "unlocked; the program is still paused")
+        return DriverAnswer(True, "unlocked; the program is still paused")
 
-    def _play(self, measured: Vector) -> Answer:
+    def _play(self, measured: Vector) -> DriverAnswer:
         if self._safety is not SafetyMode.NORMAL:
-            return Answer(False, f"safety mode {self._safety.name.lower()}")
-        if self._robot is not RobotMode.RUNNING:
-            return Answer(False, f"robot mode {self._robot.name.lower()}: release the brakes first")
+            return DriverAnswer(False, f"safety mode {self._safety.name.lower()}")
+        if self._robot is not UrMode.RUNNING:
+            return DriverAnswer(False, f"robot mode {self._robot.name.lower()}: release the brakes first")
         if self._program is Program.STOPPED:
             self.hold(measured)
         self._program = Program.RUNNING
-        return Answer(True, "the program runs")
+        return DriverAnswer(True, "the program runs")
 
-    def _pause(self, _measured: Vector) -> Answer:
+    def _pause(self, _measured: Vector) -> DriverAnswer:
         if self._program is not Program.RUNNING:
-            return Answer(False, "no program runs")
+            return DriverAnswer(False, "no program runs")
         self._program = Program.PAUSED
-        return Answer(True, "paused")
+        return DriverAnswer(True, "paused")
 
-    def _stop(self, measured: Vector) -> Answer:
+    def _stop(self, measured: Vector) -> DriverAnswer:
         self._program = Program.STOPPED
         self.hold(measured)
-        return Answer(True, "stopped")
+        return DriverAnswer(True, "stopped")
 
-    def _power_on(self, _measured: Vector) -> Answer:
-        if self._robot is RobotMode.POWER_OFF:
-            self._robot = RobotMode.IDLE
-        return Answer(True, f"robot mode {self._robot.name.lower()}")
+    def _power_on(self, _measured: Vector) -> DriverAnswer:
+        if self._robot is UrMode.POWER_OFF:
+            self._robot = UrMode.IDLE
+        return DriverAnswer(True, f"robot mode {self._robot.name.lower()}")
 
-    def _brake_release(self, _measured: Vector) -> Answer:
-        if self._robot is RobotMode.POWER_OFF:
-            return Answer(False, "the arm is switched off: power_on first")
-        self._robot = RobotMode.RUNNING
-        return Answer(True, "robot mode running")
+    def _brake_release(self, _measured: Vector) -> DriverAnswer:
+        if self._robot is UrMode.POWER_OFF:
+            return DriverAnswer(False, "the arm is switched off: power_on first")
+        self._robot = UrMode.RUNNING
+        return DriverAnswer(True, "robot mode running")
 
-    def _power_off(self, measured: Vector) -> Answer:
-        self._robot = RobotMode.POWER_OFF
+    def _power_off(self, measured: Vector) -> DriverAnswer:
+        self._robot = UrMode.POWER_OFF
         return self._stop(measured)
