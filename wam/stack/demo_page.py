@@ -87,7 +87,7 @@ def ladder_spans(
 
 
 def _samples(run: DemoRecording) -> dict[str, Values]:
-    """Return every measured quantity by its flat name; unit [ms] but for the phase offset [rows]."""
+    """Return every measured quantity by its flat name; unit [ms], except for the phase offset [rows]."""
     chunks = run.chunks
     samples = {
         "chunk_inference_ms": _ms([record.chunk.inference_ns for record in chunks]),
@@ -257,7 +257,7 @@ def _times_section(samples: dict[str, Values], times: dict[str, SampleSummary]) 
     return Section(
         "Times",
         (table, Charts(charts)),
-        intro="Command jitter is the distance of every interval between two commands from the nominal one.",
+        intro="Command jitter is the deviation of each interval between two commands from the nominal interval.",
     )
 
 

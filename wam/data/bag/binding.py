@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from wam.core.contract import PolicyContract
 from wam.core.errors import RecordingError
-from wam.data.bag.reading import Recording, Topic
+from wam.data.bag.reading import RecordedTopic, Recording
 from wam.data.bag.topics import (
     ACTION_TOPIC,
     COMPRESSED_IMAGE,
@@ -161,7 +161,7 @@ class _Finder:
         self._robot = robot
         self._names = names
 
-    def __call__(self, relative: str, types: tuple[str, ...], what: str) -> Topic:
+    def __call__(self, relative: str, types: tuple[str, ...], what: str) -> RecordedTopic:
         renamed = (self._names.renamed or {}).get(relative)
         namespace = self._names.namespace.strip("/")
         wanted = renamed or "/" + "/".join(part for part in (namespace, relative) if part)
@@ -198,7 +198,9 @@ class _Finder:
         )
 
 
-def _extra(recording: Recording, given: str, usual: str, types: tuple[str, ...], role: Role) -> Topic | None:
+def _extra(
+    recording: Recording, given: str, usual: str, types: tuple[str, ...], role: Role
+) -> RecordedTopic | None:
     wanted = given or usual
     topic = next((t for t in recording.topics if t.name == wanted and t.msgtype in types), None)
     if topic is None:
@@ -214,7 +216,7 @@ def _extra(recording: Recording, given: str, usual: str, types: tuple[str, ...],
     return topic if topic.count and not topic.unreadable else None
 
 
-def _require_readable(recording: Recording, topic: Topic) -> None:
+def _require_readable(recording: Recording, topic: RecordedTopic) -> None:
     if topic.unreadable:
         raise RecordingError(
             f"topic {topic.name} of {recording.path} cannot be read: {topic.msgtype} is {topic.unreadable}",

@@ -23,7 +23,7 @@ IDL_SEPARATOR = "=" * 80 + "\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class RecordedTopic:
     """A topic of a recording.
 
     Attributes:
@@ -101,7 +101,7 @@ class Recording:
         return (max(end for _, end in spans) - min(start for start, _ in spans)) / NS_PER_S if spans else 0.0
 
     @property
-    def skipped(self) -> tuple[Topic, ...]:
+    def skipped(self) -> tuple[RecordedTopic, ...]:
         """Topics whose messages cannot be read."""
         return tuple(topic for topic in self.topics if topic.unreadable)
 
@@ -118,7 +118,7 @@ class Recording:
         )
         return (*self._warnings, *undecoded)
 
-    def topic(self, name: str) -> Topic | None:
+    def topic(self, name: str) -> RecordedTopic | None:
         """Return the topic called `name`, or None."""
         return next((topic for topic in self.topics if topic.name == name), None)
 
@@ -171,7 +171,7 @@ class Recording:
                 f"recording {file} is truncated or has no index; it is read up to where it ends"
             )
 
-    def _list_topics(self) -> tuple[Topic, ...]:
+    def _list_topics(self) -> tuple[RecordedTopic, ...]:
         counts: dict[tuple[str, str], int] = {}
         reasons: dict[tuple[str, str], str] = {}
         for source in self._sources:
@@ -185,7 +185,7 @@ class Recording:
                     self._readers[key] = reader
                 reasons[key] = reason
         return tuple(
-            Topic(name, msgtype, counts[name, msgtype], reasons[name, msgtype])
+            RecordedTopic(name, msgtype, counts[name, msgtype], reasons[name, msgtype])
             for name, msgtype in sorted(counts)
         )
 
