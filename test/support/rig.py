@@ -199,7 +199,7 @@ def running_rig(log_dir: Path, *, robot: str = "piper", lock_step: bool = True) 
             yield rig
         finally:
             rig.close()
-            # What a failed test leaves in reference cycles is finalised here and not in a later test, which pytest would
+            # What a failed test leaves in reference cycles is finalised here, not in a later test, which pytest would
             # then fail for it.
             gc.collect()
 
