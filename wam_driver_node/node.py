@@ -20,7 +20,7 @@ from wam.devices.registry import KINDS, kind_of
 from wam.devices.state import Readiness, worst
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import duration_to_ns, ns_to_time, time_to_ns
-from wam.ros.diagnostics import Diagnostics, Level
+from wam.ros.diagnostics import DiagnosticLevel, Diagnostics
 from wam.ros.lifecycle import WamNode
 from wam.ros.qos import COMMAND, JOINT_STATE_PUBLISHER
 from wam.ros.timers import steady_timer
@@ -37,11 +37,11 @@ NO_HANDS = ("mock",)
 """Default of `devices`, which a robot without hands need not change."""
 Device = DeviceCycle | GripperShell
 LEVELS = {
-    Readiness.READY: Level.OK,
-    Readiness.DEGRADED: Level.WARN,
-    Readiness.WAITING: Level.WARN,
-    Readiness.BLOCKED: Level.ERROR,
-    Readiness.ABSENT: Level.ERROR,
+    Readiness.READY: DiagnosticLevel.OK,
+    Readiness.DEGRADED: DiagnosticLevel.WARN,
+    Readiness.WAITING: DiagnosticLevel.WARN,
+    Readiness.BLOCKED: DiagnosticLevel.ERROR,
+    Readiness.ABSENT: DiagnosticLevel.ERROR,
 }
 
 
@@ -312,11 +312,14 @@ class DriverNode(WamNode[DriverParameters]):
             values |= {f"{name}/{key}": value for key, value in device.values().items()}
             values[f"{name}/state"] = device.state().code
         if self._worker is None:
-            level, text = Level.OK, "inactive"
+            level, text = DiagnosticLevel.OK, "inactive"
         elif self._fault:
-            level, text = Level.ERROR, self._fault
+            level, text = DiagnosticLevel.ERROR, self._fault
         elif self._refused:
-            level, text = Level.ERROR, "; ".join(f"{name}: {why}" for name, why in self._refused.items())
+            level, text = (
+                DiagnosticLevel.ERROR,
+                "; ".join(f"{name}: {why}" for name, why in self._refused.items()),
+            )
         else:
             states = [device.state() for device in watched]
             hindered = [state.text for state in states if state.readiness > Readiness.READY]

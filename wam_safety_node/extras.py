@@ -27,7 +27,7 @@ class Extras:
     Args:
         node: the safety node.
         robot: decides which there are.
-        cycle: is told.
+        cycle: gets what they report.
         speed_scaling_topic: topic of the speed scaling; "" takes that of the robot's driver, where it has one.
     """
 

@@ -22,9 +22,11 @@ from wam.robots.collision import model_joints
 from wam.robots.description import RobotDescription
 from wam.robots.joint_reader import JointReader
 from wam.ros.conversions import finding_to_event, message_to_chunk, time_to_ns
-from wam.ros.diagnostics import Diagnostics, Level
+from wam.ros.diagnostics import DiagnosticLevel, Diagnostics
 from wam.ros.lifecycle import WamNode
 from wam.ros.lock_step import SteppedStream
+from wam.ros.moveit.process import ProcessChecker, helper_command
+from wam.ros.moveit.service import make_service_checker
 from wam.ros.qos import CHUNK, EVENT, EVENT_KEPT, JOINT_STATE
 from wam.runtime.safety.build import build_cycle, settings_for
 from wam.runtime.safety.cycle import CycleResult, SafetyCycle
@@ -32,8 +34,6 @@ from wam.runtime.safety.filters import build_chain
 from wam.runtime.safety.stream import CommandStream, StreamHealth
 from wam_msgs.msg import ActionChunk, SafetyEvent
 from wam_safety_node.extras import Extras
-from wam_safety_node.moveit.process import ProcessChecker, helper_command
-from wam_safety_node.moveit.service import make_service_checker
 from wam_safety_node.outputs import Outputs
 from wam_safety_node.parameters import SafetyParameters
 from wam_safety_node.watch import GraphWatch
@@ -45,11 +45,11 @@ MAX_FAILURES = 3
 """Cycles that may fail in a row before the stream is given up."""
 
 LEVELS = {
-    Ladder.NOMINAL: Level.OK,
-    Ladder.LATE: Level.WARN,
-    Ladder.SLOW: Level.WARN,
-    Ladder.HOLD: Level.ERROR,
-    Ladder.STOP: Level.ERROR,
+    Ladder.NOMINAL: DiagnosticLevel.OK,
+    Ladder.LATE: DiagnosticLevel.WARN,
+    Ladder.SLOW: DiagnosticLevel.WARN,
+    Ladder.HOLD: DiagnosticLevel.ERROR,
+    Ladder.STOP: DiagnosticLevel.ERROR,
 }
 
 
@@ -95,7 +95,7 @@ class SafetyNode(WamNode[SafetyParameters]):
         settings = settings_for(
             robot,
             strategy=Strategy(p.strategy),
-            max_context_age_ns=seconds_to_ns(p.max_context_age),
+            late_context_age_ns=seconds_to_ns(p.max_context_age),
             track=not p.dry_run,
         )
         self._remote = self._remote_checker(robot)
@@ -198,7 +198,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             cycle.reject("malformed_joint_state", str(error), of=group)
             return
         if self._watch is not None:
-            self._watch.heard(group)
+            self._watch.note_driver(group)
         cycle.offer_state(group, stamp_ns=time_to_ns(message.header.stamp), positions=positions)
 
     def _store_estop(self, message: Any) -> None:
@@ -225,7 +225,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             response.success, response.message = True, "nothing was latched"
             return response
         if self._watch is not None:
-            self._watch.look()
+            self._watch.check()
         self.cycle.clear_fault()
         if isinstance(self._stream, SteppedStream):
             self._stream.wake()  # the clock does not come through while a service is served
@@ -297,13 +297,13 @@ class SafetyNode(WamNode[SafetyParameters]):
         if cycle is None or diagnostics is None:
             return
         if self._watch is not None:
-            self._watch.look()
+            self._watch.check()
         cause = cycle.ladder.cause
         level, text = LEVELS[cycle.ladder.rung], "commanding" if cause is None else cause.text
         if stream is None:
-            level, text = Level.OK, "inactive"
+            level, text = DiagnosticLevel.OK, "inactive"
         elif self._reason:
-            level, text = Level.ERROR, self._reason
+            level, text = DiagnosticLevel.ERROR, self._reason
         values: dict[str, object] = {
             "ladder": cycle.ladder.rung.name,
             "code": cycle.ladder.code,

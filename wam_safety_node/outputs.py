@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command messages of each joint group: what the driver takes, in its own units, always for all of its joints."""
+"""Command messages of each joint group: the driver's own type and units, always with all of its joints."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ class Outputs:
         for group, columns, publisher, send in self._groups:
             send(group, columns, publisher, position, cycle, now_ns)
 
-    def unheard(self) -> str:
-        """Return a command topic that no driver subscribes to, or "" where every one has a listener.
+    def without_subscriber(self) -> str:
+        """Return a command topic without a subscriber, or "" where every one has one.
 
         A driver whose subscription is discovered late would see its first command far from where the arm stands.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches the graph around the safety node: who listens, who else commands, who has gone."""
+"""Watches the graph around the safety node: missing subscribers, other publishers, lost drivers and executors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class GraphWatch:
         node: the safety node.
         robot: its groups.
         outputs: command publishers.
-        cycle: told of causes.
+        cycle: gets the causes.
         latch_driver_loss: a driver that has gone is STOP instead of HOLD.
     """
 
@@ -53,28 +53,28 @@ class GraphWatch:
         self._executors = 0
 
     def chunk_events(self) -> SubscriptionEventCallbacks:
-        """Return the callbacks of the chunk subscription: liveliness tells of a killed executor within its lease."""
+        """Return the callbacks of the chunk subscription: liveliness reports a killed executor within its lease."""
         return SubscriptionEventCallbacks(liveliness=self._on_liveliness)
 
-    def heard(self, group: str) -> None:
+    def note_driver(self, group: str) -> None:
         """Note that the driver of `group` has published; called from a callback."""
         self._drivers.add(group)
 
     def before_step(self) -> None:
-        """Look at what a command needs at once: somebody who listens. Called in the command thread."""
-        # In another namespace than the driver nobody listens either; the namespace is what has to be told.
-        unheard = "" if self._misplaced else self._outputs.unheard()
-        if unheard:
-            self._cycle.raise_cause(finding("no_listener", joint=unheard))
+        """Check that every command topic has a subscriber. Called in the command thread."""
+        # Without a driver in this namespace there is no subscriber either; the namespace is the cause to report.
+        topic = "" if self._misplaced else self._outputs.without_subscriber()
+        if topic:
+            self._cycle.raise_cause(finding("no_listener", joint=topic))
         else:
             self._cycle.withdraw_cause("no_listener")
 
-    def look(self) -> None:
-        """Look at the graph; called a few times a second."""
-        self._look_for_other_publishers()
-        self._look_for_drivers()
+    def check(self) -> None:
+        """Check the graph; called a few times a second."""
+        self._check_other_publishers()
+        self._check_drivers()
 
-    def _look_for_other_publishers(self) -> None:
+    def _check_other_publishers(self) -> None:
         found = self._outputs.other_publishers()
         if self._ghosts is None:
             self._ghosts = frozenset(one.gid for one in found if one.namesake)
@@ -91,21 +91,21 @@ class GraphWatch:
             Finding(Verdict.STOP, "second_publisher", text, found[0].topic, float(len(found) + 1), 1.0)
         )
 
-    def _look_for_drivers(self) -> None:
+    def _check_drivers(self) -> None:
         for group in self._robot.groups:
             topic = self._node.resolve_topic_name(group.state_topic)
             drivers = [
                 f"{info.node_namespace.rstrip('/')}/{info.node_name}"
                 for info in self._node.get_publishers_info_by_topic(topic)
             ]
-            self._judge_drivers(group.name, topic, drivers)
+            self._check_driver_names(group.name, topic, drivers)
             if drivers:
                 self._cycle.withdraw_cause("driver_lost", of=group.name)
                 self._cycle.withdraw_cause("liveliness_lost", of=group.name)
             elif group.name in self._drivers:
                 self._cycle.raise_cause(self._lost(topic), of=group.name)
 
-    def _judge_drivers(self, group: str, topic: str, drivers: list[str]) -> None:
+    def _check_driver_names(self, group: str, topic: str, drivers: list[str]) -> None:
         """Hold for two drivers on one topic, and for a driver in another namespace than ours."""
         # A driver that was killed and started anew has its own name twice for a while.
         if len(set(drivers)) > 1:

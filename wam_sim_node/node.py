@@ -17,7 +17,7 @@ from wam.devices.loader import load_robot
 from wam.devices.optional import Find, find_type
 from wam.robots.description import CameraSpec, RobotDescription
 from wam.ros.conversions import ns_to_time
-from wam.ros.diagnostics import Diagnostics, Level
+from wam.ros.diagnostics import DiagnosticLevel, Diagnostics
 from wam.ros.lifecycle import WamNode
 from wam.ros.lock_step import SteppedWorker, make_worker
 from wam.ros.qos import CLOCK
@@ -276,14 +276,14 @@ class SimNode(WamNode[SimParameters]):
             values[f"{name}_render_time_p50 [s]"] = f"{camera.render_time.percentile(50):.4f}"
             values[f"{name}_render_time_p99 [s]"] = f"{camera.render_time.percentile(99):.4f}"
         if self._worker is None:
-            level, text = Level.OK, "inactive"
+            level, text = DiagnosticLevel.OK, "inactive"
         elif self._fault:
-            level, text = Level.ERROR, self._fault
+            level, text = DiagnosticLevel.ERROR, self._fault
         elif factor < SLOW_FACTOR * (self.p.speed or 1.0):
             level, text = (
-                Level.WARN,
+                DiagnosticLevel.WARN,
                 f"slower than asked: real-time factor {factor:.2f}, wanted {self.p.speed or 1.0:g}",
             )
         else:
-            level, text = Level.OK, "simulating"
+            level, text = DiagnosticLevel.OK, "simulating"
         diagnostics.report(level, text, values)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from wam import bench as benches
 from wam.bench import load_bench
-from wam.bench.result import Bar, Measured, percentiles
+from wam.bench.result import Bar, BenchResult, percentiles
 from wam.cli.bench import bench
 from wam.core.errors import ConfigError
 
@@ -33,7 +33,7 @@ def canned(monkeypatch):
 
     def replace(results: dict[str, float], bars: dict[str, Bar], notes: tuple[str, ...] = ()) -> None:
         monkeypatch.setattr(benches, "BENCHES", {"canned": "unused:run"})
-        measured = Measured(results, bars, notes)
+        measured = BenchResult(results, bars, notes)
         monkeypatch.setattr("wam.cli.bench.load_bench", lambda name: lambda stage: measured)
 
     return replace

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from keep_out import install_keep_out
 
 from wam.cli.main import run
 from wam.core.clock import NS_PER_S
@@ -71,6 +72,37 @@ def test_the_nodes_answer_a_recording_and_are_judged_by_the_same_report(tmp_path
     stamps = {EPOCH_NS + round(row * NS_PER_S / RATE) for row in range(90)}
     assert {chunk["stamp_ns"] for chunk in chunks} <= stamps, "the nodes saw other times than the recording's"
     assert all(chunk["ready_ns"] >= chunk["stamp_ns"] for chunk in chunks)
+    live = name == "piper"
+    assert summary["safety"]["source"] == ("live node" if live else "offline filters")
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert ("Measured by the live node" in page) == live
+    assert ("Measured by the offline filters" in page) != live
+    # The last verdict count comes with the diagnostics, at most 1.5 s after the recording.
+    metrics = summary["metrics"]
+    judged = metrics["safety_ok"] + metrics["safety_changed"] + metrics["safety_refused"]
+    assert 0 < judged <= metrics["chunks"] + 15
+
+
+def test_a_chunk_that_the_live_node_refuses_shows_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The safety figures of a live replay once came from a second safety cycle in the replaying process."""
+    module = install_keep_out(tmp_path, monkeypatch)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    write_bag(tmp_path / "bag", load_robot("piper"), seconds=3.0)
+    report = tmp_path / "report"
+    assert replay(tmp_path / "bag", report, "piper", "--extra-filter", f"{module}:make_hold") == 0
+    summary = json.loads((report / "summary.json").read_text())
+    assert summary["safety"]["source"] == "live node"
+    # The first chunk was refused already, so the arm never left HOLD.
+    assert summary["safety"]["findings"]["keep_out"]["chunks"] >= 1
+    assert summary["metrics"]["safety_refused"] > 0
+    assert summary["metrics"]["safety_nominal_share"] == 0.0
+    assert summary["metrics"]["safety_hold_share"] == 1.0
+    moves = list(read_events(report / "events.jsonl", "ladder"))
+    assert any(move["code"] == "keep_out" and "would reach" in move["text"] for move in moves)
+    assert not list(read_events(report / "events.jsonl", "verdict")), "verdicts of a cycle in this process"
+    assert "would reach" in (report / "index.html").read_text(encoding="utf-8")
 
 
 def test_latencies_cannot_be_set_for_nodes_that_have_their_own(

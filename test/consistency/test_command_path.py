@@ -12,7 +12,7 @@ import pytest
 
 from wam.core.chunk import ActionChunk
 from wam.core.safety.chain import Judged, SafetyChain
-from wam.core.safety.filters import Stage
+from wam.core.safety.filters import ChainStage
 from wam.core.trajectory.motion import Motion
 from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
@@ -107,10 +107,10 @@ def test_every_row_that_is_executed_has_passed_the_chain_at_both_stages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     robot = load_robot("piper")
-    passed: dict[Stage, list[Judged]] = {stage: [] for stage in Stage}
+    passed: dict[ChainStage, list[Judged]] = {stage: [] for stage in ChainStage}
     original = SafetyChain.run
 
-    def run(self: SafetyChain, motion: Motion, *, stage: Stage, measured: np.ndarray) -> Judged:
+    def run(self: SafetyChain, motion: Motion, *, stage: ChainStage, measured: np.ndarray) -> Judged:
         passed[stage].append(original(self, motion, stage=stage, measured=measured))
         return passed[stage][-1]
 
@@ -137,7 +137,7 @@ def test_every_row_that_is_executed_has_passed_the_chain_at_both_stages(
         if executing is None or executing is before:
             continue
         executed += 1
-        assert len(passed[Stage.CHUNK]) == len(passed[Stage.TRAJECTORY]) == executed
+        assert len(passed[ChainStage.CHUNK]) == len(passed[ChainStage.TRAJECTORY]) == executed
         # The reference is a view of the judged rows, not a copy that something could have changed since.
-        assert np.shares_memory(executing.reference.positions, passed[Stage.TRAJECTORY][-1].motion.rows)
+        assert np.shares_memory(executing.reference.positions, passed[ChainStage.TRAJECTORY][-1].motion.rows)
     assert executed == 6

@@ -41,6 +41,16 @@ def test_no_file_is_longer_than_a_reader_can_hold(tree: Any) -> None:
     assert share < 0.05, f"more than one file in twenty is past {SOFT_LIMIT} lines: {long}"
 
 
+def test_no_two_classes_of_the_product_share_a_name(tree: Any) -> None:
+    """`Measured`, `Stage` and `Judged` each meant two or three things, and a search found them all."""
+    places: dict[str, list[str]] = {}
+    for path in tree.python_files(*tree.packages):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(relative(tree, path))
+    assert not {name: files for name, files in places.items() if len(files) > 1}
+
+
 def test_nothing_is_unpickled_or_evaluated(tree: Any) -> None:
     found = []
     for path in tree.python_files():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext
 from wam.core.contract import CameraContract
-from wam.core.errors import ChunkRefused, ContractMismatch, PolicyFault, StaleObservation
-from wam.core.fakes import FakeChannel, FakeExecutor, FakePlanner, ImaginingExecutor, fake_contract, with_rows
+from wam.core.errors import ContractMismatch, PolicyFault, StaleObservation, UndecodableChunk
+from wam.core.fakes import FakeChannel, FakeExecutor, FakePlanner, ImaginingExecutor, fake_contract
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam.runtime.executor import ExecutorCycle
 
@@ -180,7 +181,7 @@ def test_a_non_finite_row_never_leaves_the_cycle() -> None:
     def spoil(chunk: ActionChunk) -> ActionChunk:
         rows = np.array(chunk.rows)
         rows[3, 1] = np.nan
-        return with_rows(chunk, rows)
+        return replace(chunk, rows=rows)
 
     bench = Bench(Spoiled(spoil))
     bench.offer(100 * PERIOD_NS)
@@ -240,7 +241,7 @@ def test_a_policy_without_pictures_expects_nothing() -> None:
 
 def test_a_chunk_that_is_no_action_is_left_out_and_the_next_one_comes() -> None:
     """One badly drawn chunk must not end the run: the safety node holds until a good one comes."""
-    outcomes = [ChunkRefused("the sampled tokens do not decode to an action"), None]
+    outcomes = [UndecodableChunk("the sampled tokens do not decode to an action"), None]
 
     def spoil(chunk: ActionChunk) -> ActionChunk:
         error = outcomes.pop(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wam.devices.loader import load_robot
-from wam.sim.scene import Limb, Motion, Part, Placement, Region, Scene, SceneObject, Shape
+from wam.sim.scene import Limb, LimbMotion, Part, Placement, Region, Scene, SceneObject, Shape
 from wam.sim.shapes import basket, bowl, cup, pedestal, plate, teddy_bear
 from wam.sim.world import SimWorld
 
@@ -26,7 +26,7 @@ def hinge(name: str, *, home: float = 0.0, limbs: tuple[Limb, ...] = ()) -> Limb
         name,
         LEAF,
         0.02,
-        Motion.HINGE,
+        LimbMotion.HINGE,
         axis=(0.0, -1.0, 0.0),
         position=(0.10, 0.0, 0.0) if name == "second" else (0.05, 0.0, 0.003),
         lower=-0.1,

@@ -17,7 +17,7 @@ from wam.core.context import ContextHeader
 from wam.core.errors import ConfigError
 from wam.core.observation import CameraFrame
 from wam.core.verdict import Ladder, Verdict
-from wam.evaluation.records import ChunkRecord, ContextRecord, DemoRecording, JointSeries, SafetyRecord
+from wam.evaluation.records import ChunkRecord, ContextRecord, DemoRecording, SafetyRecord, TopicSeries
 from wam.report.imagined import ImaginedPairs, ImaginedRecord, side_by_side
 from wam.report.machine import machine_info
 from wam.stack.demo_page import build_demo_report, ladder_spans
@@ -27,11 +27,11 @@ MS = 1_000_000
 JOINTS = ("left_joint1", "left_joint2")
 
 
-def series(name: str, *, rate: float, late_ns: int = 0) -> JointSeries:
+def series(name: str, *, rate: float, late_ns: int = 0) -> TopicSeries:
     stamps = (S + np.arange(0, 3 * S, int(S / rate))).astype(np.int64)
     stamps[len(stamps) // 2] += late_ns
     t = stamps / S
-    return JointSeries(name, JOINTS, stamps, stamps + MS, np.stack([np.sin(t), np.cos(t)], axis=1), rate)
+    return TopicSeries(name, JOINTS, stamps, stamps + MS, np.stack([np.sin(t), np.cos(t)], axis=1), rate)
 
 
 def chunk(sequence: int) -> ActionChunk:

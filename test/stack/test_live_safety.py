@@ -102,3 +102,21 @@ def test_events_before_the_first_chunk_are_kept_but_not_counted_as_causes(live: 
     tally.take(events[0])
     assert not tally.causes
     assert len(tally.moves) == 1
+
+
+def test_nothing_after_the_end_of_the_recording_counts(live: LiveSafety) -> None:
+    """The joint states stop with the recording: the node then goes to HOLD, which says nothing about the policy."""
+    tick_ns = live.info.tick_ns
+    live.begin(START_NS)
+    live.take_move(START_NS, Event(Finding(Verdict.OK, "recovered", ""), Ladder.HOLD, Ladder.NOMINAL))
+    end_ns = START_NS + 10 * tick_ns
+    live.end(end_ns)
+    late = Event(finding("joint_state_timeout"), Ladder.NOMINAL, Ladder.HOLD)
+    live.take_move(end_ns + tick_ns, late)
+    live.take_command(end_ns + tick_ns, np.zeros(JOINTS))
+    live.take_diagnostics(counts(ok=10), now_ns=end_ns + 20 * tick_ns)
+    tally = tally_of(live, end_ns + 20 * tick_ns)
+    assert tally.rungs == {Ladder.NOMINAL: 10}
+    assert not tally.causes
+    assert len(tally.take_commands().times_ns) == 0
+    assert tally.verdicts == {Verdict.OK: 10}

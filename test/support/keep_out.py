@@ -10,7 +10,7 @@ import pytest
 SOURCE = """
 from dataclasses import dataclass
 
-from wam.core.safety.filters import Filter, Filtered, Stage
+from wam.core.safety.filters import Filter, Filtered, ChainStage
 from wam.core.verdict import Finding, Verdict
 
 MAKES_NOTHING_OF_USE = 3
@@ -22,7 +22,7 @@ class KeepOut:
     limit: float
     verdict: Verdict = Verdict.STOP
     name: str = "keep_out"
-    stages: frozenset = frozenset({Stage.TRAJECTORY})
+    stages: frozenset = frozenset({ChainStage.TRAJECTORY})
 
     def apply(self, motion, *, measured):
         highest = float(motion.rows[motion.settled :, self.column].max())

@@ -6,10 +6,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from wam.bench.result import Measured
+from wam.bench.result import BenchResult
 from wam.core.errors import ConfigError
 
-Stage = Callable[[str], None]
+Announce = Callable[[str], None]
 """Called with a few words whenever a bench begins something that takes a while."""
 
 BENCHES: dict[str, str] = {
@@ -22,10 +22,10 @@ BENCHES: dict[str, str] = {
     "sim": "wam.bench.sim:run",
     "replay": "wam.bench.replay:run",
 }
-"""Name -> module and function; the function takes a `Stage` and its options by name."""
+"""Name -> module and function; the function takes a `Announce` and its options by name."""
 
 
-def load_bench(name: str) -> Callable[..., Measured]:
+def load_bench(name: str) -> Callable[..., BenchResult]:
     """Return the bench called `name`; its module is imported only now.
 
     Raises:
@@ -35,5 +35,5 @@ def load_bench(name: str) -> Callable[..., Measured]:
     if target is None:
         raise ConfigError("bench", value=name, allowed=", ".join(sorted(BENCHES)), where="wam bench NAME")
     module, _, function = target.partition(":")
-    loaded: Callable[..., Measured] = getattr(importlib.import_module(module), function)
+    loaded: Callable[..., BenchResult] = getattr(importlib.import_module(module), function)
     return loaded

@@ -20,8 +20,8 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from wam.bench import Stage
-from wam.bench.result import Bar, Measured, percentiles
+from wam.bench import Announce
+from wam.bench.result import Bar, BenchResult, percentiles
 from wam.core.errors import ConfigError, MissingDependency, WamError
 from wam.robots.paths import config_dir
 from wam.ros.environment import confine
@@ -35,7 +35,7 @@ TIMEOUT_S = 90.0
 BARS = {"chunk_overhead_p99_ms": Bar(5.0)}
 
 
-def run(stage: Stage, *, policy: str = "", q: str = "") -> Measured:
+def run(stage: Announce, *, policy: str = "", q: str = "") -> BenchResult:
     """Measure the overhead with the fake policy, and with `policy` its prefill and chunk times as well.
 
     Args:
@@ -58,10 +58,10 @@ def run(stage: Stage, *, policy: str = "", q: str = "") -> Measured:
         results.update(_policy_times(policy))
     if q:
         results.update(_scaling(stage, policy or "dust/tiny", q))
-    return Measured(results=results, bars=BARS)
+    return BenchResult(results=results, bars=BARS)
 
 
-def _scaling(stage: Stage, policy: str, q: str) -> dict[str, float]:
+def _scaling(stage: Announce, policy: str, q: str) -> dict[str, float]:
     """Return time, operations and evaluations of a dust chunk for each q, naive and cached."""
     from wam.bench.dust import bench_chunk
 

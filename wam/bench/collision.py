@@ -8,8 +8,8 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from wam.bench import Stage
-from wam.bench.result import Bar, Measured
+from wam.bench import Announce
+from wam.bench.result import Bar, BenchResult
 from wam.core.safety.collision import MAX_STEP, thin_out
 from wam.devices.loader import load_robot
 from wam.robots.collision import PinocchioChecker
@@ -21,7 +21,7 @@ TICK_S = 0.01
 BARS = {"collision_chunks_per_s": Bar(50.0, "min")}
 
 
-def run(stage: Stage, *, chunks: int = CHUNKS, robot: str = ROBOT) -> Measured:
+def run(stage: Announce, *, chunks: int = CHUNKS, robot: str = ROBOT) -> BenchResult:
     """Check `chunks` random chunks at the robot's velocity limits, every state of each.
 
     Args:
@@ -64,4 +64,4 @@ def run(stage: Stage, *, chunks: int = CHUNKS, robot: str = ROBOT) -> Measured:
         "collision_pinocchio_state_us": round(theirs * 1e6, 2),
         "collision_pairs": float(len(checker.pairs)),
     }
-    return Measured(results=results_, bars=BARS, notes=("per second of processor time of one core",))
+    return BenchResult(results=results_, bars=BARS, notes=("per second of processor time of one core",))

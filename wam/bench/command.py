@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from wam.bench import Stage
-from wam.bench.result import Bar, Measured
+from wam.bench import Announce
+from wam.bench.result import Bar, BenchResult
 from wam.core.errors import WamError
 from wam.robots.paths import config_dir
 from wam.ros.environment import confine
@@ -30,7 +30,7 @@ BARS = {"command_jitter_p99_ms": Bar(2.0), "command_unreported_misses": Bar(0.0)
 BUSY = "import numpy as np\na = np.random.rand(256, 256)\nwhile True: b = a @ a\n"
 
 
-def run(stage: Stage, *, seconds: float = SECONDS, robot: str = ROBOT) -> Measured:
+def run(stage: Announce, *, seconds: float = SECONDS, robot: str = ROBOT) -> BenchResult:
     """Measure the stream for `seconds` [s].
 
     Raises:
@@ -68,4 +68,4 @@ def run(stage: Stage, *, seconds: float = SECONDS, robot: str = ROBOT) -> Measur
     notes = (
         () if results["command_realtime"] else ("SCHED_FIFO was not allowed: measured at normal priority",)
     )
-    return Measured(results=results, bars=BARS, notes=notes)
+    return BenchResult(results=results, bars=BARS, notes=notes)

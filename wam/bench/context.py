@@ -33,7 +33,7 @@ from wam.bench.contexts import (
     to_line,
     use,
 )
-from wam.bench.result import Bar, Measured, percentiles
+from wam.bench.result import Bar, BenchResult, percentiles
 from wam.core.context import MAX_MESSAGE_BYTES, ContextHandle, ContextHeader
 from wam.core.transport.in_process import InProcessPublisher, InProcessReader, InProcessRegistry
 from wam.core.transport.message_size import message_bytes
@@ -64,7 +64,7 @@ DDS_TIMEOUT_S = 240
 Offer = tuple[ContextHeader, ContextHandle]
 
 
-class Mailbox:
+class ContextMailbox:
     """One place for the newest offer, as the executor's cycle has it; `take` can wait for one."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Mailbox:
             return offer
 
 
-def run(stage: Callable[[str], None]) -> Measured:
+def run(stage: Callable[[str], None]) -> BenchResult:
     """Measure every transport."""
     results: dict[str, float] = {}
     notes: list[str] = []
@@ -107,7 +107,7 @@ def run(stage: Callable[[str], None]) -> Measured:
     except RuntimeError as error:
         results["context_message_bytes"] = computed_message_bytes()
         notes.append(f"inline_44mb_p50_ms and dds_notify_p50_ms were not measured: {error}")
-    return Measured(results, BARS, tuple(notes))
+    return BenchResult(results, BARS, tuple(notes))
 
 
 def in_process(size: str, payload: Payload, *, hand_overs: int) -> dict[str, float]:
@@ -141,7 +141,7 @@ def in_process(size: str, payload: Payload, *, hand_overs: int) -> dict[str, flo
 
 def _two_threads(payload: Payload, hand_overs: int) -> list[float]:
     """Return the times [us] from publish in this thread to usable tensors in another that it wakes."""
-    offers, answers = Mailbox(), Mailbox()
+    offers, answers = ContextMailbox(), ContextMailbox()
     usable: list[int] = []
 
     with transport() as (publisher, reader, _):
@@ -185,12 +185,12 @@ def _peak_alloc_bytes(payload: Payload) -> int:
 
 
 @contextmanager
-def transport() -> Iterator[tuple[InProcessPublisher[Any], InProcessReader[Any], Mailbox]]:
+def transport() -> Iterator[tuple[InProcessPublisher[Any], InProcessReader[Any], ContextMailbox]]:
     """Both ends of an in-process transport, and a mailbox between them."""
     registry = InProcessRegistry()
     publisher: InProcessPublisher[Any] = InProcessPublisher(CODEC, registry=registry)
     try:
-        yield publisher, InProcessReader(registry=registry), Mailbox()
+        yield publisher, InProcessReader(registry=registry), ContextMailbox()
     finally:
         publisher.close()
 

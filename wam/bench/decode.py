@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from wam.bench.decode_methods import Effort, Workload
-from wam.bench.result import Bar, Measured
+from wam.bench.result import Bar, BenchResult
 from wam.core.errors import ConfigError, WamError
 from wam.policies.ud_vla.config import PRESETS, UdVlaConfig, preset, released_geometry
 
@@ -46,7 +46,7 @@ def run(
     device: str | None = None,
     dtype: str | None = None,
     steps: int = STEPS,
-) -> Measured:
+) -> BenchResult:
     """Measure.
 
     Args:
@@ -105,7 +105,7 @@ def run(
     results["released_iteration_ms"] = released_ms
     results["released_over_iteration"] = released_ms / results["iteration_cached_ms"]
     parameters = sum(p.numel() for p in work.decoder.parameters())
-    return Measured(
+    return BenchResult(
         {name: round(value, 3) for name, value in results.items()},
         # At the full width of a GPU run, the columns that the public function computes in vain are a small part.
         {"jd3p_over_ar": Bar(PAPER_RATIO, "min")}

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from wam.bench import Stage
-from wam.bench.result import Bar, Measured
+from wam.bench import Announce
+from wam.bench.result import Bar, BenchResult
 from wam.core.errors import WamError
 
 BARS = {
@@ -37,7 +37,7 @@ TEXTURE = 5.0
 FREE_NEEDED = 1.2 * BIG_BYTES
 
 
-def run(stage: Stage) -> Measured:
+def run(stage: Announce) -> BenchResult:
     """Measure speed, decoding and memory.
 
     Raises:
@@ -68,7 +68,7 @@ def run(stage: Stage) -> Measured:
         "replay_decode_ratio: reading in stamp order and decoding every image, against AnyReader + imdecode, in "
         "processor time; replay_ingest_ratio: with ingest and observations as well",
     )
-    return Measured(results=results, bars=BARS, notes=notes)
+    return BenchResult(results=results, bars=BARS, notes=notes)
 
 
 def _part(name: str, folder: Path) -> dict[str, float]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a bench returns, and the machine it ran on."""
+"""The result of a bench, with the machine it ran on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from wam.report.machine import machine_info
 
 PACKAGES = ("numpy", "torch", "ros-rclpy", "mujoco")
 """Distributions whose version stands beside every measurement."""
@@ -38,13 +39,13 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class BenchResult:
     """Result of one bench.
 
     Attributes:
         results: metric name, with its unit as suffix -> number.
         bars: metric name -> limit.
-        notes: what a reader of the numbers must know (what was left out, and why).
+        notes: remarks for the reader of the numbers (what was left out, and why).
     """
 
     results: Mapping[str, float]
@@ -64,7 +65,7 @@ class Measured:
                 name: {"limit": bar.limit, "kind": bar.kind, "ok": bar.ok(self.results.get(name))}
                 for name, bar in self.bars.items()
             },
-            "machine": machine(),
+            "machine": _machine(),
         }
 
 
@@ -73,26 +74,18 @@ def percentiles(name: str, unit: str, values: Sequence[float]) -> dict[str, floa
     return {f"{name}_p{q}_{unit}": round(float(np.percentile(values, q)), 4) for q in (50, 99)}
 
 
-def machine() -> dict[str, Any]:
+def _machine() -> dict[str, Any]:
     """Return processor, cores, load and versions."""
+    info = machine_info()
     return {
-        "cpu": _cpu_model(),
+        "cpu": info["cpu"],
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)),
-        "load_1min": round(os.getloadavg()[0], 2),
+        "usable_cores": info["cores"],
+        "load_1min": info["load_1min"],
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": info["python"],
         "versions": {name: _version(name) for name in PACKAGES},
     }
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.machine())
 
 
 def _version(name: str) -> str:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wam.bench import Stage
-from wam.bench.result import Bar, Measured
+from wam.bench import Announce
+from wam.bench.result import Bar, BenchResult
 from wam.core.chunk.action_chunk import ActionChunk
 from wam.core.chunk.splice import Strategy
 from wam.core.clock import NS_PER_MS
@@ -324,7 +324,9 @@ def _run_strategy(
     )
 
 
-def run(stage: Stage, *, chunks: int = CHUNKS, robot: str = "piper", workers: int | None = None) -> Measured:
+def run(
+    stage: Announce, *, chunks: int = CHUNKS, robot: str = "piper", workers: int | None = None
+) -> BenchResult:
     """Run the benchmark over several processes and sum up.
 
     Args:
@@ -350,4 +352,4 @@ def run(stage: Stage, *, chunks: int = CHUNKS, robot: str = "piper", workers: in
         "seams_accepted": float(total.accepted),
         "seams_commands": float(total.ticks),
     }
-    return Measured(results=results, bars=BARS, notes=("chunks per second of processor time of one core",))
+    return BenchResult(results=results, bars=BARS, notes=("chunks per second of processor time of one core",))

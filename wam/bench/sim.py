@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from wam.bench import Stage
-from wam.bench.result import Bar, Measured
+from wam.bench import Announce
+from wam.bench.result import Bar, BenchResult
 from wam.core.clock import NS_PER_S
 from wam.core.errors import MissingDependency
 from wam.devices.controllers import TrajectoryDriver
@@ -34,7 +34,7 @@ SWING = 0.15
 BARS = {f"sim_{robot}_realtime_factor": Bar(1.0, "min") for robot in ROBOTS}
 
 
-def run(stage: Stage, *, seconds: float = SECONDS) -> Measured:
+def run(stage: Announce, *, seconds: float = SECONDS) -> BenchResult:
     """Simulate each robot for `seconds` [s] of its time, moving, twice: without cameras and with all of its own.
 
     Args:
@@ -66,7 +66,7 @@ def run(stage: Stage, *, seconds: float = SECONDS) -> Measured:
         results[f"sim_{name}_render_p50_ms"] = round(float(np.median(render_ms)), 2)
         results[f"sim_{name}_cameras"] = float(len(robot.cameras))
     notes.append("steps: physics and drivers, per second of processor time of one core; factors: wall time")
-    return Measured(results=results, bars=BARS, notes=tuple(notes))
+    return BenchResult(results=results, bars=BARS, notes=tuple(notes))
 
 
 class _Moving:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wam.bench import BENCHES, load_bench
-from wam.bench.result import Measured
+from wam.bench.result import BenchResult
 from wam.core.errors import ConfigError
 
 EXIT_MISSED = 1
@@ -117,7 +117,7 @@ def options_for(name: str, run: Any, given: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def _table(name: str, measured: Measured) -> Table:
+def _table(name: str, measured: BenchResult) -> Table:
     machine = measured.as_json()["machine"]
     table = Table(
         title=f"wam bench {name}",

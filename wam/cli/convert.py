@@ -48,19 +48,19 @@ def lerobot(
     camera: Annotated[
         list[str] | None,
         typer.Option(
-            help="DATASET_NAME=ROBOT_NAME, where a camera is called otherwise in the robot file.",
+            help="DATASET_NAME=ROBOT_NAME, for a camera with another name in the robot file; may be repeated.",
             show_default=False,
         ),
     ] = None,
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="Let short videos and wrong rates pass as warnings.")
+        bool, typer.Option("--lenient", help="Report short videos and wrong frame rates as warnings.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Write one episode of a LeRobot data set as a rosbag2 with the robot's own topics and joint names.
 
     Joint states go to the state topics of the robot file, images (JPEG) to its cameras, the recorded action to
-    /action and the task text to /instruction. Nothing half-made stays when it fails.
+    /action and the task text to /instruction. A conversion that fails leaves no files behind.
 
     Example: wam convert lerobot ~/g1_pick g1_ep1 --robot g1_inspire --episode 1
     """

@@ -31,14 +31,16 @@ def bag(
     ],
     version: Annotated[Version, typer.Option(help="Format of the data set.")] = Version.V21,
     fps: Annotated[
-        float, typer.Option(help="Rows per second [Hz]; 0 takes the rate of the first camera.", min=0.0)
+        float, typer.Option(help="Rows per second [Hz]; 0 uses the rate of the first camera.", min=0.0)
     ] = 0.0,
     camera: Annotated[
         list[str] | None,
-        typer.Option(help="Camera of the robot file to take; default: all.", show_default=False),
+        typer.Option(
+            help="Camera of the robot file to convert; may be repeated. Default: all.", show_default=False
+        ),
     ] = None,
     instruction: Annotated[
-        str, typer.Option(help="Task text of all rows; default: what was recorded.", show_default=False)
+        str, typer.Option(help="Task text of all rows; default: the recorded one.", show_default=False)
     ] = "",
     namespace: Annotated[
         str, typer.Option(help="Namespace of the robot in the recordings.", show_default=False)
@@ -51,14 +53,14 @@ def bag(
         ),
     ] = "",
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="Hold values over gaps; let other faults pass as warnings.")
+        bool, typer.Option("--lenient", help="Hold values over gaps and report faults as warnings.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Write recordings as episodes of a LeRobot data set with even rows and one image per row.
 
-    Joint states and actions are interpolated at the rows, images are the nearest ones. Commands count as action:
-    /action, or else the robot's own command topics. Nothing half-made stays when it fails.
+    Joint states and actions are interpolated at the rows; each row gets the nearest image. The action is /action or,
+    where that was not recorded, the robot's own command topics. A conversion that fails leaves no files behind.
 
     Example: wam convert bag run1 run2 ~/g1_pick --robot g1_inspire
     """

@@ -31,19 +31,22 @@ def demo(
         typer.Option(help="Directory of the report; default reports/ROBOT-TIME.", show_default=False),
     ] = None,
     instruction: Annotated[
-        str, typer.Option(help="Task text; default: the policy's own.", show_default=False)
+        str, typer.Option(help="Task text; default: that of the policy.", show_default=False)
     ] = "",
     seed: Annotated[int, typer.Option(help="Seed of the world and of the policy's noise.", min=0)] = 0,
     separate: Annotated[
-        bool, typer.Option("--separate", help="Planner and executor in two processes (shared memory).")
+        bool,
+        typer.Option(
+            "--separate", help="Run planner and executor in two processes (contexts in shared memory)."
+        ),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report's numbers as JSON at the end.")
     ] = False,
 ) -> None:
-    """Start a simulated robot, planner, executor and safety nodes; show them live; write a report.
+    """Run a simulated robot with planner, executor and safety nodes, show their state live, write a report.
 
-    Exit codes: 0 all went well, 1 could not run, 2 it ran but something went wrong (see the report).
+    Exit codes: 0 success, 1 could not run, 2 ran with problems (listed in the report).
     """
     from wam.robots.paths import config_dir
     from wam.ros.environment import isolate
@@ -60,7 +63,7 @@ def demo(
     description = load_robot(robot)
     if description.urdf is None:
         raise ConfigError(
-            f"robot {description.name} cannot be simulated: it has no model",
+            f"robot {description.name} cannot be simulated: its file names no model",
             allowed="a robot whose file names a urdf, e.g. piper",
             where="the argument ROBOT",
         )
@@ -78,7 +81,7 @@ def demo(
         robot=robot, policy=policy, seed=seed, instruction=instruction, composed=not separate
     )
     look = f"ROS_DOMAIN_ID={domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
-    console.print(f"[dim]on a ROS domain of its own; to look inside: {look}[/dim]", soft_wrap=True)
+    console.print(f"[dim]on a ROS domain of its own; to inspect it: {look}[/dim]", soft_wrap=True)
     with LiveTable(console, f"wam demo: {description.title}, policy {policy}") as table:
         recording = run_demo(
             description, options, seconds=seconds, log_dir=out / "logs", on_progress=table.show

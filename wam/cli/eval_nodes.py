@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam eval --mode nodes`: ROS is confined to this machine before anything imports it."""
+"""`wam eval --mode nodes`: confines ROS to this machine, then runs the episodes with the real nodes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress bars on the terminal; none where nobody looks."""
+"""Progress bars, shown on a terminal only."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextlib.contextmanager
 def row_progress(console: Console, title: str, *, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that is called with how much is done and how much there is.
+    """Show a progress bar; yields the function that updates it with the numbers of finished and of all units.
 
     Args:
-        console: where to draw; a file or a pipe gets nothing.
-        title: what is done.
-        unit: what is counted.
+        console: where to draw; nothing is drawn into a file or a pipe.
+        title: name of the work.
+        unit: unit of the numbers.
     """
     if not console.is_terminal:
         yield lambda done, total: None

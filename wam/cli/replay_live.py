@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam replay --mode live`: what makes the nodes that answer a recording."""
+"""`wam replay --mode live`: makes the engine that plays a recording to real nodes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def live_engine(
     threads: int,
     log_dir: Path,
 ) -> MakeEngine:
-    """Return what makes the live engine of a replay; ROS is confined to this machine.
+    """Return the function that makes the live engine of a replay; ROS is confined to this machine.
 
     Args:
         options: of the replay.
@@ -40,12 +40,13 @@ def live_engine(
 
     confine(os.environ, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
     # rclpy reads the environment when it is imported.
+    from wam.ros.command_line import ParameterValue
     from wam.stack.node_specs import StackOptions
     from wam.stack.replay import LiveReplay
 
     settings = options.settings
-    common = {"device": device, "threads": threads}
-    parameters = {
+    common: dict[str, ParameterValue] = {"device": device, "threads": threads}
+    parameters: dict[str, dict[str, ParameterValue]] = {
         "wam_planner": common,
         "wam_executor": {**common, "max_context_age": ns_to_seconds(settings.max_context_age_ns)},
         "wam_safety": {

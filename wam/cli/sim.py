@@ -95,7 +95,7 @@ def experts(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print rates and episodes as JSON.")] = False,
 ) -> None:
-    """Let the scripted experts play their tasks and tell how often they succeed.
+    """Let the scripted experts play their tasks and report their success rates.
 
     Exit codes: 0 every expert succeeds in 95 % of its episodes, 1 could not run, 2 one does not.
     """

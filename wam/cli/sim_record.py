@@ -51,8 +51,8 @@ def record(
 ) -> None:
     """Record episodes of a task's expert: bags for [bold]wam replay[/bold], or a data set for [bold]wam train[/bold].
 
-    Successful episodes only, in the order of their seeds. What ends early (Ctrl-C, kill -9, a full disk) goes on with
-    the same command; finished episodes stay readable in OUT.partial until then.
+    Successful episodes only, in the order of their seeds. An interrupted recording (Ctrl-C, kill -9, a full disk) is
+    resumed by the same command; finished episodes are readable in OUT.partial until then.
 
     Example: wam sim record box_to_bowl --task franka_box_to_bowl --episodes 50
     """
@@ -116,13 +116,13 @@ def record(
 
 @contextlib.contextmanager
 def _hint(console: Console, folder: Path) -> Iterator[None]:
-    """Say, where a recording ends early, what is there and how it goes on."""
+    """Print, when a recording is interrupted, what has been finished and how to resume."""
     try:
         yield
     except BaseException:
         if finished := len(list(folder.glob("seed_*.json"))):
             console.print(
-                f"{finished} finished episodes are in {folder}; the same command goes on from there",
+                f"{finished} finished episodes are in {folder}; the same command resumes from there",
                 soft_wrap=True,
                 highlight=False,
             )

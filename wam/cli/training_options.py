@@ -19,8 +19,8 @@ Until = Annotated[
     typer.Option(min=1, help="Stop after this step, to be continued with --resume.", show_default=False),
 ]
 
-RESULT = """
-
-Leaves checkpoints, losses.csv, losses.png and a policy bundle in run.out. Ctrl-C ends the run after the current step
-with a checkpoint and a bundle."""
+RESULT = (
+    "\n\nLeaves checkpoints, losses.csv, losses.png and a policy bundle in run.out. Ctrl-C ends the run after the "
+    "current step with a checkpoint and a bundle."
+)
 """End of the help text of every command."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Protocol
 
 NS_PER_S = 1_000_000_000
@@ -19,16 +18,8 @@ class Clock(Protocol):
         ...
 
 
-class SystemClock:
-    """Wall clock, the axis of `header.stamp` on a robot without simulated time."""
-
-    def now_ns(self) -> int:
-        """Return the time since the Unix epoch [ns]."""
-        return time.time_ns()
-
-
 class ManualClock:
-    """A clock that moves only when told: for tests and for replay on a recording's own time.
+    """A clock that is set by hand: for tests and for replay on a recording's own time.
 
     Args:
         start_ns: first reading [ns].

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every error that a user of the suite can meet.
 
-    WamError                      something a person can mend; its text says what, value, allowed, where
+    WamError                      something a person can fix; its text says what, value, allowed, where
     +-- ConfigError               a file or a parameter holds an illegal value
     +-- ContractMismatch          two sides were built for different policies or robots
     +-- BundleError               a policy bundle is missing, damaged or of another shape
@@ -9,23 +9,38 @@
     |   +-- ImageError            an image has another size, encoding or step
     |   +-- JointError            joint names, widths or values do not fit
     |   +-- StaleObservation      the newest sample is older than its budget, or there is none yet
+    |   +-- ChunkRefused          an action chunk was not admitted (wam.core.chunk.admission)
     +-- RecordingError            a bag or a data set is truncated, unsupported or lacks a topic
     +-- ContextError              a planner context cannot be used
     |   +-- ContextReleased       it was read after its lease was given back
     |   +-- ContextRecycled       its memory now belongs to another context
     |   +-- StaleContext          it is older than the horizon it can serve
-    |   +-- HandleRefused         its handle is malformed or belongs to somebody else
+    |   |   +-- StaleChunk        every row of a chunk is in the past (wam.core.chunk.splice)
+    |   +-- HandleRefused         its handle is malformed or belongs to another process
     +-- PolicyFault               a policy produced a value that must not reach a robot
+    |   +-- UndecodableChunk      the sampled tokens do not decode to an action; the next chunk may
+    +-- CheckerSilent             a collision checker did not answer (wam.core.safety.collision)
+    +-- LinkError                 a device cannot be reached over its link (wam.devices.errors)
+    |   +-- LinkTimeout           it did not answer in time
+    |   +-- LinkLost              the link itself is gone
+    |   +-- FrameError            its answer is malformed
+    |   +-- DeviceRefused         it answered with an error of its own
     +-- MissingDependency         an optional part is not installed
+    +-- WorldDiverged             a simulated world became unstable (wam.sim.world)
+    +-- Unreachable               a scripted expert cannot reach a pose (wam.sim.experts)
+    +-- LiveFailed                the nodes of a live replay failed (wam.stack)
+    +-- DemoFailed                the nodes of a demo failed (wam.stack)
+    +-- EpisodesFailed            the nodes of an evaluation failed (wam.stack)
 
-`ValueError` is kept for internal invariants and impossible sizes given to a constructor.
+An error that only one module raises is defined there, named in brackets. `ValueError` is kept for internal invariants
+and impossible sizes given to a constructor.
 """
 
 from __future__ import annotations
 
 
 class WamError(Exception):
-    """An error that a person can mend.
+    """An error that a person can fix.
 
     Args:
         what: the thing that is wrong, with its place ("piper.yaml: groups[0].joints").
@@ -100,15 +115,15 @@ class StaleContext(ContextError):
 
 
 class HandleRefused(ContextError):
-    """A context handle is malformed, too large, or owned by somebody else; nothing was mapped."""
+    """A context handle is malformed, too large, or owned by another user or process; nothing was mapped."""
 
 
 class PolicyFault(WamError):
     """A policy produced a value (non-finite, wrong shape) that must not reach a robot."""
 
 
-class ChunkRefused(PolicyFault):
-    """What a policy drew is no action. Nothing of it is published; the next chunk may be one."""
+class UndecodableChunk(PolicyFault):
+    """The sampled tokens do not decode to an action. Nothing is published; the next chunk may decode."""
 
 
 class MissingDependency(WamError):

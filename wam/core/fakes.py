@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -299,8 +299,3 @@ class FakeLease:
         if self._held:
             self._held = False
             self._channel.released.append(self._name)
-
-
-def with_rows(chunk: ActionChunk, rows: npt.NDArray[np.float64]) -> ActionChunk:
-    """Return `chunk` with other rows, float64 [H, N]; handy for fault injection."""
-    return replace(chunk, rows=rows)

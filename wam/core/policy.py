@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seams behind which a policy lives: planner, executor, and how both are loaded."""
+"""The interfaces of a policy: planner, executor, how both are loaded; which context can serve which observation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext, TensorSpec, Transport
-from wam.core.contract import PolicyContract
+from wam.core.contract import PolicyContract, require_same_contract
+from wam.core.errors import StaleContext, StaleObservation
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class Executor(Protocol[T]):
 
         Raises:
             PolicyFault: a value is not finite; the caller publishes nothing.
-            ChunkRefused: what was drawn is no action; the caller publishes nothing and goes on.
+            UndecodableChunk: the sample does not decode to an action; the caller publishes nothing and goes on.
         """
         ...
 
@@ -209,3 +210,38 @@ class LoadedPolicy:
     planner: Planner[Any] | None
     executor: Executor[Any] | None
     codec: TensorCodec[Any]
+
+
+def routable_offset(contract: PolicyContract, header: ContextHeader, *, stamp_ns: int) -> int:
+    """Return the control rows between a context's image and an observation.
+
+    Args:
+        contract: of the executor's policy.
+        header: of the context.
+        stamp_ns: acquisition time of the observation [ns].
+
+    Raises:
+        ContractMismatch: the context comes from another policy.
+        StaleObservation: the observation is older than the context's image.
+        StaleContext: the observation lies beyond the horizon of the context.
+    """
+    require_same_contract(
+        mine=contract.contract_hash,
+        theirs=header.contract_hash,
+        my_side="executor",
+        their_side="planner context",
+    )
+    offset = header.phase_offset_rows(stamp_ns)
+    if offset < 0:
+        raise StaleObservation(
+            f"the observation is {-offset} rows older than the image of context version {header.version}",
+            allowed="an observation at or after the context's image",
+            where="the stamps of the cameras",
+        )
+    if offset >= contract.horizon_rows:
+        raise StaleContext(
+            f"context version {header.version} is {offset} rows old",
+            allowed=f"less than {contract.horizon_rows} rows, the policy's horizon",
+            where="the planner's rate, or the network between planner and executor",
+        )
+    return offset

@@ -91,7 +91,7 @@ def fake_robot(
 
 
 def fake_image(index: int, *, height: int, width: int, texture: float = 0.0) -> Rgb:
-    """Return an image whose brightness tells its index (and which survives compression).
+    """Return an image whose brightness identifies its index, even after compression.
 
     Args:
         index: number of the image.
@@ -128,7 +128,7 @@ def write_fake_bag(
     latency: float = 0.0,
     texture: float = 0.0,
 ) -> None:
-    """Write a bag of `robot` with images, joint states and (where asked for) the recorded action.
+    """Write a bag of `robot` with joint states and, on request, images and the recorded action.
 
     Args:
         out: folder of the bag.
@@ -138,7 +138,7 @@ def write_fake_bag(
         storage: storage plugin.
         action: whether to write `/action`; it is the state of the next row.
         images: whether to write images.
-        distinct_images: so many images are encoded; then they repeat.
+        distinct_images: number of images that are encoded; then they repeat.
         stamps: whether joint states and images carry a stamp; without one it is zero.
         latency: receive time minus time of acquisition [s].
         texture: grain of the images, see `fake_image`.

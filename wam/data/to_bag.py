@@ -23,23 +23,23 @@ from wam.data.lerobot.reader import open_dataset
 from wam.robots.description import CameraTransport, RobotDescription
 
 RANGE_SLACK = 0.25
-"""Share of a joint's range by which recorded values may leave it before the unit is doubted."""
+"""Share of a joint's range by which recorded values may exceed it before their unit is questioned."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What was written.
+    """Result of a conversion.
 
     Attributes:
         bag: folder of the bag.
         episode: number of the episode.
         rows: rows of the table.
         messages: messages in the bag.
-        topics: topic -> where it comes from.
+        topics: topic -> source in the data set.
         instruction: task text.
-        warnings: what a person should know.
+        warnings: for the user.
     """
 
     bag: Path
@@ -71,11 +71,11 @@ def convert_lerobot(
         episode: number of the episode.
         storage: storage plugin of the bag.
         cameras: data set camera -> robot camera, where their names differ.
-        lenient: let faults that leave usable data pass as warnings.
-        progress: called with rows done and rows in all.
+        lenient: report faults that leave usable data as warnings.
+        progress: called with rows done and total rows.
 
     Raises:
-        RecordingError: data set and robot do not fit, or `out` exists; no file is left behind.
+        RecordingError: data set and robot do not match, or `out` exists; no file is left behind.
     """
     dataset = open_dataset(source)
     reader = EpisodeReader(dataset, episode, lenient=lenient)
@@ -114,7 +114,7 @@ def joint_columns(
 ) -> npt.NDArray[np.intp]:
     """Return, for every joint of the robot, the column of the data set that holds it.
 
-    A column may bear the joint's policy-side name or, where it is unique, the driver's.
+    A column may have the joint's policy-side name or, where it is unique, the driver's.
 
     Raises:
         RecordingError: the data set names no columns, or a joint of the robot is not among them.
@@ -179,7 +179,7 @@ def _action_names(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the policy-side names of the action columns (empty: nothing to write) and warnings."""
     if episode.action is None:
-        return (), (f"data set {dataset} records no action: replay can compare with measured states alone",)
+        return (), (f"data set {dataset} records no action: a replay can compare with measured states only",)
     aliases = driver_aliases(robot)
     names = tuple(aliases.get(name, name) for name in episode.action_names)
     if episode.action.shape[1] == episode.state.shape[1] and set(robot.joint_names) <= set(names):
@@ -218,7 +218,7 @@ def _write(
     action_names: tuple[str, ...],
     progress: Progress,
 ) -> None:
-    """Write row after row: state, action, then images, so that an image finds its state already there."""
+    """Write row after row: state, action, then images, so that the state of an image is read before it."""
     episode = reader.episode
     stamps_ns = [EPOCH_NS + round(stamp * NS_PER_S) for stamp in episode.stamps.tolist()]
     state = episode.state[:, state_index]
@@ -241,14 +241,14 @@ def _write(
 
 
 class _Ahead:
-    """Looks one image ahead, since a lenient data set may lack the image of some rows."""
+    """Looks one image ahead, since with --lenient some rows may have no image."""
 
     def __init__(self, images: Iterator[tuple[int, Rgb]]) -> None:
         self._images = images
         self._next = next(images, None)
 
     def at(self, row: int) -> Rgb | None:
-        """Return the image of `row`, or None; rows are asked for in order."""
+        """Return the image of `row`, or None; to be called for rows in order."""
         if self._next is None or self._next[0] != row:
             return None
         rgb = self._next[1]

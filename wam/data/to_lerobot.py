@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings as episodes of a LeRobot data set: even rows, one image per row, task text of every row."""
+"""Recordings as episodes of a LeRobot data set: even rows, with an image and a task text for every row."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class BagOptions:
-    """How recordings are read.
+    """Options of a conversion.
 
     Attributes:
         version: format of the data set.
-        fps: rows per second [Hz]; 0 takes the rate of the robot's first camera, or of its first joint group.
-        cameras: names of the cameras; none takes all of the robot.
-        names: topics that differ from the robot file.
-        instruction: task text of all rows; "" takes what was recorded.
-        use_stamps: False goes by receive time instead of header stamps.
-        lenient: let faults that leave usable data pass as warnings.
+        fps: rows per second [Hz]; 0 uses the rate of the robot's first camera, or of its first joint group.
+        cameras: names of the cameras; empty for all of the robot.
+        names: topics whose names differ from the robot file.
+        instruction: task text of all rows; "" uses the recorded one.
+        use_stamps: False uses receive times instead of header stamps.
+        lenient: report faults that leave usable data as warnings.
     """
 
     version: Version = Version.V21
@@ -45,7 +45,7 @@ class BagOptions:
 
 @dataclass(frozen=True, slots=True)
 class ConvertedBags:
-    """What was written.
+    """Result of a conversion.
 
     Attributes:
         dataset: folder of the data set.
@@ -53,7 +53,7 @@ class ConvertedBags:
         rows: rows of each episode.
         tasks: first task text of each episode.
         action_names: joints of the action; empty where none was recorded.
-        warnings: what a person should know.
+        warnings: for the user.
     """
 
     dataset: Path
@@ -78,11 +78,11 @@ def convert_bags(
         sources: recordings of `robot`.
         out: folder of the data set; it must not exist.
         robot: gives topics, joint names and cameras.
-        options: how the recordings are read.
-        progress: called with images done and images in all of an episode.
+        options: of the conversion.
+        progress: called with images done and total images of an episode.
 
     Raises:
-        RecordingError: a recording does not fit or has a gap, or `out` exists; no file is left behind.
+        RecordingError: a recording does not match the robot or has a gap, or `out` exists; no file is left behind.
         ConfigError: the robot has no such camera.
     """
     options = options or BagOptions()

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a policy did, judged: replay of recordings, closed loop in simulation, metrics; no rclpy."""
+"""How well a policy did: replay of recordings, closed loop in simulation, metrics; no rclpy."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a demo run leaves behind for its report: plain arrays and core values."""
+"""What a demo run leaves for its report: plain arrays and core values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Positions = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class JointSeries:
+class TopicSeries:
     """Positions of some joints over time: one topic, measured or commanded.
 
     Attributes:
@@ -122,7 +122,7 @@ class DemoRecording:
         frames: camera frames for the strip, all cameras mixed, in order of time; a few per camera are enough.
         imagined: what the policy expected its cameras to see, in order of time; a few per camera are enough.
         problems: a sentence for each thing that went wrong (a node died, a topic stayed silent).
-        machine: facts of the machine; `wam.report.machine.machine_info()` gives them.
+        machine: facts of the machine, from `wam.report.machine.machine_info()`.
         settings: further facts worth showing (transport, rates, seed), name -> text.
     """
 
@@ -133,8 +133,8 @@ class DemoRecording:
     instruction: str
     start_ns: int
     end_ns: int
-    measured: tuple[JointSeries, ...]
-    commanded: tuple[JointSeries, ...]
+    measured: tuple[TopicSeries, ...]
+    commanded: tuple[TopicSeries, ...]
     chunks: tuple[ChunkRecord, ...]
     contexts: tuple[ContextRecord, ...]
     safety: tuple[SafetyRecord, ...] = ()

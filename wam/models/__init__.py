@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies: networks, weights, and what turns them into planners and executors. Imports torch, never rclpy."""
+"""Torch code that policies share: layers, bundles, backends, text, normalisation, CUDA IPC."""

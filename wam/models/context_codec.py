@@ -51,7 +51,7 @@ def write_tensors(tensors: Mapping[str, Tensor], into: memoryview) -> None:
 
 
 def read_tensors(specs: tuple[TensorSpec, ...], data: memoryview) -> dict[str, Tensor]:
-    """Return tensors that are views of `data`; they are to be read only.
+    """Return tensors that are views of `data`; they must not be written to.
 
     Raises:
         HandleRefused: a tensor lies outside the buffer, is misaligned, or the table is illegal.
@@ -74,7 +74,7 @@ def _view(spec: TensorSpec, data: memoryview) -> Tensor:
 
 
 class _Bytes:
-    """Bytes that say they may be written: torch has no read-only tensors and warns of every one it is given."""
+    """Bytes that are declared writable: torch has no read-only tensors and warns about read-only buffers."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = np.frombuffer(data, dtype=np.uint8)

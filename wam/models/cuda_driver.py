@@ -22,7 +22,7 @@ _LAZY_ENABLE_PEER_ACCESS = 1
 
 
 class DeviceMemory:
-    """A range of device memory, as torch takes it without copying; a tensor made of it keeps it alive.
+    """A range of device memory that torch can wrap without copying; a tensor on it keeps it alive.
 
     Args:
         address: device address of the first byte.
@@ -52,7 +52,7 @@ class CudaDriver(Protocol):
         ...
 
     def free(self, address: int) -> None:
-        """Give allocated memory back; no other process may have it open."""
+        """Free allocated memory; no other process may have it open."""
         ...
 
     def export(self, address: int) -> bytes:
@@ -114,14 +114,14 @@ class CudaRuntime:
         return self._uuid
 
     def allocate(self, size: int) -> int:
-        """Return new memory of the CUDA runtime: what torch's caching allocator holds cannot always be exported."""
+        """Return new memory of the CUDA runtime: memory of torch's caching allocator cannot always be exported."""
         address = ctypes.c_void_p()
         self._call("cudaMalloc", ctypes.byref(address), ctypes.c_size_t(size))
         assert address.value is not None
         return address.value
 
     def free(self, address: int) -> None:
-        """Give allocated memory back."""
+        """Free allocated memory."""
         self._call("cudaFree", ctypes.c_void_p(address))
 
     def export(self, address: int) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hand-over between two processes on one GPU: the tensors stay on the device, a 64-byte handle travels.
+"""Hand-over between two processes on one GPU: the tensors stay on the device, only a 64-byte handle is sent.
 
     planner:   copy on the device into a slot's allocation -> descriptor (UUID, handle, size) -> control segment
     executor:  check and lease the control segment -> open the allocation -> views of it
@@ -59,7 +59,7 @@ class DeviceCodec(Protocol[T]):
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What a control segment says about memory on a device.
+    """Description of device memory in a control segment.
 
     Attributes:
         uuid: UUID of the device, lower case.
@@ -185,7 +185,7 @@ class CudaIpcPublisher(Generic[T]):
                 arena.driver.free(arena.address)
 
     def _arena(self, slot: str, index: int, size: int) -> _Arena:
-        """Return the device memory of a slot that no reader has open, made anew where it does not fit."""
+        """Return the device memory of a slot that no reader has open, allocated again where it does not fit."""
         driver = self._drivers.get(index)
         if driver is None:
             driver = self._drivers[index] = self._driver_of(index)
@@ -261,7 +261,7 @@ class CudaIpcReader(Generic[T]):
         return self._book.add(ViewLease(PlannerContext(header, payload), check))
 
     def close(self) -> None:
-        """Give back every lease."""
+        """Release every lease."""
         self._book.release_all()
 
     def _driver(self, uuid: str) -> CudaDriver:
@@ -280,7 +280,7 @@ class CudaIpcReader(Generic[T]):
 
 
 def register() -> None:
-    """Make CUDA_IPC known to `wam.core.transport.select`; called where torch and a GPU are at hand."""
+    """Register CUDA_IPC with `wam.core.transport.select`; called where torch and a GPU are available."""
     register_transport(
         Transport.CUDA_IPC,
         TransportFactory(
@@ -302,7 +302,7 @@ def _views(specs: Sequence[TensorSpec], memory: Tensor) -> dict[str, Tensor]:
 
 
 def _close(driver: CudaDriver, address: int, segment: MappedSegment) -> None:
-    """Close device memory whose last tensor is gone; `segment`, and with it the lease, goes after."""
+    """Close device memory after its last tensor is freed; then free `segment` and its lease."""
     # Kernels that read it may still be queued.
     driver.synchronize()
     driver.close(address)

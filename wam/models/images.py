@@ -9,7 +9,7 @@ Shapes: H, W pixels; images are uint8 [H, W, 3] (numpy) or float [3, H, W] in [-
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,8 +115,29 @@ def resize_float(images_N3HW: Tensor, *, height: int, width: int) -> Tensor:
     return F.interpolate(images_N3HW, size=(height, width), mode="bilinear", antialias=True)
 
 
+def require_cameras(views: Iterable[str], cameras: Sequence[str]) -> None:
+    """Refuse an observation without an image of every camera of the policy.
+
+    Args:
+        views: cameras that have an image.
+        cameras: of the policy.
+
+    Raises:
+        ImageError: names the first camera without an image.
+    """
+    have = set(views)
+    for camera in cameras:
+        if camera not in have:
+            raise ImageError(
+                f"no image of camera {camera!r}",
+                value=sorted(have),
+                allowed=f"all of {list(cameras)}",
+                where="the cameras of the robot file, or the policy's cameras",
+            )
+
+
 def compose(views: Mapping[str, npt.NDArray[np.uint8]], layout: Composite) -> npt.NDArray[np.uint8]:
-    """Lay the newest views out for deployment.
+    """Compose the newest views for deployment.
 
     Args:
         views: camera -> uint8 [H, W, 3], any size.
@@ -129,21 +150,15 @@ def compose(views: Mapping[str, npt.NDArray[np.uint8]], layout: Composite) -> np
         ImageError: a camera of the layout has no view.
     """
     out = np.empty((layout.height, layout.width, 3), dtype=np.uint8)
+    require_cameras(views, [tile.camera for tile in layout.tiles])
     for tile in layout.tiles:
-        if tile.camera not in views:
-            raise ImageError(
-                f"no image of camera {tile.camera!r}",
-                value=sorted(views),
-                allowed=f"all of {[t.camera for t in layout.tiles]}",
-                where="the cameras of the robot file, or the policy's cameras",
-            )
         view = resize_bytes(views[tile.camera], height=tile.height, width=tile.width)
         out[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = view
     return out
 
 
 def compose_training(views_N3HW: Mapping[str, Tensor], layout: Composite) -> Tensor:
-    """Lay video views out for training: via 240 x 320, in floats.
+    """Compose video views for training: via 240 x 320, in floats.
 
     Args:
         views_N3HW: camera -> uint8 [N, 3, H, W].
@@ -164,6 +179,6 @@ def compose_training(views_N3HW: Mapping[str, Tensor], layout: Composite) -> Ten
 
 
 def to_model_pixels(image: npt.NDArray[np.uint8], *, device: torch.device | str = "cpu") -> Tensor:
-    """Return float32 [1, 3, H, W] in [-1, 1] of a composite [H, W, 3]; bytes travel to the device, not floats."""
+    """Return float32 [1, 3, H, W] in [-1, 1] of a composite [H, W, 3]; bytes are copied to the device, not floats."""
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
     return (pixels.permute(2, 0, 1)[None].float() * (2.0 / 255.0) - 1.0).contiguous()

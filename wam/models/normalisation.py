@@ -25,7 +25,7 @@ CLAMP = 5.0
 
 
 class NormMode(enum.Enum):
-    """How values are brought to model units."""
+    """How values are mapped to model units."""
 
     Z_SCORE = "z-score"
     MIN_MAX = "min/max"
@@ -52,7 +52,7 @@ class FieldStats:
 
     @staticmethod
     def unit(width: int) -> FieldStats:
-        """Return statistics that leave values as they are, for a vector that nothing is known of."""
+        """Return statistics that leave values as they are, for a vector without known statistics."""
         one = np.ones(width)
         return FieldStats({"mean": 0 * one, "std": one, "min": -one, "max": one, "q01": -one, "q99": one})
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds and loads a policy by name or by path: the one place where nodes meet torch."""
+"""Loads a policy by name or path for nodes, replay and evaluation; torch is imported only for real policies."""
 
 from __future__ import annotations
 

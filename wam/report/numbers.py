@@ -16,7 +16,7 @@ SIGNIFICANT = 9
 
 
 @dataclass(frozen=True, slots=True)
-class Distribution:
+class SampleSummary:
     """Summary of a sample; every field but `count` is NaN for an empty one.
 
     Attributes:
@@ -36,14 +36,14 @@ class Distribution:
     maximum: float
 
 
-def distribution(values: npt.ArrayLike) -> Distribution:
+def distribution(values: npt.ArrayLike) -> SampleSummary:
     """Return the summary of `values`, any shape, in the unit of the values; NaN are left out."""
     sample = np.asarray(values, dtype=np.float64).ravel()
     sample = sample[~np.isnan(sample)]
     if not sample.size:
-        return Distribution(0, math.nan, math.nan, math.nan, math.nan, math.nan)
+        return SampleSummary(0, math.nan, math.nan, math.nan, math.nan, math.nan)
     p50, p99, p99_9 = np.percentile(sample, (50.0, 99.0, 99.9))
-    return Distribution(
+    return SampleSummary(
         sample.size, float(sample.mean()), float(p50), float(p99), float(p99_9), float(sample.max())
     )
 

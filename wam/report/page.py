@@ -87,7 +87,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Charts:
-    """Drawings side by side as width allows; `wide` gives each one the full width."""
+    """Drawings side by side as width allows; `wide` uses the full width for each."""
 
     charts: tuple[Chart, ...]
     legend: tuple[tuple[str, str], ...] = ()

@@ -26,7 +26,7 @@ ROWS = "#f59e0b"
 BOUNDARY = "#e2e8f0"
 WARN = "#b45309"
 MAX_BOUNDARIES = 60
-"""Most verticals that can still be told apart."""
+"""Most verticals that can still be distinguished."""
 
 MAX_POINTS = 600
 """Most points of one line; a longer one is thinned so that no extreme is lost."""
@@ -101,7 +101,7 @@ def line_chart(
         lines: what to draw, the first lowest.
         x_label: text under the axis, with unit.
         y_label: text beside the axis, with unit.
-        boundaries: x values of the verticals; left out where there are more than can be told apart.
+        boundaries: x values of the verticals; left out where there are too many to distinguish.
         height: of the drawing [inch]; the width is 3.4.
     """
     figure, axes = _canvas(height)

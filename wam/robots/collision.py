@@ -12,7 +12,7 @@ import numpy.typing as npt
 from wam.core.errors import ConfigError, MissingDependency
 from wam.core.observation import Vector
 from wam.core.safety.collision import Contact
-from wam.core.safety.filters import Filtered, Stage
+from wam.core.safety.filters import ChainStage, Filtered
 from wam.core.trajectory.motion import Motion
 from wam.core.verdict import Finding, Verdict
 from wam.robots.description import RobotDescription
@@ -179,7 +179,7 @@ class WorkspaceFilter:
     model: RobotModel
     boxes: tuple[Box, ...]
     name: str = "workspace"
-    stages: frozenset[Stage] = frozenset({Stage.TRAJECTORY})
+    stages: frozenset[ChainStage] = frozenset({ChainStage.TRAJECTORY})
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
         """Judge where the tools are at every fifth row to come, and at the last."""

@@ -12,8 +12,8 @@ from rclpy.node import Node
 from wam.ros.qos import EVENT
 
 
-class Level(enum.IntEnum):
-    """Level of a diagnostics status."""
+class DiagnosticLevel(enum.IntEnum):
+    """DiagnosticLevel of a diagnostics status."""
 
     OK = 0
     WARN = 1
@@ -35,9 +35,9 @@ class Diagnostics:
         self._name = f"{node.get_name()}: {task}"
         self._hardware_id = hardware_id
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
-        self._level: Level | None = None
+        self._level: DiagnosticLevel | None = None
 
-    def report(self, level: Level, message: str, values: Mapping[str, object]) -> None:
+    def report(self, level: DiagnosticLevel, message: str, values: Mapping[str, object]) -> None:
         """Publish the status; a change of level is logged once, with `message`."""
         status = DiagnosticStatus(
             level=bytes([level]),
@@ -52,9 +52,9 @@ class Diagnostics:
         if level != self._level:
             logger = self._node.get_logger()
             # rclpy ties a call site to one severity: each level needs a line of its own.
-            if level >= Level.ERROR:
+            if level >= DiagnosticLevel.ERROR:
                 logger.error(f"{level.name}: {message}")
-            elif level == Level.WARN:
+            elif level == DiagnosticLevel.WARN:
                 logger.warning(f"{level.name}: {message}")
             else:
                 logger.info(f"{level.name}: {message}")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from wam.core.policy import LoadedPolicy
 from wam.robots.description import RobotDescription
 from wam.ros.conversions import ns_to_time
-from wam.ros.diagnostics import Diagnostics, Level
+from wam.ros.diagnostics import DiagnosticLevel, Diagnostics
 from wam.ros.ingest import RosIngest, SharedIngest
 from wam.ros.lifecycle import WamNode
 from wam.ros.lock_step import SteppedWorker, make_worker
@@ -172,13 +172,13 @@ class PolicyNode(WamNode[P]):
         if self._diagnostics is None:
             return
         if self._worker is None:
-            level, text = Level.OK, "inactive"
+            level, text = DiagnosticLevel.OK, "inactive"
         elif self._fault:
-            level, text = Level.ERROR, self._fault
+            level, text = DiagnosticLevel.ERROR, self._fault
         elif waits_for:
-            level, text = Level.WARN, waits_for
+            level, text = DiagnosticLevel.WARN, waits_for
         else:
-            level, text = Level.OK, self._task
+            level, text = DiagnosticLevel.OK, self._task
         self._diagnostics.report(level, text, values)
 
     def _on_error(self, error: Exception) -> None:

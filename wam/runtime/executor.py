@@ -13,7 +13,7 @@ import numpy as np
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader
 from wam.core.contract import PolicyContract, require_same_contract
-from wam.core.errors import ChunkRefused, ContextError, InputError, PolicyFault, StaleContext
+from wam.core.errors import ContextError, InputError, PolicyFault, StaleContext, UndecodableChunk
 from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
 from wam.core.observation import Observation
 from wam.core.policy import ContextLease, ContextReader, Executor, Imagination, Imagining
@@ -126,7 +126,7 @@ class ExecutorCycle:
             routed = self._executor.route(observation, context=context)
             chunk = self._executor.act(routed, proprio=observation.state)
             finished = self._stopwatch()
-        except (InputError, ContextError, ChunkRefused) as error:
+        except (InputError, ContextError, UndecodableChunk) as error:
             return self._silent(str(error))
         # 5. The chunk must be what this node promised.
         self._require_sound(chunk)

@@ -12,7 +12,7 @@ from wam.core.errors import ConfigError
 from wam.robots.description import RobotDescription
 from wam.robots.urdf import ignored_pairs, robot_urdf
 from wam.sim.look import FLOOR, KEY_LIGHT, add_textures
-from wam.sim.scene import Limb, Motion, Part, Scene, SceneObject, Shape
+from wam.sim.scene import Limb, LimbMotion, Part, Scene, SceneObject, Shape
 
 TIMESTEP_S = 0.002
 """Physics step: 500 Hz."""
@@ -208,7 +208,7 @@ def _add_object(spec: mujoco.MjSpec, item: SceneObject) -> None:
 def _add_limb(carrier: mujoco.MjsBody, item: SceneObject, limb: Limb) -> None:
     name = limb_name(item.name, limb.name)
     body = carrier.add_body(name=name, pos=limb.position)
-    slides = limb.motion is Motion.SLIDE
+    slides = limb.motion is LimbMotion.SLIDE
     body.add_joint(
         name=name,
         type=mujoco.mjtJoint.mjJNT_SLIDE if slides else mujoco.mjtJoint.mjJNT_HINGE,

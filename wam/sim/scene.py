@@ -26,7 +26,7 @@ class Shape(enum.Enum):
     )
 
 
-class Motion(enum.Enum):
+class LimbMotion(enum.Enum):
     """How a limb moves against what carries it."""
 
     HINGE = "hinge"  # about the axis [rad]
@@ -91,7 +91,7 @@ class Limb:
     name: str
     parts: tuple[Part, ...]
     mass: float
-    motion: Motion
+    motion: LimbMotion
     axis: tuple[float, float, float]
     position: tuple[float, float, float]
     lower: float

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder
-from wam.evaluation.records import DemoRecording, JointSeries, SafetyRecord
+from wam.evaluation.records import DemoRecording, SafetyRecord, TopicSeries
 from wam.report import plots
 from wam.report.folder import INDEX, SUMMARY, report_folder, write_json
 from wam.report.imagined import imagined_section
-from wam.report.numbers import Distribution, distribution, finite_or_none, interval_errors
+from wam.report.numbers import SampleSummary, distribution, finite_or_none, interval_errors
 from wam.report.page import (
     Chart,
     Charts,
@@ -87,7 +87,7 @@ def ladder_spans(
 
 
 def _samples(run: DemoRecording) -> dict[str, Values]:
-    """Return every measured quantity by its flat name; unit [ms] but for the phase offset [rows]."""
+    """Return every measured quantity by its flat name; unit [ms], except for the phase offset [rows]."""
     chunks = run.chunks
     samples = {
         "chunk_inference_ms": _ms([record.chunk.inference_ns for record in chunks]),
@@ -109,7 +109,7 @@ def _ms(values_ns: list[int]) -> Values:
     return np.array(values_ns, dtype=np.float64) * 1e-6
 
 
-def _summary(run: DemoRecording, times: dict[str, Distribution]) -> dict[str, Any]:
+def _summary(run: DemoRecording, times: dict[str, SampleSummary]) -> dict[str, Any]:
     results: dict[str, float | None] = {"duration_s": (run.end_ns - run.start_ns) / NS_PER_S}
     for name, d in times.items():
         stem, _, unit = name.rpartition("_")
@@ -163,7 +163,7 @@ def _verdict(run: DemoRecording) -> tuple[Tone, str, tuple[str, ...]]:
     return Tone.GOOD, "The robot followed the policy throughout", (f"degrade ladder: {rung.name} at worst",)
 
 
-def _page(run: DemoRecording, samples: dict[str, Values], times: dict[str, Distribution]) -> Page:
+def _page(run: DemoRecording, samples: dict[str, Values], times: dict[str, SampleSummary]) -> Page:
     tone, verdict, reasons = _verdict(run)
     seconds = (run.end_ns - run.start_ns) / NS_PER_S
     return Page(
@@ -189,7 +189,7 @@ def _page(run: DemoRecording, samples: dict[str, Values], times: dict[str, Distr
     )
 
 
-def _tiles(run: DemoRecording, times: dict[str, Distribution], seconds: float) -> tuple[Tile, ...]:
+def _tiles(run: DemoRecording, times: dict[str, SampleSummary], seconds: float) -> tuple[Tile, ...]:
     jitter = [d for name, d in times.items() if name.startswith("command_jitter_")]
     chunk, age = times["chunk_inference_ms"], times["context_age_ms"]
     rung = _worst_rung(run)
@@ -226,7 +226,7 @@ def _row_title(name: str) -> str:
     return f"command jitter, {group}, {'as received' if arrival else 'as sent'} [ms]"
 
 
-def _times_section(samples: dict[str, Values], times: dict[str, Distribution]) -> Section:
+def _times_section(samples: dict[str, Values], times: dict[str, SampleSummary]) -> Section:
     table = Table(
         ("quantity", "p50", "p99", "p99.9", "max", "count"),
         tuple(
@@ -257,7 +257,7 @@ def _times_section(samples: dict[str, Values], times: dict[str, Distribution]) -
     return Section(
         "Times",
         (table, Charts(charts)),
-        intro="Command jitter is the distance of every interval between two commands from the nominal one.",
+        intro="Command jitter is the deviation of each interval between two commands from the nominal interval.",
     )
 
 
@@ -327,7 +327,7 @@ def _joint_section(run: DemoRecording) -> Section:
     return Section("Joints", (Charts(tuple(charts), legend=legend),))
 
 
-def _series_line(label: str, series: JointSeries, column: int, color: str, start_ns: int) -> plots.Line:
+def _series_line(label: str, series: TopicSeries, column: int, color: str, start_ns: int) -> plots.Line:
     x = (series.stamps_ns - start_ns) / NS_PER_S
     return plots.Line(label, x, series.positions[:, column], color)
 

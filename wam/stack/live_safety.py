@@ -48,6 +48,7 @@ class LiveSafety:
         self._due: list[int] = []
         self._positions: list[npt.NDArray[np.float64]] = []
         self._last_ns: int | None = None
+        self._end_ns: int | None = None
 
     def begin(self, now_ns: int) -> None:
         """Count time and commands from now on; called at every chunk, the first one counts."""
@@ -55,8 +56,14 @@ class LiveSafety:
             self._rung_since_ns = now_ns
             self._events.append(VerdictCountEvent(now_ns))
 
+    def end(self, time_ns: int) -> None:
+        """Ignore moves, commands and time after `time_ns` [ns], when no more joint states are played."""
+        self._end_ns = time_ns
+
     def take_move(self, stamp_ns: int, move: LadderMove) -> None:
         """Take an event that the node published at `stamp_ns` [ns]."""
+        if self._is_over(stamp_ns):
+            return
         self._spend(stamp_ns)
         self._rung = move.after
         self._events.append(LadderEvent(stamp_ns, move))
@@ -74,7 +81,7 @@ class LiveSafety:
 
     def take_command(self, stamp_ns: int, positions: npt.NDArray[np.float64]) -> None:
         """Take a command, float64 [N], all joints of the robot, that the node would have sent at `stamp_ns` [ns]."""
-        if self._rung_since_ns is None:
+        if self._rung_since_ns is None or self._is_over(stamp_ns):
             return
         if self._last_ns is not None and stamp_ns - self._last_ns > GAP_TICKS * self._tick_ns:
             self._due.append(self._last_ns + self._tick_ns + self._lead_ns)
@@ -97,8 +104,13 @@ class LiveSafety:
             events.insert(0, CommandEvent(now_ns, due_ns, positions, rungs))
         return events
 
+    def _is_over(self, stamp_ns: int) -> bool:
+        return self._end_ns is not None and stamp_ns > self._end_ns
+
     def _spend(self, until_ns: int) -> None:
         """Add the time since the last call to the present rung."""
+        if self._end_ns is not None:
+            until_ns = min(until_ns, self._end_ns)
         if self._rung_since_ns is not None and until_ns > self._rung_since_ns:
             self._rung_ns[self._rung] += until_ns - self._rung_since_ns
             self._rung_since_ns = until_ns

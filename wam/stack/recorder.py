@@ -12,7 +12,7 @@ from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
 from wam.core.context import ContextHeader
 from wam.core.observation import CameraFrame
-from wam.evaluation.records import ChunkRecord, ContextRecord, JointSeries, SafetyRecord
+from wam.evaluation.records import ChunkRecord, ContextRecord, SafetyRecord, TopicSeries
 from wam.report.imagined import ImaginedPairs
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.stack import topics
@@ -51,11 +51,11 @@ class GrowingSeries:
         self.arrivals.clear()
         self._rows.clear()
 
-    def series(self) -> JointSeries:
+    def series(self) -> TopicSeries:
         """Return the samples so far."""
         # The listener appends while this reads: a row comes first, its arrival last.
         count = len(self.arrivals)
-        return JointSeries(
+        return TopicSeries(
             name=self._group.name,
             joint_names=self._group.joint_names,
             stamps_ns=np.array(self.stamps[:count], dtype=np.int64),

@@ -150,6 +150,8 @@ class LiveReplay:
                     if is_image:
                         self._remember(message.time_ns)
                 if self._began is not None:
+                    if self._safety is not None:
+                        self._safety.end(message.time_ns)
                     end_ns = message.time_ns + DRAIN_NS
                     yield from self._until(end_ns)
                     yield from self._until_counted(end_ns)

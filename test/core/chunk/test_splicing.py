@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from wam.core.chunk import ActionChunk
 from wam.core.chunk.splice import SpliceTimes, StaleChunk, Strategy, splice
 from wam.core.chunk.timeline import DelayWindow, Timeline, hold_timeline
-from wam.core.trajectory.motion import Motion
 
 PERIOD = 33_333_333
 MS = 1_000_000
@@ -135,12 +134,6 @@ def test_roll_forward_places_row_zero_at_the_measured_delay() -> None:
     old = hold_timeline(np.zeros(2), now_ns=0, period_ns=PERIOD)
     rolled = put(old, chunk(line(start=0.5), stamp_ns=0), Strategy.ROLL, times(150, delay_ms=150))
     assert at(rolled, 150) == pytest.approx(0.5, abs=1e-6)
-
-
-def test_rows_remaining_are_counted_in_time() -> None:
-    timeline = Timeline(Motion(0, PERIOD, line()))
-    assert timeline.remaining_ns(5 * PERIOD) == 10 * PERIOD
-    assert timeline.remaining_ns(99 * PERIOD) == 0
 
 
 def test_the_outlier_of_a_warm_up_is_forgotten() -> None:

@@ -11,13 +11,13 @@ import pytest
 from wam.core.errors import ConfigError
 from wam.core.safety.chain import SafetyChain
 from wam.core.safety.filters import (
+    ChainStage,
     Filter,
     Filtered,
     FiniteFilter,
     JumpFilter,
     PositionFilter,
     SlowingFilter,
-    Stage,
 )
 from wam.core.safety.limits import JointLimits, VelocityEnvelope
 from wam.core.trajectory.motion import Motion
@@ -66,7 +66,7 @@ MEASURED = np.array([0.5, 1.0, 0.03])
 def test_a_good_motion_passes_unchanged() -> None:
     chain = SafetyChain(filters())
     one = motion(still())
-    judged = chain.run(one, stage=Stage.CHUNK, measured=MEASURED)
+    judged = chain.run(one, stage=ChainStage.CHUNK, measured=MEASURED)
     assert judged.verdict is Verdict.OK
     assert judged.motion is one
 
@@ -78,7 +78,7 @@ def test_one_value_that_is_not_finite_stops_even_in_the_past_of_the_motion(
 ) -> None:
     rows = still()
     rows[3, 1] = value
-    judged = SafetyChain(filters()).run(motion(rows, settled), stage=Stage.CHUNK, measured=MEASURED)
+    judged = SafetyChain(filters()).run(motion(rows, settled), stage=ChainStage.CHUNK, measured=MEASURED)
     assert judged.verdict is Verdict.STOP
     assert judged.findings[0].code == "non_finite"
     assert judged.findings[0].joint == "j2"
@@ -87,7 +87,7 @@ def test_one_value_that_is_not_finite_stops_even_in_the_past_of_the_motion(
 def test_a_target_beyond_a_limit_is_moved_to_it_and_reported() -> None:
     rows = still()
     rows[:, 2] = 0.08
-    judged = SafetyChain(filters()).run(motion(rows), stage=Stage.CHUNK, measured=MEASURED)
+    judged = SafetyChain(filters()).run(motion(rows), stage=ChainStage.CHUNK, measured=MEASURED)
     assert judged.verdict is Verdict.CLAMPED
     assert judged.findings[0].value == pytest.approx(0.08)
     assert judged.findings[0].limit == pytest.approx(0.07)
@@ -98,7 +98,7 @@ def test_a_target_beyond_a_limit_is_moved_to_it_and_reported() -> None:
 def test_a_target_that_no_policy_means_stops() -> None:
     rows = still()
     rows[5, 0] = 1e300
-    judged = SafetyChain(filters()).run(motion(rows), stage=Stage.CHUNK, measured=MEASURED)
+    judged = SafetyChain(filters()).run(motion(rows), stage=ChainStage.CHUNK, measured=MEASURED)
     assert judged.verdict is Verdict.STOP
     assert judged.findings[0].code == "position_limit"
     assert judged.findings[0].joint == "j1"
@@ -107,7 +107,7 @@ def test_a_target_that_no_policy_means_stops() -> None:
 def test_a_first_row_far_from_the_measured_state_holds() -> None:
     """lerobot 4454: at a cold start the first row was far from the arm, and the arm jumped there."""
     rows = still() + np.array([0.3, 0.0, 0.0])
-    judged = SafetyChain(filters()).run(motion(rows), stage=Stage.CHUNK, measured=MEASURED)
+    judged = SafetyChain(filters()).run(motion(rows), stage=ChainStage.CHUNK, measured=MEASURED)
     assert judged.verdict is Verdict.HOLD
     finding = judged.findings[0]
     assert (finding.code, finding.joint) == ("jump", "j1")
@@ -119,14 +119,14 @@ def test_a_first_row_far_from_the_measured_state_holds() -> None:
 def test_rows_that_are_past_are_not_judged_as_a_jump() -> None:
     rows = still()
     rows[:4, 0] += 1.0
-    judged = SafetyChain(filters()).run(motion(rows, settled=4), stage=Stage.CHUNK, measured=MEASURED)
+    judged = SafetyChain(filters()).run(motion(rows, settled=4), stage=ChainStage.CHUNK, measured=MEASURED)
     assert "jump" not in {finding.code for finding in judged.findings}
 
 
 def test_a_gripper_may_jump_and_does_not_slow_the_arm() -> None:
     rows = still()
     rows[8:, 2] = 0.0
-    judged = SafetyChain(filters()).run(motion(rows), stage=Stage.CHUNK, measured=MEASURED)
+    judged = SafetyChain(filters()).run(motion(rows), stage=ChainStage.CHUNK, measured=MEASURED)
     assert judged.verdict is Verdict.OK
 
 
@@ -134,7 +134,7 @@ def test_a_chunk_padded_with_zeros_is_refused() -> None:
     """lerobot 4454: zero padding denormalises to the mean pose; in joint space it is a leap within one row."""
     rows = still()
     rows[10:] = 0.0
-    judged = SafetyChain(filters()).run(motion(rows), stage=Stage.CHUNK, measured=MEASURED)
+    judged = SafetyChain(filters()).run(motion(rows), stage=ChainStage.CHUNK, measured=MEASURED)
     assert judged.refused
     assert judged.findings[-1].code == "velocity_limit"
 
@@ -144,7 +144,7 @@ def test_a_fast_motion_is_slowed_uniformly_and_keeps_its_path() -> None:
     rows = still()
     rows[:, 0] += np.arange(16) * 0.1
     rows[:, 1] += np.arange(16) * 0.03
-    judged = SafetyChain(filters()).run(motion(rows), stage=Stage.CHUNK, measured=MEASURED)
+    judged = SafetyChain(filters()).run(motion(rows), stage=ChainStage.CHUNK, measured=MEASURED)
     assert judged.verdict is Verdict.SCALED
     np.testing.assert_array_equal(judged.motion.rows, rows)
     speed = np.diff(judged.motion.rows[:, 0]) / (judged.motion.period_ns * 1e-9)
@@ -155,7 +155,7 @@ def test_a_fast_motion_is_slowed_uniformly_and_keeps_its_path() -> None:
 def test_a_motion_that_would_have_to_be_slowed_too_much_is_refused() -> None:
     rows = still()
     rows[8:, 0] += 0.5
-    judged = SafetyChain(filters()).run(motion(rows), stage=Stage.CHUNK, measured=MEASURED)
+    judged = SafetyChain(filters()).run(motion(rows), stage=ChainStage.CHUNK, measured=MEASURED)
     assert judged.refused
     assert "max_scale" in judged.findings[-1].text
 
@@ -167,7 +167,7 @@ def test_sustained_acceleration_and_jerk_slow_the_motion(power: int, code: str) 
     limit = {2: 2.5, 3: 50.0}[power]
     rows[:, 0] = 0.5 + 1.5 * limit / {2: 2.0, 3: 6.0}[power] * times**power
     off = tuple({"position", "velocity", "acceleration", "jerk"} - {code.removesuffix("_limit")})
-    judged = SafetyChain(filters(), off=off).run(motion(rows), stage=Stage.TRAJECTORY, measured=MEASURED)
+    judged = SafetyChain(filters(), off=off).run(motion(rows), stage=ChainStage.TRAJECTORY, measured=MEASURED)
     assert judged.findings[-1].code == code
     assert judged.verdict in (Verdict.SCALED, Verdict.HOLD)
 
@@ -176,7 +176,7 @@ def test_the_noise_of_a_network_is_not_slowed() -> None:
     """A millimetre of noise per row is 100 rad/s^3 of jerk row by row; slowing for it would slow every chunk."""
     rows = still()
     rows[:, :2] += np.random.default_rng(0).normal(0, 1e-3, (16, 2))
-    judged = SafetyChain(filters()).run(motion(rows), stage=Stage.CHUNK, measured=MEASURED)
+    judged = SafetyChain(filters()).run(motion(rows), stage=ChainStage.CHUNK, measured=MEASURED)
     assert judged.verdict is Verdict.OK
 
 
@@ -191,15 +191,15 @@ def test_velocity_limits_that_shrink_towards_a_joint_end_are_kept() -> None:
     )
     rows = still()
     rows[:, 0] = 1.9 - 0.02 * np.arange(16)[::-1]
-    flat = SafetyChain(filters()).run(motion(rows), stage=Stage.TRAJECTORY, measured=MEASURED)
+    flat = SafetyChain(filters()).run(motion(rows), stage=ChainStage.TRAJECTORY, measured=MEASURED)
     bent = SafetyChain(filters(limits(velocity_envelope=envelope))).run(
-        motion(rows), stage=Stage.TRAJECTORY, measured=MEASURED
+        motion(rows), stage=ChainStage.TRAJECTORY, measured=MEASURED
     )
     assert flat.verdict is Verdict.OK
     assert bent.verdict is Verdict.OK
     rows[:, 0] = 1.98 - 0.02 * np.arange(16)[::-1]
     bent = SafetyChain(filters(limits(velocity_envelope=envelope))).run(
-        motion(rows), stage=Stage.TRAJECTORY, measured=MEASURED
+        motion(rows), stage=ChainStage.TRAJECTORY, measured=MEASURED
     )
     assert bent.verdict in (Verdict.SCALED, Verdict.HOLD)
     assert bent.findings[-1].code == "velocity_limit"
@@ -210,7 +210,7 @@ def test_filters_are_switched_off_by_name_and_by_no_other_means() -> None:
     rows = still() + np.array([0.3, 0.0, 0.0])
     chain = SafetyChain(filters(), off=("jump",))
     assert chain.off == ("jump",)
-    assert chain.run(motion(rows), stage=Stage.CHUNK, measured=MEASURED).verdict is Verdict.OK
+    assert chain.run(motion(rows), stage=ChainStage.CHUNK, measured=MEASURED).verdict is Verdict.OK
     with pytest.raises(ConfigError, match=r"everything.*finite"):
         SafetyChain(filters(), off=("everything",))
 
@@ -219,7 +219,7 @@ def test_verdicts_combine_to_the_most_severe_and_the_run_ends_at_a_refusal() -> 
     rows = still()
     rows[:, 2] = 0.09
     rows[:, 0] += 0.5
-    judged = SafetyChain(filters()).run(motion(rows), stage=Stage.CHUNK, measured=MEASURED)
+    judged = SafetyChain(filters()).run(motion(rows), stage=ChainStage.CHUNK, measured=MEASURED)
     assert [finding.verdict for finding in judged.findings] == [Verdict.CLAMPED, Verdict.HOLD]
     assert judged.verdict is Verdict.HOLD
 
@@ -228,14 +228,14 @@ def test_filters_never_edit_the_caller_s_rows() -> None:
     rows = still()
     rows[:, 2] = 0.09
     one = motion(rows)
-    SafetyChain(filters()).run(one, stage=Stage.CHUNK, measured=MEASURED)
+    SafetyChain(filters()).run(one, stage=ChainStage.CHUNK, measured=MEASURED)
     np.testing.assert_array_equal(one.rows, rows)
 
 
 def test_a_filter_that_runs_at_one_stage_is_not_asked_at_the_other() -> None:
     class Counting:
         name = "counting"
-        stages = frozenset({Stage.TRAJECTORY})
+        stages = frozenset({ChainStage.TRAJECTORY})
         calls = 0
 
         def apply(self, one: Motion, *, measured: np.ndarray) -> Filtered:
@@ -244,9 +244,9 @@ def test_a_filter_that_runs_at_one_stage_is_not_asked_at_the_other() -> None:
 
     counting = Counting()
     chain = SafetyChain((*filters(), counting))
-    chain.run(motion(still()), stage=Stage.CHUNK, measured=MEASURED)
+    chain.run(motion(still()), stage=ChainStage.CHUNK, measured=MEASURED)
     assert counting.calls == 0
-    chain.run(motion(still()), stage=Stage.TRAJECTORY, measured=MEASURED)
+    chain.run(motion(still()), stage=ChainStage.TRAJECTORY, measured=MEASURED)
     assert counting.calls == 1
 
 

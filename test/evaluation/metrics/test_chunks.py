@@ -85,9 +85,9 @@ def test_a_chunk_is_scored_when_the_reference_covers_its_last_row_and_not_before
     made = reference(until_ms=180)
     errors = ChunkErrors(JOINTS, np.array([2.0, 4.0]), made)
     errors.add(chunk_event(100, ready_ms=150, offset=0.1))
-    assert list(errors.settle()) == []
+    assert list(errors.score_ready()) == []
     made.add("/action", 190 * MS, BOTH, [0.19, 0.38])
-    ((_, score),) = errors.settle()
+    ((_, score),) = errors.score_ready()
     assert score.rows == 4
     assert score.l1 == pytest.approx(0.1)
     assert score.mse == pytest.approx(0.01)
@@ -101,7 +101,7 @@ def test_at_the_end_the_rows_that_can_be_compared_are() -> None:
     errors = ChunkErrors(JOINTS, np.ones(2), reference(until_ms=130))
     errors.add(chunk_event(100, ready_ms=150, offset=0.2))
     errors.add(chunk_event(500, ready_ms=550, sequence=2))
-    ((_, score),) = errors.settle(final=True)
+    ((_, score),) = errors.score_ready(final=True)
     assert (score.rows, score.l1) == (2, pytest.approx(0.2))
     mse, l1 = errors.per_step()
     np.testing.assert_allclose(l1[:2], 0.2)

@@ -15,12 +15,12 @@ import yaml
 from wam.bench.policy import synthetic_observation
 from wam.core.errors import (
     BundleError,
-    ChunkRefused,
     ConfigError,
     ImageError,
     InputError,
     PolicyFault,
     StaleContext,
+    UndecodableChunk,
 )
 from wam.core.observation import Instruction
 from wam.core.policy import Imagining
@@ -134,7 +134,7 @@ def test_a_chunk_that_decodes_badly_is_refused_and_not_clamped(policy, monkeypat
     routed = policy.executor.route(now, context=context)
     # Every token near the middle of the policy's vocabulary is a large coefficient in this one.
     monkeypatch.setattr(policy.executor, "_fast", plain(limit=16, scale=16 / 8**0.5))
-    with pytest.raises(ChunkRefused, match="the sampled tokens do not decode to an action"):
+    with pytest.raises(UndecodableChunk, match="the sampled tokens do not decode to an action"):
         policy.executor.act(routed, proprio=now.state)
     assert policy.executor.imagination is None
 

@@ -62,7 +62,7 @@ def test_a_device_that_answers_late_is_told_early() -> None:
 
 def test_the_robot_file_of_the_hand_has_its_delay_and_the_others_have_none() -> None:
     groups = [group for name in ("franka", "ur5e_inspire", "piper") for group in load_robot(name).groups]
-    assert {group.driver.value: group.command_lead_ns for group in groups} == {
+    assert {group.driver: group.command_lead_ns for group in groups} == {
         "franka": 0,
         "franka_gripper": 0,
         "ur": 0,

@@ -13,7 +13,7 @@ from keep_out import install_keep_out
 
 from wam.core.chunk import ActionChunk
 from wam.core.errors import ConfigError
-from wam.core.safety.filters import Stage
+from wam.core.safety.filters import ChainStage
 from wam.core.verdict import Ladder
 from wam.devices.loader import load_robot
 from wam.runtime.safety.build import build_cycle, settings_for
@@ -61,8 +61,8 @@ def test_the_documentation_shows_the_table() -> None:
     assert {name: rows.get(name) for name in NAMES} == {row.name: row.effect for row in FILTERS}
     stages = dict(re.findall(r"^\| `([a-z_]+)` \| [^|]+ \| ([^|]+?) \|$", page, re.MULTILINE))
     for one in build_filters(ROBOT):
-        assert ("rows" in stages[one.name]) == (Stage.CHUNK in one.stages), one.name
-        assert ("trajectory" in stages[one.name]) == (Stage.TRAJECTORY in one.stages), one.name
+        assert ("rows" in stages[one.name]) == (ChainStage.CHUNK in one.stages), one.name
+        assert ("trajectory" in stages[one.name]) == (ChainStage.TRAJECTORY in one.stages), one.name
 
 
 def test_a_filter_of_another_package_runs_last_and_is_switched_off_by_its_name(module: str) -> None:

@@ -13,7 +13,7 @@ from wam.devices.loader import load_robot
 from wam.sim.scene import Region, SceneObject, Shape
 from wam.sim.tasks.arrangement import UNSEEN_TEXTURES, TaskScene
 from wam.sim.tasks.registry import TASKS, find_task, tasks_of
-from wam.sim.tasks.task import Setting, Spot, Stage, Task, Variant
+from wam.sim.tasks.task import Setting, Spot, Task, TaskStage, Variant
 from wam.sim.tasks.world import JUDGED_EVERY, TaskWorld, require_robot
 
 pytestmark = pytest.mark.sim
@@ -139,7 +139,7 @@ def test_distractors_and_unseen_objects_come_with_their_settings() -> None:
 def test_stages_count_in_their_order_only() -> None:
     """A cup that is swept into the bowl was never grasped: the last criterion alone is no success."""
     flags = (Flag(), Flag(), Flag())
-    stages = tuple(Stage(name, flag) for name, flag in zip("abc", flags, strict=True))
+    stages = tuple(TaskStage(name, flag) for name, flag in zip("abc", flags, strict=True))
     world = TaskWorld(replace(BOWL, stages=lambda variant: stages))
     flags[2].up = flags[1].up = True
     assert judged(world) == 0
@@ -154,7 +154,7 @@ def test_stages_count_in_their_order_only() -> None:
 
 def test_a_stage_with_a_hold_wants_it_without_a_break() -> None:
     flag = Flag(up=True)
-    stages = (Stage("a", flag, hold=0.1), Stage("b", Flag()), Stage("c", Flag()))
+    stages = (TaskStage("a", flag, hold=0.1), TaskStage("b", Flag()), TaskStage("c", Flag()))
     world = TaskWorld(replace(BOWL, stages=lambda variant: stages))
     assert judged(world, 4) == 0
     flag.up = False
@@ -194,7 +194,7 @@ CUBE = SceneObject("cube", Shape.BOX, (0.04, 0.04, 0.04), (1, 0, 0, 1), 0.05)
 
 
 def small(**changes: object) -> Task:
-    flags = tuple(Stage(name, Flag()) for name in "abc")
+    flags = tuple(TaskStage(name, Flag()) for name in "abc")
     fields: dict[str, object] = {
         "name": "small",
         "robot": "franka",

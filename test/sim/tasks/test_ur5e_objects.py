@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wam.sim.model import limb_name
-from wam.sim.tasks.task import Stage
+from wam.sim.tasks.task import TaskStage
 from wam.sim.tasks.ur5e_inspire import BLUE_TOWEL, FOLD_TOWEL
 from wam.sim.tasks.ur5e_objects import prism, strips_of
 from wam.sim.tasks.world import TaskWorld
@@ -33,7 +33,7 @@ def bend(world: TaskWorld, *angles: float) -> None:
     mujoco.mj_forward(world.model, world._data)
 
 
-def folded(world: TaskWorld) -> Stage:
+def folded(world: TaskWorld) -> TaskStage:
     return FOLD_TOWEL.stages(world.variant)[2]
 
 

@@ -56,7 +56,7 @@ class SpliceTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class RowPlacement:
     """What a strategy decides about a chunk.
 
     Attributes:
@@ -73,30 +73,30 @@ class Placement:
 class Splicer(Protocol):
     """Places a chunk on the timeline. Pure; called once per valid chunk."""
 
-    def __call__(self, timeline: Timeline, chunk: ActionChunk, times: SpliceTimes) -> Placement:
+    def __call__(self, timeline: Timeline, chunk: ActionChunk, times: SpliceTimes) -> RowPlacement:
         """Return when the rows of `chunk` are due and when they take over."""
         ...
 
 
-def _sequential(timeline: Timeline, chunk: ActionChunk, times: SpliceTimes) -> Placement:
+def _sequential(timeline: Timeline, chunk: ActionChunk, times: SpliceTimes) -> RowPlacement:
     row0 = max(times.takeover_ns, timeline.end_ns + chunk.row_period_ns)
-    return Placement(row0, min(row0, max(times.takeover_ns, timeline.end_ns)), 0)
+    return RowPlacement(row0, min(row0, max(times.takeover_ns, timeline.end_ns)), 0)
 
 
-def _latest(timeline: Timeline, chunk: ActionChunk, times: SpliceTimes) -> Placement:
-    return Placement(chunk.stamp_ns, times.takeover_ns, 0)
+def _latest(timeline: Timeline, chunk: ActionChunk, times: SpliceTimes) -> RowPlacement:
+    return RowPlacement(chunk.stamp_ns, times.takeover_ns, 0)
 
 
-def _blend(timeline: Timeline, chunk: ActionChunk, times: SpliceTimes) -> Placement:
-    return Placement(chunk.stamp_ns, times.takeover_ns, times.blend_ns)
+def _blend(timeline: Timeline, chunk: ActionChunk, times: SpliceTimes) -> RowPlacement:
+    return RowPlacement(chunk.stamp_ns, times.takeover_ns, times.blend_ns)
 
 
-def _committed(timeline: Timeline, chunk: ActionChunk, times: SpliceTimes) -> Placement:
-    return Placement(chunk.stamp_ns, max(times.takeover_ns, chunk.stamp_ns + times.delay_ns), 0)
+def _committed(timeline: Timeline, chunk: ActionChunk, times: SpliceTimes) -> RowPlacement:
+    return RowPlacement(chunk.stamp_ns, max(times.takeover_ns, chunk.stamp_ns + times.delay_ns), 0)
 
 
-def _roll(timeline: Timeline, chunk: ActionChunk, times: SpliceTimes) -> Placement:
-    return Placement(chunk.stamp_ns + times.delay_ns, times.takeover_ns, 0)
+def _roll(timeline: Timeline, chunk: ActionChunk, times: SpliceTimes) -> RowPlacement:
+    return RowPlacement(chunk.stamp_ns + times.delay_ns, times.takeover_ns, 0)
 
 
 SPLICERS: dict[Strategy, Splicer] = {

@@ -46,10 +46,6 @@ class Timeline:
         coordinates = (times_ns - self.motion.start_ns) / self.motion.period_ns
         return sample(self.motion.rows, coordinates)
 
-    def remaining_ns(self, from_ns: int) -> int:
-        """Return how long rows last from `from_ns` on [ns]; 0 when they have run out."""
-        return max(0, self.end_ns - from_ns)
-
     def prefix(self, from_ns: int, *, rows: int, period_ns: int) -> Rows:
         """Return the rows that will be executed from `from_ns` on, float64 [rows, N].
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.errors import ConfigError
-from wam.core.safety.filters import Filter, Stage
+from wam.core.safety.filters import ChainStage, Filter
 from wam.core.trajectory.motion import Motion
 from wam.core.verdict import Finding, Verdict, worst
 
@@ -73,10 +73,10 @@ class SafetyChain:
         self.off = tuple(name for name in names if name in off)
         self._by_stage = {
             stage: tuple(one for one in filters if stage in one.stages and one.name not in off)
-            for stage in Stage
+            for stage in ChainStage
         }
 
-    def run(self, motion: Motion, *, stage: Stage, measured: Vector) -> Judged:
+    def run(self, motion: Motion, *, stage: ChainStage, measured: Vector) -> Judged:
         """Judge `motion` at `stage`.
 
         Args:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.errors import WamError
-from wam.core.safety.filters import Filtered, Stage
+from wam.core.safety.filters import ChainStage, Filtered
 from wam.core.safety.limits import JointLimits
 from wam.core.trajectory.motion import Motion
 from wam.core.verdict import Finding, Verdict
@@ -67,7 +67,7 @@ class CollisionChecker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CheckerAnswer:
     """What a remote checker has answered.
 
     Attributes:
@@ -97,7 +97,7 @@ class RemoteChecker(Protocol):
         """
         ...
 
-    def poll(self) -> Answer | None:
+    def poll(self) -> CheckerAnswer | None:
         """Return the answer to the last submission, or None while there is none.
 
         Raises:
@@ -139,7 +139,7 @@ class FakeRemote:
         self._states, self._left = states, self.polls or 0
         self.submitted += 1
 
-    def poll(self) -> Answer | None:
+    def poll(self) -> CheckerAnswer | None:
         """Return the answer once the polls are used up.
 
         Raises:
@@ -153,7 +153,7 @@ class FakeRemote:
             self._left -= 1
             return None
         states, self._states = self._states, None
-        return Answer(self._checker.check(states))
+        return CheckerAnswer(self._checker.check(states))
 
     def close(self) -> None:
         """Forget the states."""
@@ -258,7 +258,7 @@ class CollisionFilter:
     limits: JointLimits
     max_step: float = MAX_STEP
     name: str = "collision"
-    stages: frozenset[Stage] = frozenset({Stage.TRAJECTORY})
+    stages: frozenset[ChainStage] = frozenset({ChainStage.TRAJECTORY})
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
         """Judge the rows to come, from the last one that was commanded on, and the stop after them."""

@@ -27,7 +27,7 @@ DIFFERENCE_WINDOW_NS = 160_000_000
 network's rows, which the follower smooths, not a motion that has to be slowed."""
 
 
-class Stage(enum.Enum):
+class ChainStage(enum.Enum):
     """Where in a cycle the chain runs."""
 
     CHUNK = "chunk"
@@ -60,7 +60,7 @@ class Filter(Protocol):
         ...
 
     @property
-    def stages(self) -> frozenset[Stage]:
+    def stages(self) -> frozenset[ChainStage]:
         """Stages at which the filter runs."""
         ...
 
@@ -74,7 +74,7 @@ class Filter(Protocol):
         ...
 
 
-BOTH = frozenset({Stage.CHUNK, Stage.TRAJECTORY})
+BOTH = frozenset({ChainStage.CHUNK, ChainStage.TRAJECTORY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class FiniteFilter:
 
     joint_names: tuple[str, ...]
     name: str = "finite"
-    stages: frozenset[Stage] = BOTH
+    stages: frozenset[ChainStage] = BOTH
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
         """Check every row, including history."""
@@ -110,7 +110,7 @@ class PositionFilter:
     limits: JointLimits
     gross: Vector
     name: str = "position"
-    stages: frozenset[Stage] = BOTH
+    stages: frozenset[ChainStage] = BOTH
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
         """Clip the rows that are still to be executed."""
@@ -153,7 +153,7 @@ class JumpFilter:
     joint_names: tuple[str, ...]
     max_jump: Vector
     name: str = "jump"
-    stages: frozenset[Stage] = frozenset({Stage.CHUNK})
+    stages: frozenset[ChainStage] = frozenset({ChainStage.CHUNK})
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
         """Check the first row that is still to be executed."""
@@ -198,7 +198,7 @@ class SlowingFilter:
     orders: tuple[int, ...] = (1, 2, 3)
     max_scale: float = 4.0
     name: str = "slowing"
-    stages: frozenset[Stage] = BOTH
+    stages: frozenset[ChainStage] = BOTH
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
         """Check the differences of the rows that are still to be executed; lengthen the period."""

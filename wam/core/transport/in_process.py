@@ -21,7 +21,7 @@ from wam.core.errors import ContextError, ContextRecycled, ContextReleased, Hand
 from wam.core.policy import TensorCodec
 from wam.core.transport.identity import ProcessIdentity, new_token, this_process
 from wam.core.transport.layout import payload_bytes
-from wam.core.transport.order import PublicationOrder
+from wam.core.transport.lease import PublicationOrder
 
 T = TypeVar("T")
 

@@ -14,8 +14,7 @@ from wam.core.errors import ContextError, ContextRecycled, ContextReleased, Hand
 from wam.core.policy import TensorCodec
 from wam.core.transport.identity import new_token
 from wam.core.transport.layout import check_table, payload_bytes
-from wam.core.transport.lease import LeaseBook, ViewLease
-from wam.core.transport.order import PublicationOrder
+from wam.core.transport.lease import LeaseBook, PublicationOrder, ViewLease
 
 T = TypeVar("T")
 

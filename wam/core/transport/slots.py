@@ -16,7 +16,7 @@ from pathlib import Path
 from wam.core.context import ContextHeader
 from wam.core.errors import ConfigError, ContextError, ContextReleased
 from wam.core.transport.identity import ProcessIdentity, is_alive, new_token, this_process
-from wam.core.transport.order import PublicationOrder
+from wam.core.transport.lease import PublicationOrder
 from wam.core.transport.segment import SHM_DIRECTORY, OwnedSegment, SegmentHeader, SegmentName, retire_file
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from wam.core.contract import PolicyContract
 from wam.core.errors import RecordingError
-from wam.data.bag.reading import Recording, Topic
+from wam.data.bag.reading import RecordedTopic, Recording
 from wam.data.bag.topics import (
     ACTION_TOPIC,
     COMPRESSED_IMAGE,
@@ -23,7 +23,7 @@ from wam.robots.description import CameraTransport, CommandKind, RobotDescriptio
 
 
 class Role(enum.Enum):
-    """What the messages of a topic are for."""
+    """What the messages of a topic are used for."""
 
     CAMERA = "camera"
     JOINTS = "joints"
@@ -33,12 +33,12 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """One topic and what it feeds.
+    """One topic and the stream that it feeds.
 
     Attributes:
         topic: name in the recording.
         msgtype: type.
-        role: what it is for.
+        role: what its messages are used for.
         stream: name of the camera or joint group; "" for an instruction, and for an action of all joints.
     """
 
@@ -50,11 +50,11 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """All topics that a replay reads.
+    """All topics that are read from a recording.
 
     Attributes:
-        feeds: topic -> what it feeds.
-        warnings: what a person should know.
+        feeds: topic -> the stream that it feeds.
+        warnings: for the user.
     """
 
     feeds: Mapping[str, Feed]
@@ -67,13 +67,13 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class TopicNames:
-    """Where topics of a recording differ from the robot file.
+    """Names of topics that differ from the robot file.
 
     Attributes:
         namespace: of the robot in the recording, without slashes at the ends; "" for none.
         renamed: topic of the robot file -> topic of the recording.
-        action: topic of the recorded action; "" takes /action, or else the command topics of the groups.
-        instruction: topic of the instruction; "" takes /instruction where there is one.
+        action: topic of the recorded action; "" for /action or, without it, the command topics of the groups.
+        instruction: topic of the instruction; "" for /instruction, where it was recorded.
     """
 
     namespace: str = ""
@@ -92,8 +92,8 @@ def bind(
     """Find every topic that `contract` needs of `robot`.
 
     Raises:
-        RecordingError: a topic is missing, of another type, cannot be read or is empty, or the recording says
-            that it is of another robot.
+        RecordingError: a topic is missing, has another type, cannot be read or is empty, or the recording is of
+            another robot.
     """
     return bind_cameras(recording, robot=robot, cameras=contract.camera_names, names=names)
 
@@ -105,7 +105,7 @@ def bind_cameras(
     cameras: Sequence[str],
     names: TopicNames | None = None,
 ) -> Binding:
-    """Find the topics of all joint groups of `robot`, of the `cameras` named, of action and instruction.
+    """Find the topics of all joint groups of `robot`, of the `cameras`, of action and instruction.
 
     Raises:
         RecordingError: as `bind`.
@@ -134,7 +134,7 @@ def bind_cameras(
 
 
 def _actions(recording: Recording, robot: RobotDescription, names: TopicNames) -> tuple[Feed, ...]:
-    """Return the feeds of what was commanded: one topic with all joints, or one per joint group."""
+    """Return the feeds of the commands: one topic with all joints, or one per joint group."""
     topic = _extra(recording, names.action, ACTION_TOPIC, (JOINT_STATE, JOINT_TRAJECTORY), Role.ACTION)
     if topic is not None:
         return (Feed(topic.name, topic.msgtype, Role.ACTION),)
@@ -154,18 +154,18 @@ def _actions(recording: Recording, robot: RobotDescription, names: TopicNames) -
 
 
 class _Finder:
-    """Finds the topic of a stream; a topic that fits by its end alone is offered in the error text."""
+    """Finds the topic of a stream; a topic that matches only at its end is suggested in the error text."""
 
     def __init__(self, recording: Recording, robot: RobotDescription, names: TopicNames) -> None:
         self._recording = recording
         self._robot = robot
         self._names = names
 
-    def __call__(self, relative: str, types: tuple[str, ...], what: str) -> Topic:
+    def __call__(self, relative: str, types: tuple[str, ...], what: str) -> RecordedTopic:
         renamed = (self._names.renamed or {}).get(relative)
         namespace = self._names.namespace.strip("/")
         wanted = renamed or "/" + "/".join(part for part in (namespace, relative) if part)
-        # rosbag2 writes names without a slash where the recorder was given such.
+        # rosbag2 writes names without a slash if the recorder was started with such names.
         topics = [t for t in self._recording.topics if t.name in (wanted, wanted.lstrip("/"))]
         fitting = [topic for topic in topics if topic.msgtype in types]
         if not fitting:
@@ -198,7 +198,9 @@ class _Finder:
         )
 
 
-def _extra(recording: Recording, given: str, usual: str, types: tuple[str, ...], role: Role) -> Topic | None:
+def _extra(
+    recording: Recording, given: str, usual: str, types: tuple[str, ...], role: Role
+) -> RecordedTopic | None:
     wanted = given or usual
     topic = next((t for t in recording.topics if t.name == wanted and t.msgtype in types), None)
     if topic is None:
@@ -214,7 +216,7 @@ def _extra(recording: Recording, given: str, usual: str, types: tuple[str, ...],
     return topic if topic.count and not topic.unreadable else None
 
 
-def _require_readable(recording: Recording, topic: Topic) -> None:
+def _require_readable(recording: Recording, topic: RecordedTopic) -> None:
     if topic.unreadable:
         raise RecordingError(
             f"topic {topic.name} of {recording.path} cannot be read: {topic.msgtype} is {topic.unreadable}",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded commands as samples over time: joint state streams as they are, trajectories as far as they were followed.
+"""Recorded commands as samples over time: joint states as they are, trajectories as far as they were followed.
 
-A trajectory holds from the time of its first point until that of the next one's, so what a later trajectory replaced
-never counts as commanded. Between the points of one trajectory samples are put in, as its controller does.
+A trajectory is followed from its first point to the first point of the next trajectory; points that were replaced do
+not count as commanded. Between the points of a trajectory, samples are interpolated as its controller does.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Row = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class CommandSample:
-    """Joint positions that were commanded for one instant.
+    """Joint positions that were commanded for one time.
 
     Attributes:
-        time_ns: the instant [ns].
-        names: joints as the message calls them.
-        positions: float64 [N] (rad or m); of another length than `names` where the message is damaged.
+        time_ns: the time [ns].
+        names: joints, as named in the message.
+        positions: float64 [N], in the units of the message; of another length than `names` if the message is damaged.
     """
 
     time_ns: int
@@ -41,8 +41,8 @@ class CommandReader:
 
     Args:
         msgtype: sensor_msgs/msg/JointState or trajectory_msgs/msg/JointTrajectory.
-        step_ns: points of a trajectory are brought at least this near to each other [ns].
-        use_stamps: False goes by the time of delivery instead of header stamps.
+        step_ns: largest time between two samples of a trajectory [ns].
+        use_stamps: False uses the time of delivery instead of header stamps.
     """
 
     def __init__(self, msgtype: str, *, step_ns: int, use_stamps: bool = True) -> None:
@@ -52,20 +52,20 @@ class CommandReader:
         self._pending: list[CommandSample] = []
 
     def take(self, message: BagMessage) -> list[CommandSample]:
-        """Return the samples that are certain with this message."""
+        """Return the samples that this message completes."""
         stamp_ns = (message.stamp_ns if self._use_stamps else None) or message.time_ns
         content = message.message
         if not self._is_trajectory:
             return [CommandSample(stamp_ns, tuple(content.name), content.position)]
         fresh = list(_samples(content, stamp_ns, self._step_ns))
-        # An empty trajectory stops the controller where it is.
+        # An empty trajectory stops the controller at its present position.
         start_ns = fresh[0].time_ns if fresh else stamp_ns
         followed = [sample for sample in self._pending if sample.time_ns < start_ns]
         self._pending = fresh
         return followed
 
     def rest(self) -> list[CommandSample]:
-        """Return what nothing replaced, at the end of the recording."""
+        """Return the samples of the last trajectory, at the end of the recording."""
         rest, self._pending = self._pending, []
         return rest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which storage files make up a recording, and what its metadata.yaml says of them."""
+"""The storage files of a recording, and what its metadata.yaml says about them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class BagFiles:
         files: storage files, in the order of the metadata or of their names.
         message_zstd: whether every message is compressed by itself.
         custom: custom data of the metadata.
-        message_count: messages that the metadata promise, None without metadata.
-        warnings: faults that `lenient` let pass.
-        scratch: folder with decompressed files, which the owner removes; None where nothing was compressed.
+        message_count: messages according to the metadata, None without metadata.
+        warnings: faults that `lenient` accepted.
+        scratch: folder with decompressed files, to be removed by the caller; None where nothing was compressed.
     """
 
     files: tuple[Path, ...]
@@ -46,10 +46,10 @@ def find_files(path: Path, *, lenient: bool = False) -> BagFiles:
 
     Args:
         path: folder of a rosbag2 (with or without metadata.yaml), or one storage file.
-        lenient: leave out files that the metadata name and that are missing.
+        lenient: leave out missing files that the metadata name.
 
     Raises:
-        RecordingError: there is nothing to read, or the metadata are damaged or name what cannot be read.
+        RecordingError: there is nothing to read, or the metadata are damaged or name files that cannot be read.
     """
     if not path.exists():
         raise RecordingError(f"recording {path} does not exist", where="the argument BAG")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings, streamed: rosbag2 in MCAP or sqlite3 (compressed, split, without metadata) and ROS 1 bags."""
+"""Streaming recordings: rosbag2 in MCAP or sqlite3 (compressed, split, without metadata) and ROS 1 bags."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IDL_SEPARATOR = "=" * 80 + "\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class RecordedTopic:
     """A topic of a recording.
 
     Attributes:
@@ -44,7 +44,7 @@ class Recording:
 
     Args:
         path: folder or file.
-        lenient: let missing or truncated files, and messages that cannot be decoded, pass as warnings.
+        lenient: report missing or truncated files, and messages that cannot be decoded, as warnings.
 
     Raises:
         RecordingError: it is missing, empty, truncated or in an unsupported format.
@@ -101,7 +101,7 @@ class Recording:
         return (max(end for _, end in spans) - min(start for start, _ in spans)) / NS_PER_S if spans else 0.0
 
     @property
-    def skipped(self) -> tuple[Topic, ...]:
+    def skipped(self) -> tuple[RecordedTopic, ...]:
         """Topics whose messages cannot be read."""
         return tuple(topic for topic in self.topics if topic.unreadable)
 
@@ -112,18 +112,18 @@ class Recording:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Faults that were let pass, so far."""
+        """Faults that were accepted so far."""
         undecoded = (
             f"{count} messages of {topic} cannot be decoded" for topic, count in self._undecoded.items()
         )
         return (*self._warnings, *undecoded)
 
-    def topic(self, name: str) -> Topic | None:
+    def topic(self, name: str) -> RecordedTopic | None:
         """Return the topic called `name`, or None."""
         return next((topic for topic in self.topics if topic.name == name), None)
 
     def messages(self, names: Collection[str], *, use_stamps: bool = True) -> Iterator[BagMessage]:
-        """Give the messages of the topics `names` in order of time; memory stays flat.
+        """Yield the messages of the topics `names` in order of time, in bounded memory.
 
         Args:
             names: topics; those that cannot be read are left out.
@@ -147,7 +147,7 @@ class Recording:
     def _decode(self, channel: Channel, receive_ns: int, raw: bytes) -> Any:
         try:
             return self._readers[channel.topic, channel.msgtype](raw)
-        except Exception as error:  # a decoder's complaints about damaged bytes are of any type
+        except Exception as error:  # decoders raise errors of any type on damaged bytes
             if self.lenient:
                 self._undecoded[channel.topic] = self._undecoded.get(channel.topic, 0) + 1
                 return None
@@ -171,7 +171,7 @@ class Recording:
                 f"recording {file} is truncated or has no index; it is read up to where it ends"
             )
 
-    def _list_topics(self) -> tuple[Topic, ...]:
+    def _list_topics(self) -> tuple[RecordedTopic, ...]:
         counts: dict[tuple[str, str], int] = {}
         reasons: dict[tuple[str, str], str] = {}
         for source in self._sources:
@@ -185,7 +185,7 @@ class Recording:
                     self._readers[key] = reader
                 reasons[key] = reason
         return tuple(
-            Topic(name, msgtype, counts[name, msgtype], reasons[name, msgtype])
+            RecordedTopic(name, msgtype, counts[name, msgtype], reasons[name, msgtype])
             for name, msgtype in sorted(counts)
         )
 
@@ -205,9 +205,9 @@ def stamp_of(message: Any) -> int | None:
 
 
 def message_reader(channel: Channel) -> tuple[MessageReader | None, str]:
-    """Return what decodes the messages of `channel`, or None and why there is nothing.
+    """Return a decoder of the messages of `channel`, or None and the reason.
 
-    The definition in the recording decides; the common packages stand in where it is missing or does not fit the
+    The definition in the recording comes first; the common packages are used where it is missing or does not match the
     messages (bags that were converted from old ones hold such definitions).
     """
     if channel.encoding not in (CDR, ROS1):
@@ -226,7 +226,7 @@ class MessageReader:
 
     Args:
         channel: the topic.
-        stores: type stores that know the type, the most trusted first; one that fails gives way to the next.
+        stores: type stores that know the type, in the order in which they are tried.
     """
 
     def __init__(self, channel: Channel, stores: list[Typestore]) -> None:
@@ -238,7 +238,7 @@ class MessageReader:
         """Return the message.
 
         Raises:
-            Exception: no store can decode it; of the type that the first one raised.
+            Exception: no store can decode it; the error of the first store.
         """
         first: Exception | None = None
         for i, store in enumerate(self._stores):
@@ -247,7 +247,7 @@ class MessageReader:
                     message = store.deserialize_ros1(raw, self._msgtype)
                 else:
                     message = store.deserialize_cdr(raw, self._msgtype)
-            except Exception as error:  # of any type, see `decoding`
+            except Exception as error:  # decoders raise errors of any type on damaged bytes
                 first = first or error
                 continue
             if i:
@@ -258,11 +258,11 @@ class MessageReader:
 
 @functools.lru_cache(maxsize=64)
 def _own_store(msgtype: str, definition: str, is_idl: bool) -> tuple[Typestore | None, str]:
-    """Return a store with the type as a recording defines it; kept, since its code is generated at first use."""
+    """Return a store with the type as a recording defines it; cached, since its code is generated at first use."""
     store = get_typestore(Stores.EMPTY)
     try:
         store.register(_parse_definition(msgtype, definition, is_idl))
-    except Exception as error:  # the parser's complaints are of any type
+    except Exception as error:  # the parser raises errors of any type
         return None, f"its type definition cannot be read ({type(error).__name__})"
     if msgtype not in store.types:
         return None, "its type definition defines another type"

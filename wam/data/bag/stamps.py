@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time in a recording: header stamps decide, receive time is the named fallback, and every oddity is counted."""
+"""Order of the messages of a recording: by header stamp, else by receive time; irregularities are counted."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import numpy as np
 from wam.core.clock import NS_PER_MS, NS_PER_S
 
 WINDOW_NS = NS_PER_S
-"""A message may come this much later in the file than its stamp says and still find its place."""
+"""How much later than its stamp a message may come in the file and still be put in its place [ns]."""
 
 RESET_NS = 2 * NS_PER_S
-"""A stamp further back than this, compared with the same topic's last, is a clock that was set back."""
+"""A larger step back of the stamps of a topic means that its clock was set back [ns]."""
 
 GAP_PERIODS = 5.0
 BURST_SHARE = 0.1
@@ -47,21 +47,21 @@ class BagMessage:
 
 @dataclass(frozen=True, slots=True)
 class StampReport:
-    """What the stamps of one topic are like.
+    """Figures of the stamps of one topic.
 
     Attributes:
         topic: name.
         messages: messages read.
-        rate: messages per second by median interval [Hz]; NaN for fewer than two.
-        without_stamp: messages that took their time from the recorder.
+        rate: messages per second, from the median interval [Hz]; NaN for fewer than two messages.
+        without_stamp: messages ordered by receive time.
         latency_p50_ms: receive time minus stamp, median [ms]; NaN without stamps.
         latency_p99_ms: the same, 99th percentile [ms].
         negative_latency: messages received before they were stamped.
-        gaps: intervals longer than five median ones.
+        gaps: intervals longer than five median intervals.
         longest_gap_s: longest interval [s].
         out_of_order: stamps older than the one before.
         clock_resets: stamps that fell back by more than two seconds.
-        late: messages whose place had passed when they were found; delivered at once.
+        late: messages found after their place had passed; delivered at once.
         bursts: messages received within a tenth of the median interval after the one before.
     """
 
@@ -81,7 +81,7 @@ class StampReport:
 
 
 class TopicStamps:
-    """Collects the times of one topic; eight bytes a message and kind of time.
+    """Collects the times of one topic; eight bytes for each time of a message.
 
     Args:
         topic: name.
@@ -99,7 +99,7 @@ class TopicStamps:
         self._latencies = array("q")
 
     def add(self, receive_ns: int, stamp_ns: int | None) -> None:
-        """Count one message in the order of the file."""
+        """Count one message; to be called in the order of the file."""
         self._receives.append(receive_ns)
         self._times.append(receive_ns if stamp_ns is None else stamp_ns)
         if stamp_ns is None:
@@ -108,7 +108,7 @@ class TopicStamps:
             self._latencies.append(receive_ns - stamp_ns)
 
     def report(self) -> StampReport:
-        """Return what the stamps were like."""
+        """Return the figures."""
         times, receives = np.array(self._times), np.array(self._receives)
         latencies = np.array(self._latencies) / NS_PER_MS
         steps = np.diff(times)
@@ -134,10 +134,10 @@ class TopicStamps:
 
 
 class StampOrder:
-    """Puts messages into the order of their stamps, within a window, in flat memory.
+    """Puts messages in the order of their stamps, within a window, in bounded memory.
 
     Args:
-        use_stamps: False delivers everything at receive time.
+        use_stamps: False orders by receive time.
         window_ns: how much later than its stamp a message may come in the file [ns].
     """
 
@@ -155,11 +155,11 @@ class StampOrder:
 
     @property
     def clock_resets(self) -> int:
-        """How often the recording's clock was set back so far."""
+        """How often the clock of the recording has been set back so far."""
         return self._epoch
 
     def order(self, messages: Iterable[tuple[str, str, int, int | None, Any]]) -> Iterator[BagMessage]:
-        """Give messages in order of time.
+        """Yield messages in order of time.
 
         Args:
             messages: topic, type, receive time, stamp and message, in the order of the file.
@@ -174,7 +174,7 @@ class StampOrder:
                 if stamps.last_ns is not None and used_ns < stamps.last_ns - RESET_NS:
                     stamps.resets += 1
                     stamps.last_ns = used_ns
-                    # Others may have noticed the same reset first.
+                    # Another topic may have noticed the same reset first.
                     if stamps.epoch == self._epoch:
                         yield from self._restart()
                     stamps.epoch = self._epoch
@@ -187,11 +187,11 @@ class StampOrder:
         yield from self._drain(None)
 
     def reports(self) -> tuple[StampReport, ...]:
-        """Return what the stamps were like, by topic in order of name."""
+        """Return the figures of every topic, in order of name."""
         return tuple(self.topics[name].report() for name in sorted(self.topics))
 
     def _note_latency(self, latency_ns: int) -> None:
-        """Keep the smallest latency: the distance of the two clocks, which messages without a stamp go by."""
+        """Keep the smallest latency: the offset between the clocks, applied to messages without a stamp."""
         if self._latency_ns is None or abs(latency_ns) < abs(self._latency_ns):
             self._latency_ns = latency_ns
 

@@ -115,7 +115,7 @@ def open_storage(path: Path, *, message_zstd: bool = False, lenient: bool = Fals
 
 @contextlib.contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Turn every failure of a decoder of foreign bytes into a `RecordingError` that names the file."""
+    """Turn every error of decoding the file at `path` into a `RecordingError` that names it."""
     try:
         yield
     except WamError:
@@ -124,7 +124,7 @@ def decoding(path: Path) -> Iterator[None]:
         raise RecordingError(f"recording {path} cannot be read ({error.strerror or error})") from error
     except (
         Exception
-    ) as error:  # what a decoder raises on damaged bytes is not documented: struct, zstd, Unicode ...
+    ) as error:  # decoders raise errors of any type on damaged bytes: struct, zstd, Unicode ...
         raise RecordingError(
             f"recording {path} is truncated, damaged or in an unsupported format ({_reason(error)})",
             allowed="rosbag2 in MCAP or sqlite3, ROS 1 bag version 2.0",

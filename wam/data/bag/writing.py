@@ -110,11 +110,11 @@ class BagWriter:
         """Write a sensor_msgs/Image.
 
         Args:
-            topic: where.
-            stamp_ns: of the picture [ns].
+            topic: name.
+            stamp_ns: acquisition time [ns].
             frame_id: frame of the camera.
             rgb: pixels in `encoding`, uint8 [H, W, C] or [H, W].
-            encoding: what they are in.
+            encoding: of the pixels, as in the message.
         """
         height, width = rgb.shape[:2]
         message = self._types[IMAGE](
@@ -183,7 +183,7 @@ class _Sqlite3File:
 
 @contextlib.contextmanager
 def new_bag(out: Path, *, storage: Storage, metadata: Mapping[str, str]) -> Iterator[BagWriter]:
-    """Give a writer for a bag that appears at `out` when the block ends well; on error nothing is left.
+    """Yield a writer for a bag that appears at `out` when the block succeeds; on error nothing is left.
 
     Args:
         out: folder of the bag; it must not exist.
@@ -216,10 +216,10 @@ def new_bag(out: Path, *, storage: Storage, metadata: Mapping[str, str]) -> Iter
 
 @contextlib.contextmanager
 def new_folder(out: Path, *, what: str) -> Iterator[Path]:
-    """Give the path of a folder to make, of the name of `out`, which appears at `out` when the block ends well.
+    """Yield the path of a folder to make, of the name of `out`, which appears at `out` when the block succeeds.
 
     Args:
-        out: where it shall be; it must not exist.
+        out: final place of the folder; it must not exist.
         what: for error texts.
 
     Raises:
@@ -245,7 +245,7 @@ def new_folder(out: Path, *, what: str) -> Iterator[Path]:
         yield work / target.name
         if target.exists():
             raise RecordingError(
-                f"{what} {out} appeared meanwhile and is not overwritten", where="the argument OUT"
+                f"{what} {out} was made by another process and is not overwritten", where="the argument OUT"
             )
         (work / target.name).rename(target)
     except OSError as error:

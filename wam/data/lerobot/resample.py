@@ -26,7 +26,7 @@ from wam.robots.images import decode_image
 BLOCK_ROWS = 64
 GAP_PERIODS = 3
 END_SLACK = 0.25
-"""A last row may lie this share of a period behind the last sample: stamps are rounded to less than that."""
+"""Share of a period by which the last row may be later than the last sample, since stamps are rounded."""
 
 Stamps = npt.NDArray[np.int64]
 Table = npt.NDArray[np.float64]
@@ -45,9 +45,9 @@ class _Grid:
     last: Table | None = None
 
     def fill(self, times_ns: Stamps) -> None:
-        """Append rows for `times_ns`; a gap in the recording is refused, or held over where lenient."""
+        """Append rows for `times_ns`; a gap is an error, or bridged by the last value where lenient."""
         table = self.reference.at(times_ns)
-        # A column that no source has is none of this table's; one that is known elsewhere has a gap here.
+        # Columns that no topic has values for stay empty; in the others an empty cell is a gap.
         known = self.reference.columns
         for row in np.flatnonzero(np.isnan(table[:, known]).any(axis=1)):
             if not self.lenient or (row == 0 and self.last is None):
@@ -67,7 +67,7 @@ class _Grid:
 
 
 class _Reader:
-    """One pass over a recording that fills the rows."""
+    """Fills the rows in one pass over a recording."""
 
     def __init__(
         self, recording: Recording, binding: Binding, robot: RobotDescription, fps: float, use_stamps: bool
@@ -85,7 +85,7 @@ class _Reader:
             for feed in feeds
             if feed.role in (Role.JOINTS, Role.ACTION)
         }
-        self._unheard = {feed.topic for feed in feeds if feed.role is not Role.INSTRUCTION}
+        self._silent = {feed.topic for feed in feeds if feed.role is not Role.INSTRUCTION}
         self._first: dict[str, int] = {}
         self._last: dict[str, int] = {}
         self._joints = RecordedJoints(robot, wanted=robot.joint_names)
@@ -111,26 +111,26 @@ class _Reader:
                 raise RecordingError(
                     f"the clock of {self._recording.path} was set back at {message.topic}",
                     value=f"{(now_ns - message.time_ns) / NS_PER_S:.3f} s",
-                    allowed="one stretch of time per episode",
-                    where="the recording (cut it in two)",
+                    allowed="times that increase",
+                    where="the recording (split it in two)",
                 )
             now_ns = message.time_ns
             self._take(message, self._binding.feeds[message.topic])
-            if not self._unheard:
+            if not self._silent:
                 self._fill(min(self._known(self.state), self._known(self.action)))
         for topic, reader in self._commands.items():
             for sample in reader.rest():
                 self._add(sample, self._binding.feeds[topic])
-        if self._unheard:
+        if self._silent:
             raise RecordingError(
-                f"recording {self._recording.path} has no usable message of {', '.join(sorted(self._unheard))}",
+                f"recording {self._recording.path} has no usable message of {', '.join(sorted(self._silent))}",
                 where="the recording",
             )
         start_ns, end_ns = max(self._first.values()), min(self._last.values())
         rows = int((end_ns - start_ns) * self._fps / NS_PER_S + END_SLACK) + 1 if end_ns >= start_ns else 0
         if rows < 2:
             raise RecordingError(
-                f"the topics of {self._recording.path} have less than two rows in common",
+                f"the topics of {self._recording.path} have fewer than two rows in common",
                 value=f"{(end_ns - start_ns) / NS_PER_S:.3f} s",
                 allowed=f"at least {1 / self._fps:.3f} s",
                 where="the recording, or --fps",
@@ -159,7 +159,7 @@ class _Reader:
     def _note(self, topic: str, time_ns: int) -> None:
         self._first.setdefault(topic, time_ns)
         self._last[topic] = time_ns
-        self._unheard.discard(topic)
+        self._silent.discard(topic)
 
     def _add(self, sample: CommandSample, feed: Feed) -> None:
         index, positions = self._joints.read(sample, feed)
@@ -180,7 +180,7 @@ class _Reader:
         grid.reference.add(feed.topic, sample.time_ns, index, positions)
 
     def _fill(self, until_ns: int, *, rows: int | None = None) -> None:
-        """Fill all blocks that are known in full by `until_ns`; with `rows`, everything up to that row."""
+        """Fill all blocks that end before `until_ns`; with `rows`, everything up to that row."""
         grids = (self.state, self.action) if self.has_action else (self.state,)
         for grid in grids:
             while rows is None or grid.done < rows:
@@ -200,17 +200,17 @@ def read_rows(
     use_stamps: bool = True,
     instruction: str = "",
 ) -> tuple[EpisodeRows, tuple[str, ...]]:
-    """Read joint states, actions and task texts on a grid of `fps` [Hz]; memory stays at the rows.
+    """Read joint states, actions and task texts on a grid of `fps` [Hz]; only the rows are kept in memory.
 
-    The grid spans the time in which every topic was heard. Values between samples are linear.
+    The grid spans the time in which every topic has messages. Values between samples are linear.
 
     Args:
         recording: open recording.
-        binding: its topics; cameras take part in the span alone.
+        binding: its topics; of the cameras, only the times are read.
         robot: whose recording it is.
         fps: rows per second [Hz].
-        use_stamps: False goes by receive time instead of header stamps.
-        instruction: task text of all rows; "" takes what was recorded.
+        use_stamps: False uses receive times instead of header stamps.
+        instruction: task text of all rows; "" uses the recorded one.
 
     Returns:
         The rows, and warnings for the user.
@@ -251,7 +251,7 @@ def read_images(
     robot: RobotDescription,
     use_stamps: bool = True,
 ) -> Iterator[Rgb]:
-    """Give the image nearest to every time of the grid, in order; memory stays at two images.
+    """Yield the image nearest to every time of the grid, in order; two images are in memory.
 
     Raises:
         RecordingError: an image cannot be decoded, has another size, or (unless lenient) the nearest is older or newer
@@ -287,9 +287,9 @@ def _nearest(messages: Iterator[BagMessage], times_ns: Stamps) -> Iterator[tuple
         row += 1
 
 
-def _texts_of(times_ns: Stamps, heard: list[tuple[int, str]], fallback: str) -> tuple[str, ...]:
-    """Return the text in force at each time; the first one holds from the start, whenever it was heard."""
-    if not heard:
+def _texts_of(times_ns: Stamps, texts: list[tuple[int, str]], fallback: str) -> tuple[str, ...]:
+    """Return the text in force at each time; the first one also holds before it was received."""
+    if not texts:
         return (fallback,) * len(times_ns)
-    starts = [time_ns for time_ns, _ in heard]
-    return tuple(heard[max(0, bisect_right(starts, time_ns) - 1)][1] for time_ns in times_ns.tolist())
+    starts = [time_ns for time_ns, _ in texts]
+    return tuple(texts[max(0, bisect_right(starts, time_ns) - 1)][1] for time_ns in times_ns.tolist())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""H.264 videos image by image through PyAV, with the statistics of their pixels."""
+"""Writing H.264 videos image by image through PyAV, with the statistics of their pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wam.core.observation import Rgb
 
 CODEC = "libx264"
 CODEC_OPTIONS = {"crf": "18", "preset": "veryfast", "g": "2"}
-"""Nearly lossless; every second image is a key image, since training enters videos anywhere."""
+"""Nearly lossless; every second image is a key image, since training reads images in any order."""
 
 SMALL_OPTIONS = {"crf": "28", "preset": "veryfast", "movflags": "+faststart"}
 """For people: a few hundred kilobytes."""
@@ -25,7 +25,7 @@ STATISTICS_IMAGES = 100
 Table = npt.NDArray[Any]
 
 Statistics = dict[str, list[Any]]
-"""Of one feature: least, largest, mean, standard deviation and count, in LeRobot's shapes."""
+"""Of one feature: minimum, maximum, mean, standard deviation and count, in LeRobot's shapes."""
 
 
 class VideoWriter:
@@ -34,7 +34,7 @@ class VideoWriter:
     Args:
         path: file to make.
         fps: images per second [Hz].
-        length: images that will come, where it is known; their statistics then rest on evenly spread ones.
+        length: number of images, where it is known; statistics are then taken from evenly spaced ones.
         options: of the encoder.
 
     Raises:
@@ -69,11 +69,11 @@ class VideoWriter:
         """Write the next image, uint8 [H, W, 3].
 
         Raises:
-            RecordingError: it could not be encoded, or the disk does not take it.
+            RecordingError: it could not be encoded, or the disk is full or fails.
         """
         self._guard(self._encode, rgb)
         if self._rows % self._step == 0:
-            # Every fourth pixel tells the same as all of them.
+            # Every fourth pixel is enough for statistics.
             self._samples.append(rgb[::4, ::4].copy())
             if self._thinning and len(self._samples) == 2 * STATISTICS_IMAGES:
                 self._samples, self._step = self._samples[::2], 2 * self._step
@@ -83,7 +83,7 @@ class VideoWriter:
         """Close the file and return the statistics of its images, per colour in 0..1.
 
         Raises:
-            RecordingError: there was no image, or the disk does not take the rest.
+            RecordingError: there was no image, or the disk is full or fails.
         """
         if self._stream is None:
             raise RecordingError(f"video {self._path} has no image")
@@ -93,13 +93,13 @@ class VideoWriter:
         return {**shaped, "count": [len(self._samples)]}
 
     def close(self) -> None:
-        """Close the file, whatever is in it; safe to call twice."""
+        """Close the file, whether or not it is complete; safe to call twice."""
         container, self._container = self._container, None
         if container is not None:
             try:
                 container.close()
             except OSError:
-                # The file is given up; why has been told already.
+                # The file is abandoned, and the reason has been reported.
                 pass
 
     def _encode(self, rgb: Rgb) -> None:
@@ -128,13 +128,13 @@ class VideoWriter:
 
 
 def pixel_format(height: int, width: int) -> str:
-    """Return how a video of this size stores colour."""
-    # Halved colour needs even sides.
+    """Return the pixel format of a video of this size [px]."""
+    # Halved chroma needs even sides.
     return "yuv444p" if height % 2 or width % 2 else "yuv420p"
 
 
 def column_statistics(values: Table) -> Statistics:
-    """Return least, largest, mean, standard deviation and count of each column of [T] or [T, N]."""
+    """Return minimum, maximum, mean, standard deviation and count of each column of [T] or [T, N]."""
     table = values.reshape(len(values), -1).astype(np.float64)
     return {
         "min": table.min(axis=0).tolist(),

@@ -67,7 +67,7 @@ class OpenEpisode:
         """Write the next image of a camera.
 
         Raises:
-            RecordingError: it could not be encoded, or the disk does not take it.
+            RecordingError: it could not be encoded, or the disk is full or fails.
         """
         self._writers[camera].add(rgb)
 
@@ -123,7 +123,7 @@ class LeRobotWriter:
             episode.close()
 
     def begin(self, *, length: int | None = None) -> OpenEpisode:
-        """Open the videos of the next episode; `end` writes it.
+        """Open the videos of the next episode; `end` completes it.
 
         Args:
             length: images per camera, where it is known.
@@ -141,12 +141,12 @@ class LeRobotWriter:
         )
 
     def end(self, episode: OpenEpisode, rows: EpisodeRows, *, notes: Notes | None = None) -> None:
-        """Write the rest of an episode whose images have been written.
+        """Write the table of an episode whose images have been written.
 
         Args:
             episode: from `begin`; it is closed.
             rows: one per image.
-            notes: what else is known of it; kept in its metadata.
+            notes: further facts about it, kept in its metadata.
 
         Raises:
             RecordingError: its action has other joints than that of the first episode.

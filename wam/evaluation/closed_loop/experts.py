@@ -42,7 +42,7 @@ class Rate:
     failed_seeds: tuple[int, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for JSON; a number that there is not is null."""
+        """Return the rate for JSON; an unknown number is null."""
         return {
             "task": self.task,
             "setting": self.setting,

@@ -35,7 +35,7 @@ from wam.sim.rollout import COMMAND_PERIOD_NS, Episode
 Vector = npt.NDArray[np.float64]
 
 BEGIN_NS = 10 * NS_PER_S
-"""Time that the policy is told at the start of an episode: zero would mean no time at all [ns]."""
+"""Time at the start of an episode on the policy's clock; a stamp of zero means that there is no stamp [ns]."""
 
 
 class PolicyActor:

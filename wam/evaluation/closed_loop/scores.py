@@ -46,9 +46,9 @@ class EpisodeRecord:
         stages: those stages, with simulated time since the start [s].
         time: simulated time at the end [s].
         max_contact_force: largest normal force between the robot and anything else [N].
-        error: why it was broken off, or "".
+        error: why it was aborted, or "".
         times: of the policy.
-        safety: what the safety node said; stamps count from the start [ns].
+        safety: events of the safety node; stamps count from the start [ns].
     """
 
     seed: int
@@ -70,7 +70,7 @@ class EpisodeRecord:
 
     @property
     def moving(self) -> tuple[SafetyRecord, ...]:
-        """What the safety node said once the robot followed the policy: before, it holds."""
+        """Events of the safety node once the robot followed the policy; before that it holds."""
         for i, event in enumerate(self.safety):
             if Ladder.NOMINAL in (event.ladder_from, event.ladder_to):
                 return self.safety[i + (event.ladder_from is not Ladder.NOMINAL) :]
@@ -97,7 +97,7 @@ class Evaluation:
         mode: "nodes", "fast".
         episodes: in order.
         videos: caption -> MP4, the worst first.
-        warnings: what a person should know.
+        warnings: one sentence each, for the user.
         settings: further facts worth showing, name -> text.
         machine: facts of the machine.
         wall: time that all episodes took [s].

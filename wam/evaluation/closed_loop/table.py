@@ -12,7 +12,7 @@ from wam.core.verdict import Ladder
 from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation
 from wam.evaluation.metrics.gate import GateCheck, Threshold, check_gate
 from wam.evaluation.metrics.metric import Measurement, Metric, measure
-from wam.report.numbers import Distribution, distribution, finite_or_none
+from wam.report.numbers import SampleSummary, distribution, finite_or_none
 from wam.report.statistics import Interval, wilson
 
 
@@ -25,7 +25,7 @@ class EvaluationBasis:
 
     def __init__(self, run: Evaluation) -> None:
         self.run = run
-        self._times: dict[str, Distribution] = {}
+        self._times: dict[str, SampleSummary] = {}
 
     @property
     def episodes(self) -> tuple[EpisodeRecord, ...]:
@@ -46,7 +46,7 @@ class EvaluationBasis:
         """Return how many episodes have this as their highest rung."""
         return sum(one.worst_rung is rung for one in self.episodes)
 
-    def times(self, name: str) -> Distribution:
+    def times(self, name: str) -> SampleSummary:
         """Return the summary of one quantity of `EpisodeTimes` over all episodes."""
         if name not in self._times:
             self._times[name] = distribution(self.run.all_times(name))
@@ -106,7 +106,7 @@ def _times(name: str, title: str) -> tuple[Row, ...]:
     """Return mean, median, 99th percentile and maximum of one quantity of `EpisodeTimes`."""
     stem = name.removesuffix("_ms")
 
-    def row(label: str, words: str, value: Callable[[Distribution], float]) -> Row:
+    def row(label: str, words: str, value: Callable[[SampleSummary], float]) -> Row:
         return Metric(
             f"{stem}_{label}_ms",
             f"{title}, {words}",

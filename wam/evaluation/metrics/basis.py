@@ -17,7 +17,7 @@ from wam.evaluation.metrics.shape import SwitchAgreement, switch_agreement
 from wam.evaluation.replay.collect import Collector
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.engine import ImaginationEvent
-from wam.report.numbers import Distribution, distribution
+from wam.report.numbers import SampleSummary, distribution
 from wam.report.statistics import Interval, bootstrap_mean
 from wam.robots.description import JointKind
 
@@ -121,10 +121,10 @@ class ReplayBasis:
         return verdicts[Verdict.HOLD] + verdicts[Verdict.STOP]
 
     @cached_property
-    def _distributions(self) -> dict[str, Distribution]:
+    def _distributions(self) -> dict[str, SampleSummary]:
         return {}
 
-    def distribution(self, name: str, sample: npt.ArrayLike, scale: float = 1.0) -> Distribution:
+    def distribution(self, name: str, sample: npt.ArrayLike, scale: float = 1.0) -> SampleSummary:
         """Return the summary of a sample, computed at the first call for `name`."""
         if name not in self._distributions:
             self._distributions[name] = distribution(np.asarray(sample, dtype=np.float64) * scale)

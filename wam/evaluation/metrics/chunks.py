@@ -72,14 +72,14 @@ class ChunkErrors:
         self.scores: list[ChunkScore] = []
 
     def add(self, event: ChunkEvent) -> None:
-        """Take a chunk that has come out."""
+        """Add a chunk."""
         self._pending.append(event)
 
-    def settle(self, *, final: bool = False) -> Iterator[tuple[ChunkEvent, ChunkScore]]:
-        """Give the chunks whose reference has become known, with their scores.
+    def score_ready(self, *, final: bool = False) -> Iterator[tuple[ChunkEvent, ChunkScore]]:
+        """Yield the chunks whose reference is complete, with their scores.
 
         Args:
-            final: no more reference will come; compare the rows that can be.
+            final: the reference is complete as it is; compare the rows for which it is known.
         """
         known_ns = self._reference.complete_ns
         while self._pending:
@@ -169,7 +169,7 @@ class ChunkSeam:
 
 
 class Execution:
-    """What a robot that always follows the newest chunk would have been told, on a grid of one row period.
+    """Targets of a robot that always follows the newest chunk, on a grid of one row period.
 
     Args:
         joint_names: joints of the chunks.

@@ -2,7 +2,7 @@
 """What a policy with a world model imagined, against what came: the error of its imagination.
 
 A policy takes part by two optional parts, `Imagining.imagination` of its executor and `Perceiving.perceive` of its
-planner (`wam.core.policy`). Both give the same features (an embedding, the pixels of a decoded image), so that the
+planner (`wam.core.policy`). Both return the same features (an embedding, the pixels of a decoded image), so that the
 comparison is the policy's own. "The future looks like the present" is the bar, as standing still is for actions.
 """
 
@@ -36,20 +36,20 @@ class ImaginationErrors:
         self._pending: deque[ChunkEvent] = deque(maxlen=MAX_PENDING)
 
     def add(self, event: ChunkEvent) -> None:
-        """Take a chunk that has come out; one without an imagined future is left out."""
+        """Add a chunk; one without an imagined future is ignored."""
         if event.imagination is not None:
             self._pending.append(event)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Drop what is pending: the clock went back."""
         self._pending.clear()
 
-    def settle(self, now_ns: int, observe: Callable[[int], Observation]) -> Iterator[ImaginationEvent]:
+    def compare_due(self, now_ns: int, observe: Callable[[int], Observation]) -> Iterator[ImaginationEvent]:
         """Compare the futures whose time has come.
 
         Args:
             now_ns: time of the newest image [ns].
-            observe: returns the newest observation at a time; asked only where a future is due.
+            observe: returns the newest observation at a time; called only when a future is due.
 
         Raises:
             InputError: there is no observation now.

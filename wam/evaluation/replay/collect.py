@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gathers what a replay gives: scores, the executed trajectory, ages, refusals, pictures for the report."""
+"""Collects the events of a replay: scores, the executed trajectory, ages, refusals, pictures for the report."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Collector:
     """Takes the events of one replay.
 
     Args:
-        robot: whose recording it is.
+        robot: robot of the recording.
         contract: of the policy.
         settings: schedule and strategy.
         reference: what chunks are compared with; the replay feeds it.
@@ -146,10 +146,10 @@ class Collector:
         else:
             self.safety.take(event)
 
-    def settle(self, *, final: bool = False) -> list[ChunkScore]:
-        """Compare what has become comparable and forget what is no longer needed; return the new scores."""
+    def score_ready(self, *, final: bool = False) -> list[ChunkScore]:
+        """Score the chunks whose reference is complete, drop reference data no longer needed; return the new scores."""
         scores = []
-        for event, score in self.errors.settle(final=final):
+        for event, score in self.errors.score_ready(final=final):
             scores.append(score)
             self._keep_worst(event, score)
         known_ns = self._reference.complete_ns
@@ -176,7 +176,7 @@ class Collector:
     def finish(self, end_ns: int) -> list[ChunkScore]:
         """Follow the last chunk to the end of the recording and compare the rest; return the new scores."""
         self._grade(self.execution.finish(end_ns))
-        return self.settle(final=True)
+        return self.score_ready(final=True)
 
     def trajectory(self) -> tuple[Stamps, Table, Table]:
         """Return int64 [T], executed targets and reference, float64 [T, N] each; NaN where there is none."""

@@ -30,7 +30,7 @@ class Difference:
         name: error of a chunk, as in the event `score`: l1, mse, ...
         first: mean over the paired chunks in the first run.
         second: mean in the second run.
-        difference: second minus first with its 95 % interval; negative says that the second is better.
+        difference: second minus first with its 95 % interval; negative means that the second is better.
     """
 
     name: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a replay engine is told and what it gives: schedule, events, and the seam behind which it lives."""
+"""The interface of a replay engine: its schedule, the events that it yields, and the protocol."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class ReplayOptions:
         names: topics that differ from the robot file.
         instruction: task text; "" takes the recording's, or else the policy's.
         seed: of the policy's noise, for the report.
-        lenient: let faults that leave usable data pass as warnings.
-        use_stamps: False goes by receive time instead of header stamps.
-        gate: thresholds; none judge nothing.
+        lenient: report faults that leave usable data as warnings.
+        use_stamps: False uses receive times instead of header stamps.
+        gate: thresholds on metrics; none for no verdict.
         mode: "offline" (cycles on the recording's clock) or "live" (real nodes), for the report.
         rerun: .rrd file to write beside the report, or None.
     """
@@ -110,7 +110,7 @@ def parse_strategy(text: str, *, what: str, where: str) -> Strategy:
     """Return the strategy of that name.
 
     Raises:
-        ConfigError: there is none; the text says `what` and `where`.
+        ConfigError: there is none; the message names `what` and `where`.
     """
     try:
         return Strategy(text)
@@ -121,12 +121,12 @@ def parse_strategy(text: str, *, what: str, where: str) -> Strategy:
 
 @dataclass(frozen=True, slots=True)
 class ContextEvent:
-    """A planner context came out.
+    """A planner context is ready.
 
     Attributes:
         start_ns: when its plan started [ns].
         ready_ns: when the executor could use it [ns].
-        header: what it says about itself.
+        header: header of the context.
         host_ns: time its cycle took on this host [ns].
         policy_ns: of that, time in the policy (prefill) [ns].
     """
@@ -140,16 +140,16 @@ class ContextEvent:
 
 @dataclass(frozen=True, slots=True)
 class ChunkEvent:
-    """An action chunk came out.
+    """An action chunk is ready.
 
     Attributes:
         start_ns: when its cycle started [ns].
-        ready_ns: when it was out [ns].
+        ready_ns: when it was ready [ns].
         chunk: the chunk.
         observation: what it was computed from.
         host_ns: time its cycle took on this host [ns].
         policy_ns: of that, L_chunk: access to the context, image encoding, routing and denoising [ns].
-        imagination: what the policy expects to perceive later, where it says so.
+        imagination: what the policy expects to perceive later; None for a policy without a world model.
     """
 
     start_ns: int
@@ -163,12 +163,12 @@ class ChunkEvent:
 
 @dataclass(frozen=True, slots=True)
 class RefusalEvent:
-    """A cycle stayed silent.
+    """A cycle gave no output.
 
     Attributes:
         time_ns: when [ns].
         node: "planner" or "executor".
-        reason: why, as the node would report it.
+        reason: the reason, as the node would report it.
     """
 
     time_ns: int
@@ -178,11 +178,11 @@ class RefusalEvent:
 
 @dataclass(frozen=True, slots=True)
 class NoticeEvent:
-    """The ingest refused a message, recovered, or saw a clock go back.
+    """The ingest refused a message, recovered, or saw a clock go backwards.
 
     Attributes:
         time_ns: when [ns].
-        notice: what it said.
+        notice: the notice.
     """
 
     time_ns: int
@@ -206,11 +206,11 @@ class FaultEvent:
 
 @dataclass(frozen=True, slots=True)
 class ImaginationEvent:
-    """What a policy had imagined was compared with what came.
+    """An imagined future was compared with the observation of its time.
 
     Attributes:
         time_ns: when it came [ns].
-        generation: of the chunk that it was imagined beside.
+        generation: of the chunk that was predicted with it.
         sequence: of that chunk.
         stamp_ns: image that it was imagined from [ns].
         target_stamp_ns: time that was imagined [ns].
@@ -230,7 +230,7 @@ class ImaginationEvent:
 
 
 Event = ContextEvent | ChunkEvent | RefusalEvent | NoticeEvent | FaultEvent | ImaginationEvent | SafetyEvent
-"""What an engine gives."""
+"""Events that an engine yields."""
 
 Delivery = tuple[BagMessage, Callable[[StreamIngest], bool]]
 """A message with the function that puts it into an ingest (or elsewhere) and returns whether it was an image."""
@@ -249,16 +249,16 @@ class Engine(Protocol):
 
     @property
     def safety(self) -> SafetyInfo | None:
-        """Who judges the chunks in the safety events of `run`; None for an engine that gives no such events."""
+        """Who judges the chunks in the safety events of `run`; None for an engine without such events."""
 
     def run(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
-        """Give what happens, in order of time."""
+        """Yield the events in order of time."""
 
     def set_instruction(self, text: str) -> None:
-        """Give the planner other words."""
+        """Change the planner's instruction."""
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what a person should know about the run."""
+        """Return one sentence for each thing that the user should know about the run."""
 
     def close(self) -> None:
-        """Free what it holds; safe to call twice."""
+        """Release all resources; safe to call twice."""

@@ -71,7 +71,7 @@ def run_scenario(
     Raises:
         ConfigError: the report folder cannot be replaced, the gate names an unknown metric, or the cluster cannot be
             reached; nothing is written.
-        MissingDependency: Ray was asked for and is not installed; nothing is written.
+        MissingDependency: Ray is needed and not installed; nothing is written.
     """
     if ray_address:
         require_ray()
@@ -101,7 +101,7 @@ def run_jobs(
         ray_address: run them on this Ray cluster instead ("local" starts one here); "" uses processes.
 
     Raises:
-        MissingDependency: Ray was asked for and is not installed.
+        MissingDependency: Ray is needed and not installed.
         ConfigError: the cluster cannot be reached.
     """
     runs = []

@@ -7,7 +7,7 @@
                                      its chunk is out one executor latency later
 
 A cycle sees what had arrived when it started, as on a robot; nothing waits for the host. Two runs with configured
-latencies and one seed therefore give the same events, byte for byte.
+latencies and one seed therefore yield the same events, byte for byte.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class OfflineReplay:
     """Drives both cycles over a recording. Single-threaded; used once.
 
     Args:
-        robot: whose recording it is.
+        robot: robot of the recording.
         policy: both halves of the policy.
         settings: how they are scheduled.
         instruction: first task text; "" takes the policy's own.
@@ -138,7 +138,7 @@ class OfflineReplay:
             self.close()
 
     def push(self, time_ns: int, deliver: Callable[[StreamIngest], bool]) -> Iterator[Event]:
-        """Take one message, and give what happens until then; what does not come from a recording uses this.
+        """Take one message and yield the events up to its time; for callers without a recording.
 
         Args:
             time_ns: when it arrives [ns].
@@ -169,7 +169,7 @@ class OfflineReplay:
         return None
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what a person should know about the run: nothing, since it went by the recording's clock."""
+        """Return warnings for the user: none, because the run followed the recording's clock."""
         return ()
 
     def set_instruction(self, text: str) -> None:
@@ -202,7 +202,7 @@ class OfflineReplay:
             yield from due.run(due.time_ns)
 
     def _finish(self) -> Iterator[Event]:
-        """Let what is under way come out; start nothing after the last message."""
+        """Finish the plan and the chunk in progress; start nothing after the last message."""
         end_ns = self._now_ns
         if end_ns is None:
             return
@@ -214,13 +214,13 @@ class OfflineReplay:
                 yield from due.run(due.time_ns)
 
     def _clock_went_back(self, now_ns: int) -> Iterator[Event]:
-        """Let what is under way come out at once, and start the executor's period anew."""
+        """Finish the plan and the chunk in progress at once, and restart the executor's period."""
         for due in sorted(self._due):
             if due.rank != 2:
                 yield from due.run(due.time_ns)
         self._due.clear()
         if self._imagination is not None:
-            self._imagination.forget()
+            self._imagination.clear()
         self._planner_busy = False
         self._planner_started_ns = None
         self._schedule(now_ns, 2, self._executor_tick)
@@ -302,7 +302,9 @@ class OfflineReplay:
         if self._imagination is None or EXECUTOR in self._faulted:
             return
         try:
-            yield from self._imagination.settle(now_ns, lambda time_ns: self.ingest.assemble(now_ns=time_ns))
+            yield from self._imagination.compare_due(
+                now_ns, lambda time_ns: self.ingest.assemble(now_ns=time_ns)
+            )
         except InputError:
             return  # a stream is stale; the futures wait for the next image, or pass
         except PolicyFault as error:

@@ -52,7 +52,7 @@ def ray_runs(jobs: list[Job], *, address: str) -> Iterator[Run]:
     """Give the runs of all jobs, in the order of the jobs, as the cluster finishes them.
 
     Args:
-        jobs: what to run; each takes as many CPUs as its policy has threads, and a GPU where it asks for one.
+        jobs: what to run; each takes as many CPUs as its policy has threads, and a GPU if its device is one.
         address: "local", "auto" (the cluster that this machine is part of), HOST:PORT or ray://HOST:PORT.
 
     Raises:
@@ -94,10 +94,10 @@ def ray_runs(jobs: list[Job], *, address: str) -> Iterator[Run]:
 
 
 def _knock(address: str) -> None:
-    """Try the port of HOST:PORT: Ray itself waits for many minutes where nobody answers.
+    """Try to connect to HOST:PORT: Ray itself waits for many minutes for an address that does not answer.
 
     Raises:
-        OSError: nobody answers.
+        OSError: the address does not answer.
         ValueError: the address is malformed.
     """
     if address in (LOCAL, AUTO):

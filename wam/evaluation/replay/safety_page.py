@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report's section about the safety node: what it said to every chunk, and the rungs that it climbed."""
+"""The report's section about the safety node: its verdicts on the chunks, and the rungs of its ladder."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ INTROS = {
     "verdict counts and commands. It reports a repeated finding only after 1 s without it, so findings count reports, "
     "not chunks.",
 }
-"""What the section says about who measured it."""
+"""Introduction of the section by the source of the figures."""
 
 MAX_SPANS = 2000
-"""Most stretches of the ladder's drawing; more could not be told apart."""
+"""Most stretches in the drawing of the ladder; more could not be distinguished."""
 
 
 def safety_section(data: ReplayData) -> Section | None:

@@ -121,8 +121,8 @@ class SafetyTally:
         move = event.event
         code, text = move.finding.code, move.finding.text
         if move.after is move.before:
-            # Offline, the verdicts about the chunks hold these findings already.
-            if self.source is SafetySource.LIVE_NODE:
+            # Offline, the verdicts about the chunks contain these findings already.
+            if self.started and self.source is SafetySource.LIVE_NODE:
                 self.codes[code] += 1
                 self.examples.setdefault(code, text)
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenario files: many recordings, variants of policy and settings, one gate. Reading, expanding, summing up.
+"""Scenario files: many recordings, variants of policy and settings, one gate. Reading, expanding, averaging.
 
 robot: g1_inspire
 policy: runs/pick_bottle            # or a list in `sweep`
@@ -56,7 +56,7 @@ class ScenarioVariant:
     """One combination of policy and settings.
 
     Attributes:
-        name: what is special about it, e.g. "seed=1"; "all" where nothing is swept.
+        name: the swept values, e.g. "seed=1"; "all" where nothing is swept.
         policy: bundle or built-in name.
         values: settings by name.
     """
@@ -79,7 +79,7 @@ class ScenarioVariant:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What a scenario file asks for.
+    """Content of a scenario file.
 
     Attributes:
         name: file name without suffix.

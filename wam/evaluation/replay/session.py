@@ -44,7 +44,7 @@ Progress = Callable[[float, float], None]
 
 
 MakeEngine = Callable[[Binding, str], Engine]
-"""From the recording's topics and the first task text to what answers."""
+"""From the recording's topics and the first task text to an engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +84,11 @@ def replay(
 
     Args:
         options: what and how.
-        robot: whose recording it is.
+        robot: robot of the recording.
         policy: both halves.
         report: folder of the report: absent, empty, or an earlier report.
-        progress: called now and then with seconds of the recording done and seconds in all.
-        make_engine: makes what answers the recording; None takes both cycles on its clock.
+        progress: called four times per second of the recording, with seconds done and seconds in all.
+        make_engine: makes the engine; None runs both cycles on the recording's clock.
 
     Raises:
         RecordingError: the recording cannot be used; nothing is written.
@@ -123,7 +123,7 @@ def replay(
 
 
 class _Session:
-    """Feeds the recording to planner and executor, and what comes out to the collector."""
+    """Feeds the recording to the engine, and the engine's events to the collector."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class _Session:
         """Replay to the end.
 
         Raises:
-            RecordingError: a message cannot be used (unless lenient), or no chunk came out.
+            RecordingError: a message cannot be used (unless lenient), or there was no chunk.
         """
         writer = EventWriter(file, with_inference=self._options.settings.executor_latency_ns is not None)
         messages = self._recording.messages(list(self._binding.feeds), use_stamps=self._options.use_stamps)
@@ -195,7 +195,7 @@ class _Session:
                     self._judge_notice(event)
                 writer.event(event)
                 self.collector.take(event)
-                self._write_scores(writer, self.collector.settle())
+                self._write_scores(writer, self.collector.score_ready())
         for topic, reader in self._commands.items():
             for sample in reader.rest():
                 self._add_reference(sample, self._binding.feeds[topic])
@@ -315,7 +315,7 @@ def _lines(text: str | None) -> list[str]:
 
 
 def _first_instruction(recording: Recording, binding: Binding) -> str:
-    """Return the first task text of the recording, or "": it is in force from the start, not from when it was heard."""
+    """Return the first task text of the recording, or "": it is in force from the start, not from its stamp."""
     feed = binding.first(Role.INSTRUCTION)
     if feed is None:
         return recording.custom.get("wam.instruction", "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seam between a stage of inference and what runs it."""
+"""The interface between a stage of inference and the backend that runs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Backend(Protocol):
         ...
 
     def prepare(self, stage: str, function: F) -> F:
-        """Return what is called instead of `function`: same arguments, same results, never an alias of an argument.
+        """Return a replacement for `function`: same arguments, same results, never an alias of an argument.
 
         Args:
             stage: name, for errors.

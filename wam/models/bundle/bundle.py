@@ -23,7 +23,7 @@ STATS_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An opened bundle: everything is read and checked but the weights themselves.
+    """An opened bundle: everything except the weights themselves is read and checked.
 
     Attributes:
         directory: where it lies.
@@ -97,7 +97,7 @@ def write_bundle(
     tensors: Mapping[str, Tensor],
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> Bundle:
-    """Write a bundle and open it again, so that what is returned is what is on the disk.
+    """Write a bundle and open it again, so that the returned value is what is on disk.
 
     Args:
         directory: is made; must be empty or new.

@@ -41,7 +41,7 @@ _DTYPE_OF = {
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names for an error text; of very many, the first ones and how many more there are."""
+    """Return names for an error text, at most the first few and the number of the others."""
     shown = ", ".join(names[:MOST_NAMES])
     return f"{shown}, and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else shown or "none"
 
@@ -258,7 +258,7 @@ def _read(file: BufferedReader, info: TensorInfo) -> Tensor:
 
 
 def read_tensors(index: WeightsIndex, *, prefix: str, parts: tuple[str, ...] = ("",)) -> dict[str, Tensor]:
-    """Return the tensors whose names start with `prefix` and then one of `parts`; names come without the prefix."""
+    """Return the tensors whose names start with `prefix` and then one of `parts`, without the prefix in their names."""
     wanted = tuple(prefix + part for part in parts)
     names = [n for n in index.tensors if n.startswith(wanted)]
     return {name.removeprefix(prefix): tensor for name, tensor in iterate(index, names)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Typed access to the members of a `torch.nn.ModuleList`, whose own annotations know plain modules only."""
+"""Typed access to the members of a `torch.nn.ModuleList`, whose own annotations give plain modules only."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def from_angles(angles_SP: Tensor, *, dtype: torch.dtype = torch.float32) -> Rop
 
 
 def rope_1d(positions: Tensor, *, head_dim: int) -> Rope:
-    """Return the rotation of tokens on one axis; all `head_dim` channels turn with it.
+    """Return the rotation of tokens on one axis; it rotates all `head_dim` channels.
 
     Args:
         positions: [S] integers.
@@ -70,7 +70,7 @@ def rope_1d(positions: Tensor, *, head_dim: int) -> Rope:
 
 
 def split_3d(head_dim: int) -> tuple[int, int, int]:
-    """Return the channels that turn with time, row and column (128 -> 44, 42, 42)."""
+    """Return the number of channels rotated by time, row and column (128 -> 44, 42, 42)."""
     spatial = 2 * (head_dim // 6)
     return head_dim - 2 * spatial, spatial, spatial
 

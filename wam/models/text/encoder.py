@@ -25,7 +25,7 @@ class TextEncoder(Protocol):
 
 
 def pad_rows(rows_nE: Tensor, *, text_len: int, prompt: str) -> Tensor:
-    """Fill up with zero rows to `text_len`.
+    """Pad with zero rows to `text_len`.
 
     Raises:
         InputError: there are more rows than that.
@@ -41,7 +41,7 @@ def pad_rows(rows_nE: Tensor, *, text_len: int, prompt: str) -> Tensor:
 
 
 class HashTextEncoder:
-    """One pseudo-random row per word: for networks with random weights, where no encoder is wanted.
+    """One pseudo-random row per word: for networks with random weights, which need no text encoder.
 
     Args:
         text_len: T.

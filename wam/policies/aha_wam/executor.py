@@ -14,8 +14,7 @@ from wam.core.context import ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import PolicyFault
 from wam.core.observation import Observation, RobotState
-from wam.core.policy import RoutedContext
-from wam.core.routing import routable_offset
+from wam.core.policy import RoutedContext, routable_offset
 from wam.models.backends.backend import Backend, Eager
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.flow import sigma_grid
@@ -161,7 +160,7 @@ class AhaExecutor:
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Run both stages once, so that a backend has met their shapes before the node acts."""
+        """Run both stages once, so that a backend has seen their shapes in advance."""
         c, device, dtype = self._config, self._model.device, self._model.dtype
         self._vision.warm_up()
         latent = torch.zeros(1, c.vae.z_dim, 1, c.latent_rows, c.latent_columns, device=device, dtype=dtype)

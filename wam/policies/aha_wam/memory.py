@@ -118,7 +118,7 @@ class RollingMemory:
         )
 
     def admit(self, entry: MemoryEntry) -> bool:
-        """Keep `entry` if it lies far enough behind the last kept one; call after `view` of the same stamp.
+        """Keep `entry` if it is far enough after the last kept one; call after `view` of the same stamp.
 
         Returns:
             Whether it was kept.

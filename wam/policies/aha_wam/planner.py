@@ -196,7 +196,7 @@ class AhaPlanner:
         return rows, LayerKv(torch.cat((text.k, own.k), dim=2), torch.cat((text.v, own.v), dim=2))
 
     def _rotations(self, view: MemoryView) -> tuple[Rope, Rope | None]:
-        """Return the rotations of the own frame and of the memory; positions recur, since they are re-based."""
+        """Return the rotations of the own frame and of the memory; they are cached, since positions recur."""
         key = (*view.entry_positions, view.own_position)
         if key not in self._turns:
             while len(self._turns) >= KEPT_ROTATIONS:

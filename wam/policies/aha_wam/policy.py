@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens AHA-WAM bundles: opens a bundle and builds planner and executor; writes tiny bundles."""
+"""Builds AHA-WAM's planner and executor from a bundle, and writes tiny bundles."""
 
 from __future__ import annotations
 

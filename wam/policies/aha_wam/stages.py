@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inference, cut where a compiled, graphed or exported backend may take over.
+"""Inference as stages that a backend may compile, capture or export.
 
 Each stage is a function of tensors with fixed shapes and no hidden state. They run in this order:
 

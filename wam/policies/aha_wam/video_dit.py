@@ -37,7 +37,7 @@ class LayerKv(NamedTuple):
 
 
 class VideoKv(NamedTuple):
-    """What one pass of the video DiT leaves behind, each [L, B, N, I].
+    """Keys and values of one pass of the video DiT, each [L, B, N, I].
 
     Attributes:
         k: keys as the action DiT reads them (normalised, rotated).

@@ -40,7 +40,7 @@ class VisualEncoder:
         self.encoded = 0
 
     def warm_up(self) -> None:
-        """Encode a grey image, so that a backend has met the shape before the node acts."""
+        """Encode a grey image, so that a backend has seen the shape in advance."""
         self._encode(torch.zeros(1, 3, self._layout.height, self._layout.width, device=self._device))
 
     def latent(self, observation: Observation) -> Tensor:

@@ -124,7 +124,7 @@ SAVING_STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def cost_table(config: DustConfig, *, feature_rows: int, settings: SamplerSettings) -> tuple[ChunkCost, ...]:
-    """Count one chunk, actions only, from no saving to all of them.
+    """Count one chunk, actions only, for each combination of savings from none to all.
 
     Args:
         config: sizes and readings.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What turns numbers into tokens: time, positions, and the state and action encoders of each embodiment.
+"""Encoders of numbers as tokens: time, positions, and the state and action encoders of each embodiment.
 
 Shapes: B batch, R rows of a time embedding (1, or B in training), T tokens, D width, I and O widths of a layer.
 """
@@ -93,7 +93,7 @@ class EmbodimentLinear(nn.Module):
         return torch.bmm(x_BTI, self.W[slot]) + self.b[slot][:, None]
 
     def keep(self, slots: Sequence[int]) -> None:
-        """Forget the weights of all other robots; `slots` become 0, 1, ..."""
+        """Drop the weights of all other robots; `slots` become 0, 1, ..."""
         for name in ("W", "b"):
             kept = getattr(self, name).detach()[list(slots)].clone()
             setattr(self, name, nn.Parameter(kept, requires_grad=getattr(self, name).requires_grad))

@@ -16,8 +16,7 @@ from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import ConfigError, PolicyFault
 from wam.core.observation import CameraFrame, Observation, RobotState
-from wam.core.policy import Features, RoutedContext
-from wam.core.routing import routable_offset
+from wam.core.policy import Features, RoutedContext, routable_offset
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.policies.dust.context import EMBEDDING, DustContext, DustRouted
 from wam.policies.dust.head import DustHead
@@ -53,7 +52,7 @@ class FuturePrediction:
         return {EMBEDDING: self.embedding}
 
     def frame(self, camera: str) -> CameraFrame | None:
-        """Return None: an embedding is no picture."""
+        """Return None: an embedding is not an image."""
         return None
 
 
@@ -104,7 +103,7 @@ class DustExecutor:
 
     @property
     def prediction(self) -> FuturePrediction | None:
-        """What the world model predicted beside the last chunk; None before the first, and where it was not wanted."""
+        """Prediction of the world model for the last chunk; None before the first, and where it was not requested."""
         return self._prediction
 
     @property

@@ -141,11 +141,11 @@ class DustHead(nn.Module):
     # Once per noise level.
 
     def action_modulation(self, bucket_R: Tensor, slot: Embodiment) -> StreamModulation:
-        """Return what the action's noise level decides."""
+        """Return the terms that depend on the action's noise level."""
         return self._modulation(HeadStream.ACTION, bucket_R, self.action_encoder.time_term(bucket_R, slot))
 
     def vision_modulation(self, bucket_R: Tensor) -> StreamModulation:
-        """Return what the noise level of the future embedding decides."""
+        """Return the terms that depend on the noise level of the future embedding."""
         return self._modulation(HeadStream.VISION, bucket_R, None)
 
     def _modulation(self, stream: HeadStream, bucket_R: Tensor, encoder: Tensor | None) -> StreamModulation:
@@ -349,7 +349,7 @@ class DustHead(nn.Module):
         return self.finish(prefixes, mods, kv, slot, decoupled=decoupled, probe=probe)
 
     def keep_embodiment(self, slot: int) -> None:
-        """Forget the encoders of all other robots; the slot becomes 0 (0.31 G of 1.63 G parameters go)."""
+        """Drop the encoders of all other robots; the slot becomes 0 (saves 0.31 G of 1.63 G parameters)."""
         for module in (self.state_encoder, self.action_decoder):
             module.layer1.keep([slot])
             module.layer2.keep([slot])

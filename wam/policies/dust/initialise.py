@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random weights: calm ones for tests and demos, and the zero gates with which training from scratch begins."""
+"""Random weights: calm ones for tests and demos, and the zero gates for training from scratch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LINEAR_BIAS = 6.0
 
 
 def zero_gates(head: DustHead) -> None:
-    """Set every modulation of SD3 blocks to zero (AdaLN-Zero): each block begins as the identity."""
+    """Set every modulation of SD3 blocks to zero (AdaLN-Zero): each block is initially the identity."""
     for block in head.modules():
         if getattr(block, "style", None) is BlockStyle.SD3:
             assert isinstance(block.ada, nn.Linear)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All weights of a DUST policy, and what of them each half needs.
+"""All weights of a DUST policy, and the parts that each half needs.
 
 Parts (names are the prefixes of `model.safetensors`):
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens DUST bundles: opens a bundle and builds planner and executor; writes tiny bundles.
+"""Builds DUST's planner and executor from a bundle, and writes tiny bundles.
 
 The `model` section of policy.yaml holds the fields of `DustConfig` but for `action_rows` (it is `chunk_rows`),
 and three of its own: `embodiment` (slot of the encoders), `crop` (part of each side of an image that is kept) and

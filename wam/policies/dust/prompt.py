@@ -66,7 +66,7 @@ def prompt_text(instruction: str, *, images: int, image_tokens: int) -> str:
 
 
 def split_added(text: str) -> list[tuple[str, bool]]:
-    """Cut a text at its added tokens; each piece says whether it is one."""
+    """Split a text at its added tokens; each piece is marked as added token or text."""
     return [(piece, piece in ADDED) for piece in _SPLIT.split(text) if piece]
 
 
@@ -177,7 +177,7 @@ def prompt_tokenizer(options: Mapping[str, Any], *, directory: Path, config: Eag
 
 
 class Prompter:
-    """Instruction -> token ids, with a limit on their number; remembers the last few.
+    """Instruction -> token ids, with a limit on their number; caches the last few.
 
     Args:
         tokenizer: of the backbone.

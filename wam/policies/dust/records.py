@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the parts of a forward pass hand to each other.
+"""Values passed between the parts of a forward pass.
 
 Shapes: B batch, S feature rows, D width, N action rows, A action values, P vision tokens, O vision channels,
 C cross-attention layers (`DustConfig.cross_layers`).
@@ -16,7 +16,7 @@ from wam.policies.dust.blocks import Qkv
 
 
 class FeatureKv(NamedTuple):
-    """Keys and values of the features for every cross-attention layer: what the planner hands over.
+    """Keys and values of the features for every cross-attention layer: the planner's result.
 
     Attributes:
         k: [C, B, S, D], or C tensors [B, S, D].
@@ -30,7 +30,7 @@ class FeatureKv(NamedTuple):
 
 
 class StreamModulation(NamedTuple):
-    """Everything that one noise level decides for one stream.
+    """Everything that depends on one noise level in one stream.
 
     Attributes:
         blocks: of the trunk, then of the tail.

@@ -136,7 +136,7 @@ class ChunkVelocity:
         self._action_prefix: Prefix | None = None
 
     def __call__(self, action: Tensor, future: Tensor | None, evaluation: HeadEvaluation) -> StreamVelocities:
-        """Return the velocities that the evaluation wants."""
+        """Return the velocities that the evaluation needs."""
         head = self._head
         kv = self._features if isinstance(self._features, FeatureKv) else self._features()
         mods = [self._action_modulation(evaluation.bucket_a)]

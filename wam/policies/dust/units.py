@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between SI units of the robot's joints and the padded, normalised numbers of the head."""
+"""Conversion between SI units of the robot's joints and the padded, normalised values of the head."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BINARY_THRESHOLD = 0.5
 
 
 class StateUnits:
-    """Joint state in SI units -> normalised state with zeros behind it.
+    """Joint state in SI units -> normalised state, padded with zeros.
 
     Args:
         stats: of the state.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From camera images to what SigLIP sees, in the steps of GR00T-N1's deployment.
+"""From camera images to SigLIP's input, in the steps of GR00T-N1's deployment.
 
 middle 95 % of the image -> resized in floats (widened bilinear) -> bytes, rounded down -> [-1, 1]
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wam.core.errors import ImageError
-from wam.models.images import resize_float
+from wam.models.images import require_cameras, resize_float
 
 DEFAULT_CROP = 0.95
 
@@ -53,14 +53,8 @@ def prepare_views(
         ImageError: a camera has no view, or one that is too small to crop.
     """
     out = []
+    require_cameras(views, cameras)
     for camera in cameras:
-        if camera not in views:
-            raise ImageError(
-                f"no image of camera {camera!r}",
-                value=sorted(views),
-                allowed=f"all of {list(cameras)}",
-                where="the cameras of the robot file, or the policy's cameras",
-            )
         window = crop_window(*views[camera].shape[:2], crop=crop)
         if min(window[2:]) < 1:
             raise ImageError(

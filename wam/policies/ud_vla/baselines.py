@@ -27,7 +27,7 @@ IMAGE_SHARE = 64 / 92
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is generated behind a prompt.
+    """What is generated after a prompt.
 
     Attributes:
         known: int64 [S], ids that are given; MASK where a site is to be generated.
@@ -149,7 +149,7 @@ def independent(
     settings: Jd3pSettings,
     start_G: Tensor | None = None,
 ) -> Decoded:
-    """Denoise the image, then the action behind it; the steps are shared as in the published sampler.
+    """Denoise the image, then the action after it; the steps are shared as in the published sampler.
 
     Args:
         evaluate: decoder behind a prefix.

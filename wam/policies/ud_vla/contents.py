@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a UD-VLA bundle says, checked by its files' headers; nothing is allocated.
+"""Contents of a UD-VLA bundle, checked against the headers of its files; nothing is allocated.
 
 The `model` section of policy.yaml holds the fields of `UdVlaConfig`; the bundle has one more file, the action
 tokenizer, whose SHA-256 stands in the `text` section so that another one is refused.
@@ -31,7 +31,7 @@ _WHERE = "the model section of policy.yaml"
 
 @dataclass(frozen=True, slots=True)
 class UdVlaPolicyConfig:
-    """Everything that a bundle says, checked.
+    """Checked contents of a bundle.
 
     Attributes:
         network: sizes.

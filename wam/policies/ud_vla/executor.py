@@ -13,10 +13,9 @@ from torch import Tensor
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract
-from wam.core.errors import ChunkRefused, InputError
+from wam.core.errors import InputError, UndecodableChunk
 from wam.core.observation import CameraFrame, Observation, RobotState
-from wam.core.policy import Features, RoutedContext
-from wam.core.routing import routable_offset
+from wam.core.policy import Features, RoutedContext, routable_offset
 from wam.models.finite import require_finite_layers
 from wam.models.normalisation import Normaliser
 from wam.policies.results import action_chunk, chunk_seed
@@ -32,7 +31,7 @@ from wam.policies.ud_vla.vision import ImageTokenizer, pixels_of
 
 @dataclass(frozen=True, slots=True)
 class FutureImages:
-    """What the policy expects to see at the end of a chunk; kept as codes, see `wam.core.policy.Imagination`.
+    """Predicted images for the end of a chunk; kept as codes, see `wam.core.policy.Imagination`.
 
     Attributes:
         stamp_ns: acquisition time of the images that the chunk was made from [ns].
@@ -133,7 +132,7 @@ class UdVlaExecutor:
 
         Raises:
             JointError: the state lacks a joint of the policy.
-            ChunkRefused: the sampled tokens do not decode to an action; the text says why.
+            UndecodableChunk: the sampled tokens do not decode to an action; the text says why.
             PolicyFault: a value is not finite.
         """
         header, payload = routed.header, routed.payload
@@ -153,7 +152,7 @@ class UdVlaExecutor:
             self._imagination = None
             require_finite_layers(payload.k, what="key of the planner context")
             require_finite_layers(payload.v, what="value of the planner context")
-            raise ChunkRefused(
+            raise UndecodableChunk(
                 f"the sampled tokens do not decode to an action: {'; '.join(chunk.problems)}",
                 where="the weights, the action tokenizer or sampler.steps of the policy",
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FAST: an action chunk as a few tokens (policies.md 2.1; bugs B1-B4 of ud_vla.md are not reproduced).
+"""FAST: an action chunk as a few tokens; known faults of the published tokenizer are not reproduced.
 
 Chunk [T, D] in [-1, 1] -> orthonormal DCT-II along time -> round(coefficient * scale) -> symbols (coefficient
 less the smallest one), row by row -> byte-pair encoding. Released vocabularies work on the UTF-8 bytes of the
@@ -40,7 +40,7 @@ _BYTE_OF_UNIT = {unit: byte for byte, unit in _UNIT_OF_BYTE.items()}
 
 @dataclass(frozen=True, slots=True)
 class FastChunk:
-    """What tokens say.
+    """Result of decoding tokens.
 
     Attributes:
         rows: float64 [T, D], always in [-1, 1].

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who attends to whom. Rows are queries, columns are keys; `#` may look, `.` may not.
+"""Attention masks. Rows are queries, columns are keys; `#` may attend, `.` may not.
 
 Blocks: t text, c the images of now, f the images one chunk later, a action.
 

@@ -20,7 +20,7 @@ def expected_shapes(config: UdVlaConfig) -> dict[str, tuple[int, ...]]:
 
 
 def parameter_counts(config: UdVlaConfig) -> dict[str, int]:
-    """Count parameters per part and, under "total", all; those of the paper's figure are the decoder's."""
+    """Count parameters per part and, under "total", all; the paper's figure counts the decoder's."""
     with torch.device("meta"):
         parts = {
             "decoder": UdVlaDecoder(config),

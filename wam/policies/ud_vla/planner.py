@@ -10,10 +10,11 @@ from torch import Tensor
 
 from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
-from wam.core.errors import ImageError, InputError
+from wam.core.errors import InputError
 from wam.core.observation import Instruction, Observation
 from wam.core.policy import Features
 from wam.models.finite import all_finite, require_finite_layers
+from wam.models.images import require_cameras
 from wam.policies.results import context_header
 from wam.policies.ud_vla.config import MaskMode
 from wam.policies.ud_vla.context import UdVlaContext
@@ -103,14 +104,8 @@ class UdVlaPlanner:
 
     def _codes(self, observation: Observation) -> list[Tensor]:
         codes = []
+        require_cameras(observation.frames, self._contract.camera_names)
         for camera in self._contract.cameras:
-            if camera.name not in observation.frames:
-                raise ImageError(
-                    f"no image of camera {camera.name!r}",
-                    value=sorted(observation.frames),
-                    allowed=f"all of {list(self._contract.camera_names)}",
-                    where="the cameras of the robot file, or the policy's cameras",
-                )
             frame = observation.frames[camera.name]
             codes.append(self._vision.encode(frame.rgb, height=camera.height, width=camera.width))
         return codes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens UD-VLA bundles: opens a bundle and builds planner and executor."""
+"""Builds UD-VLA's planner and executor from a bundle."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sequence that the decoder reads (policies.md 2.1, ud_vla.md "Additions").
+"""The sequence that the decoder reads.
 
     prefix    BOS text | BOI "1*H*W" IMG codes EOF EOI  (one block per view: the images of now)
     generated          | BOI  . . .  masked . . .  EOI  (the same blocks one chunk later) | BOA masked ...

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One vocabulary for text, image codes, actions and marks (policies.md 2.1); the released ids are the default.
+"""One vocabulary for text, image codes, actions and marks; the released ids are the default.
 
 torch is imported where tensors are made, so that sizes and presets can be read without it.
 """
@@ -163,7 +163,7 @@ RELEASED = TokenLayout()
 
 
 def compact(*, visual_count: int, action_count: int) -> TokenLayout:
-    """Return a layout without the 151,000 text ids that a tiny network has no use for.
+    """Return a layout without the 151,000 text ids, which a tiny network does not need.
 
     Text is bytes; then come the actions, the marks in their released order, and the codes.
 

@@ -25,7 +25,7 @@ from wam.core.verdict import Event, Finding, Ladder, Verdict
 from wam.runtime.safety.clock_watch import Break, ClockWatch, TimePassed
 from wam.runtime.safety.intake import ChunkIntake, ChunkOutcome, CycleSettings, Executing
 from wam.runtime.safety.mailbox import Mail, Mailbox
-from wam.runtime.safety.measured import Measured, MeasuredState
+from wam.runtime.safety.measured import MeasuredRobot, MeasuredState
 from wam.runtime.safety.remote_gate import Passed, RemoteGate
 
 Vector = npt.NDArray[np.float64]
@@ -33,13 +33,13 @@ Emit = Callable[[Vector, Vector], None]
 """Takes position and velocity, float64 [N] each, of the command for the coming tick."""
 
 UNSEED_NS = 1_000_000_000
-"""Joint states lost for longer: the robot may be another one when they return, so the stream starts anew [ns]."""
+"""After joint states were lost for longer than this, the robot may have been moved: the stream starts anew [ns]."""
 
 REPEAT_NS = 1_000_000_000
-"""A verdict that leaves the rung as it is is reported again after it was absent for so long [ns]."""
+"""A repeated verdict that does not change the rung is reported again after this time without it [ns]."""
 
 OFF_PATH = ("tracking_error", "command_limit", "internal_error")
-"""Causes for which the path is no longer trusted: every joint brakes on its own, as fast as it can."""
+"""Causes after which the path is not trusted: every joint brakes on its own, as fast as it can."""
 
 STOP_SHARE = 0.8
 """Share of the acceleration limit with which rows that run out are slowed to their end."""
@@ -55,7 +55,7 @@ class CycleResult:
         rung: rung of the ladder after the cycle.
         events: what changed.
         reason: why nothing is sent; "" otherwise.
-        outcome: what was said to the chunk that was taken, None where none was. A remote checker answers later.
+        outcome: findings of the chunk that was taken, None where none was. A remote checker answers later.
     """
 
     position: Vector | None
@@ -78,7 +78,7 @@ class SafetyCycle(Mailbox):
         settings: times and strategy.
         tracking: watch of the distance between command and measured state.
         wall: monotonic time [ns], to notice a stream that was silent and a clock that stands still.
-        remote: a checker in another process that is asked about every trajectory as well, or None.
+        remote: a checker in another process that checks every trajectory as well, or None.
         remote_budget_ns: it must answer within this time [ns].
     """
 
@@ -143,12 +143,12 @@ class SafetyCycle(Mailbox):
 
     @property
     def delays(self) -> DelayWindow:
-        """Measured inference delays and chunk intervals."""
+        """MeasuredRobot inference delays and chunk intervals."""
         return self._intake.delays
 
     @property
     def scale(self) -> float:
-        """How many times slower than asked the motion is played."""
+        """Factor by which the motion is slowed."""
         executing = self._executing
         return 1.0 if executing is None else executing.scale
 
@@ -159,7 +159,7 @@ class SafetyCycle(Mailbox):
 
     @property
     def executing(self) -> Executing | None:
-        """What the follower is led by; None while the arm stops or holds. Read by the command thread only."""
+        """What the follower tracks; None while the arm stops or holds. Read by the command thread only."""
         return self._executing
 
     @property
@@ -169,7 +169,7 @@ class SafetyCycle(Mailbox):
 
     @property
     def reference(self) -> tuple[Reference | None, float]:
-        """What the follower is led by, and the index of its present sample; read by the command thread only."""
+        """What the follower tracks, and the index of its present sample; read by the command thread only."""
         return None if self._executing is None else self._executing.reference, self._index
 
     def offer_state(self, group: str, *, stamp_ns: int, positions: Vector) -> None:
@@ -177,7 +177,7 @@ class SafetyCycle(Mailbox):
         self._measured.offer(group, stamp_ns=stamp_ns, positions=positions)
 
     def offer_reference(self, group: str, *, stamp_ns: int, positions: Vector) -> None:
-        """Store what the controller of `group` is led by, float64 [n] in the group's order."""
+        """Store the reference of the controller of `group`, float64 [n] in the group's order."""
         self._measured.offer_reference(group, stamp_ns=stamp_ns, positions=positions)
 
     def step(self, now_ns: int, emit: Emit | None = None) -> CycleResult:
@@ -185,7 +185,7 @@ class SafetyCycle(Mailbox):
 
         Args:
             now_ns: present time on the axis of the stamps.
-            emit: called with the command as soon as it is known: what a chunk costs does not delay it.
+            emit: called with the command as soon as it is known, so that processing a chunk does not delay it.
         """
         self._events = []
         # 1. Take what has arrived since the last step.
@@ -201,8 +201,8 @@ class SafetyCycle(Mailbox):
             causes.insert(0, self._enter_hold(time.cause))
         causes += [one for one in (measured.stale, seed_cause) if one is not None]
         # 4. The answer of a remote checker to a motion that the chain has passed.
-        self._settle(self._gate.hear(time.ticks))
-        # 5. What is late, short, lost or out of bounds now.
+        self._adopt(self._gate.poll(time.ticks))
+        # 5. Whatever is late, running out, lost or out of bounds now.
         causes += self._judge(now_ns, measured)
         # 6. The ladder decides the rung.
         self._climb(causes, mail.clear_asked)
@@ -228,7 +228,7 @@ class SafetyCycle(Mailbox):
         self._note(self.ladder.update(causes, chunk_sequence=self.sequence))
 
     def _command(
-        self, causes: list[Finding], time: TimePassed, measured: Measured
+        self, causes: list[Finding], time: TimePassed, measured: MeasuredRobot
     ) -> tuple[Vector | None, str]:
         """Return the position to command, float64 [N], or None and why nothing may be sent."""
         if any(one.code == "no_listener" for one in causes):
@@ -261,7 +261,7 @@ class SafetyCycle(Mailbox):
         elif time.broken is Break.GAP:
             self._seeded = False
 
-    def _seed(self, measured: Measured) -> Finding | None:
+    def _seed(self, measured: MeasuredRobot) -> Finding | None:
         """Start the command stream at the measured position, at rest; return why that is refused."""
         if measured.stale is not None or not measured.complete:
             if measured.age_ns > UNSEED_NS:
@@ -277,7 +277,7 @@ class SafetyCycle(Mailbox):
             joint, value = limits.joint_names[column], float(positions[column])
             text = (
                 f"{joint} is measured at {value:.3f}, {outside[column]:.3f} outside its limits "
-                f"{limits.lower[column]:.3f} .. {limits.upper[column]:.3f}; move it back by hand or mend the robot file"
+                f"{limits.lower[column]:.3f} .. {limits.upper[column]:.3f}; move it back by hand or fix the robot file"
             )
             return Finding(
                 Verdict.STOP, "outside_limits", text, joint, float(outside[column]), float(allowed[column])
@@ -290,9 +290,9 @@ class SafetyCycle(Mailbox):
         return None
 
     def _take_chunk(
-        self, chunk: ActionChunk, arrival_ns: int, *, now_ns: int, measured: Measured
+        self, chunk: ActionChunk, arrival_ns: int, *, now_ns: int, measured: MeasuredRobot
     ) -> tuple[Finding, ...]:
-        """Take a chunk where it may be executed; return what was said to it."""
+        """Take a chunk where it may be executed; return its findings."""
         admitted = self._intake.admit(chunk, now_ns=now_ns)
         if isinstance(admitted, Finding):
             self._refuse(admitted, chunk, now_ns)
@@ -320,11 +320,11 @@ class SafetyCycle(Mailbox):
             self.refused += 1
             return (*taken.mild, self._enter_hold(taken.cause or self._hold))
         motion = Passed(taken.executing, chunk, arrival_ns)
-        self._settle(self._gate.ask(motion, position=self._follower.position))
+        self._adopt(self._gate.submit(motion, position=self._follower.position))
         return taken.mild
 
-    def _settle(self, outcome: Passed | Finding | None) -> None:
-        """Be led by a motion that has passed every check, or hold for what refuses it."""
+    def _adopt(self, outcome: Passed | Finding | None) -> None:
+        """Execute a motion that has passed every check, or hold for the finding that refuses it."""
         if isinstance(outcome, Finding):
             self.refused += 1
             self._enter_hold(outcome)
@@ -339,12 +339,12 @@ class SafetyCycle(Mailbox):
             self.accepted += 1
 
     def _refuse(self, why: Finding, chunk: ActionChunk, now_ns: int) -> None:
-        """A chunk that is not let in leaves the rows at hand alone; HOLD follows when they run out."""
+        """A chunk that is not admitted leaves the rows in execution alone; HOLD follows when they run out."""
         self.refused += 1
         self._report(why, chunk.sequence, now_ns)
 
-    def _judge(self, now_ns: int, measured: Measured) -> list[Finding]:
-        """Return the causes that hold now, beside those from outside."""
+    def _judge(self, now_ns: int, measured: MeasuredRobot) -> list[Finding]:
+        """Return the causes that are present now, apart from those raised from outside."""
         settings = self._settings
         if measured.stale is not None and self._executing is not None:
             self._enter_hold(measured.stale)
@@ -368,8 +368,8 @@ class SafetyCycle(Mailbox):
         if self._interval_ns and age_ns > usual_ns:
             causes.append(finding("chunk_late", value=age_ns * 1e-9, limit=usual_ns * 1e-9))
         context_ns = self._context_age_ns + age_ns
-        if context_ns > settings.max_context_age_ns:
-            limit = settings.max_context_age_ns * 1e-9
+        if context_ns > settings.late_context_age_ns:
+            limit = settings.late_context_age_ns * 1e-9
             causes.append(finding("context_late", value=context_ns * 1e-9, limit=limit))
         need_ns = self._need_ns = self._time_to_rest()
         if left_ns < need_ns:
@@ -394,7 +394,7 @@ class SafetyCycle(Mailbox):
         return rate
 
     def _enter_hold(self, cause: Finding) -> Finding:
-        """Drop the rows at hand: the arm stops on their path, then holds the measured position, until a valid chunk."""
+        """Drop the rows in execution: the arm stops on their path, then holds the measured position."""
         if self._executing is not None and cause.code not in OFF_PATH:
             reference, rate = self._executing.reference, self._played
             # A stop over T covers T / 2 of the path and decelerates by at most 1.5 v / T.
@@ -407,7 +407,7 @@ class SafetyCycle(Mailbox):
         self.delays.pause()
         return cause
 
-    def _follow(self, rung: Ladder, time: TimePassed, measured: Measured) -> Vector:
+    def _follow(self, rung: Ladder, time: TimePassed, measured: MeasuredRobot) -> Vector:
         executing = self._executing
         if rung >= Ladder.HOLD or executing is None:
             if executing is not None and self.ladder.cause is not None:
@@ -422,7 +422,7 @@ class SafetyCycle(Mailbox):
         self._index = max(self._index, 0.0)
         return self._follower.step(*reference.at(self._index, rate=rate))
 
-    def _brake(self, measured: Measured) -> Vector:
+    def _brake(self, measured: MeasuredRobot) -> Vector:
         """Stop with limited jerk; at rest, move to the measured position of that moment and stay there.
 
         The measured position is taken once: feeding it back tick after tick would let the arm drift.

@@ -20,7 +20,14 @@ from wam.core.errors import ConfigError, WamError
 from wam.core.parameters import parameter
 from wam.core.safety.chain import SafetyChain
 from wam.core.safety.collision import CollisionFilter
-from wam.core.safety.filters import Filter, FiniteFilter, JumpFilter, PositionFilter, SlowingFilter, Stage
+from wam.core.safety.filters import (
+    ChainStage,
+    Filter,
+    FiniteFilter,
+    JumpFilter,
+    PositionFilter,
+    SlowingFilter,
+)
 from wam.core.safety.limits import JointLimits
 from wam.robots.collision import ENVIRONMENT_MARGIN, MARGIN, PinocchioChecker, WorkspaceFilter, parse_box
 from wam.robots.description import JointKind, RobotDescription
@@ -243,7 +250,7 @@ def make_extra_filter(path: str, inputs: FilterInputs) -> Filter | None:
         raise ConfigError(
             f"extra filter {path}: the factory returned something that is not a Filter",
             value=type(made).__name__,
-            allowed="an object with `name` (text), `stages` (frozenset of Stage) and `apply`, see "
+            allowed="an object with `name` (text), `stages` (frozenset of ChainStage) and `apply`, see "
             "wam.core.safety.filters.Filter",
             where=WHERE,
         )
@@ -286,6 +293,6 @@ def _is_filter(one: object) -> bool:
         and bool(name)
         and isinstance(stages, frozenset)
         and bool(stages)
-        and all(isinstance(stage, Stage) for stage in stages)
+        and all(isinstance(stage, ChainStage) for stage in stages)
         and callable(getattr(one, "apply", None))
     )

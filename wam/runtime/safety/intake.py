@@ -13,7 +13,7 @@ from wam.core.chunk.admission import Admission, Admitted, ChunkRefused, Refusal
 from wam.core.chunk.splice import SpliceTimes, StaleChunk, Strategy, splice
 from wam.core.chunk.timeline import DelayWindow, Timeline, hold_timeline
 from wam.core.safety.chain import Judged, SafetyChain
-from wam.core.safety.filters import Stage
+from wam.core.safety.filters import ChainStage
 from wam.core.safety.limits import JointLimits
 from wam.core.trajectory.motion import Motion
 from wam.core.trajectory.reference import Reference, make_reference, resample, warm_up
@@ -24,34 +24,35 @@ Vector = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class CycleSettings:
-    """What a cycle can be told.
+    """Settings of a safety cycle.
 
     Attributes:
         tick_ns: time between two steps [ns].
         lead_ns: time by which commands run ahead [ns].
         blend_ns: time over which a chunk takes over [ns].
-        chunk_timeout_ns: no valid chunk for so long means HOLD [ns].
-        max_context_age_ns: an older planner context means LATE [ns].
+        chunk_timeout_ns: no valid chunk for this time means HOLD [ns].
+        late_context_age_ns: a chunk from an older planner context means LATE [ns]; a context above the
+            executor's own `max_context_age_ns` is refused there.
         strategy: how chunks take over.
-        track: judge the tracking error (off in a dry run: the robot is not commanded).
+        track: check the tracking error (off in a dry run, where the robot is not commanded).
     """
 
     tick_ns: int
     lead_ns: int
     blend_ns: int
     chunk_timeout_ns: int
-    max_context_age_ns: int = 1_000_000_000
+    late_context_age_ns: int = 1_000_000_000
     strategy: Strategy = Strategy.BLEND
     track: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Executing:
-    """What the follower is led by.
+    """What the follower tracks.
 
     Attributes:
         timeline: the rows.
-        reference: the same, resampled and judged.
+        reference: the same, resampled and checked.
     """
 
     timeline: Timeline
@@ -59,13 +60,13 @@ class Executing:
 
     @property
     def scale(self) -> float:
-        """How many times slower than asked the motion is played."""
+        """Factor by which the motion is slowed."""
         return self.reference.period_ns / self.reference.tick_ns
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What has become of a chunk.
+    """What became of a chunk.
 
     Attributes:
         executing: what is executed from the coming tick on; None where the chunk was refused.
@@ -82,11 +83,11 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutcome:
-    """What was said to a chunk.
+    """What the chain found in a chunk.
 
     Attributes:
         sequence: of the chunk.
-        findings: all of them, in order; none where every filter was content.
+        findings: all of them, in order; none where every verdict is OK.
     """
 
     sequence: int
@@ -106,7 +107,7 @@ class ChunkIntake:
         chain: filters of chunk and trajectory.
         settings: times and strategy.
         smoothing: float64 [N], acceleration beyond which rows are averaged; infinite for joints that may snap.
-        leads_ns: int64 [N], time by which a joint's device answers late, and is told early [ns].
+        leads_ns: int64 [N], delay of a joint's device, by which its commands are sent early [ns].
         contract_hash: the only contract let in; "" takes that of the first chunk.
     """
 
@@ -140,7 +141,7 @@ class ChunkIntake:
         return self._chain.off
 
     def admit(self, chunk: ActionChunk, *, now_ns: int) -> Admitted | Finding:
-        """Return the chunk as it was let in, or why it was not."""
+        """Return the admitted chunk, or why it was not admitted."""
         try:
             return self.admission.admit(chunk, now_ns=now_ns)
         except ChunkRefused as error:
@@ -156,7 +157,7 @@ class ChunkIntake:
         position: Vector,
         measured: Vector,
     ) -> Taken:
-        """Judge and splice a chunk that was let in.
+        """Check and splice a chunk that was admitted.
 
         Args:
             admitted: the chunk.
@@ -176,7 +177,7 @@ class ChunkIntake:
         if settings.strategy is not Strategy.SEQUENTIAL:
             passed = min(len(rows) - 1, max(0, -((chunk.stamp_ns - takeover_ns) // chunk.row_period_ns)))
         chunk_motion = Motion(chunk.stamp_ns, chunk.row_period_ns, rows.copy(), settled=passed)
-        first = self._chain.run(chunk_motion, stage=Stage.CHUNK, measured=measured)
+        first = self._chain.run(chunk_motion, stage=ChainStage.CHUNK, measured=measured)
         if first.refused:
             return _refused(first)
         # Splice it onto what is being executed.
@@ -194,7 +195,7 @@ class ChunkIntake:
         )
         slower = first.motion.period_ns / chunk.row_period_ns
         motion = replace(motion, period_ns=int(settings.tick_ns * slower))
-        second = self._chain.run(motion, stage=Stage.TRAJECTORY, measured=measured)
+        second = self._chain.run(motion, stage=ChainStage.TRAJECTORY, measured=measured)
         if second.refused:
             return _refused(second, before=first.findings)
         reference = make_reference(second.motion, tick_ns=settings.tick_ns)

@@ -17,7 +17,7 @@ Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredRobot:
     """Joint state of all groups at one look.
 
     Attributes:
@@ -78,7 +78,7 @@ class MeasuredState:
             self._stamps.clear()
             self._references.clear()
 
-    def look(self, now_ns: int) -> Measured:
+    def look(self, now_ns: int) -> MeasuredRobot:
         """Return the state at `now_ns` [ns]."""
         with self._lock:
             positions = self._positions.copy()
@@ -102,4 +102,4 @@ class MeasuredState:
             if group.name in references and now_ns - stamp <= group.state_max_age_ns:
                 seed = seed.copy()
                 seed[self._slices[group.name]] = reference
-        return Measured(positions, len(stamps) == len(self._groups), stale, eldest, seed)
+        return MeasuredRobot(positions, len(stamps) == len(self._groups), stale, eldest, seed)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits for a remote collision checker without making the command stream wait. No rclpy."""
+"""Waits for a remote collision checker without delaying the command stream. No rclpy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Passed:
         executing: what is executed from now on.
         chunk: where it comes from.
         arrival_ns: when that arrived [ns].
-        ticks: ticks of it that went by while it was looked at.
+        ticks: ticks of it that went by during the check.
     """
 
     executing: Executing
@@ -41,7 +41,7 @@ class Passed:
 
 
 class RemoteGate:
-    """One motion at a time goes to the checker; meanwhile the arm does what it did.
+    """One motion at a time goes to the checker; meanwhile the arm follows the previous one.
 
     Args:
         remote: the checker, or None: motions pass at once.
@@ -57,20 +57,20 @@ class RemoteGate:
         self._limits = limits
         self._budget_ns = budget_ns
         self._tick_ns = tick_ns
-        self._asked: Passed | None = None
+        self._pending: Passed | None = None
         self._ticks = 0
 
     @property
     def waiting(self) -> bool:
-        """Whether a motion is being looked at."""
-        return self._asked is not None
+        """Whether a motion is being checked."""
+        return self._pending is not None
 
     def forget(self) -> None:
-        """Drop the motion that is being looked at."""
-        self._asked = None
+        """Drop the motion that is being checked."""
+        self._pending = None
 
-    def ask(self, motion: Passed, *, position: Vector) -> Passed | Finding | None:
-        """Have `motion` looked at; return it where there is no checker, a finding where nobody answers, else None.
+    def submit(self, motion: Passed, *, position: Vector) -> Passed | Finding | None:
+        """Send `motion` to the checker; return it where there is none, a finding where the checker is gone, else None.
 
         Args:
             motion: passed by the chain.
@@ -85,28 +85,28 @@ class RemoteGate:
             self._remote.submit(thin_out(rows))
         except CheckerSilent as error:
             return Finding(Verdict.HOLD, "no_collision_answer", str(error))
-        self._asked, self._ticks = motion, 0
+        self._pending, self._ticks = motion, 0
         return None
 
-    def hear(self, ticks: int) -> Passed | Finding | None:
-        """Return the motion that was found free, a finding that refuses it, or None while there is no answer.
+    def poll(self, ticks: int) -> Passed | Finding | None:
+        """Return the motion found free of contact, a finding that refuses it, or None while there is no answer.
 
         Args:
             ticks: ticks since the last call.
         """
-        asked, remote = self._asked, self._remote
-        if asked is None or remote is None:
+        pending, remote = self._pending, self._remote
+        if pending is None or remote is None:
             return None
         self._ticks += max(1, ticks)
         waited_ns = self._ticks * self._tick_ns
         try:
             answer = remote.poll()
         except CheckerSilent as error:
-            self._asked = None
+            self._pending = None
             return Finding(Verdict.HOLD, "no_collision_answer", str(error))
         if answer is None and waited_ns <= self._budget_ns:
             return None
-        self._asked = None
+        self._pending = None
         if answer is None:
             value, limit = waited_ns * 1e-9, self._budget_ns * 1e-9
             text = f"{remote.name} has not answered for {value:.3f} s, allowed {limit:.3f} s (moveit_budget)"
@@ -114,4 +114,4 @@ class RemoteGate:
         if answer.contact is not None:
             return contact_finding(answer.contact, by=remote.name)
         # The tick of this call is still to come.
-        return Passed(asked.executing, asked.chunk, asked.arrival_ns, self._ticks - 1)
+        return Passed(pending.executing, pending.chunk, pending.arrival_ns, self._ticks - 1)

@@ -31,7 +31,7 @@ class Tool:
     commanded: Pose
 
 
-class Goal(Protocol):
+class ToolGoal(Protocol):
     """A pose of a tool in the world."""
 
     def pose(self, world: WorldView, tool: Tool) -> Pose:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wam.sim.experts.goals import Goal, Tool, Xyz, about_z, make_pose, rotation
+from wam.sim.experts.goals import Tool, ToolGoal, Xyz, about_z, make_pose, rotation
 from wam.sim.tasks.view import Pose, WorldView
 
 Shares = tuple[float, ...]
@@ -51,7 +51,7 @@ class ByGrasp:
     """
 
     grasp: Grasp
-    goal: Goal
+    goal: ToolGoal
 
     def pose(self, world: WorldView, tool: Tool) -> Pose:
         """Return the pose of the tool."""

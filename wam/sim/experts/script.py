@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wam.sim.experts.goals import Goal
+from wam.sim.experts.goals import ToolGoal
 from wam.sim.experts.kinematics import EVERYTHING
 from wam.sim.tasks.criteria import Criterion
 
@@ -49,7 +49,7 @@ class Move:
         weights: which errors of the pose count; see `InverseKinematics.solve`.
     """
 
-    goals: Mapping[str, Goal]
+    goals: Mapping[str, ToolGoal]
     straight: bool = False
     rigid: bool = False
     speed: float = 1.0

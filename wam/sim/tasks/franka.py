@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from wam.sim.scene import Region, SceneObject, Shape
 from wam.sim.shapes import basket, bowl, cup, pedestal, plate, teddy_bear
 from wam.sim.tasks.criteria import Above, All, AtRest, Free, Held
-from wam.sim.tasks.task import ITEM, Spot, Stage, Stages, Task, Variant
+from wam.sim.tasks.task import ITEM, Spot, Stages, Task, TaskStage, Variant
 
 ROBOT = "franka"
 FINGERS = ("fr3_leftfinger", "fr3_rightfinger")
@@ -119,9 +119,9 @@ def stages(pair: Pair, kind: Variant) -> Stages:
     """Return the stages of a pair: grasped, carried over the target, placed in it and let go."""
     item, target = kind.item, pair.target.name
     return (
-        Stage("grasped", Held(item, tuple((finger,) for finger in FINGERS), SUPPORTS), hold=0.1),
-        Stage("carried", Above(item, target, radius=pair.radius, low=0.0)),
-        Stage(
+        TaskStage("grasped", Held(item, tuple((finger,) for finger in FINGERS), SUPPORTS), hold=0.1),
+        TaskStage("carried", Above(item, target, radius=pair.radius, low=0.0)),
+        TaskStage(
             "placed",
             All(
                 (

@@ -21,7 +21,7 @@ from wam.sim.tasks.piper_objects import (
     standing_plate,
     two_handled,
 )
-from wam.sim.tasks.task import ITEM, Spot, Stage, Stages, Task, Variant
+from wam.sim.tasks.task import ITEM, Spot, Stages, Task, TaskStage, Variant
 
 ROBOT = "piper"
 LEFT_FINGERS = ("left_gripper_link1", "left_gripper_link2")
@@ -72,13 +72,13 @@ def store_plate_stages(kind: Variant) -> Stages:
     """Return the stages of the paper: the left hand holds the plate, the right hand does, it stands in the rack."""
     item, half = kind.item, 1.5 * SLOT_PITCH
     return (
-        Stage("grasped", held(item, LEFT_FINGERS, "table", STAND.name), hold=0.1),
-        Stage(
+        TaskStage("grasped", held(item, LEFT_FINGERS, "table", STAND.name), hold=0.1),
+        TaskStage(
             "handed_over",
             All((held(item, RIGHT_FINGERS, "table", STAND.name, RACK.name), Free(item, LEFT_HAND))),
             hold=0.2,
         ),
-        Stage(
+        TaskStage(
             "stored",
             All(
                 (
@@ -156,10 +156,10 @@ def organize_desktop_stages(kind: Variant) -> Stages:
     on_dish = tuple(Above(item, DISH.name, radius=0.10, low=0.0, high=0.07) for item in fruit)
     two, three = (tuple(in_basket(item) for item in some) for some in (things, (*things, *rolled)))
     return (
-        Stage("fruit_on_plate", _put_away(fruit, on_dish), hold=0.2),
-        Stage("tools_in_basket", _put_away(things, two), hold=0.2),
+        TaskStage("fruit_on_plate", _put_away(fruit, on_dish), hold=0.2),
+        TaskStage("tools_in_basket", _put_away(things, two), hold=0.2),
         # The end is judged as a whole: what has been put away must still be there.
-        Stage("roll_in_basket", _put_away(kind.objects, (*on_dish, *three)), hold=0.3),
+        TaskStage("roll_in_basket", _put_away(kind.objects, (*on_dish, *three)), hold=0.3),
     )
 
 
@@ -220,9 +220,9 @@ def move_large_object_stages(kind: Variant) -> Stages:
         return tuple(held(item, fingers, *clear_of) for fingers in (LEFT_FINGERS, RIGHT_FINGERS))
 
     return (
-        Stage("grasped", All(both()), hold=0.1),
-        Stage("carried", All((*both("table", PLATFORM.name), Above(item, PLATFORM.name, radius=0.06)))),
-        Stage(
+        TaskStage("grasped", All(both()), hold=0.1),
+        TaskStage("carried", All((*both("table", PLATFORM.name), Above(item, PLATFORM.name, radius=0.06)))),
+        TaskStage(
             "placed",
             All(
                 (

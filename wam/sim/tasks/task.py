@@ -90,7 +90,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class TaskStage:
     """One step of progress.
 
     Attributes:
@@ -104,7 +104,7 @@ class Stage:
     hold: float = 0.0
 
 
-Stages = tuple[Stage, Stage, Stage]
+Stages = tuple[TaskStage, TaskStage, TaskStage]
 
 
 @dataclass(frozen=True, slots=True)

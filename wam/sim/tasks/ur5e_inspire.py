@@ -12,7 +12,7 @@ from wam.sim.look import Texture
 from wam.sim.scene import Region, SceneObject, Shape
 from wam.sim.shapes import basket, bowl
 from wam.sim.tasks.criteria import Above, All, AtRest, Folded, Free, Held, Inside, LimbWithin, Upright
-from wam.sim.tasks.task import ITEM, Spot, Stage, Stages, Task, Variant
+from wam.sim.tasks.task import ITEM, Spot, Stages, Task, TaskStage, Variant
 from wam.sim.tasks.ur5e_objects import Rgba, prism, strips_of, towel
 
 ROBOT = "ur5e_inspire"
@@ -70,9 +70,9 @@ def stacking_stages(kind: Variant) -> Stages:
     """Return the stages of stacking bowls: grasped, carried over the other one, stacked."""
     upper, lower = kind.objects
     return (
-        Stage("grasped", Held(upper, (THUMB, FINGERS), ("table",)), hold=0.1),
-        Stage("carried", Above(upper, lower, radius=0.04, low=0.04)),
-        Stage(
+        TaskStage("grasped", Held(upper, (THUMB, FINGERS), ("table",)), hold=0.1),
+        TaskStage("carried", Above(upper, lower, radius=0.04, low=0.04)),
+        TaskStage(
             "stacked",
             All(
                 (
@@ -135,9 +135,9 @@ def putting_stages(kind: Variant) -> Stages:
     item = kind.item
     corner = (BOX_LENGTH / 2, BOX_WIDTH / 2, BOX_HEIGHT)
     return (
-        Stage("grasped", Held(item, (THUMB, FINGERS), ("table",)), hold=0.1),
-        Stage("carried", Above(item, BOX.name, radius=0.08, low=0.05)),
-        Stage(
+        TaskStage("grasped", Held(item, (THUMB, FINGERS), ("table",)), hold=0.1),
+        TaskStage("carried", Above(item, BOX.name, radius=0.08, low=0.05)),
+        TaskStage(
             "put",
             All(
                 (
@@ -193,9 +193,9 @@ def folding_stages(kind: Variant) -> Stages:
     """Return the stages of folding a towel: grasped, lifted half over, folded and let go."""
     item, strips = kind.item, tuple(strips_of(BLUE_TOWEL))
     return (
-        Stage("grasped", Held(item, (THUMB, FINGERS), ()), hold=0.1),
-        Stage("lifted", Folded(item, strips, math.radians(60))),
-        Stage(
+        TaskStage("grasped", Held(item, (THUMB, FINGERS), ()), hold=0.1),
+        TaskStage("lifted", Folded(item, strips, math.radians(60))),
+        TaskStage(
             "folded",
             All(
                 (

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from wam.sim.scene import Limb, Motion, Part, SceneObject, Shape
+from wam.sim.scene import Limb, LimbMotion, Part, SceneObject, Shape
 
 Rgba = tuple[float, float, float, float]
 
@@ -73,7 +73,7 @@ def towel(
         "tassel",
         (Part(Shape.CYLINDER, (TASSEL / 2, TASSEL), rotation=(math.pi / 2, 0.0, 0.0), rgba=bright),),
         TASSEL_MASS,
-        Motion.HINGE,
+        LimbMotion.HINGE,
         axis=(0.0, 1.0, 0.0),
         position=(-step - TASSEL / 2, 0.0, TASSEL / 2 - thickness),
         lower=-math.pi,
@@ -89,7 +89,7 @@ def towel(
             f"strip{number}",
             parts,
             mass / (2 * strips),
-            Motion.HINGE,
+            LimbMotion.HINGE,
             axis=(0.0, 1.0, 0.0),
             position=(0.0, 0.0, thickness) if first else (-step, 0.0, 0.0),
             lower=0.0 if first else -BEND,

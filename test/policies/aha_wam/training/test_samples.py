@@ -17,7 +17,7 @@ from wam.models.normalisation import Normaliser
 from wam.models.text import HashTextEncoder
 from wam.policies.aha_wam.initialise import random_vae
 from wam.policies.aha_wam.training.batch import LatentBatch, collate
-from wam.policies.aha_wam.training.latents import LatentEncoder, LatentSamples, fill_latent_cache
+from wam.policies.aha_wam.training.latents import LatentEncoder, LatentSamples, fill_latent_cache, layout_key
 from wam.policies.aha_wam.training.layout import SampleLayout
 from wam.policies.aha_wam.training.samples import (
     Pictures,
@@ -167,6 +167,14 @@ def test_a_full_cache_is_not_computed_again_and_another_vae_has_its_own(
         tmp_path / "latents", short, pictures, other, composite=composite, rank=999, world=1000
     )
     assert not set(named.values()) & set(files.values())
+
+
+def test_the_picture_layout_in_the_name_of_a_cache_file_is_written_out() -> None:
+    """It was the `repr` of a class, so that renaming the class lost every cache."""
+    assert layout_key(standard_layout(["a"], height=32, width=16)) == (
+        "Composite(height=32, width=16, tiles=(Tile(camera='a', top=0, left=0, height=32, width=16),))"
+    )
+    assert layout_key(standard_layout(["a", "b"], height=32, width=32)).count("Tile(camera=") == 2
 
 
 def test_a_picture_that_cannot_be_read_stops_the_sample_and_is_never_replaced(

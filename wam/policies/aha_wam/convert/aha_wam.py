@@ -46,7 +46,7 @@ FLASH_STEPS = 2
 
 @dataclass(frozen=True, slots=True)
 class ConversionOptions:
-    """What a checkpoint does not say about itself.
+    """What a checkpoint does not contain.
 
     Attributes:
         cameras: names in the robot file: one, or head, left wrist, right wrist.

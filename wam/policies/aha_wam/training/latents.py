@@ -171,7 +171,7 @@ def fill_latent_cache(
         Position of the episode in the table -> its file, with `frames` [N, C, h, w] and `videos` [N, C, F, h, w].
     """
     table, layout = numbers.table, numbers.layout
-    depends = (encoder.digest, repr(composite), (layout.frame_stride, layout.pictures))
+    depends = (encoder.digest, layout_key(composite), (layout.frame_stride, layout.pictures))
 
     def compute(place: int) -> dict[str, Tensor]:
         length = table.episodes[place].length
@@ -192,3 +192,16 @@ def fill_latent_cache(
         world=world,
         on_episode=on_episode,
     )
+
+
+def layout_key(composite: Composite) -> str:
+    """Return the text that stands for a picture layout in the names of cache files.
+
+    It is written out, not a `repr`, so that a class may be renamed without every cache being computed anew.
+    """
+    tiles = [
+        f"Tile(camera={t.camera!r}, top={t.top}, left={t.left}, height={t.height}, width={t.width})"
+        for t in composite.tiles
+    ]
+    end = "," if len(tiles) == 1 else ""
+    return f"Composite(height={composite.height}, width={composite.width}, tiles=({', '.join(tiles)}{end}))"

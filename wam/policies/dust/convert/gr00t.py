@@ -41,7 +41,7 @@ DUST_TAILS = 4
 
 @dataclass(frozen=True, slots=True)
 class Gr00tOptions:
-    """What a checkpoint does not say about itself.
+    """What a checkpoint does not contain.
 
     Attributes:
         robot: joints, cameras, rate and instruction of the policy; the Franka of the paper by default.
@@ -218,7 +218,7 @@ def convert_gr00t(
 def start_head(
     config: DustConfig, tensors: Mapping[str, Tensor], options: Gr00tOptions
 ) -> tuple[DustConfig, dict[str, Tensor]]:
-    """Return the sizes and tensors of the bundle for what is to become of the head.
+    """Return the sizes and tensors of the bundle for the requested kind of head.
 
     Args:
         config: of GR00T-N1.
@@ -254,7 +254,7 @@ def start_head(
 
 
 def _in_n1(name: str, mm_layers: int) -> str:
-    """Return the tensor of GR00T-N1's head with which one of a DUST head begins."""
+    """Return the tensor of GR00T-N1's head that initialises one of a DUST head."""
     part, *rest = name.split(".")
     if part == "mm":
         return ".".join(("tail", "a", rest[0], *rest[2:]))

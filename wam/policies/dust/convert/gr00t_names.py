@@ -37,7 +37,7 @@ _BLOCK = re.compile(r"^head\.tail\.a\.\d+\.")
 
 
 class HeadStart(enum.Enum):
-    """What becomes of the head."""
+    """How the bundle's head is made."""
 
     N1 = "n1"
     """The policy as it is: GR00T-N1 without a world model."""

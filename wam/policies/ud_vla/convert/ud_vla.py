@@ -36,7 +36,7 @@ MOST_NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
-    """What a published checkpoint does not say.
+    """What a published checkpoint does not contain.
 
     Attributes:
         robot: cameras, joints, rate and instruction.

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.errors import InputError
-from wam.core.safety.collision import Answer, CheckerSilent, Contact
+from wam.core.safety.collision import CheckerAnswer, CheckerSilent, Contact
 from wam.robots.collision import ModelJoints
-from wam_safety_node.moveit.frames import FREE, NO_ANSWER, pack_request, take_reply
+from wam.ros.moveit.frames import FREE, NO_ANSWER, pack_request, take_reply
 
 Rows = npt.NDArray[np.float64]
 
@@ -26,7 +26,7 @@ RESTART_S = 5.0
 
 def helper_command(joints: ModelJoints, *, group: str, parameters: Sequence[str]) -> list[str]:
     """Return the command line of the helper."""
-    command = [sys.executable, "-m", "wam_safety_node.moveit.helper", f"--group={group}"]
+    command = [sys.executable, "-m", "wam.ros.moveit.helper", f"--group={group}"]
     command += [f"--joint={name}" for name in joints.names]
     command += [f"--params={path}" for path in parameters]
     return command
@@ -69,7 +69,7 @@ class ProcessChecker:
         self._unsent = pack_request(self._sequence, self._joints.positions(states))
         self._send()
 
-    def poll(self) -> Answer | None:
+    def poll(self) -> CheckerAnswer | None:
         """Return the answer to the last submission, or None; see `RemoteChecker.poll`.
 
         Raises:
@@ -89,9 +89,9 @@ class ProcessChecker:
                 if reply.index == NO_ANSWER:
                     raise CheckerSilent(f"MoveIt could not judge: {reply.text}")
                 if reply.index == FREE:
-                    return Answer(None)
+                    return CheckerAnswer(None)
                 first, _, second = reply.text.partition("\t")
-                return Answer(Contact(reply.index, first, second, math.nan, math.nan))
+                return CheckerAnswer(Contact(reply.index, first, second, math.nan, math.nan))
         except InputError as error:
             self.close()
             raise CheckerSilent(str(error)) from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The helper process of the safety node that owns a MoveItPy: `python -m wam_safety_node.moveit.helper`.
+"""The helper process of the safety node that owns a MoveItPy: `python -m wam.ros.moveit.helper`.
 
 It is a process of its own, since MoveItPy spins a C++ node, initialises rclcpp, and shuts it down process-wide when it
 goes. Requests come on standard input, replies go to standard output (see `frames`); logs go to standard error.
@@ -15,14 +15,14 @@ from typing import BinaryIO
 import numpy as np
 
 from wam.core.errors import InputError, MissingDependency
-from wam_safety_node.moveit.frames import (
+from wam.ros.moveit.frames import (
     NO_ANSWER,
     REQUEST_BYTES,
     Reply,
     pack_reply,
     request_shape,
 )
-from wam_safety_node.moveit.scene import MoveItScene
+from wam.ros.moveit.scene import MoveItScene
 
 
 def open_scene(*, names: tuple[str, ...], group: str, parameters: list[str]) -> MoveItScene:

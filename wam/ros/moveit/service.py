@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.errors import MissingDependency
-from wam.core.safety.collision import Answer, CheckerSilent, Contact
+from wam.core.safety.collision import CheckerAnswer, CheckerSilent, Contact
 from wam.robots.collision import ModelJoints
 
 Rows = npt.NDArray[np.float64]
@@ -75,7 +75,7 @@ class ServiceChecker:
             future = self._client.call_async(self._make_request(row))
             future.add_done_callback(lambda done, index=index: self._store(sequence, index, done))
 
-    def poll(self) -> Answer | None:
+    def poll(self) -> CheckerAnswer | None:
         """Return the answer once every call was answered, or None; see `RemoteChecker.poll`.
 
         Raises:
@@ -86,7 +86,7 @@ class ServiceChecker:
                 raise CheckerSilent(f"{SERVICE} failed: {self._failed}")
             if self._open:
                 return None
-            return Answer(self._contact)
+            return CheckerAnswer(self._contact)
 
     def close(self) -> None:
         """Forget the calls under way."""

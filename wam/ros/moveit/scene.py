@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wam_safety_node.moveit.frames import FREE
+from wam.ros.moveit.frames import FREE
 
 Rows = npt.NDArray[np.float64]
 
 
-class RobotState(Protocol):
+class MoveItState(Protocol):
     """moveit.core.robot_state.RobotState, as far as it is used."""
 
     joint_positions: Mapping[str, float]
@@ -62,7 +62,7 @@ class MoveItScene:
     def __init__(
         self,
         monitor: PlanningSceneMonitor,
-        make_state: Callable[[], RobotState],
+        make_state: Callable[[], MoveItState],
         *,
         names: tuple[str, ...],
         group: str,
@@ -94,7 +94,7 @@ class MoveItScene:
                     return index, self._bodies(scene, state)
         return FREE, ""
 
-    def _bodies(self, scene: PlanningScene, state: RobotState) -> str:
+    def _bodies(self, scene: PlanningScene, state: MoveItState) -> str:
         if self._detail is None:
             return "robot\tplanning scene"
         request, result = self._detail()

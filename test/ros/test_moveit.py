@@ -20,13 +20,11 @@ from waiting import wait_until
 
 from wam.core.chunk import ActionChunk
 from wam.core.errors import InputError
-from wam.core.safety.collision import Answer, CheckerSilent, FakeChecker, FakeRemote
+from wam.core.safety.collision import CheckerAnswer, CheckerSilent, FakeChecker, FakeRemote
 from wam.core.verdict import Ladder
 from wam.devices.loader import load_robot
 from wam.robots.collision import model_joints
-from wam.runtime.safety.build import build_cycle, settings_for
-from wam.runtime.safety.filters import build_chain
-from wam_safety_node.moveit.frames import (
+from wam.ros.moveit.frames import (
     FREE,
     NO_ANSWER,
     REQUEST_BYTES,
@@ -36,8 +34,10 @@ from wam_safety_node.moveit.frames import (
     request_shape,
     take_reply,
 )
-from wam_safety_node.moveit.process import ProcessChecker, helper_command
-from wam_safety_node.moveit.service import ServiceChecker
+from wam.ros.moveit.process import ProcessChecker, helper_command
+from wam.ros.moveit.service import ServiceChecker
+from wam.runtime.safety.build import build_cycle, settings_for
+from wam.runtime.safety.filters import build_chain
 
 ROBOT = load_robot("piper")
 HOME = np.array([joint.home for joint in ROBOT.joints])
@@ -233,15 +233,15 @@ def checker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process
     one.close()
 
 
-def ask(checker: ProcessChecker, *values: float) -> Answer:
+def ask(checker: ProcessChecker, *values: float) -> CheckerAnswer:
     states = np.tile(HOME, (len(values), 1))
     states[:, 0] = values
     checker.submit(states)
     return until(checker.poll)
 
 
-def until(poll: Callable[[], Answer | None]) -> Answer:
-    answers: list[Answer] = []
+def until(poll: Callable[[], CheckerAnswer | None]) -> CheckerAnswer:
+    answers: list[CheckerAnswer] = []
 
     def answered() -> bool:
         answers.extend(one for one in (poll(),) if one is not None)
@@ -317,7 +317,7 @@ def test_without_moveit_the_helper_says_so_and_the_arm_would_hold(monkeypatch: p
         checker.close()
 
 
-def _submit_and_poll(checker: ProcessChecker) -> Answer | None:
+def _submit_and_poll(checker: ProcessChecker) -> CheckerAnswer | None:
     try:
         checker.submit(HOME[None])
     except CheckerSilent as error:
