@@ -196,7 +196,7 @@ class TrajectoryDriver:
         return self._line.get(self._elapsed_ns)[0].copy()
 
     def passes(self, position: Vector, dt: float) -> bool:
-        """Return whether the robot accepts the command of a cycle of `dt` [s], float64 [N]; it keeps the last if not."""
+        """Return whether the robot accepts the command of a cycle of `dt` [s], float64 [N]."""
         return True
 
     def feedback(self, measured: MeasuredJoints) -> JointFeedback:
