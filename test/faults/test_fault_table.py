@@ -148,7 +148,13 @@ CASES = (
     Case("pictures have another size", HOLD, BLIND, images=each(crop)),
     Case("pictures have another encoding", HOLD, BLIND, images=each(with_field("encoding", "16UC1"))),
     # Processes.
-    Case("the executor is killed", HOLD, (*REFUSED, "executor_lost"), act=kill("executor")),
+    Case(
+        "the executor is killed",
+        HOLD,
+        (*REFUSED, "executor_lost"),
+        act=kill("executor"),
+        before=lambda bed: bed.rig.until_passing_home(),
+    ),
     Case("the planner is killed", HOLD, (*REFUSED, "executor_lost"), act=kill("planner")),
     Case("the robot's driver is killed", HOLD, (*LOST, "no_listener"), act=kill("sim")),
     Case("the safety node is killed", HOLD, act=restart_safety),
