@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Controller parameters: the vendor's file with ours laid over it, by ROS 2 distribution. Imports no launch."""
+"""Controller parameters: the vendor's file overridden by ours, by ROS 2 distribution. Imports no launch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def distribution_here() -> Distribution:
     """Return the distribution of the environment.
 
     Raises:
-        ConfigError: none is sourced, or one that the controllers' files do not know.
+        ConfigError: none is sourced, or one without controller files.
     """
     name = os.environ.get(DISTRIBUTION_VARIABLE, "")
     for distribution in Distribution:
@@ -77,9 +77,9 @@ def read_parameters(path: Path) -> Parameters:
 
 
 def merged(vendor: Mapping[str, Any], ours: Mapping[str, Any]) -> Parameters:
-    """Return `vendor` with `ours` laid over it, node by node and key by key; lists are replaced as a whole.
+    """Return `vendor` overridden by `ours`, node by node and key by key; lists are replaced as a whole.
 
-    A vendor's file may put its nodes at the top or below the wildcard "/**"; ours goes to the place of its node.
+    A vendor's file may put its nodes at the top or below the wildcard "/**"; ours go where the vendor has that node.
     """
     result: Parameters = dict(vendor)
     below = result.get(WILDCARD)
@@ -95,7 +95,7 @@ def merged(vendor: Mapping[str, Any], ours: Mapping[str, Any]) -> Parameters:
 
 
 def write_merged(vendor: Path, ours: Path, out: Path) -> Path:
-    """Write the vendor's file with ours laid over it to `out` and return it.
+    """Write the vendor's file overridden by ours to `out` and return it.
 
     Raises:
         ConfigError: one of them cannot be read.

@@ -17,7 +17,7 @@ def with_description(robot: str, description: Path, folder: Path) -> Path:
     """Write the file of `robot` with the model `description` into `folder` and return it.
 
     Everything else stays: joints, limits, topics, cameras, ignored pairs. Arguments of the suite's own xacro are left
-    out, since the other file has others.
+    out, since they do not apply to the other file.
 
     Args:
         robot: a name in config/robots, or a robot file.

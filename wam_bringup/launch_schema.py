@@ -49,7 +49,7 @@ ARGUMENTS: tuple[LaunchArgument, ...] = (
         "where the hand is: serial:PORT#ID, modbus:HOST:PORT#UNIT, or jtc behind a trajectory controller; mock with "
         "mock hardware",
     ),
-    LaunchArgument("use_mock_hardware", "false", "let the vendor's driver pretend a robot", BOOLEAN),
+    LaunchArgument("use_mock_hardware", "false", "use the mock hardware of the vendor's driver", BOOLEAN),
     LaunchArgument("launch_driver", "true", "start the vendor's driver; false when it runs already", BOOLEAN),
     LaunchArgument("simulate", "false", "start the suite's simulated robot in place of the driver", BOOLEAN),
     LaunchArgument("composed", "true", "planner and executor in one process", BOOLEAN),

@@ -2,10 +2,10 @@
 """Launch descriptions made from the schema: every robot's launch file is one call of `robot_launch`.
 
 Start order, by events and never by timers: driver (or simulated robot), safety once every driver reports joint states,
-planner and executor once the safety node is active, a recording once those are. Each condition is the end of a
-`wam_gate` process, which says meanwhile what is missing. Every node configures and activates itself (parameter
-`autostart`). Without the safety process nothing may run on: its end ends the launch. On Ctrl-C launch interrupts every
-process; the safety node brings the arms to a held stop before it ends.
+planner and executor once the safety node is active, a recording once those are. Each condition is the exit of a
+`wam_gate` process, which logs what is missing until then. Every node configures and activates itself (parameter
+`autostart`). Nothing may keep running without the safety process: its exit ends the launch. On Ctrl-C launch interrupts
+every process; the safety node stops the arms and holds them before it exits.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ PACKAGE = "wam_deploy"
 SAFETY, POLICY = "wam_safety", ("wam_planner", "wam_executor")
 STOP_TIMEOUT_S = "8"
 CLOCK_RATE_HZ = "200"
-"""Rate of /clock in a replay: the usual 40 Hz would let time go on in steps of 25 ms."""
+"""Rate of /clock in a replay: at the usual 40 Hz time would advance in steps of 25 ms."""
 
 FRAME_PREFIX = "wam/"
-"""Before the frames of our own robot_state_publisher, so that they do not fight with the driver's."""
+"""Prefix of the frames of our own robot_state_publisher, so that they do not conflict with the driver's."""
 
 
 def robot_launch(robot: str, /, **defaults: str) -> LaunchDescription:
@@ -81,7 +81,7 @@ def robot_launch(robot: str, /, **defaults: str) -> LaunchDescription:
 
 
 def replay_launch() -> LaunchDescription:
-    """Return the launch description that plays a bag to the nodes; its own commands are moved out of the way."""
+    """Return the launch description that plays a bag to the nodes; the recorded commands are remapped."""
     return LaunchDescription([*_declared(REPLAY_ARGUMENTS, {}), OpaqueFunction(function=_replay_actions)])
 
 
@@ -146,7 +146,7 @@ def _replay_actions(context: LaunchContext) -> list[Any]:
     simulated_time = {"use_sim_time": True}
     safety = _safety(values, {"robot": robot, "dry_run": True, **simulated_time})
     policy = _policy(values, {"robot": robot, "policy": values["policy"], **simulated_time})
-    # The recording starts last: nothing of it is missed while nodes load.
+    # The recording starts last, so that nothing of it is missed while nodes load.
     player = ExecuteProcess(cmd=play, output="screen")
     ready, loaded = _gate(values, nodes=(SAFETY,)), _gate(values, nodes=POLICY)
     return [
@@ -187,13 +187,13 @@ def _gate(values: Mapping[str, str], *, robot: str = "", nodes: Sequence[str] = 
 
 
 class _OnOpened(OnProcessExit):  # type: ignore[misc]
-    """Starts what was waiting when a gate has opened; a gate that failed or was interrupted ends the launch."""
+    """Starts the next processes when a gate has opened; a gate that failed or was interrupted ends the launch."""
 
     def handle(self, event: Any, context: LaunchContext) -> Any:
         """Return what to do after the end of the gate."""
         if event.returncode == 0:
             return super().handle(event, context)
-        return EmitEvent(event=Shutdown(reason="what had to be waited for will not come"))
+        return EmitEvent(event=Shutdown(reason="a condition for the start cannot be met"))
 
 
 def _after(gate: Node, then: Sequence[Any]) -> list[Any]:
@@ -221,7 +221,7 @@ def _safety(values: Mapping[str, str], parameters: Mapping[str, Any]) -> Node:
 
 
 def _adapter(robot: str, values: Mapping[str, str], *, write_enabled: bool) -> list[Node]:
-    """Return the suite's own driver of hands and grippers, which also watches the arms and leads them back.
+    """Return the suite's own driver of hands and grippers, which also watches the arms and recovers them.
 
     With `launch_driver:=false` and no `hand_device`, the hand's driver runs already, and that is this node.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries the steps of a recovery out: calls of the vendors' services and actions, each bounded in time."""
+"""Carries out the steps of a recovery: calls of the vendors' services and actions, each with a time limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANSWER_S = 15.0
 """Longest wait for an answer: releasing brakes takes some seconds [s]."""
 POLL_S = 0.02
 OWN_SERVICES = "wam_safety/"
-"""Re-arming the command stream is never part of a recovery: a person looks first."""
+"""Re-arming the command stream is never part of a recovery: a person checks first."""
 
 
 def fill_request(message: Any, values: Mapping[str, object]) -> Any:
@@ -40,8 +40,8 @@ def fill_request(message: Any, values: Mapping[str, object]) -> Any:
 def read_answer(answer: Any) -> tuple[bool, str]:
     """Return whether a response or result says that it succeeded, and its text.
 
-    std_srvs and the UR dashboard say `success`, controller_manager `ok`, piper_ros `enable_response`; a type without
-    any of them has no way to fail but the status of its goal.
+    std_srvs and the UR dashboard have `success`, controller_manager `ok`, piper_ros `enable_response`; a type without
+    any of them can only fail by the status of its goal.
     """
     for name in ("success", "ok", "enable_response"):
         if hasattr(answer, name):
@@ -50,15 +50,15 @@ def read_answer(answer: Any) -> tuple[bool, str]:
 
 
 class StepCaller:
-    """Carries out steps. Its coroutines run in the rclpy executor of `node`, which stays free meanwhile.
+    """Carries out steps. Its coroutines run in the rclpy executor of `node` without blocking it.
 
-    Callbacks that await one of them belong into the callback group `group`.
+    Callbacks that await one of them belong in the callback group `group`.
 
     Args:
         node: owns clients and timers.
         find: returns a type of `VENDOR_TYPES`, or None where its package is not installed.
         fill: writes a step's values into a request or goal.
-        read: tells success and text of a response or result.
+        read: returns success and text of a response or result.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class StepCaller:
         read: Callable[[Any], tuple[bool, str]] = read_answer,
     ) -> None:
         self._node, self._find, self._fill, self._read = node, find, fill, read
-        # A coroutine that waits keeps its group: in the node's own one it would wait for callbacks that cannot run.
+        # A waiting coroutine occupies its group: in the default group it would wait for callbacks that cannot run.
         self.group = ReentrantCallbackGroup()
 
     async def recover(
@@ -78,7 +78,7 @@ class StepCaller:
     ) -> tuple[bool, str]:
         """Carry out the machine's steps in order, up to the first one that fails or that may not be done.
 
-        Steps of a person count as done: whoever calls a recovery has looked. Re-arming the safety node is left.
+        A person's steps count as done: whoever calls a recovery has checked. Re-arming the safety node is left out.
 
         Args:
             steps: of the device's state.
@@ -86,7 +86,7 @@ class StepCaller:
             may_move: whether steps may be carried out during which the robot may move or sink.
 
         Returns:
-            Whether every step that is a machine's was carried out, and in words what was and what is left.
+            Whether every machine step was carried out, and a sentence on what was done and what is left.
         """
         walk, done, left = Recovery(steps), [], ""
         while (step := walk.current) is not None:
@@ -136,7 +136,7 @@ class StepCaller:
         client: Any = self._node.create_client(kind, name, callback_group=self.group)
         try:
             if not await self.until(client.service_is_ready, FIND_S):
-                return False, f"nobody offers the service {name}"
+                return False, f"no server offers the service {name}"
             future = client.call_async(self._fill(kind.Request(), values))
             if not await self.until(future.done, ANSWER_S):
                 client.remove_pending_request(future)
@@ -149,7 +149,7 @@ class StepCaller:
         client: Any = ActionClient(self._node, kind, name, callback_group=self.group)
         try:
             if not await self.until(client.server_is_ready, FIND_S):
-                return False, f"nobody offers the action {name}"
+                return False, f"no server offers the action {name}"
             sent = client.send_goal_async(self._fill(kind.Goal(), values))
             if not await self.until(sent.done, ANSWER_S):
                 return False, f"no answer of {name} within {ANSWER_S:g} s"

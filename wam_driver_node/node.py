@@ -46,8 +46,8 @@ LEVELS = {
 
 
 class DriverNode(WamNode[DriverParameters]):
-    """Lifecycle node `wam_driver`: joint states and commands of a robot's hands, goals of its grippers, and the watch
-    over its arms, with the way back after a fault.
+    """Lifecycle node `wam_driver`: joint states and commands of a robot's hands, goals of its grippers, and the state
+    of its arms, with recovery after a fault.
 
     Args:
         find: returns a vendor's type by its key in `wam.devices.optional.VENDOR_TYPES`, or None.
@@ -113,14 +113,14 @@ class DriverNode(WamNode[DriverParameters]):
         self._entities.append(partial(self.destroy_timer, timer))
 
     def start(self) -> None:
-        """Begin to read, and to write where that is allowed."""
+        """Start reading, and writing where that is allowed."""
         self._fault = ""
         self._refused.clear()
         self._worker = Worker("hands", self._step, period=1.0 / self.p.rate, on_error=self._on_error)
         self._worker.start()
 
     def stop(self) -> None:
-        """Stop; the hands hold what they were told last."""
+        """Stop; the hands hold their last target."""
         worker, self._worker = self._worker, None
         if worker is not None and not worker.stop(timeout=STOP_TIMEOUT_S):
             self.get_logger().error(f"the hands' thread did not end within {STOP_TIMEOUT_S} s")

@@ -12,7 +12,7 @@ from wam.ros.parameters import parameter
 
 @dataclass(frozen=True, slots=True)
 class DriverParameters:
-    """What the driver node can be told."""
+    """Parameters of the driver node."""
 
     robot: str = parameter(description="robot: a name in config/robots or the path of a YAML file")
     devices: tuple[str, ...] = parameter(

@@ -26,7 +26,8 @@ class ExecutorParameters(PolicyParameters):
     )
     max_context_age: float = parameter(
         SCHEDULE.max_context_age,
-        description="a planner context with an older image is refused; the policy's horizon is a limit as well",
+        description="a planner context with an older image is refused, as is one beyond the policy's horizon; the "
+        "safety node's parameter of this name is the age that means LATE",
         unit="s",
         lower=0.01,
         upper=60.0,
@@ -40,8 +41,8 @@ class ExecutorParameters(PolicyParameters):
     )
     imagined_camera: str = parameter(
         "",
-        description="camera whose expected image ~/imagined_image carries while somebody listens; empty: all of the "
-        "policy's, told apart by their frame_id",
+        description="camera whose predicted image is published on ~/imagined_image; empty: all cameras of the policy, "
+        "distinguished by their frame_id",
     )
     sampler: str = parameter(
         "",

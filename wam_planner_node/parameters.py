@@ -25,6 +25,6 @@ class PlannerParameters(PolicyParameters):
     )
     transport: str = parameter(
         "auto",
-        description="how contexts reach the executor; auto takes the cheapest both share",
+        description="how contexts reach the executor; auto takes the cheapest that both support",
         choices=TRANSPORTS,
     )

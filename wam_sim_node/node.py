@@ -77,7 +77,7 @@ class SimNode(WamNode[SimParameters]):
             require_egl()
         rate = min(p.state_rate_limit, max(group.state_rate for group in robot.groups))
         self._period = 1.0 / rate
-        # A state can be published no more often than there is one.
+        # A state cannot be published more often than it is computed.
         world = self._make_world(robot, timestep=min(TIMESTEP_S, self._period))
         cycle = SimCycle(robot, world, distribution=distribution_or_default(p.distribution))
         self.cycle = cycle
@@ -106,7 +106,7 @@ class SimNode(WamNode[SimParameters]):
     def _run_physics(self) -> None:
         if self._time is not None:
             self._time.pause()
-        # Faster time takes no longer steps but more of them.
+        # Faster time means more steps, not longer ones.
         period = self._period / max(1.0, self.p.speed) if self.p.speed else 0.0
         lock_step = self.p.lock_step
         self._worker = make_worker(
@@ -157,7 +157,7 @@ class SimNode(WamNode[SimParameters]):
         return TaskWorld(task, seed=p.seed, setting=setting, robot=robot, timestep=timestep)
 
     def _resume(self) -> str:
-        """Let the physics go on after an episode that they did not survive; return why that cannot be, or ""."""
+        """Resume the physics after an episode in which they diverged; return why that is impossible, or ""."""
         if self._worker is None:
             return "the simulated robot is not active; activate it first"
         if self._fault:
@@ -236,7 +236,7 @@ class SimNode(WamNode[SimParameters]):
         assert cycle is not None
         result = cycle.step(now_ns, wall_ns=None if time is None else monotonic_ns())
         if self._clock_topic is not None:
-            # Before anything that bears this time: whoever reads a stamp shall know that it is past.
+            # Published before any message with this stamp: a subscriber must not see a stamp from the future.
             self._clock_topic.publish(Clock(clock=ns_to_time(now_ns)))
         for group, output in result.outputs.items():
             self._arms[group].publish(output, result.stamp_ns)

@@ -18,6 +18,8 @@ CODE = (
 """The Python packages of the suite."""
 SCRIPTS = ("tools", "launch", "benchmarks", "examples")
 """Folders with Python files that are no packages."""
+EXAMPLES = ("example_policy",)
+"""Packages of their own below examples/, which import themselves."""
 SUPPORT = {path.stem for path in (ROOT / "test" / "support").glob("*.py")}
 """Modules that tests of several folders share; pytest puts them on the import path."""
 
@@ -50,7 +52,7 @@ class Tree:
         for path in self.python_files(*folders):
             for name in self.imports(path):
                 top = name.partition(".")[0]
-                if top not in sys.stdlib_module_names and top not in CODE and top not in SUPPORT:
+                if top not in sys.stdlib_module_names and top not in (*CODE, *EXAMPLES, *SUPPORT):
                     found.setdefault(top, set()).add(path.relative_to(ROOT))
         return found
 

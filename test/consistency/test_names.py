@@ -11,12 +11,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("wam", "wam_*_node", "wam_bringup")
 
-TWICE = {
-    "Motion", "JointSeries", "_Series", "RobotMode", "Goal", "Draws", "PixelSamples", "Stage", "Distribution",
-    "Progress",
-}  # fmt: skip
-"""Class names that still stand twice."""
-
 TREE_LINE = re.compile(r"^    (?P<bars>[| ]*)\+-- (?P<name>\w+) ")
 
 
@@ -52,11 +46,7 @@ def drawn_tree() -> dict[str, str]:
 
 
 def test_no_class_name_stands_twice() -> None:
-    twice = {
-        name: [str(path) for path, _ in places]
-        for name, places in classes().items()
-        if len(places) > 1 and name not in TWICE
-    }
+    twice = {name: [str(path) for path, _ in places] for name, places in classes().items() if len(places) > 1}
     assert not twice, f"rename one of each: {twice}"
 
 

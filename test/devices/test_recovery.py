@@ -237,7 +237,7 @@ def test_a_service_that_nobody_offers_is_named(vendor: Vendor) -> None:
     in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.UrMode.POWER_OFF, 1, False, 1.0)))
     answer = vendor.recover()
     assert not answer.success
-    assert "nobody offers the service dashboard_client/power_on" in answer.message
+    assert "no server offers the service dashboard_client/power_on" in answer.message
 
 
 def test_an_arm_without_a_fault_is_left_alone(vendor: Vendor) -> None:

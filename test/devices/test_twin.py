@@ -153,7 +153,7 @@ def test_the_first_command_takes_the_arm_from_standby_to_can() -> None:
 
 
 def test_another_set_of_joints_is_refused() -> None:
-    with pytest.raises(ConfigError, match="group left cannot have a Piper driver"):
+    with pytest.raises(ConfigError, match="group left does not fit a Piper driver"):
         PiperDriver(replace(LEFT, joints=LEFT.joints[:6]))
 
 

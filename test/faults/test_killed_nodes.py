@@ -48,6 +48,7 @@ def test_a_killed_planner_is_named_the_arms_are_held_and_it_comes_back(rig: Any)
 
 def test_a_killed_executor_ends_in_hold_and_comes_back(rig: Any) -> None:
     rig.start_all()
+    rig.until_passing_home()
     commands = len(rig.recorder.commanded["left"].stamps)
     rig.kill("executor")
     rig.until_rung(Ladder.HOLD)

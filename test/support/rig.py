@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import itertools
 import os
 import signal
@@ -34,6 +35,9 @@ SIM_TIMEOUT_S = 20.0
 
 WALL_TIMEOUT_S = 90.0
 """How long something may take in wall time, where processes start or are discovered: a node starts in 4 s here."""
+
+NEAR_HOME = 0.03
+"""Distance from home that counts as passing it [rad]."""
 
 
 class Rig:
@@ -149,6 +153,23 @@ class Rig:
         self.until("a new chunk", lambda r: len(r.chunks) > before)
         self.until("rung NOMINAL", lambda r: bool(r.safety) and r.safety[-1].ladder_to == Ladder.NOMINAL)
 
+    def until_passing_home(self) -> None:
+        """Wait until the arms pass their home position on the way down.
+
+        The built-in policy `fake` waves every joint about the position that a new executor sees first, and moves up
+        from there. An executor that is started again elsewhere waves about another centre, out of its range or into
+        the table.
+        """
+        group = load_robot(self.options.robot).groups[0]
+        joint = max(range(len(group.joints)), key=lambda i: group.joints[i].upper - group.joints[i].lower)
+        home = group.joints[joint].home
+
+        def passing(recorder: Recorder) -> bool:
+            last = recorder.measured[group.name].series().positions[-10:, joint]
+            return bool(last[-1] < last[0] and abs(last[-1] - home) < NEAR_HOME)
+
+        self.until("the arms on their way down through home", passing)
+
     def until_rung(self, rung: Ladder) -> None:
         """Wait until the degrade ladder stands on `rung`."""
         self.until(f"rung {rung.name}", lambda r: bool(r.safety) and r.safety[-1].ladder_to == rung)
@@ -178,6 +199,9 @@ def running_rig(log_dir: Path, *, robot: str = "piper", lock_step: bool = True) 
             yield rig
         finally:
             rig.close()
+            # What a failed test leaves in reference cycles is finalised here, not in a later test, which pytest would
+            # then fail for it.
+            gc.collect()
 
 
 def _nodes(spec: NodeSpec) -> list[str]:

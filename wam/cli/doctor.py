@@ -30,7 +30,7 @@ def doctor(
         ),
     ] = "",
 ) -> None:
-    """Check this machine and say how to mend what is wrong. Changes nothing.
+    """Check this machine and suggest fixes. Changes nothing.
 
     Tries what the suite needs: Python, ROS 2 with a message through DDS, the built messages, torch and GPU, rendering
     without a display, compiler, shared memory, cores, memory and disk. With --robot it listens to a robot's drivers for

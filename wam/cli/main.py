@@ -31,7 +31,7 @@ EXIT_FAILED_CHECK = 2
 EXIT_INTERRUPTED = 130
 
 VERBS = {
-    "doctor": "Check this machine: Python, ROS 2, rendering, compiler, shared memory; say how to mend what is wrong.",
+    "doctor": "Check this machine: Python, ROS 2, rendering, compiler, shared memory; suggest fixes.",
     "demo": "Simulate a robot and let a planner and an executor move it; live table, report.",
     "sim": "Tasks in simulation, without ROS: list them, let the scripted experts play and record them, show them.",
     "eval": "Let a policy play a simulated task in closed loop, with the real nodes or in this process; score, report.",
@@ -40,7 +40,7 @@ VERBS = {
     "convert": "Turn data sets into bags, bags into data sets, and released checkpoints into policy bundles.",
     "train": "Train a policy on a LeRobot data set; the result is a policy bundle.",
     "distill": "Make a trained policy need fewer integration steps.",
-    "init": "Make the weights that training starts from.",
+    "init": "Create initial weights for training.",
     "info": "List robots, policies and presets, or show one of them.",
     "bench": "Measure latencies and compare them with their limits.",
 }

@@ -28,9 +28,7 @@
     +-- MissingDependency         an optional part is not installed
     +-- WorldDiverged             a simulated world became unstable (wam.sim.world)
     +-- Unreachable               a scripted expert cannot reach a pose (wam.sim.experts)
-    +-- LiveFailed                the nodes of a live replay failed (wam.stack)
-    +-- DemoFailed                the nodes of a demo failed (wam.stack)
-    +-- EpisodesFailed            the nodes of an evaluation failed (wam.stack)
+    +-- StackFailed               the nodes could not be started or have ended (wam.stack)
 
 An error that only one module raises is defined there, named in brackets. `ValueError` is kept for internal invariants
 and impossible sizes given to a constructor.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command channel of a device that is no arm: the newest trajectory, read at the present time."""
+"""The command channel of a hand or gripper: the newest trajectory, sampled at the present time."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class _Plan:
 
 
 class TrajectoryChannel:
-    """Keeps the newest rolling trajectory and returns the target for a moment. Offered and read from any thread.
+    """Keeps the newest rolling trajectory and returns the target at a given time. Written and read from any thread.
 
-    A rolling trajectory ends at rest, so after its last point the target stays there: silence is a hold. What a device
-    answers late it is told early by the safety node (`command.lead` of the robot file), never here as well.
+    A rolling trajectory ends at rest, so the target stays at its last point: when no message arrives, the device holds.
+    The delay of a slow device is compensated by the safety node (`command.lead` of the robot file), not here.
 
     Args:
         names: driver's joint names, in the order of the targets.
@@ -45,16 +45,17 @@ class TrajectoryChannel:
         *,
         start_ns: int,
     ) -> None:
-        """Take a trajectory; the former one ends at once.
+        """Take a trajectory; it replaces the previous one at once.
 
         Args:
             names: joint names of the message, in any order; others than ours are ignored.
             times_ns: time of each point after `start_ns` [ns], strictly increasing.
             positions: one row per point, one value per name [rad, m or 1].
-            start_ns: when it takes over: the message's stamp, or its arrival where that is 0 [ns].
+            start_ns: hand-over time: the message's stamp, or its time of arrival if the stamp is 0 [ns].
 
         Raises:
-            JointError: a joint is missing or repeated, numbers do not fit, or are not finite; the former one stays.
+            JointError: a joint is missing or repeated, sizes do not match, or a value is not finite; the previous
+                trajectory stays.
         """
         missing = [name for name in self._names if name not in names]
         if missing or len(set(names)) != len(names):
@@ -66,11 +67,11 @@ class TrajectoryChannel:
         times = np.asarray(times_ns, dtype=np.int64)
         if times.size == 0 or np.any(np.diff(times) <= 0) or times[0] < 0:
             raise self._error(
-                "has no strictly increasing times", value=times.tolist(), allowed="0 <= t0 < t1 < ..."
+                "has times that do not strictly increase", value=times.tolist(), allowed="0 <= t0 < t1 < ..."
             )
         if len(positions) != times.size or any(len(row) != len(names) for row in positions):
             raise self._error(
-                "has rows of another number or width",
+                "has a wrong number or width of rows",
                 value=f"{[len(row) for row in positions]}",
                 allowed=f"{times.size} rows of {len(names)} positions",
             )
@@ -81,14 +82,14 @@ class TrajectoryChannel:
             self._plan = _Plan(start_ns, times, rows)
 
     def hold(self) -> None:
-        """Forget the trajectory: there is no target until the next one."""
+        """Discard the trajectory: there is no target until the next one."""
         with self._lock:
             self._plan = None
 
     def target(self, now_ns: int) -> Vector | None:
-        """Return the target for now, float64 [N], or None before the first trajectory.
+        """Return the present target, float64 [N], or None before the first trajectory.
 
-        Before the first point its positions count, after the last one those of the last.
+        Before the first point it is the first point, after the last one the last point.
         """
         with self._lock:
             plan = self._plan

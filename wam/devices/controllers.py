@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Driver twins of arms with a trajectory controller, and of hands behind an adapter of the suite."""
+"""Driver twins of arms with a trajectory controller, and of hands behind an adapter of this suite."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class DelayLine(Generic[T]):
 class TrajectoryDriver:
     """An arm behind joint_trajectory_controller, whose cycles are those of the driver (500 Hz, 1 kHz).
 
-    Joint states name the joints in alphabetical order, which is one of the orders the real drivers use: whoever reads
-    them by position is found out. The servo is given the set-point and its speed, as by a controller that damps the
-    difference of the two velocities.
+    Joint states list the joints in alphabetical order, one of the orders that real drivers use: code that reads them by
+    position fails here. The servo gets the set-point and its velocity, as from a controller that damps the
+    difference between the two velocities.
 
     Args:
-        group: the arm's joints, each with `servo`; its `twin` says how late the arm moves.
+        group: the arm's joints, each with `servo`; its `twin` gives the delay of the arm.
         options: parameters of the controller.
     """
 
@@ -109,7 +109,7 @@ class TrajectoryDriver:
 
     @property
     def modes(self) -> Mapping[str, str | float]:
-        """Nothing: robots that say something have a twin of their own."""
+        """Nothing: robots with modes have a twin of their own."""
         return {}
 
     @property
@@ -119,7 +119,7 @@ class TrajectoryDriver:
 
     @property
     def deactivated(self) -> str:
-        """Why the controller takes nothing now, or "" while it is active."""
+        """Why the controller accepts no trajectories, or "" while it is active."""
         return "" if self._enabled else "the drives are off"
 
     def command(
@@ -129,7 +129,7 @@ class TrajectoryDriver:
         velocities: Sequence[float],
         efforts: Sequence[float],
     ) -> None:
-        """Refuse: the controller takes trajectories.
+        """Reject the command: the controller takes trajectories.
 
         Raises:
             JointError: always.
@@ -145,7 +145,7 @@ class TrajectoryDriver:
         """Take a message at `now_ns` [ns].
 
         Raises:
-            JointError: the controller refuses it, or is not active; the former trajectory goes on.
+            JointError: the controller rejects it, or is not active; the previous trajectory continues.
         """
         if self.deactivated:
             raise JointError(
@@ -172,17 +172,17 @@ class TrajectoryDriver:
         self._enabled = on
 
     def request(self, name: str, *, measured: Vector) -> DriverAnswer:
-        """Refuse: this driver has no services."""
+        """Reject the request: this driver has no services."""
         return DriverAnswer(False, f"the driver of {self.group.name} has no {name}")
 
     def hold(self, position: Vector) -> None:
-        """Forget the trajectory and hold `position`, float64 [N], as the controller does when it is activated."""
+        """Discard the trajectory and hold `position`, float64 [N], as the controller does when it is activated."""
         self._controller.hold(position)
         self._sent = np.array(position, dtype=np.float64)
         self._line.reset((self._sent.copy(), np.zeros_like(self._sent)))
 
     def advance(self, dt: float) -> Vector:
-        """Let `dt` [s] pass in cycles of the driver and return what the servos are given, float64 [N]."""
+        """Let `dt` [s] pass in cycles of the driver and return the servos' set-point, float64 [N]."""
         cycles = max(1, round(dt * self.group.state_rate))
         cycle_ns = round(dt * NS_PER_S / cycles)
         for _ in range(cycles):
@@ -196,7 +196,7 @@ class TrajectoryDriver:
         return self._line.get(self._elapsed_ns)[0].copy()
 
     def passes(self, position: Vector, dt: float) -> bool:
-        """Return whether the robot takes the command of a cycle of `dt` [s], float64 [N]; the former one stays else."""
+        """Return whether the robot accepts the command of a cycle of `dt` [s], float64 [N]."""
         return True
 
     def feedback(self, measured: MeasuredJoints) -> JointFeedback:
@@ -215,10 +215,10 @@ class TrajectoryDriver:
 
 
 class StreamDriver:
-    """A hand behind an adapter of the suite: the newest target counts, joints move at the servo's speed.
+    """A hand behind an adapter of this suite: it follows the newest target at the servo's speed.
 
     Args:
-        group: its joints, each with `servo`; its `twin` says how long a target takes to be acted on.
+        group: its joints, each with `servo`; its `twin` gives the delay before a target takes effect.
 
     Raises:
         ConfigError: a joint has no `servo`.
@@ -254,7 +254,7 @@ class StreamDriver:
 
     @property
     def setpoint_velocity(self) -> Vector | None:
-        """None: the device's servos are given positions."""
+        """None: the device's servos take positions."""
         return None
 
     @property
@@ -301,7 +301,7 @@ class StreamDriver:
         self._enabled = on
 
     def request(self, name: str, *, measured: Vector) -> DriverAnswer:
-        """Refuse: this driver has no services."""
+        """Reject the request: this driver has no services."""
         return DriverAnswer(False, f"the driver of {self.group.name} has no {name}")
 
     def advance(self, dt: float) -> Vector:

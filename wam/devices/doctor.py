@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `wam doctor --robot NAME` says: each joint group's state, judged from what was heard of its driver."""
+"""Checks of `wam doctor --robot NAME`: the state of each joint group, from the messages of its driver."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class GroupReport:
 
     Attributes:
         group: its name.
-        state: what is the matter, and the steps out of it.
+        state: its state and the steps back to ready.
     """
 
     group: str
@@ -83,9 +83,14 @@ def examine(
     return judge_all(robot, json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def judge_all(robot: RobotDescription, heard: Sequence[Mapping[str, Any]]) -> list[GroupReport]:
-    """Return the state of each group that has a driver, from what was heard of it."""
-    by_group = {one["group"]: one for one in heard}
+def judge_all(robot: RobotDescription, seen: Sequence[Mapping[str, Any]]) -> list[GroupReport]:
+    """Return the state of each group that has a driver.
+
+    Args:
+        robot: its groups.
+        seen: measurements of `wam_driver_node.look`, one per group.
+    """
+    by_group = {one["group"]: one for one in seen}
     return [
         GroupReport(group.name, judge(group, by_group[group.name]))
         for group in robot.groups
@@ -93,24 +98,24 @@ def judge_all(robot: RobotDescription, heard: Sequence[Mapping[str, Any]]) -> li
     ]
 
 
-def judge(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
-    """Return the worst of what the stream and the vendor's status say of a group."""
-    stream = _stream(group, heard)
+def judge(group: JointGroup, seen: Mapping[str, Any]) -> DriverState:
+    """Return the more severe of the states by joint states and by the vendor's status."""
+    stream = _stream(group, seen)
     if stream.readiness is Readiness.ABSENT:
         return stream
     watch = make_watch(group)
-    # What was heard is replayed: a first stamp at time zero, and a second one if the stamps went on.
+    # The measurement is replayed: a first stamp at time zero, and a second one if the stamps advanced.
     watch.on_joint_state(0, 0)
-    watch.on_joint_state(1 if heard["distinct_stamps"] > 1 else 0, NODE_TIMEOUT_NS)
-    vendor = watch.state(Seen(NODE_TIMEOUT_NS, heard["values"], heard["lacking"]))
-    # Of two states alike the vendor's says more.
+    watch.on_joint_state(1 if seen["distinct_stamps"] > 1 else 0, NODE_TIMEOUT_NS)
+    vendor = watch.state(Seen(NODE_TIMEOUT_NS, seen["values"], seen["lacking"]))
+    # Of two equally severe states the vendor's is more specific.
     return worst([vendor, stream])
 
 
-def _stream(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
-    topic, publishers = group.state_topic, heard["publishers"]
+def _stream(group: JointGroup, seen: Mapping[str, Any]) -> DriverState:
+    topic, publishers = group.state_topic, seen["publishers"]
     if not publishers:
-        elsewhere = heard["same_name_elsewhere"]
+        elsewhere = seen["same_name_elsewhere"]
         if elsewhere:
             return DriverState(
                 Readiness.ABSENT,
@@ -138,25 +143,25 @@ def _stream(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
             f"{len(publishers)} publishers on {topic}: {', '.join(publishers)}",
             (person("stop all drivers but one"),),
         )
-    if heard["messages"] == 0:
+    if seen["messages"] == 0:
         return DriverState(
             Readiness.ABSENT,
             "silent",
             f"{publishers[0]} is there and sends nothing on {topic}",
             (person("look at the driver's log; is the device switched on?"),),
         )
-    if heard["error"]:
+    if seen["error"]:
         return DriverState(
             Readiness.BLOCKED,
             "bad_joint_states",
-            heard["error"],
+            seen["error"],
             (person("compare the driver with the robot file"),),
         )
-    if heard["distinct_stamps"] > 1 and abs(heard["age_ns"]) > group.state_max_age_ns + 50 * NS_PER_MS:
+    if seen["distinct_stamps"] > 1 and abs(seen["age_ns"]) > group.state_max_age_ns + 50 * NS_PER_MS:
         return DriverState(
             Readiness.BLOCKED,
             "stale_stamps",
-            f"joint states are {heard['age_ns'] / NS_PER_MS:.0f} ms old on arrival, "
+            f"joint states are {seen['age_ns'] / NS_PER_MS:.0f} ms old on arrival, "
             f"allowed {group.state_max_age_ns / NS_PER_MS:.0f} ms",
             (
                 person(
@@ -164,17 +169,17 @@ def _stream(group: JointGroup, heard: Mapping[str, Any]) -> DriverState:
                 ),
             ),
         )
-    if heard["rate"] < SLOW_FACTOR * group.state_rate:
+    if seen["rate"] < SLOW_FACTOR * group.state_rate:
         return DriverState(
             Readiness.DEGRADED,
             "slow",
-            f"{heard['rate']:.0f} Hz on {topic}, nominal {group.state_rate:.0f} Hz",
+            f"{seen['rate']:.0f} Hz on {topic}, nominal {group.state_rate:.0f} Hz",
             (person("look for a loaded machine or network, or correct `rate` in the robot file"),),
         )
     return DriverState(
         Readiness.READY,
         "joint_states",
-        f"{heard['rate']:.0f} Hz from {publishers[0]}, {heard['age_ns'] / NS_PER_MS:.0f} ms old",
+        f"{seen['rate']:.0f} Hz from {publishers[0]}, {seen['age_ns'] / NS_PER_MS:.0f} ms old",
     )
 
 

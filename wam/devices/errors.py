@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors on the way to a device.
+"""Errors of the link to a device.
 
-LinkError             a transaction with a device failed; nothing is known of what the device did
-+-- LinkTimeout       no answer, or not a whole one, within the time allowed
+LinkError             a transaction with a device failed; whether the device acted is unknown
++-- LinkTimeout       no answer, or an incomplete one, within the time allowed
 +-- LinkLost          the port or the connection is gone; it must be opened again
-+-- FrameError        bytes came that are no answer to the question: checksum, length, another hand
-+-- DeviceRefused     the device understood and declined
++-- FrameError        the bytes received are not a valid answer: checksum, length, another hand
++-- DeviceRefused     the device understood the request and rejected it
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class LinkLost(LinkError):
 
 
 class FrameError(LinkError):
-    """Bytes came that are no valid answer to the question."""
+    """The bytes received are not a valid answer."""
 
 
 class DeviceRefused(LinkError):
-    """The device answered that it does not do this."""
+    """The device answered that it rejects the request."""

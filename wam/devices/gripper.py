@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gripper that can only be told to open or to close: a stream of openings becomes few, well-spaced orders."""
+"""A gripper that only opens or closes: a stream of openings becomes few, well-spaced commands."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from wam.core.clock import NS_PER_MS
 
 
 class Side(enum.Enum):
-    """Where a two-sided gripper is wanted."""
+    """Commanded side of a gripper that is either open or closed."""
 
     OPEN = "open"
     CLOSED = "closed"
 
 
 class Discretiser:
-    """Turns openings into sides, with hysteresis and a least time between two changes.
+    """Turns openings into sides, with hysteresis and a minimum time between two changes.
 
     An opening below `close_below` closes, one above `open_above` opens, and between them the side stays. After a
-    change there is none for the dwell; what is wanted at its end counts then.
+    change no other follows for the dwell time; the opening wanted at its end then decides.
 
     Args:
         close_below: [m].
         open_above: [m]; larger than `close_below`.
-        dwell_ns: least time between two changes [ns].
+        dwell_ns: minimum time between two changes [ns].
 
     Raises:
         ValueError: the thresholds are not in order.
@@ -41,7 +41,7 @@ class Discretiser:
         self._changed_ns: int | None = None
 
     def seed(self, measured: float) -> None:
-        """Take where the gripper stands, so that the first wish for the same side orders nothing.
+        """Take the present opening, so that no command is sent for the side it is on already.
 
         Args:
             measured: opening [m]; NaN leaves the side unknown.
@@ -54,7 +54,7 @@ class Discretiser:
             self.side = Side.OPEN if measured > middle else Side.CLOSED
 
     def step(self, opening: float, now_ns: int) -> Side | None:
-        """Return the side to order now, or None.
+        """Return the side to command now, or None.
 
         Args:
             opening: wanted opening [m]; one that is not finite changes nothing.

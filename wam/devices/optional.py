@@ -47,14 +47,14 @@ def find_type(name: str) -> Any | None:
 
     Raises:
         KeyError: there is no such key.
-        MissingDependency: the package is there without this type: a version that we do not know.
-        ImportError: the package is there and broken.
+        MissingDependency: the package lacks this type: an unsupported version.
+        ImportError: the package is installed and cannot be imported.
     """
     package, kind, type_name = VENDOR_TYPES[name]
     try:
         module = importlib.import_module(f"{package}.{kind}")
     except ModuleNotFoundError as error:
-        # Anything else that is missing is a broken installation, not an absent one.
+        # Another missing module means a broken installation, not an absent package.
         if error.name is None or error.name.partition(".")[0] != package:
             raise
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a driver's edge says of its device: a state with a text and the steps that lead out of it."""
+"""State of a device as its driver reports it: readiness, a sentence, and the steps back to ready."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 
 class Readiness(enum.IntEnum):
-    """Whether a device may be commanded, mildest first; several combine to the largest."""
+    """Whether a device may be commanded, mildest first; several states combine to the most severe."""
 
     READY = 0
-    DEGRADED = 1  # it may be commanded, and somebody should look at it
-    WAITING = 2  # it gets ready by itself, or one call makes it ready
-    BLOCKED = 3  # a person has to look first
-    ABSENT = 4  # nothing is heard of it
+    DEGRADED = 1  # it may be commanded, and somebody should check it
+    WAITING = 2  # it becomes ready by itself, or by one call
+    BLOCKED = 3  # a person has to check first
+    ABSENT = 4  # no messages arrive
 
 
 class StepKind(enum.Enum):
@@ -57,7 +57,7 @@ class DriverState:
         readiness: whether it may be commanded.
         code: machine-readable, e.g. "protective_stop".
         text: one sentence with the value seen.
-        steps: what leads back to READY, in order; empty when it is ready.
+        steps: steps back to READY, in order; empty when it is ready.
     """
 
     readiness: Readiness
@@ -72,7 +72,7 @@ class DriverState:
 
 
 def worst(states: Sequence[DriverState]) -> DriverState:
-    """Return the state that hinders most; of several alike, the first."""
+    """Return the most severe state; of equally severe ones, the first."""
     if not states:
         raise ValueError("worst() of no states")
     return max(states, key=lambda state: state.readiness)
@@ -102,7 +102,7 @@ def action(name: str, text: str, *, type: str, moves: bool = False) -> Step:
 
 
 class Recovery:
-    """Walks the steps of a state in order; a step that fails ends the walk, and nothing after it is done.
+    """Goes through the steps of a state in order; a failed step ends the recovery.
 
     Args:
         steps: in order.
@@ -115,7 +115,7 @@ class Recovery:
 
     @property
     def current(self) -> Step | None:
-        """The step to carry out now, or None when the walk has ended."""
+        """The step to carry out now, or None when the recovery has ended."""
         return None if self._failure or self._at >= len(self._steps) else self._steps[self._at]
 
     @property
@@ -125,11 +125,11 @@ class Recovery:
 
     @property
     def failure(self) -> str:
-        """Why the walk ended early, or ""."""
+        """Why the recovery ended early, or ""."""
         return self._failure
 
     def done(self, ok: bool, reason: str = "") -> None:
-        """Tell how the current step ended.
+        """Report how the current step ended.
 
         Raises:
             ValueError: there is no current step.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Driver twins: how a robot's own driver treats commands. Pure; units and names are the driver's."""
+"""Driver twins: how a robot's own driver treats commands. Units and names are the driver's."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class JointFeedback:
 
 @dataclass(frozen=True, slots=True)
 class DriverAnswer:
-    """What a driver answers to a request.
+    """Answer of a driver to a request.
 
     Attributes:
         ok: whether it did what was asked.
@@ -59,7 +59,7 @@ class DriverAnswer:
 
 
 ENABLE, DISABLE, FAULT = "enable", "disable", "fault"
-"""Requests that several twins know: switch the drives, and trip the device's own protection."""
+"""Requests that several twins share: switch the drives, and trip the device's own protection."""
 
 
 class DriverTwin(Protocol):
@@ -77,7 +77,7 @@ class DriverTwin(Protocol):
 
     @property
     def setpoint_velocity(self) -> Vector | None:
-        """How fast the set-point moves, float64 [N], for servos that are told; None where they are not."""
+        """How fast the set-point moves, float64 [N], for servos that use it; None for others."""
         ...
 
     @property
@@ -87,7 +87,7 @@ class DriverTwin(Protocol):
 
     @property
     def modes(self) -> Mapping[str, str | float]:
-        """What the device says of itself: name -> value; empty where it says nothing."""
+        """Modes that the device reports: name -> value; empty for none."""
         ...
 
     def command(
@@ -100,16 +100,16 @@ class DriverTwin(Protocol):
         """Take a command message by the driver's own rules.
 
         Raises:
-            JointError: the driver could not have read the message; the former command stays in force.
+            JointError: the driver could not have read the message; the previous command stays in force.
         """
         ...
 
     def enable(self, on: bool, *, measured: Vector) -> None:
-        """Switch the drives; switched on, they hold where the joints are, float64 [N]."""
+        """Switch the drives on or off; switched on, they hold the measured positions, float64 [N]."""
         ...
 
     def request(self, name: str, *, measured: Vector) -> DriverAnswer:
-        """Do what a service of the driver does; the joints stand at `measured`, float64 [N]."""
+        """Do what a service of the driver does; the joints are at `measured`, float64 [N]."""
         ...
 
     def advance(self, dt: float) -> Vector:

@@ -26,7 +26,7 @@ WINDOW_NS = 2 * NS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command message of a driver, as it came.
+    """A command message of a driver, as received.
 
     Attributes:
         names: joint names.
@@ -48,7 +48,7 @@ class GroupOutput:
     Attributes:
         feedback: measured joints.
         echo: the target in force.
-        modes: what the device says of itself.
+        modes: modes that the device reports.
         controller: state of its trajectory controller, or None where there is none.
     """
 
@@ -79,7 +79,7 @@ class SimCycle:
     Args:
         robot: the robot.
         world: its world.
-        distribution: whose controller rules count; None takes that of the environment.
+        distribution: whose controller rules apply; None takes that of the environment.
 
     Raises:
         ConfigError: a joint group's driver has no twin.
@@ -120,7 +120,7 @@ class SimCycle:
             return answer
 
     def restart(self, seed: int) -> int:
-        """Reset the world to `seed` and start every driver anew; time goes on. Called from any thread.
+        """Reset the world to `seed` and restart every driver; time continues. Called from any thread.
 
         Returns:
             The moment of the last physics step before [ns]; 0 if there was none.
@@ -182,7 +182,7 @@ class SimCycle:
                 self._world.set_enabled(group, on)
             # 2. The newest command of each group, by the driver's own rules.
             refused = self._take(commands, now_ns)
-            # 3. As many physics steps as the clock has gone on.
+            # 3. As many physics steps as the clock has advanced.
             due = self._due(now_ns)
             if due == 0 or self._simulated_ns is None:
                 return SimResult(now_ns, {}, refused)
@@ -230,7 +230,7 @@ class SimCycle:
 
     def _due(self, now_ns: int) -> int:
         if self._simulated_ns is None or now_ns < self._simulated_ns:
-            # The first cycle, or a clock that was set back: start counting here.
+            # The first cycle, or a clock that jumped back: start counting here.
             self._simulated_ns = now_ns
             self._window.clear()
             return 0

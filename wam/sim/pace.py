@@ -8,14 +8,14 @@ from collections.abc import Callable
 from wam.core.clock import NS_PER_MS, NS_PER_S
 
 START_NS = NS_PER_S
-"""First time that is told: zero means to a node with use_sim_time that there is no time yet [ns]."""
+"""First time that is published: for a node with use_sim_time zero means that there is no time yet [ns]."""
 
 MAX_STEP_NS = 20 * NS_PER_MS
-"""Time goes on by no more than this at once [ns]: on a machine that is too slow it goes slower, nothing is skipped."""
+"""Largest step of time [ns]: on a machine that is too slow time runs slower, and nothing is skipped."""
 
 
 class Pace:
-    """Says once per period that something is due.
+    """Reports once per period that something is due.
 
     Args:
         period_ns: [ns].
@@ -32,7 +32,7 @@ class Pace:
     def due(self, now_ns: int) -> bool:
         """Return whether something is due at `now_ns` [ns].
 
-        Counted from the moment that was due, which keeps the mean rate; anew after a pause or a clock that was set.
+        Counted from the moment that was due, which keeps the mean rate; restarted after a pause or a clock jump.
         """
         if 0 < self._due_ns - now_ns <= self._period_ns:
             return False
@@ -45,7 +45,7 @@ class SimTime:
     """Simulated time from wall time.
 
     Args:
-        speed: simulated over wall time; 0 goes on by `step_ns` at every call, as fast as the machine can.
+        speed: simulated over wall time; 0 advances by `step_ns` at every call, as fast as the machine can.
         step_ns: see `speed` [ns].
         wall: monotonic wall time [ns].
 
@@ -67,7 +67,7 @@ class SimTime:
         return self._now_ns
 
     def advance(self) -> int:
-        """Let time go on and return it [ns]; the first call sets the start."""
+        """Advance the time and return it [ns]; the first call sets the start."""
         wall_ns = self._wall()
         before, self._wall_ns = self._wall_ns, wall_ns
         if before is None:
@@ -82,5 +82,5 @@ class SimTime:
         return self._now_ns
 
     def pause(self) -> None:
-        """Forget the wall time of the last call: what passes until the next one does not count."""
+        """Discard the wall time of the last call: time until the next call does not count."""
         self._wall_ns = None

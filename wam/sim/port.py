@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The drivers of a simulated robot as a caller without ROS meets them: rows of joint targets in, physics stepped."""
+"""The drivers of a simulated robot without ROS: joint targets in, physics stepped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Vector = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class JointTargets:
-    """Where all joints of a robot shall be at one moment, in the robot's order and SI units.
+    """Targets of all joints of a robot at one moment, in the robot's order and SI units.
 
     Attributes:
         positions: float64 [N] [rad or m].
@@ -60,7 +60,7 @@ class RobotPort:
         return self._steps * self._timestep_ns
 
     def restart(self) -> None:
-        """Start the drivers anew; call it after the world's reset."""
+        """Restart the drivers; call it after the world's reset."""
         robot = self._world.robot
         self._drivers: dict[str, DriverTwin] = make_drivers(robot)
         self._steps = 0
@@ -70,7 +70,7 @@ class RobotPort:
         return {name: driver.feedback(self._world.measured(name)) for name, driver in self._drivers.items()}
 
     def command(self, targets: JointTargets, *, period_ns: int) -> None:
-        """Ask for `targets` in `period_ns` [ns] from now.
+        """Command `targets` for `period_ns` [ns] from now.
 
         Raises:
             JointError: a value is not finite, or there are not as many as joints; nothing was commanded.
@@ -99,7 +99,7 @@ class RobotPort:
                 self._world.set_force(group.name, driver.force_fractions)
 
     def advance(self, duration_ns: int) -> None:
-        """Let firmware and physics go on for `duration_ns` [ns], in whole physics steps.
+        """Run firmware and physics for `duration_ns` [ns], in whole physics steps.
 
         Raises:
             WorldDiverged: the physics are no longer finite.

@@ -14,7 +14,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 from wam.core.errors import WamError
-from wam.stack.topics import Topic
+from wam.stack.topics import StackTopic
 
 SPIN_TIMEOUT_S = 0.1
 CLOSE_TIMEOUT_S = 5.0
@@ -47,7 +47,7 @@ class TopicListener:
         self._closed = False
         self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
 
-    def listen(self, topic: Topic[Value], take: Callable[[Value, int], None]) -> None:
+    def listen(self, topic: StackTopic[Value], take: Callable[[Value, int], None]) -> None:
         """Subscribe to a topic.
 
         Args:

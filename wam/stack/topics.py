@@ -29,7 +29,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Topic(Generic[Value]):
+class StackTopic(Generic[Value]):
     """A topic and how its messages are decoded.
 
     Attributes:
@@ -105,19 +105,21 @@ class NodeDiagnostics:
     values: Mapping[str, str]
 
 
-CHUNKS: Topic[ActionChunk] = Topic("wam_executor/chunk", ActionChunkMessage, CHUNK, message_to_chunk)
-CONTEXTS: Topic[ContextHeader] = Topic(
+CHUNKS: StackTopic[ActionChunk] = StackTopic(
+    "wam_executor/chunk", ActionChunkMessage, CHUNK, message_to_chunk
+)
+CONTEXTS: StackTopic[ContextHeader] = StackTopic(
     "wam_planner/context", KVContext, CONTEXT, lambda message: message_to_context(message)[0]
 )
 # The status messages are flat and stamped; they are handed on as they are.
-PLANNER_STATUS: Topic[PlannerStatus] = Topic(
+PLANNER_STATUS: StackTopic[PlannerStatus] = StackTopic(
     "wam_planner/status", PlannerStatus, STATUS, lambda message: message
 )
-EXECUTOR_STATUS: Topic[ExecutorStatus] = Topic(
+EXECUTOR_STATUS: StackTopic[ExecutorStatus] = StackTopic(
     "wam_executor/status", ExecutorStatus, STATUS, lambda message: message
 )
-TASK_STATUS: Topic[TaskStatus] = Topic("wam_sim/task", TaskStatus, STATUS, lambda message: message)
-IMAGINED_IMAGES: Topic[ImageSample] = Topic(
+TASK_STATUS: StackTopic[TaskStatus] = StackTopic("wam_sim/task", TaskStatus, STATUS, lambda message: message)
+IMAGINED_IMAGES: StackTopic[ImageSample] = StackTopic(
     "wam_executor/imagined_image",
     Image,
     IMAGINED,
@@ -135,7 +137,7 @@ def _safety_move(message: Any) -> SafetyMove:
     return SafetyMove(time_to_ns(message.header.stamp), move)
 
 
-SAFETY_EVENTS: Topic[SafetyMove] = Topic("wam_safety/event", SafetyEvent, EVENT_KEPT, _safety_move)
+SAFETY_EVENTS: StackTopic[SafetyMove] = StackTopic("wam_safety/event", SafetyEvent, EVENT_KEPT, _safety_move)
 
 
 def _diagnostics(message: Any) -> tuple[NodeDiagnostics, ...]:
@@ -146,26 +148,28 @@ def _diagnostics(message: Any) -> tuple[NodeDiagnostics, ...]:
     )
 
 
-DIAGNOSTICS: Topic[tuple[NodeDiagnostics, ...]] = Topic("/diagnostics", DiagnosticArray, EVENT, _diagnostics)
+DIAGNOSTICS: StackTopic[tuple[NodeDiagnostics, ...]] = StackTopic(
+    "/diagnostics", DiagnosticArray, EVENT, _diagnostics
+)
 
 
-def joint_states(group: JointGroup) -> Topic[JointSample]:
+def joint_states(group: JointGroup) -> StackTopic[JointSample]:
     """Return the topic of a group's measured positions, in SI units."""
     return _joints(group.state_topic, JOINT_STATE, group.driver_names, group.state_factors)
 
 
-def joint_commands(group: JointGroup) -> Topic[JointSample]:
+def joint_commands(group: JointGroup) -> StackTopic[JointSample]:
     """Return the topic of a group's command stream (sensor_msgs/JointState), in SI units."""
     return _joints(group.command_topic, JOINT_STATE, group.driver_names, 1.0 / group.command_factors)
 
 
-def command_preview(robot: RobotDescription) -> Topic[JointSample]:
+def command_preview(robot: RobotDescription) -> StackTopic[JointSample]:
     """Return the topic on which a safety node in a dry run shows its commands: all joints, in SI units."""
     names = robot.joint_names
     return _joints("wam_safety/command_preview", STATUS, names, np.ones(len(names)))
 
 
-def images(camera: CameraSpec) -> Topic[ImageSample]:
+def images(camera: CameraSpec) -> StackTopic[ImageSample]:
     """Return the topic of a camera."""
 
     def decode(message: Any) -> ImageSample:
@@ -176,12 +180,12 @@ def images(camera: CameraSpec) -> Topic[ImageSample]:
         )
 
     kind = Image if camera.transport is CameraTransport.RAW else CompressedImage
-    return Topic(camera.topic, kind, IMAGE, decode)
+    return StackTopic(camera.topic, kind, IMAGE, decode)
 
 
 def _joints(
     topic: str, qos: QoSProfile, wanted: tuple[str, ...], factors: npt.NDArray[np.float64]
-) -> Topic[JointSample]:
+) -> StackTopic[JointSample]:
     columns: dict[tuple[str, ...], npt.NDArray[np.intp]] = {}
 
     def decode(message: Any) -> JointSample:
@@ -191,4 +195,4 @@ def _joints(
         positions = np.asarray(message.position, dtype=np.float64)[columns[names]] * factors
         return JointSample(time_to_ns(message.header.stamp), positions)
 
-    return Topic(topic, JointState, qos, decode)
+    return StackTopic(topic, JointState, qos, decode)

@@ -354,10 +354,10 @@ def test_the_target_is_that_of_now() -> None:
     [
         (("a",), [0], [[1.0]], "lacks b"),
         (("a", "b", "a"), [0], [[1.0, 1.0, 1.0]], "repeats a joint"),
-        (("a", "b"), [], [], "strictly increasing"),
-        (("a", "b"), [0, 0], [[1.0, 1.0]] * 2, "strictly increasing"),
-        (("a", "b"), [0, 1], [[1.0, 1.0]], "another number or width"),
-        (("a", "b"), [0], [[1.0]], "another number or width"),
+        (("a", "b"), [], [], "strictly increase"),
+        (("a", "b"), [0, 0], [[1.0, 1.0]] * 2, "strictly increase"),
+        (("a", "b"), [0, 1], [[1.0, 1.0]], "wrong number or width of rows"),
+        (("a", "b"), [0], [[1.0]], "wrong number or width of rows"),
         (("a", "b"), [0], [[1.0, float("nan")]], "not finite"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from wam.core.chunk import ActionChunk
 from wam.core.observation import CameraFrame, Observation, RobotState
-from wam.data.bag.joint_series import JointSeries
+from wam.data.bag.joint_samples import JointSamples
 from wam.evaluation.metrics.chunks import ChunkErrors, Execution, jerk, root_mean_square, target_at
 from wam.evaluation.replay.engine import ChunkEvent
 
@@ -17,9 +17,9 @@ JOINTS = ("a", "b")
 BOTH = np.array([0, 1])
 
 
-def reference(*, until_ms: int = 2000, step_ms: int = 10, gap_ms: int = 40) -> JointSeries:
+def reference(*, until_ms: int = 2000, step_ms: int = 10, gap_ms: int = 40) -> JointSamples:
     """Return a reference where joint a is the time in seconds and joint b twice that."""
-    made = JointSeries(JOINTS, max_gap_ns=gap_ms * MS)
+    made = JointSamples(JOINTS, max_gap_ns=gap_ms * MS)
     for t in range(0, until_ms + 1, step_ms):
         made.add("/action", t * MS, BOTH, [t / 1000, t / 500])
     return made
@@ -56,7 +56,7 @@ def chunk_event(
 
 
 def test_the_reference_is_linear_between_samples_and_unknown_outside_and_in_gaps() -> None:
-    made = JointSeries(JOINTS, max_gap_ns=40 * MS)
+    made = JointSamples(JOINTS, max_gap_ns=40 * MS)
     for t in (0, 20, 100, 120):
         made.add("/action", t * MS, BOTH, [t, 2 * t])
     got = made.at(np.array([-1, 0, 10, 20, 60, 110, 120, 121]) * MS)
@@ -65,7 +65,7 @@ def test_the_reference_is_linear_between_samples_and_unknown_outside_and_in_gaps
 
 
 def test_two_topics_fill_their_own_columns_and_the_slower_one_decides_what_is_known() -> None:
-    made = JointSeries(JOINTS, max_gap_ns=40 * MS)
+    made = JointSamples(JOINTS, max_gap_ns=40 * MS)
     for t in (0, 10, 20):
         made.add("/left", t * MS, np.array([0]), [t])
     made.add("/right", 0, np.array([1]), [5.0])

@@ -18,7 +18,7 @@ from wam.core.fakes import FakeExecutor, FakePlanner, ImaginingExecutor, fake_co
 from wam.core.observation import Observation, RobotState
 from wam.core.policy import LoadedPolicy
 from wam.core.transport.numpy_codec import NumpyCodec
-from wam.data.bag.joint_series import JointSeries
+from wam.data.bag.joint_samples import JointSamples
 from wam.data.bag.stamps import BagMessage
 from wam.data.fakes import CAMERA, fake_image, fake_robot
 from wam.evaluation.replay.collect import Collector
@@ -259,7 +259,7 @@ def test_what_a_policy_imagines_is_kept_beside_what_was_seen_then() -> None:
         robot=ROBOT,
         contract=CONTRACT,
         settings=SETTINGS,
-        reference=JointSeries(CONTRACT.action_joints, max_gap_ns=S),
+        reference=JointSamples(CONTRACT.action_joints, max_gap_ns=S),
         safety=SafetyInfo(SafetySource.OFFLINE_FILTERS, tick_ns=10 * MS),
         duration=2.0,
     )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +23,6 @@ from wam.runtime.policy import require_fit
 ROOT = Path(__file__).resolve().parents[3]
 MS = 1_000_000
 S = 1000 * MS
-TIMEOUT_S = 60.0
 CHUNKS = 6
 
 
@@ -117,47 +115,31 @@ def test_replay_runs_the_policy_on_a_recording_of_the_franka(bundle: Path) -> No
 @pytest.mark.sim
 @pytest.mark.camera
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_planner_executor_and_safety_nodes_move_the_simulated_arm(bundle: Path, tmp_path: Path) -> None:
     """Contexts cross from process to process through shared memory; the safety node alone commands the arm."""
+    from rig import running_rig
+
     from wam.core.verdict import Ladder
-    from wam.ros.environment import confine
     from wam.stack.node_specs import StackOptions, policy_processes, safety, sim
-    from wam.stack.recorder import Recorder
-    from wam.stack.runner import StackRunner
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_DOMAIN_ID", str(os.getpid() % 50 + 51))
-        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        environment = dict(os.environ, PYTHONPATH=str(ROOT))
-        confine(environment, dds_profile=ROOT / "config" / "dds" / "fastdds_shm.xml")
-        group = StackRunner(log_dir=tmp_path / "logs", environment=environment)
+    with running_rig(tmp_path / "logs", robot="franka") as rig:
         options = StackOptions(robot="franka", policy=str(bundle), composed=False)
-        recorder = Recorder(load_robot("franka"))
+        recorder = rig.recorder
 
-        def until(what: str, condition: Callable[[Recorder], bool]) -> None:
-            if recorder.wait_for(condition, timeout=TIMEOUT_S):
-                return
-            logs = "\n".join(f"--- {n}\n{p.log_tail(15)}" for n, p in group.processes.items())
-            pytest.fail(f"{what}: not seen within {TIMEOUT_S} s\n{logs}")
-
-        def arm(of: Recorder) -> Any:
+        def arm(of: Any) -> Any:
             return of.measured["arm"].series().positions
 
-        try:
-            for spec in (sim(options), safety(options), *policy_processes(options)):
-                group.start(spec)
-            until("joint states", lambda r: bool(r.measured["arm"].stamps))
-            start = arm(recorder)[0]
-            until(f"{CHUNKS} chunks", lambda r: len(r.chunks) >= CHUNKS)
-            until("rung NOMINAL", lambda r: any(e.ladder_to == Ladder.NOMINAL for e in r.safety))
-            until("a moving arm", lambda r: np.abs(arm(r)[-1] - start).max() > 0.01)
-            contract = load_policy(bundle, planner=False, executor=False).contract
-            for record in recorder.chunks:
-                assert record.chunk.contract_hash == contract.contract_hash
-                assert record.chunk.joint_names == contract.action_joints
-            assert {c.header.instruction for c in recorder.contexts} == {contract.instruction}
-            assert not recorder.problems
-        finally:
-            group.stop()
-            recorder.close()
+        for spec in (sim(options), safety(options), *policy_processes(options)):
+            rig.start(spec)
+        rig.until("joint states", lambda r: bool(r.measured["arm"].stamps))
+        start = arm(recorder)[0]
+        rig.until(f"{CHUNKS} chunks", lambda r: len(r.chunks) >= CHUNKS)
+        rig.until("rung NOMINAL", lambda r: any(e.ladder_to == Ladder.NOMINAL for e in r.safety))
+        rig.until("a moving arm", lambda r: np.abs(arm(r)[-1] - start).max() > 0.01)
+        contract = load_policy(bundle, planner=False, executor=False).contract
+        for record in recorder.chunks:
+            assert record.chunk.contract_hash == contract.contract_hash
+            assert record.chunk.joint_names == contract.action_joints
+        assert {c.header.instruction for c in recorder.contexts} == {contract.instruction}
+        assert not recorder.problems

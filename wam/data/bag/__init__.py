@@ -9,7 +9,7 @@ stamps        the order: header stamps, with their gaps, resets and latencies co
 binding       which topic feeds which camera or joint group of a robot
 commands      what was commanded, as samples: trajectories as far as they were followed
 joint_names   names and units of a sample -> the policy's joints in SI units
-joint_series  such samples over time, linear in between
+joint_samples such samples over time, linear in between
 record        the MCAP file of a bag that is being written
 writing       messages into a bag; a bag that appears only when complete
 """

@@ -48,7 +48,6 @@ class Channel:
         count: messages in the file, 0 where the file does not say.
         definition: text of the message definition, "" where the file has none.
         is_idl: whether `definition` is IDL.
-        digest: hash of the type, "" where the file has none.
         key: the reader's own handle of the channel.
     """
 
@@ -58,7 +57,6 @@ class Channel:
     count: int
     definition: str
     is_idl: bool
-    digest: str
     key: Any
 
 
@@ -175,7 +173,6 @@ class RosbagsFile:
             count=connection.msgcount,
             definition="" if form == MessageDefinitionFormat.NONE else connection.msgdef.data,
             is_idl=form == MessageDefinitionFormat.IDL,
-            digest=connection.digest,
             key=connection,
         )
 
@@ -271,7 +268,6 @@ def _mcap_channel(channel: McapChannel, schema: Schema | None, count: int) -> Ch
         count=count,
         definition=schema.data.decode("utf-8", errors="replace") if schema is not None and known else "",
         is_idl=schema is not None and schema.encoding in ("ros2idl", "omgidl"),
-        digest="",
         key=channel.id,
     )
 

@@ -108,7 +108,6 @@ class Metadata:
     Attributes:
         version: one of `wam.data.lerobot.format.READABLE`.
         fps: control rows per second.
-        robot_type: as in info.json.
         features: by name.
         episodes: in order of their numbers, whether or not their files exist.
         tasks: task number -> instruction.
@@ -116,7 +115,6 @@ class Metadata:
 
     version: str
     fps: float
-    robot_type: str
     features: Mapping[str, Feature]
     episodes: tuple[DatasetEpisode, ...]
     tasks: Mapping[int, str]
@@ -150,7 +148,7 @@ def read_metadata(root: Path) -> Metadata:
             where=f"{root / 'meta'}",
         ) from error
     ordered = tuple(sorted(episodes, key=lambda e: e.index))
-    return Metadata(version, fps, str(info.get("robot_type")), features, ordered, tasks)
+    return Metadata(version, fps, features, ordered, tasks)
 
 
 def _read_info(root: Path) -> dict[str, Any]:

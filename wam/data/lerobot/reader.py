@@ -42,7 +42,6 @@ class LeRobotDataset:
         root: its folder.
         version: one of `wam.data.lerobot.format.READABLE`.
         fps: control rows per second [Hz].
-        robot_type: as in info.json.
         features: by name.
         episodes: in order of their numbers, whether or not their files exist.
         tasks: task number -> instruction.
@@ -51,7 +50,6 @@ class LeRobotDataset:
     root: Path
     version: str
     fps: float
-    robot_type: str
     features: Mapping[str, Feature]
     episodes: tuple[DatasetEpisode, ...]
     tasks: Mapping[int, str]
@@ -226,9 +224,7 @@ def open_dataset(root: str | Path) -> LeRobotDataset:
     """
     folder = Path(root)
     found = read_metadata(folder)
-    return LeRobotDataset(
-        folder, found.version, found.fps, found.robot_type, found.features, found.episodes, found.tasks
-    )
+    return LeRobotDataset(folder, found.version, found.fps, found.features, found.episodes, found.tasks)
 
 
 def _numbers(column: pa.ChunkedArray, name: str, episode: DatasetEpisode, dtype: npt.DTypeLike) -> Numbers:

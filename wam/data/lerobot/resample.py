@@ -16,7 +16,7 @@ from wam.core.observation import Rgb
 from wam.data.bag.binding import Binding, Feed, Role
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import RecordedJoints
-from wam.data.bag.joint_series import JointSeries
+from wam.data.bag.joint_samples import JointSamples
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import BagMessage
 from wam.data.lerobot.writer import EpisodeRows
@@ -36,7 +36,7 @@ Table = npt.NDArray[np.float64]
 class _Grid:
     """Rows of one table, filled as its samples arrive."""
 
-    reference: JointSeries
+    reference: JointSamples
     what: str
     lenient: bool
     blocks: list[Table] = field(default_factory=list)
@@ -77,8 +77,8 @@ class _Reader:
         period_ns = round(NS_PER_S / fps)
         gap_ns = max(GAP_PERIODS * period_ns, *(group.state_max_age_ns for group in robot.groups))
         lenient = recording.lenient
-        self.state = _Grid(JointSeries(robot.joint_names, max_gap_ns=gap_ns), "the joint state", lenient)
-        self.action = _Grid(JointSeries(robot.joint_names, max_gap_ns=gap_ns), "the action", lenient)
+        self.state = _Grid(JointSamples(robot.joint_names, max_gap_ns=gap_ns), "the joint state", lenient)
+        self.action = _Grid(JointSamples(robot.joint_names, max_gap_ns=gap_ns), "the action", lenient)
         feeds = binding.feeds.values()
         self._commands = {
             feed.topic: CommandReader(feed.msgtype, step_ns=period_ns, use_stamps=use_stamps)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Franka Research 3 behind franka_ros2: modes, reflexes, quality of the 1 kHz link, and the way back."""
+"""Franka Research 3 behind franka_ros2: modes, reflexes, quality of the 1 kHz link, and recovery."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FrankaMode(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FrankaSample:
-    """What counts of franka_msgs/FrankaRobotState.
+    """Fields of franka_msgs/FrankaRobotState that matter.
 
     Attributes:
         robot_mode: see `FrankaMode`.
@@ -70,7 +70,7 @@ def read_state(message: Any) -> FrankaSample:
 
 
 def recovery_steps(controllers: Sequence[str], *, distribution: str = "") -> tuple[Step, ...]:
-    """Return the way back after a reflex; the driver's node stays alive (franka_ros2 2.4 and 3.3 on).
+    """Return the recovery after a reflex; the driver's node stays alive (franka_ros2 2.4 and 3.3 on).
 
     Args:
         controllers: names of the controllers to activate at the end.

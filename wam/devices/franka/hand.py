@@ -93,7 +93,7 @@ class FrankaGripper:
         self.goals = 0
 
     def seed(self, measured: float) -> None:
-        """Take where the gripper stands [m]."""
+        """Take the measured opening [m]."""
         self._discretiser.seed(measured)
         self._waiting = None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Driver twins of a Franka arm and its hand: the reflex of the position interface, and goals that block."""
+"""Driver twins of a Franka arm and its hand: the reflex of the position interface, and blocking goals."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class FrankaDriver(TrajectoryDriver):
     """franka_ros2 before an arm: IDLE without a controller, MOVE with one, REFLEX until it is recovered.
 
     With the position interface every command is differentiated over the driver's millisecond; one that is too fast, or
-    asks for more acceleration or jerk than the arm has, trips a reflex: the arm stands, the controller is deactivated,
-    and commands are refused until the error recovery and an activation. A step of 1e-5 rad is enough. With the effort
+    asks for more acceleration or jerk than the arm has, trips a reflex: the arm stops, the controller is deactivated,
+    and commands are rejected until the error recovery and an activation. A step of 1e-5 rad is enough. With the effort
     interface a command is a torque, which the robot limits itself, and nothing trips.
 
     Args:
@@ -68,7 +68,7 @@ class FrankaDriver(TrajectoryDriver):
 
     @property
     def modes(self) -> Mapping[str, str | float]:
-        """What counts of franka_msgs/FrankaRobotState."""
+        """Fields of franka_msgs/FrankaRobotState that matter."""
         return {
             "robot_mode": int(self.mode),
             "control_command_success_rate": 1.0 if self.mode is FrankaMode.MOVE else 0.0,
@@ -78,7 +78,7 @@ class FrankaDriver(TrajectoryDriver):
 
     @property
     def deactivated(self) -> str:
-        """Why the controller takes nothing now, or "" while it is active."""
+        """Why the controller accepts no trajectories, or "" while it is active."""
         if self._errors:
             return f"reflex: {', '.join(self._errors)}"
         return super().deactivated if self._active else "deactivated by a reflex; activate it again"
@@ -103,12 +103,12 @@ class FrankaDriver(TrajectoryDriver):
         return super().request(name, measured=measured)
 
     def hold(self, position: Vector) -> None:
-        """Forget the trajectory and hold `position`, float64 [N]; the differences of commands begin anew."""
+        """Discard the trajectory and hold `position`, float64 [N]; differences of commands start afresh."""
         super().hold(position)
         self._last_velocity[:] = self._last_acceleration[:] = 0.0
 
     def passes(self, position: Vector, dt: float) -> bool:
-        """Return whether the robot takes the command of one cycle of `dt` [s]; trip the reflex else."""
+        """Return whether the robot accepts the command of one cycle of `dt` [s]; if not, trip the reflex."""
         if self._errors or not self._active:
             return False
         if not self._position_mode:
@@ -169,15 +169,15 @@ class GripperGoal:
 class GripperDriver(StreamDriver):
     """franka_gripper: one goal at a time, which blocks; beside it the stream of the suite's own adapter.
 
-    A goal ends when the fingers stand: a move succeeds at its width, a grasp within its tolerance of it. Joint states
-    name both fingers, each at half the opening; velocity and effort are always zero.
+    A goal ends when the fingers have stopped: a move succeeds at its width, a grasp within its tolerance of it. Joint
+    states name both fingers, each at half the opening; velocity and effort are always zero.
 
     Args:
         group: one joint, half the opening, which two fingers of the model follow.
     """
 
     STILL = 2e-3
-    """A finger slower than this stands [m/s]."""
+    """A finger slower than this has stopped [m/s]."""
 
     NEAR = 1e-3
     """Distance of the opening from its target at which a move has arrived [m]."""
@@ -204,7 +204,7 @@ class GripperDriver(StreamDriver):
         return self._goal is not None
 
     def start(self, goal: GripperGoal) -> DriverAnswer:
-        """Begin a goal; one that runs is not ended by it."""
+        """Begin a goal; it does not end one that is running."""
         if self._goal is not None:
             return DriverAnswer(
                 False, f"{self._goal.kind.value} is being executed; a goal does not end another"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One cycle of one hand: the target of the moment, the device's transaction, joint states back. No rclpy."""
+"""One cycle of one hand: the present target, the transaction with the device, joint states back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class HandCycle:
         """Take a rolling trajectory.
 
         Raises:
-            JointError: it does not fit; the former one stays.
+            JointError: it does not fit; the previous one stays.
         """
         self._channel.offer(names, times_ns, positions, start_ns=start_ns)
 
@@ -52,17 +52,17 @@ class HandCycle:
         """Take one row of a stream; it stands until the next one.
 
         Raises:
-            JointError: it does not fit; the former one stays.
+            JointError: it does not fit; the previous one stays.
         """
         self._channel.offer(names, [0], [positions], start_ns=stamp_ns)
 
     def hold(self) -> None:
-        """Forget the command; the hand stays where it was told to go last."""
+        """Discard the command; the hand stays at its last target."""
         self._channel.hold()
 
     def step(self, now_ns: int) -> DeviceReading | None:
         """Run one cycle at `now_ns` [ns]; None when the hand could not be read."""
-        # 1. The target of now: the safety node has sent it earlier by the hand's own delay.
+        # 1. The present target: the safety node sends it ahead by the hand's own delay.
         target = self._channel.target(now_ns)
         # 2. Radians or fractions to raw values of six fingers.
         raw = None if target is None else self._joints.to_raw(target.tolist())
@@ -86,7 +86,7 @@ class HandCycle:
             return self._hand.state()
 
     def clear(self) -> tuple[bool, str]:
-        """Clear errors and protection; return whether the hand follows again, and its state in words."""
+        """Clear errors and protection; return whether the hand follows again, and a sentence on its state."""
         with self._device:
             try:
                 state = self._hand.clear()
@@ -95,7 +95,7 @@ class HandCycle:
         return state.commandable, state.text
 
     def recover(self) -> tuple[bool, str]:
-        """Clear a hand that protects itself; return whether it can be used, and its state in words."""
+        """Clear a hand that protects itself; return whether it can be used, and a sentence on its state."""
         state = self._hand.state()
         return (
             self.clear()
@@ -117,7 +117,7 @@ class HandCycle:
         return self._hand.state()
 
     def values(self) -> dict[str, object]:
-        """Return what diagnostics show."""
+        """Return the values for diagnostics."""
         reading = self._hand.reading
         values: dict[str, object] = {
             "phase": self._hand.phase.value,

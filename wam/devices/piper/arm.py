@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """AgileX Piper behind piper_ros (piper_ctrl_single_node) or its successor agx_arm_ros.
 
-The driver's node publishes at 200 Hz whether CAN frames arrive or not; its stamps are those of the last frames. So
-messages with a stamp that stands still are how a lost bus looks, and no messages at all how a dead node looks.
+The driver's node publishes at 200 Hz whether CAN frames arrive or not, with the stamps of the last frames. A stamp that
+does not advance therefore means a lost bus, and no messages at all mean a dead node.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ ARM_JOINTS = tuple(f"joint{i}" for i in range(1, 7))
 JOINTS = (*ARM_JOINTS, "gripper")
 
 DRIVER_DEGREE = 0.017444
-"""What piper_ros takes for one degree in its feedback [rad]."""
+"""One degree in the feedback of piper_ros [rad]."""
 DRIVER_MILLIDEGREES = 57324.84
-"""What piper_ros takes for the thousandths of a degree in one radian of a command (it uses 3.14)."""
+"""Thousandths of a degree per radian in commands of piper_ros (it uses 3.14 for pi)."""
 FEEDBACK_FACTOR = math.radians(1.0) / DRIVER_DEGREE
 """Measured angle = reported angle times this: +0.053 %. `conversion.state` of the robot file."""
 COMMAND_FACTOR = math.degrees(1000.0) / DRIVER_MILLIDEGREES
@@ -102,7 +102,7 @@ def driver_of(state_topic: str) -> tuple[PiperTopics, str]:
 
 @dataclass(frozen=True, slots=True)
 class PiperStatus:
-    """What counts of piper_msgs/PiperStatusMsg.
+    """Fields of piper_msgs/PiperStatusMsg that matter.
 
     Attributes:
         arm_status: 0 normal; otherwise see `ArmStatus`.
@@ -134,7 +134,7 @@ def read_status(message: Any) -> PiperStatus:
 
 
 class Request(enum.Enum):
-    """What the shell shall do now."""
+    """What the driver node must do now."""
 
     ENABLE = "enable"  # call the enable service and hand the answer to `on_enabled`
 
@@ -186,7 +186,7 @@ class PiperArm:
         self._status = status
 
     def enable(self, now_ns: int) -> None:
-        """Begin to enable the arm: `step` asks until it is, for at most 5 s."""
+        """Begin to enable the arm: `step` requests it until it is enabled, for at most 5 s."""
         self._enabling_ns, self._asked_ns = now_ns, None
         self._enable_failed = self._refusal = ""
 
@@ -196,7 +196,7 @@ class PiperArm:
             self._enabled, self._enabling_ns = True, None
 
     def on_refused(self, why: str) -> None:
-        """Take why the service could not be asked, or said no; it is asked again until the time is over."""
+        """Take why the service could not be called, or failed; it is called again until the time is over."""
         self._refusal = why
 
     def on_disabled(self) -> None:

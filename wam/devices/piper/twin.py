@@ -23,8 +23,8 @@ class PiperDriver:
     the arm's are ignored; a seventh velocity is the speed in percent (1..100, 100 when absent) and no velocity; a
     seventh effort is the gripper's torque (0.5..3 N m); targets outside the SDK's ranges are clipped; nothing is done
     while the arm is disabled; the last target is held for ever. Set-points move at most at the servo's speed. Its
-    degrees are slightly off, both ways (`conversion` in the robot file). An
-    emergency stop holds the arm where it is until a reset, which drops it: it has no brakes.
+    degrees are slightly off in both directions (`conversion` in the robot file). An emergency stop holds the arm where
+    it is until a reset, which drops it: it has no brakes.
 
     Args:
         group: the arm's joints: six and the gripper, in this order.
@@ -39,7 +39,7 @@ class PiperDriver:
             j.servo is None for j in group.joints
         ):
             raise ConfigError(
-                f"group {group.name} cannot have a Piper driver",
+                f"group {group.name} does not fit a Piper driver",
                 value=", ".join(group.driver_names),
                 allowed="six revolute joints and a prismatic gripper, each with `servo`",
                 where="the group's joints in the robot file",
@@ -74,7 +74,7 @@ class PiperDriver:
 
     @property
     def setpoint_velocity(self) -> Vector | None:
-        """None: the firmware's servos are given positions."""
+        """None: the firmware's servos take positions."""
         return None
 
     @property
@@ -163,5 +163,5 @@ class PiperDriver:
 
     def echo(self) -> JointFeedback:
         """Return the target in force, as on the topic joint_ctrl."""
-        told = self._target * self._group.command_factors
-        return JointFeedback(self._group.driver_names, tuple(told.tolist()), (), ())
+        sent = self._target * self._group.command_factors
+        return JointFeedback(self._group.driver_names, tuple(sent.tolist()), (), ())

@@ -45,7 +45,7 @@ class UrDriver(TrajectoryDriver):
     """ur_robot_driver before an arm.
 
     Time of the trajectory runs with the speed scaling: the slider while the program runs, zero while it is paused.
-    After a protective stop the program is paused and the controllers are deactivated; `play` goes on with the OLD
+    After a protective stop the program is paused and the controllers are deactivated; `play` resumes the OLD
     motion, so a recovery stops the program first. The stop can be unlocked after five seconds.
 
     Args:
@@ -97,7 +97,7 @@ class UrDriver(TrajectoryDriver):
 
     @property
     def deactivated(self) -> str:
-        """Why the controllers take nothing now, or "" while they are active."""
+        """Why the controllers accept no trajectories, or "" while they are active."""
         if not self.program_running:
             return f"the program does not run (safety mode {self._safety.name.lower()})"
         return super().deactivated
@@ -120,7 +120,7 @@ class UrDriver(TrajectoryDriver):
         return super().advance(dt)
 
     def passes(self, position: Vector, dt: float) -> bool:
-        """Return whether the script takes the target of one cycle of `dt` [s]: it ignores one too far away."""
+        """Return whether the script accepts the target of one cycle of `dt` [s]: it ignores one too far away."""
         if np.any(np.abs(position - self._sent) > IGNORED_SPEED * dt):
             self.ignored += 1
             return False

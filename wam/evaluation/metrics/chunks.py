@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
-from wam.data.bag.joint_series import JointSeries
+from wam.data.bag.joint_samples import JointSamples
 from wam.evaluation.metrics.shape import warped_l1
 from wam.evaluation.replay.engine import ChunkEvent
 
@@ -61,7 +61,7 @@ class ChunkErrors:
         reference: what to compare with.
     """
 
-    def __init__(self, joint_names: tuple[str, ...], joint_range: Table, reference: JointSeries) -> None:
+    def __init__(self, joint_names: tuple[str, ...], joint_range: Table, reference: JointSamples) -> None:
         self.joint_range = joint_range
         self._reference = reference
         self._pending: deque[ChunkEvent] = deque()

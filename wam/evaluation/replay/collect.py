@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from wam.core.contract import PolicyContract
 from wam.core.observation import CameraFrame, Observation, Rgb
-from wam.data.bag.joint_series import JointSeries
+from wam.data.bag.joint_samples import JointSamples
 from wam.evaluation.metrics.chunks import (
     ChunkErrors,
     ChunkScore,
@@ -80,7 +80,7 @@ class Collector:
         robot: RobotDescription,
         contract: PolicyContract,
         settings: ReplaySettings,
-        reference: JointSeries,
+        reference: JointSamples,
         safety: SafetyInfo,
         duration: float,
     ) -> None:

@@ -18,7 +18,7 @@ from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Binding, Feed, Role, bind
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import RecordedJoints
-from wam.data.bag.joint_series import JointSeries
+from wam.data.bag.joint_samples import JointSamples
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import BagMessage, StampReport
 from wam.data.bag.topics import WARNINGS
@@ -140,7 +140,7 @@ class _Session:
         self._robot = robot
         self._policy = policy
         contract = policy.contract
-        self._reference = JointSeries(
+        self._reference = JointSamples(
             contract.action_joints, max_gap_ns=REFERENCE_GAP_ROWS * contract.control_period_ns
         )
         self._from_action = binding.first(Role.ACTION) is not None

@@ -205,7 +205,7 @@ class SafetyCycle(Mailbox):
         # 5. Whatever is late, running out, lost or out of bounds now.
         causes += self._judge(now_ns, measured)
         # 6. The ladder decides the rung.
-        self._climb(causes, mail.clear_asked)
+        self._climb(causes, mail.clear_requested)
         # 7. The follower moves one tick: along the reference, or to a stop and then the measured position.
         # 8. The last look at what is about to be emitted.
         # 9. The command goes out.
@@ -221,8 +221,8 @@ class SafetyCycle(Mailbox):
             self.verdicts[outcome.verdict] += 1
         return CycleResult(position, velocity, self.ladder.rung, tuple(self._events), reason, outcome)
 
-    def _climb(self, causes: list[Finding], clear_asked: bool) -> None:
-        if clear_asked:
+    def _climb(self, causes: list[Finding], clear_requested: bool) -> None:
+        if clear_requested:
             self._note(self.ladder.clear(causes))
             self.answered.set()
         self._note(self.ladder.update(causes, chunk_sequence=self.sequence))
@@ -245,7 +245,7 @@ class SafetyCycle(Mailbox):
 
     def _take(self, now_ns: int) -> tuple[Mail, list[Finding]]:
         mail = self.take_mail(leave_chunk=self._gate.waiting)
-        if mail.clear_asked and self.ladder.stopped:
+        if mail.clear_requested and self.ladder.stopped:
             self._hold = finding("no_chunk_yet")
         causes = [one for one in mail.causes if one.code in CAUSES]
         for one in mail.causes:

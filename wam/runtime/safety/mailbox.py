@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other threads hand to the command thread: chunks, causes, wishes of the operator. No rclpy."""
+"""What other threads hand to the command thread: chunks, causes, requests of the operator. No rclpy."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ ONCE = "once"
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """What has arrived since the last look.
+    """What has arrived since the last step.
 
     Attributes:
         chunk: the newest chunk and its arrival [ns], or None.
-        causes: causes that hold now.
-        clear_asked: the operator wants a latched STOP released.
+        causes: causes that are present now.
+        clear_requested: the operator wants a latched STOP released.
     """
 
     chunk: tuple[ActionChunk, int] | None
     causes: tuple[Finding, ...]
-    clear_asked: bool
+    clear_requested: bool
 
 
 class Mailbox:
@@ -35,7 +35,7 @@ class Mailbox:
         self._lock = threading.Lock()
         self._offered: tuple[ActionChunk, int] | None = None
         self._causes: dict[tuple[str, str], Finding] = {}
-        self._clear_asked = False
+        self._clear_requested = False
         self.answered = threading.Event()
         self.rested = threading.Event()
         self.rested.set()
@@ -46,7 +46,7 @@ class Mailbox:
             self._offered = (chunk, arrival_ns)
 
     def estop(self, *, held: bool = False) -> None:
-        """Ask for an emergency stop; `held` keeps the cause present until `withdraw_cause("estop")`."""
+        """Request an emergency stop; `held` keeps the cause present until `withdraw_cause("estop")`."""
         self.raise_cause(finding("estop"), once=not held)
 
     def raise_cause(self, cause: Finding, *, once: bool = False, of: str = "") -> None:
@@ -54,7 +54,7 @@ class Mailbox:
 
         Args:
             cause: its code is a key of `wam.core.ladder.CAUSES`.
-            once: the cause is seen by one step alone (a STOP stays latched after it).
+            once: the cause is present in one step only (a STOP stays latched after it).
             of: whose cause it is, where several may raise the same.
         """
         with self._lock:
@@ -70,14 +70,14 @@ class Mailbox:
         self.raise_cause(Finding(Verdict.HOLD, refusal, text, of), once=True)
 
     def rest(self) -> None:
-        """Ask for a stop that ends the command stream; `rested` is set once the arm is at rest."""
+        """Request a stop that ends the command stream; `rested` is set once the arm is at rest."""
         self.rested.clear()
         self.raise_cause(finding("deactivated"))
 
     def clear_fault(self) -> None:
-        """Ask the next step to release a latched STOP; `answered` is set once it has decided."""
+        """Request the release of a latched STOP in the next step; `answered` is set once it has decided."""
         with self._lock:
-            self._clear_asked = True
+            self._clear_requested = True
             self.answered.clear()
 
     def take_mail(self, *, leave_chunk: bool) -> Mail:
@@ -92,5 +92,5 @@ class Mailbox:
                 chunk, self._offered = self._offered, None
             causes = tuple(self._causes.values())
             self._causes = {key: one for key, one in self._causes.items() if key[0] != ONCE}
-            asked, self._clear_asked = self._clear_asked, False
+            asked, self._clear_requested = self._clear_requested, False
         return Mail(chunk, causes, asked)

@@ -18,7 +18,7 @@ Table = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
 
 
-class JointSeries:
+class JointSamples:
     """Samples of one or more topics, linear in between; old samples are dropped on request.
 
     Args:
