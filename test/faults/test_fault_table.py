@@ -75,7 +75,7 @@ CASES = (
     Case("chunks arrive in swapped pairs", NOMINAL, chunks=swap_pairs),
     Case("chunks arrive one late (100 ms)", NOMINAL, chunks=late_by(1)),
     Case("chunks arrive ten late (1 s)", HOLD, (*REFUSED, "stale_chunk"), chunks=late_by(10)),
-    Case("the same chunk arrives for ever", HOLD, (*REFUSED, "duplicate_chunk"), chunks=frozen),
+    Case("the same chunk arrives again and again", HOLD, (*REFUSED, "duplicate_chunk"), chunks=frozen),
     Case("chunks are stamped 10 s in the past", HOLD, REFUSED, chunks=each(shift(-10))),
     Case("chunks are stamped 10 s in the future", HOLD, REFUSED, chunks=each(shift(10))),
     Case("chunks are stamped zero", HOLD, REFUSED, chunks=each(lambda m: setattr(m.header, "stamp", Time()))),
@@ -142,11 +142,11 @@ CASES = (
     Case("a joint is measured 0.6 rad away", STOP, ("tracking_error",), states=each(state_plus(0.6))),
     # Cameras.
     Case("the camera is off", HOLD, BLIND, images=drop_all),
-    Case("every other picture is lost", NOMINAL, images=drop_every_other),
-    Case("the same picture comes for ever", HOLD, BLIND, images=frozen),
-    Case("pictures are 5 s old", HOLD, BLIND, images=each(shift(-5))),
-    Case("pictures have another size", HOLD, BLIND, images=each(crop)),
-    Case("pictures have another encoding", HOLD, BLIND, images=each(with_field("encoding", "16UC1"))),
+    Case("every other image is lost", NOMINAL, images=drop_every_other),
+    Case("the same image arrives again and again", HOLD, BLIND, images=frozen),
+    Case("images are 5 s old", HOLD, BLIND, images=each(shift(-5))),
+    Case("images have another size", HOLD, BLIND, images=each(crop)),
+    Case("images have another encoding", HOLD, BLIND, images=each(with_field("encoding", "16UC1"))),
     # Processes.
     Case(
         "the executor is killed",

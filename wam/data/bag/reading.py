@@ -118,10 +118,6 @@ class Recording:
         )
         return (*self._warnings, *undecoded)
 
-    def topic(self, name: str) -> RecordedTopic | None:
-        """Return the topic called `name`, or None."""
-        return next((topic for topic in self.topics if topic.name == name), None)
-
     def messages(self, names: Collection[str], *, use_stamps: bool = True) -> Iterator[BagMessage]:
         """Yield the messages of the topics `names` in order of time, in bounded memory.
 
