@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wam.models.layers.attention import attend
@@ -128,8 +127,3 @@ class VisualProjection(nn.Sequential):
 def visual_tokens(z_BCFHW: Tensor) -> Tensor:
     """Return the cells of the newest latent frame as tokens in raster order, [B, H * W, C]."""
     return z_BCFHW[:, :, -1].flatten(2).transpose(1, 2)
-
-
-def gate_values(editor: ContextEditor) -> Tensor:
-    """Return sigmoid(gate) of every layer, for reports."""
-    return F.sigmoid(editor.delta_gate.detach())
