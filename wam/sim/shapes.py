@@ -69,7 +69,15 @@ def bowl(
         sides: boxes of the wall.
         fixed: it stands fast.
     """
-    foot = 0.55 * radius
+    return _round_dish(
+        name, rgba, foot=0.55 * radius, radius=radius, height=height, mass=mass, sides=sides, fixed=fixed
+    )
+
+
+def _round_dish(
+    name: str, rgba: Rgba, *, foot: float, radius: float, height: float, mass: float, sides: int, fixed: bool
+) -> SceneObject:
+    """Return a flat floor of radius `foot` [m] and a slanted wall from there to the rim; the rest as of `bowl`."""
     slant = math.atan2(radius - foot, height)
     wall = ring(
         (radius + foot) / 2, height / math.cos(slant), sides=sides, z=height / 2 + WALL / 2, slant=slant
@@ -98,21 +106,8 @@ def plate(
     fixed: bool = False,
 ) -> SceneObject:
     """Return a plate: a flat disc with a low slanted rim; sizes as of `bowl`."""
-    foot = 0.75 * radius
-    slant = math.atan2(radius - foot, height)
-    wall = ring(
-        (radius + foot) / 2, height / math.cos(slant), sides=sides, z=height / 2 + WALL / 2, slant=slant
-    )
-    floor = Part(Shape.CYLINDER, (foot + WALL, WALL), position=(0.0, 0.0, WALL / 2))
-    return SceneObject(
-        name,
-        Shape.COMPOUND,
-        (radius + WALL, height),
-        rgba,
-        mass,
-        parts=(floor, *wall),
-        fixed=fixed,
-        deck=WALL,
+    return _round_dish(
+        name, rgba, foot=0.75 * radius, radius=radius, height=height, mass=mass, sides=sides, fixed=fixed
     )
 
 
