@@ -70,12 +70,14 @@ def robot_launch(robot: str, /, **defaults: str) -> LaunchDescription:
     """Return the launch description of `robot`.
 
     Args:
-        robot: name in config/robots.
+        robot: a name in config/robots, or the path of a robot file.
         defaults: other defaults of single arguments, e.g. `simulate="true"`; `robot` makes the robot an argument.
     """
     arguments = list(ARGUMENTS)
     if "robot" in defaults:
-        arguments.insert(0, LaunchArgument("robot", robot, "robot: a name in config/robots"))
+        arguments.insert(
+            0, LaunchArgument("robot", robot, "robot: a name in config/robots or the path of a YAML file")
+        )
     actions = OpaqueFunction(function=_robot_actions, kwargs={"robot": robot, "arguments": arguments})
     return LaunchDescription([*_declared(arguments, defaults), actions])
 
@@ -103,8 +105,7 @@ def _values(context: LaunchContext, arguments: Sequence[LaunchArgument]) -> dict
 
 def _robot_actions(context: LaunchContext, *, robot: str, arguments: Sequence[LaunchArgument]) -> list[Any]:
     values = _values(context, arguments)
-    name = values.get("robot", robot)
-    robot = _model(name, values["description"])
+    robot = _model(values.get("robot", robot), values["description"])
     simulated = values["simulate"] == "true"
     actions: list[Any] = [_middleware()]
     dry_run = values["dry_run"] == "true" and not simulated
@@ -122,7 +123,7 @@ def _robot_actions(context: LaunchContext, *, robot: str, arguments: Sequence[La
     policy = _policy(values, {"robot": robot, "policy": values["policy"]})
     actions += [*_after(drivers, [safety, ready]), *_after(ready, policy), *_ending(safety), drivers]
     if values["rviz"] == "true":
-        actions += _rviz(name, robot, values)
+        actions += _rviz(robot, values)
     return actions
 
 
@@ -247,21 +248,22 @@ def _policy(values: Mapping[str, str], policy: Mapping[str, Any]) -> list[Node]:
     ]
 
 
-def _rviz(name: str, robot: str, values: Mapping[str, str]) -> list[Any]:
+def _rviz(robot: str, values: Mapping[str, str]) -> list[Any]:
     """Return RViz with the suite's own model state, in frames with a prefix: the driver's frames stay its own."""
     view = _process("wam_view", {"wam_view": {"robot": robot}}, values)
+    description = load_robot(robot)
     publisher = Node(
         package="robot_state_publisher",
         executable="robot_state_publisher",
         name="wam_model",
         namespace=values["namespace"],
-        parameters=[{"robot_description": robot_urdf(load_robot(robot)), "frame_prefix": FRAME_PREFIX}],
+        parameters=[{"robot_description": robot_urdf(description), "frame_prefix": FRAME_PREFIX}],
         remappings=[
             ("joint_states", "wam_view/joint_states"),
             ("robot_description", "wam_model/robot_description"),
         ],
     )
-    file = config_dir() / "rviz" / f"{name}.rviz"
+    file = config_dir() / "rviz" / f"{description.name}.rviz"
     rviz = Node(
         package="rviz2",
         executable="rviz2",

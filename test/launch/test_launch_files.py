@@ -344,6 +344,25 @@ def test_the_vendors_driver_gets_our_controllers(
     assert controller in manager
 
 
+def test_a_copy_of_a_robot_file_starts_the_same_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kinds of device in the file say which driver is started, not the robot's name."""
+    vendor_share(tmp_path, "franka_bringup", "franka.launch.py", "controllers.yaml")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    copy = tmp_path / "myarm.yaml"
+    copy.write_text((ROOT / "config" / "robots" / "franka.yaml").read_text())
+    file = ROOT / "launch" / "sim.launch.py"
+    names = []
+    for robot in ("franka", str(copy)):
+        nodes, _ = launched(file, robot=robot, simulate="false", robot_ip="10.0.0.1")
+        names.append([node.node_executable for node in nodes])
+    assert names[0] == names[1]
+    assert {"spawner", "wam_driver_node"} <= set(names[1])
+    assert "wam_sim_node" not in names[1]
+
+
 def test_an_unknown_safety_profile_is_refused() -> None:
     with pytest.raises(ConfigError, match="allowed: normal, cautious, or an existing parameter file"):
         launched(ROOT / "launch" / "piper.launch.py", launch_driver="false", safety_profile="brave")

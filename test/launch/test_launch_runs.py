@@ -242,12 +242,13 @@ def test_the_vendors_driver_is_started_with_our_arguments_and_the_robot_is_comma
     """The vendor's package is made of this suite; what is included, in which namespace, with which words, is real."""
     if robot == "franka":
         pytest.importorskip("franka_msgs", reason="franka_msgs is not installed (the gripper's actions)")
-    from wam_bringup.launch_schema import ARGUMENTS, DRIVERS
+    from wam.devices.loader import load_robot
+    from wam_bringup.launch_schema import ARGUMENTS, vendor_drivers
 
     monkeypatch.setenv("ROS_DISTRO", "jazzy")
     defaults = {one.name: one.default for one in ARGUMENTS}
     given = VENDORS[robot][3]
-    (driver, *_) = DRIVERS[robot]({**defaults, **given, "distribution": "jazzy"})
+    (driver, *_) = vendor_drivers(load_robot(robot), {**defaults, **given, "distribution": "jazzy"})
     words = [*driver.arguments, *filter(None, [driver.controllers_argument])]
     install(tmp_path, monkeypatch, every=REAL)
     # The spawner belongs to controller_manager, which is not there; it ends at once.
