@@ -231,8 +231,8 @@ METRICS: tuple[Row, ...] = (
         "imagined futures that could be compared with the observed future",
         "",
         lambda basis: float(len(basis.imaginations)),
-        meaning="imagined futures of a policy with a world model that could be compared with the observed future; 0 for "
-        "a policy that predicts none, and in `live` mode, where the policy is in another process",
+        meaning="imagined futures of a policy with a world model that could be compared with the observed future; 0 "
+        "for a policy that predicts none, and in `live` mode, where the policy is in another process",
     ),
     imagination_mean(
         "imagination_mse",
@@ -243,9 +243,9 @@ METRICS: tuple[Row, ...] = (
     ),
     imagination_mean(
         "imagination_still_mse",
-        "mean squared error of the present image as the prediction",
+        "mean squared error of the present as the prediction",
         "still_mse",
-        "as `imagination_mse`, with the present image as the prediction",
+        "as `imagination_mse`, with the present as the prediction",
     ),
     Metric(
         "imagination_skill",
@@ -373,7 +373,7 @@ METRICS: tuple[Row, ...] = (
     ),
     Metric(
         "better_imagination_rate",
-        "share of imagined futures that are closer to the observed future than the present image is",
+        "share of imagined futures that are closer to the observed future than the present is",
         "1",
         lambda basis: math.nan if (found := _better_imagination(basis)) is None else found.value,
         _better_imagination,
