@@ -317,8 +317,8 @@ def scenario(
 ) -> None:
     """Replay many recordings with every combination of a sweep, and evaluate the means.
 
-    Exit codes: 0 all replayed (and the gate passed), 1 a run could not be completed, 2 the gate failed or a policy was at
-    fault.
+    Exit codes: 0 all replayed (and the gate passed), 1 a run could not be completed, 2 the gate failed or a policy was
+    at fault.
     """
     from wam.devices.loader import load_robot
     from wam.evaluation.replay.jobs import run_scenario
