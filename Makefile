@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-# make demo   a simulated robot moved by a planner and an executor, on real ROS 2, with a report
+# make demo   a planner and an executor move a simulated robot over real ROS 2; writes a report
 # make test   all tests          make lint    style, types, import rules
-# make bench  the benchmarks     make clean   remove what the targets made (.venv, caches)
-# make faults  every named fault against the simulated arms; writes docs/reference/faults.md
-# make setup  only the set-up that the others do first: .venv, pinned requirements, ROS 2 wheels, wam_msgs
+# make bench  the benchmarks     make clean   remove .venv and caches
+# make faults  inject every named fault into the simulated arms; writes docs/reference/faults.md
+# make setup  only the set-up that all other targets run first: .venv, pinned requirements, ROS 2 wheels, wam_msgs
 #
-# PYTHON=python3.12   the Python to make .venv from (3.10-3.13)
-# ARGS=...            more arguments: make test ARGS="test/core -x"; make demo ARGS="--seconds 10"
-# WAM_DOMAIN_ID=7     the ROS domain (0..101); by default one of this user and checkout
+# PYTHON=python3.12   the Python used to create .venv (3.10-3.13)
+# ARGS=...            additional arguments: make test ARGS="test/core -x"; make demo ARGS="--seconds 10"
+# WAM_DOMAIN_ID=7     the ROS domain (0..101); by default one per user and checkout
 
 PYTHON ?= python3
 ARGS ?=

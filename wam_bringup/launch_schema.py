@@ -18,8 +18,8 @@ class LaunchArgument:
     """One argument that every launch file of the suite has.
 
     Attributes:
-        name: as typed after `ros2 launch ... `.
-        default: value when it is left out.
+        name: name as typed after `ros2 launch ... `.
+        default: value if it is omitted.
         description: one sentence for `ros2 launch ... --show-args`.
         choices: legal values; empty for any.
     """
@@ -34,9 +34,9 @@ BOOLEAN = ("true", "false")
 
 ARGUMENTS: tuple[LaunchArgument, ...] = (
     LaunchArgument("policy", "fake", "directory of a policy bundle, or a built-in name (fake, aha_wam/tiny)"),
-    LaunchArgument("instruction", "", "task text; empty takes the policy's own"),
+    LaunchArgument("instruction", "", "task text; empty: the policy's default"),
     LaunchArgument(
-        "dry_run", "true", "run everything and send nothing; set false to move the robot", BOOLEAN
+        "dry_run", "true", "run all nodes but send no commands; set false to move the robot", BOOLEAN
     ),
     LaunchArgument(
         "safety_profile", "normal", "parameters of the safety node: normal, cautious, or a parameter file"
@@ -46,19 +46,21 @@ ARGUMENTS: tuple[LaunchArgument, ...] = (
     LaunchArgument(
         "hand_device",
         "",
-        "where the hand is: serial:PORT#ID, modbus:HOST:PORT#UNIT, or jtc behind a trajectory controller; mock with "
-        "mock hardware",
+        "address of the hand: serial:PORT#ID, modbus:HOST:PORT#UNIT, or jtc for a hand behind a trajectory controller; "
+        "not used with use_mock_hardware:=true",
     ),
     LaunchArgument("use_mock_hardware", "false", "use the mock hardware of the vendor's driver", BOOLEAN),
-    LaunchArgument("launch_driver", "true", "start the vendor's driver; false when it runs already", BOOLEAN),
-    LaunchArgument("simulate", "false", "start the suite's simulated robot in place of the driver", BOOLEAN),
-    LaunchArgument("composed", "true", "planner and executor in one process", BOOLEAN),
+    LaunchArgument(
+        "launch_driver", "true", "start the vendor's driver; false if it is already running", BOOLEAN
+    ),
+    LaunchArgument("simulate", "false", "start the suite's simulated robot instead of the driver", BOOLEAN),
+    LaunchArgument("composed", "true", "run planner and executor in one process", BOOLEAN),
     LaunchArgument("namespace", "", "namespace of every node of the suite"),
     LaunchArgument("rviz", "false", "show model, cameras and commands in RViz", BOOLEAN),
     LaunchArgument(
         "description",
         "",
-        "URDF or xacro to use in place of the suite's own, e.g. the vendor's; empty takes ours",
+        "URDF or xacro to use instead of the suite's, e.g. the vendor's; empty: the suite's",
     ),
     LaunchArgument("log_level", "info", "log level of the suite's nodes", ("debug", "info", "warn", "error")),
 )
@@ -110,13 +112,13 @@ def adapter_addresses(robot: RobotDescription, arguments: Mapping[str, str]) -> 
 SAFETY_PROFILES = ("normal", "cautious")
 
 REPLAY_ARGUMENTS: tuple[LaunchArgument, ...] = (
-    LaunchArgument("bag", "", "recorded bag: a directory"),
-    LaunchArgument("robot", "piper", "robot of the recording: a name in config/robots or a file"),
-    LaunchArgument("rate", "1.0", "speed of the recording"),
+    LaunchArgument("bag", "", "directory of the recorded bag"),
+    LaunchArgument("robot", "piper", "robot of the recording: a name in config/robots, or a robot file"),
+    LaunchArgument("rate", "1.0", "playback speed; 1 is real time"),
     *(
         one
         for one in ARGUMENTS
         if one.name in ("policy", "instruction", "composed", "namespace", "safety_profile", "log_level")
     ),
 )
-"""Arguments of replay.launch.py; nothing is ever commanded there."""
+"""Arguments of replay.launch.py, which never sends commands."""

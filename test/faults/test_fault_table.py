@@ -75,7 +75,7 @@ CASES = (
     Case("chunks arrive in swapped pairs", NOMINAL, chunks=swap_pairs),
     Case("chunks arrive one late (100 ms)", NOMINAL, chunks=late_by(1)),
     Case("chunks arrive ten late (1 s)", HOLD, (*REFUSED, "stale_chunk"), chunks=late_by(10)),
-    Case("the same chunk arrives again and again", HOLD, (*REFUSED, "duplicate_chunk"), chunks=frozen),
+    Case("the same chunk arrives repeatedly", HOLD, (*REFUSED, "duplicate_chunk"), chunks=frozen),
     Case("chunks are stamped 10 s in the past", HOLD, REFUSED, chunks=each(shift(-10))),
     Case("chunks are stamped 10 s in the future", HOLD, REFUSED, chunks=each(shift(10))),
     Case("chunks are stamped zero", HOLD, REFUSED, chunks=each(lambda m: setattr(m.header, "stamp", Time()))),
@@ -83,16 +83,19 @@ CASES = (
     Case("a target is NaN", STOP, ("non_finite",), chunks=rows(put(15, 3, math.nan))),
     Case("a target is infinite", STOP, ("non_finite",), chunks=rows(put(15, 3, math.inf))),
     Case(
-        "the contract is another policy's", HOLD, REFUSED, chunks=each(with_field("contract_hash", "b" * 64))
+        "the contract belongs to another policy",
+        HOLD,
+        REFUSED,
+        chunks=each(with_field("contract_hash", "b" * 64)),
     ),
     Case(
-        "a joint is unknown",
+        "a joint name is unknown",
         HOLD,
         REFUSED,
         chunks=each(lambda m: setattr(m, "joint_names", ["elbow", *m.joint_names[1:]])),
     ),
     Case(
-        "a joint comes twice",
+        "a joint name appears twice",
         HOLD,
         REFUSED,
         chunks=each(lambda m: setattr(m, "joint_names", [m.joint_names[1], *m.joint_names[1:]])),
@@ -118,7 +121,7 @@ CASES = (
         chunks=rows(np.zeros_like),
     ),
     Case("targets are 1e6", HOLD, chunks=rows(lambda t: np.full_like(t, 1e6))),
-    Case("targets are denormal numbers off", NOMINAL, chunks=rows(lambda t: t + 5e-324)),
+    Case("targets are off by denormal numbers", NOMINAL, chunks=rows(lambda t: t + 5e-324)),
     Case("targets jitter by 0.2 mrad", NOMINAL, chunks=rows(noise(2e-4))),
     Case(
         "the policy is reset at every chunk",
@@ -137,13 +140,13 @@ CASES = (
         states=each(lambda m: setattr(m, "position", [math.nan, *m.position[1:]])),
     ),
     Case("a joint is missing in the joint states", HOLD, LOST, states=each(drop_column)),
-    Case("joint states come in another order and without velocity", NOMINAL, states=each(reverse_state)),
+    Case("joint states have another order and no velocity", NOMINAL, states=each(reverse_state)),
     Case("joint states are in degrees", HOLD, (*LOST, "tracking_error", "jump"), states=each(to_degrees)),
     Case("a joint is measured 0.6 rad away", STOP, ("tracking_error",), states=each(state_plus(0.6))),
     # Cameras.
     Case("the camera is off", HOLD, BLIND, images=drop_all),
     Case("every other image is lost", NOMINAL, images=drop_every_other),
-    Case("the same image arrives again and again", HOLD, BLIND, images=frozen),
+    Case("the same image arrives repeatedly", HOLD, BLIND, images=frozen),
     Case("images are 5 s old", HOLD, BLIND, images=each(shift(-5))),
     Case("images have another size", HOLD, BLIND, images=each(crop)),
     Case("images have another encoding", HOLD, BLIND, images=each(with_field("encoding", "16UC1"))),
@@ -159,7 +162,7 @@ CASES = (
     Case("the robot's driver is killed", HOLD, (*LOST, "no_listener"), act=kill("sim")),
     Case("the safety node is killed", HOLD, act=restart_safety),
     Case("the executor freezes for 0.1 s", NOMINAL, act=freeze("executor", 0.1)),
-    Case("the executor freezes for good", HOLD, (*REFUSED, "executor_lost"), act=freeze_executor),
+    Case("the executor freezes permanently", HOLD, (*REFUSED, "executor_lost"), act=freeze_executor),
     Case(
         "the safety node freezes for 0.5 s", HOLD, ("command_gap", *REFUSED, *LOST), act=freeze("safety", 0.5)
     ),
@@ -171,7 +174,7 @@ CASES = (
         act=freeze("sim", 0.5),
     ),
     # People and other nodes.
-    Case("the e-stop topic says true", STOP, ("estop",), act=estop_topic),
+    Case("true is published on the e-stop topic", STOP, ("estop",), act=estop_topic),
     Case("the e-stop service is called", STOP, ("estop",), act=estop_service),
     Case("a second node publishes commands", STOP, ("second_publisher",), act=second_publisher),
     # What must not matter.

@@ -263,7 +263,7 @@ def disk_check(place: Path) -> Check:
 
 
 def robot_checks(robot: str, environment: Mapping[str, str]) -> list[Check]:
-    """Listen to the drivers of `robot` and judge each joint group.
+    """Listen to the drivers of `robot` and check each joint group.
 
     Raises:
         ConfigError: there is no such robot.

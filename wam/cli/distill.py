@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam distill`: make a policy need fewer integration steps; every policy that can be distilled is a command."""
+"""`wam distill`: distil a policy to fewer integration steps; every policy that can be distilled is a command."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 
 @app.command("eval")
 def evaluate(
-    task: Annotated[str, typer.Option(help="Task to play; see `wam sim tasks`.", show_default=False)],
+    task: Annotated[str, typer.Option(help="Task to run; see `wam sim tasks`.", show_default=False)],
     policy: Annotated[
         str,
         typer.Option(
@@ -40,7 +40,7 @@ def evaluate(
     report: Annotated[
         Path, typer.Option(help="Folder of the report: new, empty, or an earlier report.", show_default=False)
     ],
-    episodes: Annotated[int, typer.Option(help="Episodes to play.", min=1)] = 10,
+    episodes: Annotated[int, typer.Option(help="Number of episodes.", min=1)] = 10,
     mode: Annotated[
         str,
         typer.Option(
@@ -68,7 +68,7 @@ def evaluate(
         str, typer.Option(help="Mode fast: latency of a chunk in simulated time [s], or 'measured'.")
     ] = f"{SCHEDULE.executor_latency:g}",
     planner_period: Annotated[
-        float, typer.Option(help="Least time between two plans [s]; 0 plans every new image.", min=0.0)
+        float, typer.Option(help="Minimum time between two plans [s]; 0 plans every new image.", min=0.0)
     ] = SCHEDULE.planner_period,
     executor_period: Annotated[
         float, typer.Option(help="Time between the starts of two chunks [s].", min=0.005)
@@ -88,9 +88,9 @@ def evaluate(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
 ) -> None:
-    """Let a policy play episodes of a simulated task, and score success, progress, times, forces and safety.
+    """Run episodes of a simulated task with a policy, and score success, progress, times, forces and safety.
 
-    Exit codes: 0 played (and the gate passed), 1 could not run, 2 the gate failed or an episode ended in an error.
+    Exit codes: 0 completed (and the gate passed), 1 could not run, 2 the gate failed or an episode ended in an error.
 
     Example: wam eval --task franka_box_to_bowl --policy aha_wam/tiny --report out
     """

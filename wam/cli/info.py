@@ -48,7 +48,7 @@ def info(
 ) -> None:
     """List robots, policies and presets, or show one of them. Changes nothing.
 
-    Exit codes: 0 shown, 1 there is no such thing or its file is faulty.
+    Exit codes: 0 shown, 1 not found or its file is invalid.
 
     Example: wam info --robot piper, wam info --robot piper --fk left_link6 --q "0 1.57 -1.57 0 0 0"
     """

@@ -33,13 +33,13 @@ EXIT_INTERRUPTED = 130
 VERBS = {
     "doctor": "Check this machine: Python, ROS 2, rendering, compiler, shared memory; suggest fixes.",
     "demo": "Simulate a robot and let a planner and an executor move it; live table, report.",
-    "sim": "Tasks in simulation, without ROS: list them, let the scripted experts play and record them, show them.",
-    "eval": "Let a policy play a simulated task in closed loop, with the real nodes or in this process; score, report.",
+    "sim": "Tasks in simulation, without ROS: list them, run and record their scripted experts, render them.",
+    "eval": "Run a policy on a simulated task in closed loop, with the real nodes or in this process; score, report.",
     "replay": "Run a recorded episode through planner and executor as if it were live; report.",
     "record": "Record a robot and the nodes that drive it as a rosbag2; survives kill -9 and a full disk.",
     "convert": "Turn data sets into bags, bags into data sets, and released checkpoints into policy bundles.",
     "train": "Train a policy on a LeRobot data set; the result is a policy bundle.",
-    "distill": "Make a trained policy need fewer integration steps.",
+    "distill": "Distil a trained policy to fewer integration steps.",
     "init": "Create initial weights for training.",
     "info": "List robots, policies and presets, or show one of them.",
     "bench": "Measure latencies and compare them with their limits.",
@@ -47,12 +47,13 @@ VERBS = {
 """Every verb with its line in `wam --help`, in the order shown."""
 
 HELP = """
-Put world-action-model policies on robots: a slow [bold]planner[/bold] looks, a fast [bold]executor[/bold] acts.
+Run world-action-model policies on robots: a slow [bold]planner[/bold] interprets images, a fast [bold]executor[/bold]
+acts.
 
 New here? [bold]wam doctor[/bold] checks the machine, [bold]wam demo piper[/bold] moves a simulated robot,
-[bold]wam replay[/bold] judges a policy on your recording.
+[bold]wam replay[/bold] evaluates a policy on your recording.
 
-Exit codes: 0 all well, 1 could not run (the last line says why), 2 ran, but a check failed.
+Exit codes: 0 success, 1 could not run (the last line says why), 2 ran, but a check failed.
 """
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam replay`: a recorded episode through planner and executor, judged."""
+"""`wam replay`: run a recorded episode through planner and executor and report."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def run(
         str, typer.Option(help="Latency of a chunk on the recording's clock [s], or 'measured'.")
     ] = EXECUTOR_LATENCY,
     planner_period: Annotated[
-        float, typer.Option(help="Least time between two plans [s]; 0 plans every new image.", min=0.0)
+        float, typer.Option(help="Minimum time between two plans [s]; 0 plans every new image.", min=0.0)
     ] = SCHEDULE.planner_period,
     executor_period: Annotated[
         float, typer.Option(help="Time between the starts of two chunks [s].", min=0.005)
@@ -104,7 +104,7 @@ def run(
     strategy: Annotated[
         str,
         typer.Option(
-            help="How the safety node changes over from one chunk to the next: "
+            help="How the safety node joins one chunk to the next: "
             "blend, latest, sequential, committed or roll."
         ),
     ] = SCHEDULE.strategy.value,
@@ -154,7 +154,7 @@ def run(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
 ) -> None:
-    """Replay a recording through planner and executor at full speed, and judge the chunks.
+    """Replay a recording through planner and executor at full speed, and evaluate the chunks.
 
     Both run on the recording's own clock with the latencies given here, so context ages and phase offsets are those
     of a real run, and repeating it gives the same summary.json and events.jsonl, byte for byte (except with 'measured'
@@ -282,7 +282,7 @@ def compare(
     """Compare two reports of one recording, chunk by chunk.
 
     Chunks are paired by the stamp of their image. A difference is called significant when the 95 % bootstrap interval
-    of the paired differences leaves zero out.
+    of the paired differences excludes zero.
     """
     from wam.evaluation.replay.compare import compare_reports
 
@@ -303,7 +303,7 @@ def scenario(
     report: Annotated[
         Path, typer.Option(help="Folder of the report: new, empty, or an earlier one.", show_default=False)
     ],
-    jobs: Annotated[int, typer.Option(help="Replays at a time, each in a process of its own.", min=1)] = 1,
+    jobs: Annotated[int, typer.Option(help="Parallel replays, each in its own process.", min=1)] = 1,
     ray: Annotated[
         str,
         typer.Option(
@@ -315,10 +315,10 @@ def scenario(
     threads: Annotated[int, typer.Option(help="CPU threads of each policy.", min=1)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
 ) -> None:
-    """Replay many recordings with every combination of a sweep, and judge the means.
+    """Replay many recordings with every combination of a sweep, and evaluate the means.
 
-    Exit codes: 0 all replayed (and the gate passed), 1 a run could not be done, 2 the gate failed or a policy was at
-    fault.
+    Exit codes: 0 all replayed (and the gate passed), 1 a run could not be completed, 2 the gate failed or a policy was
+    at fault.
     """
     from wam.devices.loader import load_robot
     from wam.evaluation.replay.jobs import run_scenario

@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Tasks in simulation, without ROS: list them, let the scripted experts play and record them, show them.",
+    help="Tasks in simulation, without ROS: list them, run and record their scripted experts, render them.",
 )
 app.command()(record)
 app.command()(picture)
@@ -79,13 +79,13 @@ def tasks(
 def experts(
     task: Annotated[
         list[str] | None,
-        typer.Option(help="Task to play; may be given several times. Default: all.", show_default=False),
+        typer.Option(help="Task to run; may be given several times. Default: all.", show_default=False),
     ] = None,
     robot: Annotated[str, typer.Option(help="All tasks of this robot.", show_default=False)] = "",
     seeds: Annotated[int, typer.Option(help="Episodes per task: seeds 0, 1, 2, ...", min=1)] = 50,
     setting: Annotated[str, typer.Option(help="seen, or one of the unseen settings.")] = "seen",
     processes: Annotated[
-        int, typer.Option(help="Processes at a time; 0 takes one per core.", min=0, show_default=False)
+        int, typer.Option(help="Parallel processes; 0: one per core.", min=0, show_default=False)
     ] = 0,
     table: Annotated[
         Path | None,
@@ -95,7 +95,7 @@ def experts(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print rates and episodes as JSON.")] = False,
 ) -> None:
-    """Let the scripted experts play their tasks and report their success rates.
+    """Run the scripted experts on their tasks and report their success rates.
 
     Exit codes: 0 every expert succeeds in 95 % of its episodes, 1 could not run, 2 one does not.
     """

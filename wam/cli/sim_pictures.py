@@ -25,7 +25,7 @@ TaskOption = Annotated[
 ]
 OutOption = Annotated[
     Path,
-    typer.Option("--out", help="File to write; for several tasks a folder that gets one file for each."),
+    typer.Option("--out", help="File to write; for several tasks a folder for one file per task."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the episode.", min=0)]
 SettingOption = Annotated[str, typer.Option("--setting", help="seen, or one of the unseen settings.")]
@@ -37,10 +37,10 @@ def picture(
     seed: SeedOption = 0,
     setting: SettingOption = "seen",
     width: Annotated[
-        int, typer.Option(help="Of the picture [px]; the height is 3/4 of it.", min=64, max=2048)
+        int, typer.Option(help="Width of the image [px]; the height is 3/4 of it.", min=64, max=2048)
     ] = 480,
 ) -> None:
-    """Draw a task's world as its episode begins, as PNG.
+    """Render a task's world at the start of an episode, as PNG.
 
     Example: wam sim picture --task franka_box_to_bowl --out world.png
     """
@@ -62,13 +62,13 @@ def gif(
     seed: SeedOption = 0,
     setting: SettingOption = "seen",
     width: Annotated[
-        int, typer.Option(help="Of the pictures [px]; the height is 3/4 of it.", min=64, max=640)
+        int, typer.Option(help="Width of the images [px]; the height is 3/4 of it.", min=64, max=640)
     ] = 240,
     max_kb: Annotated[
-        int, typer.Option(help="Fewer colours are taken where it would be larger [kB].", min=20)
+        int, typer.Option(help="Maximum file size [kB]; fewer colours are used if needed.", min=20)
     ] = 700,
 ) -> None:
-    """Film an episode of a task's expert, as GIF at one and a half times the speed.
+    """Render an episode of a task's expert, as GIF at 1.5 times the speed.
 
     Example: wam sim gif --out docs/images
     """

@@ -23,7 +23,7 @@ from wam.sim.recording.plan import Format
 
 def record(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder to make: the data set, or one bag per episode.")
+        Path, typer.Argument(metavar="OUT", help="Folder to create: the data set, or one bag per episode.")
     ],
     task: Annotated[str, typer.Option(help="Task to record; see `wam sim tasks`.", show_default=False)],
     episodes: Annotated[int, typer.Option(help="Episodes to record.", min=1)] = 10,
@@ -31,7 +31,7 @@ def record(
     version: Annotated[Version, typer.Option(help="Format of a LeRobot data set.")] = Version.V30,
     seed: Annotated[int, typer.Option(help="Seed of the first episode; the others follow.", min=0)] = 0,
     setting: Annotated[str, typer.Option(help="seen, or one of the unseen settings.")] = "seen",
-    fps: Annotated[float, typer.Option(help="Rows and pictures per second [Hz].", min=1.0, max=60.0)] = 15.0,
+    fps: Annotated[float, typer.Option(help="Rows and images per second [Hz].", min=1.0, max=60.0)] = 15.0,
     cameras: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,10 +39,10 @@ def record(
         ),
     ] = None,
     no_cameras: Annotated[
-        bool, typer.Option("--no-cameras", help="Record joints alone; needs no EGL.")
+        bool, typer.Option("--no-cameras", help="Record only joints; needs no EGL.")
     ] = False,
     processes: Annotated[
-        int, typer.Option(help="Episodes at a time; 0 takes one per core.", min=0, show_default=False)
+        int, typer.Option(help="Parallel episodes; 0: one per core.", min=0, show_default=False)
     ] = 0,
     keep_failures: Annotated[
         bool, typer.Option("--keep-failures", help="Keep episodes in which the expert fails.")

@@ -3,7 +3,7 @@
 
     python -m wam.evaluation.reference
 
-writes them anew between the markers of every page in `PAGES`; a test compares them.
+rewrites them between the markers of the pages that `pages` returns; a test compares them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ BEGIN, END = "<!-- metrics: begin -->", "<!-- metrics: end -->"
 
 
 def markdown(rows: Iterable[Metric[Any]]) -> str:
-    """Return the metrics as Markdown tables: those that a gate may name, and those with an interval alone."""
+    """Return the metrics as Markdown tables: those that a gate may use, and those that are only in `intervals`."""
     rows = tuple(rows)
     lines = _table(tuple(row for row in rows if row.gate))
     rest = tuple(row for row in rows if not row.gate)
     if rest:
-        lines += ["", "In `intervals` alone:", "", *_table(rest)]
+        lines += ["", "Only in `intervals`:", "", *_table(rest)]
     return "\n".join(lines) + "\n"
 
 

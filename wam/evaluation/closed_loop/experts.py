@@ -87,7 +87,7 @@ def as_markdown(rows: Sequence[Rate]) -> str:
     lines = [
         "# Scripted experts",
         "",
-        "Success of the scripted expert of every simulated task. The interval is Wilson's, at 95 %; the time is that",
+        "Success of the scripted expert of every simulated task. The interval is Wilson's at 95 %; the time is that",
         "of the successful episodes, until the last stage. The force is the largest normal force between the robot and",
         "anything else, grasped objects included.",
         "",

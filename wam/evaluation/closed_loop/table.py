@@ -123,7 +123,7 @@ def _times(name: str, title: str) -> tuple[Row, ...]:
 
 
 SCORES: tuple[Row, ...] = (
-    Metric("episodes", "episodes played", "", lambda basis: float(len(basis.episodes))),
+    Metric("episodes", "number of episodes", "", lambda basis: float(len(basis.episodes))),
     Metric(
         "successes", "episodes that reached the last stage", "", lambda basis: float(len(basis.successful))
     ),
@@ -167,7 +167,7 @@ SCORES: tuple[Row, ...] = (
     ),
     Metric(
         "safety_events",
-        "safety events once the robot followed the policy",
+        "safety events after the robot began to follow the policy",
         "",
         lambda basis: float(sum(len(one.moving) for one in basis.episodes)),
     ),
@@ -188,7 +188,7 @@ SCORES: tuple[Row, ...] = (
         "aborted episodes",
         "",
         lambda basis: float(sum(bool(one.error) for one in basis.episodes)),
-        meaning="aborted episodes: a policy at fault, physics that diverged, a node that died",
+        meaning="aborted episodes: policy fault, diverged physics, or a node that ended",
     ),
 )
 
@@ -196,10 +196,10 @@ TIMES: tuple[Row, ...] = (
     *_times("chunk_ms", "routing and denoising of a chunk"),
     *_times("prefill_ms", "prefill of a planner context"),
     *_times("context_age_ms", "context age at the chunk"),
-    Metric("wall_s", "time that all episodes took", "s", lambda basis: basis.run.wall),
+    Metric("wall_s", "wall time of all episodes", "s", lambda basis: basis.run.wall),
     Metric(
         "realtime_factor",
-        "simulated time over that",
+        "simulated time divided by wall time",
         "1",
         lambda basis: (
             sum(one.time for one in basis.episodes) / basis.run.wall if basis.run.wall > 0 else math.nan

@@ -174,14 +174,14 @@ METRICS: tuple[Row, ...] = (
         "jerk of the safety node's commands",
         f"{JOINT}/s³",
         "commanded_jerk_rms",
-        "the same of the safety node's commands, at the rate of its command stream",
+        "as `jerk_rms`, for the safety node's commands at the rate of its command stream",
     ),
     joint_mean(
         "reference_jerk_rms",
         "jerk of the reference",
         f"{JOINT}/s³",
         "reference_jerk_rms",
-        "the same of the reference",
+        "as `jerk_rms`, for the reference",
     ),
     Metric(
         "seam_jump_mean",
@@ -190,7 +190,7 @@ METRICS: tuple[Row, ...] = (
         lambda basis: mean(basis.largest_jumps),
         lambda basis: bootstrap_mean(basis.largest_jumps),
         shown=PAGE,
-        meaning="largest joint's jump where one chunk takes over from another: mean over seams",
+        meaning="jump of the joint with the largest jump where one chunk replaces another, mean over these seams",
     ),
     Metric(
         "seam_jump_p99",
@@ -228,11 +228,11 @@ METRICS: tuple[Row, ...] = (
     ),
     Metric(
         "imagined_futures",
-        "imagined futures that could be compared with what came",
+        "imagined futures that could be compared with the observed future",
         "",
         lambda basis: float(len(basis.imaginations)),
-        meaning="imagined futures of a policy with a world model that could be compared with what came; 0 for a policy "
-        "that predicts none, and in `live` mode, where the policy is in another process",
+        meaning="imagined futures of a policy with a world model that could be compared with the observed future; 0 "
+        "for a policy that predicts none, and in `live` mode, where the policy is in another process",
     ),
     imagination_mean(
         "imagination_mse",
@@ -243,13 +243,13 @@ METRICS: tuple[Row, ...] = (
     ),
     imagination_mean(
         "imagination_still_mse",
-        "the same of a future that looks like the present",
+        "mean squared error of the present as the prediction",
         "still_mse",
-        "the same of a future that looks like the present",
+        "as `imagination_mse`, with the present as the prediction",
     ),
     Metric(
         "imagination_skill",
-        "skill of the imagination compared with that (1 is perfect, 0 no better)",
+        "skill of the imagination relative to that (1 is perfect, 0 no better)",
         "1",
         _imagination_skill,
         shown=Shown.PAGE_IF_KNOWN,
@@ -276,7 +276,7 @@ METRICS: tuple[Row, ...] = (
     ),
     count(
         "safety_refused",
-        "chunks that the safety node refuses (or cannot take, having stopped)",
+        "chunks that the safety node refuses (or cannot accept because of a STOP)",
         lambda basis: basis.refused_chunks,
     ),
     rate(
@@ -373,7 +373,7 @@ METRICS: tuple[Row, ...] = (
     ),
     Metric(
         "better_imagination_rate",
-        "share of imagined futures that are closer to what came than the present is",
+        "share of imagined futures that are closer to the observed future than the present is",
         "1",
         lambda basis: math.nan if (found := _better_imagination(basis)) is None else found.value,
         _better_imagination,
