@@ -189,6 +189,7 @@ class Bed:
         if self.recording is not None and self.recording.poll() is None:
             self.recording.kill()
             self.recording.communicate()
+        self.rig.time.exclude(self.relay.node.get_fully_qualified_name())
         self.relay.close()
 
 

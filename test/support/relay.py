@@ -2,7 +2,8 @@
 """Fault injection between real nodes: a relay that passes messages on, or changes, loses and repeats them on command.
 
 The nodes are started with their inputs remapped to the relay's outputs, so that a fault is one function from a
-message to the messages that are passed on instead; the nodes do not know of it.
+message to the messages that are passed on instead; the nodes do not know of it. In lock-step the relay takes part like
+a node: otherwise messages could wait in it, on a busy machine, while simulated time goes on.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header
 
 from wam.robots.description import CameraTransport, RobotDescription
-from wam.ros.qos import CHUNK, IMAGE, IMAGE_PUBLISHER, JOINT_STATE, JOINT_STATE_PUBLISHER
+from wam.ros.lock_step import TOPIC as LOCK_STEP
+from wam.ros.qos import CHUNK, CLOCK, EVENT, IMAGE, IMAGE_PUBLISHER, JOINT_STATE, JOINT_STATE_PUBLISHER
 from wam_msgs.msg import ActionChunk
 
 PREFIX = "relayed/"
@@ -64,6 +68,9 @@ class Relay:
             self.node.create_subscription(
                 Image, topic, lambda message, images=images: self._pass(message, images, "image"), IMAGE
             )
+        # Created last: within a round of the executor, what arrived before a new time is passed on before the answer.
+        self._answers = self.node.create_publisher(Header, LOCK_STEP, EVENT)
+        self.node.create_subscription(Clock, "/clock", self._on_clock, CLOCK)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._stopping = threading.Event()
@@ -102,6 +109,9 @@ class Relay:
         changed = (message,) if fault is unchanged else fault(copy.deepcopy(message))
         for one in changed:
             publisher.publish(one)
+
+    def _on_clock(self, message: Clock) -> None:
+        self._answers.publish(Header(frame_id=self.node.get_fully_qualified_name(), stamp=message.clock))
 
     def _spin(self) -> None:
         while not self._stopping.is_set():
