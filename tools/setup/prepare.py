@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes `.venv` complete: environment, pinned requirements, wam_msgs, and the project itself.
+"""Sets up `.venv`: environment, pinned requirements, wam_msgs, and the project itself.
 
-Started by `tools/setup/setup.sh` with a plain Python (standard library only). Every stage leaves a stamp, the hash of
-what it was made from, as its very last act; a stage whose stamp fits is skipped, so a second run costs a blink and an
-interrupted one is taken up again. Two runs at once wait for each other.
+Started by `tools/setup/setup.sh` with a plain Python (standard library only). Every stage writes a stamp, the hash of
+its inputs, as its last action; a stage whose stamp is up to date is skipped, so a second run takes under a second.
+An interrupted run can be repeated. Of two concurrent runs, the second waits for the first.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STATE = VENV / ".wam"
 INSTALLING = STATE / "installing"
-"""Exists while pip changes the environment; found at a start, it tells that pip was killed half-way."""
+"""Exists while pip changes the environment; if it exists at the start, pip was killed before it finished."""
 REQUIREMENTS = [
     ROOT / "requirements" / f"{name}.txt" for name in ("base", "ros", "model", "sim", "robots", "dev")
 ]
-CMAKE_CURE = ROOT / "tools" / "setup" / "wheel_includes.cmake"
+WHEEL_INCLUDES = ROOT / "tools" / "setup" / "wheel_includes.cmake"
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 MIN_CMAKE = (3, 20)
 FOREIGN = re.compile(
@@ -43,7 +43,7 @@ FOREIGN = re.compile(
 
 
 class SetupError(Exception):
-    """The set-up cannot go on; the text is one line for the person at the keyboard."""
+    """The set-up cannot continue; the text is one line for the user."""
 
 
 def main() -> int:
@@ -83,7 +83,7 @@ def _prepare() -> bool:
             for path in (ROOT / "wam_msgs").rglob("*")
             if path.is_file() and "__pycache__" not in path.parts
         ],
-        CMAKE_CURE.read_text(),
+        WHEEL_INCLUDES.read_text(),
         (ROOT / "requirements" / "ros.txt").read_text(),
     )
     project = _digest(
@@ -111,7 +111,7 @@ def _prepare() -> bool:
 
 
 def _venv_usable() -> bool:
-    """Tell whether `.venv` can be kept; one that was moved, broken or half-installed is made anew."""
+    """Tell whether `.venv` can be kept; one that was moved, broken or only partly installed is recreated."""
     if not PYTHON.exists() or INSTALLING.exists():
         return False
     place = STATE / "place"
@@ -162,7 +162,7 @@ def _install_requirements() -> None:
 
 
 def _install_cpu_torch() -> None:
-    """Prefer the build without CUDA: first from the indexes that pip is set up with, then from PyTorch's own."""
+    """Prefer the build without CUDA: first from the indexes that pip is configured with, then from PyTorch's own."""
     wanted = f"{_torch_pin()}+cpu"
     for extra in ([], ["--index-url", CPU_TORCH_INDEX, "--retries", "1", "--timeout", "15"]):
         with contextlib.suppress(SetupError):
@@ -178,7 +178,7 @@ def _build_messages() -> None:
     _check_system()
     print("[3/4] wam_msgs (half a minute)")
     build = STATE / "wam_msgs"
-    # Kept beside the build folder: a build that fails must not forget what the one before installed.
+    # Kept beside the build folder: after a failed build, the files of the previous one must still be known.
     record, manifest = STATE / "wam_msgs.installed", build / "install_manifest.txt"
     lists = [path.read_text() for path in (record, manifest) if path.is_file()]
     _write_stamp(record, "\n".join(lists))
@@ -188,7 +188,7 @@ def _build_messages() -> None:
         [
             "cmake", "-S", str(ROOT / "wam_msgs"), "-B", str(build),
             f"-DCMAKE_PREFIX_PATH={VENV}", f"-DCMAKE_INSTALL_PREFIX={VENV}", f"-DPython3_EXECUTABLE={PYTHON}",
-            f"-DCMAKE_PROJECT_INCLUDE={CMAKE_CURE}", "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_TESTING=OFF",
+            f"-DCMAKE_PROJECT_INCLUDE={WHEEL_INCLUDES}", "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_TESTING=OFF",
         ],
         "wam_msgs",
     )  # fmt: skip
@@ -201,7 +201,7 @@ def _build_messages() -> None:
 
 
 def _remove_installed_messages(files: Sequence[str]) -> None:
-    """Remove what an earlier build installed, so that a message that was deleted does not live on."""
+    """Remove what an earlier build installed, so that no file of a deleted message remains."""
     for path in {Path(name) for name in files}:
         if VENV in path.parents:
             path.unlink(missing_ok=True)
@@ -216,7 +216,7 @@ def _install_project() -> None:
 
 
 def _check_system() -> None:
-    """Refuse to start with parts missing, naming all of them and their Debian packages in one line.
+    """Refuse to start if prerequisites are missing; list all of them and their Debian packages in one line.
 
     Raises:
         SetupError: a compiler, CMake, Python's headers or its venv module is missing or too old.

@@ -41,7 +41,7 @@ def bench(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="decode: cpu or cuda; default: the GPU where there is one.", show_default=False),
+        typer.Option(help="decode: cpu or cuda; default: the GPU, if there is one.", show_default=False),
     ] = None,
     dtype: Annotated[
         str | None, typer.Option(help="decode: float32 or bfloat16.", show_default=False)

@@ -32,7 +32,7 @@ def doctor(
 
     Checks what the suite needs: Python, ROS 2 with a message through DDS, the built messages, torch and GPU, rendering
     without a display, compiler, shared memory, cores, memory and disk. With --robot it listens to a robot's drivers for
-    a few seconds instead, and says in which state each joint group is and what leads out of it.
+    a few seconds instead, and shows the state of each joint group and the steps to recover.
 
     Exit codes: 0 nothing failed (warnings are all right), 2 a check failed.
     """

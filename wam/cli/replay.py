@@ -327,7 +327,7 @@ def scenario(
     """Replay many recordings with every combination of a sweep, and evaluate the means.
 
     Exit codes: 0 success (and the gate passed), 1 a run failed, 2 the gate failed or a policy produced invalid
-    fault.
+    output.
     """
     from wam.devices.loader import load_robot
     from wam.evaluation.replay.jobs import run_scenario

@@ -21,7 +21,7 @@ from wam.stack.topics import ImageSample, JointSample, SafetyMove
 from wam_msgs.msg import ExecutorStatus, PlannerStatus
 
 FRAME_PERIOD_NS = NS_PER_S
-"""Least time between two kept images of a camera [ns]."""
+"""Minimum time between two recorded images of a camera [ns]."""
 
 
 class GrowingSeries:
