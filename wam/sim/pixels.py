@@ -47,7 +47,7 @@ def compress(rgb: Rgb, kind: str, *, quality: int) -> tuple[bytes, str]:
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """What a camera loses of its pictures; the same seed loses the same.
+    """What a camera loses of its images; the same seed loses the same.
 
     Attributes:
         seed: of noise and losses.

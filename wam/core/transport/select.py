@@ -149,7 +149,7 @@ class AnyReader(Generic[T]):
         return reader.open(header, handle)
 
     def close(self) -> None:
-        """Give back every lease."""
+        """Release every lease."""
         with self._lock:
             readers, self._readers = list(self._readers.values()), {}
         for reader in readers:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The segments of one publisher: which one to write next, and what a dead publisher left behind."""
+"""The segments of one publisher: which one to write next, and what a dead publisher left."""
 
 from __future__ import annotations
 

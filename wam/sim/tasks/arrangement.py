@@ -35,13 +35,13 @@ class TaskScene(Scene):
         setting: one of the task's.
 
     Raises:
-        ConfigError: the task cannot be set so.
+        ConfigError: the task does not have the setting.
     """
 
     def __init__(self, task: Task, setting: Setting) -> None:
         if setting not in task.settings:
             raise ConfigError(
-                f"task {task.name} cannot be set this way",
+                f"task {task.name} does not have this setting",
                 value=setting.value,
                 allowed=", ".join(one.value for one in task.settings),
                 where="the requested setting",

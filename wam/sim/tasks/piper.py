@@ -158,7 +158,7 @@ def organize_desktop_stages(kind: Variant) -> Stages:
     return (
         TaskStage("fruit_on_plate", _put_away(fruit, on_dish), hold=0.2),
         TaskStage("tools_in_basket", _put_away(things, two), hold=0.2),
-        # The end is judged as a whole: what has been put away must still be there.
+        # The end is checked as a whole: what has been put away must still be there.
         TaskStage("roll_in_basket", _put_away(kind.objects, (*on_dish, *three)), hold=0.3),
     )
 
