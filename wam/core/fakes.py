@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fakes beside the seams of `wam.core.policy`: a policy made of numpy, for tests, demos and benchmarks.
+"""Fakes of the interfaces in `wam.core.policy`: a numpy policy for tests, demos and benchmarks.
 
 The fake planner exports layerwise K/V of the right shape whose values come from its image; the fake executor reads
 them and moves every joint on a slow sine about the measured state, so a robot driven by it moves visibly and safely.
@@ -170,13 +170,13 @@ class FakeExecutor:
 
 @dataclass(frozen=True, slots=True)
 class FakeImagination:
-    """Expects that every camera sees what it sees now.
+    """Predicts that every camera will see what it sees now.
 
     Attributes:
         stamp_ns: acquisition time of the images of now [ns].
         target_stamp_ns: time for which the images are expected [ns].
         frames: of now.
-        decoded: cameras whose image was asked for, in order.
+        decoded: cameras whose image was requested, in order.
     """
 
     stamp_ns: int
@@ -227,7 +227,7 @@ class FakeChannel:
 
     @property
     def transport(self) -> Transport:
-        """It claims to be the in-process transport."""
+        """It reports the in-process transport."""
         return Transport.IN_PROCESS
 
     def publish(self, context: PlannerContext[Payload]) -> ContextHandle:

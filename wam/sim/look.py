@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a world looks: textures of table, floor and objects, and its light. The physics do not depend on it."""
+"""Appearance of a world: textures of table, floor and objects, and its light. The physics do not depend on it."""
 
 from __future__ import annotations
 

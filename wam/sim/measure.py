@@ -61,8 +61,8 @@ def run_batches(
     """Run all batches and return their episodes, in order.
 
     Args:
-        work: what to run.
-        processes: how many at a time; 1 runs them here.
+        work: episodes to run.
+        processes: number of parallel processes; 1 runs them in this process.
         done: called with every finished episode.
 
     Raises:

@@ -25,22 +25,22 @@ from wam.sim.world import SimWorld, Snapshot
 DEBIAN_PACKAGES = "libegl1 libgl1-mesa-dri"
 MAX_GEOMETRIES = 1000
 AZIMUTHS_DEG = (140.0, 220.0, 115.0, 245.0)
-"""Where a spectator may look from, the first choice first [deg]."""
+"""Candidate views of a spectator, preferred ones first [deg]."""
 
 MARGIN = 1.08
-"""Space around robot and objects, since these are known by the origins of their parts alone."""
+"""Margin around robot and objects, since only the origins of their parts are known."""
 
 HALF_FOV_DEG = 22.5
 """Half of the height that MuJoCo's free camera sees [deg]."""
 
 _DRIVER = threading.Lock()
-"""One thread at a time inside OpenGL: all contexts of a process share Mesa's software screen, and two cameras that
-render at once have crashed it."""
+"""One thread at a time inside OpenGL: all contexts of a process share Mesa's software screen, and rendering from two
+cameras at once has crashed it."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where a spectator looks from.
+    """View of a spectator.
 
     Attributes:
         lookat: point in the middle of the image [m].

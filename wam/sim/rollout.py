@@ -186,7 +186,7 @@ class Episode:
 
     @property
     def seen(self) -> Observation | None:
-        """The newest observation that somebody has asked for; None before the first frame."""
+        """The newest observation that was requested; None before the first frame."""
         return self._seen
 
     def observe(self) -> Observation:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands around a robot: objects to grasp, where they may lie, and the room."""
+"""Surroundings of a robot: objects to grasp, where they may lie, and the room."""
 
 from __future__ import annotations
 

@@ -312,7 +312,7 @@ class SimWorld:
             data.qpos[at.qpos : at.qpos + 7] = [*position, *quaternion]
         for address, home in at.limbs.values():
             data.qpos[address] = home
-        # Objects that are out of the way would fall for ever.
+        # Objects that are out of the way would fall forever.
         self.model.body_gravcomp[at.bodies] = self._gravcomp[at.bodies] = 1.0 if away else 0.0
         (self._present.discard if away else self._present.add)(item.name)
 

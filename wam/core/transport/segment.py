@@ -139,7 +139,7 @@ class SegmentHeader:
 
 
 class OwnedSegment:
-    """The owner's end of a segment: created empty, written only while nobody has it mapped.
+    """The owner's end of a segment: created empty, written only while no reader has it mapped.
 
     Args:
         directory: where segments live.
@@ -257,7 +257,7 @@ def map_segment(
     try:
         _check_file(fd, name, payload_bytes)
         _lock_shared(fd, name, generation, version)
-        # Nobody writes under the shared lock, so what is checked here is what gets mapped.
+        # Nothing is written under the shared lock, so what is checked here is what gets mapped.
         header, state = _read_page(fd)
         if header is None or header.name != name:
             raise HandleRefused(f"context handle: {name} does not hold a planner context of that name")

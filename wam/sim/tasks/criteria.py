@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be asked of a world, as data: each criterion holds at one moment or does not."""
+"""Criteria on a world, as data: each one holds at a moment or does not."""
 
 from __future__ import annotations
 

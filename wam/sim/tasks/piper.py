@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks of two AgileX Piper: "Store Plate" and "Organize Desktop" of the AHA-WAM paper (table 6), and a two-arm move.
+"""Tasks of two AgileX Piper arms: "Store Plate" and "Organize Desktop" (AHA-WAM paper, table 6), and a two-arm move.
 
 Stages and their order are the paper's; sizes are ours.
 """
@@ -46,7 +46,7 @@ def held(item: str, fingers: tuple[str, ...], *clear_of: str) -> Held:
 
 
 def words_of(item: str) -> str:
-    """Return the name of an object as people say it."""
+    """Return the name of an object as used in instructions."""
     return item.replace("_", " ")
 
 
