@@ -93,10 +93,10 @@ class StepCaller:
             if step.kind is StepKind.PERSON:
                 walk.done(True)
             elif step.name.startswith(OWN_SERVICES):
-                left = f"; left to you: {step.text} ({step.name})"
+                left = f"; to be done by hand: {step.text} ({step.name})"
                 walk.done(True)
             elif step.moves and not may_move:
-                walk.done(False, "the robot may move or sink; do it by hand, or set recover_moving")
+                walk.done(False, "the robot may move or sink; do this by hand, or set recover_moving")
             else:
                 ok, text = await self.carry_out(step, folder=folder)
                 done += [step.text] if ok else []
@@ -140,7 +140,7 @@ class StepCaller:
             future = client.call_async(self._fill(kind.Request(), values))
             if not await self.until(future.done, ANSWER_S):
                 client.remove_pending_request(future)
-                return False, f"no answer of {name} within {ANSWER_S:g} s"
+                return False, f"no answer from {name} within {ANSWER_S:g} s"
             return self._read(future.result())
         finally:
             self._node.destroy_client(client)
@@ -152,12 +152,12 @@ class StepCaller:
                 return False, f"no server offers the action {name}"
             sent = client.send_goal_async(self._fill(kind.Goal(), values))
             if not await self.until(sent.done, ANSWER_S):
-                return False, f"no answer of {name} within {ANSWER_S:g} s"
+                return False, f"no answer from {name} within {ANSWER_S:g} s"
             if not sent.result().accepted:
                 return False, f"{name} refused the goal"
             ended = sent.result().get_result_async()
             if not await self.until(ended.done, ANSWER_S):
-                return False, f"{name} has not ended within {ANSWER_S:g} s"
+                return False, f"{name} did not end within {ANSWER_S:g} s"
             answer = ended.result()
             ok, text = self._read(answer.result)
             succeeded = answer.status == GoalStatus.STATUS_SUCCEEDED

@@ -273,14 +273,14 @@ class DriverNode(WamNode[DriverParameters]):
         if on:
             answers += [await arm.enable() for arm in self.arms]
         elif self.arms:
-            answers.append((True, "the arms' drives are left on: an arm without brakes sinks"))
+            answers.append((True, "the arms' drives stay on: an arm without brakes would sink"))
         response.success = all(ok for ok, _ in answers)
         response.message = "; ".join(text for _, text in answers)
         return response
 
     async def _recover(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._recovering:
-            response.success, response.message = False, "a recovery is being carried out"
+            response.success, response.message = False, "a recovery is already in progress"
             return response
         self._recovering = True
         try:

@@ -168,7 +168,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             self.cycle.rested.wait(STOP_TIMEOUT_S)
         self._publishing.clear()
         if not stream.stop(timeout=STOP_TIMEOUT_S):
-            self.get_logger().error(f"the command stream has not ended within {STOP_TIMEOUT_S} s")
+            self.get_logger().error(f"the command stream did not end within {STOP_TIMEOUT_S} s")
 
     def teardown(self) -> None:
         """End the remote checker, forget the cycle."""
@@ -235,7 +235,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             response.message = "cleared; the arm holds until the next valid chunk"
         else:
             cause = ladder.cause
-            still = "the command stream does not run" if cause is None or not answered else cause.text
+            still = "the command stream is not running" if cause is None or not answered else cause.text
             response.message = f"not cleared: {still}"
         return response
 

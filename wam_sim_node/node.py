@@ -127,7 +127,7 @@ class SimNode(WamNode[SimParameters]):
             late.append("physics")
         if late:
             self.get_logger().error(
-                f"{', '.join(late)} did not end within {STOP_TIMEOUT_S} s and is left behind"
+                f"{', '.join(late)} did not end within {STOP_TIMEOUT_S} s and is abandoned"
             )
 
     def teardown(self) -> None:
@@ -208,9 +208,7 @@ class SimNode(WamNode[SimParameters]):
             f", task {p.task}, {p.setting}" if p.task else ""
         )
         if self._time is not None:
-            text += ", /clock at " + (
-                f"{p.speed:g} times wall time" if p.speed else "the machine's own speed"
-            )
+            text += ", /clock at " + (f"{p.speed:g} times wall time" if p.speed else "full speed")
         capped = [group.name for group in robot.groups if group.state_rate > p.state_rate_limit]
         if capped:
             text += f"; joint states of {', '.join(capped)} at {p.state_rate_limit:g} Hz (state_rate_limit)"
@@ -282,7 +280,7 @@ class SimNode(WamNode[SimParameters]):
         elif factor < SLOW_FACTOR * (self.p.speed or 1.0):
             level, text = (
                 DiagnosticLevel.WARN,
-                f"slower than asked: real-time factor {factor:.2f}, wanted {self.p.speed or 1.0:g}",
+                f"slower than requested: real-time factor {factor:.2f}, requested {self.p.speed or 1.0:g}",
             )
         else:
             level, text = DiagnosticLevel.OK, "simulating"

@@ -229,7 +229,7 @@ def test_brakes_are_released_only_where_that_was_allowed(vendor: Vendor, may_mov
     answer = vendor.recover()
     assert answer.success is may_move
     assert vendor.calls == (names if may_move else names[:1])
-    assert may_move or "the robot may move or sink; do it by hand, or set recover_moving" in answer.message
+    assert may_move or "the robot may move or sink; do this by hand, or set recover_moving" in answer.message
 
 
 def test_a_service_that_nobody_offers_is_named(vendor: Vendor) -> None:

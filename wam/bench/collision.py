@@ -64,4 +64,4 @@ def run(stage: Announce, *, chunks: int = CHUNKS, robot: str = ROBOT) -> BenchRe
         "collision_pinocchio_state_us": round(theirs * 1e6, 2),
         "collision_pairs": float(len(checker.pairs)),
     }
-    return BenchResult(results=results_, bars=BARS, notes=("per second of processor time of one core",))
+    return BenchResult(results=results_, bars=BARS, notes=("per second of CPU time of one core",))

@@ -47,7 +47,7 @@ def run(stage: Announce, *, seconds: float = SECONDS, robot: str = ROBOT) -> Ben
         )
         processes = [subprocess.Popen(command, env=environment) for command in commands]
         try:
-            stage(f"{seconds:.0f} s of commands beside a busy process")
+            stage(f"{seconds:.0f} s of commands next to a busy process")
             deadline = time.monotonic() + seconds + START_TIMEOUT_S
             code = None
             while code is None and time.monotonic() < deadline:
@@ -57,7 +57,7 @@ def run(stage: Announce, *, seconds: float = SECONDS, robot: str = ROBOT) -> Ben
                     continue
             if code != 0 or not answer.is_file():
                 raise WamError(
-                    "the command stream gave no result", value=f"exit code {code}", where="its log above"
+                    "the command stream produced no result", value=f"exit code {code}", where="its log above"
                 )
             results = json.loads(answer.read_text(encoding="utf-8"))
         finally:

@@ -100,7 +100,7 @@ def run(stage: Callable[[str], None]) -> BenchResult:
         )
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
     if load > cores:
-        notes.append(f"{load:.1f} processes wanted {cores} cores: wake-ups waited for them, and p99 shows it")
+        notes.append(f"{load:.1f} processes wanted {cores} cores: wake-ups were delayed, which raises p99")
     stage("DDS, two processes")
     try:
         results |= through_dds()
@@ -264,7 +264,7 @@ def through_dds(*arguments: str) -> dict[str, float]:
             command, env=environment, capture_output=True, text=True, timeout=DDS_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise RuntimeError(f"no end within {DDS_TIMEOUT_S} s") from error
+        raise RuntimeError(f"did not finish within {DDS_TIMEOUT_S} s") from error
     if done.returncode:
         raise RuntimeError((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1])
     results: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

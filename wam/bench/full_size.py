@@ -45,12 +45,12 @@ def full_size_parser(kind: str, *, presets: Collection[str]) -> argparse.Argumen
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m wam.models.{kind}.full_size",
-        description="Times a policy of any size with random weights that are made on the device.",
+        description="Time a policy of any size with random weights that are generated on the device.",
     )
     parser.add_argument("--preset", choices=sorted(presets), default="paper")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    parser.add_argument("--repeats", type=int, default=60, help="calls that count")
+    parser.add_argument("--repeats", type=int, default=60, help="number of timed calls")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     return parser
 

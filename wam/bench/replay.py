@@ -48,25 +48,25 @@ def run(stage: Announce) -> BenchResult:
         free = shutil.disk_usage(folder).free
         if free < FREE_NEEDED:
             raise WamError(
-                f"no room for a bag of 2 GB in {folder.parent}",
+                f"no space for a 2 GB bag in {folder.parent}",
                 value=f"{free / 1e9:.1f} GB free",
                 allowed=f"{FREE_NEEDED / 1e9:.1f} GB",
                 where="the environment variable TMPDIR",
             )
         stage("generating 60 s of 640x480 JPEG at 30 Hz")
         results = _part("speed", folder)
-        stage("decoding beside rosbags + OpenCV")
+        stage("decoding, compared with rosbags + OpenCV")
         results |= _part("decode", folder)
-        stage("generating and replaying a bag of 2 GB")
+        stage("generating and replaying a 2 GB bag")
         results |= _part("memory", folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     notes = (
         "replay_realtime_factor: from opening the bag to summary.json, fake policy, one core; with index.html it is "
-        f"{results['replay_with_page_realtime_factor']}, and in processor time (what else runs on the machine left "
-        f"out) {results['replay_processor_realtime_factor']}",
-        "replay_decode_ratio: reading in stamp order and decoding every image, against AnyReader + imdecode, in "
-        "processor time; replay_ingest_ratio: with ingest and observations as well",
+        f"{results['replay_with_page_realtime_factor']}, and in CPU time (which excludes other load) "
+        f"{results['replay_processor_realtime_factor']}",
+        "replay_decode_ratio: reading in stamp order and decoding every image, against AnyReader + imdecode, "
+        "in CPU time; replay_ingest_ratio: with ingest and observations as well",
     )
     return BenchResult(results=results, bars=BARS, notes=notes)
 

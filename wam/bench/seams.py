@@ -352,4 +352,4 @@ def run(
         "seams_accepted": float(total.accepted),
         "seams_commands": float(total.ticks),
     }
-    return BenchResult(results=results, bars=BARS, notes=("chunks per second of processor time of one core",))
+    return BenchResult(results=results, bars=BARS, notes=("chunks per second of CPU time of one core",))

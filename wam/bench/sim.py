@@ -42,9 +42,7 @@ def run(stage: Announce, *, seconds: float = SECONDS) -> BenchResult:
         seconds: simulated time of each run [s].
     """
     results: dict[str, float] = {}
-    notes = [
-        f"cameras: {SIDE_PX}x{SIDE_PX} px, {CAMERA_RATE_HZ:g} frames/s, rendered in threads of their own"
-    ]
+    notes = [f"cameras: {SIDE_PX}x{SIDE_PX} px, {CAMERA_RATE_HZ:g} frames/s, rendered in separate threads"]
     try:
         require_egl()
         renders = True
@@ -65,7 +63,7 @@ def run(stage: Announce, *, seconds: float = SECONDS) -> BenchResult:
         results[f"sim_{name}_realtime_factor"] = round(factor, 2)
         results[f"sim_{name}_render_p50_ms"] = round(float(np.median(render_ms)), 2)
         results[f"sim_{name}_cameras"] = float(len(robot.cameras))
-    notes.append("steps: physics and drivers, per second of processor time of one core; factors: wall time")
+    notes.append("steps: physics and drivers, per second of CPU time of one core; factors: wall time")
     return BenchResult(results=results, bars=BARS, notes=tuple(notes))
 
 

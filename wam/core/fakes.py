@@ -291,7 +291,7 @@ class FakeLease:
             ContextReleased: the lease was given back, or the context was retired.
         """
         if not self._held:
-            raise ContextReleased("planner context was read after its lease was given back", value=self._name)
+            raise ContextReleased("planner context was read after its lease was released", value=self._name)
         return self._channel.get(self._name)
 
     def release(self) -> None:

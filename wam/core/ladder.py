@@ -49,7 +49,7 @@ CAUSES: dict[str, Cause] = {
     "horizon_short": Cause(
         Ladder.SLOW,
         Verdict.SCALED,
-        "rows for {value:.3f} s are left, the arm needs {limit:.3f} s to come to rest; it is slowed",
+        "rows for {value:.3f} s are left, the arm needs {limit:.3f} s to come to rest; it is slowed down",
     ),
     "robot_slowed": Cause(
         Ladder.SLOW,
@@ -57,11 +57,11 @@ CAUSES: dict[str, Cause] = {
         "the robot runs at {value:.2f} of its speed (speed scaling); the row index is frozen below {limit:.2f}",
     ),
     # HOLD: jerk-limited stop, then the measured position; left by itself when the cause has gone.
-    "no_chunk_yet": Cause(Ladder.HOLD, Verdict.HOLD, "no chunk has come yet; the measured position is held"),
+    "no_chunk_yet": Cause(Ladder.HOLD, Verdict.HOLD, "no chunk received yet; the measured position is held"),
     "no_joint_state_yet": Cause(
         Ladder.HOLD,
         Verdict.HOLD,
-        "no joint state has come yet; nothing is commanded before the arm was measured",
+        "no joint state received yet; nothing is commanded before the first one",
     ),
     "chunk_timeout": Cause(
         Ladder.HOLD,
@@ -69,7 +69,7 @@ CAUSES: dict[str, Cause] = {
         "no valid chunk for {value:.3f} s, allowed {limit:.3f} s (safety.chunk_timeout of the robot file)",
     ),
     "rows_exhausted": Cause(
-        Ladder.HOLD, Verdict.HOLD, "the last row was due {value:.3f} s ago; chunks come too seldom"
+        Ladder.HOLD, Verdict.HOLD, "the last row was due {value:.3f} s ago; chunks arrive too rarely"
     ),
     "joint_state_timeout": Cause(
         Ladder.HOLD,
@@ -83,23 +83,23 @@ CAUSES: dict[str, Cause] = {
     "command_gap": Cause(
         Ladder.HOLD,
         Verdict.HOLD,
-        "the command stream was silent for {value:.3f} s, allowed {limit:.3f} s; it starts anew",
+        "the command stream was silent for {value:.3f} s, allowed {limit:.3f} s; it restarts",
     ),
     "generation_reset": Cause(
         Ladder.HOLD, Verdict.HOLD, "the policy was reset; rows of the old task are dropped"
     ),
     "no_listener": Cause(
-        Ladder.HOLD, Verdict.HOLD, "nobody subscribes to this command topic; the arm would not follow"
+        Ladder.HOLD, Verdict.HOLD, "nothing subscribes to this command topic; the arm would not move"
     ),
     "executor_lost": Cause(
-        Ladder.HOLD, Verdict.HOLD, "the executor has gone: nobody publishes action chunks any more"
+        Ladder.HOLD, Verdict.HOLD, "executor lost: action chunks have no publisher any more"
     ),
-    "driver_lost": Cause(Ladder.HOLD, Verdict.HOLD, "the driver has gone: nobody publishes joint states"),
+    "driver_lost": Cause(Ladder.HOLD, Verdict.HOLD, "driver lost: joint states have no publisher"),
     "second_driver": Cause(Ladder.HOLD, Verdict.HOLD),
     "other_namespace": Cause(Ladder.HOLD, Verdict.HOLD),
     "deactivated": Cause(Ladder.HOLD, Verdict.HOLD, "the node was deactivated; the arm is brought to rest"),
     # STOP: latched until `clear`.
-    "estop": Cause(Ladder.STOP, Verdict.STOP, "emergency stop was asked for"),
+    "estop": Cause(Ladder.STOP, Verdict.STOP, "emergency stop was requested"),
     "outside_limits": Cause(Ladder.STOP, Verdict.STOP),
     "tracking_error": Cause(Ladder.STOP, Verdict.STOP),
     "command_limit": Cause(Ladder.STOP, Verdict.STOP),

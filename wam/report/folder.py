@@ -38,7 +38,7 @@ def require_free(out_dir: Path, *, keep: Collection[str] = ()) -> None:
     if not out_dir.exists() and not out_dir.is_symlink():
         return
     if not out_dir.is_dir():
-        raise _refusal(out_dir, "a file is in its place")
+        raise _refusal(out_dir, "it is a file")
     entries = sorted(entry.name for entry in out_dir.iterdir() if entry.name not in keep)
     if not entries:
         return
@@ -46,7 +46,7 @@ def require_free(out_dir: Path, *, keep: Collection[str] = ()) -> None:
     if foreign:
         raise _refusal(out_dir, f"it holds {', '.join(foreign[:5])}{' and more' if len(foreign) > 5 else ''}")
     if not _is_own_summary(out_dir / SUMMARY):
-        raise _refusal(out_dir, f"its {SUMMARY} is not one of ours")
+        raise _refusal(out_dir, f"its {SUMMARY} was not written by this program")
     if RUNS in entries:
         for run in sorted((out_dir / RUNS).iterdir()):
             require_free(run)
@@ -71,7 +71,7 @@ def report_folder(out_dir: Path, *, keep: Collection[str] = ()) -> Iterator[Path
     except OSError as error:
         raise ConfigError(
             f"report folder {out_dir} cannot be written ({error.strerror})",
-            allowed="a folder that you may write",
+            allowed="a writable folder",
             where="--report",
         ) from error
     try:

@@ -90,8 +90,8 @@ def imagined_section(records: Sequence[ImaginedRecord], *, start_ns: int) -> Sec
     return Section(
         "Imagined images",
         tuple(strips),
-        intro="Left what the policy expected to see at the end of a chunk, right what the camera saw then. "
-        "Tiny policies have random weights and imagine noise.",
+        intro="Left: what the policy predicted for the end of a chunk; right: what the camera recorded then. "
+        "Tiny policies have random weights and predict noise.",
     )
 
 

@@ -188,7 +188,7 @@ class SharedIngest:
             if self._ingest is None:
                 self._ingest, self._key = RosIngest(self._node, robot, cameras, clock), key
             elif key != self._key:
-                raise ValueError(f"shared ingest serves {self._key}, asked for {key}")
+                raise ValueError(f"shared ingest serves {self._key}, requested was {key}")
             self._users += 1
             return self._ingest
 

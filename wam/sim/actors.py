@@ -108,9 +108,7 @@ class ChunkActor:
     def _ask(self, episode: Episode) -> ActionChunk:
         chunk = self._policy(episode.observe(), episode.instruction)
         if not np.isfinite(chunk.rows).all():
-            raise PolicyFault(
-                f"the policy answered a chunk that is not finite at {chunk.stamp_ns / NS_PER_S:.2f} s"
-            )
+            raise PolicyFault(f"the policy returned a non-finite chunk at {chunk.stamp_ns / NS_PER_S:.2f} s")
         self._columns = index_of(self._robot.joint_names, chunk.joint_names, what=f"robot {self._robot.name}")
         self._chunk = chunk
         return chunk

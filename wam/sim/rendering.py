@@ -146,8 +146,8 @@ class CameraRenderer(_Renderer):
         buffer = model.vis.global_
         if SUPERSAMPLE * camera.width > buffer.offwidth or SUPERSAMPLE * camera.height > buffer.offheight:
             raise ValueError(
-                f"the model was built for pictures of {buffer.offwidth // SUPERSAMPLE}x"
-                f"{buffer.offheight // SUPERSAMPLE} px, asked for {camera.width}x{camera.height} px"
+                f"the model was built for images of {buffer.offwidth // SUPERSAMPLE}x"
+                f"{buffer.offheight // SUPERSAMPLE} px, requested were {camera.width}x{camera.height} px"
             )
         view = mujoco.MjvCamera()
         view.type = mujoco.mjtCamera.mjCAMERA_FIXED

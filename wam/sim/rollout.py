@@ -351,6 +351,6 @@ def find_camera(robot: RobotDescription, name: str) -> CameraSpec:
             f"robot {robot.name} has no camera of this name",
             value=name,
             allowed=", ".join(cameras),
-            where="the cameras asked for",
+            where="the requested cameras",
         )
     return cameras[name]

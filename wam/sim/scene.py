@@ -218,7 +218,7 @@ class Scene:
                     break
             else:
                 raise ValueError(
-                    f"region {region} has no room for {item.name!r} beside {len(placed)} objects"
+                    f"region {region} has no space for {item.name!r} beside {len(placed)} objects"
                 )
             placed.append((x, y, item.footprint))
             result.append(Placement(x, y, region.z, rng.uniform(-math.pi, math.pi)))

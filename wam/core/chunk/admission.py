@@ -146,12 +146,13 @@ class Admission:
                 if not newer:
                     raise ChunkRefused(
                         Refusal.DUPLICATE,
-                        f"chunk {chunk.sequence} is not newer than chunk {last.sequence}, which came before it",
+                        f"chunk {chunk.sequence} is not newer than chunk {last.sequence}, received before it",
                     )
             elif chunk.generation < last.generation and not newer:
                 raise ChunkRefused(
                     Refusal.OLD_GENERATION,
-                    f"chunk {chunk.sequence} is of generation {chunk.generation}, in force is {last.generation}",
+                    f"chunk {chunk.sequence} belongs to generation {chunk.generation}, "
+                    f"the current one is {last.generation}",
                 )
             else:
                 reset = True

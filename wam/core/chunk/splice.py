@@ -136,7 +136,7 @@ def splice(
         raise StaleChunk(
             f"chunk {chunk.sequence} is stale: its last row was due {late_ns / 1e6:.0f} ms before it could take over",
             value=f"{len(rows)} rows of {period / 1e6:.1f} ms",
-            allowed="rows that are still to come",
+            allowed="at least one row that is still due",
             where="the executor's period, or the policy's chunk length",
         )
     # Rows of the timeline that still count: the join with the past, and what lies before the takeover.

@@ -81,7 +81,7 @@ class StreamMonitor:
             Verdict.STOP,
             "command_limit",
             f"the computed command of {joint} has {word} {value:.6g}, limit {limit:.6g} (SI); it was not sent: "
-            "this is a fault of the safety node, please report it",
+            "this is a bug in the safety node, please report it",
             joint,
             value,
             limit,

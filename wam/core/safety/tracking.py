@@ -49,7 +49,7 @@ class TrackingWatch:
             return None
         joint, limit = self._names[column], float(self._allowed[column])
         text = (
-            f"{joint} is {self.error:.3f} rad away from what was commanded, allowed {limit:.3f} "
-            "(safety.tracking_error of the robot file): it is blocked, disabled, or moved by somebody else"
+            f"{joint} is {self.error:.3f} rad away from its command, allowed {limit:.3f} "
+            "(safety.tracking_error of the robot file): it is blocked, disabled, or moved by something else"
         )
         return Finding(Verdict.STOP, "tracking_error", text, joint, self.error, limit)

@@ -165,10 +165,10 @@ class InProcessPublisher(Generic[T]):
         if len(self._slots) < self._max_slots:
             return len(self._slots)
         raise ContextError(
-            "planner context: readers lease every slot",
+            "planner context: readers hold leases on all slots",
             value=f"{self._max_slots} slots",
             allowed="readers that release a context once they have a newer one",
-            where="the reader that does not release",
+            where="the reader that does not release its leases",
         )
 
     def _drop_if_unused(self, entry: _Entry[T]) -> None:
@@ -212,12 +212,12 @@ class InProcessLease(Generic[T]):
         """Return the context: the very object that was published.
 
         Raises:
-            ContextReleased: the lease was given back, the planner was closed or restarted, or it began a
+            ContextReleased: the lease was released, the planner was closed or restarted, or it began a
                 new generation.
         """
         entry = self._entry
         if entry is None:
-            raise ContextReleased(f"planner context {_label(self._header)}: the lease was given back")
+            raise ContextReleased(f"planner context {_label(self._header)}: the lease was released")
         context = entry.context
         if context is None:
             raise ContextReleased(f"planner context {_label(self._header)}: its planner retired it")
@@ -271,7 +271,7 @@ class InProcessReader(Generic[T]):
             )
         if (int(match["generation"]), int(match["version"])) != (header.generation, header.version):
             raise HandleRefused(
-                f"context handle: name {handle.name!r} and header {_label(header)} name two contexts"
+                f"context handle: name {handle.name!r} and header {_label(header)} refer to two contexts"
             )
         publisher = self._registry._find(match["token"])
         if publisher is None:

@@ -118,7 +118,7 @@ class InlineReader(Generic[T]):
                 "context handle: name", value=handle.name[:160], allowed="inline.TOKEN.GENERATION.VERSION"
             )
         if (int(match["generation"]), int(match["version"])) != (header.generation, header.version):
-            raise HandleRefused(f"context handle: name {handle.name!r} and its header name two contexts")
+            raise HandleRefused(f"context handle: name {handle.name!r} and its header refer to two contexts")
         check_table(handle.specs, handle.total_bytes, limit_bytes=self._limit_bytes)
         if len(handle.data) != handle.total_bytes:
             raise HandleRefused(

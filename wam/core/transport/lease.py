@@ -29,21 +29,21 @@ class ViewLease(Generic[T]):
 
     @property
     def released(self) -> bool:
-        """Whether the lease was given back."""
+        """Whether the lease was released."""
         return self._held is None
 
     def get(self) -> PlannerContext[T]:
         """Return the context.
 
         Raises:
-            ContextReleased: the lease was given back, or the planner retired the context.
+            ContextReleased: the lease was released, or the planner retired the context.
         """
         held = self._held
         if held is None:
             header = self.header
             raise ContextReleased(
                 f"planner context (generation {header.generation}, version {header.version}): "
-                "the lease was given back"
+                "the lease was released"
             )
         context, check = held
         check()

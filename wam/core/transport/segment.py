@@ -167,9 +167,9 @@ class OwnedSegment:
             if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT):
                 raise
             raise ContextError(
-                f"planner context: no room for a segment in {directory}",
+                f"planner context: no space for a segment in {directory}",
                 value=f"{PAYLOAD_OFFSET + payload_bytes} bytes",
-                allowed="what `df -h` shows as free there",
+                allowed="the free space there (see `df -h`)",
                 where="the size of /dev/shm (docker: --shm-size)",
             ) from error
         self._state = memoryview(self._map)[_STATE_OFFSET : _STATE_OFFSET + 4].cast("I")
@@ -338,5 +338,5 @@ def _lock_shared(fd: int, name: SegmentName, generation: int, version: int) -> N
         else:
             return
     raise ContextRecycled(
-        f"planner context (generation {generation}, version {version}): {name} is being written anew"
+        f"planner context (generation {generation}, version {version}): {name} is being rewritten"
     )

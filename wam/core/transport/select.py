@@ -92,7 +92,7 @@ def choose_transport(
         raise ConfigError(
             f"context transport: {obstacle}",
             value=wanted,
-            allowed=f"{AUTO} (takes {fitting.name.lower()} here), or inline",
+            allowed=f"{AUTO} (selects {fitting.name.lower()} here), or inline",
             where=_WHERE,
         )
     return chosen

@@ -161,10 +161,10 @@ class SlotPool:
             slot = next(str(n) for n in range(self._max_slots) if str(n) not in taken)
             return self._create(slot, payload_bytes)
         raise ContextError(
-            "planner context: readers hold every slot of shared memory",
+            "planner context: readers hold all slots of shared memory",
             value=f"{self._max_slots} slots of {self._owner!r}",
             allowed="readers that release a context, and drop their arrays, once they have a newer one",
-            where="the reader that does not release",
+            where="the reader that does not release its leases",
         )
 
     def _create(self, slot: str, payload_bytes: int) -> OwnedSegment:

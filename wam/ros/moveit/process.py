@@ -87,7 +87,7 @@ class ProcessChecker:
                 if reply.sequence != self._sequence:
                     continue  # the answer to a submission that was given up
                 if reply.index == NO_ANSWER:
-                    raise CheckerSilent(f"MoveIt could not judge: {reply.text}")
+                    raise CheckerSilent(f"MoveIt could not check the trajectory: {reply.text}")
                 if reply.index == FREE:
                     return CheckerAnswer(None)
                 first, _, second = reply.text.partition("\t")
@@ -135,7 +135,7 @@ class ProcessChecker:
         if self._now() >= self._restart_at:
             self._start()
         raise CheckerSilent(
-            f"the MoveIt helper has ended (exit code {code}); it is started again every {RESTART_S:.0f} s",
+            f"the MoveIt helper exited (exit code {code}); it is restarted every {RESTART_S:.0f} s",
             where="its log above, or the parameter `moveit` of the safety node",
         )
 

@@ -60,7 +60,7 @@ class ServiceChecker:
         """
         if not self._client.service_is_ready():
             raise CheckerSilent(
-                f"nobody serves {SERVICE}", where="start move_group, or set the parameter `moveit` to off"
+                f"no server of {SERVICE}", where="start move_group, or set the parameter `moveit` to off"
             )
         stride = -(-len(states) // self._max_states)
         chosen = list(range(0, len(states), stride))

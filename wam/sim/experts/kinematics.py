@@ -133,7 +133,7 @@ class InverseKinematics:
         if not best.found:
             at = ", ".join(f"{value:.3f}" for value in target[:3, 3])
             raise Unreachable(
-                f"{self.link} cannot be brought to ({at}) m: {1e3 * best.position_error:.1f} mm and "
+                f"{self.link} cannot reach ({at}) m: {1e3 * best.position_error:.1f} mm and "
                 f"{best.rotation_error:.3f} rad remain",
                 where="the task's placement regions, or the expert's script",
             )

@@ -250,7 +250,7 @@ def _play_all(
                 yield future.result()
     except BrokenProcessPool as error:
         raise RecordingError(
-            "a recording process was killed (is the memory full?)",
+            "a recording process was killed (out of memory?)",
             where=f"--processes; finished episodes are in {folder}",
         ) from error
     finally:

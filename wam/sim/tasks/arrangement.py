@@ -44,7 +44,7 @@ class TaskScene(Scene):
                 f"task {task.name} cannot be set this way",
                 value=setting.value,
                 allowed=", ".join(one.value for one in task.settings),
-                where="the setting asked for",
+                where="the requested setting",
             )
         objects = task.objects + (task.distractors if setting.has_distractors else ())
         super().__init__(objects, Region(0.0, 0.0, 0.0, 0.0, 0.0), clearance=task.clearance)
@@ -112,7 +112,7 @@ def arrange(task: Task, variant: Variant, setting: Setting, seed: int) -> dict[s
         placed = _attempt(spots, items, task.clearance, rng)
         if placed is not None:
             return placed
-    raise ValueError(f"task {task.name}, seed {seed}: its spots have no room for {[s.item for s in spots]}")
+    raise ValueError(f"task {task.name}, seed {seed}: its spots have no space for {[s.item for s in spots]}")
 
 
 def _spots_of(task: Task, variant: Variant, setting: Setting) -> Iterator[Spot]:

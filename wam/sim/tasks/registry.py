@@ -39,7 +39,7 @@ def tasks_of(robot: str) -> tuple[Task, ...]:
     if not found:
         robots = ", ".join(dict.fromkeys(task.robot for task in TASKS.values()))
         raise ConfigError(
-            "no task is for this robot", value=robot, allowed=robots, where="the option --robot"
+            "there is no task for this robot", value=robot, allowed=robots, where="the option --robot"
         )
     return found
 
