@@ -143,7 +143,7 @@ class SafetyCycle(Mailbox):
 
     @property
     def delays(self) -> DelayWindow:
-        """MeasuredRobot inference delays and chunk intervals."""
+        """Measured inference delays and chunk intervals."""
         return self._intake.delays
 
     @property
