@@ -42,7 +42,7 @@ class TaskParameters:
 
 
 class TaskNode(WamNode[TaskParameters]):
-    """Lifecycle node `wam_task`: serves `~/run_task`; one goal at a time, a new one takes over."""
+    """Lifecycle node `wam_task`: serves `~/run_task`; one goal at a time, a new one replaces it."""
 
     def __init__(self, **node_args: Any) -> None:
         super().__init__("wam_task", TaskParameters, **node_args)
@@ -129,7 +129,7 @@ class TaskNode(WamNode[TaskParameters]):
         return self._finish(goal, run, ending)
 
     async def _begin(self, instruction: str) -> str:
-        """Set the instruction and let the executor act; return why not, or ""."""
+        """Set the instruction and let the executor act; return the reason for a failure, or ""."""
         for client in (self._set_instruction, self._set_acting):
             if not client.service_is_ready():
                 return f"service {client.srv_name} is not available; start wam_planner and wam_executor first"

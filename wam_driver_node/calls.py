@@ -38,7 +38,7 @@ def fill_request(message: Any, values: Mapping[str, object]) -> Any:
 
 
 def read_answer(answer: Any) -> tuple[bool, str]:
-    """Return whether a response or result says that it succeeded, and its text.
+    """Return whether a response or result reports success, and its text.
 
     std_srvs and the UR dashboard have `success`, controller_manager `ok`, piper_ros `enable_response`; a type without
     any of them can only fail by the status of its goal.
@@ -86,7 +86,7 @@ class StepCaller:
             may_move: whether steps may be carried out during which the robot may move or sink.
 
         Returns:
-            Whether every machine step was carried out, and a sentence on what was done and what is left.
+            Whether every machine step was performed, and a sentence on what was done and what remains.
         """
         walk, done, left = Recovery(steps), [], ""
         while (step := walk.current) is not None:
@@ -105,7 +105,7 @@ class StepCaller:
         return walk.succeeded, (text if walk.succeeded else f"{text}; {walk.failure}") + left
 
     async def carry_out(self, step: Step, *, folder: str = "") -> tuple[bool, str]:
-        """Make the call of one step; return whether it succeeded, and why not."""
+        """Make the call of one step; return whether it succeeded, and the reason if not."""
         kind = self._find(step.type)
         if kind is None:
             return False, f"{VENDOR_TYPES[step.type][0]} is not installed in this environment"

@@ -51,7 +51,7 @@ class DriverNode(WamNode[DriverParameters]):
 
     Args:
         find: returns a vendor's type by its key in `wam.devices.optional.VENDOR_TYPES`, or None.
-        caller: makes what carries recovery steps out.
+        caller: creates the object that performs recovery steps.
         gripper_types: action name -> type, in place of those of the gripper's own message package.
         fill: writes a goal into such a type.
         node_args: passed to the lifecycle node.

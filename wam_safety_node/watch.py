@@ -28,7 +28,7 @@ class GraphWatch:
         robot: its groups.
         outputs: command publishers.
         cycle: gets the causes.
-        latch_driver_loss: a driver that has gone is STOP instead of HOLD.
+        latch_driver_loss: a lost driver causes STOP instead of HOLD.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class GraphWatch:
 
     def _check_driver_names(self, group: str, topic: str, drivers: list[str]) -> None:
         """Hold for two drivers on one topic, and for a driver in another namespace than ours."""
-        # A driver that was killed and started anew has its own name twice for a while.
+        # A driver that was killed and restarted has its own name twice for a while.
         if len(set(drivers)) > 1:
             text = (
                 f"{topic} is published by {' and '.join(sorted(set(drivers)))}; "

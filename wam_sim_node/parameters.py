@@ -13,7 +13,7 @@ WALL, PUBLISH = "wall", "publish"
 
 @dataclass(frozen=True, slots=True)
 class SimParameters:
-    """What the simulated robot can be told."""
+    """Parameters of the simulated robot."""
 
     robot: str = parameter(
         description="robot: a name in config/robots or the path of a YAML file; it needs a model"

@@ -111,7 +111,7 @@ def _prepare() -> bool:
 
 
 def _venv_usable() -> bool:
-    """Tell whether `.venv` can be kept; one that was moved, broken or only partly installed is recreated."""
+    """Return whether `.venv` can be kept; one that was moved, broken or only partly installed is recreated."""
     if not PYTHON.exists() or INSTALLING.exists():
         return False
     place = STATE / "place"
@@ -260,7 +260,7 @@ def _cmake_version() -> tuple[int, int] | None:
 
 
 def _has_egl() -> bool:
-    """Tell whether libEGL loads and a vendor (Mesa or a GPU's driver) is registered with it."""
+    """Return whether libEGL loads and a vendor (Mesa or a GPU's driver) is registered with it."""
     try:
         ctypes.CDLL("libEGL.so.1")
     except OSError:

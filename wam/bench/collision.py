@@ -25,7 +25,7 @@ def run(stage: Announce, *, chunks: int = CHUNKS, robot: str = ROBOT) -> BenchRe
     """Check `chunks` random chunks at the robot's velocity limits, every state of each.
 
     Args:
-        stage: told what is being measured.
+        stage: called with what is being measured.
         chunks: chunks in all.
         robot: name of a robot file with a model.
     """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`wam bench command`: jitter of the command stream while another process saturates a core.
 
-Three processes beside this one: the real safety node (its publications are timed), a robot and executor that publish
+Three processes run in parallel: the real safety node (its publications are timed), a robot and executor that publish
 joint states and chunks at their rates, and a busy one that multiplies matrices as inference does. Jitter of a command
-= distance of its interval to the command before from the period; deadlines that were skipped are counted by the node.
+= distance of its interval to the command before from the period; the node counts skipped deadlines.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ STEPS = 72
 TWO_STAGE_STEPS = 92
 """Steps of the published two-stage sampler: 64 for the image, 28 for the action."""
 PART = Effort(steps=12, sites=64)
-"""What is timed on a processor."""
+"""What is timed on a CPU."""
 WHOLE = Effort(repeats=1)
 """What is timed on a GPU: whole chunks, once, since each is hundreds of evaluations."""
 PAPER_RATIO = 4.3
@@ -50,7 +50,7 @@ def run(
     """Measure.
 
     Args:
-        stage: told of what begins.
+        stage: called with what begins.
         policy: bundle or built-in name whose sizes are used; not looked at with `preset`.
         preset: sizes to take instead.
         layers: override the number of layers, to fit a smaller memory.
@@ -115,7 +115,7 @@ def run(
 
 
 def idle_cores() -> int:
-    """Return how many threads to compute with: two that share a core wait for each other at every operation."""
+    """Return the number of threads: two that share a core wait for each other at every operation."""
     idle = len(os.sched_getaffinity(0)) - round(os.getloadavg()[0])
     return max(1, min(torch.get_num_threads(), idle))
 

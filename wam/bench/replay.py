@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`wam bench replay`: speed of a replay, of its decoding beside plain rosbags + OpenCV, and its memory.
 
-Every part runs in a process of its own on one core, on a bag that is generated for it.
+Every part runs in its own process on one core, on a bag that is generated for it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def run(stage: Announce) -> BenchResult:
     """Measure speed, decoding and memory.
 
     Raises:
-        WamError: a part failed, or there is no room for the 2 GB bag.
+        WamError: a part failed, or there is no space for the 2 GB bag.
     """
     folder = Path(tempfile.mkdtemp(prefix="wam-bench-replay-"))
     try:
@@ -72,7 +72,7 @@ def run(stage: Announce) -> BenchResult:
 
 
 def _part(name: str, folder: Path) -> dict[str, float]:
-    """Run one part in a process of its own and return its results."""
+    """Run one part in its own process and return its results."""
     command = [sys.executable, "-m", "wam.bench.replay", name, str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -122,12 +122,12 @@ def measure_decoding(folder: Path, *, seconds: float = DECODE_SECONDS) -> dict[s
     for _ in range(DECODE_ROUNDS):
         for times, decode in ((plain, _decode_plainly), (ours, _decode), (whole, _decode_through_ingest)):
             gc.collect()
-            # Processor time: on a busy machine the clock on the wall would measure the others.
+            # CPU time: on a busy machine wall time would include other processes.
             started = time.process_time()
             count = decode(bag, robot)
             times.append((time.process_time() - started) / count)
     shutil.rmtree(bag)
-    # The fastest round of each: what else runs on the machine only ever slows a round down.
+    # The fastest round of each: other load on the machine can only slow a round down.
     return {
         "replay_decode_ratio": round(min(plain) / min(ours), 3),
         "replay_decode_images_per_s": round(1.0 / min(ours), 1),
@@ -145,7 +145,7 @@ def measure_memory(folder: Path, *, size: int = BIG_BYTES) -> dict[str, float]:
     bag = folder / "big"
     write_fake_bag(bag, robot=robot, seconds=size / (HEIGHT * WIDTH * 3 * RATE), rate=RATE)
     written = sum(file.stat().st_size for file in bag.iterdir())
-    # Writing must not count: the replay runs in a process of its own.
+    # Writing must not count: the replay runs in its own process.
     command = [sys.executable, "-m", "wam.bench.replay", "replay-big", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     shutil.rmtree(bag)

@@ -38,7 +38,7 @@ def run(stage: Announce, *, seconds: float = SECONDS) -> BenchResult:
     """Simulate each robot for `seconds` [s] of its time, moving, twice: without cameras and with all of its own.
 
     Args:
-        stage: told what is being measured.
+        stage: called with what is being measured.
         seconds: simulated time of each run [s].
     """
     results: dict[str, float] = {}
@@ -108,7 +108,7 @@ class _Moving:
 
 
 class _Camera(threading.Thread):
-    """Renders what it is handed, one picture at a time; whoever hands waits while one is still waiting."""
+    """Renders the snapshots it is given, one at a time; the caller blocks while one is still waiting."""
 
     def __init__(self, moving: _Moving, index: int) -> None:
         super().__init__(daemon=True)
@@ -128,7 +128,7 @@ class _Camera(threading.Thread):
 
 
 def _with_pictures(robot: RobotDescription, seconds: float) -> tuple[float, Sequence[float]]:
-    """Return simulated over wall time with every camera of `robot`, and the time of each picture [ms]."""
+    """Return simulated over wall time with every camera of `robot`, and the time of each image [ms]."""
     moving = _Moving(robot)
     cameras = [_Camera(moving, index) for index in range(len(robot.cameras))]
     for camera in cameras:

@@ -6,9 +6,9 @@
     LATE      a chunk or its context is older than its budget     the next fresh chunk
     SLOW      rows are about to run out: time is scaled down      the next chunk brings rows
     HOLD      no valid chunk in time, state lost, chunk refused   the cause is gone and a valid chunk has come
-    STOP      limit, collision, non-finite, e-stop, ...           `clear` alone, once the cause is gone
+    STOP      limit, collision, non-finite, e-stop, ...           only `clear`, once the cause is gone
 
-The rung is the highest that any present cause asks for. STOP is latched.
+The rung is the highest one required by any present cause. STOP is latched.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Cause:
     """A line of the table.
 
     Attributes:
-        rung: the rung that the cause asks for.
+        rung: the rung that the cause requires.
         verdict: verdict of the event that reports it.
         text: sentence with `{value}` and `{limit}`; findings of filters bring their own.
     """
@@ -110,7 +110,7 @@ CAUSES: dict[str, Cause] = {
 
 
 def finding(code: str, *, value: float = math.nan, limit: float = math.nan, joint: str = "") -> Finding:
-    """Return the finding of a cause that has a text of its own.
+    """Return the finding of a cause that has its own text.
 
     Args:
         code: a key of `CAUSES`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a report: written beside its place, then moved there whole; the user's files stay."""
+"""The folder of a report: written next to its destination, then moved there as a whole; the user's files stay."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA_PREFIX = "wam/"
 
 
 def require_free(out_dir: Path, *, keep: Collection[str] = ()) -> None:
-    """Check that a report may be written to `out_dir`: it is absent, empty, or an earlier report of ours.
+    """Check that a report may be written to `out_dir`: it is absent, empty, or an earlier report.
 
     Args:
         out_dir: where the report is wanted.
@@ -54,7 +54,7 @@ def require_free(out_dir: Path, *, keep: Collection[str] = ()) -> None:
 
 @contextlib.contextmanager
 def report_folder(out_dir: Path, *, keep: Collection[str] = ()) -> Iterator[Path]:
-    """Give a fresh folder to write in; on success it takes the place of `out_dir`, on error it vanishes.
+    """Yield a new folder to write to; on success it replaces `out_dir`, on error it is removed.
 
     Args:
         out_dir: where the report is wanted.
@@ -97,7 +97,7 @@ def _replace(work: Path, target: Path, keep: Collection[str]) -> None:
     os.umask(umask)
     work.chmod(0o777 & ~umask)
     if target.exists():
-        require_free(target, keep=keep)  # somebody may have put a file there while we computed
+        require_free(target, keep=keep)  # another process may have put a file there meanwhile
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
         target.rename(old / "old")
         for name in keep:

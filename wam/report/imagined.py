@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a policy expected its cameras to see, beside what they saw."""
+"""Camera images that a policy predicted, next to the recorded ones."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from wam.report.page import Section, Strip, evenly, picture
 PAIRS_SHOWN = 6
 PAIR_WIDTH = 480
 GAP = 6
-"""White between the two pictures [px]."""
+"""White between the two images [px]."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImaginedRecord:
-    """One expectation.
+    """One predicted image.
 
     Attributes:
-        imagined: what was expected; its stamp is the time for which it was.
+        imagined: the predicted image; its stamp is the time it was predicted for.
         observed: the first image of that camera from that time on; None where none came.
     """
 

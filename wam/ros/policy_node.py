@@ -126,7 +126,7 @@ class PolicyNode(WamNode[P]):
         self._diagnostics = self.add_diagnostics(task=self._task, hardware_id=robot.name)
 
     def start_worker(self, name: str, step: Callable[[], None], *, period: float) -> Worker | SteppedWorker:
-        """Run `step` every `period` [s] in a thread of its own; an exception of it ends the thread and is reported."""
+        """Run `step` every `period` [s] in its own thread; an exception of it ends the thread and is reported."""
         self._fault = ""
         self._worker = make_worker(
             self, name, step, period=period, lock_step=self.p.lock_step, on_error=self._on_error

@@ -67,7 +67,7 @@ def bowl(
         height: over all [m].
         mass: [kg].
         sides: boxes of the wall.
-        fixed: it stands fast.
+        fixed: it cannot move.
     """
     foot = 0.55 * radius
     slant = math.atan2(radius - foot, height)

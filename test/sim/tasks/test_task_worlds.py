@@ -177,7 +177,7 @@ def test_a_task_is_refused_to_another_robot() -> None:
 
 
 def test_a_setting_that_a_task_has_not_is_refused() -> None:
-    with pytest.raises(ConfigError, match="cannot be set this way: got 'distractors'; allowed: seen, "):
+    with pytest.raises(ConfigError, match="does not have this setting: got 'distractors'; allowed: seen, "):
         TaskWorld(replace(BOWL, distractors=()), setting=Setting.DISTRACTORS)
 
 

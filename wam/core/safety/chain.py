@@ -77,7 +77,7 @@ class SafetyChain:
         }
 
     def run(self, motion: Motion, *, stage: ChainStage, measured: Vector) -> Judged:
-        """Judge `motion` at `stage`.
+        """Check `motion` at `stage`.
 
         Args:
             motion: rows of all joints.

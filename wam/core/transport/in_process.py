@@ -42,7 +42,7 @@ class _Entry(Generic[T]):
 
 
 class InProcessRegistry:
-    """Where the publishers and the readers of one process meet. Thread-safe.
+    """Registry shared by the publishers and readers of one process. Thread-safe.
 
     Every publisher and reader uses the process's own registry unless it is given another.
     """
@@ -119,7 +119,7 @@ class InProcessPublisher(Generic[T]):
 
         Raises:
             ContextReleased: the publisher was closed.
-            ContextError: readers lease every slot.
+            ContextError: readers hold leases on all slots.
             ValueError: the context is not newer than the last one.
         """
         specs = self._codec.specs(context.payload)
@@ -224,7 +224,7 @@ class InProcessLease(Generic[T]):
         return context
 
     def release(self) -> None:
-        """Give the lease back; safe to call twice."""
+        """Release the lease; safe to call twice."""
         with self._lock:
             entry, self._entry = self._entry, None
         if entry is not None:
@@ -284,7 +284,7 @@ class InProcessReader(Generic[T]):
         return lease
 
     def close(self) -> None:
-        """Give back every lease."""
+        """Release every lease."""
         with self._lock:
             leases, self._open = self._open, []
         for lease in leases:

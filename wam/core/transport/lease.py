@@ -50,7 +50,7 @@ class ViewLease(Generic[T]):
         return context
 
     def release(self) -> None:
-        """Give the lease back; safe to call twice."""
+        """Release the lease; safe to call twice."""
         with self._lock:
             self._held = None
 
@@ -78,7 +78,7 @@ class LeaseBook(Generic[T]):
         return lease
 
     def release_all(self) -> None:
-        """Give back every lease."""
+        """Release every lease."""
         with self._lock:
             leases, self._leases = self._leases, []
         for lease in leases:

@@ -33,7 +33,7 @@ def helper_command(joints: ModelJoints, *, group: str, parameters: Sequence[str]
 
 
 class ProcessChecker:
-    """Asks a helper process; neither method blocks. One thread.
+    """Queries a helper process; neither method blocks. One thread.
 
     Args:
         joints: joints of the URDF from those of the robot.
@@ -60,7 +60,7 @@ class ProcessChecker:
         """Send states, float64 [S, N]; see `RemoteChecker.submit`.
 
         Raises:
-            CheckerSilent: the helper does not run, or still reads what it was sent before.
+            CheckerSilent: the helper is not running, or is still reading an earlier request.
         """
         self._require_running()
         if self._unsent:
@@ -73,7 +73,7 @@ class ProcessChecker:
         """Return the answer to the last submission, or None; see `RemoteChecker.poll`.
 
         Raises:
-            CheckerSilent: the helper has ended, cannot judge, or answers nonsense.
+            CheckerSilent: the helper has exited, cannot check, or sends a malformed answer.
         """
         process = self._require_running()
         self._send()

@@ -56,7 +56,7 @@ class ServiceChecker:
         """Ask for the states, float64 [S, N]; see `RemoteChecker.submit`.
 
         Raises:
-            CheckerSilent: move_group does not run.
+            CheckerSilent: move_group is not running.
         """
         if not self._client.service_is_ready():
             raise CheckerSilent(
@@ -89,7 +89,7 @@ class ServiceChecker:
             return CheckerAnswer(self._contact)
 
     def close(self) -> None:
-        """Forget the calls under way."""
+        """Discard the pending calls."""
         with self._lock:
             self._sequence += 1
             self._open = set()

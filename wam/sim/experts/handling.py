@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Goals for what is held: hand-overs, and objects that two hands carry."""
+"""Goals for held objects: hand-overs, and objects that two hands carry."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ FREE_SPIN = (1.0, 1.0, 1.0, 1.0, 1.0, 0.0)
 
 
 class Unreachable(WamError):
-    """The arm cannot bring its tool to a pose that the expert asks for."""
+    """The arm cannot reach a pose that the expert requires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class InverseKinematics:
             restarts: other starts that are tried, about the posture; the same at every call.
 
         Raises:
-            Unreachable: no start led there; the text tells how close the best one came.
+            Unreachable: no start led there; the text says how close the best one came.
         """
         best = self._search(target, start, weights)
         rng = np.random.default_rng(0)
