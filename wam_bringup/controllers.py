@@ -72,7 +72,7 @@ def read_parameters(path: Path) -> Parameters:
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path.name} cannot be read: {error}", where=str(path)) from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{path.name} holds no ROS parameters", allowed="a mapping", where=str(path))
+        raise ConfigError(f"{path.name} contains no ROS parameters", allowed="a mapping", where=str(path))
     return content
 
 

@@ -45,7 +45,11 @@ class GateParameters:
         (), description="wait until these lifecycle nodes are active; relative names"
     )
     report_period: float = parameter(
-        5.0, description="time between two log lines about what is missing", unit="s", lower=0.1, upper=600.0
+        5.0,
+        description="time between two log messages about what is missing",
+        unit="s",
+        lower=0.1,
+        upper=600.0,
     )
 
 
@@ -76,11 +80,11 @@ class GateNode(Node):
             name: self.create_client(GetState, f"{name}/get_state") for name in p.nodes
         }
         for group in load_robot(p.robot).groups if p.robot else ():
-            self._missing[group.name] = f"nothing arrives on {group.state_topic}"
+            self._missing[group.name] = f"no messages on {group.state_topic}"
             store = partial(self._store, group, JointReader(group))
             self.create_subscription(JointState, group.state_topic, store, JOINT_STATE)
         for name in p.nodes:
-            self._missing[name] = f"node {name} is not there"
+            self._missing[name] = f"node {name} was not found"
         steady_timer(self, POLL_S, self._poll)
 
     @property
@@ -126,7 +130,7 @@ class GateNode(Node):
 
 
 def main() -> None:
-    """Wait; exit with 0 when everything is there, with 1 after SIGINT, SIGTERM or an illegal parameter."""
+    """Wait; exit with 0 when the gate opens, with 1 after SIGINT, SIGTERM or an illegal parameter."""
     gates: list[GateNode] = []
 
     def make() -> list[GateNode]:

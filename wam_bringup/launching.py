@@ -194,7 +194,7 @@ class _OnOpened(OnProcessExit):  # type: ignore[misc]
         """Return what to do after the end of the gate."""
         if event.returncode == 0:
             return super().handle(event, context)
-        return EmitEvent(event=Shutdown(reason="a condition for the start cannot be met"))
+        return EmitEvent(event=Shutdown(reason="a start condition cannot be met"))
 
 
 def _after(gate: Node, then: Sequence[Any]) -> list[Any]:
@@ -204,7 +204,7 @@ def _after(gate: Node, then: Sequence[Any]) -> list[Any]:
 
 def _ending(safety: Node) -> list[Any]:
     """Return the handler that ends everything with the safety process."""
-    ending = EmitEvent(event=Shutdown(reason="the safety process has ended"))
+    ending = EmitEvent(event=Shutdown(reason="the safety process has exited"))
     return [RegisterEventHandler(OnProcessExit(target_action=safety, on_exit=[ending]))]
 
 

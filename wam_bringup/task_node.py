@@ -33,12 +33,16 @@ class TaskParameters:
         5.0, description="longest uninterrupted HOLD that a run survives", unit="s", lower=0.1, upper=600.0
     )
     silence: float = parameter(
-        3.0, description="a node whose status is silent for longer is lost", unit="s", lower=1.0, upper=60.0
+        3.0,
+        description="a node without a status message for longer is considered lost",
+        unit="s",
+        lower=1.0,
+        upper=60.0,
     )
 
 
 class TaskNode(WamNode[TaskParameters]):
-    """Lifecycle node `wam_task`: serves `~/run_task`; one goal at a time, a new one takes over."""
+    """Lifecycle node `wam_task`: serves `~/run_task`; one goal at a time, a new one replaces it."""
 
     def __init__(self, **node_args: Any) -> None:
         super().__init__("wam_task", TaskParameters, **node_args)
@@ -95,12 +99,12 @@ class TaskNode(WamNode[TaskParameters]):
 
     def _on_cancel(self, _goal: Any) -> CancelResponse:
         if self._run is not None:
-            self._run.end(Result.CANCELED, "the client canceled")
+            self._run.end(Result.CANCELED, "canceled by the client")
         return CancelResponse.ACCEPT
 
     async def _execute(self, goal: Any) -> Any:
         if self._run is not None:
-            self._run.end(Result.PREEMPTED, "another goal took over")
+            self._run.end(Result.PREEMPTED, "replaced by another goal")
             self._poll()
         p = self.p
         run = TaskRun(
@@ -125,12 +129,12 @@ class TaskNode(WamNode[TaskParameters]):
         return self._finish(goal, run, ending)
 
     async def _begin(self, instruction: str) -> str:
-        """Set the instruction and let the executor act; return why not, or ""."""
+        """Set the instruction and let the executor act; return the reason for a failure, or ""."""
         for client in (self._set_instruction, self._set_acting):
             if not client.service_is_ready():
-                return f"service {client.srv_name} is not there; start wam_planner and wam_executor first"
+                return f"service {client.srv_name} is not available; start wam_planner and wam_executor first"
         if self.count_publishers("wam_safety/event") == 0:
-            return "wam_safety is not there; start it first"
+            return "wam_safety is not running; start it first"
         answer = await self._set_instruction.call_async(SetInstruction.Request(instruction=instruction))
         if not answer.success:
             return str(answer.message)

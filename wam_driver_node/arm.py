@@ -28,7 +28,7 @@ class ArmShell:
 
     Args:
         node: owns the entities.
-        watch: judges the device.
+        watch: checks the device.
         caller: carries steps out.
         clock: present time.
         find: returns a type of `wam.devices.optional.VENDOR_TYPES`, or None.
@@ -77,9 +77,9 @@ class ArmShell:
         return dict(self._status.values)
 
     async def enable(self) -> tuple[bool, str]:
-        """Switch the drives on where the driver has to be asked for it, and wait until they are.
+        """Switch the drives on if the driver needs a request for it, and wait until they are on.
 
-        Nothing switches them off: an arm without brakes sinks.
+        Nothing switches them off: an arm without brakes would sink.
         """
         drives = self.watch.drives
         if drives is None:

@@ -38,7 +38,7 @@ def fill_request(message: Any, values: Mapping[str, object]) -> Any:
 
 
 def read_answer(answer: Any) -> tuple[bool, str]:
-    """Return whether a response or result says that it succeeded, and its text.
+    """Return whether a response or result reports success, and its text.
 
     std_srvs and the UR dashboard have `success`, controller_manager `ok`, piper_ros `enable_response`; a type without
     any of them can only fail by the status of its goal.
@@ -86,17 +86,17 @@ class StepCaller:
             may_move: whether steps may be carried out during which the robot may move or sink.
 
         Returns:
-            Whether every machine step was carried out, and a sentence on what was done and what is left.
+            Whether every machine step was performed, and a sentence on what was done and what remains.
         """
         walk, done, left = Recovery(steps), [], ""
         while (step := walk.current) is not None:
             if step.kind is StepKind.PERSON:
                 walk.done(True)
             elif step.name.startswith(OWN_SERVICES):
-                left = f"; left to you: {step.text} ({step.name})"
+                left = f"; to be done by hand: {step.text} ({step.name})"
                 walk.done(True)
             elif step.moves and not may_move:
-                walk.done(False, "the robot may move or sink; do it by hand, or set recover_moving")
+                walk.done(False, "the robot may move or sink; do this by hand, or set recover_moving")
             else:
                 ok, text = await self.carry_out(step, folder=folder)
                 done += [step.text] if ok else []
@@ -105,7 +105,7 @@ class StepCaller:
         return walk.succeeded, (text if walk.succeeded else f"{text}; {walk.failure}") + left
 
     async def carry_out(self, step: Step, *, folder: str = "") -> tuple[bool, str]:
-        """Make the call of one step; return whether it succeeded, and why not."""
+        """Make the call of one step; return whether it succeeded, and the reason if not."""
         kind = self._find(step.type)
         if kind is None:
             return False, f"{VENDOR_TYPES[step.type][0]} is not installed in this environment"
@@ -140,7 +140,7 @@ class StepCaller:
             future = client.call_async(self._fill(kind.Request(), values))
             if not await self.until(future.done, ANSWER_S):
                 client.remove_pending_request(future)
-                return False, f"no answer of {name} within {ANSWER_S:g} s"
+                return False, f"no answer from {name} within {ANSWER_S:g} s"
             return self._read(future.result())
         finally:
             self._node.destroy_client(client)
@@ -152,12 +152,12 @@ class StepCaller:
                 return False, f"no server offers the action {name}"
             sent = client.send_goal_async(self._fill(kind.Goal(), values))
             if not await self.until(sent.done, ANSWER_S):
-                return False, f"no answer of {name} within {ANSWER_S:g} s"
+                return False, f"no answer from {name} within {ANSWER_S:g} s"
             if not sent.result().accepted:
                 return False, f"{name} refused the goal"
             ended = sent.result().get_result_async()
             if not await self.until(ended.done, ANSWER_S):
-                return False, f"{name} has not ended within {ANSWER_S:g} s"
+                return False, f"{name} did not end within {ANSWER_S:g} s"
             answer = ended.result()
             ok, text = self._read(answer.result)
             succeeded = answer.status == GoalStatus.STATUS_SUCCEEDED

@@ -81,7 +81,7 @@ class GripperShell:
         """Take one row of a stream.
 
         Raises:
-            JointError: it does not fit; the former one stays.
+            JointError: it is invalid; the previous command is kept.
         """
         self._channel.offer(names, [0], [positions], start_ns=stamp_ns)
 
@@ -96,12 +96,12 @@ class GripperShell:
         """Take a rolling trajectory.
 
         Raises:
-            JointError: it does not fit; the former one stays.
+            JointError: it is invalid; the previous command is kept.
         """
         self._channel.offer(names, times_ns, positions, start_ns=start_ns)
 
     def hold(self) -> None:
-        """Forget the command; the gripper stays as it is."""
+        """Discard the command; the gripper keeps its position."""
         self._channel.hold()
 
     def enable(self, on: bool) -> DriverState:
@@ -173,7 +173,7 @@ class GripperShell:
         self._handle = handle
         handle.get_result_async().add_done_callback(partial(self._ended, handle))
         if self._cancel_wanted:
-            # The wish to cancel came before there was a handle to cancel by.
+            # The cancel request came before there was a goal handle.
             handle.cancel_goal_async()
 
     def _ended(self, handle: Any, future: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listens to a robot's drivers for a moment and prints what arrived as JSON, for `wam doctor --robot`.
+"""Listens to a robot's drivers for a few seconds and prints what arrived as JSON, for `wam doctor --robot`.
 
 python -m wam_driver_node.look ROBOT SECONDS [--ros-args ...]
 """
@@ -53,7 +53,7 @@ class GroupListener:
         return bool(self._stamps)
 
     def start_over(self) -> None:
-        """Forget what was counted; latched values stay."""
+        """Reset the counts; latched values are kept."""
         self._stamps.clear()
 
     def heard(self, seconds: float) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _spin(executor: SingleThreadedExecutor, seconds: float, *, until: Callable[[
 
 
 def look(robot_name: str, seconds: float, args: list[str] | None = None) -> list[dict[str, Any]]:
-    """Listen for `seconds` [s] and return what was heard, group by group."""
+    """Listen for `seconds` [s] and return what arrived, group by group."""
     robot = load_robot(robot_name)
     rclpy.init(args=args)
     node = Node("wam_doctor")
@@ -112,7 +112,7 @@ def look(robot_name: str, seconds: float, args: list[str] | None = None) -> list
     try:
         executor.add_node(node)
         listeners = [GroupListener(node, group) for group in robot.groups if group.driver != NO_DRIVER]
-        # Discovery takes its time on a loaded machine, and counts for no rate.
+        # Discovery may be slow on a loaded machine and must not lower the rates.
         _spin(executor, DISCOVERY_S, until=lambda: all(one.has_arrived for one in listeners))
         for one in listeners:
             one.start_over()
@@ -125,7 +125,7 @@ def look(robot_name: str, seconds: float, args: list[str] | None = None) -> list
 
 
 def main() -> None:
-    """Print what is heard of the robot named on the command line."""
+    """Print what arrives from the robot named on the command line."""
     print(json.dumps(look(sys.argv[1], float(sys.argv[2]), sys.argv[3:])))
 
 

@@ -51,7 +51,7 @@ class DriverNode(WamNode[DriverParameters]):
 
     Args:
         find: returns a vendor's type by its key in `wam.devices.optional.VENDOR_TYPES`, or None.
-        caller: makes what carries recovery steps out.
+        caller: creates the object that performs recovery steps.
         gripper_types: action name -> type, in place of those of the gripper's own message package.
         fill: writes a goal into such a type.
         node_args: passed to the lifecycle node.
@@ -273,14 +273,14 @@ class DriverNode(WamNode[DriverParameters]):
         if on:
             answers += [await arm.enable() for arm in self.arms]
         elif self.arms:
-            answers.append((True, "the arms' drives are left on: an arm without brakes sinks"))
+            answers.append((True, "the arms' drives stay on: an arm without brakes would sink"))
         response.success = all(ok for ok, _ in answers)
         response.message = "; ".join(text for _, text in answers)
         return response
 
     async def _recover(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._recovering:
-            response.success, response.message = False, "a recovery is being carried out"
+            response.success, response.message = False, "a recovery is already in progress"
             return response
         self._recovering = True
         try:

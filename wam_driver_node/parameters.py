@@ -17,15 +17,15 @@ class DriverParameters:
     robot: str = parameter(description="robot: a name in config/robots or the path of a YAML file")
     devices: tuple[str, ...] = parameter(
         ("mock",),
-        description=f"where the hands are, one word for each hand group of the robot file, in its order: {FORMS}; "
-        "not read for a robot without hands",
+        description=f"addresses of the hands, one for each hand group of the robot file, in its order: {FORMS}; "
+        "ignored for a robot without hands",
     )
     recover_moving: bool = parameter(
         False,
-        description="let ~/recover carry out steps during which the robot may move or sink (brakes, drives, resets)",
+        description="allow ~/recover to perform steps during which the robot may move or sink (brakes, drives, resets)",
     )
     write_enabled: bool = parameter(
-        False, description="allow commands from the start; otherwise the service ~/enable does"
+        False, description="accept commands from the start; otherwise only after a call of ~/enable"
     )
     rate: float = parameter(
         40.0,
@@ -52,13 +52,13 @@ class DriverParameters:
         30.0, description="force of a grasp", unit="N", lower=1.0, upper=MAX_FORCE
     )
     gripper_close_below: float = parameter(
-        0.03, description="a wanted opening below this closes the gripper", unit="m", lower=0.001, upper=0.079
+        0.03, description="a target opening below this closes the gripper", unit="m", lower=0.001, upper=0.079
     )
     gripper_open_above: float = parameter(
-        0.05, description="a wanted opening above this opens the gripper", unit="m", lower=0.002, upper=0.08
+        0.05, description="a target opening above this opens the gripper", unit="m", lower=0.002, upper=0.08
     )
     gripper_dwell: float = parameter(
-        0.4, description="least time between two goals of the gripper", unit="s", lower=0.1, upper=5.0
+        0.4, description="minimum time between two goals of the gripper", unit="s", lower=0.1, upper=5.0
     )
     dead_band: int = parameter(
         4, description="smaller changes of a target are not written, raw", lower=1, upper=50

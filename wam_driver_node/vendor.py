@@ -18,7 +18,7 @@ LATCHED = QoSProfile(
     depth=1, reliability=QoSReliabilityPolicy.RELIABLE, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL
 )
 READ_PERIOD_S = 0.1
-"""A status that comes at 1 kHz is decoded this seldom: decoding all of it would cost a core."""
+"""Period at which a 1 kHz status is decoded: decoding all of it would cost a core."""
 
 
 class StatusListener:

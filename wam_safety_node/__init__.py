@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The safety node: chunks and joint states in, bounded commands out, in a process of its own without torch."""
+"""The safety node: chunks and joint states in, bounded commands out, in its own process without torch."""

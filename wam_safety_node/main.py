@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Executable `wam_safety_node`: the command stream in a process of its own."""
+"""Executable `wam_safety_node`: the command stream in its own process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from wam.runtime.safety.stream import PROCESS_PRIORITY, ask_for_realtime
 from wam_safety_node.node import SafetyNode
 
 SWITCH_INTERVAL_S = 0.0005
-"""Python lets a thread run this long before another may; the command thread waits for callbacks no longer."""
+"""Thread switch interval of Python: the longest time that the command thread waits for a callback."""
 
 
 def prepare_process() -> None:
-    """Make this process fit for a command stream; called before any thread is started.
+    """Prepare this process for a command stream; called before any thread is started.
 
     Everything made so far is taken out of garbage collection, whose full runs would pause the stream.
     """

@@ -42,7 +42,7 @@ REPORT_PERIOD_S = 0.5
 STOP_TIMEOUT_S = 3.0
 CLEAR_TIMEOUT_S = 0.5
 MAX_FAILURES = 3
-"""Cycles that may fail in a row before the stream is given up."""
+"""Cycles that may fail in a row before the stream is ended."""
 
 LEVELS = {
     Ladder.NOMINAL: DiagnosticLevel.OK,
@@ -134,7 +134,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             self.get_logger().warning("dry run: nothing is sent to the robot (parameter dry_run)")
 
     def _remote_checker(self, robot: RobotDescription) -> RemoteChecker | None:
-        """Return MoveIt as a checker where it was asked for; its absence is then an error."""
+        """Return MoveIt as a checker if it was requested; its absence is then an error."""
         p = self.p
         if p.moveit == "off":
             return None
@@ -168,10 +168,10 @@ class SafetyNode(WamNode[SafetyParameters]):
             self.cycle.rested.wait(STOP_TIMEOUT_S)
         self._publishing.clear()
         if not stream.stop(timeout=STOP_TIMEOUT_S):
-            self.get_logger().error(f"the command stream has not ended within {STOP_TIMEOUT_S} s")
+            self.get_logger().error(f"the command stream did not end within {STOP_TIMEOUT_S} s")
 
     def teardown(self) -> None:
-        """End the remote checker, forget the cycle."""
+        """Stop the remote checker, release the cycle."""
         if self._remote is not None:
             self._remote.close()
         self._remote = None
@@ -235,7 +235,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             response.message = "cleared; the arm holds until the next valid chunk"
         else:
             cause = ladder.cause
-            still = "the command stream does not run" if cause is None or not answered else cause.text
+            still = "the command stream is not running" if cause is None or not answered else cause.text
             response.message = f"not cleared: {still}"
         return response
 

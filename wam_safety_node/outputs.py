@@ -30,7 +30,7 @@ PARTICIPANT_BYTES = 12
 """Leading bytes of a DDS endpoint's gid that are its participant's."""
 
 TRAJECTORY_RATE = 20.0
-"""Rate of rolling trajectories where a group asks for none [Hz]."""
+"""Default rate of rolling trajectories [Hz]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Outputs:
         return ""
 
     def other_publishers(self) -> list[OtherPublisher]:
-        """Return the nodes beside this one that publish on our command topics."""
+        """Return the other nodes that publish on our command topics."""
         others = []
         mine = (self._node.get_name(), self._node.get_namespace())
         for topic in self._topics:
@@ -190,7 +190,7 @@ class Outputs:
 def _participant(node: Any) -> tuple[int, ...]:
     """Return the part of a publisher's gid that names this process's DDS participant.
 
-    rclpy tells no publisher its own gid; a topic that nobody else can have shows it in the graph.
+    rclpy does not expose the gid of a publisher; a topic with a unique name shows it in the graph.
     """
     topic = f"~/identity_{os.getpid()}_{time.monotonic_ns()}"
     probe = node.create_publisher(JointState, topic, COMMAND)

@@ -22,12 +22,12 @@ class SafetyParameters(ChainOptions):
     )
     contract: str = parameter(
         "",
-        description="contract hash (SHA-256, hex) of the only policy that may move the robot; empty takes that of "
-        "the first chunk",
+        description="contract hash (SHA-256, hex) of the only policy that may move the robot; "
+        "empty: that of the first chunk",
     )
     strategy: str = parameter(
         SCHEDULE.strategy.value,
-        description="how a chunk takes over from the one before it",
+        description="how the node blends or switches from the previous chunk",
         choices=tuple(one.value for one in Strategy),
     )
     moveit: str = parameter(
@@ -54,17 +54,19 @@ class SafetyParameters(ChainOptions):
     )
     latch_driver_loss: bool = parameter(
         False,
-        description="a driver that has disappeared (no publisher of joint states) is STOP, cleared by hand, and "
-        "not HOLD",
+        description="a lost driver (no publisher of joint states) leads to STOP, cleared by an operator, "
+        "instead of HOLD",
     )
     speed_scaling_topic: str = parameter(
         "",
-        description="std_msgs/Float64 with the robot's speed scaling, relative; empty takes the UR driver's for a UR",
+        description="topic of the robot's speed scaling (std_msgs/Float64), relative; empty: the UR driver's for a UR",
     )
     chunk_topic: str = parameter("wam_executor/chunk", description="topic of the action chunks, relative")
-    estop_topic: str = parameter("estop", description="std_msgs/Bool, true stops the arm; relative")
+    estop_topic: str = parameter(
+        "estop", description="emergency stop topic (std_msgs/Bool, true stops the arm), relative"
+    )
     lock_step: bool = parameter(
         False,
-        description="run on /clock and answer every time on lock_step, so that a simulation can wait for this node; "
-        "needs use_sim_time",
+        description="run on /clock and acknowledge every step on lock_step, so that a simulation can wait "
+        "for this node; needs use_sim_time",
     )

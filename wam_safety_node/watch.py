@@ -28,7 +28,7 @@ class GraphWatch:
         robot: its groups.
         outputs: command publishers.
         cycle: gets the causes.
-        latch_driver_loss: a driver that has gone is STOP instead of HOLD.
+        latch_driver_loss: a lost driver causes STOP instead of HOLD.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class GraphWatch:
             return
         text = (
             f"{found[0].topic} is published by {found[0].node} as well; only one node may command the arm: "
-            "end that node, then call ~/clear_fault"
+            "stop that node, then call ~/clear_fault"
         )
         self._cycle.raise_cause(
             Finding(Verdict.STOP, "second_publisher", text, found[0].topic, float(len(found) + 1), 1.0)
@@ -107,11 +107,11 @@ class GraphWatch:
 
     def _check_driver_names(self, group: str, topic: str, drivers: list[str]) -> None:
         """Hold for two drivers on one topic, and for a driver in another namespace than ours."""
-        # A driver that was killed and started anew has its own name twice for a while.
+        # A driver that was killed and restarted has its own name twice for a while.
         if len(set(drivers)) > 1:
             text = (
-                f"{topic} is published by {' and '.join(sorted(set(drivers)))}; which one reports the arm is not "
-                "known: end or remap one of them"
+                f"{topic} is published by {' and '.join(sorted(set(drivers)))}; "
+                "it is unknown which one reports the arm: stop or remap one of them"
             )
             self._hold("second_driver", text, topic, of=group)
         else:
@@ -120,7 +120,7 @@ class GraphWatch:
         if elsewhere:
             self._misplaced.add(group)
             text = (
-                f"nobody publishes {topic}, but there is {', '.join(elsewhere)}: start the driver and the suite in the "
+                f"{topic} has no publisher, but there is {', '.join(elsewhere)}: start the driver and the suite in the "
                 "same namespace, or correct `topic` in the robot file"
             )
             self._hold("other_namespace", text, topic, of=group)
@@ -144,7 +144,7 @@ class GraphWatch:
         lost = finding("driver_lost", joint=topic)
         if not self._latch:
             return lost
-        text = f"{lost.text}; look at the arm, then call ~/clear_fault (latch_driver_loss)"
+        text = f"{lost.text}; inspect the arm, then call ~/clear_fault (latch_driver_loss)"
         return Finding(Verdict.STOP, "liveliness_lost", text, topic)
 
     def _on_liveliness(self, info: Any) -> None:

@@ -27,8 +27,8 @@ from wam_sim_node.vendor import controller_state_message
 class JointTopics:
     """State and command topics of one group's driver.
 
-    Published at the state rate: the state topic of the robot file, and, while somebody listens, what the kind of device
-    adds: a copy of it, and an echo of the target in force. A trajectory controller's own state goes out on
+    Published at the state rate: the state topic of the robot file, and, while it has subscribers, what the kind of
+    device adds: a copy of it, and an echo of the target in force. A trajectory controller's own state goes out on
     `controller_state` beside its command topic where control_msgs is installed, and on `controller_reference`
     (sensor_msgs/JointState: what it commands) anywhere.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated camera's messages, rendered and published in a thread of its own."""
+"""A simulated camera's messages, rendered and published in its own thread."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ RENDER_TIMEOUT_S = 10.0
 
 
 class CameraStream:
-    """Publishes one camera as its driver does: picture, compressed picture, calibration.
+    """Publishes one camera as its driver does: image, compressed image, calibration.
 
-    The thread of the physics says what time it is with `tick`; the camera's own thread renders what is due and
+    The thread of the physics reports the time with `tick`; the camera's own thread renders what is due and
     publishes it when its latency has passed.
 
     Args:
         node: lifecycle node that owns the publishers.
         model: model of the world.
         camera: which camera.
-        rate: pictures per second [Hz].
-        latency_ns: time from a picture's stamp to its publication [ns]; rendering takes place within it.
+        rate: images per second [Hz].
+        latency_ns: time from an image's stamp to its publication [ns]; rendering takes place within it.
         jpeg_quality: 1..100.
         degradation: noise and losses.
-        lockstep: `tick` waits until the picture before has been rendered, so that none is left out; without, a picture
+        lockstep: `tick` waits until the image before has been rendered, so that none is left out; without, an image
             that is due while one is rendered is taken after it, and left out when the next one is due by then.
-        on_error: called in the camera's thread once it has been ready; no picture follows.
+        on_error: called in the camera's thread once it has been ready; no image follows.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class CameraStream:
         self._renderer = CameraRenderer(model, camera)
         self._pace = Pace(round(NS_PER_S / rate))
         self._index = 0
-        self._owed: int | None = None  # number of the picture that is due and was not taken yet
+        self._owed: int | None = None  # number of the image that is due and was not taken yet
         self._slot: tuple[Snapshot, int] | None = None
         self._idle = threading.Event()
         self._changed = threading.Condition()
@@ -128,7 +128,7 @@ class CameraStream:
             self._node.destroy_lifecycle_publisher(publisher)
 
     def tick(self, now_ns: int, snapshot: Callable[[], Snapshot | None]) -> None:
-        """Take a picture where one is due, and let those be published whose latency has passed.
+        """Take an image where one is due, and let those be published whose latency has passed.
 
         Args:
             now_ns: time of the world [ns].

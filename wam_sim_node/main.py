@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Executable `wam_sim_node`: a simulated robot in a process of its own."""
+"""Executable `wam_sim_node`: a simulated robot in its own process."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class SimNode(WamNode[SimParameters]):
         self._tell(robot)
 
     def start(self) -> None:
-        """Let time run."""
+        """Start simulated time."""
         self._fault = ""
         self._refused.clear()
         for camera in self._cameras.values():
@@ -120,18 +120,18 @@ class SimNode(WamNode[SimParameters]):
         self._worker.start()
 
     def stop(self) -> None:
-        """Let time stand still."""
+        """Pause simulated time."""
         late = [name for name, camera in self._cameras.items() if not camera.stop()]
         worker, self._worker = self._worker, None
         if worker is not None and not worker.stop(timeout=STOP_TIMEOUT_S):
             late.append("physics")
         if late:
             self.get_logger().error(
-                f"{', '.join(late)} did not end within {STOP_TIMEOUT_S} s and is left behind"
+                f"{', '.join(late)} did not end within {STOP_TIMEOUT_S} s and is abandoned"
             )
 
     def teardown(self) -> None:
-        """Remove the topics and forget the world."""
+        """Remove the topics and release the world."""
         for group in self._arms.values():
             group.close()
         for device in self._devices.values():
@@ -157,7 +157,7 @@ class SimNode(WamNode[SimParameters]):
         return TaskWorld(task, seed=p.seed, setting=setting, robot=robot, timestep=timestep)
 
     def _resume(self) -> str:
-        """Resume the physics after an episode in which they diverged; return why that is impossible, or ""."""
+        """Resume the physics after an episode in which they diverged; return why if impossible, or ""."""
         if self._worker is None:
             return "the simulated robot is not active; activate it first"
         if self._fault:
@@ -208,16 +208,14 @@ class SimNode(WamNode[SimParameters]):
             f", task {p.task}, {p.setting}" if p.task else ""
         )
         if self._time is not None:
-            text += ", /clock at " + (
-                f"{p.speed:g} times wall time" if p.speed else "the machine's own speed"
-            )
+            text += ", /clock at " + (f"{p.speed:g} times wall time" if p.speed else "full speed")
         capped = [group.name for group in robot.groups if group.state_rate > p.state_rate_limit]
         if capped:
             text += f"; joint states of {', '.join(capped)} at {p.state_rate_limit:g} Hz (state_rate_limit)"
         self.get_logger().info(text)
 
     def _follow_clock(self) -> None:
-        """Step through the time that has passed on /clock, at the rate of the states; pictures go out with it."""
+        """Step through the time that has passed on /clock, at the rate of the states; images go out with it."""
         now_ns, before_ns = self.clock.now_ns(), self._reached_ns
         step_ns = round(self._period * NS_PER_S)
         if not 0 <= now_ns - before_ns <= MAX_STEP_NS:
@@ -282,7 +280,7 @@ class SimNode(WamNode[SimParameters]):
         elif factor < SLOW_FACTOR * (self.p.speed or 1.0):
             level, text = (
                 DiagnosticLevel.WARN,
-                f"slower than asked: real-time factor {factor:.2f}, wanted {self.p.speed or 1.0:g}",
+                f"slower than requested: real-time factor {factor:.2f}, requested {self.p.speed or 1.0:g}",
             )
         else:
             level, text = DiagnosticLevel.OK, "simulating"

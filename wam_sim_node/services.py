@@ -64,7 +64,7 @@ class _Status:
         self._published: str | float | None = None
 
     def publish(self, moment: Moment, stamp_ns: int) -> None:
-        """Publish the moment where that is due or has changed."""
+        """Publish the status where it is due or has changed."""
         if self._pace is not None:
             if not self._pace.due(stamp_ns):
                 return
@@ -107,7 +107,7 @@ class DeviceServices:
             self._offer(trigger(beside(group.state_topic, "stop"), lambda _device: actions.stop()))
 
     def publish(self, output: GroupOutput, stamp_ns: int) -> None:
-        """Publish the modes of one moment, where they are due or have changed."""
+        """Publish the current modes, where they are due or have changed."""
         moment = Moment(self._group, output.modes, output.feedback)
         for status in self._statuses:
             status.publish(moment, stamp_ns)

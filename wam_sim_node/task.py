@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated task on topics: how the running episode stands, and a service that starts another one."""
+"""A simulated task on topics: the state of the running episode, and a service that starts another one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TaskTopics:
 
     Args:
         node: lifecycle node that owns the entities.
-        world: judges itself.
+        world: evaluates the task's criteria.
         cycle: steps the world, and starts its episodes.
         restarted: called after a start, e.g. to let physics go on that had ended; returns why it could not, or "".
     """
@@ -37,7 +37,7 @@ class TaskTopics:
         self._stamp_ns = 0
 
     def publish(self, stamp_ns: int, *, error: str = "") -> None:
-        """Publish how the episode stands, where that is due or has changed."""
+        """Publish the state of the episode, where that is due or has changed."""
         self._stamp_ns = stamp_ns
         with self._cycle.exclusive():
             state = (self._world.seed, self._world.progress())

@@ -44,7 +44,7 @@ def test_a_gate_decides_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--task", "fly"], "no task of this name: got 'fly'; allowed: franka_box_to_bowl, "),
         (["--setting", "dark"], "no such setting: got 'dark'; allowed: seen, "),
         (["--mode", "slow"], "option --mode: got 'slow'; allowed: nodes or fast"),
-        (["--mode", "nodes"], "the expert has no nodes: got 'nodes'; allowed: fast"),
+        (["--mode", "nodes"], "the policy 'expert' runs without nodes: got 'nodes'; allowed: fast"),
         (["--gate", "none.yaml"], "gate none.yaml does not exist"),
         (["--planner-latency", "soon"], "option --planner-latency: got 'soon'"),
     ],
@@ -131,4 +131,4 @@ def test_a_world_and_its_expert_are_drawn(tmp_path: Path) -> None:
 
 def test_many_tasks_do_not_fit_into_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sim", "picture", "--out", str(tmp_path / "all.png")]) == EXIT_COULD_NOT_RUN
-    assert "several tasks in one file" in capsys.readouterr().err
+    assert "several tasks cannot share one file" in capsys.readouterr().err

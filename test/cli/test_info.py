@@ -76,7 +76,7 @@ def test_the_pose_of_a_tip_is_told_in_its_base(capsys: pytest.CaptureFixture[str
                 "group left, driver piper: left_base_link to left_link6",
                 "left/joint_states_single at 200 Hz",
                 "measured = reported x 1.0005327; sent = wanted x 0.99949306",
-                "the driver calls them joint1, joint2",
+                "names in the driver: joint1, joint2",
                 "left_gripper_link1",
                 "dh_is_offset:=1",
             ),

@@ -43,9 +43,9 @@ def test_an_expert_is_measured_and_its_page_written(
         (["experts", "--setting", "dark"], "no such setting: got 'dark'; allowed: seen, unseen_texture"),
         (
             ["experts", "--robot", "g1_inspire"],
-            "no task is for this robot: got 'g1_inspire'; allowed: franka",
+            "there is no task for this robot: got 'g1_inspire'; allowed: franka",
         ),
-        (["tasks", "--robot", "g1_inspire"], "no task is for this robot: got 'g1_inspire'"),
+        (["tasks", "--robot", "g1_inspire"], "there is no task for this robot: got 'g1_inspire'"),
     ],
 )
 def test_what_there_is_not_is_refused_by_name(

@@ -177,7 +177,7 @@ def test_a_reflex_is_recovered_in_order_and_the_stop_is_left_to_a_person(vendor:
     answer = vendor.recover()
     assert answer.success, answer.message
     assert vendor.calls == FRANKA_CALLS
-    assert "left to you: clear the latched stop" in answer.message
+    assert "to be done by hand: clear the latched stop" in answer.message
     hardware, controllers = vendor.sent[-2][1], vendor.sent[-1][1]
     assert hardware["name"] == "FrankaHardwareInterface"
     assert hardware["target_state.label"] == "active"
@@ -229,7 +229,7 @@ def test_brakes_are_released_only_where_that_was_allowed(vendor: Vendor, may_mov
     answer = vendor.recover()
     assert answer.success is may_move
     assert vendor.calls == (names if may_move else names[:1])
-    assert may_move or "the robot may move or sink; do it by hand, or set recover_moving" in answer.message
+    assert may_move or "the robot may move or sink; do this by hand, or set recover_moving" in answer.message
 
 
 def test_a_service_that_nobody_offers_is_named(vendor: Vendor) -> None:
@@ -273,7 +273,7 @@ def test_both_arms_are_enabled_by_one_call_and_again_after_a_lost_bus(vendor: Ve
     vendor.stamp = None
     vendor.until(lambda: codes() == ["not_enabled"] * 2, "the bus again")
     off = vendor.call(SetBool, "wam_driver/enable", SetBool.Request(data=False))
-    assert "drives are left on" in off.message
+    assert "drives stay on" in off.message
     assert len(vendor.calls) == 2
 
 

@@ -166,7 +166,7 @@ def test_a_driver_in_another_namespace_is_named_and_nothing_is_commanded() -> No
     try:
         cause = lambda: bench.safety.cycle.ladder.cause  # noqa: E731
         bench.until(lambda: cause() is not None and cause().code == "other_namespace", "other_namespace")
-        assert "nobody publishes /lab/left/joint_states_single, but there is /left/joint" in cause().text
+        assert "/lab/left/joint_states_single has no publisher, but there is /left/joint" in cause().text
         assert bench.driver.commanded == set()
     finally:
         bench.close()

@@ -51,7 +51,7 @@ def test_a_required_parameter_that_is_missing_is_named(ros: None) -> None:
         ({"lead": 0.5}, r"parameter lead is out of range.*0\.0 \.\. 0\.2 s"),
         ({"lead": -0.1}, "parameter lead is out of range"),
         ({"threads": 9}, r"parameter threads is out of range.*1 \.\. 8"),
-        ({"threads": "two"}, "parameter threads has another type"),
+        ({"threads": "two"}, "parameter threads has the wrong type"),
         ({"mode": "often"}, "parameter mode: got 'often'; allowed: one of auto, manual"),
     ],
 )

@@ -117,7 +117,7 @@ def test_without_a_safety_node_a_task_is_refused(stage: Any) -> None:
     client = Client(stage, with_safety=False)
     outcome = client.result(client.send("put the plate away"))
     assert outcome.result.result == RunTask.Result.RESULT_REFUSED
-    assert "wam_safety is not there" in outcome.result.message
+    assert "wam_safety is not running" in outcome.result.message
 
 
 def test_an_instruction_that_is_too_long_is_rejected_at_once(stage: Any) -> None:

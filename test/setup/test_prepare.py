@@ -200,5 +200,5 @@ def test_a_folder_that_is_no_environment_is_not_overwritten(copy: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "is no virtual environment" in done.stderr
+    assert "is not a virtual environment" in done.stderr
     assert (copy / ".venv" / "thesis.tex").read_text() == "precious"

@@ -112,7 +112,7 @@ def test_a_camera_without_field_of_view_cannot_be_simulated(world: SimWorld) -> 
 @pytest.mark.sim
 def test_a_camera_larger_than_the_model_was_built_for_is_refused(world: SimWorld) -> None:
     """The frame buffer would be too small and most of the picture black."""
-    with pytest.raises(ValueError, match="built for pictures of 320x240 px, asked for 640x480 px"):
+    with pytest.raises(ValueError, match="built for images of 320x240 px, requested were 640x480 px"):
         CameraRenderer(world.model, replace(CAMERA, width=640, height=480))
 
 

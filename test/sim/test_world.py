@@ -225,7 +225,7 @@ def test_a_camera_frame_that_the_model_lacks_is_named() -> None:
 def test_a_region_without_room_is_refused() -> None:
     item = tabletop().objects[3]
     small = Scene((item, replace(item, name="second")), Region(0, 0.2, 0, 0.2, 0))
-    with pytest.raises(ValueError, match="has no room for 'second' beside 1 objects"):
+    with pytest.raises(ValueError, match="has no space for 'second' beside 1 objects"):
         small.place(0)
 
 

@@ -111,7 +111,7 @@ def _prepare() -> bool:
 
 
 def _venv_usable() -> bool:
-    """Tell whether `.venv` can be kept; one that was moved, broken or only partly installed is recreated."""
+    """Return whether `.venv` can be kept; one that was moved, broken or only partly installed is recreated."""
     if not PYTHON.exists() or INSTALLING.exists():
         return False
     place = STATE / "place"
@@ -142,16 +142,16 @@ def _make_venv() -> None:
     _check_system()
     print(f"[1/4] virtual environment for Python {sys.version_info[0]}.{sys.version_info[1]} in .venv")
     if VENV.is_symlink() or (VENV.exists() and not VENV.is_dir()):
-        raise SetupError(".venv is not a directory; move it away")
+        raise SetupError(".venv is not a directory; remove or rename it")
     if VENV.is_dir() and any(VENV.iterdir()) and not (VENV / "pyvenv.cfg").is_file():
-        raise SetupError(".venv exists and is no virtual environment; move it away")
+        raise SetupError(".venv exists but is not a virtual environment; remove or rename it")
     _run([sys.executable, "-I", "-m", "venv", "--clear", str(VENV)], "venv")
     STATE.mkdir(parents=True, exist_ok=True)
     _write_stamp(STATE / "place", str(ROOT))
 
 
 def _install_requirements() -> None:
-    print("[2/4] pinned requirements, ROS 2 among them (a first time: some minutes, about 3 GB of disk)")
+    print("[2/4] pinned requirements, including ROS 2 (the first time: some minutes and about 3 GB of disk)")
     STATE.mkdir(parents=True, exist_ok=True)
     INSTALLING.touch()
     if _torch_flavour() == "cpu" and not _torch_installed():
@@ -169,7 +169,7 @@ def _install_cpu_torch() -> None:
             _pip(["--no-deps", *extra, wanted], "torch")
             return
     print(
-        "note: no CPU build of torch can be reached; using PyPI's, which brings CUDA (several GB)",
+        "note: no CPU build of torch is reachable; installing PyPI's, which includes CUDA (several GB)",
         file=sys.stderr,
     )
 
@@ -235,7 +235,7 @@ def _check_system() -> None:
         )
     suffix = f"{sys.version_info[0]}.{sys.version_info[1]}" if sys.executable.startswith("/usr/bin/") else "3"
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
-        missing.append(("the headers of Python", f"python{suffix}-dev"))
+        missing.append(("the Python headers", f"python{suffix}-dev"))
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
@@ -260,7 +260,7 @@ def _cmake_version() -> tuple[int, int] | None:
 
 
 def _has_egl() -> bool:
-    """Tell whether libEGL loads and a vendor (Mesa or a GPU's driver) is registered with it."""
+    """Return whether libEGL loads and a vendor (Mesa or a GPU's driver) is registered with it."""
     try:
         ctypes.CDLL("libEGL.so.1")
     except OSError:
@@ -300,7 +300,7 @@ def _only_one() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("another set-up of this checkout is running; waiting for it")
+            print("another setup of this checkout is running; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -373,7 +373,7 @@ def _run(command: Sequence[str], log_name: str) -> None:
         log.write_text("".join(lines))
     if code != 0:
         sys.stderr.write("".join(lines[-15:]))
-        raise SetupError(f"`{' '.join(command[:6])} ...` ended with {code}; the whole output is in {log}")
+        raise SetupError(f"`{' '.join(command[:6])} ...` exited with code {code}; full output in {log}")
 
 
 if __name__ == "__main__":

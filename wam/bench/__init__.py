@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measurements with limits: `wam bench NAME`. A further one is a module with `run` and a line in `BENCHES`."""
+"""Benchmarks with limits: `wam bench NAME`. A new one is a module with `run` and a line in `BENCHES`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wam.bench.result import BenchResult
 from wam.core.errors import ConfigError
 
 Announce = Callable[[str], None]
-"""Called with a few words whenever a bench begins something that takes a while."""
+"""Called with a short text whenever a bench begins a longer step."""
 
 BENCHES: dict[str, str] = {
     "chunk": "wam.bench.chunk:run",
@@ -29,7 +29,7 @@ def load_bench(name: str) -> Callable[..., BenchResult]:
     """Return the bench called `name`; its module is imported only now.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no bench of that name.
     """
     target = BENCHES.get(name)
     if target is None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times AHA-WAM at any preset's size with random weights that are made on the device itself.
+"""Times AHA-WAM at any preset's size with random weights generated on the device.
 
     python -m wam.bench.aha_wam_full_size --preset paper --device cuda --dtype bfloat16 --steps 10,4,2,1
 
-A bundle of the paper's size is 15 GB that nobody wants to write for a benchmark; times do not depend on the values
+A bundle of the paper's size is 15 GB, too much to write for a benchmark; times do not depend on the values
 of the weights. Planner and executor are the classes that the nodes run, from images in host memory to action rows in
 host memory; the rolling memory is full before anything counts. Needs torch, safetensors, numpy and OpenCV alone.
 """
@@ -116,7 +116,7 @@ def bench(
         dtype: of the weights.
         steps: integration steps to time a chunk with.
         backend: "eager" or "cuda_graph".
-        repeats: calls that count.
+        repeats: timed calls.
     """
     config = preset(name)
     results: dict[str, float] = {}

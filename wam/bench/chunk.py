@@ -39,7 +39,7 @@ def run(stage: Announce, *, policy: str = "", q: str = "") -> BenchResult:
     """Measure the overhead with the fake policy, and with `policy` its prefill and chunk times as well.
 
     Args:
-        stage: told what is being measured.
+        stage: called with what is being measured.
         policy: "aha_wam/tiny", "dust/tiny" or a bundle's directory; "" measures the overhead alone.
         q: for a dust policy, vision steps per action step, comma separated.
 

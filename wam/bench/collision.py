@@ -25,7 +25,7 @@ def run(stage: Announce, *, chunks: int = CHUNKS, robot: str = ROBOT) -> BenchRe
     """Check `chunks` random chunks at the robot's velocity limits, every state of each.
 
     Args:
-        stage: told what is being measured.
+        stage: called with what is being measured.
         chunks: chunks in all.
         robot: name of a robot file with a model.
     """
@@ -64,4 +64,4 @@ def run(stage: Announce, *, chunks: int = CHUNKS, robot: str = ROBOT) -> BenchRe
         "collision_pinocchio_state_us": round(theirs * 1e6, 2),
         "collision_pairs": float(len(checker.pairs)),
     }
-    return BenchResult(results=results_, bars=BARS, notes=("per second of processor time of one core",))
+    return BenchResult(results=results_, bars=BARS, notes=("per second of CPU time of one core",))

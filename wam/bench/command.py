@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`wam bench command`: jitter of the command stream while another process saturates a core.
 
-Three processes beside this one: the real safety node (its publications are timed), a robot and executor that publish
+Three processes run in parallel: the real safety node (its publications are timed), a robot and executor that publish
 joint states and chunks at their rates, and a busy one that multiplies matrices as inference does. Jitter of a command
-= distance of its interval to the command before from the period; deadlines that were skipped are counted by the node.
+= distance of its interval to the command before from the period; the node counts skipped deadlines.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def run(stage: Announce, *, seconds: float = SECONDS, robot: str = ROBOT) -> Ben
         )
         processes = [subprocess.Popen(command, env=environment) for command in commands]
         try:
-            stage(f"{seconds:.0f} s of commands beside a busy process")
+            stage(f"{seconds:.0f} s of commands next to a busy process")
             deadline = time.monotonic() + seconds + START_TIMEOUT_S
             code = None
             while code is None and time.monotonic() < deadline:
@@ -57,7 +57,7 @@ def run(stage: Announce, *, seconds: float = SECONDS, robot: str = ROBOT) -> Ben
                     continue
             if code != 0 or not answer.is_file():
                 raise WamError(
-                    "the command stream gave no result", value=f"exit code {code}", where="its log above"
+                    "the command stream produced no result", value=f"exit code {code}", where="its log above"
                 )
             results = json.loads(answer.read_text(encoding="utf-8"))
         finally:

@@ -2,7 +2,7 @@
 """`wam bench context`: from a published context to tensors that the executor can use, by every transport.
 
 In process: publish -> handle -> mailbox -> open -> get -> first and last element of every tensor, in one thread,
-and beside it across two threads with the wake-up in between. Shared memory: from the end of the write in one
+and also across two threads, including the wake-up. Shared memory: from the end of the write in one
 process to usable tensors in another that a pipe wakes. Inline: all of it, through DDS, between two processes.
 docs/reference/bench.md describes each metric.
 """
@@ -65,14 +65,14 @@ Offer = tuple[ContextHeader, ContextHandle]
 
 
 class ContextMailbox:
-    """One place for the newest offer, as the executor's cycle has it; `take` can wait for one."""
+    """Mailbox for the newest offer, as in the executor's cycle; `take` can wait for one."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._newest: Offer | None = None
 
     def put(self, offer: Offer) -> None:
-        """Replace whatever lies in it."""
+        """Replace the content."""
         with self._condition:
             self._newest = offer
             self._condition.notify()
@@ -100,7 +100,7 @@ def run(stage: Callable[[str], None]) -> BenchResult:
         )
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
     if load > cores:
-        notes.append(f"{load:.1f} processes wanted {cores} cores: wake-ups waited for them, and p99 shows it")
+        notes.append(f"{load:.1f} processes wanted {cores} cores: wake-ups were delayed, which raises p99")
     stage("DDS, two processes")
     try:
         results |= through_dds()
@@ -264,7 +264,7 @@ def through_dds(*arguments: str) -> dict[str, float]:
             command, env=environment, capture_output=True, text=True, timeout=DDS_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise RuntimeError(f"no end within {DDS_TIMEOUT_S} s") from error
+        raise RuntimeError(f"did not finish within {DDS_TIMEOUT_S} s") from error
     if done.returncode:
         raise RuntimeError((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1])
     results: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

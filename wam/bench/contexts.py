@@ -43,7 +43,7 @@ def make_context(version: int, payload: Payload) -> PlannerContext[Payload]:
 
 
 def use(payload: Payload) -> int:
-    """Read the first and the last element of every tensor: what is hung up or unmapped shows here."""
+    """Read the first and the last element of every tensor: an invalid mapping shows here."""
     return sum(int(tensor.flat[0]) + int(tensor.flat[-1]) for tensor in payload.values())
 
 

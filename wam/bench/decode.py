@@ -29,7 +29,7 @@ STEPS = 72
 TWO_STAGE_STEPS = 92
 """Steps of the published two-stage sampler: 64 for the image, 28 for the action."""
 PART = Effort(steps=12, sites=64)
-"""What is timed on a processor."""
+"""What is timed on a CPU."""
 WHOLE = Effort(repeats=1)
 """What is timed on a GPU: whole chunks, once, since each is hundreds of evaluations."""
 PAPER_RATIO = 4.3
@@ -50,10 +50,10 @@ def run(
     """Measure.
 
     Args:
-        stage: told of what begins.
-        policy: bundle or built-in name whose sizes are taken; not looked at with `preset`.
+        stage: called with what begins.
+        policy: bundle or built-in name whose sizes are used; not looked at with `preset`.
         preset: sizes to take instead.
-        layers: replaces the number of layers, to fit a smaller memory.
+        layers: override the number of layers, to fit a smaller memory.
         device: where it runs; None takes the GPU where there is one.
         dtype: of the weights; None takes bfloat16 on a GPU and float32 elsewhere.
         steps: T of JD3P.
@@ -115,7 +115,7 @@ def run(
 
 
 def idle_cores() -> int:
-    """Return how many threads to compute with: two that share a core wait for each other at every operation."""
+    """Return the number of threads: two that share a core wait for each other at every operation."""
     idle = len(os.sched_getaffinity(0)) - round(os.getloadavg()[0])
     return max(1, min(torch.get_num_threads(), idle))
 
@@ -160,12 +160,12 @@ def _notes(config: UdVlaConfig, parameters: int, steps: int, place: str, effort:
         f"{TWO_STAGE_STEPS}",
         "all methods compute logits of the allowed ids only; released_ar and released_iteration do as the public "
         "code does and compute all 184,622",
-        "steps_for_paper_ratio: most steps at which JD3P with a kept prefix would reach the paper's figure here",
+        "steps_for_paper_ratio: most steps at which JD3P with a cached prefix would reach the paper's figure here",
     ]
     if effort is PART:
         notes += [
-            f"on a processor {effort.steps} steps and {effort.sites} sites are timed and scaled up",
-            "jd3p_over_ar is the paper's figure for an 8 B network on a GPU; on a processor a pass over 817 rows "
+            f"on a CPU {effort.steps} steps and {effort.sites} sites are timed and scaled up",
+            "jd3p_over_ar is the paper's figure for an 8 B network on a GPU; on a CPU a pass over 817 rows "
             "has 817 times the arithmetic of one over a single row, so that 72 of the former are slower",
         ]
     return tuple(notes)
@@ -179,10 +179,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m wam.bench.decode", description=__doc__)
     parser.add_argument(
-        "--policy", default="ud_vla/tiny", help="bundle or built-in name whose sizes are taken"
+        "--policy", default="ud_vla/tiny", help="bundle or built-in name whose sizes are used"
     )
-    parser.add_argument("--preset", choices=sorted(PRESETS), help="sizes to take instead of a policy's")
-    parser.add_argument("--layers", type=int, help="replaces the number of layers")
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), help="preset whose sizes are used instead of a policy's"
+    )
+    parser.add_argument("--layers", type=int, help="override the number of layers")
     parser.add_argument("--device", help="cpu or cuda; default: the GPU where there is one")
     parser.add_argument("--dtype", choices=sorted(DTYPES), help="of the weights")
     parser.add_argument("--steps", type=int, default=STEPS, help="T of JD3P")

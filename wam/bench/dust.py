@@ -122,7 +122,7 @@ def time_chunks(
         settings: of the sampler.
         savings: what is not repeated.
         feature_rows: S, rows of the (random) features.
-        repeats: chunks that count.
+        repeats: timed chunks.
     """
     generator = torch.Generator().manual_seed(0)
     config: DustConfig = head.config

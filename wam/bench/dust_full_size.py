@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times DUST's head at any preset's size with random weights that are made on the device itself.
+"""Times DUST's head at any preset's size with random weights generated on the device.
 
     python -m wam.bench.dust_full_size --preset paper --device cuda --dtype bfloat16 --q 1,4,16
 
@@ -33,7 +33,7 @@ def bench(name: str, *, device: str, dtype: torch.dtype, qs: Sequence[int], repe
         device: "cpu" or "cuda".
         dtype: of the weights.
         qs: evaluations of the vision stream per move of the actions.
-        repeats: chunks that count.
+        repeats: timed chunks.
     """
     config = preset(name)
     with torch.device("meta"):

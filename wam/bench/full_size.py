@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What benchmarks at a policy's full size share: random weights made on the device, options, one JSON object.
 
-A bundle of such a size is many gigabytes that nobody wants to write for a benchmark; times do not depend on the values
+A bundle of such a size is many gigabytes, too much to write for a benchmark; times do not depend on the values
 of the weights, as long as they stay finite.
 """
 
@@ -45,18 +45,18 @@ def full_size_parser(kind: str, *, presets: Collection[str]) -> argparse.Argumen
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m wam.models.{kind}.full_size",
-        description="Times a policy of any size with random weights that are made on the device.",
+        description="Time a policy of any size with random weights that are generated on the device.",
     )
     parser.add_argument("--preset", choices=sorted(presets), default="paper")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    parser.add_argument("--repeats", type=int, default=60, help="calls that count")
+    parser.add_argument("--repeats", type=int, default=60, help="number of timed calls")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     return parser
 
 
 def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse, check, and set the threads of torch; what is wrong ends the program with one line."""
+    """Parse, check, and set the threads of torch; an error ends the program with one line."""
     options = parser.parse_args(arguments)
     if options.device != "cpu" and not torch.cuda.is_available():
         parser.error(f"--device {options.device}: this machine has no CUDA device; --device cpu works")
@@ -68,7 +68,7 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | Non
 
 
 def whole_numbers(parser: argparse.ArgumentParser, option: str, text: str) -> list[int]:
-    """Return the numbers of a comma separated option; what is wrong ends the program with one line."""
+    """Return the numbers of a comma separated option; an error ends the program with one line."""
     try:
         numbers = [int(word) for word in text.split(",")]
     except ValueError:

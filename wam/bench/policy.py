@@ -79,7 +79,7 @@ def measure(
 
     Args:
         policy: with both halves.
-        repeats: calls that count.
+        repeats: timed calls.
         warm_up: calls before them.
         planner_every_rows: control rows between two prefills; at the default the rolling memory fills up
             during warm-up.

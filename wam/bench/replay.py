@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`wam bench replay`: speed of a replay, of its decoding beside plain rosbags + OpenCV, and its memory.
 
-Every part runs in a process of its own on one core, on a bag that is generated for it.
+Every part runs in its own process on one core, on a bag that is generated for it.
 """
 
 from __future__ import annotations
@@ -41,38 +41,38 @@ def run(stage: Announce) -> BenchResult:
     """Measure speed, decoding and memory.
 
     Raises:
-        WamError: a part failed, or there is no room for the 2 GB bag.
+        WamError: a part failed, or there is no space for the 2 GB bag.
     """
     folder = Path(tempfile.mkdtemp(prefix="wam-bench-replay-"))
     try:
         free = shutil.disk_usage(folder).free
         if free < FREE_NEEDED:
             raise WamError(
-                f"no room for a bag of 2 GB in {folder.parent}",
+                f"no space for a 2 GB bag in {folder.parent}",
                 value=f"{free / 1e9:.1f} GB free",
                 allowed=f"{FREE_NEEDED / 1e9:.1f} GB",
                 where="the environment variable TMPDIR",
             )
         stage("generating 60 s of 640x480 JPEG at 30 Hz")
         results = _part("speed", folder)
-        stage("decoding beside rosbags + OpenCV")
+        stage("decoding, compared with rosbags + OpenCV")
         results |= _part("decode", folder)
-        stage("generating and replaying a bag of 2 GB")
+        stage("generating and replaying a 2 GB bag")
         results |= _part("memory", folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     notes = (
         "replay_realtime_factor: from opening the bag to summary.json, fake policy, one core; with index.html it is "
-        f"{results['replay_with_page_realtime_factor']}, and in processor time (what else runs on the machine left "
-        f"out) {results['replay_processor_realtime_factor']}",
-        "replay_decode_ratio: reading in stamp order and decoding every image, against AnyReader + imdecode, in "
-        "processor time; replay_ingest_ratio: with ingest and observations as well",
+        f"{results['replay_with_page_realtime_factor']}, and in CPU time (which excludes other load) "
+        f"{results['replay_processor_realtime_factor']}",
+        "replay_decode_ratio: reading in stamp order and decoding every image, against AnyReader + imdecode, "
+        "in CPU time; replay_ingest_ratio: with ingest and observations as well",
     )
     return BenchResult(results=results, bars=BARS, notes=notes)
 
 
 def _part(name: str, folder: Path) -> dict[str, float]:
-    """Run one part in a process of its own and return its results."""
+    """Run one part in its own process and return its results."""
     command = [sys.executable, "-m", "wam.bench.replay", name, str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -122,12 +122,12 @@ def measure_decoding(folder: Path, *, seconds: float = DECODE_SECONDS) -> dict[s
     for _ in range(DECODE_ROUNDS):
         for times, decode in ((plain, _decode_plainly), (ours, _decode), (whole, _decode_through_ingest)):
             gc.collect()
-            # Processor time: on a busy machine the clock on the wall would measure the others.
+            # CPU time: on a busy machine wall time would include other processes.
             started = time.process_time()
             count = decode(bag, robot)
             times.append((time.process_time() - started) / count)
     shutil.rmtree(bag)
-    # The fastest round of each: what else runs on the machine only ever slows a round down.
+    # The fastest round of each: other load on the machine can only slow a round down.
     return {
         "replay_decode_ratio": round(min(plain) / min(ours), 3),
         "replay_decode_images_per_s": round(1.0 / min(ours), 1),
@@ -145,7 +145,7 @@ def measure_memory(folder: Path, *, size: int = BIG_BYTES) -> dict[str, float]:
     bag = folder / "big"
     write_fake_bag(bag, robot=robot, seconds=size / (HEIGHT * WIDTH * 3 * RATE), rate=RATE)
     written = sum(file.stat().st_size for file in bag.iterdir())
-    # Writing must not count: the replay runs in a process of its own.
+    # Writing must not count: the replay runs in its own process.
     command = [sys.executable, "-m", "wam.bench.replay", "replay-big", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     shutil.rmtree(bag)

@@ -16,7 +16,7 @@ import numpy as np
 from wam.report.machine import machine_info
 
 PACKAGES = ("numpy", "torch", "ros-rclpy", "mujoco")
-"""Distributions whose version stands beside every measurement."""
+"""Distributions whose version is reported with every measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class BenchResult:
     Attributes:
         results: metric name, with its unit as suffix -> number.
         bars: metric name -> limit.
-        notes: remarks for the reader of the numbers (what was left out, and why).
+        notes: remarks on the results (what was not measured, and why).
     """
 
     results: Mapping[str, float]
@@ -54,7 +54,7 @@ class BenchResult:
 
     @property
     def ok(self) -> bool:
-        """Whether every bar is kept."""
+        """Whether every limit is met."""
         return all(bar.ok(self.results.get(name)) for name, bar in self.bars.items())
 
     def as_json(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def percentiles(name: str, unit: str, values: Sequence[float]) -> dict[str, floa
 
 
 def _machine() -> dict[str, Any]:
-    """Return processor, cores, load and versions."""
+    """Return CPU, cores, load and versions."""
     info = machine_info()
     return {
         "cpu": info["cpu"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam bench seams`: adversarial chunks through splice, chain and resampling; the emitted stream is judged.
+"""`wam bench seams`: adversarial chunks through splice, chain and resampling; the emitted stream is checked.
 
 Every chunk goes through the code of the safety node (`SafetyCycle.step`) one at a time, a few ticks of commands
 follow, and an independent check takes finite differences of what was emitted. Nothing is mocked but the arm, which
@@ -53,7 +53,7 @@ class SeamsCount:
         ticks: commands emitted.
         violations: emitted values beyond a limit of position, velocity, acceleration or jerk.
         worst: largest share of a limit of velocity, acceleration or jerk that was used.
-        cpu_s: processor time of the safety code [s].
+        cpu_s: CPU time of the safety code [s].
     """
 
     chunks: int = 0
@@ -216,7 +216,7 @@ class Adversary:
 
 
 class Judge:
-    """Takes finite differences of an emitted stream, block by block; breaks where the stream starts anew."""
+    """Takes finite differences of an emitted stream, block by block; breaks where the stream restarts."""
 
     def __init__(self, limits: JointLimits, *, period: float) -> None:
         self._limits = limits
@@ -234,7 +234,7 @@ class Judge:
             self._judge(keep=3)
 
     def restart(self) -> None:
-        """The stream starts anew from the measured state."""
+        """The stream restarts from the measured state."""
         self._judge(keep=0)
 
     def _judge(self, *, keep: int) -> None:
@@ -330,7 +330,7 @@ def run(
     """Run the benchmark over several processes and sum up.
 
     Args:
-        stage: told how far it is.
+        stage: called with the progress.
         chunks: adversarial chunks in all.
         robot: name of the robot file.
         workers: processes; None takes one per core.
@@ -352,4 +352,4 @@ def run(
         "seams_accepted": float(total.accepted),
         "seams_commands": float(total.ticks),
     }
-    return BenchResult(results=results, bars=BARS, notes=("chunks per second of processor time of one core",))
+    return BenchResult(results=results, bars=BARS, notes=("chunks per second of CPU time of one core",))

@@ -38,13 +38,11 @@ def run(stage: Announce, *, seconds: float = SECONDS) -> BenchResult:
     """Simulate each robot for `seconds` [s] of its time, moving, twice: without cameras and with all of its own.
 
     Args:
-        stage: told what is being measured.
+        stage: called with what is being measured.
         seconds: simulated time of each run [s].
     """
     results: dict[str, float] = {}
-    notes = [
-        f"cameras: {SIDE_PX}x{SIDE_PX} px, {CAMERA_RATE_HZ:g} frames/s, rendered in threads of their own"
-    ]
+    notes = [f"cameras: {SIDE_PX}x{SIDE_PX} px, {CAMERA_RATE_HZ:g} frames/s, rendered in separate threads"]
     try:
         require_egl()
         renders = True
@@ -65,7 +63,7 @@ def run(stage: Announce, *, seconds: float = SECONDS) -> BenchResult:
         results[f"sim_{name}_realtime_factor"] = round(factor, 2)
         results[f"sim_{name}_render_p50_ms"] = round(float(np.median(render_ms)), 2)
         results[f"sim_{name}_cameras"] = float(len(robot.cameras))
-    notes.append("steps: physics and drivers, per second of processor time of one core; factors: wall time")
+    notes.append("steps: physics and drivers, per second of CPU time of one core; factors: wall time")
     return BenchResult(results=results, bars=BARS, notes=tuple(notes))
 
 
@@ -110,7 +108,7 @@ class _Moving:
 
 
 class _Camera(threading.Thread):
-    """Renders what it is handed, one picture at a time; whoever hands waits while one is still waiting."""
+    """Renders the snapshots it is given, one at a time; the caller blocks while one is still waiting."""
 
     def __init__(self, moving: _Moving, index: int) -> None:
         super().__init__(daemon=True)
@@ -130,7 +128,7 @@ class _Camera(threading.Thread):
 
 
 def _with_pictures(robot: RobotDescription, seconds: float) -> tuple[float, Sequence[float]]:
-    """Return simulated over wall time with every camera of `robot`, and the time of each picture [ms]."""
+    """Return simulated over wall time with every camera of `robot`, and the time of each image [ms]."""
     moving = _Moving(robot)
     cameras = [_Camera(moving, index) for index in range(len(robot.cameras))]
     for camera in cameras:

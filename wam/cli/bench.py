@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam bench NAME`: run one measurement, show it beside its limits, say by the exit code whether they were kept."""
+"""`wam bench NAME`: run one benchmark and compare it with its limits; the exit code says whether they are met."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ def bench(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="chunk: policy whose prefill and chunk are timed as well. decode: policy whose sizes are taken.",
+            help="chunk: also time prefill and chunk of this policy. decode: use the sizes of this policy.",
             show_default=False,
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="decode: sizes of ud_vla to take instead of a policy's, e.g. paper.", show_default=False
+            help="decode: preset of ud_vla whose sizes are used instead of a policy's, e.g. paper.",
+            show_default=False,
         ),
     ] = None,
     layers: Annotated[
-        int | None, typer.Option(help="decode: replaces the number of layers.", min=1, show_default=False)
+        int | None, typer.Option(help="decode: override the number of layers.", min=1, show_default=False)
     ] = None,
     device: Annotated[
         str | None,
@@ -49,7 +50,7 @@ def bench(
         int | None, typer.Option(help="decode: T of JD3P; default 72.", min=1, show_default=False)
     ] = None,
     chunks: Annotated[
-        int | None, typer.Option(help="seams: how many chunks.", min=1, show_default=False)
+        int | None, typer.Option(help="seams: number of chunks.", min=1, show_default=False)
     ] = None,
     seconds: Annotated[
         float | None,
@@ -62,12 +63,12 @@ def bench(
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print results, bars and machine as one JSON object.")
+        bool, typer.Option("--json", help="Print results, limits and machine as one JSON object.")
     ] = False,
 ) -> None:
     """Measure a part of the suite on this machine and compare it with its limits.
 
-    Exit codes: 0 every limit was kept, 1 one was missed, 2 there is no such bench or it has no such option.
+    Exit codes: 0 all limits met, 1 a limit missed, 2 no such bench or option.
     """
     progress = Console(stderr=True)
     given = {
@@ -100,7 +101,7 @@ def bench(
 
 
 def options_for(name: str, run: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were set, after a check that the bench has them.
+    """Return the options that were set, checked against those of the bench.
 
     Raises:
         ConfigError: an option was set that this bench does not have.

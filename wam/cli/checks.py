@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checks of `wam doctor`: each looks at one thing and says what to do about it."""
+"""The checks of `wam doctor`: each examines one thing and suggests a fix."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ OPTIONAL_ROS_PARTS = {
     "moveit": "moveit-py",
     "tf2_ros": "tf2-ros-py",
 }
-"""Python modules that only a ROS distribution has, with their Debian package after `ros-DISTRO-`."""
+"""Python modules that only a ROS distribution has, with the suffix of their Debian package after `ros-DISTRO-`."""
 
 
 class Outcome(enum.Enum):
-    """How a check ended, mildest first."""
+    """Result of a check, mildest first."""
 
     OK = "OK"
     WARN = "WARN"
@@ -54,10 +54,10 @@ class Check:
     """One line of the report.
 
     Attributes:
-        name: what was looked at.
-        outcome: how it is.
+        name: what was checked.
+        outcome: the result.
         found: what was found.
-        remedy: what to do; empty when nothing needs doing.
+        remedy: suggested fix; empty if none is needed.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Check:
 
 
 def python_check() -> Check:
-    """Look at the interpreter and its environment."""
+    """Check the interpreter and its environment."""
     found = f"{platform.python_version()} in {sys.prefix}"
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
         return Check("python", Outcome.FAIL, found, "use Python 3.10-3.13: make setup PYTHON=python3.12")
@@ -75,7 +75,7 @@ def python_check() -> Check:
 
 
 def mixture_check(environment: Mapping[str, str]) -> Check:
-    """Look for a second ROS installation that leaks into this one."""
+    """Check that no second ROS installation leaks into this one."""
     name = "environment"
     own = _has_wheels()
     foreign = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if "/opt/ros/" in path]
@@ -89,7 +89,7 @@ def mixture_check(environment: Mapping[str, str]) -> Check:
             name,
             Outcome.FAIL,
             f"ROS 2 of {sys.prefix} and of {foreign[0]} at once",
-            "open a shell without a sourced distribution, or go through make or tools/setup/env.sh",
+            "open a shell without a sourced distribution, or run through make or tools/setup/env.sh",
         )
     domain = environment.get("ROS_DOMAIN_ID", "0")
     if not domain.isdigit() or int(domain) > MAX_DOMAIN_ID:
@@ -110,14 +110,14 @@ def mixture_check(environment: Mapping[str, str]) -> Check:
         return Check(
             name,
             Outcome.WARN,
-            f"{found}; no Fast DDS profile, images are slow",
-            "go through make or tools/setup/env.sh",
+            f"{found}; no Fast DDS profile, image transport will be slow",
+            "run through make or tools/setup/env.sh",
         )
     return Check(name, Outcome.OK, found)
 
 
 def ros_checks(environment: Mapping[str, str]) -> list[Check]:
-    """Try rclpy and a message through DDS."""
+    """Check rclpy and send a message over DDS."""
     if importlib.util.find_spec("rclpy") is None:
         remedy = "make setup, or source a ROS 2 distribution"
         return [Check("rclpy", Outcome.FAIL, "not installed", remedy)]
@@ -129,15 +129,15 @@ def ros_checks(environment: Mapping[str, str]) -> list[Check]:
     version = _version("ros-rclpy") or _version("rclpy") or "unknown version"
     checks = [Check("rclpy", Outcome.OK, f"{version}, {answer['rmw']}, {answer['rclpy']}")]
     if answer["arrived"]:
-        checks.append(Check("dds", Outcome.OK, f"a message went round in {answer['round_trip_ms']} ms"))
+        checks.append(Check("dds", Outcome.OK, f"message round trip in {answer['round_trip_ms']} ms"))
     else:
-        remedy = "a firewall on the loopback interface, or a full /dev/shm, keeps DDS from working"
-        checks.append(Check("dds", Outcome.FAIL, "a message to this process did not arrive", remedy))
+        remedy = "check for a firewall on the loopback interface and for a full /dev/shm"
+        checks.append(Check("dds", Outcome.FAIL, "a message sent to this process was not received", remedy))
     return checks
 
 
 def messages_check(environment: Mapping[str, str]) -> Check:
-    """Look whether wam_msgs is built."""
+    """Check that wam_msgs is built."""
     answer, error = probe("messages", environment)
     if answer is None:
         return Check("wam_msgs", Outcome.FAIL, error, "make setup, or colcon build --base-paths . wam_msgs")
@@ -145,7 +145,7 @@ def messages_check(environment: Mapping[str, str]) -> Check:
 
 
 def torch_check(environment: Mapping[str, str]) -> Check:
-    """Look at torch and the GPU."""
+    """Check torch and the GPU."""
     answer, error = probe("torch", environment)
     if answer is None:
         return Check("torch", Outcome.FAIL, error, "make setup")
@@ -160,21 +160,21 @@ def torch_check(environment: Mapping[str, str]) -> Check:
 
 
 def render_check(environment: Mapping[str, str]) -> Check:
-    """Render one tiny picture without a display."""
+    """Render a small image without a display."""
     answer, error = probe("render", environment)
     if answer is None:
         remedy = "sudo apt install libegl1 libgl1-mesa-dri (only simulated cameras need it)"
         return Check("rendering", Outcome.WARN, error, remedy)
-    found = f"MuJoCo {answer['version']}, {answer['backend']}, {answer['render_ms']} ms for a tiny picture"
+    found = f"MuJoCo {answer['version']}, {answer['backend']}, {answer['render_ms']} ms for a small image"
     if not answer["red"]:
         return Check(
-            "rendering", Outcome.WARN, f"{found}, of the wrong colour", "another driver: MUJOCO_GL=osmesa"
+            "rendering", Outcome.WARN, f"{found}, of the wrong colour", "try another driver: MUJOCO_GL=osmesa"
         )
     return Check("rendering", Outcome.OK, found)
 
 
 def compiler_check() -> Check:
-    """Look for what builds wam_msgs."""
+    """Check for the tools that build wam_msgs."""
     missing = [
         package
         for package, programs in (("g++", ("c++", "g++", "clang++")), ("cmake", ("cmake",)))
@@ -193,7 +193,7 @@ def compiler_check() -> Check:
 
 
 def shared_memory_check(directory: Path = SHM_DIRECTORY) -> Check:
-    """Look at the room for planner contexts and images, and for what dead processes left there."""
+    """Check the free shared memory for planner contexts and images, and what dead processes left there."""
     name = "shared memory"
     if not directory.is_dir():
         return Check(
@@ -204,7 +204,7 @@ def shared_memory_check(directory: Path = SHM_DIRECTORY) -> Check:
     dead = [s for s in segments if s.uid == os.geteuid() and not is_alive(s.owner)]
     found = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free, {len(segments)} context segments"
     if usage.free < MIN_SHM_BYTES:
-        return Check(name, Outcome.WARN, found, "make room in /dev/shm (docker: --shm-size=2g)")
+        return Check(name, Outcome.WARN, found, "free space in /dev/shm (docker: --shm-size=2g)")
     if dead:
         return Check(
             name, Outcome.WARN, f"{found}, {len(dead)} of dead planners", "the next planner removes them"
@@ -213,57 +213,57 @@ def shared_memory_check(directory: Path = SHM_DIRECTORY) -> Check:
 
 
 def optional_check(environment: Mapping[str, str]) -> Check:
-    """Look for the parts that only a ROS distribution has; none of them is needed."""
+    """Look for the optional parts that only a ROS distribution has."""
     have = [name for name in OPTIONAL_ROS_PARTS if importlib.util.find_spec(name) is not None]
     lack = [name for name in OPTIONAL_ROS_PARTS if name not in have]
     found = f"found: {', '.join(have) or 'none'}; not found: {', '.join(lack) or 'none'}"
     distribution = environment.get("ROS_DISTRO", "")
     remedy = ""
     if lack and distribution:
-        remedy = "if wanted: sudo apt install " + " ".join(
+        remedy = "optional: sudo apt install " + " ".join(
             f"ros-{distribution}-{OPTIONAL_ROS_PARTS[name]}" for name in lack
         )
     return Check("optional ROS parts", Outcome.OK, found, remedy)
 
 
 def processor_check() -> Check:
-    """Look at cores and load."""
+    """Check cores and load."""
     cores = len(os.sched_getaffinity(0))
     load = os.getloadavg()[0]
     found = f"{cores} cores, load {load:.1f}"
     if cores < 2:
-        return Check("processor", Outcome.WARN, found, "planner, executor and safety want two cores or more")
+        return Check("processor", Outcome.WARN, found, "planner, executor and safety need two or more cores")
     if load > cores:
         return Check(
-            "processor", Outcome.WARN, found, "other programs keep the cores busy; figures will be poor"
+            "processor", Outcome.WARN, found, "other programs keep the cores busy; latencies will be high"
         )
     return Check("processor", Outcome.OK, found)
 
 
 def memory_check() -> Check:
-    """Look at the memory that is free."""
+    """Check the available memory."""
     text = Path("/proc/meminfo").read_text()
     match = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
     free = int(match[1]) * 1024 if match else 0
     found = f"{free / GIB:.1f} GiB available"
     if free < MIN_MEMORY_BYTES:
         return Check(
-            "memory", Outcome.WARN, found, "a demo wants 4 GiB, a real checkpoint its own size and more"
+            "memory", Outcome.WARN, found, "a demo needs 4 GiB, a released checkpoint more than its own size"
         )
     return Check("memory", Outcome.OK, found)
 
 
 def disk_check(place: Path) -> Check:
-    """Look at the room for reports and bundles."""
+    """Check the disk space for reports and bundles."""
     usage = shutil.disk_usage(place)
     found = f"{usage.free / GIB:.1f} GiB free in {place}"
     if usage.free < MIN_DISK_BYTES:
-        return Check("disk", Outcome.WARN, found, "reports, bags and bundles want some GiB")
+        return Check("disk", Outcome.WARN, found, "reports, bags and bundles need several GiB")
     return Check("disk", Outcome.OK, found)
 
 
 def robot_checks(robot: str, environment: Mapping[str, str]) -> list[Check]:
-    """Listen to the drivers of `robot` and check each joint group.
+    """Listen to the drivers of `robot` and report the state of each joint group.
 
     Raises:
         ConfigError: there is no such robot.
@@ -283,7 +283,7 @@ def robot_checks(robot: str, environment: Mapping[str, str]) -> list[Check]:
 
 
 def all_checks(environment: Mapping[str, str]) -> list[Callable[[], list[Check]]]:
-    """Return the checks in the order of the report; each is called without arguments."""
+    """Return the checks in the order of the report; each takes no arguments."""
     return [
         lambda: [python_check()],
         lambda: [mixture_check(environment)],
@@ -304,7 +304,7 @@ def probe(name: str, environment: Mapping[str, str]) -> tuple[dict[str, Any] | N
     """Run a probe of `wam.cli.probes` in its own process.
 
     Returns:
-        Its answer and "", or None and what went wrong in one line.
+        Its answer and "", or None and the error in one line.
     """
     # By its path and from another folder: beside the checkout, wam_msgs would be found without being built.
     code = f"import runpy, sys; sys.argv[1:] = [{name!r}]; runpy.run_path({PROBES!r}, run_name='__main__')"
@@ -324,13 +324,13 @@ def probe(name: str, environment: Mapping[str, str]) -> tuple[dict[str, Any] | N
         lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
         if done.returncode < 0:
             return None, f"crashed with signal {-done.returncode}"
-        return None, lines[-1].strip() if lines else f"ended with {done.returncode}"
+        return None, lines[-1].strip() if lines else f"exited with code {done.returncode}"
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer, ""
 
 
 def _has_wheels() -> bool:
-    """Tell whether this environment carries its own ROS 2."""
+    """Return whether this environment brings its own ROS 2."""
     return _version("ros-rclpy") is not None
 
 

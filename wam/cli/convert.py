@@ -21,14 +21,14 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Turn data sets into bags, bags into data sets, and released checkpoints into policy bundles.",
+    help="Convert data sets to bags, bags to data sets, and released checkpoints to policy bundles.",
     no_args_is_help=True,
 )
 
 
 @app.callback()
 def convert() -> None:
-    """Turn data sets into bags, bags into data sets, and released checkpoints into policy bundles."""
+    """Convert data sets to bags, bags to data sets, and released checkpoints to policy bundles."""
 
 
 @app.command()
@@ -116,7 +116,7 @@ def parse_pairs(values: list[str], *, separator: str, option: str, form: str) ->
     """Return options of the form LEFT{separator}RIGHT as a mapping.
 
     Raises:
-        ConfigError: one has another form.
+        ConfigError: an option has another form.
     """
     pairs = {}
     for value in values:

@@ -57,10 +57,10 @@ def bag(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
-    """Write recordings as episodes of a LeRobot data set with even rows and one image per row.
+    """Write recordings as episodes of a LeRobot data set with evenly spaced rows and one image per row.
 
-    Joint states and actions are interpolated at the rows; each row gets the nearest image. The action is /action or,
-    where that was not recorded, the robot's own command topics. A conversion that fails leaves no files behind.
+    Joint states and actions are interpolated to the row times; each row gets the nearest image. The action is /action
+    or, where that was not recorded, the robot's own command topics. A conversion that fails leaves no files behind.
 
     Example: wam convert bag run1 run2 ~/g1_pick --robot g1_inspire
     """

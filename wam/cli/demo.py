@@ -44,7 +44,7 @@ def demo(
         bool, typer.Option("--json", help="Print the report's numbers as JSON at the end.")
     ] = False,
 ) -> None:
-    """Run a simulated robot with planner, executor and safety nodes, show their state live, write a report.
+    """Run a simulated robot with planner, executor and safety nodes, show their state live and write a report.
 
     Exit codes: 0 success, 1 could not run, 2 ran with problems (listed in the report).
     """
@@ -63,8 +63,8 @@ def demo(
     description = load_robot(robot)
     if description.urdf is None:
         raise ConfigError(
-            f"robot {description.name} cannot be simulated: its file names no model",
-            allowed="a robot whose file names a urdf, e.g. piper",
+            f"robot {description.name} cannot be simulated: its robot file has no model",
+            allowed="a robot whose file has a urdf, e.g. piper",
             where="the argument ROBOT",
         )
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -81,7 +81,7 @@ def demo(
         robot=robot, policy=policy, seed=seed, instruction=instruction, composed=not separate
     )
     look = f"ROS_DOMAIN_ID={domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
-    console.print(f"[dim]on a ROS domain of its own; to inspect it: {look}[/dim]", soft_wrap=True)
+    console.print(f"[dim]runs on its own ROS domain; to inspect it, set: {look}[/dim]", soft_wrap=True)
     with LiveTable(console, f"wam demo: {description.title}, policy {policy}") as table:
         recording = run_demo(
             description, options, seconds=seconds, log_dir=out / "logs", on_progress=table.show

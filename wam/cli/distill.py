@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam distill`: distil a policy to fewer integration steps; every policy that can be distilled is a command."""
+"""`wam distill`: distil a policy to fewer integration steps; one subcommand per policy that supports it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ app = typer.Typer(
 
 @app.callback()
 def _group() -> None:
-    """Keep the name of the policy a word of its own, even where only one policy can be distilled."""
+    """Keep the policy's name a subcommand even where only one policy can be distilled."""
 
 
 def _command(distillation: TrainingCommand) -> Callable[..., None]:
@@ -33,7 +33,7 @@ def _command(distillation: TrainingCommand) -> Callable[..., None]:
         teacher: Annotated[
             Path | None,
             typer.Option(
-                help="Bundle of the teacher; replaces model.bundle of the file.", show_default=False
+                help="Bundle of the teacher; overrides model.bundle of the file.", show_default=False
             ),
         ] = None,
         settings: Settings = None,

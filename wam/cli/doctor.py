@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam doctor`: is this machine fit, and if not, what mends it."""
+"""`wam doctor`: check this machine and suggest fixes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def doctor(
 ) -> None:
     """Check this machine and suggest fixes. Changes nothing.
 
-    Tries what the suite needs: Python, ROS 2 with a message through DDS, the built messages, torch and GPU, rendering
+    Checks what the suite needs: Python, ROS 2 with a message through DDS, the built messages, torch and GPU, rendering
     without a display, compiler, shared memory, cores, memory and disk. With --robot it listens to a robot's drivers for
     a few seconds instead, and shows the state of each joint group and the steps to recover.
 
@@ -42,7 +42,7 @@ def doctor(
     environment = dict(os.environ)
     confine(environment, dds_profile=config_dir() / "dds" / "fastdds_shm.xml")
     console = Console(stderr=True)
-    waiting = console.status("looking at this machine") if console.is_terminal else contextlib.nullcontext()
+    waiting = console.status("checking this machine") if console.is_terminal else contextlib.nullcontext()
     with waiting, ThreadPoolExecutor(PARALLEL) as pool:
         runs = [lambda: robot_checks(robot, environment)] if robot else all_checks(environment)
         checks = [check for group in pool.map(lambda run: run(), runs) for check in group]

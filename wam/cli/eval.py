@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam eval`: a policy plays a simulated task in closed loop and is scored."""
+"""`wam eval`: evaluate a policy on a simulated task in closed loop."""
 
 from __future__ import annotations
 
@@ -47,15 +47,17 @@ def evaluate(
             help="'nodes' (the real nodes over DDS) or 'fast' (their cycles in this process, on simulated time)."
         ),
     ] = "nodes",
-    seed: Annotated[int, typer.Option(help="Seed of the first episode; the others follow.", min=0)] = 0,
-    setting: Annotated[str, typer.Option(help="seen, or one of the unseen settings.")] = "seen",
+    seed: Annotated[
+        int, typer.Option(help="Seed of the first episode; each further episode adds 1.", min=0)
+    ] = 0,
+    setting: Annotated[str, typer.Option(help="'seen', or one of the task's unseen settings.")] = "seen",
     gate: Annotated[
         Path | None,
-        typer.Option(help="YAML file with thresholds; exit code 2 when one fails.", show_default=False),
+        typer.Option(help="YAML file with thresholds; exit code 2 if one is not met.", show_default=False),
     ] = None,
     time_limit: Annotated[
         float | None,
-        typer.Option(help="End of an episode [s]; default: the task's.", min=0.5, show_default=False),
+        typer.Option(help="Time limit of an episode [s]; default: the task's.", min=0.5, show_default=False),
     ] = None,
     planner_latency: Annotated[
         str,
@@ -68,7 +70,7 @@ def evaluate(
         str, typer.Option(help="Mode fast: latency of a chunk in simulated time [s], or 'measured'.")
     ] = f"{SCHEDULE.executor_latency:g}",
     planner_period: Annotated[
-        float, typer.Option(help="Minimum time between two plans [s]; 0 plans every new image.", min=0.0)
+        float, typer.Option(help="Minimum time between two plans [s]; 0 plans on every new image.", min=0.0)
     ] = SCHEDULE.planner_period,
     executor_period: Annotated[
         float, typer.Option(help="Time between the starts of two chunks [s].", min=0.005)
@@ -84,13 +86,13 @@ def evaluate(
     device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of the policy.", min=1)] = 1,
     videos: Annotated[
-        bool, typer.Option("--videos/--no-videos", help="Film the worst and the best episode.")
+        bool, typer.Option("--videos/--no-videos", help="Record a video of the worst and the best episode.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
 ) -> None:
-    """Run episodes of a simulated task with a policy, and score success, progress, times, forces and safety.
+    """Run episodes of a simulated task with a policy and score success, progress, times, forces and safety.
 
-    Exit codes: 0 completed (and the gate passed), 1 could not run, 2 the gate failed or an episode ended in an error.
+    Exit codes: 0 success (and the gate passed), 1 could not run, 2 the gate failed or an episode ended in an error.
 
     Example: wam eval --task franka_box_to_bowl --policy aha_wam/tiny --report out
     """
@@ -109,7 +111,7 @@ def evaluate(
     if mode not in (NODES, FAST):
         raise ConfigError("option --mode", value=mode, allowed=f"{NODES} or {FAST}", where="--mode")
     if policy == EXPERT and mode != FAST:
-        raise ConfigError("the expert has no nodes", value=mode, allowed=FAST, where="--mode")
+        raise ConfigError("the policy 'expert' runs without nodes", value=mode, allowed=FAST, where="--mode")
     chosen = find_task(task)
     options = EvalOptions(
         task=chosen,

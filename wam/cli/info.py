@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam info`: which robots, policies and presets there are, and what one of them is."""
+"""`wam info`: list robots, policies and presets, or show one of them."""
 
 from __future__ import annotations
 
@@ -38,17 +38,19 @@ def info(
     q: Annotated[
         str,
         typer.Option(
-            "--q", help="Joint positions [rad or m], base to tip, by spaces or commas.", show_default=False
+            "--q",
+            help="Joint positions [rad or m], base to tip, separated by spaces or commas.",
+            show_default=False,
         ),
     ] = "",
     base: Annotated[
-        str, typer.Option(help="With --fk: link in which the pose is given.", show_default=False)
+        str, typer.Option(help="With --fk: reference link of the pose.", show_default=False)
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
     """List robots, policies and presets, or show one of them. Changes nothing.
 
-    Exit codes: 0 shown, 1 not found or its file is invalid.
+    Exit codes: 0 success, 1 not found or its file is invalid.
 
     Example: wam info --robot piper, wam info --robot piper --fk left_link6 --q "0 1.57 -1.57 0 0 0"
     """
@@ -142,7 +144,7 @@ def pose_values(robot: str, tip: str, q: str, *, base: str | None = None) -> dic
         base: link in which the pose is given; default the base link of the tip's joint group.
 
     Raises:
-        ConfigError: there is no such robot, or it has no model, or `q` holds something that is no number.
+        ConfigError: there is no such robot, or it has no model, or `q` holds a word that is not a number.
         InputError: there is no such link, or `q` has another width.
     """
     from wam.devices.loader import load_robot
@@ -169,11 +171,11 @@ def preset_values(name: str) -> dict[str, Any]:
     """Return sizes and parameter counts of a preset; nothing is allocated.
 
     Raises:
-        ConfigError: there is no such preset.
+        ConfigError: unknown preset.
     """
     names = _preset_names()
     if name not in names:
-        raise ConfigError("there is no such preset", value=name, allowed=", ".join(names), where="--preset")
+        raise ConfigError("unknown preset", value=name, allowed=", ".join(names), where="--preset")
     kind_name, _, preset = name.partition("/")
     kind = policy_kind(kind_name)
     config = kind.load_presets()[preset]()
@@ -181,16 +183,16 @@ def preset_values(name: str) -> dict[str, Any]:
 
 
 def bundle_values(directory: Path) -> dict[str, Any]:
-    """Return what a policy bundle says about itself; its tensors are not loaded.
+    """Return the metadata of a policy bundle; its tensors are not loaded.
 
     Raises:
-        BundleError: the directory is no bundle, or a damaged one.
+        BundleError: the directory is not a bundle, or is damaged.
     """
     from wam.models.bundle import open_bundle
 
     if not directory.is_dir():
         raise BundleError(
-            "there is no such policy bundle",
+            "policy bundle not found",
             value=str(directory),
             allowed="a directory with policy.yaml",
             where="--policy",
@@ -277,7 +279,7 @@ def _show_group(console: Console, line: Callable[[str], None], group: dict[str, 
         table.add_row(joint["name"], joint["unit"], *numbers)
     console.print(table)
     if any(joint["name"] != joint["driver_name"] for joint in joints):
-        line(f"  the driver calls them {', '.join(joint['driver_name'] for joint in joints)}")
+        line(f"  names in the driver: {', '.join(joint['driver_name'] for joint in joints)}")
     for text, names in _conversions(joints).items():
         every = "all" if len(names) == len(joints) else ", ".join(names)
         line(f"  {every}: {text}")
@@ -301,7 +303,7 @@ def _show_pose(shown: dict[str, Any]) -> None:
     console = Console()
     console.print(f"{shown['tip']} in {shown['base']} of {shown['robot']}, lengths in m")
     for row in shown["pose"]:
-        # Without what rounding would show as -0.
+        # Avoids showing -0 after rounding.
         console.print("  ".join(f"{value if abs(value) >= 5e-7 else 0.0:10.6f}" for value in row))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam init`: initial weights for training; every policy brings its own commands."""
+"""`wam init`: create initial weights for training; each policy adds its own subcommands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ app = typer.Typer(
 
 @app.callback()
 def _group() -> None:
-    """Keep `wam init` a group even where the policies bring a single command."""
+    """Keep `wam init` a group even where the policies add a single subcommand."""
 
 
 for _kind in registry().kinds.values():

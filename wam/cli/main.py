@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam`: finds the verb, runs it, and turns what went wrong into one line and an exit code.
+"""`wam`: finds the verb, runs it, and turns errors into a one-line message and an exit code.
 
-A verb is a module `wam/cli/VERB.py` with a typer function of the verb's name, or a typer `app` for a verb with verbs of
-its own. It is imported when it is called, not before.
+A verb is a module `wam/cli/VERB.py` with a typer function of the verb's name, or a typer `app` for a verb with
+subcommands of its own. It is imported when it is called, not before.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ EXIT_INTERRUPTED = 130
 
 VERBS = {
     "doctor": "Check this machine: Python, ROS 2, rendering, compiler, shared memory; suggest fixes.",
-    "demo": "Simulate a robot and let a planner and an executor move it; live table, report.",
-    "sim": "Tasks in simulation, without ROS: list them, run and record their scripted experts, render them.",
-    "eval": "Run a policy on a simulated task in closed loop, with the real nodes or in this process; score, report.",
-    "replay": "Run a recorded episode through planner and executor as if it were live; report.",
-    "record": "Record a robot and the nodes that drive it as a rosbag2; survives kill -9 and a full disk.",
-    "convert": "Turn data sets into bags, bags into data sets, and released checkpoints into policy bundles.",
+    "demo": "Run planner and executor on a simulated robot; shows a live table and writes a report.",
+    "sim": "Simulated tasks, without ROS: list and render them, run and record their scripted experts.",
+    "eval": "Evaluate a policy on a simulated task in closed loop, with the real nodes or in this process.",
+    "replay": "Replay a recorded episode through planner and executor as if it were live; writes a report.",
+    "record": "Record a robot and its nodes to a rosbag2; the bag survives kill -9 and a full disk.",
+    "convert": "Convert data sets to bags, bags to data sets, and released checkpoints to policy bundles.",
     "train": "Train a policy on a LeRobot data set; the result is a policy bundle.",
-    "distill": "Distil a trained policy to fewer integration steps.",
+    "distill": "Distil a trained policy into one that needs fewer integration steps.",
     "init": "Create initial weights for training.",
     "info": "List robots, policies and presets, or show one of them.",
     "bench": "Measure latencies and compare them with their limits.",
@@ -47,8 +47,8 @@ VERBS = {
 """Every verb with its line in `wam --help`, in the order shown."""
 
 HELP = """
-Run world-action-model policies on robots: a slow [bold]planner[/bold] interprets images, a fast [bold]executor[/bold]
-acts.
+Deploy world-action-model policies on robots: a slow [bold]planner[/bold] provides context, a fast
+[bold]executor[/bold] acts.
 
 New here? [bold]wam doctor[/bold] checks the machine, [bold]wam demo piper[/bold] moves a simulated robot,
 [bold]wam replay[/bold] evaluates a policy on your recording.
@@ -90,31 +90,31 @@ def _keep_brackets(command: Any) -> None:
 
 
 def _is_ours(error: ModuleNotFoundError) -> bool:
-    """Tell whether a module of this package is missing, which is a fault and not a matter of installation."""
+    """Return whether the missing module is one of this package, which is a bug and not an installation problem."""
     return (error.name or "").partition(".")[0] == "wam"
 
 
 def missing_dependency(error: ModuleNotFoundError, *, needed_by: str) -> MissingDependency:
-    """Return the error that tells a person what to install."""
+    """Return the error that says what to install."""
     module = (error.name or str(error)).partition(".")[0]
     remedies = {
         "rclpy": "run `make setup` or source a ROS 2 distribution",
         "wam_msgs": "run `make setup`, or `colcon build --base-paths . wam_msgs` and source the result",
     }
-    remedy = remedies.get(module, "run `make setup`, or pip install it in the version of requirements/")
+    remedy = remedies.get(module, "run `make setup`, or pip install the version pinned in requirements/")
     return MissingDependency(
         f"{needed_by} needs the Python module {module}, which is not installed; {remedy}"
     )
 
 
 class LazyVerb(TyperCommand):
-    """Stands for a verb in the help until it is called."""
+    """Placeholder of a verb in the help; imports the verb when it is called."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, help=VERBS[name], short_help=VERBS[name])
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Hand over to the real command, which click then invokes."""
+        """Delegate to the real command, which click then invokes."""
         return load_verb(str(self.name)).make_context(info_name, args, parent=parent, **extra)
 
 
@@ -126,7 +126,7 @@ class Verbs(TyperGroup):
         return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> LazyVerb | None:
-        """Return the stand-in of a verb, or None for a word that is none."""
+        """Return the placeholder of a verb, or None for an unknown word."""
         return LazyVerb(cmd_name) if cmd_name in VERBS else None
 
 
@@ -160,11 +160,11 @@ def wam(
 
 
 def run(arguments: Sequence[str], *, command: Callable[[], Any] | None = None) -> int:
-    """Run the `wam` command and return its exit code; errors are told on stderr.
+    """Run the `wam` command and return its exit code; errors are printed to stderr.
 
     Args:
         arguments: command line without the program's name.
-        command: makes the command to run; tests put their own here.
+        command: returns the command to run; for tests.
     """
     make = command or (lambda: typer.main.get_command(app))
     try:
@@ -191,7 +191,7 @@ def _refuse(text: str, *, after: str = "") -> int:
 
 
 def _refuse_usage(error: Any) -> int:
-    """Tell a wrong command line in one line; click would end with 2, which here means a failed check."""
+    """Report a usage error in one line; click would exit with 2, which here means a failed check."""
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return EXIT_COULD_NOT_RUN

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `wam doctor` tries in processes of their own, since a broken driver may crash or hang the one that tries.
+"""Probes that `wam doctor` runs in separate processes, since a broken driver may crash or hang its process.
 
 `python -m wam.cli.probes NAME` prints one JSON object on the last line of its output.
 """
@@ -22,7 +22,7 @@ RED_BALL = """
 
 
 def ros() -> dict[str, Any]:
-    """Publish one message to this process over DDS and take it back."""
+    """Publish a message over DDS and receive it in this process."""
     import rclpy
     from std_msgs.msg import String
 
@@ -61,7 +61,7 @@ def messages() -> dict[str, Any]:
 
 
 def torch() -> dict[str, Any]:
-    """Import torch and ask for its devices."""
+    """Import torch and list its devices."""
     import torch
 
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -74,7 +74,7 @@ def torch() -> dict[str, Any]:
 
 
 def render() -> dict[str, Any]:
-    """Render a red ball without a display and look at its colour."""
+    """Render a red ball without a display and check its colour."""
     os.environ.setdefault("MUJOCO_GL", "egl")
     import mujoco
 

@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextlib.contextmanager
 def row_progress(console: Console, title: str, *, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar; yields the function that updates it with the numbers of finished and of all units.
+    """Show a progress bar; yields a function that takes the number of finished units and the total.
 
     Args:
-        console: where to draw; nothing is drawn into a file or a pipe.
+        console: where to draw; nothing is drawn if it is a file or a pipe.
         title: name of the work.
         unit: unit of the numbers.
     """

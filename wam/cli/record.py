@@ -30,7 +30,7 @@ def record(
     topic: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME:=PACKAGE/msg/TYPE, an additional topic; may be given several times.",
+            help="NAME:=PACKAGE/msg/TYPE, an additional topic; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -41,7 +41,7 @@ def record(
 ) -> None:
     """Record a robot's joint states, commands and cameras, and the chunks, events and status of the nodes.
 
-    It only subscribes and commands nothing. The bag (MCAP) also holds robot, contract hash and instruction. It is
+    It only subscribes and publishes nothing. The bag (MCAP) also holds robot, contract hash and instruction. It is
     written in chunks of half a second, so a recording survives kill -9 (read it with --lenient). A full disk ends the
     recording; the robot is not affected.
 
@@ -80,7 +80,7 @@ def record(
                     options,
                     stop=stop,
                     on_progress=lambda counts, size: status.update(
-                        f"{sum(counts.values())} messages of {len(counts)} topics, {size / 1e6:.1f} MB"
+                        f"{sum(counts.values())} messages on {len(counts)} topics, {size / 1e6:.1f} MB"
                     ),
                 )
         else:

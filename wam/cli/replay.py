@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam replay`: run a recorded episode through planner and executor and report."""
+"""`wam replay`: evaluate a policy on a recorded episode."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RunByDefault(TyperGroup):
     """`wam replay BAG` is `wam replay run BAG`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the verb in where it was left out."""
+        """Insert the subcommand `run` where it was omitted."""
         if not args or args[0] not in self.commands:
             args = ["run", *args]
         return list(super().parse_args(ctx, args))
@@ -48,7 +48,7 @@ app = typer.Typer(
 
 @app.callback()
 def replay() -> None:
-    """Run a recorded episode through planner and executor as if it were live; report."""
+    """Replay a recorded episode through planner and executor as if it were live; writes a report."""
 
 
 @app.command()
@@ -80,7 +80,7 @@ def run(
     ] = "",
     gate: Annotated[
         Path | None,
-        typer.Option(help="YAML file with thresholds; exit code 2 when one fails.", show_default=False),
+        typer.Option(help="YAML file with thresholds; exit code 2 if one is not met.", show_default=False),
     ] = None,
     planner_latency: Annotated[
         str,
@@ -93,18 +93,21 @@ def run(
         str, typer.Option(help="Latency of a chunk on the recording's clock [s], or 'measured'.")
     ] = EXECUTOR_LATENCY,
     planner_period: Annotated[
-        float, typer.Option(help="Minimum time between two plans [s]; 0 plans every new image.", min=0.0)
+        float, typer.Option(help="Minimum time between two plans [s]; 0 plans on every new image.", min=0.0)
     ] = SCHEDULE.planner_period,
     executor_period: Annotated[
         float, typer.Option(help="Time between the starts of two chunks [s].", min=0.005)
     ] = SCHEDULE.executor_period,
     max_context_age: Annotated[
-        float, typer.Option(help="Refuse a planner context whose image is older [s].", min=0.01)
+        float,
+        typer.Option(
+            help="Maximum age of the planner context's image [s]; older contexts are refused.", min=0.01
+        ),
     ] = SCHEDULE.max_context_age,
     strategy: Annotated[
         str,
         typer.Option(
-            help="How the safety node joins one chunk to the next: "
+            help="How the safety node blends or switches from the previous chunk: "
             "blend, latest, sequential, committed or roll."
         ),
     ] = SCHEDULE.strategy.value,
@@ -117,7 +120,7 @@ def run(
     ] = None,
     time: Annotated[
         str,
-        typer.Option(help="Which times to use: 'stamps' (message headers) or 'receive' (the recorder's)."),
+        typer.Option(help="Time base: 'stamps' (message headers) or 'receive' (the recorder's)."),
     ] = "stamps",
     namespace: Annotated[
         str, typer.Option(help="Namespace of the robot in the recording.", show_default=False)
@@ -150,17 +153,18 @@ def run(
     threads: Annotated[int, typer.Option(help="CPU threads of the policy.", min=1)] = 1,
     lenient: Annotated[
         bool,
-        typer.Option("--lenient", help="Report faults of the recording as warnings instead of stopping."),
+        typer.Option("--lenient", help="Report faults of the recording as warnings instead of errors."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
 ) -> None:
-    """Replay a recording through planner and executor at full speed, and evaluate the chunks.
+    """Replay a recording through planner and executor as fast as possible, and evaluate the chunks.
 
-    Both run on the recording's own clock with the latencies given here, so context ages and phase offsets are those
+    Both run on the recording's clock with the latencies given here, so context ages and phase offsets are those
     of a real run, and repeating it gives the same summary.json and events.jsonl, byte for byte (except with 'measured'
     latencies). Compare two reports with [bold]wam replay compare A B[/bold].
 
-    Exit codes: 0 replayed (and the gate passed), 1 could not run, 2 the gate failed or the policy was at fault.
+    Exit codes: 0 success (and the gate passed), 1 could not run, 2 the gate failed or the policy produced invalid
+    output.
 
     Example: wam replay g1_ep1 --robot g1_inspire --policy aha_wam/tiny --report out
     """
@@ -275,7 +279,10 @@ def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="Report of the first replay.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Report of the second, of the same recording.")],
     fail_if_worse: Annotated[
-        bool, typer.Option("--fail-if-worse", help="Exit code 2 when B is significantly worse in any error.")
+        bool,
+        typer.Option(
+            "--fail-if-worse", help="Exit with code 2 if any error metric of B is significantly worse."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
@@ -303,7 +310,9 @@ def scenario(
     report: Annotated[
         Path, typer.Option(help="Folder of the report: new, empty, or an earlier one.", show_default=False)
     ],
-    jobs: Annotated[int, typer.Option(help="Parallel replays, each in its own process.", min=1)] = 1,
+    jobs: Annotated[
+        int, typer.Option(help="Number of parallel replays, each in its own process.", min=1)
+    ] = 1,
     ray: Annotated[
         str,
         typer.Option(
@@ -317,8 +326,8 @@ def scenario(
 ) -> None:
     """Replay many recordings with every combination of a sweep, and evaluate the means.
 
-    Exit codes: 0 all replayed (and the gate passed), 1 a run could not be completed, 2 the gate failed or a policy was
-    at fault.
+    Exit codes: 0 success (and the gate passed), 1 a run failed, 2 the gate failed or a policy produced invalid
+    output.
     """
     from wam.devices.loader import load_robot
     from wam.evaluation.replay.jobs import run_scenario
@@ -377,10 +386,8 @@ def _print_comparison(console: Console, result: Comparison) -> None:
     for d in result.differences:
         span = f"{d.difference.low:.2g} to {d.difference.high:.2g}"
         numbers = (f"{d.first:.4g}", f"{d.second:.4g}", f"{d.difference.value:+.2g}")
-        # The whole table fits a terminal of 80 columns.
+        # Keep the table within 80 columns.
         said = {"second is better": "B is better", "first is better": "A is better"}
         table.add_row(d.name, *numbers, span, said.get(d.verdict, "not significant"))
     console.print(table)
-    console.print(
-        f"{result.pairs} pairs of chunks, {result.unpaired} chunks without a partner", highlight=False
-    )
+    console.print(f"{result.pairs} pairs of chunks, {result.unpaired} unpaired chunks", highlight=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam replay --mode live`: makes the engine that plays a recording to real nodes."""
+"""`wam replay --mode live`: creates the engine that plays a recording to the real nodes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def live_engine(
     threads: int,
     log_dir: Path,
 ) -> MakeEngine:
-    """Return the function that makes the live engine of a replay; ROS is confined to this machine.
+    """Return the function that creates the live engine of a replay; ROS is confined to this machine.
 
     Args:
         options: of the replay.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXIT_MISSED = 2
 REQUIRED = 0.95
-"""Share of episodes in which an expert has to succeed."""
+"""Required success rate of an expert."""
 
 app = typer.Typer(
     add_completion=False,
@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Tasks in simulation, without ROS: list them, run and record their scripted experts, render them.",
+    help="Simulated tasks, without ROS: list and render them, run and record their scripted experts.",
 )
 app.command()(record)
 app.command()(picture)
@@ -40,7 +40,7 @@ app.command()(gif)
 
 @app.command()
 def tasks(
-    robot: Annotated[str, typer.Option(help="Tasks of this robot only.", show_default=False)] = "",
+    robot: Annotated[str, typer.Option(help="List the tasks of this robot only.", show_default=False)] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the tasks as JSON.")] = False,
 ) -> None:
     """List the tasks with their instruction, variants, stages and settings."""
@@ -66,7 +66,7 @@ def tasks(
         return
     table = Table(title="wam sim tasks")
     table.add_column("task", no_wrap=True)
-    for column in ("instruction, and what it is set with", "stages"):
+    for column in ("instruction and objects", "stages"):
         table.add_column(column, overflow="fold")
     for task in chosen:
         variants = ", ".join(one.name for one in task.variants)
@@ -79,25 +79,26 @@ def tasks(
 def experts(
     task: Annotated[
         list[str] | None,
-        typer.Option(help="Task to run; may be given several times. Default: all.", show_default=False),
+        typer.Option(help="Task to run; may be repeated. Default: all.", show_default=False),
     ] = None,
-    robot: Annotated[str, typer.Option(help="All tasks of this robot.", show_default=False)] = "",
+    robot: Annotated[str, typer.Option(help="Run all tasks of this robot.", show_default=False)] = "",
     seeds: Annotated[int, typer.Option(help="Episodes per task: seeds 0, 1, 2, ...", min=1)] = 50,
-    setting: Annotated[str, typer.Option(help="seen, or one of the unseen settings.")] = "seen",
+    setting: Annotated[str, typer.Option(help="'seen', or one of the task's unseen settings.")] = "seen",
     processes: Annotated[
-        int, typer.Option(help="Parallel processes; 0: one per core.", min=0, show_default=False)
+        int,
+        typer.Option(help="Number of parallel processes; 0 uses one per core.", min=0, show_default=False),
     ] = 0,
     table: Annotated[
         Path | None,
         typer.Option(
-            help="Write the table as Markdown here (docs/reference/experts.md).", show_default=False
+            help="Write the table to this Markdown file (docs/reference/experts.md).", show_default=False
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print rates and episodes as JSON.")] = False,
 ) -> None:
     """Run the scripted experts on their tasks and report their success rates.
 
-    Exit codes: 0 every expert succeeds in 95 % of its episodes, 1 could not run, 2 one does not.
+    Exit codes: 0 every expert succeeds in at least 95 % of its episodes, 1 could not run, 2 one does not.
     """
     from wam.evaluation.closed_loop.experts import as_markdown, rates
     from wam.sim.measure import batches, run_batches
@@ -135,7 +136,7 @@ def experts(
 
 def _print(measured: Sequence[Rate]) -> None:
     table = Table(
-        title="wam sim experts", caption="interval: Wilson, 95 %; score and time: means; force: the largest"
+        title="wam sim experts", caption="interval: Wilson, 95 %; score, time: mean; force: maximum"
     )
     table.add_column("task", no_wrap=True)
     for column in ("success", "interval", "score", "time", "force"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam sim picture` and `wam sim gif`: a task's world and its expert, to look at."""
+"""`wam sim picture` and `wam sim gif`: render a task's world, or its expert as a GIF."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from rich.console import Console
 from wam.core.errors import ConfigError
 
 RATE = 8.0
-"""Pictures per second of simulated time [Hz]."""
+"""Images per second of simulated time [Hz]."""
 
 SPEED = 1.5
-"""How many times faster than real time a GIF plays."""
+"""Playback speed of a GIF relative to real time."""
 
 TaskOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--task", help="Task to show; may be given several times. Default: all.", show_default=False
-    ),
+    typer.Option("--task", help="Task to show; may be repeated. Default: all.", show_default=False),
 ]
 OutOption = Annotated[
     Path,
-    typer.Option("--out", help="File to write; for several tasks a folder for one file per task."),
+    typer.Option("--out", help="File to write; for several tasks a folder with one file per task."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the episode.", min=0)]
-SettingOption = Annotated[str, typer.Option("--setting", help="seen, or one of the unseen settings.")]
+SettingOption = Annotated[
+    str, typer.Option("--setting", help="'seen', or one of the task's unseen settings.")
+]
 
 
 def picture(
@@ -40,7 +40,7 @@ def picture(
         int, typer.Option(help="Width of the image [px]; the height is 3/4 of it.", min=64, max=2048)
     ] = 480,
 ) -> None:
-    """Render a task's world at the start of an episode, as PNG.
+    """Render the start of a task's episode as a PNG.
 
     Example: wam sim picture --task franka_box_to_bowl --out world.png
     """
@@ -65,10 +65,10 @@ def gif(
         int, typer.Option(help="Width of the images [px]; the height is 3/4 of it.", min=64, max=640)
     ] = 240,
     max_kb: Annotated[
-        int, typer.Option(help="Maximum file size [kB]; fewer colours are used if needed.", min=20)
+        int, typer.Option(help="Maximum file size [kB]; larger GIFs use fewer colours.", min=20)
     ] = 700,
 ) -> None:
-    """Render an episode of a task's expert, as GIF at 1.5 times the speed.
+    """Render an episode of a task's expert as a GIF at 1.5 times real time.
 
     Example: wam sim gif --out docs/images
     """
@@ -100,7 +100,7 @@ def _files(tasks: list[str], out: Path, suffix: str) -> dict[str, Path]:
         return {name: out / f"{name}{suffix}" for name in tasks}
     if len(tasks) > 1:
         raise ConfigError(
-            "several tasks in one file",
+            "several tasks cannot share one file",
             value=str(out),
             allowed=f"a folder, or one --task with a file {suffix}",
             where="--out",

@@ -23,26 +23,29 @@ from wam.sim.recording.plan import Format
 
 def record(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder to create: the data set, or one bag per episode.")
+        Path, typer.Argument(metavar="OUT", help="New folder: the data set, or one bag per episode.")
     ],
     task: Annotated[str, typer.Option(help="Task to record; see `wam sim tasks`.", show_default=False)],
-    episodes: Annotated[int, typer.Option(help="Episodes to record.", min=1)] = 10,
+    episodes: Annotated[int, typer.Option(help="Number of episodes.", min=1)] = 10,
     form: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.LEROBOT,
     version: Annotated[Version, typer.Option(help="Format of a LeRobot data set.")] = Version.V30,
-    seed: Annotated[int, typer.Option(help="Seed of the first episode; the others follow.", min=0)] = 0,
-    setting: Annotated[str, typer.Option(help="seen, or one of the unseen settings.")] = "seen",
+    seed: Annotated[
+        int, typer.Option(help="Seed of the first episode; each further episode adds 1.", min=0)
+    ] = 0,
+    setting: Annotated[str, typer.Option(help="'seen', or one of the task's unseen settings.")] = "seen",
     fps: Annotated[float, typer.Option(help="Rows and images per second [Hz].", min=1.0, max=60.0)] = 15.0,
     cameras: Annotated[
         list[str] | None,
-        typer.Option(
-            "--camera", help="Camera to record; may be given several times. Default: all.", show_default=False
-        ),
+        typer.Option("--camera", help="Camera to record; may be repeated. Default: all.", show_default=False),
     ] = None,
     no_cameras: Annotated[
-        bool, typer.Option("--no-cameras", help="Record only joints; needs no EGL.")
+        bool, typer.Option("--no-cameras", help="Record joints only; needs no EGL.")
     ] = False,
     processes: Annotated[
-        int, typer.Option(help="Parallel episodes; 0: one per core.", min=0, show_default=False)
+        int,
+        typer.Option(
+            help="Number of episodes recorded in parallel; 0 uses one per core.", min=0, show_default=False
+        ),
     ] = 0,
     keep_failures: Annotated[
         bool, typer.Option("--keep-failures", help="Keep episodes in which the expert fails.")
@@ -51,8 +54,8 @@ def record(
 ) -> None:
     """Record episodes of a task's expert: bags for [bold]wam replay[/bold], or a data set for [bold]wam train[/bold].
 
-    Successful episodes only, in the order of their seeds. An interrupted recording (Ctrl-C, kill -9, a full disk) is
-    resumed by the same command; finished episodes are readable in OUT.partial until then.
+    Records successful episodes only, in the order of their seeds. An interrupted recording (Ctrl-C, kill -9, a full
+    disk) is resumed by the same command; finished episodes are readable in OUT.partial until then.
 
     Example: wam sim record box_to_bowl --task franka_box_to_bowl --episodes 50
     """
@@ -116,13 +119,13 @@ def record(
 
 @contextlib.contextmanager
 def _hint(console: Console, folder: Path) -> Iterator[None]:
-    """Print, when a recording is interrupted, what has been finished and how to resume."""
+    """When a recording is interrupted, print what is finished and how to resume."""
     try:
         yield
     except BaseException:
         if finished := len(list(folder.glob("seed_*.json"))):
             console.print(
-                f"{finished} finished episodes are in {folder}; the same command resumes from there",
+                f"{finished} finished episodes are in {folder}; run the same command again to resume",
                 soft_wrap=True,
                 highlight=False,
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam train`: train a policy on a LeRobot data set; every policy that has a recipe is a command."""
+"""`wam train`: train a policy on a LeRobot data set; one subcommand per policy that has a recipe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ On several GPUs: `torchrun --nproc-per-node N -m wam.cli.main train aha-wam --co
 
 @app.callback()
 def _group() -> None:
-    """Keep the name of the policy a word of its own, even where only one policy can be trained."""
+    """Keep the policy's name a subcommand even where only one policy can be trained."""
 
 
 def _command(training: TrainingCommand) -> Callable[..., None]:

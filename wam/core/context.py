@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner context: a header that anyone can read and a payload that only the policy opens."""
+"""The planner context: a header that anyone can read and a payload that only the policy reads."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class ContextHeader:
-    """What a planner context says about itself.
+    """Metadata of a planner context.
 
     Attributes:
         stamp_ns: acquisition time of the newest image the planner used [ns].
@@ -91,8 +91,8 @@ class PlannerContext(Generic[T]):
     """Layerwise keys and values of the planner; read-only and versioned.
 
     Attributes:
-        header: what the context says about itself.
-        payload: the tensors, in whatever container the policy uses; nobody else opens it.
+        header: its metadata.
+        payload: the tensors, in the policy's own container; only the policy reads it.
     """
 
     header: ContextHeader

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract of a policy: what it needs to see and what it promises to give."""
+"""The contract of a policy: its required inputs and its outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wam.core.errors import ContractMismatch
 
 @dataclass(frozen=True, slots=True)
 class CameraContract:
-    """One camera that a policy looks through.
+    """One camera that a policy uses.
 
     Attributes:
         name: name in the policy and in the robot file.
@@ -36,7 +36,7 @@ class PolicyContract:
         control_period_ns: time between two rows [ns].
         chunk_rows: rows delivered as one action chunk.
         horizon_rows: rows, counted from the context's image, that one planner context can serve.
-        instruction: the task text used when nobody sets another.
+        instruction: the task text used by default.
     """
 
     kind: str
@@ -72,7 +72,7 @@ class PolicyContract:
 
 
 def require_same_contract(*, mine: str, theirs: str, my_side: str, their_side: str) -> None:
-    """Refuse to work with a side that was built for another policy.
+    """Raise an error if the two sides were built for different policies.
 
     Args:
         mine: contract hash of this side.

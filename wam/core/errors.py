@@ -12,7 +12,7 @@
     |   +-- ChunkRefused          an action chunk was not admitted (wam.core.chunk.admission)
     +-- RecordingError            a bag or a data set is truncated, unsupported or lacks a topic
     +-- ContextError              a planner context cannot be used
-    |   +-- ContextReleased       it was read after its lease was given back
+    |   +-- ContextReleased       it was read after its lease was released
     |   +-- ContextRecycled       its memory now belongs to another context
     |   +-- StaleContext          it is older than the horizon it can serve
     |   |   +-- StaleChunk        every row of a chunk is in the past (wam.core.chunk.splice)
@@ -42,7 +42,7 @@ class WamError(Exception):
 
     Args:
         what: the thing that is wrong, with its place ("piper.yaml: groups[0].joints").
-        value: the offending value; left out of the text when it is None.
+        value: the offending value; omitted from the text when it is None.
         allowed: what would have been accepted, with unit.
         where: the file, parameter or command that changes it.
     """
@@ -101,7 +101,7 @@ class ContextError(WamError):
 
 
 class ContextReleased(ContextError):
-    """A planner context was read after its lease had been given back or its planner had gone."""
+    """A planner context was read after its lease had been released or its planner had gone."""
 
 
 class ContextRecycled(ContextError):

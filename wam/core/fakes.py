@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fakes beside the seams of `wam.core.policy`: a policy made of numpy, for tests, demos and benchmarks.
+"""Fakes of the interfaces in `wam.core.policy`: a numpy policy for tests, demos and benchmarks.
 
 The fake planner exports layerwise K/V of the right shape whose values come from its image; the fake executor reads
 them and moves every joint on a slow sine about the measured state, so a robot driven by it moves visibly and safely.
@@ -70,7 +70,7 @@ class FakePlanner:
     """Planner whose K/V hold the mean colour of the image; it counts its calls.
 
     Args:
-        contract: what it claims to be.
+        contract: the contract that it reports.
         shape: sizes of the K/V [L, 1, S, D].
     """
 
@@ -98,7 +98,7 @@ class FakePlanner:
         return PlannerContext(header, {"k": key, "v": -key})
 
     def reset(self) -> None:
-        """Start counting versions anew."""
+        """Restart the count of versions."""
         self.version = 0
         self.resets += 1
 
@@ -107,7 +107,7 @@ class FakeExecutor:
     """Executor that waves every joint on a sine of absolute time about the state it first saw.
 
     Args:
-        contract: what it claims to be.
+        contract: the contract that it reports.
         amplitude: largest distance from the centre [rad or m], one for all joints or float64 [N].
         frequency: of the wave [Hz].
         centre: float64 [N] about which to wave; None takes the first measured state.
@@ -170,13 +170,13 @@ class FakeExecutor:
 
 @dataclass(frozen=True, slots=True)
 class FakeImagination:
-    """Expects that every camera sees what it sees now.
+    """Predicts that every camera will see what it sees now.
 
     Attributes:
         stamp_ns: acquisition time of the images of now [ns].
         target_stamp_ns: time for which the images are expected [ns].
         frames: of now.
-        decoded: cameras whose image was asked for, in order.
+        decoded: cameras whose image was requested, in order.
     """
 
     stamp_ns: int
@@ -227,7 +227,7 @@ class FakeChannel:
 
     @property
     def transport(self) -> Transport:
-        """It claims to be the in-process transport."""
+        """It reports the in-process transport."""
         return Transport.IN_PROCESS
 
     def publish(self, context: PlannerContext[Payload]) -> ContextHandle:
@@ -288,14 +288,14 @@ class FakeLease:
         """Return the context.
 
         Raises:
-            ContextReleased: the lease was given back, or the context was retired.
+            ContextReleased: the lease was released, or the context was retired.
         """
         if not self._held:
-            raise ContextReleased("planner context was read after its lease was given back", value=self._name)
+            raise ContextReleased("planner context was read after its lease was released", value=self._name)
         return self._channel.get(self._name)
 
     def release(self) -> None:
-        """Give the lease back; safe to call twice."""
+        """Release the lease; safe to call twice."""
         if self._held:
             self._held = False
             self._channel.released.append(self._name)

@@ -6,9 +6,9 @@
     LATE      a chunk or its context is older than its budget     the next fresh chunk
     SLOW      rows are about to run out: time is scaled down      the next chunk brings rows
     HOLD      no valid chunk in time, state lost, chunk refused   the cause is gone and a valid chunk has come
-    STOP      limit, collision, non-finite, e-stop, ...           `clear` alone, once the cause is gone
+    STOP      limit, collision, non-finite, e-stop, ...           only `clear`, once the cause is gone
 
-The rung is the highest that any present cause asks for. STOP is latched.
+The rung is the highest one required by any present cause. STOP is latched.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Cause:
     """A line of the table.
 
     Attributes:
-        rung: the rung that the cause asks for.
+        rung: the rung that the cause requires.
         verdict: verdict of the event that reports it.
         text: sentence with `{value}` and `{limit}`; findings of filters bring their own.
     """
@@ -49,7 +49,7 @@ CAUSES: dict[str, Cause] = {
     "horizon_short": Cause(
         Ladder.SLOW,
         Verdict.SCALED,
-        "rows for {value:.3f} s are left, the arm needs {limit:.3f} s to come to rest; it is slowed",
+        "rows for {value:.3f} s are left, the arm needs {limit:.3f} s to come to rest; it is slowed down",
     ),
     "robot_slowed": Cause(
         Ladder.SLOW,
@@ -57,11 +57,11 @@ CAUSES: dict[str, Cause] = {
         "the robot runs at {value:.2f} of its speed (speed scaling); the row index is frozen below {limit:.2f}",
     ),
     # HOLD: jerk-limited stop, then the measured position; left by itself when the cause has gone.
-    "no_chunk_yet": Cause(Ladder.HOLD, Verdict.HOLD, "no chunk has come yet; the measured position is held"),
+    "no_chunk_yet": Cause(Ladder.HOLD, Verdict.HOLD, "no chunk received yet; the measured position is held"),
     "no_joint_state_yet": Cause(
         Ladder.HOLD,
         Verdict.HOLD,
-        "no joint state has come yet; nothing is commanded before the arm was measured",
+        "no joint state received yet; nothing is commanded before the first one",
     ),
     "chunk_timeout": Cause(
         Ladder.HOLD,
@@ -69,7 +69,7 @@ CAUSES: dict[str, Cause] = {
         "no valid chunk for {value:.3f} s, allowed {limit:.3f} s (safety.chunk_timeout of the robot file)",
     ),
     "rows_exhausted": Cause(
-        Ladder.HOLD, Verdict.HOLD, "the last row was due {value:.3f} s ago; chunks come too seldom"
+        Ladder.HOLD, Verdict.HOLD, "the last row was due {value:.3f} s ago; chunks arrive too rarely"
     ),
     "joint_state_timeout": Cause(
         Ladder.HOLD,
@@ -83,23 +83,23 @@ CAUSES: dict[str, Cause] = {
     "command_gap": Cause(
         Ladder.HOLD,
         Verdict.HOLD,
-        "the command stream was silent for {value:.3f} s, allowed {limit:.3f} s; it starts anew",
+        "the command stream was silent for {value:.3f} s, allowed {limit:.3f} s; it restarts",
     ),
     "generation_reset": Cause(
         Ladder.HOLD, Verdict.HOLD, "the policy was reset; rows of the old task are dropped"
     ),
     "no_listener": Cause(
-        Ladder.HOLD, Verdict.HOLD, "nobody subscribes to this command topic; the arm would not follow"
+        Ladder.HOLD, Verdict.HOLD, "nothing subscribes to this command topic; the arm would not move"
     ),
     "executor_lost": Cause(
-        Ladder.HOLD, Verdict.HOLD, "the executor has gone: nobody publishes action chunks any more"
+        Ladder.HOLD, Verdict.HOLD, "executor lost: action chunks have no publisher any more"
     ),
-    "driver_lost": Cause(Ladder.HOLD, Verdict.HOLD, "the driver has gone: nobody publishes joint states"),
+    "driver_lost": Cause(Ladder.HOLD, Verdict.HOLD, "driver lost: joint states have no publisher"),
     "second_driver": Cause(Ladder.HOLD, Verdict.HOLD),
     "other_namespace": Cause(Ladder.HOLD, Verdict.HOLD),
     "deactivated": Cause(Ladder.HOLD, Verdict.HOLD, "the node was deactivated; the arm is brought to rest"),
     # STOP: latched until `clear`.
-    "estop": Cause(Ladder.STOP, Verdict.STOP, "emergency stop was asked for"),
+    "estop": Cause(Ladder.STOP, Verdict.STOP, "emergency stop was requested"),
     "outside_limits": Cause(Ladder.STOP, Verdict.STOP),
     "tracking_error": Cause(Ladder.STOP, Verdict.STOP),
     "command_limit": Cause(Ladder.STOP, Verdict.STOP),
@@ -110,7 +110,7 @@ CAUSES: dict[str, Cause] = {
 
 
 def finding(code: str, *, value: float = math.nan, limit: float = math.nan, joint: str = "") -> Finding:
-    """Return the finding of a cause that has a text of its own.
+    """Return the finding of a cause that has its own text.
 
     Args:
         code: a key of `CAUSES`.

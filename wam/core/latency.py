@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latency of a stage over a sliding window, so that a warm-up outlier is not kept for ever."""
+"""Latency of a stage over a sliding window, so that a warm-up outlier is forgotten."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class RoutedContext(Generic[T]):
     Attributes:
         header: header of the context it was made from.
         stamp_ns: acquisition time of the observation it was routed by [ns].
-        payload: the edited tensors; only the policy opens it.
+        payload: the edited tensors; only the policy reads it.
     """
 
     header: ContextHeader
@@ -72,11 +72,11 @@ class Executor(Protocol[T]):
 
 
 Features = Mapping[str, npt.NDArray[np.float32]]
-"""What a policy perceives, by name, in whatever space it imagines (embeddings, pixels in 0..1); any shape."""
+"""What a policy perceives, by name, in the space of its predictions (embeddings, pixels in 0..1); any shape."""
 
 
 class Imagination(Protocol):
-    """What a policy with a world model expects to perceive later. What takes time is computed only when asked for."""
+    """What a policy with a world model expects to perceive later. Expensive parts are computed only on request."""
 
     @property
     def stamp_ns(self) -> int:
@@ -95,7 +95,7 @@ class Imagination(Protocol):
     def frame(self, camera: str) -> CameraFrame | None:
         """Return the image expected of `camera`, stamped with the time imagined; None where the policy has none.
 
-        Decoding it may take as long as a chunk: call it only where somebody looks. Worker thread.
+        Decoding it may take as long as a chunk: call it only if the image is used. Worker thread.
         """
         ...
 
@@ -112,7 +112,7 @@ class Imagining(Protocol):
 
 @runtime_checkable
 class Perceiving(Protocol):
-    """Optional part of a `Planner` whose policy predicts a future, so that the prediction can be judged."""
+    """Optional part of a `Planner` whose policy predicts a future, so that the prediction can be evaluated."""
 
     def perceive(self, observation: Observation) -> Features:
         """Return the features of an observation, of the names and shapes of `Imagination.features`.
@@ -140,19 +140,19 @@ class TensorCodec(Protocol[T]):
 
 
 class ContextLease(Protocol[T]):
-    """The right to read one context. Given back by `release` or by leaving a `with` block."""
+    """The right to read one context. Ended by `release` or by leaving a `with` block."""
 
     def get(self) -> PlannerContext[T]:
         """Return the context.
 
         Raises:
-            ContextReleased: the lease was given back, or the planner that owned it has gone.
+            ContextReleased: the lease was released, or the planner that owned it has gone.
             ContextRecycled: the memory belongs to another context now.
         """
         ...
 
     def release(self) -> None:
-        """Give the lease back; safe to call twice."""
+        """Release the lease; safe to call twice."""
         ...
 
 
@@ -184,14 +184,14 @@ class ContextReader(Protocol[T]):
         """Check `handle` (owner, size, name pattern) and lease the context it names.
 
         Raises:
-            HandleRefused: the handle is malformed or owned by somebody else.
+            HandleRefused: the handle is malformed or owned by another process or user.
             ContextReleased: the context is gone.
             ContextRecycled: the memory named belongs to another context now.
         """
         ...
 
     def close(self) -> None:
-        """Give back every lease."""
+        """Release every lease."""
         ...
 
 

@@ -120,7 +120,7 @@ def _stream(group: JointGroup, seen: Mapping[str, Any]) -> DriverState:
             return DriverState(
                 Readiness.ABSENT,
                 "other_namespace",
-                f"nobody publishes {topic}, but there is {', '.join(elsewhere)}",
+                f"{topic} has no publisher, but there is {', '.join(elsewhere)}",
                 (
                     person(
                         f"start the driver or the suite in the same namespace, or correct `topic` of {group.name}"
@@ -130,7 +130,7 @@ def _stream(group: JointGroup, seen: Mapping[str, Any]) -> DriverState:
         return DriverState(
             Readiness.ABSENT,
             "no_driver",
-            f"nobody publishes {topic}",
+            f"{topic} has no publisher",
             (
                 person(f"start the driver of {group.name} ({group.driver})"),
                 person("compare ROS_DOMAIN_ID and the discovery range of both sides"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a report: written beside its place, then moved there whole; the user's files stay."""
+"""The folder of a report: written next to its destination, then moved there as a whole; the user's files stay."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA_PREFIX = "wam/"
 
 
 def require_free(out_dir: Path, *, keep: Collection[str] = ()) -> None:
-    """Check that a report may be written to `out_dir`: it is absent, empty, or an earlier report of ours.
+    """Check that a report may be written to `out_dir`: it is absent, empty, or an earlier report.
 
     Args:
         out_dir: where the report is wanted.
@@ -38,7 +38,7 @@ def require_free(out_dir: Path, *, keep: Collection[str] = ()) -> None:
     if not out_dir.exists() and not out_dir.is_symlink():
         return
     if not out_dir.is_dir():
-        raise _refusal(out_dir, "a file is in its place")
+        raise _refusal(out_dir, "it is a file")
     entries = sorted(entry.name for entry in out_dir.iterdir() if entry.name not in keep)
     if not entries:
         return
@@ -46,7 +46,7 @@ def require_free(out_dir: Path, *, keep: Collection[str] = ()) -> None:
     if foreign:
         raise _refusal(out_dir, f"it holds {', '.join(foreign[:5])}{' and more' if len(foreign) > 5 else ''}")
     if not _is_own_summary(out_dir / SUMMARY):
-        raise _refusal(out_dir, f"its {SUMMARY} is not one of ours")
+        raise _refusal(out_dir, f"its {SUMMARY} was not written by this program")
     if RUNS in entries:
         for run in sorted((out_dir / RUNS).iterdir()):
             require_free(run)
@@ -54,7 +54,7 @@ def require_free(out_dir: Path, *, keep: Collection[str] = ()) -> None:
 
 @contextlib.contextmanager
 def report_folder(out_dir: Path, *, keep: Collection[str] = ()) -> Iterator[Path]:
-    """Give a fresh folder to write in; on success it takes the place of `out_dir`, on error it vanishes.
+    """Yield a new folder to write to; on success it replaces `out_dir`, on error it is removed.
 
     Args:
         out_dir: where the report is wanted.
@@ -71,7 +71,7 @@ def report_folder(out_dir: Path, *, keep: Collection[str] = ()) -> Iterator[Path
     except OSError as error:
         raise ConfigError(
             f"report folder {out_dir} cannot be written ({error.strerror})",
-            allowed="a folder that you may write",
+            allowed="a writable folder",
             where="--report",
         ) from error
     try:
@@ -97,7 +97,7 @@ def _replace(work: Path, target: Path, keep: Collection[str]) -> None:
     os.umask(umask)
     work.chmod(0o777 & ~umask)
     if target.exists():
-        require_free(target, keep=keep)  # somebody may have put a file there while we computed
+        require_free(target, keep=keep)  # another process may have put a file there meanwhile
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
         target.rename(old / "old")
         for name in keep:

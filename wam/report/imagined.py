@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a policy expected its cameras to see, beside what they saw."""
+"""Camera images that a policy predicted, next to the recorded ones."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from wam.report.page import Section, Strip, evenly, picture
 PAIRS_SHOWN = 6
 PAIR_WIDTH = 480
 GAP = 6
-"""White between the two pictures [px]."""
+"""White between the two images [px]."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImaginedRecord:
-    """One expectation.
+    """One predicted image.
 
     Attributes:
-        imagined: what was expected; its stamp is the time for which it was.
+        imagined: the predicted image; its stamp is the time it was predicted for.
         observed: the first image of that camera from that time on; None where none came.
     """
 
@@ -90,8 +90,8 @@ def imagined_section(records: Sequence[ImaginedRecord], *, start_ns: int) -> Sec
     return Section(
         "Imagined images",
         tuple(strips),
-        intro="Left what the policy expected to see at the end of a chunk, right what the camera saw then. "
-        "Tiny policies have random weights and imagine noise.",
+        intro="Left: what the policy predicted for the end of a chunk; right: what the camera recorded then. "
+        "Tiny policies have random weights and predict noise.",
     )
 
 

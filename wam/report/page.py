@@ -191,7 +191,7 @@ def render(page: Page) -> str:
 
 
 def picture(rgb: Rgb, *, caption: str, width: int = 240) -> Picture:
-    """Return a picture of `width` pixels (or less) from uint8 [H, W, 3], red first.
+    """Return an image of `width` pixels (or less) from uint8 [H, W, 3], red first.
 
     Raises:
         ImageError: the image could not be encoded.

@@ -13,7 +13,7 @@ ParameterValue = str | int | float | bool | Sequence[str]
 def write_parameters(path: Path, parameters: Mapping[str, Mapping[str, ParameterValue]]) -> Path:
     """Write a parameter file that holds for its nodes in whatever namespace they run, and return its path.
 
-    `-p node:name:=value` would be shorter, but rcl takes the node of such a rule for one of the root namespace.
+    `-p node:name:=value` would be shorter, but rcl applies such a rule to nodes of the root namespace only.
 
     Args:
         path: the file; JSON, which is YAML, keeps every type as it is.

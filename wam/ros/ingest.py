@@ -29,7 +29,7 @@ MATCH_PERIOD_S = 0.5
 
 
 class CameraSubscription:
-    """The subscription of one camera, made anew when its publishers offer another reliability.
+    """The subscription of one camera, recreated when its publishers offer another reliability.
 
     Args:
         node: owns it.
@@ -80,7 +80,7 @@ class RosIngest:
         node: the node that owns the subscriptions.
         robot: whose streams to subscribe to; topic names are relative to the node's namespace.
         cameras: names of the cameras, the reference camera first.
-        clock: judges staleness.
+        clock: time for checks of staleness.
     """
 
     def __init__(self, node: Node, robot: RobotDescription, cameras: tuple[str, ...], clock: Clock) -> None:
@@ -188,7 +188,7 @@ class SharedIngest:
             if self._ingest is None:
                 self._ingest, self._key = RosIngest(self._node, robot, cameras, clock), key
             elif key != self._key:
-                raise ValueError(f"shared ingest serves {self._key}, asked for {key}")
+                raise ValueError(f"shared ingest serves {self._key}, requested was {key}")
             self._users += 1
             return self._ingest
 

@@ -108,7 +108,7 @@ class SteppedWorker:
             return not self._thread.is_alive()
         self._jump.unregister()
         self._answer(0)
-        # Destroyed at once it could be lost, and time would wait for this node for ever.
+        # Destroyed at once it could be lost, and time would wait for this node forever.
         self._answers.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
         self._node.destroy_publisher(self._answers)
         self._answers = None

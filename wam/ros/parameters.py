@@ -73,7 +73,7 @@ def declare(node: Node, kind: type[P]) -> P:
         kind: frozen dataclass whose fields were made by `parameter`.
 
     Raises:
-        ConfigError: a required parameter is missing, or a value has another type or is out of range;
+        ConfigError: a required parameter is missing, or a value has the wrong type or is out of range;
             the text names the parameter, the value, what is allowed and where to change it.
     """
     values: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def _declare_one(node: Node, field: dataclasses.Field[Any], hint: Any) -> Any:
             node.declare_parameter(field.name, given, describe(field))
         except InvalidParameterTypeException as error:
             raise ConfigError(
-                f"parameter {field.name} has another type", value=str(error), allowed=str(hint), where=where
+                f"parameter {field.name} has the wrong type", value=str(error), allowed=str(hint), where=where
             ) from None
         except InvalidParameterValueException as error:
             raise ConfigError(

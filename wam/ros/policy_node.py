@@ -33,15 +33,15 @@ class PolicyParameters:
     device: str = parameter("cpu", description="device of the policy, e.g. cpu or cuda:0")
     backend: str = parameter(
         "auto",
-        description="what runs the network: auto takes cuda_graph where device and policy allow it, else eager",
+        description="backend of the network: auto selects cuda_graph where device and policy allow it, else eager",
         choices=BACKENDS,
     )
     threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)
     seed: int = parameter(0, description="seed of the policy's noise", lower=0, upper=2**31 - 1)
     lock_step: bool = parameter(
         False,
-        description="run on /clock and answer every time on lock_step, so that a simulation can wait for this node; "
-        "needs use_sim_time",
+        description="run on /clock and acknowledge every step on lock_step, so that a simulation can wait "
+        "for this node; needs use_sim_time",
     )
 
 
@@ -126,7 +126,7 @@ class PolicyNode(WamNode[P]):
         self._diagnostics = self.add_diagnostics(task=self._task, hardware_id=robot.name)
 
     def start_worker(self, name: str, step: Callable[[], None], *, period: float) -> Worker | SteppedWorker:
-        """Run `step` every `period` [s] in a thread of its own; an exception of it ends the thread and is reported."""
+        """Run `step` every `period` [s] in its own thread; an exception of it ends the thread and is reported."""
         self._fault = ""
         self._worker = make_worker(
             self, name, step, period=period, lock_step=self.p.lock_step, on_error=self._on_error
@@ -143,7 +143,7 @@ class PolicyNode(WamNode[P]):
             self._ingest.off_image(worker.wake)
         if not worker.stop(timeout=STOP_TIMEOUT_S):
             self.get_logger().error(
-                f"{self._task}: the step under way has not ended within {STOP_TIMEOUT_S} s; its thread is abandoned"
+                f"{self._task}: the current step did not end within {STOP_TIMEOUT_S} s; its thread is abandoned"
             )
 
     def teardown(self) -> None:

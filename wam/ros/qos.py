@@ -51,7 +51,7 @@ IMAGE = _profile(reliable=False, depth=1)
 """Subscribers want the newest image and match publishers of either reliability."""
 
 IMAGE_RELIABLE = _profile(reliable=True, depth=1)
-"""The same from a publisher that sends lost fragments again; from one that does not, nothing would arrive at all."""
+"""The same with retransmission of lost fragments; a best-effort publisher does not match it."""
 
 JOINT_STATE_PUBLISHER = _profile(reliable=True, depth=10)
 """Joint states of a driver."""
@@ -60,7 +60,7 @@ JOINT_STATE = _profile(reliable=False, depth=10)
 """Subscribers of joint states match publishers of either reliability."""
 
 COMMAND = _profile(reliable=True, depth=1)
-"""Commands to a driver: the newest one counts. Drivers ask for nothing more."""
+"""Commands to a driver: the newest one counts. Drivers require nothing more."""
 
 COMMAND_PUBLISHER = _profile(reliable=True, depth=1, deadline=0.1, lifespan=0.1, lease=0.5)
 """Offered beyond that: a command is never delivered late, and a subscriber may watch the stream."""

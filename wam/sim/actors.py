@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who can move the robot in a roll-out: an expert, or anything that answers observations with action chunks."""
+"""What can move the robot in a roll-out: an expert, or anything that maps observations to action chunks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ExpertActor:
 
 
 class ChunkActor:
-    """Lets a policy act in chunks, without latency: asks it again when `execute` rows of the last chunk are due.
+    """Lets a policy act in chunks, without latency: requests the next when `execute` rows of the last chunk are due.
 
     Rows are joined by a spline and followed within the robot file's limits, as the command stream does on a robot.
 
@@ -89,7 +89,7 @@ class ChunkActor:
 
         Raises:
             PolicyFault: a row is not finite.
-            JointError: the chunk names joints that the robot has not.
+            JointError: the chunk names joints that the robot does not have.
         """
         due_ns = round(due * NS_PER_S)
         chunk = self._chunk
@@ -108,9 +108,7 @@ class ChunkActor:
     def _ask(self, episode: Episode) -> ActionChunk:
         chunk = self._policy(episode.observe(), episode.instruction)
         if not np.isfinite(chunk.rows).all():
-            raise PolicyFault(
-                f"the policy answered a chunk that is not finite at {chunk.stamp_ns / NS_PER_S:.2f} s"
-            )
+            raise PolicyFault(f"the policy returned a non-finite chunk at {chunk.stamp_ns / NS_PER_S:.2f} s")
         self._columns = index_of(self._robot.joint_names, chunk.joint_names, what=f"robot {self._robot.name}")
         self._chunk = chunk
         return chunk

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a world looks: textures of table, floor and objects, and its light. Physics know nothing of it."""
+"""Appearance of a world: textures of table, floor and objects, and its light. The physics do not depend on it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def add_textures(spec: mujoco.MjSpec) -> None:
 
 
 class Dresser:
-    """Changes the look of a compiled model; cameras that share the model show it from their next picture on.
+    """Changes the look of a compiled model; cameras that share the model show it from their next image on.
 
     Args:
         model: a model with the materials of `add_textures`.

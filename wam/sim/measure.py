@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often the experts succeed: many seeds of many tasks, in parallel processes."""
+"""Success rates of the experts: many seeds of many tasks, in parallel processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Batch:
 
     Attributes:
         task: name of the task.
-        setting: what it is set under.
+        setting: of the task.
         seeds: of the episodes.
     """
 
@@ -44,10 +44,10 @@ def batches(tasks: Sequence[str], seeds: Sequence[int], *, setting: Setting, siz
 
 
 def run_batch(batch: Batch) -> list[EpisodeResult]:
-    """Let the expert play every episode of a batch; the world is built once.
+    """Run the expert on every episode of a batch; the world is built once.
 
     Raises:
-        ConfigError: the task is unknown, cannot be set so, or has no expert.
+        ConfigError: the task is unknown, does not have the setting, or has no expert.
     """
     world = TaskWorld(find_task(batch.task), setting=batch.setting, seed=batch.seeds[0])
     actor = ExpertActor(lambda episode: make_expert(episode.world))
@@ -61,8 +61,8 @@ def run_batches(
     """Run all batches and return their episodes, in order.
 
     Args:
-        work: what to run.
-        processes: how many at a time; 1 runs them here.
+        work: episodes to run.
+        processes: number of parallel processes; 1 runs them in this process.
         done: called with every finished episode.
 
     Raises:

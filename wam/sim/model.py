@@ -18,12 +18,12 @@ TIMESTEP_S = 0.002
 """Physics step: 500 Hz."""
 
 SUPERSAMPLE = 2
-"""Pictures are rendered this many times larger and averaged: cheaper in software than multisampling, and as smooth."""
+"""Images are rendered this many times larger and averaged: cheaper in software than multisampling, and as smooth."""
 
 VISIBLE_GROUP = 1
 """Geometry group that cameras see; URDF collision shapes are in group 0."""
 
-# A software renderer pays for shadows and round shapes by the vertex: these two halve the time of a picture.
+# A software renderer pays for shadows and round shapes by the vertex: these two halve the time of an image.
 SHADOW_SIZE = 512
 ROUND_SLICES = 20
 ARMATURE_HINGE = 0.05  # reflected inertia of motor and gear [kg m^2]; keeps light wrists stable

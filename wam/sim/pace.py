@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time of a simulation: the time that is published as /clock, and when something with a rate of its own is due."""
+"""Time of a simulation: the time that is published as /clock, and when something with its own rate is due."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ START_NS = NS_PER_S
 """First time that is published: for a node with use_sim_time zero means that there is no time yet [ns]."""
 
 MAX_STEP_NS = 20 * NS_PER_MS
-"""Largest step of time [ns]: on a machine that is too slow time runs slower, and nothing is skipped."""
+"""Largest step of time [ns]: on a machine that is too slow, time runs slower and nothing is skipped."""
 
 
 class Pace:
@@ -45,7 +45,7 @@ class SimTime:
     """Simulated time from wall time.
 
     Args:
-        speed: simulated over wall time; 0 advances by `step_ns` at every call, as fast as the machine can.
+        speed: simulated over wall time; 0 advances by `step_ns` at every call, as fast as possible.
         step_ns: see `speed` [ns].
         wall: monotonic wall time [ns].
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a camera's driver makes of a rendered picture: its encoding, its noise, the frames that it loses."""
+"""Effects of a camera's driver on a rendered image: encoding, noise, dropped frames."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def compress(rgb: Rgb, kind: str, *, quality: int) -> tuple[bytes, str]:
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """What a camera loses of its pictures; the same seed loses the same.
+    """Noise and dropped frames of a camera; the same seed gives the same ones.
 
     Attributes:
         seed: of noise and losses.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of a world, off-screen through EGL, in a thread of their own.
+"""Images of a world, off-screen through EGL, in their own thread.
 
-OpenGL ties a context to the thread that made it, and a picture takes many physics steps: a `CameraRenderer` therefore
+OpenGL ties a context to the thread that made it, and an image takes many physics steps: a `CameraRenderer` therefore
 has its own copy of the state, is given snapshots, and leaves the world alone.
 """
 
@@ -25,25 +25,25 @@ from wam.sim.world import SimWorld, Snapshot
 DEBIAN_PACKAGES = "libegl1 libgl1-mesa-dri"
 MAX_GEOMETRIES = 1000
 AZIMUTHS_DEG = (140.0, 220.0, 115.0, 245.0)
-"""Where a spectator may look from, the first choice first [deg]."""
+"""Candidate views of a spectator, preferred ones first [deg]."""
 
 MARGIN = 1.08
-"""Space around robot and objects, since these are known by the origins of their parts alone."""
+"""Margin around robot and objects, since only the origins of their parts are known."""
 
 HALF_FOV_DEG = 22.5
 """Half of the height that MuJoCo's free camera sees [deg]."""
 
 _DRIVER = threading.Lock()
-"""One thread at a time inside OpenGL: all contexts of a process share Mesa's software screen, and two cameras that
-render at once have crashed it."""
+"""One thread at a time inside OpenGL: all contexts of a process share Mesa's software screen, and rendering from two
+cameras at once has crashed it."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where a spectator looks from.
+    """View of a spectator.
 
     Attributes:
-        lookat: point in the middle of the picture [m].
+        lookat: point in the middle of the image [m].
         distance: from it [m].
         azimuth: direction of the look about the vertical; 0 looks along x [rad].
         elevation: of the look above the horizon; negative looks down [rad].
@@ -68,7 +68,7 @@ class _Renderer:
         self._gl: Any = None
 
     def render(self, snapshot: Snapshot) -> Rgb:
-        """Return the picture of `snapshot`: uint8 [H, W, 3], red first, of the camera's size.
+        """Return the image of `snapshot`: uint8 [H, W, 3], red first, of the camera's size.
 
         Raises:
             MissingDependency: EGL cannot be used on this machine; the text names the Debian packages.
@@ -86,7 +86,7 @@ class _Renderer:
         )
         with _DRIVER:
             mujoco.mjr_render(self._rectangle, self._scene, self._context)
-            # Reading pixels holds the interpreter's lock until the picture is ready; waiting here does not.
+            # Reading pixels holds the interpreter's lock until the image is ready; waiting here does not.
             self._finish()
             mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._context)
         size = (self._width, self._height)
@@ -146,8 +146,8 @@ class CameraRenderer(_Renderer):
         buffer = model.vis.global_
         if SUPERSAMPLE * camera.width > buffer.offwidth or SUPERSAMPLE * camera.height > buffer.offheight:
             raise ValueError(
-                f"the model was built for pictures of {buffer.offwidth // SUPERSAMPLE}x"
-                f"{buffer.offheight // SUPERSAMPLE} px, asked for {camera.width}x{camera.height} px"
+                f"the model was built for images of {buffer.offwidth // SUPERSAMPLE}x"
+                f"{buffer.offheight // SUPERSAMPLE} px, requested were {camera.width}x{camera.height} px"
             )
         view = mujoco.MjvCamera()
         view.type = mujoco.mjtCamera.mjCAMERA_FIXED
@@ -160,10 +160,10 @@ class ViewRenderer(_Renderer):
     """Renders what a spectator sees. Made anywhere; `render` and `close` belong to one thread.
 
     Args:
-        model: model of the world; only the size of its picture buffer is changed.
+        model: model of the world; only the size of its image buffer is changed.
         view: where the spectator stands.
-        height: of the picture [px].
-        width: of the picture [px].
+        height: of the image [px].
+        width: of the image [px].
     """
 
     def __init__(self, model: mujoco.MjModel, view: View, *, height: int, width: int) -> None:
@@ -178,7 +178,7 @@ class ViewRenderer(_Renderer):
 
 
 def view_of(world: SimWorld) -> View:
-    """Return a view from the front and above that has the robot and its objects in the picture, and nothing before."""
+    """Return a view from the front and above that has the robot and its objects in the image, and nothing before."""
     items = [world.object_centre(item.name) for item in world.scene.objects if world.is_present(item.name)]
     points = np.array([*items, *(world.body_position(link) for link in sorted(world.moving_links))])
     low, high = points.min(axis=0), points.max(axis=0)
@@ -214,7 +214,7 @@ def _hidden(model: mujoco.MjModel, data: mujoco.MjData, view: View) -> int:
 
 
 def require_egl() -> None:
-    """Check that pictures can be rendered here.
+    """Check that images can be rendered here.
 
     Raises:
         MissingDependency: they cannot; the text names the Debian packages.

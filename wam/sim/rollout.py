@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One episode without ROS, on simulated time: an actor moves the robot, observers look on, a result comes out.
+"""One episode without ROS, on simulated time: an actor moves the robot, observers record, a result is returned.
 
 The same task, seed, setting and actor give the same episode to the bit.
 """
@@ -46,7 +46,7 @@ class Frame:
     Attributes:
         index: of the frame in its episode, from 0.
         time: simulated time [s], a whole physics step next to index / rate.
-        observation: joint state and pictures of that moment; stamps are simulated time.
+        observation: joint state and images of that moment; stamps are simulated time.
         command: targets in force at that moment, float64 [N].
         action: targets that are in force one frame later, float64 [N]: what a policy should have answered.
         progress: stages reached.
@@ -61,16 +61,16 @@ class Frame:
 
 
 class Observer(Protocol):
-    """Looks on. Called in the thread of the roll-out."""
+    """Observer of frames. Called in the thread of the roll-out."""
 
     def on_frame(self, frame: Frame) -> None:
-        """Take a frame; it comes when the next one is due, since only then its action is known."""
+        """Take a frame; called when the next one is due, since only then its action is known."""
         ...
 
 
 @runtime_checkable
 class TickObserver(Observer, Protocol):
-    """Looks on at every command as well."""
+    """Observer of every command as well."""
 
     def on_tick(self, time_ns: int, feedback: Mapping[str, JointFeedback], command: Vector) -> None:
         """Take the moment of a command, before the frame of that moment.
@@ -106,7 +106,7 @@ class RolloutOptions:
 
     Attributes:
         frame_rate: frames a second for observers and traces [Hz].
-        cameras: cameras whose pictures are in the observations; they take most of the time.
+        cameras: cameras whose images are in the observations; they take most of the time.
         time_limit: end of the episode [s]; None takes the task's.
     """
 
@@ -140,7 +140,7 @@ class EpisodeResult:
 
     Attributes:
         task: name of the task.
-        setting: what it was set under.
+        setting: of the task.
         seed: of the world.
         variant: kind of the episode.
         instruction: task text.
@@ -149,7 +149,7 @@ class EpisodeResult:
         reached: those stages, with times.
         time: simulated time at the end [s].
         max_contact_force: largest normal force between the robot and anything else [N].
-        error: why the episode was broken off, or "".
+        error: why the episode was aborted, or "".
         traces: joints over time.
     """
 
@@ -186,11 +186,11 @@ class Episode:
 
     @property
     def seen(self) -> Observation | None:
-        """The newest observation that somebody has asked for; None before the first frame."""
+        """The newest observation that was requested; None before the first frame."""
         return self._seen
 
     def observe(self) -> Observation:
-        """Return joint state and pictures of this moment; pictures are rendered once per moment."""
+        """Return joint state and images of this moment; images are rendered once per moment."""
         stamp_ns = round(self.world.time * NS_PER_S)
         if self._seen is None or self._seen.stamp_ns != stamp_ns:
             world, snapshot = self.world, self.world.snapshot(stamp_ns)
@@ -213,7 +213,7 @@ def rollout(
 ) -> EpisodeResult:
     """Run one episode to its success, its time limit or an error.
 
-    An error of the world or of the actor (a `WamError`) ends the episode and is told in the result; one of an
+    An error of the world or of the actor (a `WamError`) ends the episode and is stated in the result; one of an
     observer is raised.
 
     Args:
@@ -221,11 +221,11 @@ def rollout(
         actor: who moves the robot.
         seed: of the episode.
         options: rates, cameras and time limit.
-        observers: who look on.
+        observers: called for every frame.
 
     Raises:
         ConfigError: a camera is not the robot's.
-        MissingDependency: pictures are asked for and cannot be rendered here.
+        MissingDependency: images are asked for and cannot be rendered here.
     """
     options = options or RolloutOptions()
     with ExitStack() as stack:
@@ -351,6 +351,6 @@ def find_camera(robot: RobotDescription, name: str) -> CameraSpec:
             f"robot {robot.name} has no camera of this name",
             value=name,
             allowed=", ".join(cameras),
-            where="the cameras asked for",
+            where="the requested cameras",
         )
     return cameras[name]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands around a robot: objects to grasp, where they may lie, and the room."""
+"""Surroundings of a robot: objects to grasp, where they may lie, and the room."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class SceneObject:
         mass: of the object without its limbs [kg]; shared among its parts by their volume.
         parts: what a compound is made of; empty for any other shape.
         limbs: pieces that move on joints.
-        fixed: it stands fast where it is put, as if screwed to the table.
+        fixed: it cannot move, as if screwed to the table.
         friction: sliding friction of its surface.
         deck: height above its foot at which others stand on or in it [m]; None where nothing does.
     """
@@ -218,7 +218,7 @@ class Scene:
                     break
             else:
                 raise ValueError(
-                    f"region {region} has no room for {item.name!r} beside {len(placed)} objects"
+                    f"region {region} has no space for {item.name!r} beside {len(placed)} objects"
                 )
             placed.append((x, y, item.footprint))
             result.append(Placement(x, y, region.z, rng.uniform(-math.pi, math.pi)))

@@ -67,7 +67,7 @@ def bowl(
         height: over all [m].
         mass: [kg].
         sides: boxes of the wall.
-        fixed: it stands fast.
+        fixed: it cannot move.
     """
     return _round_dish(
         name, rgba, foot=0.55 * radius, radius=radius, height=height, mass=mass, sides=sides, fixed=fixed

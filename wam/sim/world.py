@@ -22,7 +22,7 @@ Pose = npt.NDArray[np.float64]
 """float64 [4, 4], homogeneous; lengths in m."""
 
 AWAY = (-8.0, 0.0, 9.0)
-"""Where objects hang that a scene leaves out: behind and above the robot, out of every camera's sight [m]."""
+"""Place of objects that a scene leaves out: behind and above the robot, out of every camera's view [m]."""
 
 AWAY_SPACING = 1.0
 """Distance between two of them [m]."""
@@ -148,7 +148,7 @@ class SimWorld:
     def reset(self, seed: int) -> None:
         """Put every joint to its home and every object to where `seed` puts it; all groups are enabled.
 
-        Look and light change as well: cameras of this world show them from their next picture on.
+        Look and light change as well: cameras of this world show them from their next image on.
         """
         mujoco.mj_resetData(self.model, self._data)
         for group in self.robot.groups:
@@ -202,7 +202,7 @@ class SimWorld:
         """
         self._stepped_to = self.time + self.timestep
         mujoco.mj_step(self.model, self._data)
-        # MuJoCo resets a diverged world by itself; a robot that jumps home unasked would look like a working one.
+        # MuJoCo resets a diverged world by itself; a robot that silently jumps home would look like a working one.
         for kind in (
             mujoco.mjtWarning.mjWARN_BADQPOS,
             mujoco.mjtWarning.mjWARN_BADQVEL,
@@ -254,7 +254,7 @@ class SimWorld:
         return float(self._data.qpos[self._objects[name].limbs[limb][0]])
 
     def is_present(self, name: str) -> bool:
-        """Tell whether the scene has put this object on the table."""
+        """Return whether the scene has put this object on the table."""
         return name in self._present
 
     def link_pose(self, link: str) -> Pose:
@@ -312,7 +312,7 @@ class SimWorld:
             data.qpos[at.qpos : at.qpos + 7] = [*position, *quaternion]
         for address, home in at.limbs.values():
             data.qpos[address] = home
-        # What is away would fall for ever.
+        # Objects that are out of the way would fall forever.
         self.model.body_gravcomp[at.bodies] = self._gravcomp[at.bodies] = 1.0 if away else 0.0
         (self._present.discard if away else self._present.add)(item.name)
 

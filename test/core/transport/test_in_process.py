@@ -70,7 +70,7 @@ def test_a_read_after_release_raises(publisher: Any, reader: Any, context: Any) 
     lease = reader.open(context(1).header, publisher.publish(context(1)))
     lease.release()
     lease.release()
-    with pytest.raises(ContextReleased, match="given back"):
+    with pytest.raises(ContextReleased, match="the lease was released"):
         lease.get()
     assert publisher.leases() == 0
 

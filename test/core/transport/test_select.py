@@ -55,8 +55,8 @@ def test_a_transport_can_be_asked_for_by_name(name: Any) -> None:
 @pytest.mark.parametrize(
     ("wanted", "same_process", "same_host", "text"),
     [
-        ("in_process", False, True, "two processes.*takes shared_memory here"),
-        ("shared_memory", False, False, "two hosts.*takes inline here"),
+        ("in_process", False, True, "two processes.*selects shared_memory here"),
+        ("shared_memory", False, False, "two hosts.*selects inline here"),
         ("cuda_ipc", False, True, "runs on 'cpu'"),
         ("zenoh", False, True, "auto, in_process, shared_memory, cuda_ipc, inline"),
     ],

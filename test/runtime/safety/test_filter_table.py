@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[3]
 ROBOT = load_robot("piper")
 HOME = np.array([joint.home for joint in ROBOT.joints])
 NAMES = ("finite", "position", "jump", "velocity", "acceleration", "jerk", "collision", "workspace")
-JOINTS_ONLY = NAMES[:6]
+WITH_MODEL = ("collision", "workspace")
+JOINTS_ONLY = tuple(name for name in NAMES if name not in WITH_MODEL)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_a_pose_out_of_reach_is_told_with_what_remains(arm: InverseKinematics) -
     home = np.array([joint.home for joint in arm._model.robot.joints])
     target = arm.pose(home)
     target[:3, 3] += [3.0, 0.0, 0.0]
-    with pytest.raises(Unreachable, match=r"cannot be brought to \(.* m: .* mm and"):
+    with pytest.raises(Unreachable, match=r"cannot reach \(.* m: .* mm and"):
         arm.solve(target, home, restarts=2)
 
 

@@ -81,7 +81,7 @@ def test_an_aimed_tool_points_forward_and_closes_across(
 
 
 def test_a_tool_cannot_be_aimed_along_the_line_that_its_fingers_close_on() -> None:
-    with pytest.raises(ValueError, match="point along one line"):
+    with pytest.raises(ValueError, match="are parallel"):
         aimed((0.0, 1.0, 0.0), (0.0, -2.0, 0.0))
 
 

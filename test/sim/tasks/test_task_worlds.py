@@ -177,7 +177,7 @@ def test_a_task_is_refused_to_another_robot() -> None:
 
 
 def test_a_setting_that_a_task_has_not_is_refused() -> None:
-    with pytest.raises(ConfigError, match="cannot be set this way: got 'distractors'; allowed: seen, "):
+    with pytest.raises(ConfigError, match="does not have this setting: got 'distractors'; allowed: seen, "):
         TaskWorld(replace(BOWL, distractors=()), setting=Setting.DISTRACTORS)
 
 
@@ -186,7 +186,9 @@ def test_every_task_is_registered_under_its_robot() -> None:
         assert name == task.name
         assert task in tasks_of(task.robot)
         assert load_robot(task.robot).name == task.robot
-    with pytest.raises(ConfigError, match="no task is for this robot: got 'g1_inspire'; allowed: franka"):
+    with pytest.raises(
+        ConfigError, match="there is no task for this robot: got 'g1_inspire'; allowed: franka"
+    ):
         tasks_of("g1_inspire")
 
 
@@ -230,5 +232,5 @@ def test_an_impossible_task_cannot_be_made(changes: dict[str, object], match: st
 def test_a_task_without_room_says_which_seed() -> None:
     spot = Spot("cube", Region(0.4, 0.4, 0.0, 0.0, 0.0))
     full = small(objects=(CUBE, replace(CUBE, name="two")), spots=(spot, replace(spot, item="two")))
-    with pytest.raises(ValueError, match="task small, seed 7: its spots have no room"):
+    with pytest.raises(ValueError, match="task small, seed 7: its spots have no space"):
         TaskScene(full, Setting.SEEN).place(7)

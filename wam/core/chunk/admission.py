@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which chunks are let in: contract, generation, order, joint names; rows brought into the robot's joint order."""
+"""Which chunks are admitted: contract, generation, order, joint names; rows brought into the robot's joint order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Index = npt.NDArray[np.intp]
 
 
 class Refusal(enum.Enum):
-    """Why a chunk is not let in; the value is the code of the event."""
+    """Why a chunk is not admitted; the value is the code of the event."""
 
     CONTRACT = "contract_mismatch"
     JOINTS = "unknown_joints"
@@ -29,11 +29,11 @@ class Refusal(enum.Enum):
 
 FUTURE_TOLERANCE_NS = 100_000_000
 """Largest lead of a stamp over the clock [ns]: skew of two synchronised machines. A chunk from further ahead is not
-let in, since every later one would seem older than it."""
+admitted, since every later one would seem older than it."""
 
 
 class ChunkRefused(InputError):
-    """A chunk was not let in.
+    """A chunk was not admitted.
 
     Args:
         refusal: why.
@@ -47,7 +47,7 @@ class ChunkRefused(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A chunk that was let in.
+    """A chunk that was admitted.
 
     Attributes:
         chunk: the chunk.
@@ -62,7 +62,7 @@ class Admitted:
     def advanced(self, leads_ns: npt.NDArray[np.int64]) -> Admitted:
         """Return the chunk with every column taken `leads_ns` later, int64 [N] over the robot's joints [ns].
 
-        A hand that starts to move 66 ms after its command has to be told 66 ms earlier; the last row is held.
+        A hand that starts to move 66 ms after its command has to receive it 66 ms earlier; the last row is held.
         """
         chunk = self.chunk
         leads = leads_ns[self.index]
@@ -90,11 +90,11 @@ class Admitted:
 
 
 class Admission:
-    """Lets chunks in, in order; one thread.
+    """Admits chunks in order; one thread.
 
     Args:
         joint_names: joints of the robot, in its order.
-        contract_hash: the only contract that is let in; "" takes that of the first chunk.
+        contract_hash: the only contract that is admitted; "" takes that of the first chunk.
     """
 
     def __init__(self, joint_names: tuple[str, ...], *, contract_hash: str = "") -> None:
@@ -116,7 +116,7 @@ class Admission:
             self._hash = self._given_hash
 
     def admit(self, chunk: ActionChunk, *, now_ns: int) -> Admitted:
-        """Let `chunk` in at `now_ns` [ns].
+        """Admit `chunk` at `now_ns` [ns].
 
         Columns are matched by name, never by place, so a permuted chunk moves the right joints.
 
@@ -141,17 +141,18 @@ class Admission:
         if last is not None:
             newer = chunk.stamp_ns > last.stamp_ns
             if chunk.generation == last.generation:
-                # Same generation, counting anew, newer image: the executor or the planner was restarted.
+                # Same generation, counting from 1 again, newer image: the executor or the planner was restarted.
                 reset = newer and chunk.sequence <= last.sequence
                 if not newer:
                     raise ChunkRefused(
                         Refusal.DUPLICATE,
-                        f"chunk {chunk.sequence} is not newer than chunk {last.sequence}, which came before it",
+                        f"chunk {chunk.sequence} is not newer than chunk {last.sequence}, received before it",
                     )
             elif chunk.generation < last.generation and not newer:
                 raise ChunkRefused(
                     Refusal.OLD_GENERATION,
-                    f"chunk {chunk.sequence} is of generation {chunk.generation}, in force is {last.generation}",
+                    f"chunk {chunk.sequence} belongs to generation {chunk.generation}, "
+                    f"the current one is {last.generation}",
                 )
             else:
                 reset = True

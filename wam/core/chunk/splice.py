@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a new chunk takes over from what is being executed: five strategies behind one interface.
+"""How execution blends or switches from the previous chunk to a new one: five strategies behind one interface.
 
 strategy     row 0 is due at                takes over                     for policies that
-SEQUENTIAL   the end of the rows at hand    when those are finished        are slower than their chunk is long
-LATEST       its stamp; head is discarded   at once                        agree with themselves
-BLEND        its stamp; head is discarded   over a window, weights 0 -> 1  disagree a little (the default)
+SEQUENTIAL   the end of the rows at hand    when those are finished        need longer than one chunk to compute
+LATEST       its stamp; head is discarded   at once                        give consistent consecutive chunks
+BLEND        its stamp; head is discarded   over a window, weights 0 -> 1  give slightly different chunks (default)
 COMMITTED    its stamp; head is discarded   after the measured delay       were conditioned on the prefix (RTC)
 ROLL         its stamp + measured delay     at once                        predict from the state rolled forward
 """
@@ -122,7 +122,7 @@ def splice(
         timeline: what is being executed (a hold counts).
         chunk: where the times and numbers come from.
         rows: float64 [H, N], the chunk's rows over all joints of the robot.
-        strategy: how to take over.
+        strategy: how to switch or blend.
         times: takeover, blend and delay.
 
     Raises:
@@ -136,7 +136,7 @@ def splice(
         raise StaleChunk(
             f"chunk {chunk.sequence} is stale: its last row was due {late_ns / 1e6:.0f} ms before it could take over",
             value=f"{len(rows)} rows of {period / 1e6:.1f} ms",
-            allowed="rows that are still to come",
+            allowed="at least one row that is still due",
             where="the executor's period, or the policy's chunk length",
         )
     # Rows of the timeline that still count: the join with the past, and what lies before the takeover.

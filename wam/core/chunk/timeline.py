@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The timeline: rows of all joints, indexed by time, onto which chunks are spliced.
 
-Rows have times, never call counts: a late chunk loses its head instead of replaying the past. How late chunks are
-is measured over a sliding window, so that the outlier of a warm-up is forgotten.
+Rows have times, never call counts: a late chunk loses its head instead of replaying the past. The lateness of chunks
+is measured over a sliding window, so that a warm-up outlier is forgotten.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ class DelayWindow:
         self._last_arrival_ns: int | None = None
 
     def add(self, *, stamp_ns: int, arrival_ns: int) -> None:
-        """Note a chunk stamped `stamp_ns` that arrived at `arrival_ns` [ns]."""
+        """Record a chunk stamped `stamp_ns` that arrived at `arrival_ns` [ns]."""
         self._delays.append(max(0, arrival_ns - stamp_ns))
         if self._last_arrival_ns is not None and arrival_ns >= self._last_arrival_ns:
             self._intervals.append(arrival_ns - self._last_arrival_ns)
         self._last_arrival_ns = arrival_ns
 
     def pause(self) -> None:
-        """Forget the last arrival: the gap to the next chunk is no interval."""
+        """Discard the last arrival: the gap to the next chunk is not an interval."""
         self._last_arrival_ns = None
 
     def delay_ns(self, *, share: float = 0.9) -> int:

@@ -58,7 +58,7 @@ class SafetyChain:
             raise ConfigError(
                 "two safety filters have the same name",
                 value=repeated[0],
-                allowed="a name of its own for every filter",
+                allowed="a unique name for every filter",
                 where="the filter's class, or the parameter `extra_filters` of the safety node",
             )
         for name in off:
@@ -77,7 +77,7 @@ class SafetyChain:
         }
 
     def run(self, motion: Motion, *, stage: ChainStage, measured: Vector) -> Judged:
-        """Judge `motion` at `stage`.
+        """Check `motion` at `stage`.
 
         Args:
             motion: rows of all joints.

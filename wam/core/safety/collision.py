@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collision checks as a seam: a checker judges states, a filter judges motions, and no answer is never a pass."""
+"""Collision checks: a checker for states, a filter for motions; a missing answer never counts as a pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_STEP = 0.05
 
 
 class CheckerSilent(WamError):
-    """A collision checker did not answer within its budget, or is not there."""
+    """A collision checker did not answer within its budget, or is not available."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Contact:
         index: first state concerned.
         first: name of one link or object.
         second: name of the other.
-        distance: between their surfaces [m]; negative inside each other, NaN where the checker does not tell.
+        distance: between their surfaces [m]; negative inside each other, NaN where the checker does not say.
         margin: distance that must be kept [m].
     """
 
@@ -46,11 +46,11 @@ class Contact:
 
 
 class CollisionChecker(Protocol):
-    """Judges states of a robot. Called from one thread, within a command cycle: it must answer within its budget."""
+    """Checks states of a robot. Called from one thread, within a command cycle: it must answer within its budget."""
 
     @property
     def name(self) -> str:
-        """Who checks, for events."""
+        """Name of the checker, for events."""
         ...
 
     def check(self, states: Rows) -> Contact | None:
@@ -78,22 +78,22 @@ class CheckerAnswer:
 
 
 class RemoteChecker(Protocol):
-    """Judges states in another process. Called from the command thread: neither method may block.
+    """Checks states in another process. Called from the command thread: neither method may block.
 
-    One submission is under way at a time. The caller gives up when there is no answer within its budget; an answer
+    Only one submission is pending at a time. The caller gives up when there is no answer within its budget; an answer
     that comes later than that must not be taken for one to a later submission.
     """
 
     @property
     def name(self) -> str:
-        """Who checks, for events."""
+        """Name of the checker, for events."""
         ...
 
     def submit(self, states: Rows) -> None:
         """Send states, float64 [S, N], positions of all joints of the robot; an earlier submission is forgotten.
 
         Raises:
-            CheckerSilent: nobody is there to answer.
+            CheckerSilent: there is no process that could answer.
         """
         ...
 
@@ -101,7 +101,7 @@ class RemoteChecker(Protocol):
         """Return the answer to the last submission, or None while there is none.
 
         Raises:
-            CheckerSilent: there will be none.
+            CheckerSilent: no answer will come.
         """
         ...
 
@@ -248,8 +248,8 @@ class CollisionFilter:
     """Refuses a trajectory that touches something: STOP; one that could not be checked: HOLD.
 
     Attributes:
-        checker: judges states.
-        limits: of all joints, for the room in which they stop.
+        checker: checks states.
+        limits: of all joints, for the stopping distance.
         max_step: largest joint step between two checked states [rad or m].
         name: name by which it is switched off.
     """
@@ -261,7 +261,7 @@ class CollisionFilter:
     stages: frozenset[ChainStage] = frozenset({ChainStage.TRAJECTORY})
 
     def apply(self, motion: Motion, *, measured: Vector) -> Filtered:
-        """Judge the rows to come, from the last one that was commanded on, and the stop after them."""
+        """Check the rows to come, from the last one that was commanded on, and the stop after them."""
         rows = motion.rows[max(0, motion.settled - 1) :]
         rows = with_room_to_stop(rows, period_ns=motion.period_ns, limits=self.limits)
         try:

@@ -2,7 +2,7 @@
 """Filters of the safety chain: each takes a motion and returns a motion and, unless it is fine, a finding.
 
 A finding holds the measured value and the limit it crossed. The chain runs twice: on the rows of the chunk, and on the
-trajectory resampled from them, since a spline may leave limits between rows that keep them. The table of the filters
+trajectory resampled from them, since a spline may exceed limits between rows that keep them. The table of the filters
 in force is `wam.runtime.safety.filters`.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last look: finite differences of what is really emitted, judged by other code than what computed it."""
+"""The final check: finite differences of the emitted stream, checked by code independent of what computed it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOLERANCE = 1e-6
 
 
 class StreamMonitor:
-    """Judges position, velocity, acceleration and jerk of an emitted stream.
+    """Checks position, velocity, acceleration and jerk of an emitted stream.
 
     Args:
         limits: limits of the joints.
@@ -38,7 +38,7 @@ class StreamMonitor:
         self._last: deque[Vector] = deque(maxlen=3)
 
     def reset(self, position: Vector) -> None:
-        """Start anew: the arm rests at `position`, float64 [N]; from outside the limits only inwards is allowed."""
+        """Restart: the arm rests at `position`, float64 [N]; outside the limits only motion inwards is allowed."""
         self._last.clear()
         self._last.extend((np.zeros_like(position), np.zeros_like(position), np.array(position)))
         margin = TOLERANCE * (self._limits.upper - self._limits.lower)
@@ -81,7 +81,7 @@ class StreamMonitor:
             Verdict.STOP,
             "command_limit",
             f"the computed command of {joint} has {word} {value:.6g}, limit {limit:.6g} (SI); it was not sent: "
-            "this is a fault of the safety node, please report it",
+            "this is a bug in the safety node, please report it",
             joint,
             value,
             limit,

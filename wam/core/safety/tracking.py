@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the arm go where it is sent? Distance of the measured state from the commands of the last moments."""
+"""Tracking check: distance of the measured state from the latest commands."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from wam.core.verdict import Finding, Verdict
 Vector = npt.NDArray[np.float64]
 
 WINDOW_TICKS = 25
-"""Commands looked back on: an arm that lags by less than this is on its path and not off it."""
+"""Length of the command history: an arm that lags by less than this is still on its path."""
 
 
 class TrackingWatch:
-    """Judges the distance of the measured position from the range of the last commands; one thread.
+    """Checks the distance of the measured position from the range of the last commands; one thread.
 
     Args:
         joint_names: names for the text.
@@ -30,7 +30,7 @@ class TrackingWatch:
         self.error = 0.0
 
     def reset(self, position: Vector) -> None:
-        """Start anew: nothing but `position`, float64 [N], was commanded."""
+        """Restart: only `position`, float64 [N], was commanded."""
         self._ring[:] = position
 
     def commanded(self, position: Vector) -> None:
@@ -49,7 +49,7 @@ class TrackingWatch:
             return None
         joint, limit = self._names[column], float(self._allowed[column])
         text = (
-            f"{joint} is {self.error:.3f} rad away from what was commanded, allowed {limit:.3f} "
-            "(safety.tracking_error of the robot file): it is blocked, disabled, or moved by somebody else"
+            f"{joint} is {self.error:.3f} rad away from its command, allowed {limit:.3f} "
+            "(safety.tracking_error of the robot file): it is blocked, disabled, or moved by something else"
         )
         return Finding(Verdict.STOP, "tracking_error", text, joint, self.error, limit)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A follower of position references that never leaves the joint limits, whatever it is asked for.
+"""A follower of position references that never leaves the joint limits, whatever the reference.
 
 The state of a joint is the sequence of its commanded positions: velocity, acceleration and jerk are the finite
-differences of that sequence, so what is bounded here is what a driver that interpolates nothing really receives.
+differences of that sequence, so what is bounded here is what a driver without interpolation actually receives.
 Each tick picks the next acceleration a' (v' = v + a' dt, p' = p + v' dt) in two steps.
 
-1. Wish: position error -> velocity -> acceleration, each loop linear near zero and a square root far from it, with
-   velocity and acceleration of the reference fed forward; a reference inside the limits is followed exactly.
-2. Bounds: the wish is clipped to the accelerations from which the joint can still stop. With d the distance to a
+1. Desired acceleration: position error -> velocity -> acceleration, each loop linear near zero and a square root far
+   from it, with velocity and acceleration of the reference fed forward; a reference inside the limits is followed
+   exactly.
+2. Bounds: it is clipped to the accelerations from which the joint can still stop. With d the distance to a
    position limit, speed towards it stays under the envelope
 
        E(d) = min(V, sqrt(c^2 + s d) - c)
@@ -82,7 +83,7 @@ class Follower:
         self.reset((limits.lower + limits.upper) / 2 if position is None else position)
 
     def reset(self, position: Vector) -> None:
-        """Start anew at rest at `position`, float64 [N]; it may lie outside the limits: then only motion inwards."""
+        """Restart at rest at `position`, float64 [N]; it may lie outside the limits: then only motion inwards."""
         self.position = np.array(position, dtype=np.float64)
         self.velocity = np.zeros_like(self.position)
         self.acceleration = np.zeros_like(self.position)

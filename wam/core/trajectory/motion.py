@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of joint targets on a uniform time grid: what filters look at and what the follower is led by."""
+"""Rows of joint targets on a uniform time grid: what filters check and what the follower tracks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Motion:
         start_ns: time of row 0 [ns].
         period_ns: time between two rows [ns].
         rows: float64 [K, N]; rad or m; read-only.
-        settled: leading rows that are history: they were commanded already and are not judged.
+        settled: leading rows that are history: they were commanded already and are not checked.
     """
 
     start_ns: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stop on the path: time itself is brought to rest, so that the arm stays on rows that were judged."""
+"""A stop on the path: time itself is brought to rest, so that the arm stays on rows that were checked."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def _band(half: int) -> Rows:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the follower is led by, tick after tick.
+    """The reference that the follower tracks, tick by tick.
 
     Attributes:
         start_ns: time of sample 0 [ns].

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rolling trajectories: the coming moments of the command stream, ending at rest, so that silence is a stop."""
+"""Rolling trajectories: the next moments of the command stream, ending at rest, so the arm stops when they cease."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Leading(Protocol):
 
     @property
     def reference(self) -> tuple[Reference | None, float]:
-        """What the follower is led by and the index of its present sample; None while it stops or holds."""
+        """The reference of the follower and the index of its current sample; None while it stops or holds."""
         ...
 
 
@@ -84,7 +84,7 @@ class Rolling:
         self._lead_ns = lead_ns
 
     def plan(self, leading: Leading) -> RollingPlan:
-        """Return the trajectory of the coming moments."""
+        """Return the trajectory of the next moments."""
         follower = leading.follower.clone()
         reference, index = leading.reference
         every = max(1, POINT_NS // self._tick_ns)

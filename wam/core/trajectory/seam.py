@@ -52,7 +52,7 @@ class Seam:
 
     @property
     def jitter_ns(self) -> int:
-        """Variation of the delivery that is reckoned with [ns]."""
+        """Variation of the delivery that is assumed [ns]."""
         return max(self._expected_ns, *self._late_ns, 0)
 
     def sent(self, now_ns: int) -> None:

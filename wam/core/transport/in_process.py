@@ -42,7 +42,7 @@ class _Entry(Generic[T]):
 
 
 class InProcessRegistry:
-    """Where the publishers and the readers of one process meet. Thread-safe.
+    """Registry shared by the publishers and readers of one process. Thread-safe.
 
     Every publisher and reader uses the process's own registry unless it is given another.
     """
@@ -119,7 +119,7 @@ class InProcessPublisher(Generic[T]):
 
         Raises:
             ContextReleased: the publisher was closed.
-            ContextError: readers lease every slot.
+            ContextError: readers hold leases on all slots.
             ValueError: the context is not newer than the last one.
         """
         specs = self._codec.specs(context.payload)
@@ -165,10 +165,10 @@ class InProcessPublisher(Generic[T]):
         if len(self._slots) < self._max_slots:
             return len(self._slots)
         raise ContextError(
-            "planner context: readers lease every slot",
+            "planner context: readers hold leases on all slots",
             value=f"{self._max_slots} slots",
             allowed="readers that release a context once they have a newer one",
-            where="the reader that does not release",
+            where="the reader that does not release its leases",
         )
 
     def _drop_if_unused(self, entry: _Entry[T]) -> None:
@@ -212,19 +212,19 @@ class InProcessLease(Generic[T]):
         """Return the context: the very object that was published.
 
         Raises:
-            ContextReleased: the lease was given back, the planner was closed or restarted, or it began a
+            ContextReleased: the lease was released, the planner was closed or restarted, or it began a
                 new generation.
         """
         entry = self._entry
         if entry is None:
-            raise ContextReleased(f"planner context {_label(self._header)}: the lease was given back")
+            raise ContextReleased(f"planner context {_label(self._header)}: the lease was released")
         context = entry.context
         if context is None:
             raise ContextReleased(f"planner context {_label(self._header)}: its planner retired it")
         return context
 
     def release(self) -> None:
-        """Give the lease back; safe to call twice."""
+        """Release the lease; safe to call twice."""
         with self._lock:
             entry, self._entry = self._entry, None
         if entry is not None:
@@ -271,7 +271,7 @@ class InProcessReader(Generic[T]):
             )
         if (int(match["generation"]), int(match["version"])) != (header.generation, header.version):
             raise HandleRefused(
-                f"context handle: name {handle.name!r} and header {_label(header)} name two contexts"
+                f"context handle: name {handle.name!r} and header {_label(header)} refer to two contexts"
             )
         publisher = self._registry._find(match["token"])
         if publisher is None:
@@ -284,7 +284,7 @@ class InProcessReader(Generic[T]):
         return lease
 
     def close(self) -> None:
-        """Give back every lease."""
+        """Release every lease."""
         with self._lock:
             leases, self._open = self._open, []
         for lease in leases:

@@ -19,7 +19,7 @@ from wam.core.transport.lease import LeaseBook, PublicationOrder, ViewLease
 T = TypeVar("T")
 
 DEFAULT_LIMIT_BYTES = 1 << 28
-"""Largest payload inside a message, unless told otherwise (256 MiB)."""
+"""Largest payload inside a message, by default (256 MiB)."""
 
 _NAME = re.compile(
     r"inline\.(?P<token>[0-9a-f]{16})\.(?P<generation>\d{1,20})\.(?P<version>\d{1,20})", re.ASCII
@@ -118,7 +118,7 @@ class InlineReader(Generic[T]):
                 "context handle: name", value=handle.name[:160], allowed="inline.TOKEN.GENERATION.VERSION"
             )
         if (int(match["generation"]), int(match["version"])) != (header.generation, header.version):
-            raise HandleRefused(f"context handle: name {handle.name!r} and its header name two contexts")
+            raise HandleRefused(f"context handle: name {handle.name!r} and its header refer to two contexts")
         check_table(handle.specs, handle.total_bytes, limit_bytes=self._limit_bytes)
         if len(handle.data) != handle.total_bytes:
             raise HandleRefused(
@@ -139,7 +139,7 @@ class InlineReader(Generic[T]):
         return self._book.add(ViewLease(PlannerContext(header, payload), check))
 
     def close(self) -> None:
-        """Give back every lease."""
+        """Release every lease."""
         self._book.release_all()
 
     def _enter_epoch(self, token: str, header: ContextHeader) -> tuple[str, int]:

@@ -29,28 +29,28 @@ class ViewLease(Generic[T]):
 
     @property
     def released(self) -> bool:
-        """Whether the lease was given back."""
+        """Whether the lease was released."""
         return self._held is None
 
     def get(self) -> PlannerContext[T]:
         """Return the context.
 
         Raises:
-            ContextReleased: the lease was given back, or the planner retired the context.
+            ContextReleased: the lease was released, or the planner retired the context.
         """
         held = self._held
         if held is None:
             header = self.header
             raise ContextReleased(
                 f"planner context (generation {header.generation}, version {header.version}): "
-                "the lease was given back"
+                "the lease was released"
             )
         context, check = held
         check()
         return context
 
     def release(self) -> None:
-        """Give the lease back; safe to call twice."""
+        """Release the lease; safe to call twice."""
         with self._lock:
             self._held = None
 
@@ -78,7 +78,7 @@ class LeaseBook(Generic[T]):
         return lease
 
     def release_all(self) -> None:
-        """Give back every lease."""
+        """Release every lease."""
         with self._lock:
             leases, self._leases = self._leases, []
         for lease in leases:

@@ -3,12 +3,12 @@
 
 A reader holds a shared `flock` on the open file that its mapping came from. `mmap` duplicates that file
 descriptor, so the kernel keeps the lock exactly as long as the mapping: past the release of the lease
-while some array still looks at the memory, and not a moment past the death of the reader. The owner
-writes only under an exclusive lock, hence never under anybody's mapping (flock(2), mmap(2)).
+while some array still looks at the memory, and no longer than the reader lives. The owner
+writes only under an exclusive lock, hence never while a reader has it mapped (flock(2), mmap(2)).
 
     byte 0    magic, layout, sizes, owner, generation, version, owner key, CRC-32   (written once a publication)
-    byte 192  state word: WRITING, READY or RETIRED                                 (changes under readers' eyes)
-    byte 4096 payload
+    byte 192  state word: WRITING, READY or RETIRED                                 (changes while readers have it
+    mapped) byte 4096 payload
 """
 
 from __future__ import annotations
@@ -139,16 +139,16 @@ class SegmentHeader:
 
 
 class OwnedSegment:
-    """The owner's end of a segment: created empty, written only while nobody has it mapped.
+    """The owner's end of a segment: created empty, written only while no reader has it mapped.
 
     Args:
         directory: where segments live.
         name: name to create; it must not exist.
-        payload_bytes: room for the payload [bytes]; it is reserved at once, so that a full /dev/shm is
+        payload_bytes: size of the payload [bytes]; it is reserved at once, so that a full /dev/shm is
             an error here and not a SIGBUS in the middle of a write.
 
     Raises:
-        ContextError: there is no room for it.
+        ContextError: there is no space for it.
     """
 
     def __init__(self, directory: Path, name: SegmentName, payload_bytes: int) -> None:
@@ -167,9 +167,9 @@ class OwnedSegment:
             if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT):
                 raise
             raise ContextError(
-                f"planner context: no room for a segment in {directory}",
+                f"planner context: no space for a segment in {directory}",
                 value=f"{PAYLOAD_OFFSET + payload_bytes} bytes",
-                allowed="what `df -h` shows as free there",
+                allowed="the free space there (see `df -h`)",
                 where="the size of /dev/shm (docker: --shm-size)",
             ) from error
         self._state = memoryview(self._map)[_STATE_OFFSET : _STATE_OFFSET + 4].cast("I")
@@ -191,7 +191,7 @@ class OwnedSegment:
         return False
 
     def unclaim(self) -> None:
-        """Give up the right to write."""
+        """Release the write lock."""
         fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def begin(self, header: SegmentHeader) -> memoryview:
@@ -207,7 +207,7 @@ class OwnedSegment:
         self.unclaim()
 
     def retire(self) -> None:
-        """Tell every reader, those that hold a lease too, that the publication is no longer valid."""
+        """Notify every reader, including those with a lease, that the publication is no longer valid."""
         self._state[0] = RETIRED
 
     def remove(self) -> None:
@@ -232,7 +232,7 @@ class MappedSegment:
 
     @property
     def ready(self) -> bool:
-        """Whether the owner still stands by the publication."""
+        """Whether the owner still considers the publication valid."""
         return self._state[0] == READY
 
 
@@ -257,7 +257,7 @@ def map_segment(
     try:
         _check_file(fd, name, payload_bytes)
         _lock_shared(fd, name, generation, version)
-        # Nobody writes under the shared lock, so what is checked here is what gets mapped.
+        # Nothing is written under the shared lock, so what is checked here is what gets mapped.
         header, state = _read_page(fd)
         if header is None or header.name != name:
             raise HandleRefused(f"context handle: {name} does not hold a planner context of that name")
@@ -324,7 +324,7 @@ def _check_file(fd: int, name: SegmentName, payload_bytes: int) -> None:
 
 
 def _lock_shared(fd: int, name: SegmentName, generation: int, version: int) -> None:
-    """Take the shared lock. Never waits for a write; only for the owner's short look at who reads."""
+    """Take the shared lock. Never waits for a write; only for the owner's short check for readers."""
     for _ in range(_LOCK_TRIES):
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -338,5 +338,5 @@ def _lock_shared(fd: int, name: SegmentName, generation: int, version: int) -> N
         else:
             return
     raise ContextRecycled(
-        f"planner context (generation {generation}, version {version}): {name} is being written anew"
+        f"planner context (generation {generation}, version {version}): {name} is being rewritten"
     )

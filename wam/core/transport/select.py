@@ -18,7 +18,7 @@ from wam.core.transport.shared_memory import SharedMemoryPublisher, SharedMemory
 T = TypeVar("T")
 
 AUTO = "auto"
-"""The choice that takes the cheapest transport both sides share."""
+"""Selects the cheapest transport that both sides share."""
 
 _WHERE = "the planner's parameter `transport`"
 
@@ -92,7 +92,7 @@ def choose_transport(
         raise ConfigError(
             f"context transport: {obstacle}",
             value=wanted,
-            allowed=f"{AUTO} (takes {fitting.name.lower()} here), or inline",
+            allowed=f"{AUTO} (selects {fitting.name.lower()} here), or inline",
             where=_WHERE,
         )
     return chosen
@@ -134,7 +134,7 @@ class AnyReader(Generic[T]):
         """Lease the context that `handle` names, by its own transport.
 
         Raises:
-            HandleRefused: the handle is malformed, owned by somebody else, or of a transport this side lacks.
+            HandleRefused: the handle is malformed, owned by another process or user, or of a transport this side lacks.
             ContextReleased: the context is gone.
             ContextRecycled: the memory named belongs to another context now.
         """
@@ -149,7 +149,7 @@ class AnyReader(Generic[T]):
         return reader.open(header, handle)
 
     def close(self) -> None:
-        """Give back every lease."""
+        """Release every lease."""
         with self._lock:
             readers, self._readers = list(self._readers.values()), {}
         for reader in readers:

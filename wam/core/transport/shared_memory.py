@@ -131,7 +131,7 @@ class SharedMemoryReader(Generic[T]):
         return self._book.add(ViewLease(PlannerContext(header, payload), check))
 
     def close(self) -> None:
-        """Give back every lease."""
+        """Release every lease."""
         self._book.release_all()
 
 

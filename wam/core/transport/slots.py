@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The segments of one publisher: which one to write next, and what a dead publisher left behind."""
+"""The segments of one publisher: which one to write next, and what a dead publisher left."""
 
 from __future__ import annotations
 
@@ -161,10 +161,10 @@ class SlotPool:
             slot = next(str(n) for n in range(self._max_slots) if str(n) not in taken)
             return self._create(slot, payload_bytes)
         raise ContextError(
-            "planner context: readers hold every slot of shared memory",
+            "planner context: readers hold all slots of shared memory",
             value=f"{self._max_slots} slots of {self._owner!r}",
             allowed="readers that release a context, and drop their arrays, once they have a newer one",
-            where="the reader that does not release",
+            where="the reader that does not release its leases",
         )
 
     def _create(self, slot: str, payload_bytes: int) -> OwnedSegment:
@@ -187,7 +187,7 @@ def owner_key(owner: str) -> str:
 def sweep(directory: Path = SHM_DIRECTORY) -> tuple[str, ...]:
     """Retire and remove the segments of this user whose publisher is dead; return their names.
 
-    A publisher counts as alive while its process runs or its lock is held; the lock tells of a process in
+    A publisher counts as alive while its process runs or its lock is held; the lock reveals a process in
     another container that shares /dev/shm but not the pid namespace.
     """
     publishers: dict[tuple[ProcessIdentity, str], list[SegmentName]] = {}

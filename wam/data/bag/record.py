@@ -90,7 +90,7 @@ class RecordFile:
         except OSError as error:
             raise RecordingError(
                 f"recording {out} cannot be made ({error.strerror})",
-                allowed="a new path in a folder that you may write",
+                allowed="a new path in a writable folder",
                 where="the argument OUT",
             ) from error
         self._writer = Writer(

@@ -238,7 +238,7 @@ def new_folder(out: Path, *, what: str) -> Iterator[Path]:
     except OSError as error:
         raise RecordingError(
             f"{what} {out} cannot be written ({error.strerror})",
-            allowed="a folder that you may write",
+            allowed="a writable folder",
             where="the argument OUT",
         ) from error
     try:

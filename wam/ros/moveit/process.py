@@ -33,7 +33,7 @@ def helper_command(joints: ModelJoints, *, group: str, parameters: Sequence[str]
 
 
 class ProcessChecker:
-    """Asks a helper process; neither method blocks. One thread.
+    """Queries a helper process; neither method blocks. One thread.
 
     Args:
         joints: joints of the URDF from those of the robot.
@@ -60,7 +60,7 @@ class ProcessChecker:
         """Send states, float64 [S, N]; see `RemoteChecker.submit`.
 
         Raises:
-            CheckerSilent: the helper does not run, or still reads what it was sent before.
+            CheckerSilent: the helper is not running, or is still reading an earlier request.
         """
         self._require_running()
         if self._unsent:
@@ -73,7 +73,7 @@ class ProcessChecker:
         """Return the answer to the last submission, or None; see `RemoteChecker.poll`.
 
         Raises:
-            CheckerSilent: the helper has ended, cannot judge, or answers nonsense.
+            CheckerSilent: the helper has exited, cannot check, or sends a malformed answer.
         """
         process = self._require_running()
         self._send()
@@ -87,7 +87,7 @@ class ProcessChecker:
                 if reply.sequence != self._sequence:
                     continue  # the answer to a submission that was given up
                 if reply.index == NO_ANSWER:
-                    raise CheckerSilent(f"MoveIt could not judge: {reply.text}")
+                    raise CheckerSilent(f"MoveIt could not check the trajectory: {reply.text}")
                 if reply.index == FREE:
                     return CheckerAnswer(None)
                 first, _, second = reply.text.partition("\t")
@@ -135,7 +135,7 @@ class ProcessChecker:
         if self._now() >= self._restart_at:
             self._start()
         raise CheckerSilent(
-            f"the MoveIt helper has ended (exit code {code}); it is started again every {RESTART_S:.0f} s",
+            f"the MoveIt helper exited (exit code {code}); it is restarted every {RESTART_S:.0f} s",
             where="its log above, or the parameter `moveit` of the safety node",
         )
 

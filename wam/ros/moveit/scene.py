@@ -48,7 +48,7 @@ class PlanningSceneMonitor(Protocol):
 
 
 class MoveItScene:
-    """States judged by MoveIt's planning scene; one thread.
+    """States checked by MoveIt's planning scene; one thread.
 
     Args:
         monitor: of a running MoveItPy.

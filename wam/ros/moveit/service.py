@@ -56,11 +56,11 @@ class ServiceChecker:
         """Ask for the states, float64 [S, N]; see `RemoteChecker.submit`.
 
         Raises:
-            CheckerSilent: move_group does not run.
+            CheckerSilent: move_group is not running.
         """
         if not self._client.service_is_ready():
             raise CheckerSilent(
-                f"nobody serves {SERVICE}", where="start move_group, or set the parameter `moveit` to off"
+                f"no server of {SERVICE}", where="start move_group, or set the parameter `moveit` to off"
             )
         stride = -(-len(states) // self._max_states)
         chosen = list(range(0, len(states), stride))
@@ -89,7 +89,7 @@ class ServiceChecker:
             return CheckerAnswer(self._contact)
 
     def close(self) -> None:
-        """Forget the calls under way."""
+        """Discard the pending calls."""
         with self._lock:
             self._sequence += 1
             self._open = set()

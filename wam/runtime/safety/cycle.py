@@ -143,7 +143,7 @@ class SafetyCycle(Mailbox):
 
     @property
     def delays(self) -> DelayWindow:
-        """MeasuredRobot inference delays and chunk intervals."""
+        """Measured inference delays and chunk intervals."""
         return self._intake.delays
 
     @property
@@ -454,7 +454,7 @@ class SafetyCycle(Mailbox):
         return False
 
     def _report(self, one: Finding, sequence: int, now_ns: int) -> None:
-        """Report a verdict that leaves the rung as it is, on its edge."""
+        """Report a verdict that does not change the rung, once when it begins."""
         key = (one.code, one.joint)
         seen = self._seen.get(key)
         self._seen[key] = now_ns

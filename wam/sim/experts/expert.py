@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An expert that plays a script: it sees the world's truth and gives joint targets within the robot's limits."""
+"""An expert that runs a script: it reads the world's ground truth and gives joint targets within the robot's limits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ARRIVAL_TIMEOUT = 0.5
 
 
 class Expert(Protocol):
-    """Solves a task that it sees the truth of. One thread at a time."""
+    """Solves a task from ground truth. One thread at a time."""
 
     def begin(self, world: WorldView) -> None:
         """Start on the episode that `world` is at the beginning of."""
@@ -48,7 +48,7 @@ class Expert(Protocol):
         Called at the rate of the commands, with `due` rising.
 
         Raises:
-            Unreachable: the arm cannot go where the script wants it.
+            Unreachable: the arm cannot reach a pose of the script.
         """
         ...
 
@@ -98,8 +98,8 @@ class ScriptedExpert:
         script: tracks and their steps; effectors are named as in `effectors`.
 
     Raises:
-        InputError: an effector names a link that the robot has not.
-        ValueError: a step names an effector or a joint that there is not.
+        InputError: an effector names a link that the robot does not have.
+        ValueError: a step names an unknown effector or joint.
     """
 
     def __init__(self, model: RobotModel, effectors: Sequence[Effector], script: Script) -> None:
@@ -180,7 +180,7 @@ class ScriptedExpert:
         return over >= 0.0 and (away < ARRIVED or over >= ARRIVAL_TIMEOUT)
 
     def _all_stand_at(self, barrier: Barrier) -> bool:
-        """Tell whether no track has the barrier still before it."""
+        """Return whether no track has the barrier still before it."""
         return all(
             barrier not in track.steps or track.steps.index(barrier) <= track.number
             for track in self._tracks.values()

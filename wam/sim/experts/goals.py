@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an expert brings its tool, as data: poses that are worked out from the world when a move begins."""
+"""Goals of an expert's tool, as data: poses that are computed from the world when a move begins."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Goals for what is held: hand-overs, and objects that two hands carry."""
+"""Goals for held objects: hand-overs, and objects that two hands carry."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def aimed(forward: Xyz, across: Xyz) -> Xyz:
         across: where its y points, as far as that is square to `forward`: fingers close along it.
 
     Raises:
-        ValueError: one is zero, or both point along one line.
+        ValueError: one is zero, or both are parallel.
     """
     z, y = np.array(forward, dtype=np.float64), np.array(across, dtype=np.float64)
     z = z / np.linalg.norm(z)
     y = y - (y @ z) * z
     if not np.linalg.norm(y) > 1e-6:
-        raise ValueError(f"forward {forward} and across {across} point along one line")
+        raise ValueError(f"forward {forward} and across {across} are parallel")
     y /= np.linalg.norm(y)
     turned = np.stack([np.cross(y, z), y, z], axis=1)
     return (

@@ -45,7 +45,7 @@ FREE_SPIN = (1.0, 1.0, 1.0, 1.0, 1.0, 0.0)
 
 
 class Unreachable(WamError):
-    """The arm cannot bring its tool to a pose that the expert asks for."""
+    """The arm cannot reach a pose that the expert requires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class InverseKinematics:
             restarts: other starts that are tried, about the posture; the same at every call.
 
         Raises:
-            Unreachable: no start led there; the text tells how close the best one came.
+            Unreachable: no start led there; the text says how close the best one came.
         """
         best = self._search(target, start, weights)
         rng = np.random.default_rng(0)
@@ -133,7 +133,7 @@ class InverseKinematics:
         if not best.found:
             at = ", ".join(f"{value:.3f}" for value in target[:3, 3])
             raise Unreachable(
-                f"{self.link} cannot be brought to ({at}) m: {1e3 * best.position_error:.1f} mm and "
+                f"{self.link} cannot reach ({at}) m: {1e3 * best.position_error:.1f} mm and "
                 f"{best.rotation_error:.3f} rad remain",
                 where="the task's placement regions, or the expert's script",
             )

@@ -41,7 +41,7 @@ class TimedPath:
 
     def __init__(self, rows: Rows, limits: JointLimits, *, speed: float = 1.0) -> None:
         if rows.ndim != 2 or len(rows) < 2:
-            raise ValueError(f"a path needs two rows at least, got shape {rows.shape}")
+            raise ValueError(f"a path needs at least two rows, got shape {rows.shape}")
         if not 0.0 < speed <= 1.0:
             raise ValueError(f"speed is {speed}, must be in 0..1")
         lengths = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(rows, axis=0)).max(axis=1))])

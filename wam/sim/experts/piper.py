@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Experts of the tasks of the two Piper.
+"""Experts of the tasks for two Piper arms.
 
 The wrist (joint5 within 70 degrees) cannot point the gripper straight down above the table: tools lean forward, and
 where only the fingers' direction counts the inverse kinematics may choose how far.
@@ -103,7 +103,7 @@ def _meeting(side: int) -> Xyz:
 
 
 def _on_rim(item: str, radius: float, pitch: float, back: float = 0.0, *, across: float = 1.0) -> OnItem:
-    """Return a grasp of a plate in its own frame; `pitch` tells where on the rim, `across` which way the wrist is."""
+    """Return a grasp of a plate in its own frame; `pitch`: place on the rim, `across`: side of the wrist."""
     reach = radius - HELD_AT + back
     z = (math.cos(pitch), 0.0, -math.sin(pitch))
     return OnItem(item, (-reach * z[0], 0.0, radius - reach * z[2]), aimed(z, (0.0, across, 0.0)))

@@ -34,7 +34,7 @@ def make_expert(world: TaskWorld) -> Expert:
             "this task has no expert",
             value=world.task.name,
             allowed=", ".join(SCRIPTS),
-            where="the task asked for",
+            where="the requested task",
         )
     effectors, script = known
     return ScriptedExpert(_model(world.robot), effectors, script(world.variant))

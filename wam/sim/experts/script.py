@@ -13,7 +13,7 @@ from wam.sim.tasks.criteria import Criterion
 
 @dataclass(frozen=True, slots=True)
 class Effector:
-    """An arm with what it grasps with.
+    """An arm and its gripper or hand.
 
     Attributes:
         name: by which steps call it: "arm", "left".
@@ -97,7 +97,7 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Goes back if something does not hold: a grasp that missed is tried again.
+    """Goes back if a condition does not hold: a failed grasp is tried again.
 
     Attributes:
         unless: what must hold to go on.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures for people: a world as a PNG, an expert's episode as a GIF."""
+"""Images for people: a world as a PNG, an expert's episode as a GIF."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from wam.sim.tasks.world import TaskWorld
 GIF_COLOURS = (128, 96, 64, 48, 32)
 GIF_FRAMES = 110
 END_FRAMES = 8
-"""How many times the last picture is repeated, so that the result can be seen."""
+"""How many times the last image is repeated, so that the result can be seen."""
 
 
 class Filmer:
@@ -32,9 +32,9 @@ class Filmer:
 
     Args:
         world: of the roll-out.
-        height: of the pictures [px].
-        width: of the pictures [px].
-        take: called with every picture.
+        height: of the images [px].
+        width: of the images [px].
+        take: called with every image.
     """
 
     def __init__(self, world: TaskWorld, *, height: int, width: int, take: Callable[[Rgb], None]) -> None:
@@ -57,10 +57,10 @@ class Filmer:
 
 
 def draw_world(task: Task, *, setting: Setting, seed: int, height: int, width: int) -> Rgb:
-    """Return a picture of a task's world at its start, uint8 [H, W, 3].
+    """Return an image of a task's world at its start, uint8 [H, W, 3].
 
     Raises:
-        MissingDependency: pictures cannot be rendered here.
+        MissingDependency: images cannot be rendered here.
     """
     world = TaskWorld(task, setting=setting, seed=seed)
     renderer = ViewRenderer(world.model, view_of(world), height=height, width=width)
@@ -73,11 +73,11 @@ def draw_world(task: Task, *, setting: Setting, seed: int, height: int, width: i
 def film_expert(
     task: Task, *, setting: Setting, seed: int, height: int, width: int, rate: float
 ) -> tuple[EpisodeResult, list[Rgb]]:
-    """Return an episode of the task's expert with `rate` pictures per second [Hz] of simulated time.
+    """Return an episode of the task's expert with `rate` images per second [Hz] of simulated time.
 
     Raises:
         ConfigError: the task has no expert.
-        MissingDependency: pictures cannot be rendered here.
+        MissingDependency: images cannot be rendered here.
     """
     world = TaskWorld(task, setting=setting, seed=seed)
     pictures: list[Rgb] = []
@@ -93,7 +93,7 @@ def film_expert(
 
 
 def write_png(path: Path, rgb: Rgb) -> None:
-    """Write a picture.
+    """Write an image.
 
     Raises:
         RecordingError: the disk is full or fails.
@@ -109,7 +109,7 @@ def write_gif(path: Path, pictures: Sequence[Rgb], *, period: float, max_bytes: 
     Args:
         path: file to write.
         pictures: uint8 [H, W, 3] each; thinned out to `GIF_FRAMES`.
-        period: time between two pictures of the GIF [s].
+        period: time between two images of the GIF [s].
         max_bytes: size that it should not exceed, as far as the smallest number of colours allows.
 
     Raises:

@@ -173,6 +173,6 @@ def disk_errors(place: Path) -> Iterator[None]:
     except OSError as error:
         raise RecordingError(
             f"recording {place} cannot be written ({error.strerror or error})",
-            allowed="a folder that you may write, on a disk with space",
+            allowed="a writable folder on a disk with free space",
             where="the argument OUT",
         ) from error

@@ -60,7 +60,7 @@ INDEX = "episodes.jsonl"
 """In a folder of bags: one line per episode."""
 
 SPARE = 10
-"""A recording is given up when the failed seeds exceed the requested episodes by more than this."""
+"""A recording is aborted when the failed seeds exceed the requested episodes by more than this."""
 
 Done = Callable[[Played, int], None]
 """Called with the outcome of an episode, and with the number of episodes kept so far."""
@@ -95,13 +95,13 @@ def record(
     robot: RobotDescription | None = None,
     done: Done = lambda played, count: None,
 ) -> ExpertRecording:
-    """Let the expert play until `episodes` of its episodes can be kept, and write them to `out`.
+    """Run the expert until `episodes` of its episodes can be kept, and write them to `out`.
 
     Args:
         plan: what to record.
         out: folder to make; it must not exist.
         episodes: how many, positive.
-        processes: how many play at a time; 1 plays here.
+        processes: number of parallel processes; 1 runs in this process.
         robot: replaces the task's own.
         done: called after every episode.
 
@@ -250,7 +250,7 @@ def _play_all(
                 yield future.result()
     except BrokenProcessPool as error:
         raise RecordingError(
-            "a recording process was killed (is the memory full?)",
+            "a recording process was killed (out of memory?)",
             where=f"--processes; finished episodes are in {folder}",
         ) from error
     finally:

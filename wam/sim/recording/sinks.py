@@ -42,7 +42,7 @@ class Sink(Observer, Protocol):
 
 
 class _WriteFailed(Exception):
-    """Carries a `RecordingError` through a roll-out, which takes any `WamError` for the end of its episode."""
+    """Carries a `RecordingError` through a roll-out, which treats any `WamError` as the end of its episode."""
 
     def __init__(self, error: RecordingError) -> None:
         super().__init__(str(error))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where everything of a task stands and how the room looks, decided by a seed alone."""
+"""Placement of a task's objects and look of the room, determined by a seed alone."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class TaskScene(Scene):
         setting: one of the task's.
 
     Raises:
-        ConfigError: the task cannot be set so.
+        ConfigError: the task does not have the setting.
     """
 
     def __init__(self, task: Task, setting: Setting) -> None:
         if setting not in task.settings:
             raise ConfigError(
-                f"task {task.name} cannot be set this way",
+                f"task {task.name} does not have this setting",
                 value=setting.value,
                 allowed=", ".join(one.value for one in task.settings),
-                where="the setting asked for",
+                where="the requested setting",
             )
         objects = task.objects + (task.distractors if setting.has_distractors else ())
         super().__init__(objects, Region(0.0, 0.0, 0.0, 0.0, 0.0), clearance=task.clearance)
@@ -60,10 +60,10 @@ class TaskScene(Scene):
         return variants[seed % len(variants)]
 
     def place(self, seed: int) -> tuple[Placement | None, ...]:
-        """Return where each object stands, or None for one that this variant has not.
+        """Return where each object stands, or None for one that this variant does not have.
 
         Raises:
-            ValueError: there is no room for all; the task's spots are too small.
+            ValueError: there is no space for all; the task's spots are too small.
         """
         placed = arrange(self.task, self.variant(seed), self.setting, seed)
         return tuple(placed.get(item.name) for item in self.objects)
@@ -103,7 +103,7 @@ def arrange(task: Task, variant: Variant, setting: Setting, seed: int) -> dict[s
     """Return object name -> where it stands, for all that are there.
 
     Raises:
-        ValueError: there is no room for all.
+        ValueError: there is no space for all.
     """
     rng = np.random.default_rng(seed)
     items = {item.name: item for item in (*task.objects, *task.distractors)}
@@ -112,7 +112,7 @@ def arrange(task: Task, variant: Variant, setting: Setting, seed: int) -> dict[s
         placed = _attempt(spots, items, task.clearance, rng)
         if placed is not None:
             return placed
-    raise ValueError(f"task {task.name}, seed {seed}: its spots have no room for {[s.item for s in spots]}")
+    raise ValueError(f"task {task.name}, seed {seed}: its spots have no space for {[s.item for s in spots]}")
 
 
 def _spots_of(task: Task, variant: Variant, setting: Setting) -> Iterator[Spot]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be asked of a world, as data: each criterion holds at one moment or does not."""
+"""Criteria on a world, as data: each one holds at a moment or does not."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ RESTING_SPEED = 0.02
 
 
 class Criterion(Protocol):
-    """Judges a moment."""
+    """Checks a moment."""
 
     def holds(self, world: WorldView) -> bool:
-        """Tell whether it holds now."""
+        """Return whether it holds now."""
         ...
 
 
 def touching(world: WorldView, one: str, other: str) -> bool:
-    """Tell whether two things press on each other."""
+    """Return whether two things press on each other."""
     return world.contact_forces().get(frozenset((one, other)), 0.0) > 0.0
 
 
@@ -39,7 +39,7 @@ class All:
     criteria: tuple[Criterion, ...]
 
     def holds(self, world: WorldView) -> bool:
-        """Tell whether all hold now."""
+        """Return whether all hold now."""
         return all(one.holds(world) for one in self.criteria)
 
 
@@ -58,7 +58,7 @@ class Held:
     clear_of: tuple[str, ...] = ("table",)
 
     def holds(self, world: WorldView) -> bool:
-        """Tell whether it is held now."""
+        """Return whether it is held now."""
         forces = world.contact_forces()
 
         def touched(name: str) -> bool:
@@ -82,7 +82,7 @@ class Free:
     links: tuple[str, ...]
 
     def holds(self, world: WorldView) -> bool:
-        """Tell whether none touches it now."""
+        """Return whether none touches it now."""
         forces = world.contact_forces()
         return not any(frozenset((self.item, link)) in forces for link in self.links)
 
@@ -100,7 +100,7 @@ class AtRest:
     speed: float = RESTING_SPEED
 
     def holds(self, world: WorldView) -> bool:
-        """Tell whether none moves now."""
+        """Return whether none moves now."""
         return all(world.object_speed(item) < self.speed for item in self.items)
 
 
@@ -123,7 +123,7 @@ class Above:
     high: float = math.inf
 
     def holds(self, world: WorldView) -> bool:
-        """Tell whether it is over it now."""
+        """Return whether it is over it now."""
         away = world.object_centre(self.item) - world.object_pose(self.target)[:3, 3]
         return bool(np.hypot(away[0], away[1]) <= self.radius and self.low <= away[2] <= self.high)
 
@@ -145,7 +145,7 @@ class Inside:
     upper: tuple[float, float, float]
 
     def holds(self, world: WorldView) -> bool:
-        """Tell whether it is inside now."""
+        """Return whether it is inside now."""
         frame = world.object_pose(self.target)
         at = frame[:3, :3].T @ (world.object_centre(self.item) - frame[:3, 3])
         return bool(np.all(at >= self.lower) and np.all(at <= self.upper))
@@ -168,7 +168,7 @@ class LimbWithin:
     upper: float = math.inf
 
     def holds(self, world: WorldView) -> bool:
-        """Tell whether it is there now."""
+        """Return whether it is there now."""
         return self.lower <= world.limb_position(self.item, self.limb) <= self.upper
 
 
@@ -187,7 +187,7 @@ class Folded:
     angle: float
 
     def holds(self, world: WorldView) -> bool:
-        """Tell whether it is folded now."""
+        """Return whether it is folded now."""
         return sum(world.limb_position(self.item, limb) for limb in self.limbs) >= self.angle
 
 
@@ -204,7 +204,7 @@ class Upright:
     tilt: float = math.radians(20)
 
     def holds(self, world: WorldView) -> bool:
-        """Tell whether it stands now."""
+        """Return whether it stands now."""
         return bool(world.object_pose(self.item)[2, 2] >= math.cos(self.tilt))
 
 
@@ -223,5 +223,5 @@ class Level:
     tilt: float = math.radians(20)
 
     def holds(self, world: WorldView) -> bool:
-        """Tell whether it is level now."""
+        """Return whether it is level now."""
         return bool(abs(world.object_pose(self.item)[2, :3] @ np.array(self.axis)) <= math.sin(self.tilt))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pick and place with a Franka Research 3: the four real-world tasks of the DUST paper (appendix A.4).
 
-Each names a source and a target and is set with four objects. Sizes are ours; the hand opens by 0.08 m.
+Each has a source, a target and four objects. Sizes are ours; the hand opens by 0.08 m.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks of two AgileX Piper: "Store Plate" and "Organize Desktop" of the AHA-WAM paper (table 6), and a two-arm move.
+"""Tasks of two AgileX Piper arms: "Store Plate" and "Organize Desktop" (AHA-WAM paper, table 6), and a two-arm move.
 
 Stages and their order are the paper's; sizes are ours.
 """
@@ -46,7 +46,7 @@ def held(item: str, fingers: tuple[str, ...], *clear_of: str) -> Held:
 
 
 def words_of(item: str) -> str:
-    """Return the name of an object as people say it."""
+    """Return the name of an object as used in instructions."""
     return item.replace("_", " ")
 
 
@@ -158,7 +158,7 @@ def organize_desktop_stages(kind: Variant) -> Stages:
     return (
         TaskStage("fruit_on_plate", _put_away(fruit, on_dish), hold=0.2),
         TaskStage("tools_in_basket", _put_away(things, two), hold=0.2),
-        # The end is judged as a whole: what has been put away must still be there.
+        # The end is checked as a whole: what has been put away must still be there.
         TaskStage("roll_in_basket", _put_away(kind.objects, (*on_dish, *three)), hold=0.3),
     )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tasks of the two Piper are set with. Sizes are ours; each gripper opens by 0.07 m."""
+"""Objects of the tasks for two Piper arms. Sizes are ours; each gripper opens by 0.07 m."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def tasks_of(robot: str) -> tuple[Task, ...]:
     if not found:
         robots = ", ".join(dict.fromkeys(task.robot for task in TASKS.values()))
         raise ConfigError(
-            "no task is for this robot", value=robot, allowed=robots, where="the option --robot"
+            "there is no task for this robot", value=robot, allowed=robots, where="the option --robot"
         )
     return found
 
@@ -48,14 +48,14 @@ def find_setting(task: Task, name: str) -> Setting:
     """Return the setting called `name`.
 
     Raises:
-        ConfigError: there is none, or the task cannot be set so; the text names those that are.
+        ConfigError: there is none, or the task does not have the setting; the text names those that are.
     """
     for setting in task.settings:
         if setting.value == name:
             return setting
     known = any(setting.value == name for setting in Setting)
     raise ConfigError(
-        f"task {task.name} cannot be set so" if known else "there is no such setting",
+        f"task {task.name} does not have this setting" if known else "there is no such setting",
         value=name,
         allowed=", ".join(setting.value for setting in task.settings),
         where="the option --setting",

@@ -22,7 +22,7 @@ ITEM = "{object}"
 
 
 class Setting(enum.Enum):
-    """Under which conditions a task is set. All but SEEN are kept out of data for training."""
+    """Conditions of an episode. All but SEEN are kept out of training data."""
 
     SEEN = "seen"  # as in training
     UNSEEN_TEXTURE = (
@@ -51,7 +51,7 @@ class Setting(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where an object may stand. Spots are filled in their order; an object keeps clear of all that stand before it.
+    """Region where an object may stand. Spots are filled in order; an object keeps clear of those placed before.
 
     Attributes:
         item: the object; `ITEM` is the one of the variant.
@@ -71,7 +71,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What changes between the episodes of one task besides places. Seed s takes variant s modulo their number.
+    """What varies between the episodes of one task besides placement. Seed s takes variant s modulo their number.
 
     Attributes:
         name: for tables, e.g. "blue cube".

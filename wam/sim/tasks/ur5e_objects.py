@@ -11,7 +11,7 @@ from wam.sim.scene import Limb, LimbMotion, Part, SceneObject, Shape
 Rgba = tuple[float, float, float, float]
 
 FLICKER = 2e-4
-"""Difference in height that a camera tells apart [m]."""
+"""Difference in height that a camera can resolve [m]."""
 
 BEND = 0.9
 """Largest bend between two strips of a towel [rad]; the crease bends by half a turn."""

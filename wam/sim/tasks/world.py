@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated robot with a task before it: instruction, progress and success of the running episode."""
+"""A simulated robot with a task: instruction, progress and success of the running episode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wam.sim.tasks.task import STAGES, Setting, Task, Variant
 from wam.sim.world import SimWorld
 
 JUDGED_EVERY = 10
-"""Physics steps between two looks at the criteria."""
+"""Physics steps between two evaluations of the criteria."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Reached:
 
 
 class TaskWorld(SimWorld):
-    """A world that judges itself while it is stepped. One thread at a time.
+    """A world that evaluates the task's criteria while it is stepped. One thread at a time.
 
     The same seed places the same objects in the same variant, whatever the look of the setting.
 
@@ -44,7 +44,7 @@ class TaskWorld(SimWorld):
 
     Raises:
         ContractMismatch: `robot` is not the task's.
-        ConfigError: the task cannot be set so, or the robot cannot be simulated.
+        ConfigError: the task does not have the setting, or the robot cannot be simulated.
         MissingDependency: xacro is not installed.
     """
 
@@ -87,7 +87,7 @@ class TaskWorld(SimWorld):
         return self._max_force
 
     def reset(self, seed: int) -> None:
-        """Begin the episode of `seed`: everything is placed anew and nothing has been reached."""
+        """Begin the episode of `seed`: everything is placed again and nothing has been reached."""
         super().reset(seed)
         self.seed = seed
         self._variant = self._task_scene.variant(seed)
@@ -98,7 +98,7 @@ class TaskWorld(SimWorld):
         self._max_force = 0.0
 
     def step(self) -> None:
-        """Advance the physics by `timestep`; every tenth step looks at the criteria.
+        """Advance the physics by `timestep`; every tenth step evaluates the criteria.
 
         Raises:
             WorldDiverged: a value is not finite; the text says which and when.
@@ -113,7 +113,7 @@ class TaskWorld(SimWorld):
         return len(self._reached)
 
     def success(self) -> bool:
-        """Tell whether the last stage has been reached."""
+        """Return whether the last stage has been reached."""
         return len(self._reached) == STAGES
 
     def _judge(self) -> None:
@@ -134,7 +134,7 @@ class TaskWorld(SimWorld):
 
 
 def require_robot(task: Task, robot: str) -> None:
-    """Refuse a robot that the task is not for.
+    """Raise an error if the task is for another robot.
 
     Args:
         task: the task.

@@ -60,7 +60,7 @@ class AhaWamDataSection(DataSection):
         max_offset: largest offset of the action rows (0, or chunk_rows - 1 for horizon-adaptive training).
         frame_stride: rows between two pictures of the planner's video.
         history_frames: upper bound of the earlier frames that the planner reads.
-        latent_cache: folder for VAE latents; null encodes pictures in every step.
+        latent_cache: folder for VAE latents; null encodes images in every step.
     """
 
     state: str = "observation.state"

@@ -60,7 +60,7 @@ class LatentEncoder:
             raise BundleError(
                 f"the VAE lacks {len(missing)} tensors of its video encoder {missing[:4]}, "
                 f"{len(unexpected)} are unknown {unexpected[:4]}",
-                where="the VAE weights that training starts from",
+                where="the initial VAE weights (model.vae_weights of the run file)",
             )
         self._video = video.to(device).eval().requires_grad_(False)
         self.digest = _digest(encoder)

@@ -65,7 +65,7 @@ class UdVlaDataSection(DataSection):
             and 16 for tiny vocabularies). Not with `model.bundle`.
         stride: rows of the data set per row of the policy (2 makes 15 Hz of 30).
         chunk_rows: rows of a chunk; the future image lies so many rows ahead. Not with `model.bundle`.
-        code_cache: folder for image codes; null encodes pictures in every step.
+        code_cache: folder for image codes; null encodes images in every step.
     """
 
     sides: tuple[tuple[int, ...], ...] = ()
