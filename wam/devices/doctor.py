@@ -68,7 +68,7 @@ def examine(
     robot = load_robot(robot_name)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "wam_driver_node.look", str(robot.source), str(seconds)],
+            [sys.executable, "-m", "wam_driver_node.listen", str(robot.source), str(seconds)],
             capture_output=True,
             text=True,
             errors="replace",
@@ -88,7 +88,7 @@ def judge_all(robot: RobotDescription, seen: Sequence[Mapping[str, Any]]) -> lis
 
     Args:
         robot: its groups.
-        seen: measurements of `wam_driver_node.look`, one per group.
+        seen: measurements of `wam_driver_node.listen`, one per group.
     """
     by_group = {one["group"]: one for one in seen}
     return [

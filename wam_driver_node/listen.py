@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Listens to a robot's drivers for a few seconds and prints what arrived as JSON, for `wam doctor --robot`.
 
-python -m wam_driver_node.look ROBOT SECONDS [--ros-args ...]
+python -m wam_driver_node.listen ROBOT SECONDS [--ros-args ...]
 """
 
 from __future__ import annotations
