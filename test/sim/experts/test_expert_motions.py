@@ -94,5 +94,5 @@ def test_a_path_to_where_one_is_takes_no_time() -> None:
     ("rows", "speed"), [(np.zeros((1, 8)), 1.0), (np.zeros((2, 8)), 0.0), (np.zeros((2, 8)), 1.5)]
 )
 def test_an_impossible_path_is_refused(rows: np.ndarray, speed: float) -> None:
-    with pytest.raises(ValueError, match=r"needs two rows|must be in"):
+    with pytest.raises(ValueError, match=r"needs at least two rows|must be in"):
         TimedPath(rows, LIMITS, speed=speed)
