@@ -261,6 +261,8 @@ class SafetyNode(WamNode[SafetyParameters]):
             cycle.raise_cause(Finding(Verdict.STOP, "internal_error", text), once=True)
             return
         self._failures = 0
+        if result.position is None:
+            outputs.interrupted()
         self._announce(result, cycle, now_ns)
 
     def _announce(self, result: CycleResult, cycle: SafetyCycle, now_ns: int) -> None:

@@ -17,17 +17,16 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from wam.core.clock import NS_PER_S
 from wam.core.trajectory.rolling import Rolling, RollingPlan
 from wam.core.trajectory.seam import Seam
+from wam.core.verdict import Finding
 from wam.devices.registry import kind_of
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_duration, ns_to_time
 from wam.ros.qos import COMMAND, COMMAND_PUBLISHER, STATUS
 from wam.runtime.safety.cycle import SafetyCycle
 from wam.runtime.safety.intake import CycleSettings
+from wam_safety_node.handshake import PARTICIPANT_BYTES, Handshake
 
 Vector = npt.NDArray[np.float64]
-
-PARTICIPANT_BYTES = 12
-"""Leading bytes of a DDS endpoint's gid that are its participant's."""
 
 TRAJECTORY_RATE = 20.0
 """Default rate of rolling trajectories [Hz]."""
@@ -65,10 +64,11 @@ class Outputs:
     def __init__(self, node: Any, robot: RobotDescription, settings: CycleSettings, *, dry_run: bool) -> None:
         self._node = node
         self._settings = settings
-        self._groups: list[tuple[JointGroup, slice, Any, Callable[..., None]]] = []
+        self._groups: list[tuple[JointGroup, slice, Any, Callable[..., bool]]] = []
         self._topics: list[str] = []
         self._ticks = 0
         self._publishers: list[Any] = []
+        self._handshakes: list[Handshake] = []
         self._rolling = Rolling(tick_ns=settings.tick_ns, lead_ns=settings.lead_ns)
         self._seams = {
             group.name: Seam(
@@ -92,6 +92,7 @@ class Outputs:
             publisher = node.create_lifecycle_publisher(kind, group.command_topic, COMMAND_PUBLISHER)
             self._publishers.append(publisher)
             self._topics.append(node.resolve_topic_name(group.command_topic))
+            self._handshakes.append(Handshake(node, publisher, self._topics[-1]))
             self._groups.append(
                 (group, columns, publisher, self._send_state if stream else self._send_trajectory)
             )
@@ -111,18 +112,18 @@ class Outputs:
             )
             message.header.stamp = ns_to_time(now_ns)
             self._preview.publish(message)
-        for group, columns, publisher, send in self._groups:
-            send(group, columns, publisher, position, cycle, now_ns)
+        for (group, columns, publisher, send), handshake in zip(self._groups, self._handshakes, strict=True):
+            if handshake.due() and send(group, columns, publisher, position, cycle, now_ns):
+                handshake.sent()
 
-    def without_subscriber(self) -> str:
-        """Return a command topic without a subscriber, or "" where every one has one.
+    def unheard(self) -> Finding | None:
+        """Return why the arm has to be held because a driver may not receive its commands, or None."""
+        return next((one for one in [each.check() for each in self._handshakes] if one is not None), None)
 
-        A driver whose subscription is discovered late would see its first command far from where the arm stands.
-        """
-        for topic, (_, _, publisher, _) in zip(self._topics, self._groups, strict=True):
-            if publisher.get_subscription_count() == 0:
-                return topic
-        return ""
+    def interrupted(self) -> None:
+        """Note that no command goes out: the drivers are asked again when the stream goes on."""
+        for handshake in self._handshakes:
+            handshake.reset()
 
     def other_publishers(self) -> list[OtherPublisher]:
         """Return the other nodes that publish on our command topics."""
@@ -147,7 +148,7 @@ class Outputs:
         """Remove the publishers."""
         for publisher in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)
-        self._publishers, self._groups, self._preview = [], [], None
+        self._publishers, self._groups, self._handshakes, self._preview = [], [], [], None
 
     def _send_state(
         self,
@@ -157,12 +158,13 @@ class Outputs:
         position: Vector,
         cycle: SafetyCycle,
         now_ns: int,
-    ) -> None:
+    ) -> bool:
         # Velocity and effort stay empty: the Piper driver reads them as speed percent and gripper effort.
         message = JointState(name=list(group.driver_names))
         message.position = (position[columns] * group.command_factors).tolist()
         message.header.stamp = ns_to_time(now_ns)
         publisher.publish(message)
+        return True
 
     def _send_trajectory(
         self,
@@ -172,15 +174,17 @@ class Outputs:
         position: Vector,
         cycle: SafetyCycle,
         now_ns: int,
-    ) -> None:
+    ) -> bool:
+        """Publish a trajectory at its rate; return whether one was due."""
         if self._ticks % self._every(group):
-            return
+            return False
         plan = self._rolling.plan(cycle)
         seam = self._seams.get(group.name)
         if seam is not None:
             seam.sent(now_ns)
             plan = seam.apply(plan, columns)
         publisher.publish(trajectory_message(group, columns, plan))
+        return True
 
     def _every(self, group: JointGroup) -> int:
         """Return the ticks between two trajectories."""

@@ -13,9 +13,9 @@ from wam.core.ladder import finding
 from wam.core.verdict import Finding, Verdict
 from wam.robots.description import RobotDescription
 from wam.runtime.safety.cycle import SafetyCycle
+from wam_safety_node.handshake import JOINT_STATE_TYPE
 from wam_safety_node.outputs import Outputs
 
-JOINT_STATE_TYPE = "sensor_msgs/msg/JointState"
 GHOST_S = 30.0
 """A killed predecessor of this node stays in the graph until its participant lease ends (20 s with Fast DDS)."""
 
@@ -61,13 +61,14 @@ class GraphWatch:
         self._drivers.add(group)
 
     def before_step(self) -> None:
-        """Check that every command topic has a subscriber. Called in the command thread."""
+        """Check that every driver receives its commands. Called in the command thread."""
         # Without a driver in this namespace there is no subscriber either; the namespace is the cause to report.
-        topic = "" if self._misplaced else self._outputs.without_subscriber()
-        if topic:
-            self._cycle.raise_cause(finding("no_listener", joint=topic))
-        else:
-            self._cycle.withdraw_cause("no_listener")
+        unheard = None if self._misplaced else self._outputs.unheard()
+        for code in ("no_listener", "driver_unconfirmed"):
+            if unheard is None or unheard.code != code:
+                self._cycle.withdraw_cause(code)
+        if unheard is not None:
+            self._cycle.raise_cause(unheard)
 
     def check(self) -> None:
         """Check the graph; called a few times a second."""

@@ -91,6 +91,11 @@ CAUSES: dict[str, Cause] = {
     "no_listener": Cause(
         Ladder.HOLD, Verdict.HOLD, "nothing subscribes to this command topic; the arm would not move"
     ),
+    "driver_unconfirmed": Cause(
+        Ladder.HOLD,
+        Verdict.HOLD,
+        "the driver has not confirmed a command yet; the arm is held where it stands",
+    ),
     "executor_lost": Cause(
         Ladder.HOLD, Verdict.HOLD, "executor lost: action chunks have no publisher any more"
     ),
