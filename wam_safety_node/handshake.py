@@ -21,7 +21,6 @@ PATIENCE_S = 2.0
 """For how long commands that move nothing are sent to a driver that cannot be told from other listeners, or beside a
 listener that was killed and does not acknowledge any more [s]. Discovery takes a fraction of it."""
 
-
 RESEND_S = 0.05
 """A command that waits to be acknowledged is followed by the next one after this time [s]. An acknowledgement takes
 longer than a tick, and says nothing about a command while a newer one is out."""
@@ -57,14 +56,15 @@ class Handshake:
         """Return whether the next command is to be sent, or the answer to the last one is waited for."""
         return self._confirmed or not self._asked or self._now() - self._asked_at >= RESEND_S
 
-    def sent(self) -> None:
-        """Note that a command went out."""
+    def note(self, *, sent: bool) -> None:
+        """Note a tick of the stream, and whether a command was `sent` in it: a trajectory is not due in each."""
         if self._confirmed:
             return
         now = self._now()
         if self._since is None:
             self._since = now
-        self._asked, self._asked_at = self._known, now
+        if sent:
+            self._asked, self._asked_at = self._known, now
 
     def check(self) -> Finding | None:
         """Return why the arm has to be held, None once commands may move it. Called before each command."""
@@ -81,14 +81,15 @@ class Handshake:
 
     def _driver_listens(self) -> bool:
         """Return whether a process that publishes joint states subscribes to the command topic."""
-        listeners = {_participant(info) for info in self._node.get_subscriptions_info_by_topic(self._topic)}
+        listeners = {participant(info) for info in self._node.get_subscriptions_info_by_topic(self._topic)}
         return any(
-            _participant(info) in listeners
+            participant(info) in listeners
             for name, types in self._node.get_topic_names_and_types()
             if JOINT_STATE_TYPE in types
             for info in self._node.get_publishers_info_by_topic(name)
         )
 
 
-def _participant(info: Any) -> tuple[int, ...]:
+def participant(info: Any) -> tuple[int, ...]:
+    """Return the part of an endpoint's gid that names the DDS participant, and so the process, that it is in."""
     return tuple(info.endpoint_gid[:PARTICIPANT_BYTES])

@@ -24,7 +24,7 @@ from wam.ros.conversions import ns_to_duration, ns_to_time
 from wam.ros.qos import COMMAND, COMMAND_PUBLISHER, STATUS
 from wam.runtime.safety.cycle import SafetyCycle
 from wam.runtime.safety.intake import CycleSettings
-from wam_safety_node.handshake import PARTICIPANT_BYTES, Handshake
+from wam_safety_node.handshake import PARTICIPANT_BYTES, Handshake, participant
 
 Vector = npt.NDArray[np.float64]
 
@@ -100,7 +100,7 @@ class Outputs:
         if dry_run:
             self._preview = node.create_lifecycle_publisher(JointState, "~/command_preview", STATUS)
             self._publishers.append(self._preview)
-        self._identity = _participant(node)
+        self._identity = _own_participant(node)
         self._preview_names = list(robot.joint_names)
 
     def send(self, position: Vector, velocity: Vector, cycle: SafetyCycle, now_ns: int) -> None:
@@ -113,8 +113,8 @@ class Outputs:
             message.header.stamp = ns_to_time(now_ns)
             self._preview.publish(message)
         for (group, columns, publisher, send), handshake in zip(self._groups, self._handshakes, strict=True):
-            if handshake.due() and send(group, columns, publisher, position, cycle, now_ns):
-                handshake.sent()
+            sent = handshake.due() and send(group, columns, publisher, position, cycle, now_ns)
+            handshake.note(sent=sent)
 
     def unheard(self) -> Finding | None:
         """Return why the arm has to be held because a driver may not receive its commands, or None."""
@@ -191,7 +191,7 @@ class Outputs:
         return max(1, round(NS_PER_S / self._settings.tick_ns / (group.command_rate or TRAJECTORY_RATE)))
 
 
-def _participant(node: Any) -> tuple[int, ...]:
+def _own_participant(node: Any) -> tuple[int, ...]:
     """Return the part of a publisher's gid that names this process's DDS participant.
 
     rclpy does not expose the gid of a publisher; a topic with a unique name shows it in the graph.
@@ -200,7 +200,7 @@ def _participant(node: Any) -> tuple[int, ...]:
     probe = node.create_publisher(JointState, topic, COMMAND)
     infos = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
     node.destroy_publisher(probe)
-    return tuple(infos[0].endpoint_gid[:PARTICIPANT_BYTES]) if infos else ()
+    return participant(infos[0]) if infos else ()
 
 
 def trajectory_message(group: JointGroup, columns: slice, plan: RollingPlan) -> JointTrajectory:

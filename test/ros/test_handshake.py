@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed (make setup)")
+pytest.importorskip("wam_msgs.msg", reason="wam_msgs is not built (make setup)")
 
 import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
+from safety_bench import Bench
 from sensor_msgs.msg import JointState
 
 from wam.ros.qos import COMMAND, COMMAND_PUBLISHER, JOINT_STATE_PUBLISHER
@@ -61,7 +65,7 @@ class Stream:
         found = self.handshake.check()
         if self.handshake.due():
             self._publisher.publish(JointState())
-            self.handshake.sent()
+            self.handshake.note(sent=True)
         return "" if found is None else found.code
 
     def until(self, code: str) -> None:
@@ -105,6 +109,41 @@ def test_a_driver_that_publishes_no_joint_states_itself_is_trusted_after_a_while
     assert stream.code() == "driver_unconfirmed"
     stream.seconds += 0.2 * PATIENCE_S
     assert stream.code() == ""
+
+
+def test_a_trajectory_that_is_not_due_yet_confirms_nothing(make_process: Callable[[str], Node]) -> None:
+    """Until the first trajectory was due, up to four ticks, the arm was free to leave where its driver holds it."""
+    node = make_process("safety")
+    publisher = node.create_publisher(JointState, TOPIC, COMMAND_PUBLISHER)
+    driver(node)
+    handshake = Handshake(node, publisher, TOPIC)
+    assert publisher.get_subscription_count() == 1
+    for _ in range(4):
+        handshake.note(sent=False)
+        found = handshake.check()
+        assert found is not None
+        assert found.code == "driver_unconfirmed"
+
+
+def test_an_arm_whose_driver_confirms_nothing_is_not_moved(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wam_safety_node.handshake.PATIENCE_S", math.inf)
+    monkeypatch.setattr(Handshake, "_driver_listens", lambda _: False)
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    arms.sending = True
+    assert arms.wait_for(lambda: arms.saw("driver_unconfirmed"))
+    bench.more_commands(100)
+    for group in arms.robot.groups:
+        commands = np.array(arms.commands[group.name])
+        assert np.ptp(commands, axis=0).max() < 1e-9
+    monkeypatch.undo()
+    bench.more_commands(100)
+    assert np.ptp(np.array(arms.commands["left"]), axis=0).max() > 0.05, (
+        "confirmed, the arm follows the same chunks"
+    )
 
 
 def test_after_an_interruption_the_driver_is_asked_again(make_process: Callable[[str], Node]) -> None:
