@@ -84,6 +84,9 @@ def drop_vae(tensors: dict[str, torch.Tensor]) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "no manifest": (lambda d: (d / "policy.yaml").unlink(), "policy.yaml is missing"),
+    "a task that is no name": (edit_yaml(lambda r: r.update(task=3)), "task: got 3"),
+    "data of unknown origin": (edit_yaml(lambda r: r.update(trained_on={"place": "here"})), "place"),
+    "one seed of a range": (edit_yaml(lambda r: r.update(trained_on={"seeds": [3]})), "seeds must be"),
     "no statistics": (lambda d: (d / "stats.json").unlink(), "stats.json is missing"),
     "no weights": (lambda d: (d / "model.safetensors").unlink(), "model.safetensors is missing"),
     "truncated weights": (truncated, "truncated"),

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -15,7 +17,8 @@ import yaml
 from safetensors.torch import load_file
 from toy_recipe import RECIPE, ToyObjective, ToyTrainConfig
 
-from wam.core.errors import BundleError, ConfigError, PolicyFault
+from wam.core.contract import TrainedOn
+from wam.core.errors import BundleError, ConfigError, PolicyFault, RecordingError
 from wam.models.bundle import open_bundle
 from wam.models.column_units import ColumnUnit
 from wam.training.config_reading import parse_config, read_config
@@ -103,6 +106,25 @@ def test_a_run_leaves_its_configuration_losses_curve_checkpoints_and_a_bundle(va
     ]
     assert parse_config(ToyTrainConfig, yaml.safe_load((out / "config.yaml").read_text())) == config
     assert open_bundle(out / "bundle").manifest.source == {"step": 6}
+
+
+def test_a_bundle_states_the_task_and_the_data_that_it_was_trained_on(values: dict[str, Any]) -> None:
+    root = Path(values["data"]["root"])
+    plain = open_bundle(train(merged(values)).bundle)
+    assert (plain.contract.task, plain.contract.trained_on) == ("", TrainedOn(root.name, 2))
+    copied = shutil.copytree(root, Path(values["run"]["out"]).parent / "recorded")
+    about = {"task": "carry", "seed": 7, "last_seed": 10, "quality": "fast"}
+    (copied / "meta" / "wam.json").write_text(json.dumps(about))
+    recorded = merged(values, data={"root": str(copied)}, run={"out": str(copied.parent / "second")})
+    stated = open_bundle(train(recorded).bundle).contract
+    assert stated.task == "carry"
+    assert stated.trained_on == TrainedOn("recorded", 2, (7, 10), "fast")
+    renamed = replace(recorded, run=replace(recorded.run, out=copied.parent / "third", task="fold"))
+    assert open_bundle(train(renamed).bundle).contract.task == "fold"
+    (copied / "meta" / "wam.json").write_text("{}")
+    with pytest.raises(RecordingError, match=r"wam\.json is damaged"):
+        train(replace(recorded, run=replace(recorded.run, out=copied.parent / "fourth")))
+    assert not (copied.parent / "fourth").exists()
 
 
 def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -228,6 +229,8 @@ def bundle_values(directory: Path) -> dict[str, Any]:
         "action_joints": list(contract.action_joints),
         "control_period_s": contract.control_period_ns / 1e9,
         "relative_actions": contract.relative_actions,
+        "task": contract.task,
+        "trained_on": asdict(contract.trained_on),
         "columns": columns,
     }
 

@@ -24,6 +24,35 @@ class CameraContract:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainedOn:
+    """The data that a policy was trained on, as far as they are known.
+
+    Attributes:
+        data_set: name of the data set.
+        episodes: used for training; 0 for not known.
+        seeds: first and last seed of a simulated data set; empty for others.
+        images: quality of rendered images, as `--quality` names it; empty for others.
+    """
+
+    data_set: str = ""
+    episodes: int = 0
+    seeds: tuple[int, ...] = ()
+    images: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.seeds) not in (0, 2) or not all(isinstance(seed, int) for seed in self.seeds):
+            raise ValueError(f"seeds must be the first and the last, or none: {self.seeds}")
+
+    def has_seed(self, seed: int) -> bool:
+        """Return whether the episode of this seed may be among the data."""
+        return bool(self.seeds) and self.seeds[0] <= seed <= self.seeds[1]
+
+
+NOT_STATED = TrainedOn()
+"""Of a policy that says nothing about its data."""
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyContract:
     """What both nodes, the safety chain and the recordings must agree on.
 
@@ -38,6 +67,8 @@ class PolicyContract:
         horizon_rows: rows, counted from the context's image, that one planner context can serve.
         instruction: the task text used by default.
         relative_actions: the network's rows are relative to the measured state at their observation; chunks never are.
+        task: name of the task that it was trained for; "" where that is not stated.
+        trained_on: the data that it was trained on.
     """
 
     kind: str
@@ -50,6 +81,8 @@ class PolicyContract:
     horizon_rows: int
     instruction: str
     relative_actions: bool = False
+    task: str = ""
+    trained_on: TrainedOn = NOT_STATED
 
     def __post_init__(self) -> None:
         if self.control_period_ns <= 0:

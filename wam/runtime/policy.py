@@ -132,6 +132,27 @@ def load_fake(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolic
     )
 
 
+def require_task(contract: PolicyContract, task: str, *, policy: str, any_task: bool = False) -> None:
+    """Refuse a task that a policy was not trained for; a policy that states none is taken for any.
+
+    Args:
+        contract: of the policy.
+        task: name of the task.
+        policy: as the user gave it.
+        any_task: the user wants it all the same.
+
+    Raises:
+        ContractMismatch: the text names both tasks.
+    """
+    if contract.task not in ("", task) and not any_task:
+        raise ContractMismatch(
+            f"policy {policy} was trained for task {contract.task}, not for this one",
+            value=task,
+            allowed=contract.task,
+            where="--task; --any-task runs it all the same",
+        )
+
+
 def require_fit(contract: PolicyContract, robot: RobotDescription) -> None:
     """Refuse a policy that needs a camera or a joint that the robot does not have.
 

@@ -113,6 +113,7 @@ class RunSection:
         validate_every: steps between validations; 0 for none.
         tensorboard: write TensorBoard event files.
         bundle_dtype: of the weights in the bundle.
+        task: name of the task that the bundle is trained for; empty takes what the data set states.
     """
 
     out: Path
@@ -124,6 +125,7 @@ class RunSection:
     validate_every: int = 0
     tensorboard: bool = True
     bundle_dtype: Precision = Precision.FLOAT32
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)

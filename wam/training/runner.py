@@ -15,7 +15,10 @@ from threading import Event
 import torch
 import yaml
 
+from wam.core.contract import TrainedOn
 from wam.core.errors import ConfigError
+from wam.data.lerobot.origin import read_origin
+from wam.models.bundle import state_training
 from wam.training.checkpoint import CONFIG_NAME, last_checkpoint, load_checkpoint, save_checkpoint
 from wam.training.config_reading import ConfigT, to_plain
 from wam.training.episodes import open_run_data
@@ -147,6 +150,8 @@ def _run(
     stop: Event | None,
 ) -> RunResult:
     data = open_run_data(config.data, recipe.columns(config), seed=config.run.seed)
+    # Read before the first step: a damaged file must not end a run after its last one.
+    origin = read_origin(data.dataset.root, episodes=len(data.dataset.episodes))
     start = recipe.start(config, data, world=world)
     _require_plain(start.stats)
     if world.is_first:
@@ -208,7 +213,10 @@ def _run(
     bundle = None
     if world.is_first:
         shutil.rmtree(out / BUNDLE, ignore_errors=True)
-        bundle = recipe.export(out / BUNDLE, config, start, Trained(weights, data, step)).directory
+        exported = recipe.export(out / BUNDLE, config, start, Trained(weights, data, step))
+        trained_on = TrainedOn(data.dataset.root.name, len(data.train.episodes), origin.seeds, origin.images)
+        task = config.run.task or origin.task
+        bundle = state_training(exported, task=task, trained_on=trained_on).directory
         title = f"{recipe.title} {stage}: {data.dataset.root.name}"
         plot_losses(out / CSV_NAME, out / PLOT_NAME, title=title)
     return RunResult(

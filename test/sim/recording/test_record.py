@@ -233,6 +233,7 @@ def test_a_recording_with_other_options_is_not_continued(
 
 @pytest.mark.slow
 def test_a_policy_trains_on_a_recorded_data_set(tmp_path: Path, whole: ExpertRecording) -> None:
+    from wam.core.contract import TrainedOn
     from wam.models.bundle import open_bundle
     from wam.policies.dust.training.config import DustTrainConfig
     from wam.policies.dust.training.recipe import RECIPE
@@ -257,6 +258,9 @@ def test_a_policy_trains_on_a_recorded_data_set(tmp_path: Path, whole: ExpertRec
     assert result.finished
     assert result.bundle is not None
     bundle = open_bundle(result.bundle)
+    assert bundle.contract.task == "franka_box_to_bowl"
+    seeds = (whole.episodes[0].seed, whole.episodes[-1].seed)
+    assert bundle.contract.trained_on == TrainedOn(whole.out.name, 2, seeds, "full")
     assert bundle.manifest.action_joints[-1] == "fr3_finger_joint1"
     # Training weighs episodes alike, data sets weigh rows alike: extremes are the same, means are those of episodes.
     written = json.loads((whole.out / "meta" / "stats.json").read_text(encoding="utf-8"))["observation.state"]

@@ -6,12 +6,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
-from wam.core.contract import PolicyContract
+from wam.core.contract import PolicyContract, TrainedOn
 from wam.core.errors import BundleError
 from wam.models.bundle.manifest import MANIFEST_NAME, Manifest, read_manifest
 from wam.models.bundle.weights import DEFAULT_SHARD_BYTES, WeightsIndex, open_weights, save_weights
@@ -130,3 +130,16 @@ def write_bundle(
     write_stats(directory, stats)
     save_weights(directory, tensors, max_shard_bytes=max_shard_bytes)
     return open_bundle(directory)
+
+
+def state_training(bundle: Bundle, *, task: str, trained_on: TrainedOn) -> Bundle:
+    """Write what a bundle was trained for into its `policy.yaml`; the contract hash changes with it.
+
+    Args:
+        bundle: one that nothing has loaded yet.
+        task: name of the task; "" for not known.
+        trained_on: the data.
+    """
+    manifest = replace(bundle.manifest, task=task, trained_on=trained_on)
+    (bundle.directory / MANIFEST_NAME).write_text(manifest.to_yaml(), encoding="utf-8")
+    return open_bundle(bundle.directory)

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from wam.core.contract import CameraContract, PolicyContract
+from wam.core.contract import NOT_STATED, CameraContract, PolicyContract, TrainedOn
 from wam.core.errors import BundleError
 from wam.models.normalisation import NormMode
 
@@ -63,6 +63,8 @@ class Manifest:
         sampler: steps, seed and the like, the loader's own keys.
         source: where the weights come from (file, step, licence), for people.
         relative_actions: action rows are relative to the measured state at their observation, not positions.
+        task: name of the task that it was trained for; "" for not stated.
+        trained_on: the data that it was trained on.
     """
 
     kind: str
@@ -82,6 +84,8 @@ class Manifest:
     sampler: Mapping[str, Any]
     source: Mapping[str, Any]
     relative_actions: bool = False
+    task: str = ""
+    trained_on: TrainedOn = NOT_STATED
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -111,6 +115,8 @@ class Manifest:
                 horizon_rows=self.horizon_rows,
                 instruction=self.instruction,
                 relative_actions=self.relative_actions,
+                task=self.task,
+                trained_on=self.trained_on,
             )
         except ValueError as error:
             raise BundleError(f"{MANIFEST_NAME}: {error}") from error
@@ -156,7 +162,10 @@ class Manifest:
             raise BundleError(
                 f"{what}: relative_actions", value=raw["relative_actions"], allowed="true or false"
             )
+        if not isinstance(raw.get("task", ""), str):
+            raise BundleError(f"{what}: task", value=raw["task"], allowed="the name of a task")
         try:
+            data = dict(raw.get("trained_on", {}))
             return Manifest(
                 **{
                     **{k: v for k, v in raw.items() if k != "format"},
@@ -165,6 +174,7 @@ class Manifest:
                     "action_joints": tuple(raw["action_joints"]),
                     "state_norm": NormMode(raw["state_norm"]),
                     "action_norm": NormMode(raw["action_norm"]),
+                    "trained_on": TrainedOn(**{**data, "seeds": tuple(data.get("seeds", ()))}),
                 }
             )
         except (TypeError, ValueError) as error:
@@ -190,6 +200,9 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, BundleCamera):
         return {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) is not None}
+    if isinstance(value, TrainedOn):
+        stated = {f.name: getattr(value, f.name) for f in fields(value)}
+        return {name: _plain(inner) for name, inner in stated.items() if inner}
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, (tuple, list)):

@@ -31,6 +31,7 @@ from typing import Any
 
 from wam.core.errors import RecordingError
 from wam.data.bag.writing import link_or_copy
+from wam.data.lerobot.origin import ABOUT
 from wam.data.lerobot.writer import LeRobotWriter
 from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
@@ -52,9 +53,6 @@ from wam.sim.rollout import Frame, RolloutOptions, rollout
 from wam.sim.tasks.registry import find_task
 from wam.sim.tasks.task import Setting
 from wam.sim.tasks.world import TaskWorld
-
-ABOUT = "wam.json"
-"""The plan: in a folder of bags, or in the meta folder of a data set."""
 
 INDEX = "episodes.jsonl"
 """In a folder of bags: one line per episode."""
@@ -321,5 +319,6 @@ def _assemble(plan: RecordPlan, folder: Path, out: Path, kept: list[Played], rob
         for played in kept:
             name = part_name(played.seed)
             shutil.copytree(folder / name, beside / name, copy_function=link_or_copy)
-    write_whole(beside / ("meta" if plan.format is Format.LEROBOT else ".") / ABOUT, plan.as_json())
+    about = {**plan.as_json(), "last_seed": kept[-1].seed}
+    write_whole(beside / ("meta" if plan.format is Format.LEROBOT else ".") / ABOUT, about)
     beside.rename(out)
