@@ -232,6 +232,14 @@ class SimWorld:
             efforts=at.mean(data.actuator_force[at.actuator] * np.sign(at.ratio)),
         )
 
+    def shift_object(self, name: str, shift: Vector) -> None:
+        """Shift an object by x, y in the world, float64 [2] [m]; a fixture as well as one that is free."""
+        at = self._objects[name]
+        if at.item.fixed:
+            self.model.body_pos[at.body][:2] += shift
+        else:
+            self._data.qpos[at.qpos : at.qpos + 2] += shift
+
     def object_positions(self) -> Mapping[str, Vector]:
         """Return object name -> centre in the world, float64 [3] [m]."""
         return {item.name: self._data.body(item.name).xpos.copy() for item in self.scene.objects}

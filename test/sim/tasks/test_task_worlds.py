@@ -120,6 +120,50 @@ def test_light_and_textures_change_pictures_and_not_physics(seen: TaskWorld) -> 
     assert not np.array_equal(seen.model.light_dir, lit.model.light_dir)
 
 
+def sliding_tasks() -> list[str]:
+    return [name for name, task in TASKS.items() if Setting.MOVED_TARGET in task.settings]
+
+
+@pytest.mark.parametrize("name", sliding_tasks())
+def test_a_target_has_room_to_slide_by_five_to_eight_centimetres(name: str) -> None:
+    scene = TaskScene(TASKS[name], Setting.MOVED_TARGET)
+    for seed in range(100):
+        slide = scene.slide(seed)
+        assert slide is not None
+        assert 0.05 <= float(np.linalg.norm(slide.shift)) <= 0.08
+
+
+@pytest.mark.parametrize("name", ["franka_box_to_bowl", "ur5e_inspire_put_block"])
+def test_a_target_slides_once_the_object_is_grasped_and_then_stays(name: str) -> None:
+    """A fixture and an object that is free; before the first stage nothing differs from the seen setting."""
+    world, seen = (
+        TaskWorld(TASKS[name], setting=one, seed=3) for one in (Setting.MOVED_TARGET, Setting.SEEN)
+    )
+    flag = Flag()
+    world._stages = (TaskStage("grasped", flag), *world._stages[1:])
+    for each in (world, seen):
+        judged(each, 25)
+    assert world.snapshot(0).qpos.tobytes() == seen.snapshot(0).qpos.tobytes()
+    slide = TaskScene(TASKS[name], Setting.MOVED_TARGET).slide(3)
+    assert slide is not None
+    start = world.object_pose(slide.item)[:2, 3].copy()
+    flag.up = True
+    judged(world)
+    begin, speeds, before = world.time, [], start
+    while world.time < begin + slide.delay + 0.8:
+        judged(world)
+        now = world.object_pose(slide.item)[:2, 3].copy()
+        speeds.append(float(np.linalg.norm(now - before)) / (JUDGED_EVERY * world.timestep))
+        before = now
+        if world.time < begin + slide.delay - 0.05:
+            np.testing.assert_allclose(now, start, atol=1e-3)
+    np.testing.assert_allclose(before, start + slide.shift, atol=3e-3)
+    assert 0.1 < max(speeds) < 0.4
+    assert speeds[-1] < 0.01
+    world.reset(3)
+    np.testing.assert_allclose(world.object_pose(slide.item)[:2, 3], start, atol=1e-3)
+
+
 def test_a_look_is_of_its_seed_alone() -> None:
     world = TaskWorld(BOWL, setting=Setting.RANDOMIZED, seed=1)
     first = world.model.geom_matid.copy(), world.model.light_dir.copy()

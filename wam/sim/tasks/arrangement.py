@@ -12,6 +12,7 @@ import numpy as np
 from wam.core.errors import ConfigError
 from wam.sim.look import Light, Look, Texture
 from wam.sim.scene import Placement, Region, Scene, SceneObject
+from wam.sim.tasks.slide import Slide, plan_slide
 from wam.sim.tasks.task import ITEM, Setting, Spot, Task, Variant
 
 MAX_ARRANGEMENTS = 500
@@ -67,6 +68,22 @@ class TaskScene(Scene):
         """
         placed = arrange(self.task, self.variant(seed), self.setting, seed)
         return tuple(placed.get(item.name) for item in self.objects)
+
+    def slide(self, seed: int) -> Slide | None:
+        """Return how the target slides in the episode of `seed`; None under settings in which nothing does.
+
+        Raises:
+            ValueError: there is no room for it.
+        """
+        if self.setting is not Setting.MOVED_TARGET or self.task.sliding is None:
+            return None
+        variant = self.variant(seed)
+        return plan_slide(
+            self.task.sliding(variant),
+            arrange(self.task, variant, self.setting, seed),
+            {item.name: item for item in self.objects},
+            seed=seed,
+        )
 
     def look(self, seed: int) -> Look:
         """Return textures and light of the setting."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from wam.sim.scene import Region, SceneObject, Shape
 from wam.sim.shapes import basket, bowl, cup, pedestal, plate, teddy_bear
 from wam.sim.tasks.criteria import Above, All, AtRest, Free, Held
+from wam.sim.tasks.slide import Sliding
 from wam.sim.tasks.task import ITEM, Spot, Stages, Task, TaskStage, Variant
 
 ROBOT = "franka"
@@ -43,6 +44,7 @@ DISTRACTORS = (
 )
 
 WITHIN_REACH = Region(0.40, 0.58, -0.26, 0.26, 0.0)
+SLIDES_WITHIN = Region(0.36, 0.62, -0.32, 0.32, 0.0)
 AROUND = Region(0.30, 0.66, -0.45, 0.45, 0.0)
 
 SUPPORTS = ("table", "brown_box", "golden_bowl", "black_bowl", "white_plate", "white_basket")
@@ -154,6 +156,7 @@ def task(pair: Pair) -> Task:
         time_limit=20.0,
         distractors=DISTRACTORS,
         distractor_region=AROUND,
+        sliding=lambda kind: Sliding(pair.target.name, SLIDES_WITHIN),
     )
 
 

@@ -21,6 +21,7 @@ from wam.sim.tasks.piper_objects import (
     standing_plate,
     two_handled,
 )
+from wam.sim.tasks.slide import Sliding
 from wam.sim.tasks.task import ITEM, Spot, Stages, Task, TaskStage, Variant
 
 ROBOT = "piper"
@@ -110,6 +111,7 @@ STORE_PLATE = Task(
     time_limit=40.0,
     distractors=DISTRACTORS,
     distractor_region=AROUND,
+    sliding=lambda kind: Sliding(RACK.name, Region(0.38, 0.46, -0.26, -0.08, 0.0)),
 )
 
 
@@ -253,6 +255,7 @@ MOVE_LARGE_OBJECT = Task(
     time_limit=30.0,
     distractors=DISTRACTORS,
     distractor_region=Region(0.56, 0.66, -0.56, 0.56, 0.0),
+    sliding=lambda kind: Sliding(PLATFORM.name, Region(0.42, 0.46, -0.09, 0.09, 0.0)),
 )
 
 TASKS = (STORE_PLATE, ORGANIZE_DESKTOP, MOVE_LARGE_OBJECT)

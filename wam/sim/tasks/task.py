@@ -12,6 +12,7 @@ from wam.core.observation import Instruction
 from wam.sim.look import Texture
 from wam.sim.scene import Region, SceneObject
 from wam.sim.tasks.criteria import Criterion
+from wam.sim.tasks.slide import Sliding
 
 STAGES = 3
 """Stages of every task: the score is 0 to 3, as in the paper of AHA-WAM (table 6)."""
@@ -32,6 +33,7 @@ class Setting(enum.Enum):
     UNSEEN_LIGHT = "unseen_light"  # the light falls from elsewhere, in another colour
     DISTRACTORS = "distractors"  # things on the table that are not asked for (UD-VLA)
     RANDOMIZED = "randomized"  # texture, light and distractors at once (RoboTwin 2.0's domain randomisation)
+    MOVED_TARGET = "moved_target"  # the target slides aside once the object has been grasped
 
     @property
     def has_distractors(self) -> bool:
@@ -127,6 +129,7 @@ class Task:
         distractors: objects for `Setting.DISTRACTORS`.
         distractor_region: where they may stand.
         textures: of the table in training, one of them by the seed; empty for the plain one.
+        sliding: variant -> what slides under `Setting.MOVED_TARGET`; None where nothing can.
     """
 
     name: str
@@ -143,6 +146,7 @@ class Task:
     distractors: tuple[SceneObject, ...] = ()
     distractor_region: Region | None = None
     textures: tuple[Texture, ...] = ()
+    sliding: Callable[[Variant], Sliding] | None = None
 
     def __post_init__(self) -> None:
         names = [item.name for item in (*self.objects, *self.distractors)]
@@ -178,6 +182,7 @@ class Task:
             for setting in Setting
             if (self.distractors or not setting.has_distractors)
             and (self.unseen or setting is not Setting.UNSEEN_OBJECTS)
+            and (self.sliding or setting is not Setting.MOVED_TARGET)
         )
 
     def text(self, variant: Variant) -> str:

@@ -12,6 +12,7 @@ from wam.sim.look import Texture
 from wam.sim.scene import Region, SceneObject, Shape
 from wam.sim.shapes import basket, bowl
 from wam.sim.tasks.criteria import Above, All, AtRest, Folded, Free, Held, Inside, LimbWithin, Upright
+from wam.sim.tasks.slide import Sliding
 from wam.sim.tasks.task import ITEM, Spot, Stages, Task, TaskStage, Variant
 from wam.sim.tasks.ur5e_objects import Rgba, prism, strips_of, towel
 
@@ -109,6 +110,7 @@ STACK_BOWLS = Task(
     distractors=DISTRACTORS,
     distractor_region=AROUND,
     textures=BACKGROUNDS,
+    sliding=lambda kind: Sliding(kind.objects[1], BOWLS_REGION),
 )
 
 BOX_LENGTH, BOX_WIDTH, BOX_HEIGHT = 0.20, 0.16, 0.06
@@ -176,6 +178,7 @@ PUT_BLOCK = Task(
     distractors=DISTRACTORS,
     distractor_region=AROUND,
     textures=BACKGROUNDS,
+    sliding=lambda kind: Sliding(BOX.name, Region(0.40, 0.58, -0.30, 0.26, 0.0)),
 )
 
 TOWEL_LENGTH = 0.22

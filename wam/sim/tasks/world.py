@@ -96,6 +96,8 @@ class TaskWorld(SimWorld):
         self._since: float | None = None
         self._steps = 0
         self._max_force = 0.0
+        self._slide = self._task_scene.slide(seed)
+        self._slid = 0.0
 
     def step(self) -> None:
         """Advance the physics by `timestep`; every tenth step evaluates the criteria.
@@ -103,6 +105,10 @@ class TaskWorld(SimWorld):
         Raises:
             WorldDiverged: a value is not finite; the text says which and when.
         """
+        if self._slide is not None and self._reached and self._slid < 1.0:
+            share = self._slide.share(self.time - self._reached[0].time)
+            self.shift_object(self._slide.item, (share - self._slid) * self._slide.shift)
+            self._slid = share
         super().step()
         self._steps += 1
         if self._steps % JUDGED_EVERY == 0:
