@@ -65,6 +65,12 @@ ARGUMENTS: tuple[LaunchArgument, ...] = (
         "address of the hand: serial:PORT#ID, modbus:HOST:PORT#UNIT, or jtc for a hand behind a trajectory controller; "
         "not used with use_mock_hardware:=true",
     ),
+    LaunchArgument(
+        "driver_params",
+        "",
+        "parameter file for the suite's own driver node, wam_driver (speed, force, temperature_limit, recover_moving, "
+        "...); other arguments of this launch override it",
+    ),
     LaunchArgument("use_mock_hardware", "false", "use the mock hardware of the vendor's driver", BOOLEAN),
     LaunchArgument(
         "launch_driver", "true", "start the vendor's driver; false if it is already running", BOOLEAN

@@ -322,17 +322,28 @@ def _adapter(robot: str, values: Mapping[str, str], *, write_enabled: bool) -> l
     """Return the suite's own driver of hands and grippers, which also watches the arms and recovers them.
 
     With `launch_driver:=false` and no `hand_device`, the hand's driver runs already, and that is this node.
+
+    Raises:
+        ConfigError: `driver_params` is no file, or there is no node to give it to.
     """
     description = load_robot(robot)
     kinds = {group.driver: kind_of(group) for group in description.groups}
     addressed = any(isinstance(kind.adapter, AddressedAdapter) for kind in kinds.values())
     runs = values["launch_driver"] == "false" and not values["hand_device"]
+    file = _parameter_file(values, "driver_params")
     if set(kinds) == {NO_DRIVER} or (addressed and runs):
+        if file is not None:
+            raise ConfigError(
+                "driver_params",
+                value=str(file),
+                allowed="nothing: this launch starts no wam_driver, and one that runs keeps its parameters",
+                where="the launch command; hand_device:=ADDRESS lets it start the hand's driver",
+            )
         return []
     parameters: dict[str, Any] = {"robot": robot, "write_enabled": write_enabled}
     if addressed:
         parameters["devices"] = list(adapter_addresses(description, values))
-    return [_process("wam_driver_node", {"wam_driver": parameters}, values)]
+    return [_process("wam_driver_node", {"wam_driver": parameters}, values, parameter_file=file)]
 
 
 def _policy(values: Mapping[str, str], common: Mapping[str, Any]) -> list[Node]:
@@ -353,14 +364,7 @@ def _policy(values: Mapping[str, str], common: Mapping[str, Any]) -> list[Node]:
     for name, parameters in (("plan_period", planner), ("chunk_period", executor)):
         if values[name]:
             parameters["period"] = _number(values, name)
-    file = Path(values["policy_params"]).expanduser() if values["policy_params"] else None
-    if file is not None and not file.is_file():
-        raise ConfigError(
-            "policy_params",
-            value=str(file),
-            allowed="an existing ROS parameter file",
-            where="the launch command",
-        )
+    file = _parameter_file(values, "policy_params")
     if values["composed"] == "true":
         both = {"wam_planner": planner, "wam_executor": executor}
         return [_process("wam_bringup", both, values, parameter_file=file)]
@@ -368,6 +372,22 @@ def _policy(values: Mapping[str, str], common: Mapping[str, Any]) -> list[Node]:
         _process("wam_planner_node", {"wam_planner": planner}, values, parameter_file=file),
         _process("wam_executor_node", {"wam_executor": executor}, values, parameter_file=file),
     ]
+
+
+def _parameter_file(values: Mapping[str, str], name: str) -> Path | None:
+    """Return the file that the argument `name` gives, None where it gives none.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    if not values[name]:
+        return None
+    file = Path(values[name]).expanduser()
+    if not file.is_file():
+        raise ConfigError(
+            name, value=str(file), allowed="an existing ROS parameter file", where="the launch command"
+        )
+    return file
 
 
 def _number(values: Mapping[str, str], name: str, *, whole: bool = False) -> float:

@@ -11,7 +11,7 @@ from sensor_msgs.msg import JointState
 
 from wam.core.clock import Clock
 from wam.core.errors import JointError
-from wam.devices.state import DriverState, Readiness
+from wam.devices.state import DriverState, Step
 from wam.devices.watch import Heard, Seen, Watch
 from wam.robots.joint_reader import JointReader
 from wam.ros.conversions import time_to_ns
@@ -22,6 +22,8 @@ from wam_driver_node.calls import StepCaller
 
 STEP_PERIOD_S = 0.05
 ENABLE_WAIT_S = 10.0
+PROOF_S = 10.0
+"""Longest wait after a recovery for the driver to report that its device follows [s]."""
 
 
 class ArmShell:
@@ -103,18 +105,31 @@ class ArmShell:
     async def recover(self, *, may_move: bool) -> tuple[bool, str]:
         """Carry out the steps that lead out of the present state, or out of what the driver's lists show of it.
 
-        See `StepCaller.recover`.
+        See `StepCaller.recover`. The answer is yes only where the driver then reports a device that follows: neither
+        a status that cannot be seen nor a step left to a person proves that.
         """
         state = self.state()
-        if state.readiness <= Readiness.DEGRADED:
+        if state.commandable:
             # A list that cannot be had says nothing: a driver with mock hardware may have none.
             looked = [await self._caller.look(one, folder=self.watch.folder) for one in self.watch.standing]
             shown = "; ".join(text for asked, text in looked if asked and text)
             if not shown:
-                return True, f"{self.group.name}: {state.text}"
+                listed = any(asked for asked, _ in looked)
+                why = "" if listed or not state.unseen else _unproven(state)
+                return not why, f"{self.group.name}: {why or state.text}"
             state = self.watch.fallen(shown)
         ok, text = await self._caller.recover(state.steps, folder=self.watch.folder, may_move=may_move)
-        return ok, f"{self.group.name} ({state.code}): {text}"
+        told = f"{self.group.name} ({state.code}): {text}"
+        if not ok:
+            return False, f"{told}; not seen: {state.unseen}" if state.unseen else told
+        if self.watch.drives is not None:
+            self.watch.drives.on_recovered(state.steps)
+        await self._caller.until(lambda: self.state().commandable, PROOF_S)
+        after = self.state()
+        listed = any(step.check is not None for step in state.steps)
+        if after.commandable and (listed or not after.unseen):
+            return True, told
+        return False, f"{told}; {_unproven(after)}"
 
     def close(self) -> None:
         """Remove what belongs to the device."""
@@ -156,3 +171,16 @@ class ArmShell:
             drives.on_enabled()
         elif text:
             drives.on_refused(text)
+
+
+def _unproven(state: DriverState) -> str:
+    """Return that a device is not proven to follow, why, and what a person does about it."""
+
+    def named(step: Step) -> str:
+        return f"{step.text} ({step.name})" if step.name else step.text
+
+    told = f"not proven to follow: {state.text}"
+    if state.unseen and state.unseen not in state.text:
+        told += f"; {state.unseen}"
+    steps = ", then ".join(named(step) for step in state.steps)
+    return f"{told}; by hand: {steps}" if steps else told

@@ -28,6 +28,7 @@ from wam.robots.loader import find_robot
 
 pytestmark = pytest.mark.ros
 PIPER_NAMES = list(JOINTS)
+UR_RUNS = ur.assess(ur.UrSample(True, 7, 1, True, 1.0))
 
 
 class Vendor:
@@ -163,10 +164,12 @@ def vendor() -> Iterator[Vendor]:
     rclpy.try_shutdown()
 
 
-def in_state(vendor: Vendor, group: str, state: Any) -> None:
-    """Let the arm of `group` be in a state that the vendor's message would have told."""
-    arm = next(arm for arm in vendor.driver.arms if arm.group.name == group)
-    arm.state = lambda: state
+def in_state(
+    vendor: Vendor, state: Any, *, until: Callable[[], bool] = lambda: False, then: Any = None
+) -> None:
+    """Let the arm be in a state that the vendor's message would have told, and in `then` once `until` holds."""
+    (arm,) = (arm for arm in vendor.driver.arms if arm.group.name == "arm")
+    arm.state = lambda: then if until() else state
 
 
 def start_franka(vendor: Vendor, twin: FrankaDriver) -> TwinCaller:
@@ -186,7 +189,12 @@ def test_a_reflex_is_recovered_to_the_last_step_and_the_stop_is_left_to_a_person
     caller = start_franka(vendor, twin)
     twin.request("fault", measured=twin.setpoint)
     reflex = franka.FrankaSample(4, 0.0, ("joint_reflex",))
-    in_state(vendor, "arm", franka.assess(reflex, controllers=("fr3_arm_controller",)))
+    in_state(
+        vendor,
+        franka.assess(reflex, controllers=("fr3_arm_controller",)),
+        until=lambda: bool(caller.calls),
+        then=franka.assess(franka.FrankaSample(2, 1.0)),
+    )
     answer = vendor.recover()
     assert answer.success, answer.message
     assert caller.calls[0] == "action_server/error_recovery"
@@ -203,7 +211,7 @@ def test_an_arm_that_seems_well_is_looked_for_in_the_lists_of_its_driver(vendor:
     caller = start_franka(vendor, twin)
     if event:
         twin.request(event, measured=twin.setpoint)
-    in_state(vendor, "arm", franka.assess(franka.FrankaSample(2, 1.0)))
+    in_state(vendor, franka.assess(franka.FrankaSample(2, 1.0)))
     answer = vendor.recover()
     assert answer.success, answer.message
     assert bool(caller.calls) is bool(event)
@@ -219,9 +227,97 @@ def test_a_protective_stop_is_unlocked_and_the_program_started_anew(vendor: Vend
     ]
     vendor.offer(*names)
     vendor.start("ur5e_inspire")
-    in_state(vendor, "arm", ur.assess(ur.UrSample(True, 7, 3, False, 0.0)))
+    stopped = ur.assess(ur.UrSample(True, 7, 3, False, 0.0))
+    in_state(vendor, stopped, until=lambda: vendor.calls == names, then=UR_RUNS)
     assert vendor.recover().success
-    assert vendor.calls == names
+
+
+def test_calls_that_were_all_answered_with_yes_prove_no_recovery(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The robot was said to be recovered although it stayed in its protective stop."""
+    from wam_driver_node import arm
+
+    monkeypatch.setattr(arm, "PROOF_S", 0.1)
+    vendor.offer(
+        *(f"dashboard_client/{n}" for n in ("close_safety_popup", "unlock_protective_stop", "stop", "play"))
+    )
+    vendor.start("ur5e_inspire")
+    in_state(vendor, ur.assess(ur.UrSample(True, 7, 3, False, 0.0)))
+    answer = vendor.recover()
+    assert not answer.success
+    assert "not proven to follow: safety mode protective stop (3)" in answer.message
+
+
+class BlindUr:
+    """A UR whose modes cannot be read: its driver publishes joint states, speed scaling and the running program."""
+
+    def __init__(self, vendor: Vendor, *, program: bool, scaling: float) -> None:
+        from sensor_msgs.msg import JointState
+        from std_msgs.msg import Bool, Float64
+
+        from wam.ros.qos import JOINT_STATE_PUBLISHER
+        from wam.ros.status_feeds import LATCHED
+
+        self.vendor, self.scaling = vendor, scaling
+        self._program = vendor.node.create_publisher(Bool, ur.PROGRAM_TOPIC, LATCHED)
+        speed = vendor.node.create_publisher(Float64, ur.SCALING_TOPIC, JOINT_STATE_PUBLISHER)
+        vendor.node.create_publisher(JointState, "joint_states", JOINT_STATE_PUBLISHER)
+        vendor.node.create_timer(0.02, lambda: speed.publish(Float64(data=self.scaling)))
+        self.run(program)
+        self.arm = next(arm for arm in vendor.start("ur5e_inspire").arms if arm.group.name == "arm")
+
+    def run(self, program: bool) -> None:
+        from std_msgs.msg import Bool
+
+        self._program.publish(Bool(data=program))
+
+    def until(self, code: str) -> None:
+        self.vendor.until(lambda: self.arm.state().code == code, code)
+
+
+@pytest.mark.parametrize("unlocked", [False, True])
+def test_a_protective_stop_that_cannot_be_seen_is_never_said_to_be_recovered(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch, unlocked: bool
+) -> None:
+    """Without ur_dashboard_msgs the old program was played, and its answer was taken for a recovery."""
+    from wam_driver_node import arm
+
+    monkeypatch.setattr(arm, "PROOF_S", 0.1)
+    stop, play = "dashboard_client/stop", "dashboard_client/play"
+    vendor.offer(stop, play)
+    vendor.refuses = set() if unlocked else {play}
+    robot = BlindUr(vendor, program=False, scaling=100.0)
+    robot.until("program_not_running")
+    answer = vendor.recover()
+    assert vendor.calls == [stop, play], "the old motion is never resumed"
+    assert not answer.success
+    assert (
+        "io_and_status_controller/safety_mode cannot be read: ur_dashboard_msgs is not installed"
+        in answer.message
+    )
+    assert "dashboard_client/unlock_protective_stop" in answer.message, "what a person does"
+
+
+def test_a_pause_is_left_to_a_person_and_not_said_to_be_recovered(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no step for the machine, and a recovery without a step was said to have succeeded."""
+    from wam_driver_node import arm
+
+    monkeypatch.setattr(arm, "PROOF_S", 0.1)
+    vendor.offer("dashboard_client/stop", "dashboard_client/play")
+    robot = BlindUr(vendor, program=True, scaling=100.0)
+    robot.until("modes_unseen")
+    unknown = vendor.recover()
+    assert not unknown.success
+    assert "speed scaling is 1.00: moves are possible, but" in unknown.message
+    robot.scaling = 0.0
+    robot.until("paused")
+    paused = vendor.recover()
+    assert not paused.success
+    assert "done: nothing; not proven to follow: speed scaling is 0.000" in paused.message
+    assert vendor.calls == []
 
 
 @pytest.mark.parametrize("headless", [False, True])
@@ -230,9 +326,11 @@ def test_the_program_is_sent_again_only_where_it_cannot_be_played(vendor: Vendor
     vendor.offer(play, resend)
     vendor.refuses = {play} if headless else set()
     vendor.start("ur5e_inspire")
-    in_state(vendor, "arm", ur.assess(ur.UrSample(True, 7, 1, False, 1.0)))
+    calls = [play, resend] if headless else [play]
+    stopped = ur.assess(ur.UrSample(True, 7, 1, False, 1.0))
+    in_state(vendor, stopped, until=lambda: vendor.calls == calls, then=UR_RUNS)
     assert vendor.recover().success
-    assert vendor.calls == ([play, resend] if headless else [play])
+    assert vendor.calls == calls
 
 
 @pytest.mark.parametrize("may_move", [False, True])
@@ -240,7 +338,8 @@ def test_brakes_are_released_only_where_that_was_allowed(vendor: Vendor, may_mov
     names = [f"dashboard_client/{name}" for name in ("power_on", "brake_release", "play")]
     vendor.offer(*names)
     vendor.start("ur5e_inspire", recover_moving=may_move)
-    in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.UrMode.POWER_OFF, 1, False, 1.0)))
+    off = ur.assess(ur.UrSample(True, ur.UrMode.POWER_OFF, 1, False, 1.0))
+    in_state(vendor, off, until=lambda: vendor.calls == names, then=UR_RUNS)
     answer = vendor.recover()
     assert answer.success is may_move
     assert vendor.calls == (names if may_move else names[:1])
@@ -249,7 +348,7 @@ def test_brakes_are_released_only_where_that_was_allowed(vendor: Vendor, may_mov
 
 def test_a_service_that_nobody_offers_is_named(vendor: Vendor) -> None:
     vendor.start("ur5e_inspire")
-    in_state(vendor, "arm", ur.assess(ur.UrSample(True, ur.UrMode.POWER_OFF, 1, False, 1.0)))
+    in_state(vendor, ur.assess(ur.UrSample(True, ur.UrMode.POWER_OFF, 1, False, 1.0)))
     answer = vendor.recover()
     assert not answer.success
     assert "no server offers the service dashboard_client/power_on" in answer.message
@@ -258,7 +357,7 @@ def test_a_service_that_nobody_offers_is_named(vendor: Vendor) -> None:
 def test_an_arm_without_a_fault_is_left_alone(vendor: Vendor) -> None:
     vendor.offer("dashboard_client/play")
     vendor.start("ur5e_inspire")
-    in_state(vendor, "arm", ur.assess(ur.UrSample(True, 7, 1, True, 1.0)))
+    in_state(vendor, UR_RUNS)
     answer = vendor.recover()
     assert answer.success
     assert "running, speed scaling 1.00" in answer.message
@@ -290,6 +389,26 @@ def test_both_arms_are_enabled_by_one_call_and_again_after_a_lost_bus(vendor: Ve
     off = vendor.call(SetBool, "wam_driver/enable", SetBool.Request(data=False))
     assert "drives stay on" in off.message
     assert len(vendor.calls) == 2
+
+
+def test_drives_that_a_recovery_has_switched_on_are_known_to_be_on(vendor: Vendor) -> None:
+    """Nobody told the arm of the call: it stayed `not_enabled`, while its status alone proves nothing."""
+    names = ["left/enable_srv", "right/enable_srv"]
+    vendor.offer(*names)
+    for side in ("left", "right"):
+        vendor.publish_arm(f"{side}/joint_states_single")
+    driver = vendor.start("piper", recover_moving=True)
+    codes = lambda: [arm.state().code for arm in driver.arms]  # noqa: E731
+    vendor.until(lambda: codes() == ["status_unseen"] * 2, "arms of which nothing is known")
+    unknown = vendor.recover()
+    assert not unknown.success
+    assert "cannot be read without piper_msgs" in unknown.message
+    for arm in driver.arms:
+        arm.watch.arm.on_disabled()
+    answer = vendor.recover()
+    assert answer.success, answer.message
+    assert vendor.calls == names
+    assert codes() == ["ready"] * 2
 
 
 def test_enabling_that_would_close_a_gripper_is_refused_where_the_robot_file_forbids_it(

@@ -383,6 +383,66 @@ def test_the_policy_gets_its_machine(composed: str, tmp_path: Path) -> None:
         assert values["period"] == period
 
 
+@pytest.mark.ros
+@pytest.mark.parametrize("namespace", ["", "lab"])
+def test_the_hands_driver_gets_its_parameters_and_what_the_launch_says_stays(
+    tmp_path: Path, namespace: str
+) -> None:
+    """Speed and temperature limit of a hand had no launch argument: the driver had to be started by hand."""
+    rclpy = pytest.importorskip("rclpy", reason="needs the ROS 2 wheels (make setup)")
+    from rclpy.node import Node
+
+    file = tmp_path / "hand.yaml"
+    file.write_text(
+        "/**/wam_driver: {ros__parameters: {speed: 200, temperature_limit: 60, recover_moving: true, "
+        "write_enabled: true}}\n"
+    )
+    nodes, _ = launched(
+        ROOT / "launch" / "ur5e_inspire.launch.py",
+        launch_driver="false",
+        hand_device="serial:/dev/ttyUSB0#1",
+        driver_params=str(file),
+        namespace=namespace,
+    )
+    (driver,) = (node for node in nodes if node.node_executable == "wam_driver_node")
+    words = ["".join(getattr(part, "text", "") for part in word) for word in driver.cmd]
+    files = [word for at, word in enumerate(words) if words[at - 1] == "--params-file"]
+    given = ["--ros-args", *(word for one in files for word in ("--params-file", one))]
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    try:
+        node = Node(
+            "wam_driver",
+            namespace=namespace,
+            context=context,
+            cli_args=given,
+            automatically_declare_parameters_from_overrides=True,
+        )
+        found = {
+            name: node.get_parameter(name).value
+            for name in ("speed", "temperature_limit", "recover_moving", "write_enabled", "devices")
+        }
+        node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+    assert found == {
+        "speed": 200,
+        "temperature_limit": 60,
+        "recover_moving": True,
+        "write_enabled": False,  # a dry run
+        "devices": ["serial:/dev/ttyUSB0#1"],
+    }
+
+
+def test_parameters_for_a_driver_that_runs_already_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="this launch starts no wam_driver"):
+        launched(
+            ROOT / "launch" / "ur5e_inspire.launch.py",
+            launch_driver="false",
+            driver_params=str(file_of(tmp_path)),
+        )
+
+
 def file_of(folder: Path) -> Path:
     file = folder / "mine.yaml"
     file.write_text("/**: {ros__parameters: {seed: 3}}\n")
@@ -395,11 +455,10 @@ def file_of(folder: Path) -> Path:
         ("threads", "two", "a whole number"),
         ("chunk_period", "fast", "a number of seconds"),
         ("policy_params", "/gone.yaml", "an existing ROS parameter file"),
+        ("driver_params", "/gone.yaml", "an existing ROS parameter file"),
     ],
 )
-def test_an_argument_of_the_policy_that_means_nothing_is_refused(
-    argument: str, value: str, allowed: str
-) -> None:
+def test_an_argument_that_means_nothing_is_refused(argument: str, value: str, allowed: str) -> None:
     with pytest.raises(ConfigError, match=f"{argument}: got .*allowed: {allowed}"):
         launched(ROOT / "launch" / "piper.launch.py", launch_driver="false", **{argument: value})
 

@@ -83,12 +83,14 @@ class DriverState:
         code: machine-readable, e.g. "protective_stop".
         text: one sentence with the value seen.
         steps: steps back to READY, in order; empty when it is ready.
+        unseen: what of its status cannot be seen, and why: however ready it seems, that proves nothing. "" for nothing.
     """
 
     readiness: Readiness
     code: str
     text: str
     steps: tuple[Step, ...] = ()
+    unseen: str = ""
 
     @property
     def commandable(self) -> bool:

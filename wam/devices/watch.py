@@ -102,6 +102,10 @@ class Drives(Protocol):
         """Take why the service could not be called, or said no."""
         ...
 
+    def on_recovered(self, steps: Sequence[Step]) -> None:
+        """Take that a recovery has carried out all of `steps`, which may have switched them on."""
+        ...
+
 
 class Watch:
     """State of one device from its joint states and status feeds; this one is for a device without a status.
@@ -185,10 +189,21 @@ def status_unseen(lacking: Sequence[str]) -> DriverState:
     Args:
         lacking: keys of `VENDOR_TYPES`.
     """
-    packages = ", ".join(sorted({VENDOR_TYPES[key][0] for key in lacking}))
+    packages = packages_of(lacking)
+    unseen = f"the device's own status cannot be read without {packages}"
     return DriverState(
         Readiness.DEGRADED,
         "status_unseen",
-        f"joint states arrive; the device's own status cannot be read without {packages}",
+        f"joint states arrive; {unseen}",
         (person(f"install {packages} in this environment"),),
+        unseen,
     )
+
+
+def packages_of(lacking: Sequence[str]) -> str:
+    """Return the packages that hold these types, as a list for a sentence.
+
+    Args:
+        lacking: keys of `VENDOR_TYPES`.
+    """
+    return ", ".join(sorted({VENDOR_TYPES[key][0] for key in lacking}))

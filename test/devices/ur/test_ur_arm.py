@@ -122,7 +122,27 @@ def test_reduced_mode_and_unseen_modes_degrade() -> None:
     assert ur.assess(replace(RUNNING, safety_mode=2)).readiness is Readiness.DEGRADED
     state = ur.assess(replace(RUNNING, robot_mode=None, safety_mode=None))
     assert (state.readiness, state.code) == (Readiness.DEGRADED, "modes_unseen")
-    assert "robot_mode, safety_mode cannot be seen" in state.text
+    assert (
+        "nothing arrives on io_and_status_controller/robot_mode, io_and_status_controller/safety"
+        in state.text
+    )
+    assert state.unseen
+
+
+@pytest.mark.parametrize("scaling", [0.0, 1.0])
+def test_a_program_that_stands_for_an_unseen_reason_is_stopped_before_it_is_played(scaling: float) -> None:
+    """It was played: after a protective stop that somebody had unlocked, it went on with the old motion."""
+    sample = UrSample(True, program_running=False, scaling=scaling, lacking="ur_dashboard_msgs")
+    state = ur.assess(sample)
+    assert (state.readiness, state.code) == (Readiness.BLOCKED, "program_not_running")
+    assert [step.name.rpartition("/")[2] for step in state.steps] == [
+        "",
+        "stop",
+        "play",
+        "resend_robot_program",
+    ]
+    assert "unlock_protective_stop" in state.steps[0].text
+    assert "ur_dashboard_msgs is not installed" in state.unseen
 
 
 def test_a_safety_stop_is_told_before_its_consequences() -> None:

@@ -223,6 +223,10 @@ class PiperArm:
         else:
             self._enabled, self._enabling_ns = True, None
 
+    def on_recovered(self) -> None:
+        """Take that all of `calls` were made, and answered with yes, without having been asked for by `step`."""
+        self._enabled, self._enabling_ns, self._enable_failed = True, None, ""
+
     def on_refused(self, why: str) -> None:
         """Take why the service could not be called, or failed; it is called again until the time is over."""
         self._refusal = why

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wam.devices.following import Following
@@ -175,6 +175,12 @@ class PiperWatch(Watch):
     def on_refused(self, why: str) -> None:
         """Take why the service could not be called, or said no; it is called again until the time is over."""
         self.arm.on_refused(why)
+
+    def on_recovered(self, steps: Sequence[Step]) -> None:
+        """Take the steps of a recovery: drives and gate that were among them are on."""
+        if all(call in steps for call in self.arm.calls):
+            self.arm.on_recovered()
+            self._following.forgive()
 
 
 def _status(values: Mapping[str, Any]) -> PiperStatus:

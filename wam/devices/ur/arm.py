@@ -109,6 +109,7 @@ class UrSample:
         safety_mode: see `SafetyMode`.
         program_running: whether the External Control program runs.
         scaling: speed scaling 0..1.
+        lacking: message packages without which a mode cannot be read; "" for none.
     """
 
     joint_states: bool
@@ -116,10 +117,25 @@ class UrSample:
     safety_mode: int | None = None
     program_running: bool | None = None
     scaling: float | None = None
+    lacking: str = ""
+
+    @property
+    def unseen(self) -> str:
+        """Which of modes and program cannot be seen, and why; "" where all can."""
+        modes = {ROBOT_MODE_TOPIC: self.robot_mode, SAFETY_MODE_TOPIC: self.safety_mode}
+        hidden = [topic for topic, value in modes.items() if value is None]
+        told = []
+        if hidden and self.lacking:
+            told.append(f"{', '.join(hidden)} cannot be read: {self.lacking} is not installed here")
+            hidden = []
+        hidden += [PROGRAM_TOPIC] if self.program_running is None else []
+        if hidden:
+            told.append(f"nothing arrives on {', '.join(hidden)}")
+        return "; ".join(told)
 
 
-def _dashboard(name: str, text: str, *, moves: bool = False) -> Step:
-    return service(f"dashboard_client/{name}", f"{text} (std_srvs/Trigger)", moves=moves)
+def _dashboard(name: str, text: str, *, moves: bool = False, by_hand: str = "") -> Step:
+    return service(f"dashboard_client/{name}", f"{text} (std_srvs/Trigger)", moves=moves, by_hand=by_hand)
 
 
 _RESEED = service(
@@ -137,6 +153,29 @@ _POWER = (
     _dashboard("play", "start External Control"),
 )
 _LOOK = person("look at the pendant, and clear what stopped the robot")
+_RESEND = "io_and_status_controller/resend_robot_program"
+_UNSEEN_STOP = (
+    "look at the pendant, which shows what this computer cannot see. After a protective stop wait "
+    f"{PROTECTIVE_STOP_WAIT_S:g} s, then call dashboard_client/close_safety_popup and "
+    "dashboard_client/unlock_protective_stop; after an emergency stop release it, then switch the arm on and release "
+    "its brakes at the pendant"
+)
+# A program that a safety stop has paused would go on with its old motion: it is stopped before it is played.
+_BLIND_RESTART = (
+    person(_UNSEEN_STOP),
+    _dashboard(
+        "stop",
+        "stop the program, so that the old motion is not resumed",
+        by_hand="stop the program at the pendant; in headless mode call " + _RESEND,
+    ),
+    _dashboard("play", "start External Control anew"),
+    service(
+        _RESEND,
+        "in headless mode, send the program again instead",
+        instead=True,
+        by_hand=f"{_UNSEEN_STOP}; then recover again",
+    ),
+)
 
 _SAFETY_STEPS: dict[SafetyMode, tuple[Step, ...]] = {
     SafetyMode.PROTECTIVE_STOP: (
@@ -203,17 +242,22 @@ def assess(sample: UrSample) -> DriverState:
     if sample.robot_mode is not None and sample.robot_mode != UrMode.RUNNING:
         return _power_state(sample.robot_mode)
     if sample.program_running is False:
+        text = "External Control does not run: the driver's controllers are deactivated"
+        if sample.safety_mode is None:
+            return DriverState(
+                Readiness.BLOCKED,
+                "program_not_running",
+                f"{text}; a safety stop may be why",
+                _BLIND_RESTART,
+                sample.unseen,
+            )
         return DriverState(
             Readiness.WAITING,
             "program_not_running",
-            "External Control does not run: the driver's controllers are deactivated",
+            text,
             (
                 _dashboard("play", "start the program on the pendant"),
-                service(
-                    "io_and_status_controller/resend_robot_program",
-                    "in headless mode, send the program again instead",
-                    instead=True,
-                ),
+                service(_RESEND, "in headless mode, send the program again instead", instead=True),
             ),
         )
     if sample.scaling is not None and sample.scaling <= 0.01:
@@ -222,12 +266,14 @@ def assess(sample: UrSample) -> DriverState:
             "paused",
             f"speed scaling is {sample.scaling:.3f}: the robot stands, and chunks are held at their row",
             (
+                *((person(_UNSEEN_STOP),) if sample.safety_mode is None else ()),
                 person(
                     "resume the program, or raise the speed slider of the pendant; after a protective stop, stop the "
                     "program and play it again instead: resumed, it goes on with the old motion",
                     moves=True,
                 ),
             ),
+            sample.unseen,
         )
     if sample.scaling is None:
         return DriverState(
@@ -235,16 +281,18 @@ def assess(sample: UrSample) -> DriverState:
             "scaling_unknown",
             f"{SCALING_TOPIC} has not shown yet whether it counts 0..1 or 0..100",
             (person("wait half a second with the program running; with mock hardware there is none"),),
+            sample.unseen,
         )
-    unseen = [
-        name for name in ("robot_mode", "safety_mode", "program_running") if getattr(sample, name) is None
-    ]
-    if unseen:
+    if sample.unseen:
         return DriverState(
             Readiness.DEGRADED,
             "modes_unseen",
-            f"moves are possible, but {', '.join(unseen)} cannot be seen",
-            (person("install ur_dashboard_msgs in this environment; use io_and_status_controller"),),
+            f"speed scaling is {sample.scaling:.2f}: moves are possible, but {sample.unseen}",
+            (
+                person(_UNSEEN_STOP),
+                person("install ur_dashboard_msgs in this environment; use io_and_status_controller"),
+            ),
+            sample.unseen,
         )
     if sample.safety_mode == SafetyMode.REDUCED:
         return DriverState(

@@ -14,7 +14,7 @@ from wam.devices.ur.arm import (
     UrSample,
     assess,
 )
-from wam.devices.watch import Seen, StatusFeed, Watch
+from wam.devices.watch import Seen, StatusFeed, Watch, packages_of
 from wam.robots.description import JointGroup
 
 
@@ -65,5 +65,6 @@ class UrWatch(Watch):
                 values.get("safety_mode"),
                 values.get("program_running"),
                 values.get("scaling"),
+                packages_of(seen.lacking),
             )
         )
