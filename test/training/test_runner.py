@@ -21,6 +21,7 @@ from wam.core.contract import TrainedOn
 from wam.core.errors import BundleError, ConfigError, PolicyFault, RecordingError
 from wam.models.bundle import open_bundle
 from wam.models.column_units import ColumnUnit
+from wam.training.closed_loop import Outcome, Trial, read_outcomes
 from wam.training.config_reading import parse_config, read_config
 from wam.training.loop import make_optimiser
 from wam.training.progress import train_from_file
@@ -268,3 +269,66 @@ def test_a_file_is_trained_with_a_bar_and_a_line_that_says_how_it_ended(
     assert "stopped, continue with --resume at step 1" in shown
     train_from_file(RECIPE, path, overrides=["optim.steps=2"], resume=True, until=None)
     assert "finished at step 2" in " ".join(capsys.readouterr().out.split())
+
+
+class Scripted:
+    """Answers an evaluation in closed loop with the next of some numbers of successes out of four."""
+
+    def __init__(self, *successes: int) -> None:
+        self._left = list(successes)
+        self.trials: list[Trial] = []
+        self.weights: list[bytes] = []
+
+    def __call__(self, trial: Trial) -> Outcome:
+        self.trials.append(trial)
+        self.weights.append((trial.bundle / "model.safetensors").read_bytes())
+        done = self._left.pop(0)
+        return Outcome(episodes=4, successes=done, score=3 * done / 4)
+
+
+def scored(values: dict[str, Any], **run: Any) -> ToyTrainConfig:
+    return merged(values, run={"task": "carry", "eval_every": 1, "eval_episodes": 4, **run})
+
+
+def test_the_bundle_that_does_best_in_closed_loop_is_kept_beside_the_last(values: dict[str, Any]) -> None:
+    judge = Scripted(0, 2, 3, 1, 3, 2)
+    config = scored(values, eval_seed=700)
+    result = train(config, closed_loop=judge)
+    out = config.run.out
+    assert (result.best, result.outcome, result.finished) == (out / "best", (5, Outcome(4, 3, 2.25)), True)
+    # Of two that are equal the later one, which has learnt for longer.
+    assert (out / "best" / "model.safetensors").read_bytes() == judge.weights[4]
+    assert open_bundle(out / "best").manifest.source == {"step": 5}
+    assert open_bundle(out / "bundle").manifest.source == {"step": 6}
+    assert {one.seeds for one in judge.trials} == {(700, 701, 702, 703)}
+    assert {one.task for one in judge.trials} == {"carry"}
+    rows = read_outcomes(out / "success.csv")
+    assert [(step, one.successes) for step, one in rows] == [(1, 0), (2, 2), (3, 3), (4, 1), (5, 3), (6, 2)]
+
+
+def test_a_run_ends_when_it_does_no_better_for_a_while(values: dict[str, Any]) -> None:
+    judge = Scripted(1, 2, 2, 1)
+    result = train(scored(values, eval_patience=2), closed_loop=judge)
+    assert (result.step, result.finished, result.outcome) == (4, True, (3, Outcome(4, 2, 1.5)))
+
+
+def test_a_continued_run_goes_on_with_its_scores(values: dict[str, Any]) -> None:
+    """A better bundle of before the interruption must not be replaced by a worse one of after it."""
+    train(scored(values), until=3, closed_loop=Scripted(1, 4, 0))
+    resumed = train(scored(values), resume=True, closed_loop=Scripted(2, 3, 3))
+    assert resumed.outcome == (2, Outcome(4, 4, 3.0))
+    rows = read_outcomes(scored(values).run.out / "success.csv")
+    assert [(step, one.successes) for step, one in rows] == [(1, 1), (2, 4), (3, 0), (4, 2), (5, 3), (6, 3)]
+
+
+def test_scores_of_training_need_a_task_and_seeds_of_their_own(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"run\.task"):
+        train(scored(values, task=""), closed_loop=Scripted())
+    root = shutil.copytree(values["data"]["root"], Path(values["run"]["out"]).parent / "recorded")
+    about = {"task": "carry", "seed": 7, "last_seed": 10, "quality": "fast"}
+    (root / "meta" / "wam.json").write_text(json.dumps(about))
+    overlapping = merged(values, data={"root": str(root)}, run={"eval_every": 1, "eval_seed": 10})
+    with pytest.raises(ConfigError, match=r"outside 7 to 10.*run\.eval_seed"):
+        train(overlapping, closed_loop=Scripted())
+    with pytest.raises(ConfigError, match=r"run\.eval_every"):
+        train(scored(values))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from wam.cli.training_options import RESULT, Config, Resume, Settings, Until
+from wam.cli.training_options import RESULT, Config, EvalEvery, Resume, Settings, Until
 from wam.policies.kind import TrainingCommand
 from wam.policies.registry import registry
 
@@ -33,10 +33,22 @@ def _command(training: TrainingCommand) -> Callable[..., None]:
         settings: Settings = None,
         resume: Resume = False,
         until: Until = None,
+        eval_every: EvalEvery = None,
     ) -> None:
+        from wam.evaluation.closed_loop.during_training import score_bundle
         from wam.training.progress import train_from_file
 
-        train_from_file(training.load(), config, overrides=settings or (), resume=resume, until=until)
+        overrides = list(settings or ())
+        if eval_every is not None:
+            overrides.append(f"run.eval_every={eval_every}")
+        train_from_file(
+            training.load(),
+            config,
+            overrides=overrides,
+            resume=resume,
+            until=until,
+            closed_loop=score_bundle,
+        )
 
     return train
 

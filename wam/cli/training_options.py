@@ -21,6 +21,15 @@ Until = Annotated[
     typer.Option(min=1, help="Stop after this step; continue later with --resume.", show_default=False),
 ]
 
+EvalEvery = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Steps between evaluations in closed loop (run.eval_every): simulated episodes of the data set's task.",
+        show_default=False,
+    ),
+]
+
 RESULT = (
     "\n\nWrites checkpoints, losses.csv, losses.png and a policy bundle in run.out. Ctrl-C ends the run after the "
     "current step with a checkpoint and a bundle."

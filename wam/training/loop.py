@@ -161,6 +161,8 @@ class Trainer(Generic[BatchT]):
         on_checkpoint: Callable[[], None] = lambda: None,
         checkpoint_every: int = 0,
         validate_every: int = 0,
+        on_evaluate: Callable[[], bool] = lambda: True,
+        evaluate_every: int = 0,
         stop: Event | None = None,
     ) -> None:
         """Train up to a step.
@@ -171,6 +173,8 @@ class Trainer(Generic[BatchT]):
             on_checkpoint: writes a checkpoint; called in every process, and after the last step.
             checkpoint_every: steps between calls of it; 0 calls it at the end alone.
             validate_every: steps between validations; 0 for none.
+            on_evaluate: scores the policy and says whether to go on; called in every process, and after the last step.
+            evaluate_every: steps between calls of it; 0 for none.
             stop: once set, the loop ends after the current step, in all processes.
 
         Raises:
@@ -198,7 +202,10 @@ class Trainer(Generic[BatchT]):
             if checkpoint_every and step % checkpoint_every == 0:
                 on_checkpoint()
                 saved = step
-            if any_in_world(stop is not None and stop.is_set(), self.world):
+            ends = stop is not None and stop.is_set()
+            if not ends and evaluate_every and (step % evaluate_every == 0 or step == until):
+                ends = not on_evaluate()
+            if any_in_world(ends, self.world):
                 break
         if saved != self.position.step:
             on_checkpoint()

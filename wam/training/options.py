@@ -114,6 +114,10 @@ class RunSection:
         tensorboard: write TensorBoard event files.
         bundle_dtype: of the weights in the bundle.
         task: name of the task that the bundle is trained for; empty takes what the data set states.
+        eval_every: steps between evaluations in closed loop, on simulated episodes of the task; 0 for none.
+        eval_episodes: of each evaluation.
+        eval_seed: of the first of them; seeds of the data set are refused.
+        eval_patience: the run ends after so many evaluations without a better one; 0 never.
     """
 
     out: Path
@@ -126,6 +130,10 @@ class RunSection:
     tensorboard: bool = True
     bundle_dtype: Precision = Precision.FLOAT32
     task: str = ""
+    eval_every: int = 0
+    eval_episodes: int = 10
+    eval_seed: int = 500
+    eval_patience: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +199,10 @@ def _run_rules(run: RunSection) -> tuple[Rule, ...]:
         (run.checkpoint_every >= 0, "run.checkpoint_every", run.checkpoint_every, "0 or more"),
         (run.keep_checkpoints > 0, "run.keep_checkpoints", run.keep_checkpoints, "at least 1"),
         (run.validate_every >= 0, "run.validate_every", run.validate_every, "0 or more"),
+        (run.eval_every >= 0, "run.eval_every", run.eval_every, "0 or more"),
+        (run.eval_episodes > 0, "run.eval_episodes", run.eval_episodes, "a positive number"),
+        (run.eval_seed >= 0, "run.eval_seed", run.eval_seed, "0 or more"),
+        (run.eval_patience >= 0, "run.eval_patience", run.eval_patience, "0 or more"),
     )
 
 

@@ -22,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from wam.training.closed_loop import ClosedLoop, Outcome
 from wam.training.config_reading import read_config
 from wam.training.recipe import Recipe
 from wam.training.reports import StepRecord
@@ -101,6 +102,12 @@ class ShownRun(Listener):
         if self._task is not None:
             self._progress.console.print(f"[dim]checkpoint {folder}[/dim]")
 
+    def on_outcome(self, step: int, outcome: Outcome) -> None:
+        """Print how the policy does."""
+        self._progress.console.print(
+            f"step {step}: success {outcome.successes} of {outcome.episodes}, score {outcome.score:.2f} of 3"
+        )
+
 
 @contextmanager
 def stop_on_signals(stop: threading.Event) -> Iterator[None]:
@@ -128,6 +135,7 @@ def train_from_file(
     overrides: Sequence[str],
     resume: bool,
     until: int | None,
+    closed_loop: ClosedLoop | None = None,
 ) -> None:
     """Run a recipe from its configuration file, with a progress bar; Ctrl-C ends it after the current step.
 
@@ -137,6 +145,7 @@ def train_from_file(
         overrides: "section.key=value" each.
         resume: continue after the last checkpoint.
         until: stop after this step; None runs to the end.
+        closed_loop: runs the episodes of `run.eval_every`.
 
     Raises:
         WamError: see `run_recipe`.
@@ -145,10 +154,24 @@ def train_from_file(
     console = Console()
     stop = threading.Event()
     with stop_on_signals(stop), ShownRun(console) as shown:
-        result = run_recipe(recipe, config, resume=resume, until=until, listener=shown, stop=stop)
+        result = run_recipe(
+            recipe,
+            config,
+            resume=resume,
+            until=until,
+            listener=shown,
+            stop=stop,
+            closed_loop=closed_loop,
+        )
     if result.bundle is not None:
         state = "finished" if result.finished else "stopped, continue with --resume"
         console.print(f"[green]{state}[/green] at step {result.step}")
         console.print(
             f"bundle  {result.bundle}\nlosses  {result.losses}\ncurve   {result.plot}", soft_wrap=True
+        )
+    if result.best is not None and result.outcome is not None:
+        step, outcome = result.outcome
+        console.print(
+            f"best    {result.best} (step {step}: success {outcome.successes} of {outcome.episodes})",
+            soft_wrap=True,
         )

@@ -8,6 +8,7 @@ join the processes -> data, start, sources, objective (the recipe's) -> place, o
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -20,6 +21,7 @@ from wam.core.errors import ConfigError
 from wam.data.lerobot.origin import read_origin
 from wam.models.bundle import state_training
 from wam.training.checkpoint import CONFIG_NAME, last_checkpoint, load_checkpoint, save_checkpoint
+from wam.training.closed_loop import BEST, ClosedLoop, Outcome, SuccessLog, Trial, seeds_of
 from wam.training.config_reading import ConfigT, to_plain
 from wam.training.episodes import open_run_data
 from wam.training.loop import Trainer, make_optimiser, whole_run
@@ -74,6 +76,9 @@ class Listener:
     def on_checkpoint(self, folder: Path) -> None:
         """Called when a checkpoint is on disk."""
 
+    def on_outcome(self, step: int, outcome: Outcome) -> None:
+        """Called after an evaluation in closed loop, in the first process."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
@@ -85,6 +90,8 @@ class RunResult:
         finished: whether that is the last of the run.
         losses: `losses.csv`.
         plot: loss curve.
+        best: the bundle that did best in closed loop; None where none was evaluated.
+        outcome: step and outcome of that evaluation.
     """
 
     bundle: Path | None
@@ -92,6 +99,8 @@ class RunResult:
     finished: bool
     losses: Path
     plot: Path
+    best: Path | None = None
+    outcome: tuple[int, Outcome] | None = None
 
 
 def run_recipe(
@@ -102,6 +111,7 @@ def run_recipe(
     until: int | None = None,
     listener: Listener | None = None,
     stop: Event | None = None,
+    closed_loop: ClosedLoop | None = None,
 ) -> RunResult:
     """Train a policy.
 
@@ -112,6 +122,7 @@ def run_recipe(
         until: stop after this step, as an interrupted run does; None runs to the end.
         listener: sees the run.
         stop: once set, the run writes a checkpoint and a bundle and ends after the current step.
+        closed_loop: runs the episodes of `run.eval_every`.
 
     Raises:
         WamError: configuration, data set, weights or statistics cannot be used; nothing has been trained.
@@ -132,6 +143,7 @@ def run_recipe(
             until=until,
             listener=listener or Listener(),
             stop=stop,
+            closed_loop=closed_loop,
         )
         wait_for_all(world)
         return result
@@ -148,12 +160,21 @@ def _run(
     until: int | None,
     listener: Listener,
     stop: Event | None,
+    closed_loop: ClosedLoop | None,
 ) -> RunResult:
     data = open_run_data(config.data, recipe.columns(config), seed=config.run.seed)
     # Read before the first step: a damaged file must not end a run after its last one.
     origin = read_origin(data.dataset.root, episodes=len(data.dataset.episodes))
     start = recipe.start(config, data, world=world)
     _require_plain(start.stats)
+    task = config.run.task or origin.task
+    trained_on = TrainedOn(data.dataset.root.name, len(data.train.episodes), origin.seeds, origin.images)
+    evaluated = config.run.eval_every > 0
+    seeds = seeds_of(config.run, trained_on, task=task) if evaluated else ()
+    if evaluated and closed_loop is None:
+        raise ConfigError(
+            "nothing here runs the episodes of run.eval_every", where="wam train, not this call"
+        )
     if world.is_first:
         _write_config(config)
     source = recipe.source(
@@ -199,6 +220,27 @@ def _run(
         world=world,
     )
     listener.on_plan(plan)
+    out = config.run.out
+    success = None
+    if evaluated and world.is_first:
+        success = SuccessLog(out, after_step=trainer.position.step, patience=config.run.eval_patience)
+
+    def export() -> Path | None:
+        weights = trainer.exported()
+        if not world.is_first:
+            return None
+        shutil.rmtree(out / BUNDLE, ignore_errors=True)
+        exported = recipe.export(out / BUNDLE, config, start, Trained(weights, data, trainer.position.step))
+        return state_training(exported, task=task, trained_on=trained_on).directory
+
+    def on_evaluate() -> bool:
+        bundle, step = export(), trainer.position.step
+        if bundle is None or success is None or closed_loop is None:
+            return True
+        outcome = closed_loop(Trial(bundle, task, seeds, origin.images))
+        listener.on_outcome(step, outcome)
+        return success.add(step, outcome, bundle=bundle)
+
     _train(
         trainer,
         objective,
@@ -206,21 +248,23 @@ def _run(
         stats=start.stats,
         listener=listener,
         until=min(until or total, total),
+        on_evaluate=on_evaluate,
         stop=stop,
     )
-    weights = trainer.exported()
-    out, step = config.run.out, trainer.position.step
-    bundle = None
+    bundle = export()
+    step = trainer.position.step
     if world.is_first:
-        shutil.rmtree(out / BUNDLE, ignore_errors=True)
-        exported = recipe.export(out / BUNDLE, config, start, Trained(weights, data, step))
-        trained_on = TrainedOn(data.dataset.root.name, len(data.train.episodes), origin.seeds, origin.images)
-        task = config.run.task or origin.task
-        bundle = state_training(exported, task=task, trained_on=trained_on).directory
         title = f"{recipe.title} {stage}: {data.dataset.root.name}"
         plot_losses(out / CSV_NAME, out / PLOT_NAME, title=title)
+    scored = success is not None and success.best is not None
     return RunResult(
-        bundle=bundle, step=step, finished=step >= total, losses=out / CSV_NAME, plot=out / PLOT_NAME
+        bundle=bundle,
+        step=step,
+        finished=step >= total or (success is not None and success.gave_up),
+        losses=out / CSV_NAME,
+        plot=out / PLOT_NAME,
+        best=out / BEST if scored else None,
+        outcome=success.best if success is not None else None,
     )
 
 
@@ -246,6 +290,7 @@ def _train(
     stats: DatasetStats,
     listener: Listener,
     until: int,
+    on_evaluate: Callable[[], bool],
     stop: Event | None,
 ) -> None:
     """Train up to a step; write losses and checkpoints."""
@@ -283,6 +328,8 @@ def _train(
             on_checkpoint=on_checkpoint,
             checkpoint_every=run.checkpoint_every,
             validate_every=run.validate_every,
+            on_evaluate=on_evaluate,
+            evaluate_every=run.eval_every,
             stop=stop,
         )
     finally:
