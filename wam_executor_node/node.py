@@ -202,6 +202,7 @@ class ExecutorNode(PolicyNode[ExecutorParameters]):
         result = self.cycle.step(self.clock.now_ns())
         if result.chunk is not None:
             self._chunk_topic.publish(chunk_to_message(result.chunk, ActionChunk))
+            self.cycle.sent(result.chunk, at_ns=self.clock.now_ns())
             self._publish_imagined()
 
     def _publish_imagined(self) -> None:

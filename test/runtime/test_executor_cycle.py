@@ -17,6 +17,7 @@ from wam.core.contract import CameraContract
 from wam.core.errors import ContractMismatch, PolicyFault, StaleObservation, UndecodableChunk
 from wam.core.fakes import FakeChannel, FakeExecutor, FakePlanner, ImaginingExecutor, fake_contract
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
+from wam.core.policy import Committed
 from wam.runtime.executor import ExecutorCycle
 
 JOINTS = ("a", "b")
@@ -291,3 +292,49 @@ def test_a_fake_with_a_centre_begins_where_the_robot_is_and_comes_to_the_centre(
     assert first.rows[0] == pytest.approx(np.zeros(2))
     assert np.abs(np.diff(first.rows, axis=0)).max() < 1.0 * PERIOD_NS * 1e-9
     assert np.abs(act(30).rows - centre).max() < 0.2 + 1e-6
+
+
+class Continued(FakeExecutor):
+    """Executor that keeps what it was told to continue."""
+
+    def __init__(self) -> None:
+        super().__init__(CONTRACT)
+        self.told: list[Committed | None] = []
+
+    def continue_from(self, committed: Committed | None) -> None:
+        self.told.append(committed)
+
+
+def test_a_policy_that_continues_chunks_is_told_what_is_executed_until_it_takes_over() -> None:
+    executor = Continued()
+    bench = Bench(executor)
+    bench.offer(100 * PERIOD_NS)
+    first = bench.chunk()
+    assert executor.told == [None]
+    # 25 ms of delay at 10 ms per row: three rows are executed before a later chunk can take over.
+    bench.cycle.sent(first, at_ns=first.stamp_ns + 25_000_000)
+    bench.stamp_ns = 104 * PERIOD_NS
+    bench.chunk()
+    told = executor.told[-1]
+    assert told is not None
+    rows = len(first.rows)
+    assert (told.fixed, told.covered) == (3, rows - 4)
+    np.testing.assert_allclose(told.rows[: rows - 4], first.rows[4:])
+    np.testing.assert_allclose(told.rows[rows - 4 :], np.tile(first.rows[-1], (4, 1)))
+
+
+def test_nothing_is_continued_across_tasks_or_when_the_last_chunk_has_run_out() -> None:
+    executor = Continued()
+    bench = Bench(executor)
+    bench.offer(100 * PERIOD_NS)
+    first = bench.chunk()
+    bench.cycle.sent(first, at_ns=first.stamp_ns)
+    bench.stamp_ns = (100 + len(first.rows)) * PERIOD_NS
+    bench.offer(bench.stamp_ns)
+    bench.chunk()
+    assert executor.told[-1] is None
+    bench.cycle.sent(bench.cycle.last_chunk or first, at_ns=bench.stamp_ns)
+    bench.stamp_ns += PERIOD_NS
+    bench.offer(bench.stamp_ns, generation=2)
+    bench.chunk()
+    assert executor.told[-1] is None

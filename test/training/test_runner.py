@@ -21,7 +21,7 @@ from wam.core.contract import TrainedOn
 from wam.core.errors import BundleError, ConfigError, PolicyFault, RecordingError
 from wam.models.bundle import open_bundle
 from wam.models.column_units import ColumnUnit
-from wam.training.closed_loop import Outcome, Trial, read_outcomes
+from wam.training.closed_loop import Trial, TrialOutcome, read_outcomes
 from wam.training.config_reading import parse_config, read_config
 from wam.training.loop import make_optimiser
 from wam.training.progress import train_from_file
@@ -279,11 +279,11 @@ class Scripted:
         self.trials: list[Trial] = []
         self.weights: list[bytes] = []
 
-    def __call__(self, trial: Trial) -> Outcome:
+    def __call__(self, trial: Trial) -> TrialOutcome:
         self.trials.append(trial)
         self.weights.append((trial.bundle / "model.safetensors").read_bytes())
         done = self._left.pop(0)
-        return Outcome(episodes=4, successes=done, score=3 * done / 4)
+        return TrialOutcome(episodes=4, successes=done, score=3 * done / 4)
 
 
 def scored(values: dict[str, Any], **run: Any) -> ToyTrainConfig:
@@ -295,7 +295,11 @@ def test_the_bundle_that_does_best_in_closed_loop_is_kept_beside_the_last(values
     config = scored(values, eval_seed=700)
     result = train(config, closed_loop=judge)
     out = config.run.out
-    assert (result.best, result.outcome, result.finished) == (out / "best", (5, Outcome(4, 3, 2.25)), True)
+    assert (result.best, result.outcome, result.finished) == (
+        out / "best",
+        (5, TrialOutcome(4, 3, 2.25)),
+        True,
+    )
     # Of two that are equal the later one, which has learnt for longer.
     assert (out / "best" / "model.safetensors").read_bytes() == judge.weights[4]
     assert open_bundle(out / "best").manifest.source == {"step": 5}
@@ -309,14 +313,14 @@ def test_the_bundle_that_does_best_in_closed_loop_is_kept_beside_the_last(values
 def test_a_run_ends_when_it_does_no_better_for_a_while(values: dict[str, Any]) -> None:
     judge = Scripted(1, 2, 2, 1)
     result = train(scored(values, eval_patience=2), closed_loop=judge)
-    assert (result.step, result.finished, result.outcome) == (4, True, (3, Outcome(4, 2, 1.5)))
+    assert (result.step, result.finished, result.outcome) == (4, True, (3, TrialOutcome(4, 2, 1.5)))
 
 
 def test_a_continued_run_goes_on_with_its_scores(values: dict[str, Any]) -> None:
     """A better bundle of before the interruption must not be replaced by a worse one of after it."""
     train(scored(values), until=3, closed_loop=Scripted(1, 4, 0))
     resumed = train(scored(values), resume=True, closed_loop=Scripted(2, 3, 3))
-    assert resumed.outcome == (2, Outcome(4, 4, 3.0))
+    assert resumed.outcome == (2, TrialOutcome(4, 4, 3.0))
     rows = read_outcomes(scored(values).run.out / "success.csv")
     assert [(step, one.successes) for step, one in rows] == [(1, 1), (2, 4), (3, 0), (4, 2), (5, 3), (6, 3)]
 

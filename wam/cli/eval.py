@@ -76,6 +76,13 @@ def evaluate(
     executor_period: Annotated[
         float, typer.Option(help="Time between the starts of two chunks [s].", min=0.005)
     ] = SCHEDULE.executor_period,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="Mode fast: how chunks take over: blend, latest, committed, roll or sequential; "
+            "'committed' is for a policy that continues the chunk before (--sampler guidance)."
+        ),
+    ] = SCHEDULE.strategy.value,
     extra_filter: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,7 +115,7 @@ def evaluate(
     from wam.evaluation.closed_loop.run import FAST, NODES, EvalOptions, evaluate_fast
     from wam.evaluation.closed_loop.table import compute_evaluation
     from wam.evaluation.metrics.gate import read_gate
-    from wam.evaluation.replay.engine import ReplaySettings, parse_latency
+    from wam.evaluation.replay.engine import ReplaySettings, parse_latency, parse_strategy
     from wam.policies.loading import load_policy
     from wam.report.folder import require_free
     from wam.runtime.policy import PolicyRequest, require_fit
@@ -130,6 +137,7 @@ def evaluate(
             executor_latency_ns=parse_latency(executor_latency, option="--executor-latency"),
             planner_period_ns=seconds_to_ns(planner_period),
             executor_period_ns=seconds_to_ns(executor_period),
+            strategy=parse_strategy(strategy, what="option --strategy", where="--strategy"),
             extra_filters=tuple(extra_filter or ()),
         ),
         time_limit=time_limit,

@@ -119,6 +119,31 @@ class Paced(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What the robot is going to execute at the times of a chunk that is about to be made.
+
+    Attributes:
+        rows: positions by the contract's action joints at the stamp of the observation and every row period after it,
+            float64 [R, N] [rad or m]; the last row that is known is repeated.
+        fixed: rows that are executed before the new chunk can take over.
+        covered: rows that are known.
+    """
+
+    rows: npt.NDArray[np.float64]
+    fixed: int
+    covered: int
+
+
+@runtime_checkable
+class Continuing(Protocol):
+    """Optional part of an `Executor` whose chunks can continue the one before (real-time chunking)."""
+
+    def continue_from(self, committed: Committed | None) -> None:
+        """Take what the next chunk has to continue; None where there is no earlier chunk of this generation."""
+        ...
+
+
 @runtime_checkable
 class Perceiving(Protocol):
     """Optional part of a `Planner` whose policy predicts a future, so that the prediction can be evaluated."""

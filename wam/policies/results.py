@@ -78,6 +78,15 @@ def action_chunk(
     )
 
 
+def relative_rows(
+    contract: PolicyContract, rows: npt.NDArray[np.float64], *, proprio: RobotState
+) -> npt.NDArray[np.float64]:
+    """Return rows of positions as the contract's policy predicts them: the inverse of what `action_chunk` does."""
+    if contract.relative_actions:
+        return rows - proprio.select(contract.action_joints).positions
+    return rows
+
+
 def chunk_seed(seed: int, *, header: ContextHeader, index: int) -> int:
     """Return the seed of a chunk's random numbers: the same arguments give the same seed on every machine.
 

@@ -11,12 +11,23 @@ from typing import Any
 import numpy as np
 
 from wam.core.chunk import ActionChunk
+from wam.core.chunk.timeline import DelayWindow, Timeline
 from wam.core.context import ContextHandle, ContextHeader
 from wam.core.contract import PolicyContract, require_same_contract
 from wam.core.errors import ContextError, InputError, PolicyFault, StaleContext, UndecodableChunk
 from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
 from wam.core.observation import Observation
-from wam.core.policy import ContextLease, ContextReader, Executor, Imagination, Imagining, Paced
+from wam.core.policy import (
+    Committed,
+    ContextLease,
+    ContextReader,
+    Continuing,
+    Executor,
+    Imagination,
+    Imagining,
+    Paced,
+)
+from wam.core.trajectory.motion import Motion
 from wam.runtime.planner import NO_NEWER_IMAGE
 
 
@@ -71,6 +82,8 @@ class ExecutorCycle:
         self._lease: ContextLease[Any] | None = None
         self._sequence = 0
         self._routed_stamp_ns: int | None = None
+        self._sent: ActionChunk | None = None
+        self._delays = DelayWindow()
         self.pace = 1.0
         self.chunk_time = LatencyWindow()
         self.overhead = LatencyWindow()
@@ -142,6 +155,8 @@ class ExecutorCycle:
             # 4. Route the context by the newest image, then denoise one chunk.
             if isinstance(self._executor, Paced):
                 self._executor.pace(self.pace)
+            if isinstance(self._executor, Continuing):
+                self._executor.continue_from(self._committed(observation.stamp_ns))
             started = self._stopwatch()
             routed = self._executor.route(observation, context=context)
             chunk = self._executor.act(routed, proprio=observation.state)
@@ -161,6 +176,16 @@ class ExecutorCycle:
         self.overhead.add(self._stopwatch() - entered - (finished - started))
         return ExecutorResult(chunk)
 
+    def sent(self, chunk: ActionChunk, *, at_ns: int) -> None:
+        """Note that a chunk of `step` is out; from the thread of `step`.
+
+        Args:
+            chunk: as it was sent.
+            at_ns: when [ns].
+        """
+        self._sent = chunk
+        self._delays.add(stamp_ns=chunk.stamp_ns, arrival_ns=at_ns)
+
     def close(self) -> None:
         """Give the lease back; the next context offered starts anew."""
         with self._lock:
@@ -168,6 +193,23 @@ class ExecutorCycle:
         if self._lease is not None:
             self._lease.release()
         self._lease, self._header = None, None
+        self._sent = None
+
+    def _committed(self, stamp_ns: int) -> Committed | None:
+        """Return what is executed from an observation on; None where no earlier chunk reaches it."""
+        sent, header = self._sent, self._header
+        if sent is None or header is None or sent.generation != header.generation:
+            return None
+        period_ns = sent.row_period_ns
+        timeline = Timeline(Motion(sent.stamp_ns, period_ns, sent.rows))
+        covered = (timeline.end_ns - stamp_ns) // period_ns + 1
+        if stamp_ns < sent.stamp_ns or covered < 1:
+            return None
+        return Committed(
+            rows=timeline.prefix(stamp_ns, rows=len(sent.rows), period_ns=period_ns),
+            fixed=min(-(-self._delays.delay_ns() // period_ns), covered),
+            covered=covered,
+        )
 
     def _take_context(self) -> None:
         with self._lock:

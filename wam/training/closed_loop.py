@@ -41,7 +41,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrialOutcome:
     """How a bundle did.
 
     Attributes:
@@ -60,7 +60,7 @@ class Outcome:
         return (self.successes, self.score)
 
 
-ClosedLoop = Callable[[Trial], Outcome]
+ClosedLoop = Callable[[Trial], TrialOutcome]
 
 
 def seeds_of(run: RunSection, trained: TrainedOn, *, task: str) -> tuple[int, ...]:
@@ -104,13 +104,13 @@ class SuccessLog:
         self._path, self._best_dir, self._patience = out / CSV_NAME, out / BEST, patience
         rows = [(step, one) for step, one in read_outcomes(self._path) if step <= after_step]
         self._since_best = 0
-        self.best: tuple[int, Outcome] | None = None
+        self.best: tuple[int, TrialOutcome] | None = None
         for step, outcome in rows:
             self._rank(step, outcome)
         self._write(rows)
         self._rows = rows
 
-    def add(self, step: int, outcome: Outcome, *, bundle: Path) -> bool:
+    def add(self, step: int, outcome: TrialOutcome, *, bundle: Path) -> bool:
         """Write one evaluation, keep its bundle where it is the best, and return whether to go on."""
         self._rows.append((step, outcome))
         self._write(self._rows)
@@ -124,7 +124,7 @@ class SuccessLog:
         """Whether the last `patience` evaluations brought nothing better."""
         return 0 < self._patience <= self._since_best
 
-    def _rank(self, step: int, outcome: Outcome) -> bool:
+    def _rank(self, step: int, outcome: TrialOutcome) -> bool:
         """Return whether this outcome is the best so far; of two that are equal, the later one is."""
         if self.best is not None and outcome.rank < self.best[1].rank:
             self._since_best += 1
@@ -134,19 +134,19 @@ class SuccessLog:
         self.best = (step, outcome)
         return True
 
-    def _write(self, rows: list[tuple[int, Outcome]]) -> None:
+    def _write(self, rows: list[tuple[int, TrialOutcome]]) -> None:
         with self._path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows((step, one.episodes, one.successes, f"{one.score:.4f}") for step, one in rows)
 
 
-def read_outcomes(path: Path) -> list[tuple[int, Outcome]]:
+def read_outcomes(path: Path) -> list[tuple[int, TrialOutcome]]:
     """Read `success.csv`: step and outcome of each evaluation; a missing file has none."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return [
-            (int(row["step"]), Outcome(int(row["episodes"]), int(row["successes"]), float(row["score"])))
+            (int(row["step"]), TrialOutcome(int(row["episodes"]), int(row["successes"]), float(row["score"])))
             for row in csv.DictReader(file)
         ]

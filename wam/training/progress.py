@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wam.training.closed_loop import ClosedLoop, Outcome
+from wam.training.closed_loop import ClosedLoop, TrialOutcome
 from wam.training.config_reading import read_config
 from wam.training.recipe import Recipe
 from wam.training.reports import StepRecord
@@ -102,7 +102,7 @@ class ShownRun(Listener):
         if self._task is not None:
             self._progress.console.print(f"[dim]checkpoint {folder}[/dim]")
 
-    def on_outcome(self, step: int, outcome: Outcome) -> None:
+    def on_outcome(self, step: int, outcome: TrialOutcome) -> None:
         """Print how the policy does."""
         self._progress.console.print(
             f"step {step}: success {outcome.successes} of {outcome.episodes}, score {outcome.score:.2f} of 3"

@@ -21,7 +21,7 @@ from wam.core.errors import ConfigError
 from wam.data.lerobot.origin import read_origin
 from wam.models.bundle import state_training
 from wam.training.checkpoint import CONFIG_NAME, last_checkpoint, load_checkpoint, save_checkpoint
-from wam.training.closed_loop import BEST, ClosedLoop, Outcome, SuccessLog, Trial, seeds_of
+from wam.training.closed_loop import BEST, ClosedLoop, SuccessLog, Trial, TrialOutcome, seeds_of
 from wam.training.config_reading import ConfigT, to_plain
 from wam.training.episodes import open_run_data
 from wam.training.loop import Trainer, make_optimiser, whole_run
@@ -76,7 +76,7 @@ class Listener:
     def on_checkpoint(self, folder: Path) -> None:
         """Called when a checkpoint is on disk."""
 
-    def on_outcome(self, step: int, outcome: Outcome) -> None:
+    def on_outcome(self, step: int, outcome: TrialOutcome) -> None:
         """Called after an evaluation in closed loop, in the first process."""
 
 
@@ -100,7 +100,7 @@ class RunResult:
     losses: Path
     plot: Path
     best: Path | None = None
-    outcome: tuple[int, Outcome] | None = None
+    outcome: tuple[int, TrialOutcome] | None = None
 
 
 def run_recipe(

@@ -12,7 +12,7 @@ from wam.core.errors import ConfigError
 from wam.evaluation.closed_loop import during_training
 from wam.evaluation.closed_loop.during_training import score_bundle
 from wam.sim.tasks.registry import find_task
-from wam.training.closed_loop import Outcome, Trial
+from wam.training.closed_loop import Trial, TrialOutcome
 
 pytestmark = [pytest.mark.sim, pytest.mark.camera]
 
@@ -21,7 +21,7 @@ def test_a_bundle_runs_the_episodes_of_its_trial(monkeypatch: pytest.MonkeyPatch
     short = replace(find_task("piper_move_large_object"), time_limit=0.5)
     monkeypatch.setattr(during_training, "find_task", lambda name: short)
     outcome = score_bundle(Trial(Path("aha_wam/tiny"), short.name, seeds=(500, 501), images="fast"))
-    assert outcome == Outcome(episodes=2, successes=0, score=0.0)
+    assert outcome == TrialOutcome(episodes=2, successes=0, score=0.0)
 
 
 def test_a_task_that_does_not_exist_is_named() -> None:

@@ -23,7 +23,7 @@ from wam.core.errors import (
     StaleObservation,
 )
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
-from wam.core.policy import LoadedPolicy
+from wam.core.policy import Committed, LoadedPolicy
 from wam.core.transport.layout import payload_bytes
 from wam.policies.bundles import load_policy, make_tiny_bundle
 
@@ -355,3 +355,31 @@ def test_the_image_of_a_plan_is_not_encoded_again_for_its_chunk(policy: LoadedPo
     assert vision.encoded == before + 1
     rows_of(policy, context, observe(c, START_NS))
     assert vision.encoded == before + 2
+
+
+def test_a_guided_chunk_continues_what_is_executed_and_a_plain_one_does_not(bundle_dir: Path) -> None:
+    """Real-time chunking: rows that are executed before the chunk can take over must be in it.
+
+    The head answers zero, so that the flow and its gradient are known; random weights have a gradient of any size.
+    """
+    plain, guided = (load_policy(bundle_dir, sampler={"guidance": value}) for value in (0.0, 5.0))
+    for policy in (plain, guided):
+        for parameter in policy.executor.model.action.head.parameters():
+            parameter.zero_()
+    c = plain.contract
+    seen = observe(c, START_NS, position=0.3)
+    context = plain.planner.plan(seen, instruction=TASK)
+    free = rows_of(plain, context, seen)
+    np.testing.assert_array_equal(rows_of(guided, context, seen), free)  # nothing to continue yet
+    wanted = free + 0.2 * np.std(free, axis=0, keepdims=True) + 0.05
+    committed = Committed(rows=wanted, fixed=4, covered=10)
+    for policy in (plain, guided):
+        policy.executor.continue_from(committed)
+    np.testing.assert_array_equal(rows_of(plain, context, seen), free)
+    held = rows_of(guided, context, seen)
+    before, after = np.abs(free - wanted)[:4].mean(), np.abs(held - wanted)[:4].mean()
+    assert after < 0.25 * before
+    assert np.abs(held - free)[10:].mean() < np.abs(held - free)[:4].mean()
+    np.testing.assert_array_equal(rows_of(guided, context, seen), held)  # repeatable
+    guided.executor.continue_from(None)
+    np.testing.assert_array_equal(rows_of(guided, context, seen), free)

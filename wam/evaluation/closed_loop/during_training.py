@@ -16,10 +16,10 @@ from wam.runtime.schedule import SCHEDULE
 from wam.sim.quality import Quality
 from wam.sim.tasks.registry import find_task
 from wam.sim.tasks.task import Setting
-from wam.training.closed_loop import Outcome, Trial
+from wam.training.closed_loop import Trial, TrialOutcome
 
 
-def score_bundle(trial: Trial) -> Outcome:
+def score_bundle(trial: Trial) -> TrialOutcome:
     """Run the episodes of a trial on this process's CPU threads.
 
     Raises:
@@ -47,7 +47,7 @@ def score_bundle(trial: Trial) -> Outcome:
         raise ConfigError(
             "every episode of the evaluation in training ended in an error", value=failed[0].error
         )
-    return Outcome(
+    return TrialOutcome(
         episodes=len(episodes),
         successes=sum(one.success for one in episodes),
         score=sum(one.score for one in episodes) / len(episodes),

@@ -53,7 +53,7 @@ class PolicyActor:
 
     def __init__(self, robot: RobotDescription, policy: LoadedPolicy, settings: ReplaySettings) -> None:
         self._robot, self._policy, self._settings = robot, policy, settings
-        self._safety_settings = settings_for(robot)
+        self._safety_settings = settings_for(robot, strategy=settings.strategy)
         self._chain = build_chain(robot, ChainOptions(extra_filters=settings.extra_filters))
         self._types = get_typestore(Stores.ROS2_JAZZY).types
         # A trajectory is due one lead later; what a stream brings counts at once.

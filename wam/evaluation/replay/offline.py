@@ -268,6 +268,10 @@ class OfflineReplay:
         if self._planner_woken:
             self._schedule_plan(now_ns)
 
+    def _chunk_out(self, event: ChunkEvent) -> Iterator[Event]:
+        self.executor.sent(event.chunk, at_ns=event.ready_ns)
+        yield event
+
     def _executor_tick(self, now_ns: int) -> Iterator[Event]:
         if EXECUTOR in self._faulted:
             return
@@ -294,7 +298,7 @@ class OfflineReplay:
         )
         if self._imagination is not None:
             self._imagination.add(event)
-        self._schedule(ready_ns, 1, lambda time_ns: iter((event,)))
+        self._schedule(ready_ns, 1, lambda time_ns: self._chunk_out(event))
         # As the live worker: a late cycle does not shift the next one by more than it has to.
         self._schedule(max(now_ns + period_ns, ready_ns), 2, self._executor_tick)
 

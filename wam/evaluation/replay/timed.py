@@ -10,8 +10,10 @@ from wam.core.context import ContextHandle, ContextHeader, PlannerContext
 from wam.core.latency import Stopwatch
 from wam.core.observation import Instruction, Observation, RobotState
 from wam.core.policy import (
+    Committed,
     ContextLease,
     ContextReader,
+    Continuing,
     Executor,
     Imagination,
     Imagining,
@@ -69,6 +71,11 @@ class TimedPolicy:
         routed = self._executor.route(observation, context=context)
         self.chunk_ns += self._stopwatch() - began
         return routed
+
+    def continue_from(self, committed: Committed | None) -> None:
+        """See `Continuing`; a policy that cannot continue a chunk is told nothing."""
+        if isinstance(self._executor, Continuing):
+            self._executor.continue_from(committed)
 
     def act(self, routed: RoutedContext[Any], *, proprio: RobotState) -> ActionChunk:
         """See `Executor.act`."""

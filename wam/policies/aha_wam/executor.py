@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import time
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,10 +15,11 @@ from wam.core.context import ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import PolicyFault
 from wam.core.observation import Observation, RobotState
-from wam.core.policy import RoutedContext, routable_offset
+from wam.core.policy import Committed, RoutedContext, routable_offset
 from wam.models.backends.backend import Backend, Eager
 from wam.models.finite import all_finite, require_finite, require_finite_layers
-from wam.models.layers.flow import sigma_grid
+from wam.models.layers.flow import integrate, sigma_grid
+from wam.models.layers.guidance import guided, prefix_weights
 from wam.models.layers.rope import Rope, rope_1d
 from wam.models.normalisation import Normaliser
 from wam.policies.aha_wam import stages
@@ -25,7 +27,7 @@ from wam.policies.aha_wam.context import AhaContext, AhaRouted
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.video_dit import LayerKv
 from wam.policies.aha_wam.vision import VisualEncoder
-from wam.policies.results import action_chunk, chunk_seed
+from wam.policies.results import action_chunk, chunk_seed, relative_rows
 
 
 def start_noise(*, seed: int, header: ContextHeader, chunk: int, rows: int, width: int) -> Tensor:
@@ -45,6 +47,15 @@ def start_noise(*, seed: int, header: ContextHeader, chunk: int, rows: int, widt
     return torch.randn(1, rows, width, generator=generator)
 
 
+class _Inputs(NamedTuple):
+    """What one chunk is denoised from, beside the routed K/V."""
+
+    noise: Tensor
+    plan: stages.DenoisingSchedule
+    text: LayerKv
+    rope: Rope
+
+
 class AhaExecutor:
     """OVCR and action DiT. One worker thread calls it.
 
@@ -56,6 +67,8 @@ class AhaExecutor:
         action_norm: of the action rows.
         steps: integration steps N (10; 4, 2 or 1 for distilled weights).
         seed: of the start noise.
+        guidance: largest weight of the guidance towards what is executed anyway (`wam.models.layers.guidance`); 0 for
+            none. Guided chunks are denoised eagerly, whatever the backend.
         backend: runs the routing and the denoising stage.
     """
 
@@ -69,6 +82,7 @@ class AhaExecutor:
         action_norm: Normaliser,
         steps: int,
         seed: int,
+        guidance: float = 0.0,
         backend: Backend | None = None,
     ) -> None:
         if model.action is None:
@@ -82,6 +96,8 @@ class AhaExecutor:
         self._action_norm = action_norm
         self._sigmas = sigma_grid(steps, shift_factor=self._config.infer_shift)
         self._seed = seed
+        self._guidance = guidance
+        self._committed: Committed | None = None
         backend = backend or Eager()
         self._route = backend.prepare("route", functools.partial(stages.route, model))
         self._denoise = backend.prepare("denoise", self._eager_denoise)
@@ -126,7 +142,10 @@ class AhaExecutor:
         text = self._text_kv(payload.text)
         return RoutedContext(header, observation.stamp_ns, AhaRouted(routed, text, offset, started_ns))
 
-    @torch.inference_mode()
+    def continue_from(self, committed: Committed | None) -> None:
+        """Take what the next chunk has to continue; see `wam.core.policy.Continuing`."""
+        self._committed = committed
+
     def act(self, routed: RoutedContext[AhaRouted], *, proprio: RobotState) -> ActionChunk:
         """Denoise one chunk (paper Eq. 3).
 
@@ -134,26 +153,25 @@ class AhaExecutor:
             JointError: the state lacks a joint of the policy.
             PolicyFault: a value is not finite; the text names the step and the layer.
         """
-        header, payload = routed.header, routed.payload
-        chunk = payload.offset_rows // self._contract.chunk_rows
-        state = self._state_norm.to_model(proprio.select(self._contract.state_joints).positions)
-        state_1A = torch.from_numpy(state)[None].to(self._model.device)
-        require_finite(state_1A, what="measured joint state")
-        text = stages.proprio_kv(self._model, state_1A, payload.text)
-        noise = start_noise(
-            seed=self._seed,
-            header=header,
-            chunk=chunk,
-            rows=self._contract.chunk_rows,
-            width=len(self._contract.action_joints),
-        ).to(self._model.device)
-        plan, rope = self._schedule(), self._rope(chunk)
-        rows = self._denoise(
-            noise, modulations=plan.modulations, context=payload.context, text=text, rope=rope
-        )
-        if not all_finite(rows):
-            self._raise_fault(noise, plan=plan, context=payload.context, text=text, rope=rope)
-        si = self._action_norm.to_si(rows[0].cpu().numpy())
+        payload = routed.payload
+        with torch.inference_mode():
+            inputs = self._inputs(routed, proprio)
+        committed = self._committed
+        if self._guidance > 0 and committed is not None and committed.covered > 0:
+            rows = self._guided(inputs, payload.context, committed, proprio)
+        else:
+            with torch.inference_mode():
+                rows = self._denoise(
+                    inputs.noise,
+                    modulations=inputs.plan.modulations,
+                    context=payload.context,
+                    text=inputs.text,
+                    rope=inputs.rope,
+                )
+        with torch.inference_mode():
+            if not all_finite(rows):
+                self._raise_fault(inputs, payload.context)
+            si = self._action_norm.to_si(rows[0].cpu().numpy())
         return action_chunk(
             self._contract,
             routed,
@@ -162,6 +180,52 @@ class AhaExecutor:
             offset_rows=payload.offset_rows,
             started_ns=payload.started_ns,
         )
+
+    def _inputs(self, routed: RoutedContext[AhaRouted], proprio: RobotState) -> _Inputs:
+        """Return what one chunk is denoised from, but for the routed K/V."""
+        payload, rows = routed.payload, self._contract.chunk_rows
+        chunk = payload.offset_rows // rows
+        state = self._state_norm.to_model(proprio.select(self._contract.state_joints).positions)
+        state_1A = torch.from_numpy(state)[None].to(self._model.device)
+        require_finite(state_1A, what="measured joint state")
+        noise = start_noise(
+            seed=self._seed,
+            header=routed.header,
+            chunk=chunk,
+            rows=rows,
+            width=len(self._contract.action_joints),
+        )
+        return _Inputs(
+            noise=noise.to(self._model.device),
+            plan=self._schedule(),
+            text=stages.proprio_kv(self._model, state_1A, payload.text),
+            rope=self._rope(chunk),
+        )
+
+    def _guided(self, inputs: _Inputs, context: LayerKv, committed: Committed, proprio: RobotState) -> Tensor:
+        """Denoise a chunk that continues what is executed anyway, float32 [1, R, A]."""
+        target = torch.from_numpy(
+            self._action_norm.to_model(relative_rows(self._contract, committed.rows, proprio=proprio))
+        )
+        # Tensors that were made in inference mode cannot take part in a gradient.
+        modulations, noise = inputs.plan.modulations.clone(), inputs.noise.clone()
+        routed = LayerKv(*(one.clone() for one in context))
+        text = LayerKv(*(one.clone() for one in inputs.text))
+        rope = Rope(*(one.clone() for one in inputs.rope))
+
+        def velocity(x_BRA: Tensor, i: int) -> Tensor:
+            return stages.denoise_step(
+                self._model, x_BRA, modulations=modulations[i], context=routed, text=text, rope=rope
+            )
+
+        field = guided(
+            velocity,
+            sigmas=inputs.plan.sigmas,
+            target_BRA=target[None].to(noise),
+            weights_R=prefix_weights(len(target), fixed=committed.fixed, covered=committed.covered),
+            limit=self._guidance,
+        )
+        return integrate(field, noise, sigmas=inputs.plan.sigmas)
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -206,9 +270,7 @@ class AhaExecutor:
             self._text = (rows.clone(), stages.text_context(self._action, rows[None]))
         return self._text[1]
 
-    def _raise_fault(
-        self, noise: Tensor, *, plan: stages.DenoisingSchedule, context: LayerKv, text: LayerKv, rope: Rope
-    ) -> None:
+    def _raise_fault(self, inputs: _Inputs, context: LayerKv) -> None:
         """Repeat a failed integration and check every layer.
 
         Raises:
@@ -234,10 +296,11 @@ class AhaExecutor:
                 probe=probe,
             )
 
+        text, plan = inputs.text, inputs.plan
         calls = iter(range(len(plan.sigmas)))
         require_finite_layers(text.k, what="text and state key of the action DiT")
         require_finite_layers(text.v, what="text and state value of the action DiT")
-        rows = stages.denoise(step, noise, plan=plan, context=context, text=text, rope=rope)
+        rows = stages.denoise(step, inputs.noise, plan=plan, context=context, text=text, rope=inputs.rope)
         require_finite(rows, what="velocity of the action DiT's head")
         raise PolicyFault(
             "the action chunk is not finite, and its eager repetition is",

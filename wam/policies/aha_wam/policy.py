@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import torch
@@ -111,21 +112,38 @@ def check(bundle: Bundle) -> AhaWamConfig:
     return config
 
 
-def sampler_of(manifest: Manifest) -> tuple[int, int]:
-    """Return integration steps and seed of the `sampler` section.
+class Sampler(NamedTuple):
+    """The `sampler` section.
+
+    Attributes:
+        steps: of the integration.
+        seed: of the start noise.
+        guidance: largest weight of the guidance towards what is executed anyway; 0 for none.
+    """
+
+    steps: int
+    seed: int
+    guidance: float
+
+
+def sampler_of(manifest: Manifest) -> Sampler:
+    """Return the `sampler` section.
 
     Raises:
         BundleError: a key is unknown or illegal.
     """
     sampler = dict(manifest.sampler)
     steps, seed = sampler.pop("steps", None), sampler.pop("seed", None)
-    if sampler or not isinstance(steps, int) or not isinstance(seed, int) or steps < 1:
+    guidance = sampler.pop("guidance", 0.0)
+    integers = isinstance(steps, int) and isinstance(seed, int)
+    real = isinstance(guidance, int | float) and not isinstance(guidance, bool)
+    if sampler or not integers or not real or steps < 1 or not 0.0 <= guidance < math.inf:
         raise BundleError(
             "policy.yaml: sampler",
             value=dict(manifest.sampler),
-            allowed="steps (1, 2, 4, 10, ...) and seed, integers",
+            allowed="steps (1, 2, 4, 10, ...) and seed, integers; guidance, 0 or more",
         )
-    return steps, seed
+    return Sampler(steps, seed, float(guidance))
 
 
 def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
@@ -140,7 +158,7 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
     """
     config = check(bundle)
     manifest = bundle.manifest
-    default_steps, default_seed = sampler_of(manifest)
+    sampler = sampler_of(manifest)
     device, backend = options.device, options.backend
     text = (
         text_encoder(
@@ -180,8 +198,9 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
             vision=vision,
             state_norm=state_norm,
             action_norm=Normaliser(bundle.stats.action, mode=manifest.action_norm),
-            steps=options.steps or default_steps,
-            seed=default_seed if options.seed is None else options.seed,
+            steps=options.steps or sampler.steps,
+            seed=sampler.seed if options.seed is None else options.seed,
+            guidance=sampler.guidance,
             backend=backend,
         )
         if options.executor
