@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import cv2
 import pytest
 from PIL import Image
 
-from wam.cli.main import EXIT_COULD_NOT_RUN, EXIT_OK, run
+from wam.cli.main import EXIT_COULD_NOT_RUN, EXIT_INTERRUPTED, EXIT_OK, run
 from wam.data.lerobot.reader import open_dataset
 
 pytestmark = pytest.mark.sim
@@ -45,6 +47,12 @@ def test_a_gate_decides_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--setting", "dark"], "no such setting: got 'dark'; allowed: seen, "),
         (["--mode", "slow"], "option --mode: got 'slow'; allowed: nodes or fast"),
         (["--mode", "nodes"], "the policy 'expert' runs without nodes: got 'nodes'; allowed: fast"),
+        (
+            ["--mode", "nodes", "--policy", "fake", "--processes", "2"],
+            "option --processes or --ray: got 'nodes'",
+        ),
+        (["--policy", "fake", "--sampler", "q: 2"], "sampler: got {'q': 2}"),
+        (["--sampler", "q=2"], "sampler: got 'q=2'"),
         (["--gate", "none.yaml"], "gate none.yaml does not exist"),
         (["--planner-latency", "soon"], "option --planner-latency: got 'soon'"),
     ],
@@ -55,6 +63,27 @@ def test_what_cannot_be_played_is_refused_by_name(
     assert evaluate(tmp_path / "report", *words) == EXIT_COULD_NOT_RUN
     assert said in capsys.readouterr().err
     assert not (tmp_path / "report").exists()
+
+
+def test_a_line_is_printed_for_each_episode_and_a_signal_keeps_those_that_have_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wam.evaluation.closed_loop.player import EpisodePlayer, Play
+
+    play = EpisodePlayer.play
+
+    def play_and_stop(player: EpisodePlayer, seed: int) -> Play | None:
+        if seed == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return play(player, seed)
+
+    monkeypatch.setattr(EpisodePlayer, "play", play_and_stop)
+    assert evaluate(tmp_path / "report", "--episodes", "3") == EXIT_INTERRUPTED
+    said = capsys.readouterr().err
+    assert "[1/3] seed 0: no success, score 0, 0.5 s\n" in said
+    assert "2 of 3 episodes were not played" in said
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text(encoding="utf-8"))
+    assert [one["seed"] for one in summary["episodes"]] == [0]
 
 
 def test_a_policy_of_another_robot_is_refused_before_anything_starts(

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,10 +23,11 @@ from wam.runtime.schedule import SCHEDULE
 from wam.sim.quality import Quality
 
 if TYPE_CHECKING:
-    from wam.evaluation.closed_loop.scores import Evaluation
+    from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation
     from wam.evaluation.closed_loop.table import EvaluationFigures
 
 EXIT_FAILED = 2
+EXIT_INTERRUPTED = 130
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -51,6 +55,17 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(help="Seed of the first episode; each further episode adds 1.", min=0)
     ] = 0,
+    processes: Annotated[
+        int,
+        typer.Option(help="Mode fast: episodes played at a time, each in its own process.", min=1),
+    ] = 1,
+    ray: Annotated[
+        str,
+        typer.Option(
+            help="Mode fast: play on a Ray cluster instead: 'local', 'auto', HOST:PORT or ray://HOST:PORT.",
+            show_default=False,
+        ),
+    ] = "",
     setting: Annotated[str, typer.Option(help="'seen', or one of the task's unseen settings.")] = "seen",
     gate: Annotated[
         Path | None,
@@ -91,6 +106,12 @@ def evaluate(
         ),
     ] = None,
     policy_seed: Annotated[int, typer.Option(help="Seed of the policy's noise.", min=0)] = 0,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="Entries of the bundle's sampler section to replace, e.g. 'steps: 2'.", show_default=False
+        ),
+    ] = "",
     device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of the policy.", min=1)] = 1,
     quality: Annotated[
@@ -106,19 +127,28 @@ def evaluate(
 ) -> None:
     """Run episodes of a simulated task with a policy and score success, progress, times, forces and safety.
 
-    Exit codes: 0 success (and the gate passed), 1 could not run, 2 the gate failed or an episode ended in an error.
+    Ctrl-C ends it with a report of the episodes that have ended.
+
+    Exit codes: 0 success (and the gate passed), 1 could not run, 2 the gate failed or an episode ended in an error,
+    130 stopped.
 
     Example: wam eval --task franka_box_to_bowl --policy aha_wam/tiny --report out
     """
+    from wam.core.signals import stop_on_signals
     from wam.devices.loader import load_robot
+    from wam.evaluation.closed_loop.options import FAST, NODES, EvalOptions
     from wam.evaluation.closed_loop.page import LOGS, build_evaluation_report, summary_of, timing_of
-    from wam.evaluation.closed_loop.run import FAST, NODES, EvalOptions, evaluate_fast
+    from wam.evaluation.closed_loop.player import PlayerJob
+    from wam.evaluation.closed_loop.pool import play_in_processes
+    from wam.evaluation.closed_loop.ray import play_on_ray
+    from wam.evaluation.closed_loop.run import evaluate_fast
     from wam.evaluation.closed_loop.table import compute_evaluation
     from wam.evaluation.metrics.gate import read_gate
     from wam.evaluation.replay.engine import ReplaySettings, parse_latency, parse_strategy
+    from wam.evaluation.replay.ray import require_ray
     from wam.policies.loading import load_policy
     from wam.report.folder import require_free
-    from wam.runtime.policy import PolicyRequest, require_fit
+    from wam.runtime.policy import PolicyRequest, read_sampler, require_fit
     from wam.sim.recording.sinks import EXPERT
     from wam.sim.tasks.registry import find_setting, find_task
 
@@ -126,6 +156,10 @@ def evaluate(
         raise ConfigError("option --mode", value=mode, allowed=f"{NODES} or {FAST}", where="--mode")
     if policy == EXPERT and mode != FAST:
         raise ConfigError("the policy 'expert' runs without nodes", value=mode, allowed=FAST, where="--mode")
+    if mode != FAST and (processes > 1 or ray):
+        raise ConfigError("option --processes or --ray", value=mode, allowed=FAST, where="--mode")
+    if ray:
+        require_ray()
     chosen = find_task(task)
     options = EvalOptions(
         task=chosen,
@@ -143,27 +177,41 @@ def evaluate(
         time_limit=time_limit,
         videos=videos,
         quality=quality,
+        sampler=read_sampler(sampler),
     )
     thresholds = read_gate(gate) if gate is not None else ()
     require_free(report, keep=(LOGS,))
     robot = load_robot(chosen.robot)
     console = Console(stderr=True)
-    loaded = None
+    request, loaded = None, None
+    elsewhere = processes > 1 or bool(ray)
     if policy != EXPERT:
+        request = PolicyRequest(
+            policy,
+            planner=True,
+            executor=True,
+            device=device,
+            threads=threads,
+            seed=policy_seed,
+            sampler=options.sampler,
+        )
+        here = mode == FAST and not elsewhere  # else only the contract is wanted
         with console.status(f"loading {policy}") if console.is_terminal else contextlib.nullcontext():
-            fast = mode == FAST
-            request = PolicyRequest(
-                policy, planner=fast, executor=fast, device=device, threads=threads, seed=policy_seed
-            )
-            loaded = load_policy(request, robot=robot)
+            loaded = load_policy(replace(request, planner=here, executor=here), robot=robot)
         require_fit(loaded.contract, robot)
-    with row_progress(console, f"wam eval {task}", unit="episodes") as progress:
+    stop = threading.Event()
+    with (
+        stop_on_signals(stop),
+        row_progress(console, f"wam eval {task}", unit="episodes") as progress,
+    ):
         count = 0
 
-        def done(episode: object) -> None:
+        def done(episode: EpisodeRecord) -> None:
             nonlocal count
             count += 1
             progress(count, episodes)
+            if not console.is_terminal:
+                console.print(_line(episode, count, episodes), soft_wrap=True, highlight=False, markup=False)
 
         if mode == NODES:
             from wam.cli.eval_nodes import evaluate_nodes
@@ -178,9 +226,16 @@ def evaluate(
                 threads=threads,
                 log_dir=report / LOGS,
                 done=done,
+                stopped=stop.is_set,
             )
         else:
-            run = evaluate_fast(options, loaded, robot=robot, done=done)
+            plays = None
+            job = PlayerJob(options, request, robot)
+            if ray:
+                plays = play_on_ray(job, options.seeds, address=ray, stopped=stop.is_set)
+            elif elsewhere:
+                plays = play_in_processes(job, options.seeds, processes=processes, stopped=stop.is_set)
+            run = evaluate_fast(options, loaded, robot=robot, plays=plays, done=done, stopped=stop.is_set)
     figures = compute_evaluation(run, thresholds)
     page = build_evaluation_report(run, figures, report)
     if as_json:
@@ -194,8 +249,17 @@ def evaluate(
         if episode.error:
             console.print(f"[red]seed {episode.seed}:[/red] {escape(episode.error)}", soft_wrap=True)
     console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
+    if stop.is_set():
+        raise typer.Exit(EXIT_INTERRUPTED)
     if figures.verdict in ("fault", "fail"):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _line(episode: EpisodeRecord, count: int, episodes: int) -> str:
+    """Return what is printed of a finished episode where there is no terminal."""
+    outcome = "error" if episode.error else "success" if episode.success else "no success"
+    held = "" if math.isnan(episode.held_share) else f", held {100 * episode.held_share:.0f} %"
+    return f"[{count}/{episodes}] seed {episode.seed}: {outcome}, score {episode.score}, {episode.time:.1f} s{held}"
 
 
 def _print(console: Console, run: Evaluation, figures: EvaluationFigures) -> None:
@@ -210,7 +274,11 @@ def _print(console: Console, run: Evaluation, figures: EvaluationFigures) -> Non
         f"{scores['successes']:.0f} of {scores['episodes']:.0f} "
         f"({shown(scores['success_low'], '.2f')} to {shown(scores['success_high'], '.2f')}, Wilson 95 %)",
     )
-    table.add_row("mean score", f"{shown(scores['mean_score'], '.2f')} of {len(run.stage_names)}")
+    table.add_row(
+        "mean score",
+        f"{shown(scores['mean_score'], '.2f')} of {len(run.stage_names)} "
+        f"({shown(scores['score_low'], '.2f')} to {shown(scores['score_high'], '.2f')}, bootstrap 95 %)",
+    )
     table.add_row("time to success", f"{shown(scores['mean_time_to_success_s'], '.1f')} s, mean")
     table.add_row("contact force", f"{shown(scores['max_contact_force_n'], '.0f')} N, largest")
     if times["chunk_p50_ms"] is not None:
@@ -223,6 +291,9 @@ def _print(console: Console, run: Evaluation, figures: EvaluationFigures) -> Non
             f"{shown(scores['safety_events'], '.0f')} events; episodes that held: {shown(holds, '.0f')}, "
             f"that stopped: {shown(stops, '.0f')}",
         )
+    if figures.held:
+        causes = ", ".join(f"{cause} {time:.1f} s" for cause, time in figures.held.items())
+        table.add_row("held", f"{100 * (scores['held_share'] or 0.0):.1f} % of the time: {causes}")
     for check in figures.checks:
         mark = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
         allowed = check.threshold.text()

@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 
 from wam.core.contract import PolicyContract
-from wam.evaluation.closed_loop.run import Done, EvalOptions
+from wam.evaluation.closed_loop.options import EvalOptions
+from wam.evaluation.closed_loop.player import Stopped
+from wam.evaluation.closed_loop.run import Done
 from wam.evaluation.closed_loop.scores import Evaluation
 from wam.robots.description import RobotDescription
 
@@ -22,6 +24,7 @@ def evaluate_nodes(
     threads: int,
     log_dir: Path,
     done: Done,
+    stopped: Stopped,
 ) -> Evaluation:
     """Run every episode with the real nodes as processes.
 
@@ -40,14 +43,19 @@ def evaluate_nodes(
     from wam.stack.episodes import NodeEpisodes
 
     policy: dict[str, ParameterValue] = {"device": device, "threads": threads}
+    sampler = ", ".join(f"{name}: {value}" for name, value in options.sampler.items())
     extra = options.schedule.extra_filters
     safety: dict[str, ParameterValue] = {"extra_filters": list(extra)} if extra else {}
     runner = NodeEpisodes(
         options,
         robot=robot,
         contract=contract,
-        parameters={"wam_planner": policy, "wam_executor": policy, "wam_safety": safety},
+        parameters={
+            "wam_planner": policy,
+            "wam_executor": {**policy, "sampler": sampler},
+            "wam_safety": safety,
+        },
         policy_seed=policy_seed,
         log_dir=log_dir,
     )
-    return runner.run(done)
+    return runner.run(done, stopped)

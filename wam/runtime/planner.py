@@ -43,6 +43,7 @@ class PlannerCycle:
         publisher: planner's end of the context transport.
         observe: returns the newest observation at a time [ns], or raises an `InputError`.
         instruction: first task text.
+        generation: of the first task text, from 1; the noise of a policy depends on it.
         stopwatch: monotonic clock for the planning time [ns].
     """
 
@@ -54,6 +55,7 @@ class PlannerCycle:
         publisher: ContextPublisher[Any],
         observe: Callable[[int], Observation],
         instruction: str,
+        generation: int = 1,
         stopwatch: Stopwatch = monotonic_ns,
     ) -> None:
         self._contract = contract
@@ -62,7 +64,7 @@ class PlannerCycle:
         self._observe = observe
         self._stopwatch = stopwatch
         self._lock = threading.Lock()
-        self._instruction = checked_instruction(instruction, generation=1)
+        self._instruction = checked_instruction(instruction, generation=generation)
         self._planned: tuple[int, int] | None = None  # generation and stamp of the last context
         self._reset_wanted = False
         self.plan_time = LatencyWindow()

@@ -20,11 +20,14 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from std_srvs.srv import SetBool, Trigger
 
-from wam.core.clock import ns_to_seconds
+from wam.core.clock import ns_to_seconds, seconds_to_ns
 from wam.core.contract import PolicyContract
-from wam.evaluation.closed_loop.filming import Films
-from wam.evaluation.closed_loop.run import NODES, Done, EvalOptions, settings_of
+from wam.evaluation.closed_loop.filming import Films, VideoChoice
+from wam.evaluation.closed_loop.options import NODES, EvalOptions, settings_of
+from wam.evaluation.closed_loop.player import Stopped, never
+from wam.evaluation.closed_loop.run import Done, not_played
 from wam.evaluation.closed_loop.scores import EpisodeRecord, EpisodeTimes, Evaluation
+from wam.evaluation.held import held_times
 from wam.report.machine import machine_info
 from wam.robots.description import RobotDescription
 from wam.ros.command_line import ParameterValue
@@ -87,8 +90,12 @@ class NodeEpisodes:
         self._services = ServiceCalls(self._recorder.listener, self._runner)
         self._watched = 0.0  # wall time of the episodes themselves [s]
 
-    def run(self, done: Done) -> Evaluation:
+    def run(self, done: Done, stopped: Stopped = never) -> Evaluation:
         """Run every episode; an episode during which a node ends is the last.
+
+        Args:
+            done: called after every episode.
+            stopped: asked several times a second whether to end; episodes that have ended by then are kept.
 
         Raises:
             StackFailed: the nodes could not be started.
@@ -96,24 +103,26 @@ class NodeEpisodes:
         episodes: list[EpisodeRecord] = []
         warnings: list[str] = []
         options = self._options
+        self._stopped = stopped
+        videos = VideoChoice()
         try:
             with self._runner, Films(fps=FILM_FPS) as films:
                 self._start()
                 began = time.monotonic()
                 for seed in options.seeds:
                     episode = self._play(seed, films)
-                    films.end(episode)
+                    if stopped():
+                        break
+                    videos.offer(episode, films.finish())
                     episodes.append(episode)
                     done(episode)
                     if self._runner.dead():
-                        left = len(options.seeds) - len(episodes)
-                        warnings += [f"{left} episodes were not played: a node has ended"] if left else []
+                        warnings.append("a node has ended")
                         break
                 wall = time.monotonic() - began
-                videos = films.videos()
         finally:
             self._recorder.close()
-        warnings += self._recorder.problems
+        warnings += [*not_played(options, len(episodes)), *self._recorder.problems]
         factor = sum(episode.time for episode in episodes) / max(self._watched, 1e-3)
         if factor < SLOW_FACTOR:
             warnings.append(
@@ -130,7 +139,7 @@ class NodeEpisodes:
             contract_hash=self._contract.contract_hash,
             mode=NODES,
             episodes=tuple(episodes),
-            videos=videos if options.videos else {},
+            videos=videos.chosen() if options.videos else {},
             warnings=tuple(warnings),
             settings={
                 **settings_of(options, mode=NODES),
@@ -175,6 +184,7 @@ class NodeEpisodes:
         status = recorder.task if recorder.task is not None and recorder.task.seed == seed else None
         stages = () if status is None else zip(status.stages, status.stage_times, strict=True)
         published = recorder.take()
+        length = max(0.0, recorder.task_time - begin)
         return EpisodeRecord(
             seed=seed,
             variant=variant,
@@ -182,11 +192,12 @@ class NodeEpisodes:
             success=status is not None and bool(status.success) and not error,
             score=0 if status is None else int(status.progress),
             stages=tuple((name, max(0.0, at - begin)) for name, at in stages),
-            time=max(0.0, recorder.task_time - begin),
+            time=length,
             max_contact_force=0.0 if status is None else float(status.max_contact_force),
             error=error,
             times=EpisodeTimes(published.chunk_ms, published.prefill_ms, published.context_age_ms),
             safety=published.safety,
+            held=held_times(published.safety, begin_ns=0, end_ns=seconds_to_ns(length)),
         )
 
     def _prepare(self, seed: int) -> tuple[str, str]:
@@ -234,6 +245,8 @@ class NodeEpisodes:
         last, moved = recorder.task_time, time.monotonic()
         while True:
             recorder.listener.wait_for(lambda: recorder.ended, timeout=POLL_S)
+            if self._stopped():
+                return "stopped"
             if self._options.videos:
                 for pictures in recorder.take_pictures():
                     films.add(*pictures)

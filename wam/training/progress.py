@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from wam.core.signals import stop_on_signals
 from wam.training.closed_loop import ClosedLoop, TrialOutcome
 from wam.training.config_reading import read_config
 from wam.training.recipe import Recipe
@@ -107,25 +106,6 @@ class ShownRun(Listener):
         self._progress.console.print(
             f"step {step}: success {outcome.successes} of {outcome.episodes}, score {outcome.score:.2f} of 3"
         )
-
-
-@contextmanager
-def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` on the first Ctrl-C or SIGTERM; the second acts as usual."""
-    previous: dict[int, Any] = {}
-
-    def on_signal(number: int, frame: object) -> None:
-        stop.set()
-        signal.signal(number, previous[number])
-
-    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-        previous[number] = signal.getsignal(number)
-        signal.signal(number, on_signal)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def train_from_file(

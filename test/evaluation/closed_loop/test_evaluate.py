@@ -21,8 +21,9 @@ from wam.core.policy import LoadedPolicy, RoutedContext
 from wam.core.transport.numpy_codec import NumpyCodec
 from wam.core.verdict import Ladder
 from wam.devices.twin import JointFeedback
+from wam.evaluation.closed_loop.options import EvalOptions
 from wam.evaluation.closed_loop.page import build_evaluation_report
-from wam.evaluation.closed_loop.run import EvalOptions, evaluate_fast
+from wam.evaluation.closed_loop.run import evaluate_fast
 from wam.evaluation.closed_loop.table import compute_evaluation
 from wam.evaluation.replay.engine import ReplaySettings
 from wam.robots.description import RobotDescription

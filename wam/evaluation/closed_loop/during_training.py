@@ -8,7 +8,8 @@ import torch
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
 from wam.devices.loader import load_robot
-from wam.evaluation.closed_loop.run import EvalOptions, evaluate_fast
+from wam.evaluation.closed_loop.options import EvalOptions
+from wam.evaluation.closed_loop.run import evaluate_fast
 from wam.evaluation.replay.engine import ReplaySettings
 from wam.policies.loading import load_policy
 from wam.runtime.policy import PolicyRequest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Videos of episodes: every one is encoded as it runs, the worst and the best are kept."""
+"""Videos of episodes: each is encoded as it runs, the worst and the best are chosen."""
 
 from __future__ import annotations
 
@@ -15,8 +15,36 @@ from wam.data.lerobot.video_writer import SMALL_OPTIONS, VideoWriter
 from wam.evaluation.closed_loop.scores import EpisodeRecord
 
 
+class VideoChoice:
+    """Keeps the videos of the worst and of the best episode, whatever the order in which they come."""
+
+    def __init__(self) -> None:
+        self._worst: tuple[EpisodeRecord, bytes] | None = None
+        self._best: tuple[EpisodeRecord, bytes] | None = None
+
+    def offer(self, episode: EpisodeRecord, video: bytes) -> None:
+        """Take an episode with its MP4; an empty one is left out."""
+        if not video:
+            return
+        if self._worst is None or _worse(episode, self._worst[0]):
+            self._worst = (episode, video)
+        if self._best is None or _worse(self._best[0], episode):
+            self._best = (episode, video)
+
+    def chosen(self) -> Mapping[str, bytes]:
+        """Return caption -> MP4: the worst episode, and the best unless it is the same."""
+        if self._worst is None or self._best is None:
+            return {}
+        if self._worst[0] is self._best[0]:
+            return {_caption(self._worst[0]): self._worst[1]}
+        return {
+            f"{name}: {_caption(episode)}": data
+            for name, (episode, data) in (("worst", self._worst), ("best", self._best))
+        }
+
+
 class Films:
-    """Keeps the videos of the worst and of the best episode.
+    """Films one episode after another.
 
     Args:
         fps: pictures per second of simulated time [Hz].
@@ -28,8 +56,6 @@ class Films:
         self._writer: VideoWriter | None = None
         self._path = Path()
         self._numbers = 0
-        self._worst: tuple[EpisodeRecord, bytes] | None = None
-        self._best: tuple[EpisodeRecord, bytes] | None = None
 
     def __enter__(self) -> Films:
         """Return itself."""
@@ -54,34 +80,25 @@ class Films:
             self._writer = VideoWriter(self._path, fps=self._fps, options=SMALL_OPTIONS)
         self._writer.add(_beside(pictures))
 
-    def end(self, episode: EpisodeRecord) -> None:
-        """Close the running video; it is kept if the episode is the worst or the best so far."""
+    def finish(self) -> bytes:
+        """Close the running video and return it as MP4; empty where nothing was filmed."""
         if self._writer is None:
-            return
+            return b""
         self._writer.finish()
         data = self._path.read_bytes()
         self._drop()
-        if self._worst is None or episode.rank < self._worst[0].rank:
-            self._worst = (episode, data)
-        if self._best is None or episode.rank > self._best[0].rank:
-            self._best = (episode, data)
-
-    def videos(self) -> Mapping[str, bytes]:
-        """Return caption -> MP4: the worst episode, and the best unless it is the same."""
-        if self._worst is None or self._best is None:
-            return {}
-        if self._worst[0] is self._best[0]:
-            return {_caption(self._worst[0]): self._worst[1]}
-        return {
-            f"{name}: {_caption(episode)}": data
-            for name, (episode, data) in (("worst", self._worst), ("best", self._best))
-        }
+        return data
 
     def _drop(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._path.unlink(missing_ok=True)
         self._writer = None
+
+
+def _worse(one: EpisodeRecord, other: EpisodeRecord) -> bool:
+    """Whether `one` ranks below `other`; among equals the later seed does."""
+    return (*one.rank, -one.seed) < (*other.rank, -other.seed)
 
 
 def _caption(episode: EpisodeRecord) -> str:

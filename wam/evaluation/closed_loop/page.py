@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,6 +79,7 @@ def summary_of(run: Evaluation, figures: EvaluationFigures) -> dict[str, Any]:
         "mode": run.mode,
         "verdict": figures.verdict,
         "metrics": dict(figures.scores.metrics),
+        "held_s": _rounded(figures.held),
         "episodes": [
             {
                 "seed": one.seed,
@@ -88,6 +90,8 @@ def summary_of(run: Evaluation, figures: EvaluationFigures) -> dict[str, Any]:
                 "stages": {name: round(at, 6) for name, at in one.stages},
                 "time_s": round(one.time, 6),
                 "max_contact_force_n": round(one.max_contact_force, 6),
+                "held_share": None if math.isnan(one.held_share) else round(one.held_share, 6),
+                "held_s": _rounded(one.held),
                 "worst_rung": one.worst_rung.name,
                 "safety_events": len(one.moving),
                 "error": one.error,
@@ -106,6 +110,10 @@ def summary_of(run: Evaluation, figures: EvaluationFigures) -> dict[str, Any]:
         "warnings": list(run.warnings),
         "settings": dict(run.settings),
     }
+
+
+def _rounded(times: Mapping[str, float]) -> dict[str, float]:
+    return {cause: round(time, 6) for cause, time in times.items()}
 
 
 def timing_of(run: Evaluation, figures: EvaluationFigures) -> dict[str, Any]:
@@ -159,6 +167,7 @@ def _page(run: Evaluation, figures: EvaluationFigures) -> Page:
         _episode_section(run),
         _stage_section(run),
         *_time_sections(run),
+        *_held_sections(run, figures),
         _safety_section(run),
         *_gate_sections(figures.checks),
         _figure_section(figures),
@@ -215,7 +224,11 @@ def _tiles(run: Evaluation, figures: EvaluationFigures) -> tuple[Tile, ...]:
             "–" if scores["success_rate"] is None else f"{100 * scores['success_rate']:.0f} %",
             f"95 %: {shown(scores['success_low'])} to {shown(scores['success_high'])}",
         ),
-        Tile("mean score", f"{shown(scores['mean_score'])} of {len(run.stage_names)}", "stages reached"),
+        Tile(
+            "mean score",
+            f"{shown(scores['mean_score'])} of {len(run.stage_names)}",
+            f"stages reached; 95 %: {shown(scores['score_low'])} to {shown(scores['score_high'])}",
+        ),
         Tile("time to success", shown(scores["mean_time_to_success_s"], " s"), "mean, simulated"),
         Tile(
             "largest contact force",
@@ -234,6 +247,11 @@ def _tiles(run: Evaluation, figures: EvaluationFigures) -> tuple[Tile, ...]:
                 "prefill p50",
                 shown(times["prefill_p50_ms"], " ms"),
                 f"p99 {shown(times['prefill_p99_ms'], ' ms')}",
+            ),
+            Tile(
+                "held",
+                "–" if scores["held_share"] is None else f"{100 * scores['held_share']:.0f} %",
+                f"of the time; most of it: {next(iter(figures.held), '–')}",
             ),
             Tile(
                 "worst rung",
@@ -262,6 +280,7 @@ def _episode_section(run: Evaluation) -> Section:
             f"{one.score}",
             f"{one.time:.1f} s",
             f"{one.max_contact_force:.0f} N",
+            "–" if math.isnan(one.held_share) else f"{100 * one.held_share:.0f} %",
             f"{one.worst_rung.name}, {len(one.moving)}",
             one.instruction if not one.error else one.error,
         )
@@ -274,6 +293,7 @@ def _episode_section(run: Evaluation) -> Section:
         "score",
         "time",
         "force",
+        "held",
         "worst rung, events",
         "instruction or error",
     )
@@ -308,6 +328,26 @@ def _time_sections(run: Evaluation) -> tuple[Section, ...]:
         return ()
     block = Table(("quantity", "p50", "p99", "p99.9", "max", "count"), tuple(rows))
     return (Section("Times of the policy", (block, Charts(tuple(charts)))),)
+
+
+def _held_sections(run: Evaluation, figures: EvaluationFigures) -> tuple[Section, ...]:
+    if not figures.held:
+        return ()
+    total = sum(one.time for one in run.episodes)
+    rows = tuple(
+        (
+            cause,
+            f"{time:.1f} s",
+            f"{100 * time / total:.1f} %",
+            str(sum(cause in one.held for one in run.episodes)),
+        )
+        for cause, time in figures.held.items()
+    )
+    block = Table(("cause", "time", "share", "episodes"), rows, text=True)
+    intro = (
+        "Time on HOLD and STOP, by the cause that was reported last; no_chunk_yet is the wait at the start."
+    )
+    return (Section("Time held", (block,), intro=intro),)
 
 
 def _safety_section(run: Evaluation) -> Section:

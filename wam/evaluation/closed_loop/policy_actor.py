@@ -80,6 +80,8 @@ class PolicyActor:
             policy=self._policy,
             settings=self._settings,
             instruction=episode.instruction,
+            # The noise differs from seed to seed, and depends on nothing that was played before.
+            generation=episode.world.seed + 1,
         )
         self._engine.set_instruction(episode.instruction)  # empties the policy's own memory
         self._now_ns = BEGIN_NS

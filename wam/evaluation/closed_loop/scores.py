@@ -49,6 +49,7 @@ class EpisodeRecord:
         error: why it was aborted, or "".
         times: of the policy.
         safety: events of the safety node; stamps count from the start [ns].
+        held: why and for how long the safety node held the robot, cause -> time [s]; empty for the expert.
     """
 
     seed: int
@@ -62,11 +63,18 @@ class EpisodeRecord:
     error: str = ""
     times: EpisodeTimes = field(default_factory=EpisodeTimes)
     safety: tuple[SafetyRecord, ...] = ()
+    held: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def rank(self) -> tuple[bool, int, float]:
         """Orders episodes from the worst to the best: success, score, then the quicker one."""
         return (self.success, self.score, -self.time)
+
+    @property
+    def held_share(self) -> float:
+        """Share of the episode in which the safety node held the robot, 0..1; NaN where there was no safety node."""
+        # One that runs holds at least until the first chunk.
+        return min(1.0, sum(self.held.values()) / self.time) if self.held else math.nan
 
     @property
     def moving(self) -> tuple[SafetyRecord, ...]:

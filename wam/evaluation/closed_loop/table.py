@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation
 from wam.evaluation.metrics.gate import GateCheck, Threshold, check_gate
 from wam.evaluation.metrics.metric import Measurement, Metric, measure
 from wam.report.numbers import SampleSummary, distribution, finite_or_none
-from wam.report.statistics import Interval, wilson
+from wam.report.statistics import Interval, bootstrap_mean, wilson
 
 
 class EvaluationBasis:
@@ -42,6 +42,26 @@ class EvaluationBasis:
         """Share of successful episodes with its Wilson interval."""
         return wilson(len(self.successful), len(self.episodes))
 
+    @cached_property
+    def score(self) -> Interval:
+        """Mean of the stages reached with its bootstrap interval."""
+        return bootstrap_mean([one.score for one in self.episodes])
+
+    @cached_property
+    def held(self) -> Mapping[str, float]:
+        """Time in which the safety node held the robot, by cause, over all episodes [s]; the longest first."""
+        times: dict[str, float] = {}
+        for one in self.episodes:
+            for cause, time in one.held.items():
+                times[cause] = times.get(cause, 0.0) + time
+        return dict(sorted(times.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def held_share(self) -> float:
+        """Share of the time of all episodes in which the safety node held the robot; NaN where there was none."""
+        total = sum(one.time for one in self.episodes if one.held)
+        return sum(self.held.values()) / total if total > 0.0 else math.nan
+
     def ended_on(self, rung: Ladder) -> int:
         """Return how many episodes have this as their highest rung."""
         return sum(one.worst_rung is rung for one in self.episodes)
@@ -62,12 +82,14 @@ class EvaluationFigures:
 
     Attributes:
         scores: metrics of the episodes; they stand in summary.json.
+        held: cause -> time in which the safety node held the robot, over all episodes [s].
         times: metrics of this machine; they stand in timing.json.
         checks: every threshold of the gate with what was measured.
         verdict: "fault" (an episode was aborted), "fail" (a threshold), "pass" (a gate was given) or "done".
     """
 
     scores: Measurement
+    held: Mapping[str, float]
     times: Measurement
     checks: tuple[GateCheck, ...]
     verdict: str
@@ -87,7 +109,7 @@ def compute_evaluation(run: Evaluation, gate: tuple[Threshold, ...] = ()) -> Eva
     scores = measure(SCORES, basis, plain=finite_or_none)
     times = measure(TIMES, basis, plain=finite_or_none)
     checks = check_gate(gate, {**scores.metrics, **times.metrics})
-    return EvaluationFigures(scores, times, checks, _verdict(run, checks))
+    return EvaluationFigures(scores, basis.held, times, checks, _verdict(run, checks))
 
 
 def _verdict(run: Evaluation, checks: tuple[GateCheck, ...]) -> str:
@@ -135,9 +157,9 @@ SCORES: tuple[Row, ...] = (
     ),
     Metric("success_low", "lower end of its 95 % interval (Wilson)", "1", lambda basis: basis.success.low),
     Metric("success_high", "upper end of its 95 % interval (Wilson)", "1", lambda basis: basis.success.high),
-    Metric(
-        "mean_score", "stages reached, 0 to 3", "", lambda basis: _mean(one.score for one in basis.episodes)
-    ),
+    Metric("mean_score", "stages reached, 0 to 3", "", lambda basis: basis.score.value),
+    Metric("score_low", "lower end of its 95 % interval (bootstrap)", "", lambda basis: basis.score.low),
+    Metric("score_high", "upper end of its 95 % interval (bootstrap)", "", lambda basis: basis.score.high),
     Metric(
         "mean_time_to_success_s",
         "simulated time of the successful episodes, mean",
@@ -164,6 +186,14 @@ SCORES: tuple[Row, ...] = (
         "largest contact force of all episodes",
         "N",
         lambda basis: max((one.max_contact_force for one in basis.episodes), default=math.nan),
+    ),
+    Metric(
+        "held_share",
+        "share of the time in which the safety node held the robot",
+        "1",
+        lambda basis: basis.held_share,
+        meaning="share of the simulated time of all episodes in which the safety node held the robot (HOLD or STOP), "
+        "the wait for the first chunk included; `held_s` in summary.json has the causes",
     ),
     Metric(
         "safety_events",

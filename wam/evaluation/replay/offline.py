@@ -62,6 +62,7 @@ class OfflineReplay:
         policy: both halves of the policy.
         settings: how they are scheduled.
         instruction: first task text; "" takes the policy's own.
+        generation: of the first task text, from 1; the noise of a policy depends on it.
         ingest: where messages are put; None makes one. A live node's may be given, fed over DDS.
         stopwatch: monotonic clock of the host [ns].
 
@@ -76,6 +77,7 @@ class OfflineReplay:
         policy: LoadedPolicy,
         settings: ReplaySettings,
         instruction: str = "",
+        generation: int = 1,
         ingest: StreamIngest | None = None,
         stopwatch: Stopwatch = monotonic_ns,
     ) -> None:
@@ -102,6 +104,7 @@ class OfflineReplay:
             publisher=self._publisher,
             observe=self._observe,
             instruction=instruction or policy.contract.instruction,
+            generation=generation,
             stopwatch=_watch(stopwatch, settings.planner_latency_ns),
         )
         self.executor = ExecutorCycle(

@@ -7,6 +7,7 @@ paths (a shared file system). Reports need no shared folder: a worker sends its 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import tempfile
@@ -48,11 +49,11 @@ def require_ray() -> Any:
     return ray
 
 
-def ray_runs(jobs: list[Job], *, address: str) -> Iterator[Run]:
-    """Give the runs of all jobs, in the order of the jobs, as the cluster finishes them.
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Give the module `ray`, connected to a cluster until the end of the block.
 
     Args:
-        jobs: what to run; each takes as many CPUs as its policy has threads, and a GPU if its device is one.
         address: "local", "auto" (the cluster that this machine is part of), HOST:PORT or ray://HOST:PORT.
 
     Raises:
@@ -76,10 +77,25 @@ def ray_runs(jobs: list[Job], *, address: str) -> Iterator[Run]:
             where="--ray",
         ) from error
     try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def ray_runs(jobs: list[Job], *, address: str) -> Iterator[Run]:
+    """Give the runs of all jobs, in the order of the jobs, as the cluster finishes them.
+
+    Args:
+        jobs: what to run; each takes as many CPUs as its policy has threads, and a GPU if its device is one.
+        address: of the cluster, see `connected`.
+
+    Raises:
+        WamError: see `connected`.
+    """
+    with connected(address) as ray:
         refs = []
         for job in jobs:
-            gpus = 1 if job.device.startswith("cuda") else 0
-            remote = ray.remote(num_cpus=job.threads, num_gpus=gpus, max_retries=0)(run_elsewhere)
+            remote = ray.remote(**resources(job.device, job.threads))(run_elsewhere)
             refs.append(remote.remote(job, os.getcwd()))
         for job, ref in zip(jobs, refs, strict=True):
             try:
@@ -89,8 +105,11 @@ def ray_runs(jobs: list[Job], *, address: str) -> Iterator[Run]:
                 continue
             write_files(job.report, files)
             yield run
-    finally:
-        ray.shutdown()
+
+
+def resources(device: str, threads: int) -> dict[str, int]:
+    """Return what a task with a policy takes of the cluster: its threads, and a GPU if its device is one."""
+    return {"num_cpus": threads, "num_gpus": int(device.startswith("cuda")), "max_retries": 0}
 
 
 def _knock(address: str) -> None:

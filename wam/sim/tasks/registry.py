@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -60,3 +61,7 @@ def find_setting(task: Task, name: str) -> Setting:
         allowed=", ".join(setting.value for setting in task.settings),
         where="the option --setting",
     )
+
+
+# Another process finds a task by name: the functions of its stages cannot be sent.
+copyreg.pickle(Task, lambda task: (find_task, (task.name,)))

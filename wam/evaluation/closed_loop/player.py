@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays closed-loop episodes one after another in this process: the expert, or a policy through the nodes' cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+
+from wam.core.clock import NS_PER_S
+from wam.core.policy import LoadedPolicy
+from wam.evaluation.closed_loop.filming import Films
+from wam.evaluation.closed_loop.options import EvalOptions
+from wam.evaluation.closed_loop.policy_actor import PolicyActor
+from wam.evaluation.closed_loop.scores import EpisodeRecord, EpisodeTimes
+from wam.evaluation.held import held_times
+from wam.robots.description import RobotDescription
+from wam.runtime.policy import PolicyRequest, require_fit
+from wam.sim.actors import ExpertActor
+from wam.sim.experts.registry import make_expert
+from wam.sim.recording.pictures import Filmer
+from wam.sim.rollout import EpisodeResult, Frame, Observer, RolloutOptions, rollout
+from wam.sim.tasks.world import TaskWorld
+
+EXPERT_FPS = 15.0
+FILM_HEIGHT, FILM_WIDTH = 240, 320
+
+Stopped = Callable[[], bool]
+
+
+def never() -> bool:
+    """Return False: nobody stops the evaluation."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """An episode that was played.
+
+    Attributes:
+        episode: what it left.
+        video: MP4; empty where none was filmed.
+    """
+
+    episode: EpisodeRecord
+    video: bytes = b""
+
+
+class EpisodePlayer:
+    """Plays episodes of one task with one policy; an episode does not depend on those before. One thread.
+
+    Args:
+        options: what to evaluate.
+        policy: both halves; None lets the task's expert play.
+        robot: the task's, or one with other cameras.
+        stopped: asked at every frame whether to end.
+
+    Raises:
+        ContractMismatch: policy and robot do not fit.
+        ConfigError: the task cannot be set so, or has no expert.
+    """
+
+    def __init__(
+        self,
+        options: EvalOptions,
+        policy: LoadedPolicy | None,
+        *,
+        robot: RobotDescription,
+        stopped: Stopped = never,
+    ) -> None:
+        self.cameras: tuple[str, ...] = ()
+        if policy is not None:
+            require_fit(policy.contract, robot)
+            self.cameras = policy.contract.camera_names
+        fps = max((robot.camera(name).rate for name in self.cameras), default=EXPERT_FPS)
+        self._world = TaskWorld(options.task, setting=options.setting, seed=options.seeds[0], robot=robot)
+        self._options = RolloutOptions(fps, self.cameras, options.time_limit, options.quality)
+        self._observers: list[Observer] = [_StopWatch(stopped)]
+        with ExitStack() as stack:
+            self._films = stack.enter_context(Films(fps=fps))
+            if options.videos:
+                self._observers.append(_film(self._films, self._world, self.cameras, stack))
+            self._actor: PolicyActor | ExpertActor
+            if policy is None:
+                self._actor = ExpertActor(lambda episode: make_expert(episode.world))
+            else:
+                self._actor = PolicyActor(robot, policy, options.schedule)
+                stack.callback(self._actor.close)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> EpisodePlayer:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give back what the policy and the film hold."""
+        self._stack.close()
+
+    def play(self, seed: int) -> Play | None:
+        """Play the episode of a seed; None when `stopped` returned True before its end.
+
+        Raises:
+            MissingDependency: images are needed and cannot be rendered here.
+        """
+        actor = self._actor
+        try:
+            result = rollout(self._world, actor, seed=seed, options=self._options, observers=self._observers)
+        except _Stopped:
+            return None
+        if isinstance(actor, PolicyActor):
+            return Play(_record(result, actor), self._films.finish())
+        return Play(_record(result, None), self._films.finish())
+
+
+@dataclass(frozen=True, slots=True)
+class PlayerJob:
+    """What another process needs to make a player.
+
+    Attributes:
+        options: what to evaluate.
+        request: the policy; None lets the task's expert play.
+        robot: the task's, or one with other cameras.
+    """
+
+    options: EvalOptions
+    request: PolicyRequest | None
+    robot: RobotDescription
+
+    def open(self) -> EpisodePlayer:
+        """Load the policy and return a player.
+
+        Raises:
+            WamError: the policy cannot be loaded, or see `EpisodePlayer`.
+        """
+        from wam.policies.loading import load_policy
+
+        policy = None if self.request is None else load_policy(self.request, robot=self.robot)
+        return EpisodePlayer(self.options, policy, robot=self.robot)
+
+
+def _film(films: Films, world: TaskWorld, cameras: Sequence[str], stack: ExitStack) -> Observer:
+    if cameras:
+        return _CameraFilm(films, tuple(cameras))
+    filmer = Filmer(world, height=FILM_HEIGHT, width=FILM_WIDTH, take=films.add)
+    stack.callback(filmer.close)
+    return filmer
+
+
+class _CameraFilm:
+    """Films what the policy sees."""
+
+    def __init__(self, films: Films, cameras: tuple[str, ...]) -> None:
+        self._films, self._cameras = films, cameras
+
+    def on_frame(self, frame: Frame) -> None:
+        self._films.add(*(frame.observation.frames[name].rgb for name in self._cameras))
+
+
+class _Stopped(Exception):
+    """Leaves a roll-out."""
+
+
+class _StopWatch:
+    """Ends a roll-out."""
+
+    def __init__(self, stopped: Stopped) -> None:
+        self._stopped = stopped
+
+    def on_frame(self, frame: Frame) -> None:
+        if self._stopped():
+            raise _Stopped
+
+
+def _record(result: EpisodeResult, actor: PolicyActor | None) -> EpisodeRecord:
+    """Return the record of an episode; `actor` is the policy's."""
+    end_ns = round(result.time * NS_PER_S)
+    return EpisodeRecord(
+        seed=result.seed,
+        variant=result.variant,
+        instruction=result.instruction,
+        success=result.success,
+        score=result.progress,
+        stages=tuple((one.name, one.time) for one in result.reached),
+        time=result.time,
+        max_contact_force=result.max_contact_force,
+        error=result.error,
+        times=EpisodeTimes() if actor is None else actor.times(),
+        safety=() if actor is None else tuple(actor.records),
+        held={} if actor is None else held_times(actor.records, begin_ns=0, end_ns=end_ns),
+    )
