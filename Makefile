@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make demo   a planner and an executor move a simulated robot over real ROS 2; writes a report
+# make demo   a simulated robot does a task, moved by planner and executor over real ROS 2; writes a report with the video
 # make test   all tests          make lint    style, types, import rules
 # make bench  the benchmarks     make clean   remove .venv and caches
 # make faults  inject every named fault into the simulated arms; writes docs/reference/faults.md

@@ -33,7 +33,9 @@ class LaunchArgument:
 BOOLEAN = ("true", "false")
 
 ARGUMENTS: tuple[LaunchArgument, ...] = (
-    LaunchArgument("policy", "fake", "directory of a policy bundle, or a built-in name (fake, aha_wam/tiny)"),
+    LaunchArgument(
+        "policy", "fake", "directory of a policy bundle, or its name in wam info (fake, aha_wam/random)"
+    ),
     LaunchArgument(
         "device", "auto", "device of the policy: auto (CUDA where there is one, else the CPU), cpu, cuda:N"
     ),

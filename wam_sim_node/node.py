@@ -153,7 +153,7 @@ class SimNode(WamNode[SimParameters]):
         p = self.p
         if not p.task:
             return SimWorld(robot, seed=p.seed, timestep=timestep)
-        task = find_task(p.task)
+        task = find_task(p.task, robot=robot.name)
         setting = find_setting(task, p.setting)
         return TaskWorld(task, seed=p.seed, setting=setting, robot=robot, timestep=timestep)
 

@@ -24,7 +24,7 @@ class SimParameters:
     )
     task: str = parameter(
         "",
-        description="simulated task, one of `wam sim tasks`; empty: a table top",
+        description="simulated task, one of `wam sim tasks`, or 'free' for none; empty: a table top without episodes",
     )
     setting: str = parameter(
         "seen",

@@ -83,7 +83,7 @@ def test_the_public_baselines_compute_the_whole_vocabulary(
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"policy": "dust/tiny"}, "dust"),
+        ({"policy": "dust/random"}, "dust"),
         ({"preset": "huge"}, "huge"),
         ({"preset": "tiny", "layers": 0}, "layers"),
         ({"preset": "tiny", "steps": 0}, "steps"),

@@ -31,7 +31,7 @@ def test_every_robot_file_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_kind_offers_its_presets_and_a_tiny_policy(capsys: pytest.CaptureFixture[str]) -> None:
     values = shown(capsys)
     assert "fake" in values["policies"]
-    assert "aha_wam/tiny" in values["policies"]
+    assert "aha_wam/random" in values["policies"]
     assert "aha_wam/paper" in values["presets"]
     assert {name.partition("/")[0] for name in values["presets"]} == set(registry().kinds)
 

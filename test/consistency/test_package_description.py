@@ -125,7 +125,8 @@ def test_every_file_to_share_is_shared_in_its_place(tree: Any, described: dict[s
 
 
 def test_files_beside_the_code_are_installed_with_it(tree: Any, described: dict[str, Any]) -> None:
-    patterns = described["package_data"][""]
+    data = described["package_data"]
+    patterns = [*data[""], *(f"policies/{pattern}" for pattern in data["wam.policies"])]
     for folder in tree.packages:
         for path in (tree.root / folder).rglob("*"):
             if path.is_file() and path.suffix not in (".py", ".pyc"):

@@ -28,9 +28,9 @@ OVERDUE = ("chunk_timeout", "rows_exhausted", "executor_lost")
 LOST = ("joint_state_timeout", "future_joint_state", "driver_lost")
 
 BEDS = {
-    "piper": ("Piper", "aha_wam/tiny"),
-    "franka": ("Franka FR3", "dust/tiny"),
-    "ur5e_inspire": ("UR5e with Inspire hands", "ud_vla/tiny"),
+    "piper": ("Piper", "aha_wam/random"),
+    "franka": ("Franka FR3", "dust/random"),
+    "ur5e_inspire": ("UR5e with Inspire hands", "ud_vla/random"),
 }
 
 CASES = (

@@ -196,10 +196,11 @@ def test_a_built_in_policy_is_made_once_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = open_policy("aha_wam/tiny")
+    first = open_policy("aha_wam/random")
     stamp = (first.directory / "policy.yaml").stat().st_mtime_ns
-    second = open_policy("aha_wam/tiny")
+    second = open_policy("aha_wam/random")
     assert second.directory == first.directory
+    assert open_policy("aha_wam/tiny").directory == first.directory, "its earlier name"
     assert (second.directory / "policy.yaml").stat().st_mtime_ns == stamp
     assert [p.name for p in (tmp_path / "wam" / "bundles").iterdir()] == [first.directory.name]
 

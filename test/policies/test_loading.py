@@ -27,7 +27,7 @@ def test_auto_takes_a_cuda_device_where_there_is_one(
 def test_a_policy_tells_where_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     robot = load_robot("piper")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    loaded = load_policy(PolicyRequest("aha_wam/tiny", True, True, device="auto"), robot=robot)
+    loaded = load_policy(PolicyRequest("aha_wam/random", True, True, device="auto"), robot=robot)
     assert loaded.device == "cpu"
     with pytest.raises(BundleError, match="the device is absent"):
-        load_policy(PolicyRequest("aha_wam/tiny", True, True, device="cuda:0"), robot=robot)
+        load_policy(PolicyRequest("aha_wam/random", True, True, device="cuda:0"), robot=robot)

@@ -99,7 +99,7 @@ def metrics_of_replay(shell: Shell, policy: str, report: Path) -> dict[str, Any]
 
 def test_it_is_listed_with_its_presets_and_commands(shell: Shell) -> None:
     listed = json.loads(shell.wam("info", "--json"))
-    assert "example/tiny" in listed["policies"]
+    assert "example/random" in listed["policies"]
     assert "example/tiny" in listed["presets"]
     assert listed["policy_faults"] == {}
     preset = json.loads(shell.wam("info", "--preset", "example/tiny", "--json"))
@@ -109,7 +109,7 @@ def test_it_is_listed_with_its_presets_and_commands(shell: Shell) -> None:
 
 
 def test_its_tiny_policy_runs_through_planner_and_executor(shell: Shell, tmp_path: Path) -> None:
-    metrics = metrics_of_replay(shell, "example/tiny", tmp_path / "report")
+    metrics = metrics_of_replay(shell, "example/random", tmp_path / "report")
     assert metrics["contexts"] > 0
     assert metrics["chunks"] > 0
     assert metrics["policy_faults"] == 0

@@ -102,7 +102,7 @@ def test_a_faulty_entry_point_is_named_with_its_reason_and_hides_nothing_else(in
     with pytest.raises(BundleError, match=r"'gone' cannot be used: .*no_such_module"):
         policy_kind("gone")
     with pytest.raises(BundleError, match="'gone' cannot be used"):
-        open_policy("gone/tiny")
+        open_policy("gone/random")
 
 
 def test_another_package_cannot_take_the_name_of_a_policy(install: Install) -> None:
@@ -117,8 +117,8 @@ def test_another_package_cannot_take_the_name_of_a_policy(install: Install) -> N
 
 
 def test_a_name_that_is_not_there_is_refused_with_the_list_of_kinds() -> None:
-    with pytest.raises(BundleError, match=r"(?s)nothing/tiny.*aha_wam/tiny.*dust/tiny.*ud_vla/tiny"):
-        load_policy("nothing/tiny")
+    with pytest.raises(BundleError, match=r"(?s)nothing/random.*aha_wam/random.*dust/random.*ud_vla/random"):
+        load_policy("nothing/random")
     with pytest.raises(BundleError, match=r"(?s)nothing.*aha_wam.*dust.*ud_vla"):
         policy_kind("nothing")
 

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo report: numbers, page and folder."""
+"""The demo report: headline, numbers, page and folder."""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +19,12 @@ from wam.core.context import ContextHeader
 from wam.core.errors import ConfigError
 from wam.core.observation import CameraFrame
 from wam.core.verdict import Ladder, Verdict
-from wam.evaluation.records import ChunkRecord, ContextRecord, DemoRecording, SafetyRecord, TopicSeries
+from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation
+from wam.evaluation.records import ChunkRecord, ContextRecord, SafetyRecord, TopicSeries
 from wam.report.imagined import ImaginedPairs, ImaginedRecord, side_by_side
 from wam.report.machine import machine_info
-from wam.stack.demo_page import build_demo_report, ladder_spans
+from wam.stack.demo_page import build_demo_report, demo_summary, ladder_spans
+from wam.stack.demo_recording import DemoRecording, DemoSignals
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -50,29 +54,54 @@ def chunk(sequence: int) -> ActionChunk:
     )
 
 
-def recording() -> DemoRecording:
+def signals() -> DemoSignals:
     header = ContextHeader(S, 1, 1, "a" * 64, "wave", 64, 33 * MS, plan_ns=80 * MS)
-    image = np.zeros((48, 64, 3), dtype=np.uint8)
-    return DemoRecording(
-        robot="piper",
-        robot_title="Two Piper arms",
-        policy="fake",
-        contract_hash="a" * 64,
-        instruction="wave <slowly> & well",
+    return DemoSignals(
         start_ns=S,
         end_ns=4 * S,
         measured=(series("left", rate=200.0),),
         commanded=(series("left", rate=100.0, late_ns=3 * MS),),
         chunks=tuple(ChunkRecord(S + i * 100 * MS + 30 * MS, chunk(i)) for i in range(1, 20)),
         contexts=(ContextRecord(S, header),),
-        safety=(
-            SafetyRecord(2 * S, Ladder.NOMINAL, Ladder.LATE, Verdict.OK, "context_late", "context is late"),
-            SafetyRecord(3 * S, Ladder.LATE, Ladder.NOMINAL, Verdict.OK, "context_fresh", "context is back"),
-        ),
-        frames=(CameraFrame("head", S, image), CameraFrame("head", 3 * S, image.copy())),
-        machine=machine_info(),
-        settings={"transport": "IN_PROCESS"},
     )
+
+
+def event(
+    at: float, before: Ladder, after: Ladder, code: str, text: str = "", verdict: Verdict = Verdict.HOLD
+) -> SafetyRecord:
+    return SafetyRecord(round(at * S), before, after, verdict, code, text or code)
+
+
+def recording(**of_episode: Any) -> DemoRecording:
+    episode = EpisodeRecord(
+        seed=1000,
+        variant="wooden tray",
+        instruction="carry <slowly> & well",
+        success=False,
+        score=0,
+        stages=(),
+        time=3.0,
+        max_contact_force=2.0,
+        safety=(
+            event(1.0, Ladder.NOMINAL, Ladder.LATE, "context_late", verdict=Verdict.OK),
+            event(2.0, Ladder.LATE, Ladder.NOMINAL, "context_fresh", verdict=Verdict.OK),
+        ),
+    )
+    evaluation = Evaluation(
+        task="piper_move_large_object",
+        title="move a large object",
+        stage_names=("grasped", "carried", "placed"),
+        setting="seen",
+        robot="piper",
+        policy="aha_wam/mine",
+        contract_hash="a" * 64,
+        mode="nodes",
+        episodes=(replace(episode, **of_episode),),
+        videos={"seed 1000": b"the film"},
+        settings={"time limit": "30 s"},
+        machine=machine_info(),
+    )
+    return DemoRecording("Two Piper arms", evaluation, signals(), trained=True)
 
 
 def test_one_late_command_shows_in_the_jitter_and_not_in_the_median(tmp_path: Path) -> None:
@@ -81,51 +110,111 @@ def test_one_late_command_shows_in_the_jitter_and_not_in_the_median(tmp_path: Pa
     assert results["command_jitter_left_p50_ms"] == pytest.approx(0.0, abs=1e-6)
     assert results["command_jitter_left_max_ms"] == pytest.approx(3.0)
     assert results["chunk_inference_p99_ms"] == pytest.approx(20.0)
-    assert results["image_to_chunk_p50_ms"] == pytest.approx(30.0)
     assert results["context_age_max_ms"] == pytest.approx(190.0)
 
 
-def test_the_page_is_self_contained_and_escapes_the_instruction(tmp_path: Path) -> None:
+def test_the_page_is_self_contained_opens_with_the_film_and_escapes_the_instruction(tmp_path: Path) -> None:
     html = build_demo_report(recording(), tmp_path / "report").read_text()
-    assert "wave &lt;slowly&gt; &amp; well" in html
+    assert "<strong>not done: never grasped, in 3.0 s</strong>" in html
+    assert "carry &lt;slowly&gt; &amp; well" in html
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", html)
     assert not re.search(r"url\((?!#|&#34;#|'#|\"#)", html)
-    assert html.count("<svg") >= 2 + 5 + 1  # two joints, five or more histograms, the ladder
+    assert html.count("<svg") >= 2 + 4 + 1  # two joints, four or more histograms, the ladder
+    film = base64.b64encode(b"the film").decode()
+    assert html.index(f"data:video/mp4;base64,{film}") < html.index("<h2>Stages</h2>") < html.index("<svg")
     assert "NOMINAL → LATE" in html
 
 
-def test_a_run_without_chunks_is_called_bad_and_still_gets_a_page(tmp_path: Path) -> None:
-    empty = replace(recording(), chunks=(), contexts=(), frames=(), safety=(), commanded=(), measured=())
-    html = build_demo_report(empty, tmp_path / "report").read_text()
-    assert 'class="verdict bad"' in html
-    assert "No action chunk arrived" in html
-    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
-    assert summary["results"]["chunk_inference_p50_ms"] is None
+@pytest.mark.parametrize(
+    ("episode", "said"),
+    [
+        ({}, "not done: never grasped, in 3.0 s"),
+        (
+            {
+                "score": 2,
+                "stages": (("grasped", 0.5), ("carried", 1.5)),
+                "held": {"chunk_timeout": 0.6, "jump": 0.3},
+            },
+            "not done: carried, but never placed, in 3.0 s; the robot was held 30 % of the time "
+            "(chunk_timeout 20 %, jump 10 %)",
+        ),
+        (
+            {"success": True, "score": 3, "stages": (("grasped", 0.5), ("carried", 1.5), ("placed", 3.0))},
+            "done: move a large object, in 3.0 s",
+        ),
+        (
+            {"safety": (event(2.0, Ladder.NOMINAL, Ladder.STOP, "collision", verdict=Verdict.STOP),)},
+            "not done: never grasped, in 3.0 s; the safety node stopped the robot at 2.0 s",
+        ),
+    ],
+)
+def test_the_headline_says_how_far_the_task_came_and_what_held_the_robot(
+    episode: dict[str, Any], said: str
+) -> None:
+    run = recording(**episode)
+    assert run.headline == said
+    summary = demo_summary(run)
+    assert (summary["headline"], summary["success"], summary["score"], summary["seed"]) == (
+        said,
+        run.episode.success,
+        run.episode.score,
+        1000,
+    )
+    assert summary["held_share"] == (pytest.approx(0.3) if "held" in episode else None)
+    assert list(summary["held_causes"]) == list(episode.get("held", {}))
+
+
+def test_a_demo_without_a_task_says_only_that_the_robot_moved(tmp_path: Path) -> None:
+    run = recording()
+    run = replace(run, evaluation=replace(run.evaluation, task="free"), trained=False)
+    assert run.headline == "there is no task: the policy moved the robot for 3.0 s"
+    assert "<h2>Stages</h2>" not in build_demo_report(run, tmp_path / "report").read_text()
+
+
+def test_only_a_policy_that_was_trained_for_the_task_has_to_do_it() -> None:
+    assert not recording().is_well
+    assert recording(success=True, score=3).is_well
+    random = replace(recording(), trained=False, notes=("random weights",))
+    assert random.is_well
+    assert random.headline.startswith("random weights; not done: ")
+    assert not replace(random, problems=("wam_sim died",)).is_well
 
 
 def test_problems_head_the_page(tmp_path: Path) -> None:
     html = build_demo_report(replace(recording(), problems=("wam_sim died",)), tmp_path / "r").read_text()
     assert 'class="verdict bad"' in html
-    assert "wam_sim died" in html
+    assert html.index("wam_sim died") < html.index("<h2>")
 
 
-def test_the_hold_before_the_first_chunk_is_not_held_against_a_run(tmp_path: Path) -> None:
-    """Every run begins in HOLD; a verdict given there made the page say that the robot was brought to HOLD."""
-    begin = (
-        SafetyRecord(0, Ladder.HOLD, Ladder.HOLD, Verdict.SCALED, "velocity_limit", "all joints are slowed"),
-        SafetyRecord(1, Ladder.HOLD, Ladder.NOMINAL, Verdict.OK, "recovered", "nominal again"),
+def test_a_cause_that_held_many_times_is_told_once(tmp_path: Path) -> None:
+    """Its sentences differ by their numbers, and each stood in the banner."""
+    safety = tuple(
+        event(at / 10, before, after, "chunk_timeout", f"no chunk for 0.{at}00 s")
+        for at in range(2, 8, 2)
+        for before, after in ((Ladder.NOMINAL, Ladder.HOLD), (Ladder.HOLD, Ladder.NOMINAL))
     )
-    page = build_demo_report(replace(recording(), safety=begin), tmp_path / "well").read_text()
-    assert "The robot followed the policy throughout" in page
-    held = (*begin, SafetyRecord(2, Ladder.NOMINAL, Ladder.HOLD, Verdict.HOLD, "chunk_timeout", "no chunk"))
-    page = build_demo_report(replace(recording(), safety=held), tmp_path / "held").read_text()
-    assert "was brought to HOLD on the way" in page
+    html = build_demo_report(
+        recording(safety=safety, held={"chunk_timeout": 0.9}), tmp_path / "r"
+    ).read_text()
+    banner = html.partition('<div class="verdict')[2].partition("</div>")[0]
+    assert banner.count("chunk_timeout") == 1
+    assert "no chunk" not in banner
+
+
+def test_an_episode_without_anything_published_still_gets_a_page(tmp_path: Path) -> None:
+    empty = replace(signals(), chunks=(), contexts=(), commanded=(), measured=())
+    run = replace(recording(safety=(), time=0.0), signals=empty, problems=("policy ended with code 1",))
+    html = build_demo_report(run, tmp_path / "report").read_text()
+    assert 'class="verdict bad"' in html
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert summary["results"]["chunk_inference_p50_ms"] is None
+    assert summary["held_share"] is None
 
 
 def test_an_earlier_report_is_replaced_as_a_whole(tmp_path: Path) -> None:
     build_demo_report(recording(), tmp_path / "report")
-    build_demo_report(replace(recording(), policy="other"), tmp_path / "report")
-    assert json.loads((tmp_path / "report" / "summary.json").read_text())["policy"] == "other"
+    build_demo_report(recording(seed=7), tmp_path / "report")
+    assert json.loads((tmp_path / "report" / "summary.json").read_text())["seed"] == 7
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report"]
 
 
@@ -149,7 +238,7 @@ def test_a_note_added_to_a_report_is_not_thrown_away(tmp_path: Path) -> None:
 
 
 def test_ladder_spans_cover_the_run_without_gaps() -> None:
-    spans = ladder_spans(recording().safety, start_ns=S, end_ns=4 * S)
+    spans = ladder_spans(recording().episode.safety, start_ns=0, end_ns=3 * S)
     assert [rung for _, _, rung in spans] == [Ladder.NOMINAL, Ladder.LATE, Ladder.NOMINAL]
     assert spans[0][0] == 0.0
     assert spans[-1][1] == 3.0
@@ -173,10 +262,8 @@ def frame(stamp_ns: int, value: int, *, size: tuple[int, int] = (8, 8)) -> Camer
 
 def test_what_was_imagined_stands_beside_what_was_seen(tmp_path: Path) -> None:
     seen = frame(2 * S + 30 * MS, 200, size=(48, 64))
-    run = replace(
-        recording(),
-        imagined=(ImaginedRecord(frame(2 * S, 50), seen), ImaginedRecord(frame(4 * S, 60), None)),
-    )
+    imagined = (ImaginedRecord(frame(2 * S, 50), seen), ImaginedRecord(frame(4 * S, 60), None))
+    run = replace(recording(), signals=replace(signals(), imagined=imagined))
     html = build_demo_report(run, tmp_path / "report").read_text()
     assert "Imagined images" in html
     assert "for 1.00 s, seen at 1.03 s" in html

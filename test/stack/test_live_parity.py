@@ -121,7 +121,7 @@ def events(bag: Path, robot: RobotDescription, policy: str, stage: Stage | None)
 
 
 @pytest.mark.parametrize("transport", list(CameraTransport))
-@pytest.mark.parametrize("policy", ["fake", "aha_wam/tiny"])
+@pytest.mark.parametrize("policy", ["fake", "aha_wam/random"])
 def test_bag_and_live_streams_give_the_same_observations_and_chunks(
     tmp_path: Path, transport: CameraTransport, policy: str
 ) -> None:

@@ -22,6 +22,7 @@ from rclpy.parameter import Parameter
 from wam.bench import Announce
 from wam.bench.result import Bar, BenchResult, percentiles
 from wam.core.errors import ConfigError, MissingDependency, WamError
+from wam.policies.kind import RANDOM, TINY
 from wam.ros.ingest import SharedIngest
 
 ROBOT = "piper"
@@ -37,7 +38,7 @@ def run(stage: Announce, *, policy: str = "", q: str = "") -> BenchResult:
 
     Args:
         stage: called with what is being measured.
-        policy: "aha_wam/tiny", "dust/tiny" or a bundle's directory; "" measures the overhead alone.
+        policy: "aha_wam/random", "dust/random" or a bundle's directory; "" measures the overhead alone.
         q: for a dust policy, vision steps per action step, comma separated.
 
     Raises:
@@ -54,7 +55,7 @@ def run(stage: Announce, *, policy: str = "", q: str = "") -> BenchResult:
         stage(f"policy {policy}")
         results.update(_policy_times(policy))
     if q:
-        results.update(_scaling(stage, policy or "dust/tiny", q))
+        results.update(_scaling(stage, policy or "dust/random", q))
     return BenchResult(results=results, bars=BARS)
 
 
@@ -85,7 +86,7 @@ def _policy_times(policy: str) -> dict[str, float]:
     except ModuleNotFoundError as error:
         raise MissingDependency(f"{error.name} is not installed", allowed="make setup") from None
     timing = measure(load_policy(policy, threads=1))
-    label = policy.rpartition("/")[2] if policy.endswith("/tiny") else "policy"
+    label = "tiny" if policy.partition("/")[2] in (RANDOM, TINY) else "policy"
     kind = "eager"
     return {
         f"prefill_{label}_{kind}_p50_ms": round(timing["prefill"].p50_ms, 3),

@@ -40,7 +40,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def run(
     stage: Callable[[str], None],
     *,
-    policy: str | Path = "ud_vla/tiny",
+    policy: str | Path = "ud_vla/random",
     preset: str | None = None,
     layers: int | None = None,
     device: str | None = None,
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m wam.bench.decode", description=__doc__)
     parser.add_argument(
-        "--policy", default="ud_vla/tiny", help="bundle or built-in name whose sizes are used"
+        "--policy", default="ud_vla/random", help="bundle or built-in name whose sizes are used"
     )
     parser.add_argument(
         "--preset", choices=sorted(PRESETS), help="preset whose sizes are used instead of a policy's"

@@ -63,7 +63,7 @@ class ChunkFigures:
 
 
 def bench_chunk(
-    policy: str | Path = "dust/tiny",
+    policy: str | Path = "dust/random",
     *,
     qs: Sequence[int] = (1, 4, 16),
     device: str = "cpu",

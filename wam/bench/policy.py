@@ -109,7 +109,7 @@ def measure(
 
 
 def bench_chunk(
-    policy: str | Path = "aha_wam/tiny",
+    policy: str | Path = "aha_wam/random",
     *,
     device: str = "cpu",
     threads: int = 1,

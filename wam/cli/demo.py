@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam demo ROBOT`: a simulated robot, the real nodes, a live table and a report. Needs no GPU and no hardware."""
+"""`wam demo ROBOT`: a simulated robot does a task with the real nodes. Needs no GPU and no hardware."""
 
 from __future__ import annotations
 
@@ -11,35 +11,68 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from wam.core.errors import ConfigError
+from wam.sim.quality import Quality
 
-DEFAULT_POLICY = "aha_wam/tiny"
-EXIT_PROBLEMS = 2
+EXIT_NOT_WELL = 2
+
+DEMO_SEED = 1000
+"""The first of the evaluations' seeds; recordings for training begin at 0."""
 
 
 def demo(
     robot: Annotated[str, typer.Argument(help="Robot to simulate: piper, franka or ur5e_inspire.")] = "piper",
-    seconds: Annotated[
-        float, typer.Option(help="Length of the run after the first chunk [s].", min=1.0)
-    ] = 30.0,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="Task, one of `wam sim tasks`, or 'free' for none; default: that of the robot.",
+            show_default=False,
+        ),
+    ] = "",
     policy: Annotated[
-        str, typer.Option(help="Built-in policy (aha_wam/tiny, fake) or the directory of a bundle.")
-    ] = DEFAULT_POLICY,
+        str,
+        typer.Option(
+            help="Trained policy that ships (`wam info`), directory of a bundle, or random weights "
+            "(aha_wam/random, fake); default: the one trained for the task.",
+            show_default=False,
+        ),
+    ] = "",
+    any_task: Annotated[
+        bool, typer.Option("--any-task", help="Run a policy on a task that it was not trained for.")
+    ] = False,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Seed of the world and of the policy's noise; training uses seeds below 1000.", min=0
+        ),
+    ] = DEMO_SEED,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Time limit in simulated time [s]; default: that of the task.", min=1.0, show_default=False
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(help="Directory of the report; default reports/ROBOT-TIME.", show_default=False),
     ] = None,
     instruction: Annotated[
-        str, typer.Option(help="Task text; default: that of the policy.", show_default=False)
+        str, typer.Option(help="Task text; default: that of the task.", show_default=False)
     ] = "",
+    quality: Annotated[
+        Quality | None,
+        typer.Option(
+            help="Images: 'fast' without shadows and smooth edges; default: as the policy was trained on.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option(help="Device of the policy: auto (CUDA where there is one), cpu or cuda:N.")
     ] = "auto",
     threads: Annotated[
         int, typer.Option(help="CPU threads of the policy's tensor library, per node.", min=1, max=256)
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the world and of the policy's noise.", min=0)] = 0,
     separate: Annotated[
         bool,
         typer.Option(
@@ -47,42 +80,29 @@ def demo(
         ),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report's numbers as JSON at the end.")
+        bool, typer.Option("--json", help="Print the result as one JSON object at the end.")
     ] = False,
 ) -> None:
-    """Run a simulated robot with planner, executor and safety nodes, show their state live and write a report.
+    """Run one episode of a task on a simulated robot with the real nodes and write a report with its video.
 
-    Exit codes: 0 success, 1 could not run, 2 ran with problems (listed in the report).
+    It ends when the task is done, or at its time limit. Exit codes: 0 success, 1 could not run, 2 ran with problems, or
+    the task that the policy was trained for was not done (the report says why).
     """
     from wam.ros.environment import join
 
     console = Console(stderr=as_json)
     network = join("demo", os.environ)
     # rclpy reads the environment when it is imported.
-    from wam.devices.loader import load_robot
+    from wam.evaluation.closed_loop.page import LOGS
+    from wam.report.folder import require_free
+    from wam.sim.rendering import require_egl
     from wam.stack.demo import run_demo
-    from wam.stack.demo_page import build_demo_report
+    from wam.stack.demo_page import build_demo_report, demo_summary
+    from wam.stack.demo_plan import plan_demo
     from wam.stack.node_specs import StackOptions
     from wam.stack.table import LiveTable
 
-    description = load_robot(robot)
-    if description.urdf is None:
-        raise ConfigError(
-            f"robot {description.name} cannot be simulated: its robot file has no model",
-            allowed="a robot whose file has a urdf, e.g. piper",
-            where="the argument ROBOT",
-        )
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    out = report or Path("reports") / f"{description.name}-{stamp}"
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(
-            "report directory is not empty",
-            value=str(out),
-            allowed="a new or empty directory",
-            where="--report",
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    options = StackOptions(
+    wanted = StackOptions(
         robot=robot,
         policy=policy,
         device=device,
@@ -91,17 +111,30 @@ def demo(
         instruction=instruction,
         composed=not separate,
     )
+    plan = plan_demo(wanted, task=task, any_task=any_task, seconds=seconds, quality=quality)
+    if plan.robot.cameras:
+        require_egl()
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    out = report or Path("reports") / f"{plan.robot.name}-{stamp}"
+    require_free(out, keep=(LOGS,))
+    out.mkdir(parents=True, exist_ok=True)
     look = f"ROS_DOMAIN_ID={network.domain[0]} ROS_AUTOMATIC_DISCOVERY_RANGE={network.reach[0]}"
     console.print(f"[dim]runs on its own ROS domain; to inspect it, set: {look}[/dim]", soft_wrap=True)
-    with LiveTable(console, f"wam demo: {description.title}, policy {policy}") as table:
-        recording = run_demo(
-            description, options, seconds=seconds, log_dir=out / "logs", on_progress=table.show
-        )
+    for note in plan.notes:
+        console.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
+    title = f"wam demo: {plan.robot.title}, task {plan.options.task.name}, policy {plan.stack.policy}"
+    with LiveTable(console, title) as table:
+        recording = run_demo(plan, log_dir=out / LOGS, on_progress=table.show)
     page = build_demo_report(recording, out)
     if as_json:
-        typer.echo(json.dumps(json.loads((out / "summary.json").read_text()), indent=2))
+        shown = {**demo_summary(recording), "report": str(page.resolve())}
+        typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     for problem in recording.problems:
-        console.print(f"[red]problem:[/red] {problem}")
-    console.print(f"report: {page.resolve()}", soft_wrap=True)
-    if recording.problems:
-        raise typer.Exit(EXIT_PROBLEMS)
+        console.print(f"[red]problem:[/red] {escape(problem)}", soft_wrap=True)
+    for warning in recording.evaluation.warnings:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+    colour = "green" if recording.episode.success else "yellow" if recording.is_well else "red"
+    console.print(f"[bold {colour}]{escape(recording.headline)}[/bold {colour}]", soft_wrap=True)
+    console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
+    if not recording.is_well:
+        raise typer.Exit(EXIT_NOT_WELL)

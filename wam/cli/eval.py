@@ -38,7 +38,7 @@ def evaluate(
     policy: Annotated[
         str,
         typer.Option(
-            help="Directory of a bundle, a built-in policy (aha_wam/tiny, fake), or 'expert' (mode fast).",
+            help="Directory of a bundle, a name of `wam info` (aha_wam/random, fake), or 'expert' (mode fast).",
             show_default=False,
         ),
     ],
@@ -132,7 +132,7 @@ def evaluate(
     Exit codes: 0 success (and the gate passed), 1 could not run, 2 the gate failed or an episode ended in an error,
     130 stopped.
 
-    Example: wam eval --task franka_box_to_bowl --policy aha_wam/tiny --report out
+    Example: wam eval --task franka_box_to_bowl --policy aha_wam/random --report out
     """
     from wam.core.signals import stop_on_signals
     from wam.devices.loader import load_robot

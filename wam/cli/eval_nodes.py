@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from wam.core.clock import ns_to_seconds
 from wam.core.contract import PolicyContract
 from wam.evaluation.closed_loop.options import EvalOptions
 from wam.evaluation.closed_loop.player import Stopped
@@ -41,21 +42,27 @@ def evaluate_nodes(
     # rclpy reads the environment when it is imported.
     from wam.ros.command_line import ParameterValue
     from wam.stack.episodes import NodeEpisodes
+    from wam.stack.node_specs import StackOptions
 
-    policy: dict[str, ParameterValue] = {"device": device, "threads": threads}
+    schedule = options.schedule
+    stack = StackOptions(
+        robot=options.task.robot,
+        policy=options.policy,
+        device=device,
+        threads=threads,
+        seed=policy_seed,
+        chunk_period=ns_to_seconds(schedule.executor_period_ns),
+        plan_period=ns_to_seconds(schedule.planner_period_ns),
+    )
     sampler = ", ".join(f"{name}: {value}" for name, value in options.sampler.items())
-    extra = options.schedule.extra_filters
+    extra = schedule.extra_filters
     safety: dict[str, ParameterValue] = {"extra_filters": list(extra)} if extra else {}
     runner = NodeEpisodes(
         options,
         robot=robot,
         contract=contract,
-        parameters={
-            "wam_planner": policy,
-            "wam_executor": {**policy, "sampler": sampler},
-            "wam_safety": safety,
-        },
-        policy_seed=policy_seed,
+        stack=stack,
+        parameters={"wam_executor": {"sampler": sampler}, "wam_safety": safety},
         log_dir=log_dir,
     )
     return runner.run(done, stopped)

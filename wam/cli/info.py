@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,8 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from wam.core.errors import BundleError, ConfigError, WamError
-from wam.policies.kind import TINY
+from wam.policies.kind import RANDOM
 from wam.policies.registry import policy_kind, registry
+from wam.policies.shipped import bundle_directory, shipped_bundles
 from wam.runtime.policy import FAKE_POLICY
 
 
@@ -29,8 +29,11 @@ def info(
         str, typer.Option(help="Show a network's sizes: KIND/NAME, e.g. aha_wam/paper.", show_default=False)
     ] = "",
     policy: Annotated[
-        Path | None, typer.Option(help="Show a policy bundle: its directory.", show_default=False)
-    ] = None,
+        str,
+        typer.Option(
+            help="Show a policy bundle: its directory, or the name of one that ships.", show_default=False
+        ),
+    ] = "",
     fk: Annotated[
         str,
         typer.Option(
@@ -93,6 +96,7 @@ def catalogue() -> dict[str, Any]:
     """Return all robots, built-in policies and presets; a faulty robot file is listed with its error.
 
     Keys: robots [{name, title, joints, cameras} or {name, error}], policies [name], presets [name],
+    trained [name of a bundle that ships],
     policy_faults {name: why that installed policy cannot be used}.
     """
     from wam.robots.paths import config_dir
@@ -106,7 +110,8 @@ def catalogue() -> dict[str, Any]:
     table = registry()
     return {
         "robots": robots,
-        "policies": [FAKE_POLICY, *(f"{name}/{TINY}" for name in table.kinds)],
+        "trained": list(shipped_bundles()),
+        "policies": [FAKE_POLICY, *(f"{name}/{RANDOM}" for name in table.kinds)],
         "presets": _preset_names(),
         "policy_faults": dict(table.faults),
     }
@@ -186,8 +191,8 @@ def preset_values(name: str) -> dict[str, Any]:
     return {"preset": name, "parameters": kind.count_parameters(config), "config": config.to_dict()}
 
 
-def bundle_values(directory: Path) -> dict[str, Any]:
-    """Return the metadata of a policy bundle; its tensors are not loaded.
+def bundle_values(policy: str) -> dict[str, Any]:
+    """Return the metadata of a policy bundle, by its directory or name; its tensors are not loaded.
 
     `columns` has, for each column of state and action, its unit (see `ColumnUnit`) and the range of the data as
     positions of the joint (low, high [rad, m or 1]; None where the statistics have none).
@@ -198,11 +203,12 @@ def bundle_values(directory: Path) -> dict[str, Any]:
     from wam.models.bundle import open_bundle
     from wam.models.column_units import ColumnUnit
 
-    if not directory.is_dir():
+    directory = bundle_directory(policy)
+    if directory is None:
         raise BundleError(
             "policy bundle not found",
-            value=str(directory),
-            allowed="a directory with policy.yaml",
+            value=policy,
+            allowed=", ".join(("a directory with policy.yaml", *shipped_bundles())),
             where="--policy",
         )
     bundle = open_bundle(directory)
@@ -253,11 +259,13 @@ def _show_catalogue(shown: dict[str, Any]) -> None:
                 robot["name"], escape(robot["title"]), str(robot["joints"]), ", ".join(robot["cameras"])
             )
     console.print(table)
+    if shown["trained"]:
+        console.print(f"\n[italic]Trained policies[/italic]\n {', '.join(shown['trained'])}")
     console.print(f"\n[italic]Built-in policies[/italic] (random weights)\n {', '.join(shown['policies'])}")
     for name, fault in shown["policy_faults"].items():
         console.print(f" {escape(name)}: [red]{escape(fault)}[/red]", soft_wrap=True)
     console.print(f"\n[italic]Presets[/italic]\n {', '.join(shown['presets'])}")
-    console.print("\nMore: wam info --robot NAME, wam info --preset KIND/NAME, wam info --policy DIRECTORY")
+    console.print("\nMore: wam info --robot NAME, wam info --preset KIND/NAME, wam info --policy NAME")
 
 
 def _show_robot(shown: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ EXIT_INTERRUPTED = 130
 
 VERBS = {
     "doctor": "Check this machine: Python, ROS 2, rendering, compiler, shared memory; suggest fixes.",
-    "demo": "Run planner and executor on a simulated robot; shows a live table and writes a report.",
+    "demo": "Let a simulated robot do a task with the real nodes; writes a report with its video.",
     "sim": "Simulated tasks, without ROS: list and render them, run and record their scripted experts.",
     "eval": "Evaluate a policy on a simulated task in closed loop, with the real nodes or in this process.",
     "replay": "Replay a recorded episode through planner and executor as if it were live; writes a report.",

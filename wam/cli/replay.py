@@ -68,7 +68,7 @@ def run(
     policy: Annotated[
         str,
         typer.Option(
-            help="Directory of a bundle, or a built-in policy (aha_wam/tiny, fake).", show_default=False
+            help="Directory of a bundle, or a built-in policy (aha_wam/random, fake).", show_default=False
         ),
     ],
     report: Annotated[
@@ -166,7 +166,7 @@ def run(
     Exit codes: 0 success (and the gate passed), 1 could not run, 2 the gate failed or the policy produced invalid
     output.
 
-    Example: wam replay g1_ep1 --robot g1_inspire --policy aha_wam/tiny --report out
+    Example: wam replay g1_ep1 --robot g1_inspire --policy aha_wam/random --report out
     """
     from wam.data.bag.binding import TopicNames
     from wam.devices.loader import load_robot

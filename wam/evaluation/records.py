@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a demo run leaves for its report: plain arrays and core values."""
+"""What a run leaves for its report: plain arrays and core values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHeader
-from wam.core.observation import CameraFrame
 from wam.core.verdict import Ladder, Verdict
-from wam.report.imagined import ImaginedRecord
 
 Stamps = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.float64]
@@ -100,46 +97,3 @@ class SafetyRecord:
     joint: str = ""
     value: float = math.nan
     limit: float = math.nan
-
-
-@dataclass(frozen=True, slots=True)
-class DemoRecording:
-    """Everything that `build_demo_report` shows. All times are on one clock (that of the stamps).
-
-    Attributes:
-        robot: name of the robot file, e.g. "piper".
-        robot_title: name for people.
-        policy: bundle path or built-in name.
-        contract_hash: SHA-256 (hex) of the policy bundle.
-        instruction: task text in force.
-        start_ns: begin of the run [ns].
-        end_ns: end of the run [ns].
-        measured: joint state, one series per joint group.
-        commanded: what the safety node (or, without it, the executor) sent, one series per joint group.
-        chunks: chunks in order of arrival.
-        contexts: planner contexts in order of arrival.
-        safety: safety events in order.
-        frames: camera frames for the strip, all cameras mixed, in order of time; a few per camera are enough.
-        imagined: what the policy expected its cameras to see, in order of time; a few per camera are enough.
-        problems: a sentence for each thing that went wrong (a node died, a topic stayed silent).
-        machine: facts of the machine, from `wam.report.machine.machine_info()`.
-        settings: further facts worth showing (transport, rates, seed), name -> text.
-    """
-
-    robot: str
-    robot_title: str
-    policy: str
-    contract_hash: str
-    instruction: str
-    start_ns: int
-    end_ns: int
-    measured: tuple[TopicSeries, ...]
-    commanded: tuple[TopicSeries, ...]
-    chunks: tuple[ChunkRecord, ...]
-    contexts: tuple[ContextRecord, ...]
-    safety: tuple[SafetyRecord, ...] = ()
-    frames: tuple[CameraFrame, ...] = ()
-    imagined: tuple[ImaginedRecord, ...] = ()
-    problems: tuple[str, ...] = ()
-    machine: Mapping[str, str | int | float] = field(default_factory=dict)
-    settings: Mapping[str, str] = field(default_factory=dict)

@@ -22,9 +22,10 @@ from wam.models.backends.choice import choose_backend
 from wam.models.bundle import Bundle, open_bundle
 from wam.models.bundle.bundle import write_stats
 from wam.models.robot_layout import RobotLayout
-from wam.policies.kind import TINY, LoadOptions, PolicyKind, PolicyModule
+from wam.policies.kind import RANDOM, TINY, LoadOptions, PolicyKind, PolicyModule
 from wam.policies.ranges import require_ranges
 from wam.policies.registry import policy_kind, registry
+from wam.policies.shipped import bundle_directory, shipped_bundles
 from wam.policies.units import UnitStatements
 from wam.robots.description import RobotDescription
 from wam.runtime.policy import PolicyRequest
@@ -53,7 +54,7 @@ def load_policy(
     """Load a policy.
 
     Args:
-        policy: directory of a bundle, or "KIND/tiny" for a built-in one with random weights.
+        policy: directory of a bundle, name of one that ships, or "KIND/random" for a built-in one with random weights.
         planner: load the slow half.
         executor: load the fast half.
         device: where the weights go; a device that is absent is an error, never replaced by another.
@@ -135,21 +136,22 @@ def load_request(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPo
 
 
 def open_policy(policy: str | Path, *, robot: RobotLayout | None = None) -> Bundle:
-    """Open a bundle by directory or built-in name; built-in ones are made once per user, robot and version.
+    """Open a bundle by directory or name; those with random weights are made once per user, robot and version.
 
     Raises:
         BundleError: there is no such bundle.
     """
-    if Path(policy).is_dir():
-        return open_bundle(policy)
+    if (directory := bundle_directory(policy)) is not None:
+        return open_bundle(directory)
     kind, _, name = str(policy).partition("/")
     table = registry()
-    if name == TINY and (kind in table.kinds or kind in table.faults):
+    if name in (RANDOM, TINY) and (kind in table.kinds or kind in table.faults):
         return open_bundle(_built_in(policy_kind(kind), robot or RobotLayout()))
+    random = (f"{known}/{RANDOM}" for known in table.kinds)
     raise BundleError(
         "no policy bundle of that name",
         value=str(policy),
-        allowed=f"a directory with policy.yaml, or one of {[f'{known}/{TINY}' for known in table.kinds]}",
+        allowed=f"a directory with policy.yaml, or one of {', '.join((*shipped_bundles(), *random))}",
         where="the parameter `policy`",
     )
 
@@ -236,11 +238,11 @@ def require_device(device: torch.device | str) -> None:
 
 
 def _built_in(kind: PolicyKind, robot: RobotLayout) -> Path:
-    """Return the directory of the tiny bundle in the user's cache; written where it is not there."""
+    """Return the directory of the random bundle in the user's cache; written where it is not there."""
     key = _code_digest(kind)
     key.update(repr(robot).encode("utf-8"))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wam" / "bundles"
-    target = cache / f"{kind.name}-{TINY}-{key.hexdigest()[:16]}"
+    target = cache / f"{kind.name}-{RANDOM}-{key.hexdigest()[:16]}"
     if not target.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=cache, prefix=f".{kind.name}-"))

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from wam.models.robot_layout import RobotLayout
     from wam.training.recipe import Recipe
 
+RANDOM = "random"
+"""Every kind has a built-in bundle "KIND/random" with random weights."""
+
 TINY = "tiny"
-"""Every kind has a built-in bundle "KIND/tiny" with random weights."""
+"""Earlier name of `RANDOM`, which is still understood."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class PolicyParameters:
 
     robot: str = parameter(description="robot: a name in config/robots or the path of a YAML file")
     policy: str = parameter(
-        description="policy: directory of a bundle, or a built-in name (fake, aha_wam/tiny)"
+        description="policy: directory of a bundle, or a name that `wam info` lists (fake, aha_wam/random)"
     )
     device: str = parameter(
         "cpu",

@@ -36,7 +36,7 @@ class PolicyRequest:
     """Which policy to load, and which halves of it.
 
     Attributes:
-        policy: directory of a bundle, or the name of a built-in policy ("fake", "aha_wam/tiny").
+        policy: directory of a bundle, name of one that ships, or "fake", "aha_wam/random" and the like.
         planner: load the slow half.
         executor: load the fast half.
         device: "cpu", "cuda:0", or "auto"; a device that is absent is an error.

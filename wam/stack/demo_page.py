@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a demo run: latencies, ages, command jitter, joints, cameras, safety."""
+"""The report of a demo: the video of its episode, whether the task was done, latencies, safety, joints."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ import numpy.typing as npt
 from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder
-from wam.evaluation.records import DemoRecording, SafetyRecord, TopicSeries
+from wam.evaluation.closed_loop.page import LOGS, video_sections
+from wam.evaluation.records import SafetyRecord, TopicSeries
 from wam.report import plots
 from wam.report.folder import INDEX, SUMMARY, report_folder, write_json
 from wam.report.imagined import imagined_section
 from wam.report.numbers import SampleSummary, distribution, finite_or_none, interval_errors
 from wam.report.page import (
+    Block,
     Chart,
     Charts,
     Page,
     Section,
-    Strip,
     Table,
     Text,
     Tile,
     Tone,
     evenly,
     number,
-    picture,
     render,
 )
+from wam.sim.tasks.free import FREE
+from wam.stack.demo_recording import DemoRecording, DemoSignals
 
-DEMO_SCHEMA = "wam/demo-report/1"
-LOGS = "logs"
-STRIP_IMAGES = 12
+DEMO_SCHEMA = "wam/demo-report/2"
 CHUNKS_SHOWN = 40
 EVENTS_SHOWN = 60
 
@@ -61,12 +61,53 @@ def build_demo_report(run: DemoRecording, out_dir: Path) -> Path:
     Raises:
         ConfigError: `out_dir` holds anything else; nothing was written.
     """
-    samples = _samples(run)
+    samples = _samples(run.signals)
     times = {name: distribution(values) for name, values in samples.items()}
     with report_folder(out_dir, keep=(LOGS,)) as folder:
-        write_json(folder / SUMMARY, _summary(run, times))
+        write_json(folder / SUMMARY, demo_summary(run))
         (folder / INDEX).write_text(render(_page(run, samples, times)), encoding="utf-8")
     return out_dir / INDEX
+
+
+def demo_summary(run: DemoRecording) -> dict[str, Any]:
+    """Return the content of summary.json: the outcome of the episode, and the times of the nodes."""
+    evaluation, episode, signals = run.evaluation, run.episode, run.signals
+    results: dict[str, float | None] = {"duration_s": episode.time}
+    for name, values in _samples(signals).items():
+        d = distribution(values)
+        stem, _, unit = name.rpartition("_")
+        for label, value in (("p50", d.p50), ("p99", d.p99), ("p99_9", d.p99_9), ("max", d.maximum)):
+            results[f"{stem}_{label}_{unit}"] = finite_or_none(value)
+    return {
+        "schema": DEMO_SCHEMA,
+        "headline": run.headline,
+        "success": episode.success,
+        "score": episode.score,
+        "stages": {name: round(at, 6) for name, at in episode.stages},
+        "held_share": finite_or_none(episode.held_share),
+        "held_causes": run.held_causes,
+        "seed": episode.seed,
+        "task": evaluation.task,
+        "policy": evaluation.policy,
+        "trained_for_task": run.trained,
+        "robot": evaluation.robot,
+        "contract_hash": evaluation.contract_hash,
+        "instruction": episode.instruction,
+        "notes": list(run.notes),
+        "problems": list(run.problems),
+        "warnings": list(evaluation.warnings),
+        "worst_rung": episode.worst_rung.name,
+        "counts": {
+            "chunks": len(signals.chunks),
+            "contexts": len(signals.contexts),
+            "commands": sum(len(series.stamps_ns) for series in signals.commanded),
+            "safety_events": len(episode.safety),
+            "imagined_images": len(signals.imagined),
+        },
+        "results": results,
+        "settings": dict(evaluation.settings),
+        "machine": dict(evaluation.machine),
+    }
 
 
 def ladder_spans(
@@ -86,22 +127,24 @@ def ladder_spans(
     return tuple(((a - start_ns) / NS_PER_S, (b - start_ns) / NS_PER_S, rung) for a, b, rung in spans)
 
 
-def _samples(run: DemoRecording) -> dict[str, Values]:
-    """Return every measured quantity by its flat name; unit [ms], except for the phase offset [rows]."""
-    chunks = run.chunks
+def _samples(signals: DemoSignals) -> dict[str, Values]:
+    """Return every measured quantity by its flat name; unit [ms], except for the phase offset [rows].
+
+    Nothing is measured from a stamp to an arrival: stamps are simulated time, arrivals are wall time.
+    """
+    chunks = signals.chunks
     samples = {
         "chunk_inference_ms": _ms([record.chunk.inference_ns for record in chunks]),
-        "image_to_chunk_ms": _ms([record.arrival_ns - record.chunk.stamp_ns for record in chunks]),
-        "planning_ms": _ms([record.header.plan_ns for record in run.contexts]),
+        "planning_ms": _ms([record.header.plan_ns for record in signals.contexts]),
         "context_age_ms": _ms([record.chunk.context_age_ns for record in chunks]),
         "phase_offset_rows": np.array(
             [record.chunk.phase_offset_rows for record in chunks], dtype=np.float64
         ),
     }
-    for series in run.commanded:
-        for kind, stamps_ns in (("jitter", series.stamps_ns), ("arrival_jitter", series.arrivals_ns)):
-            jitter = interval_errors(stamps_ns, rate=series.rate)
-            samples[f"command_{kind}_{series.name}_ms"] = 1e3 * jitter
+    for series in signals.commanded:
+        # The commands go out at the pace of the controller, however slowly simulated time passes.
+        jitter = interval_errors(series.arrivals_ns, rate=series.rate)
+        samples[f"command_jitter_{series.name}_ms"] = 1e3 * jitter
     return samples
 
 
@@ -109,109 +152,77 @@ def _ms(values_ns: list[int]) -> Values:
     return np.array(values_ns, dtype=np.float64) * 1e-6
 
 
-def _summary(run: DemoRecording, times: dict[str, SampleSummary]) -> dict[str, Any]:
-    results: dict[str, float | None] = {"duration_s": (run.end_ns - run.start_ns) / NS_PER_S}
-    for name, d in times.items():
-        stem, _, unit = name.rpartition("_")
-        for label, value in (("p50", d.p50), ("p99", d.p99), ("p99_9", d.p99_9), ("max", d.maximum)):
-            results[f"{stem}_{label}_{unit}"] = finite_or_none(value)
-    return {
-        "schema": DEMO_SCHEMA,
-        "robot": run.robot,
-        "policy": run.policy,
-        "contract_hash": run.contract_hash,
-        "instruction": run.instruction,
-        "problems": list(run.problems),
-        "worst_rung": _worst_rung(run).name,
-        "counts": {
-            "chunks": len(run.chunks),
-            "contexts": len(run.contexts),
-            "commands": sum(len(series.stamps_ns) for series in run.commanded),
-            "safety_events": len(run.safety),
-            "imagined_images": len(run.imagined),
-        },
-        "results": results,
-        "settings": dict(run.settings),
-        "machine": dict(run.machine),
-    }
-
-
-def _since_moving(run: DemoRecording) -> tuple[SafetyRecord, ...]:
-    """Return the safety events from the first NOMINAL on: a run begins in HOLD, before its first chunk."""
-    for i, event in enumerate(run.safety):
-        if event.ladder_from is Ladder.NOMINAL or event.ladder_to is Ladder.NOMINAL:
-            return run.safety[i:]
-    return run.safety
-
-
-def _worst_rung(run: DemoRecording) -> Ladder:
-    """Return the highest rung since the arm first moved."""
-    return max((event.ladder_to for event in _since_moving(run)), default=Ladder.NOMINAL)
-
-
-def _verdict(run: DemoRecording) -> tuple[Tone, str, tuple[str, ...]]:
-    if run.problems:
-        return Tone.BAD, "The run had problems", run.problems
-    if not run.chunks:
-        return Tone.BAD, "No action chunk arrived", ("see the log of the executor node",)
-    rung = _worst_rung(run)
-    if rung >= Ladder.HOLD:
-        causes = tuple(
-            dict.fromkeys(event.text for event in _since_moving(run) if event.ladder_to >= Ladder.HOLD)
-        )
-        return Tone.WARN, f"The robot moved, and was brought to {rung.name} on the way", causes[:6]
-    return Tone.GOOD, "The robot followed the policy throughout", (f"degrade ladder: {rung.name} at worst",)
-
-
 def _page(run: DemoRecording, samples: dict[str, Values], times: dict[str, SampleSummary]) -> Page:
-    tone, verdict, reasons = _verdict(run)
-    seconds = (run.end_ns - run.start_ns) / NS_PER_S
+    evaluation, signals = run.evaluation, run.signals
+    sections = (
+        *video_sections(evaluation),
+        _stage_section(run),
+        _times_section(samples, times),
+        _ladder_section(run),
+        imagined_section(signals.imagined, start_ns=signals.start_ns),
+        _joint_section(signals),
+        _facts_section(run),
+    )
     return Page(
         title=f"Demo on {run.robot_title}",
-        subtitle=f"policy {run.policy} · “{run.instruction}”",
-        tone=tone,
-        verdict=verdict,
-        reasons=reasons,
-        tiles=_tiles(run, times, seconds),
-        sections=tuple(
-            section
-            for section in (
-                _times_section(samples, times),
-                _ladder_section(run, seconds),
-                _camera_section(run),
-                imagined_section(run.imagined, start_ns=run.start_ns),
-                _joint_section(run),
-                _facts_section(run),
-            )
-            if section is not None
-        ),
+        subtitle=f"task {evaluation.task} · policy {evaluation.policy} · “{run.episode.instruction}”",
+        tone=_tone(run),
+        verdict=run.headline,
+        reasons=(*run.problems, *run.notes[1:], *evaluation.warnings),
+        tiles=_tiles(run, times),
+        sections=tuple(section for section in sections if section is not None),
         footer="Written by wam demo. Everything on this page is inside this file.",
     )
 
 
-def _tiles(run: DemoRecording, times: dict[str, SampleSummary], seconds: float) -> tuple[Tile, ...]:
-    jitter = [d for name, d in times.items() if name.startswith("command_jitter_")]
+def _tone(run: DemoRecording) -> Tone:
+    if not run.is_well:
+        return Tone.BAD
+    return Tone.GOOD if run.episode.success else Tone.WARN
+
+
+def _tiles(run: DemoRecording, times: dict[str, SampleSummary]) -> tuple[Tile, ...]:
+    episode = run.episode
     chunk, age = times["chunk_inference_ms"], times["context_age_ms"]
-    rung = _worst_rung(run)
+    rung = episode.worst_rung
     rung_tone = Tone.GOOD if rung == Ladder.NOMINAL else Tone.WARN if rung < Ladder.STOP else Tone.BAD
-    rate = len(run.chunks) / seconds if seconds > 0 else float("nan")
+    rate = len(run.signals.chunks) / episode.time if episode.time > 0 else float("nan")
+    limit = run.evaluation.settings.get("time limit", "")
     return (
-        Tile("run", f"{seconds:.1f} s", f"{len(run.contexts)} planner contexts"),
-        Tile("action chunks", str(len(run.chunks)), f"{number(rate)} per second"),
-        Tile("chunk latency p50", f"{number(chunk.p50)} ms", f"p99 {number(chunk.p99)} ms"),
-        Tile("context age p50", f"{number(age.p50)} ms", f"p99 {number(age.p99)} ms"),
         Tile(
-            "command jitter p99",
-            f"{number(max((d.p99 for d in jitter), default=float('nan')))} ms",
-            f"p99.9 {number(max((d.p99_9 for d in jitter), default=float('nan')))} ms",
+            "task",
+            "done" if episode.success else "not done",
+            f"{episode.score} of {len(run.evaluation.stage_names)} stages, seed {episode.seed}",
+            _tone(run),
         ),
-        Tile("worst rung", rung.name, f"{len(run.safety)} safety events", rung_tone),
+        Tile("time", f"{episode.time:.1f} s", f"simulated; limit {limit}"),
+        Tile(
+            "held",
+            f"{number(100 * episode.held_share)} %",
+            next((f"most by {cause}" for cause in episode.held), "from the go to the end"),
+        ),
+        Tile(
+            "chunk latency p50", f"{number(chunk.p50)} ms", f"p99 {number(chunk.p99)} ms, {number(rate)} /s"
+        ),
+        Tile("context age p50", f"{number(age.p50)} ms", f"p99 {number(age.p99)} ms"),
+        Tile("worst rung", rung.name, f"{len(episode.moving)} safety events", rung_tone),
     )
+
+
+def _stage_section(run: DemoRecording) -> Section | None:
+    if run.evaluation.task == FREE:
+        return None
+    times = dict(run.episode.stages)
+    rows = tuple(
+        (name.replace("_", " "), f"{times[name]:.1f} s" if name in times else "never")
+        for name in run.evaluation.stage_names
+    )
+    block = Table(("stage", "reached at"), rows)
+    return Section("Stages", (block,), intro="A stage counts once the one before it has been reached.")
 
 
 _ROW_TITLES = {
     "chunk_inference_ms": "chunk latency (routing and denoising) [ms]",
-    "image_to_chunk_ms": "image stamp to chunk received [ms]",
     "planning_ms": "planning time of a context [ms]",
     "context_age_ms": "context age at the chunk [ms]",
     "phase_offset_rows": "phase offset [rows]",
@@ -221,28 +232,23 @@ _ROW_TITLES = {
 def _row_title(name: str) -> str:
     if name in _ROW_TITLES:
         return _ROW_TITLES[name]
-    arrival = name.startswith("command_arrival_jitter_")
-    group = name.removeprefix("command_arrival_jitter_" if arrival else "command_jitter_").removesuffix("_ms")
-    return f"command jitter, {group}, {'as received' if arrival else 'as sent'} [ms]"
+    group = name.removeprefix("command_jitter_").removesuffix("_ms")
+    return f"command jitter, {group} [ms]"
 
 
 def _times_section(samples: dict[str, Values], times: dict[str, SampleSummary]) -> Section:
     table = Table(
-        ("quantity", "p50", "p99", "p99.9", "max", "count"),
+        ("quantity", "p50", "p99", "max", "count"),
         tuple(
             (
                 _row_title(name),
-                *(number(value) for value in (d.p50, d.p99, d.p99_9, d.maximum)),
+                *(number(value) for value in (d.p50, d.p99, d.maximum)),
                 str(d.count),
             )
             for name, d in times.items()
         ),
     )
-    shown = [
-        name
-        for name in samples
-        if samples[name].size and (name in _ROW_TITLES or name.startswith("command_jitter_"))
-    ]
+    shown = [name for name in samples if samples[name].size]
     charts = tuple(
         Chart(
             _row_title(name),
@@ -257,57 +263,50 @@ def _times_section(samples: dict[str, Values], times: dict[str, SampleSummary]) 
     return Section(
         "Times",
         (table, Charts(charts)),
-        intro="Command jitter is the deviation of each interval between two commands from the nominal interval.",
+        intro="Latencies are of this machine; ages are simulated time. Command jitter is the deviation of each "
+        "interval between two commands, as received, from the nominal interval.",
     )
 
 
-def _ladder_section(run: DemoRecording, seconds: float) -> Section:
-    spans = ladder_spans(run.safety, start_ns=run.start_ns, end_ns=run.end_ns)
+def _ladder_section(run: DemoRecording) -> Section:
+    episode = run.episode
+    spans = ladder_spans(episode.safety, start_ns=0, end_ns=round(episode.time * NS_PER_S))
     drawing = plots.timeline(
         [plots.Span(a, b, rung - 1, _RUNG_COLORS[rung]) for a, b, rung in spans],
         [rung.name for rung in Ladder],
         x_label="time [s]",
-        x_range=(0.0, max(seconds, 1e-3)),
+        x_range=(0.0, max(episode.time, 1e-3)),
     )
-    shown = run.safety[:EVENTS_SHOWN]
+    blocks: list[Block] = [Charts((Chart("rung in force", drawing),), wide=True)]
+    if episode.held:
+        texts = {event.code: event.text for event in reversed(episode.safety)}
+        held = tuple(
+            (cause, f"{100 * share:.0f} %", texts.get(cause, "before the first event"))
+            for cause, share in run.held_causes.items()
+        )
+        blocks.append(Table(("held by", "time", "for example"), held, text=True))
+    shown = episode.safety[:EVENTS_SHOWN]
     rows = tuple(
         (
-            f"{(event.stamp_ns - run.start_ns) / NS_PER_S:.3f} s",
+            f"{event.stamp_ns / NS_PER_S:.2f} s",
             f"{event.ladder_from.name} → {event.ladder_to.name}",
-            event.verdict.name,
-            event.code,
-            event.text,
+            f"{event.code}: {event.text}",
         )
         for event in shown
     )
-    left = len(run.safety) - len(shown)
     table = Table(
-        ("time", "ladder", "verdict", "cause", "text"),
+        ("time", "ladder", "cause"),
         rows,
-        caption=f"and {left} more" if left else "",
+        caption=f"the first {len(shown)} of {len(episode.safety)} events"
+        if len(episode.safety) > len(shown)
+        else "",
         text=True,
     )
-    blocks = (
-        Charts((Chart("rung in force", drawing),), wide=True),
-        table if rows else Text(("No safety event.",)),
-    )
-    return Section("Degrade ladder and safety events", blocks)
+    blocks.append(table if rows else Text(("No safety event.",)))
+    return Section("Degrade ladder and safety events", tuple(blocks))
 
 
-def _camera_section(run: DemoRecording) -> Section:
-    cameras = tuple(dict.fromkeys(frame.camera for frame in run.frames))
-    strips = []
-    for camera in cameras:
-        frames = [frame for frame in run.frames if frame.camera == camera]
-        pictures = tuple(
-            picture(frames[i].rgb, caption=f"{(frames[i].stamp_ns - run.start_ns) / NS_PER_S:.1f} s")
-            for i in evenly(len(frames), STRIP_IMAGES)
-        )
-        strips.append(Strip(pictures, caption=f"camera {camera}"))
-    return Section("Cameras", tuple(strips) or (Text(("No image was recorded.",)),))
-
-
-def _joint_section(run: DemoRecording) -> Section:
+def _joint_section(run: DemoSignals) -> Section:
     commanded = {name: (series, i) for series in run.commanded for i, name in enumerate(series.joint_names)}
     chunks = [run.chunks[i].chunk for i in evenly(len(run.chunks), CHUNKS_SHOWN)]
     charts = []
@@ -347,11 +346,12 @@ def _chunk_line(chunks: Sequence[ActionChunk], joint: str, start_ns: int) -> plo
 
 
 def _facts_section(run: DemoRecording) -> Section:
+    evaluation = run.evaluation
     rows = [
-        ("robot", f"{run.robot} ({run.robot_title})"),
-        ("policy", run.policy),
-        ("contract hash", run.contract_hash),
-        *((name, str(value)) for name, value in run.settings.items()),
-        *((name.replace("_", " "), str(value)) for name, value in run.machine.items()),
+        ("robot", f"{evaluation.robot} ({run.robot_title})"),
+        ("variant", run.episode.variant),
+        ("contract hash", evaluation.contract_hash),
+        *((name, str(value)) for name, value in evaluation.settings.items()),
+        *((name.replace("_", " "), str(value)) for name, value in evaluation.machine.items()),
     ]
-    return Section("Environment", (Table((), tuple(rows), text=True),))
+    return Section("Environment", (Table((), tuple(rows), text=True),), folded=True)

@@ -14,10 +14,11 @@ from wam.core.clock import NS_PER_S
 from wam.core.observation import CameraFrame, Rgb
 from wam.core.verdict import Ladder
 from wam.evaluation.records import SafetyRecord
+from wam.report.imagined import ImaginedPairs
 from wam.robots.description import RobotDescription
 from wam.ros.conversions import time_to_ns
 from wam.stack import topics
-from wam.stack.recorder import Recorder
+from wam.stack.recorder import IMAGINED_PERIOD_NS, Recorder
 from wam.stack.topics import ImageSample
 from wam_msgs.msg import TaskStatus
 
@@ -50,12 +51,16 @@ class EpisodeRecorder(Recorder):
     Args:
         robot: whose topics to listen to.
         cameras: cameras to film, side by side.
+
+    Attributes:
+        task: newest state of the task, None before the first.
+        start_ns: stamp at which the episode began [ns].
     """
 
     def __init__(self, robot: RobotDescription, cameras: tuple[str, ...]) -> None:
         self.task: TaskStatus | None = None
         self._cameras = cameras
-        self._start_ns = 0
+        self.start_ns = 0
         self._stamps: dict[str, int] = {}
         self._newest: dict[str, CameraFrame] = {}
         self._filmed_ns = -math.inf
@@ -71,7 +76,7 @@ class EpisodeRecorder(Recorder):
     def stopped_at(self) -> float | None:
         """Simulated time since then at which the safety node latched STOP [s], or None."""
         for event in self.safety:
-            if event.ladder_to is Ladder.STOP and event.stamp_ns >= self._start_ns and self.task is not None:
+            if event.ladder_to is Ladder.STOP and event.stamp_ns >= self.start_ns and self.task is not None:
                 behind_ns = time_to_ns(self.task.header.stamp) - event.stamp_ns
                 return self.task_time - behind_ns / NS_PER_S
         return None
@@ -98,11 +103,12 @@ class EpisodeRecorder(Recorder):
     def begin(self) -> None:
         """Drop what was published before; stamps of `take` count from here."""
         with self.listener.locked():
-            for kept in (self.chunks, self.contexts, self.safety, self.frames, self._pictures):
+            for kept in (self.chunks, self.contexts, self.safety, self._pictures):
                 kept.clear()
+            self.imagined = ImaginedPairs(period_ns=IMAGINED_PERIOD_NS)
             for series in (*self.measured.values(), *self.commanded.values()):
                 series.clear()
-            self._start_ns = 0 if self.task is None else time_to_ns(self.task.header.stamp)
+            self.start_ns = 0 if self.task is None else time_to_ns(self.task.header.stamp)
             self._filmed_ns = -math.inf
 
     def take(self) -> EpisodeMessages:
@@ -114,7 +120,7 @@ class EpisodeRecorder(Recorder):
                 prefill_ms=np.array([record.header.plan_ns * 1e-6 for record in self.contexts]),
                 context_age_ms=np.array([chunk.context_age_ns * 1e-6 for chunk in chunks]),
                 safety=tuple(
-                    replace(event, stamp_ns=event.stamp_ns - self._start_ns) for event in self.safety
+                    replace(event, stamp_ns=event.stamp_ns - self.start_ns) for event in self.safety
                 ),
             )
 
@@ -133,7 +139,7 @@ class EpisodeRecorder(Recorder):
         self.task = status
 
     def _take_image(self, image: ImageSample, arrival_ns: int) -> None:
-        self.images += 1
+        super()._take_image(image, arrival_ns)
         camera, stamp_ns = image.camera, image.stamp_ns
         self._stamps[camera] = stamp_ns
         if camera not in self._cameras:

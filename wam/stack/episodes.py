@@ -12,6 +12,7 @@ skipped.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from std_srvs.srv import SetBool, Trigger
 
-from wam.core.clock import ns_to_seconds, seconds_to_ns
+from wam.core.clock import seconds_to_ns
 from wam.core.contract import PolicyContract
 from wam.evaluation.closed_loop.filming import Films, VideoChoice
 from wam.evaluation.closed_loop.options import NODES, EvalOptions, settings_of
@@ -59,9 +60,14 @@ class NodeEpisodes:
         options: what to evaluate.
         robot: the task's.
         contract: of the policy.
+        stack: the processes to start; its instruction, unless empty, takes the place of the episodes' own.
         parameters: node -> further parameters.
-        policy_seed: seed of the policy's noise.
         log_dir: where every process writes its log.
+        watch: called a few times a second with what the run is doing, and the simulated time since the start of the
+            episode [s].
+
+    Attributes:
+        recorder: of the running episode, and after the last one of that.
     """
 
     def __init__(
@@ -70,25 +76,26 @@ class NodeEpisodes:
         *,
         robot: RobotDescription,
         contract: PolicyContract,
+        stack: StackOptions,
         parameters: dict[str, dict[str, ParameterValue]],
-        policy_seed: int,
         log_dir: Path,
+        watch: Callable[[str, float], None] = lambda phase, elapsed: None,
     ) -> None:
         self._options, self._robot, self._contract = options, robot, contract
         self._log_dir = log_dir
-        schedule = options.schedule
-        self._stack = StackOptions(
-            robot=options.task.robot,
-            policy=options.policy,
-            seed=policy_seed,
-            chunk_period=ns_to_seconds(schedule.executor_period_ns),
-            plan_period=ns_to_seconds(schedule.planner_period_ns),
+        self._stack, self._parameters = stack, parameters
+        self._report = watch
+        filmed = contract.camera_names or tuple(camera.name for camera in robot.cameras[:1])
+        self.recorder = EpisodeRecorder(robot, filmed)
+        self._runner = StackRunner(
+            log_dir=log_dir, messages=self.recorder.listener, on_wait=lambda phase: watch(phase, 0.0)
         )
-        self._parameters = parameters
-        self._recorder = EpisodeRecorder(robot, contract.camera_names)
-        self._runner = StackRunner(log_dir=log_dir, messages=self._recorder.listener)
-        self._services = ServiceCalls(self._recorder.listener, self._runner)
+        self._services = ServiceCalls(self.recorder.listener, self._runner)
         self._watched = 0.0  # wall time of the episodes themselves [s]
+
+    def alive(self) -> dict[str, int | None]:
+        """Return process name -> exit code, None while it runs."""
+        return self._runner.alive()
 
     def run(self, done: Done, stopped: Stopped = never) -> Evaluation:
         """Run every episode; an episode during which a node ends is the last.
@@ -121,8 +128,8 @@ class NodeEpisodes:
                         break
                 wall = time.monotonic() - began
         finally:
-            self._recorder.close()
-        warnings += [*not_played(options, len(episodes)), *self._recorder.problems]
+            self.recorder.close()
+        warnings += [*not_played(options, len(episodes)), *self.recorder.problems]
         factor = sum(episode.time for episode in episodes) / max(self._watched, 1e-3)
         if factor < SLOW_FACTOR:
             warnings.append(
@@ -163,21 +170,21 @@ class NodeEpisodes:
         nodes = (safety(self._stack), *policy_processes(self._stack))
         start_simulated(
             self._runner,
-            self._recorder,
+            self.recorder,
             robot=replace(robot, parameters={"wam_sim": {**robot.parameters["wam_sim"], **world}}),
             nodes=[on_simulated_time(spec, self._parameters) for spec in nodes],
             with_images=bool(self._contract.camera_names),
         )
 
     def _play(self, seed: int, films: Films) -> EpisodeRecord:
-        recorder, task = self._recorder, self._options.task
+        recorder, task = self.recorder, self._options.task
         limit = task.time_limit if self._options.time_limit is None else self._options.time_limit
         variant, instruction, error = "", "", ""
         begin = 0.0
         try:
             variant, instruction = self._prepare(seed)
             begin = recorder.task_time
-            error = self._watch(films, until=begin + limit)
+            error = self._watch(films, begin=begin, limit=limit)
         except StackFailed as failure:
             error = str(failure)
         # A status of another seed is of an earlier episode: this one was never started.
@@ -202,20 +209,21 @@ class NodeEpisodes:
 
     def _prepare(self, seed: int) -> tuple[str, str]:
         """Bring all nodes to the start of the episode of `seed`; return its variant and task text."""
-        recorder, call = self._recorder, self._services.call
+        recorder, call = self.recorder, self._services.call
         # Before the robot jumps home, nothing may follow it or command it.
         call(SetBool, "wam_executor/set_acting", SetBool.Request(data=False))
         self._change("wam_safety", Transition.TRANSITION_DEACTIVATE)
         silent = time.monotonic()
         started = call(StartEpisode, "wam_sim/start_episode", StartEpisode.Request(seed=seed))
         self._require(started, "start_episode")
+        instruction = self._stack.instruction or str(started.instruction)
         stamp_ns = time_to_ns(started.stamp)
         # Images and states of the previous episode must reach neither the planner's memory nor the safety node.
         self._runner.wait_for("the new episode", lambda: recorder.seen_since(stamp_ns))
         changed = call(
             SetInstruction,
             "wam_planner/set_instruction",
-            SetInstruction.Request(instruction=started.instruction),
+            SetInstruction.Request(instruction=instruction),
         )
         self._require(changed, "set_instruction")
         generation = int(changed.generation)
@@ -226,22 +234,22 @@ class NodeEpisodes:
         # A fault of the previous episode is over.
         call(Trigger, "wam_safety/clear_fault", Trigger.Request())
         call(SetBool, "wam_executor/set_acting", SetBool.Request(data=True))
-        return str(started.variant), str(started.instruction)
+        return str(started.variant), instruction
 
     def _require(self, answer: Any, what: str) -> None:
         if not answer.success:
             raise StackFailed(f"{what} was refused: {answer.message}")
 
-    def _watch(self, films: Films, *, until: float) -> str:
+    def _watch(self, films: Films, *, begin: float, limit: float) -> str:
         """Wait for the end of the episode; return why it was aborted, or ""."""
         began = time.monotonic()
         try:
-            return self._until_end(films, until=until)
+            return self._until_end(films, begin=begin, limit=limit)
         finally:
             self._watched += time.monotonic() - began
 
-    def _until_end(self, films: Films, *, until: float) -> str:
-        recorder = self._recorder
+    def _until_end(self, films: Films, *, begin: float, limit: float) -> str:
+        recorder = self.recorder
         last, moved = recorder.task_time, time.monotonic()
         while True:
             recorder.listener.wait_for(lambda: recorder.ended, timeout=POLL_S)
@@ -251,6 +259,7 @@ class NodeEpisodes:
                 for pictures in recorder.take_pictures():
                     films.add(*pictures)
             status, now = recorder.task, recorder.task_time
+            self._report("running", now - begin)
             if status is not None and status.error:
                 return str(status.error)
             for process in self._runner.dead():
@@ -258,7 +267,7 @@ class NodeEpisodes:
             fault = self._policy_fault()
             if fault:
                 return fault
-            if (status is not None and status.success) or now >= until:
+            if (status is not None and status.success) or now >= begin + limit:
                 return ""
             if now != last:
                 last, moved = now, time.monotonic()
@@ -269,7 +278,7 @@ class NodeEpisodes:
                 return ""
 
     def _policy_fault(self) -> str:
-        planner, executor = self._recorder.planner_status, self._recorder.executor_status
+        planner, executor = self.recorder.planner_status, self.recorder.executor_status
         if planner is not None and planner.state == PlannerStatus.STATE_FAULT:
             return f"planner: {planner.reason}"
         if executor is not None and executor.state == ExecutorStatus.STATE_FAULT:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
 from wam.core.context import ContextHeader
-from wam.core.observation import CameraFrame
 from wam.evaluation.records import ChunkRecord, ContextRecord, SafetyRecord, TopicSeries
 from wam.report.imagined import ImaginedPairs
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
@@ -20,8 +19,8 @@ from wam.stack.listener import TopicListener
 from wam.stack.topics import ImageSample, JointSample, SafetyMove
 from wam_msgs.msg import ExecutorStatus, PlannerStatus
 
-FRAME_PERIOD_NS = NS_PER_S
-"""Minimum time between two recorded images of a camera [ns]."""
+IMAGINED_PERIOD_NS = NS_PER_S
+"""Minimum time between two imagined images of a camera that are kept [ns]."""
 
 
 class GrowingSeries:
@@ -78,7 +77,6 @@ class Recorder:
         chunks: action chunks in order of arrival.
         contexts: planner contexts in order of arrival.
         safety: events of the safety node in order of arrival.
-        frames: a few images per camera.
         imagined: images that the policy expected, beside those that came.
         images: number of images received.
         planner_status: newest status of the planner, None before the first.
@@ -96,8 +94,7 @@ class Recorder:
         self.chunks: list[ChunkRecord] = []
         self.contexts: list[ContextRecord] = []
         self.safety: list[SafetyRecord] = []
-        self.frames: list[CameraFrame] = []
-        self.imagined = ImaginedPairs(period_ns=FRAME_PERIOD_NS)
+        self.imagined = ImaginedPairs(period_ns=IMAGINED_PERIOD_NS)
         self.images = 0
         self.planner_status: PlannerStatus | None = None
         self.executor_status: ExecutorStatus | None = None
@@ -143,9 +140,6 @@ class Recorder:
 
     def _take_image(self, image: ImageSample, arrival_ns: int) -> None:
         self.images += 1
-        newest = next((one.stamp_ns for one in reversed(self.frames) if one.camera == image.camera), None)
-        if newest is None or image.stamp_ns - newest >= FRAME_PERIOD_NS:
-            self.frames.append(image.frame())
         self.imagined.see(image.camera, image.stamp_ns, image.decode)
 
     def _take_imagined(self, image: ImageSample, arrival_ns: int) -> None:

@@ -163,7 +163,7 @@ def _write_events(file: IO[str], episode: EpisodeRecord) -> None:
 def _page(run: Evaluation, figures: EvaluationFigures) -> Page:
     tone, verdict, reasons = _verdict(run, figures)
     sections = (
-        *_video_sections(run),
+        *video_sections(run),
         _episode_section(run),
         _stage_section(run),
         *_time_sections(run),
@@ -263,7 +263,8 @@ def _tiles(run: Evaluation, figures: EvaluationFigures) -> tuple[Tile, ...]:
     return tuple(tiles)
 
 
-def _video_sections(run: Evaluation) -> tuple[Section, ...]:
+def video_sections(run: Evaluation) -> tuple[Section, ...]:
+    """Return the section with the films of an evaluation; none where nothing was filmed."""
     if not run.videos:
         return ()
     videos = tuple(video(mp4, caption=caption) for caption, mp4 in run.videos.items())

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from wam.core.errors import ConfigError
 from wam.sim.tasks import franka, piper, ur5e_inspire
+from wam.sim.tasks.free import FREE, free_task
 from wam.sim.tasks.task import Setting, Task
 
 TASKS: Mapping[str, Task] = MappingProxyType(
@@ -16,12 +17,18 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 )
 
 
-def find_task(name: str) -> Task:
+def find_task(name: str, *, robot: str = "") -> Task:
     """Return the task called `name`.
+
+    Args:
+        name: of the task.
+        robot: name of a robot file, for which "free" (no task) is found as well.
 
     Raises:
         ConfigError: there is none; the text names those that are.
     """
+    if name == FREE and robot:
+        return free_task(robot)
     task = TASKS.get(name)
     if task is None:
         raise ConfigError(

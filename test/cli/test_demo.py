@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`wam demo`: real processes over real DDS play an episode of a task, with its film and its outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.camera, pytest.mark.slow]
+
+TIMEOUT_S = 240
+EXIT_NOT_WELL = 2
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+def test_a_trained_policy_that_does_not_do_its_task_is_told_with_the_film(tmp_path: Path) -> None:
+    from wam.core.contract import TrainedOn
+    from wam.devices.loader import load_robot
+    from wam.models.bundle import state_training
+    from wam.models.robot_layout import RobotLayout
+    from wam.policies.bundles import make_tiny_bundle
+
+    task = "piper_move_large_object"
+    bundle = make_tiny_bundle(tmp_path / "bundle", "aha_wam", robot=RobotLayout.of(load_robot("piper")))
+    state_training(bundle, task=task, trained_on=TrainedOn("data", 60, (0, 59), "fast"))
+    report = tmp_path / "report"
+    words = ["demo", "piper", "--policy", str(bundle.directory), "--report", str(report)]
+    done = subprocess.run(
+        [sys.executable, "-m", "wam.cli.main", *words, "--seconds", "1.5", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env=dict(os.environ),
+    )
+    assert done.returncode == EXIT_NOT_WELL, done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["success"], shown["score"], shown["seed"], shown["task"]) == (False, 0, 1000, task)
+    assert shown["policy"] == str(bundle.directory)
+    assert shown["headline"].startswith("not done: never grasped, in ")
+    assert 0.0 <= shown["held_share"] <= 1.0
+    assert sum(shown["held_causes"].values()) == pytest.approx(shown["held_share"])
+    assert shown["problems"] == []
+    assert shown["settings"]["images"] == "fast"
+    assert shown["counts"]["chunks"] > 0
+    assert shown["headline"] in " ".join(done.stderr.split())
+    page = Path(shown["report"])
+    assert page == report / "index.html"
+    html = page.read_text(encoding="utf-8")
+    assert html.index("data:video/mp4;base64,") < html.index("<svg")
+    assert {path.name for path in (report / "logs").glob("*.log")} == {"sim.log", "safety.log", "policy.log"}
