@@ -10,7 +10,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import rclpy
@@ -21,6 +21,7 @@ from rclpy.parameter import parameter_value_to_python
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from wam.core.errors import JointError
+from wam.devices.doctor import of_this_group
 from wam.devices.loader import load_robot
 from wam.devices.registry import make_watch
 from wam.robots.description import NO_DRIVER, CameraSpec, CameraTransport, JointGroup
@@ -84,10 +85,12 @@ class GroupListener:
     Args:
         node: owns the subscriptions.
         group: whose topics.
+        others: the robot's other groups.
     """
 
-    def __init__(self, node: Node, group: JointGroup) -> None:
+    def __init__(self, node: Node, group: JointGroup, others: Iterable[JointGroup]) -> None:
         self._node, self._group = node, group
+        self._other_topics = [other.state_topic for other in others]
         self._reader = JointReader(group)
         self._stamps = StreamAges(node)
         self._names: tuple[str, ...] = ()
@@ -165,13 +168,13 @@ class GroupListener:
     def _elsewhere(self) -> list[str]:
         """Return topics that end like the one wanted: a namespace that does not match."""
         wanted = self._node.resolve_topic_name(self._group.state_topic)
-        tail = "/" + wanted.rpartition("/")[2]
         kinds = "sensor_msgs/msg/JointState"
-        return sorted(
+        names = [
             name
             for name, types in self._node.get_topic_names_and_types()
-            if name.endswith(tail) and name != wanted and kinds in types and self._node.count_publishers(name)
-        )
+            if name != wanted and kinds in types and self._node.count_publishers(name)
+        ]
+        return of_this_group(names, self._group.state_topic, self._other_topics)
 
     def _on_state(self, message: JointState) -> None:
         self._stamps.take(message.header)
@@ -228,7 +231,11 @@ def look(robot_name: str, seconds: float, args: list[str] | None = None) -> dict
     executor = SingleThreadedExecutor()
     try:
         executor.add_node(node)
-        groups = [GroupListener(node, group) for group in robot.groups if group.driver != NO_DRIVER]
+        groups = [
+            GroupListener(node, group, [other for other in robot.groups if other is not group])
+            for group in robot.groups
+            if group.driver != NO_DRIVER
+        ]
         cameras = [CameraListener(node, camera) for camera in robot.cameras]
         # Discovery may be slow on a loaded machine and must not lower the rates.
         _spin(executor, DISCOVERY_S, until=lambda: all(one.has_arrived for one in groups))

@@ -17,6 +17,7 @@ from wam.devices.adapter import AdapterSettings, AddressedAdapter, DeviceCycle, 
 from wam.devices.loader import load_robot
 from wam.devices.optional import find_type
 from wam.devices.registry import KINDS, kind_of
+from wam.devices.reported import STATUS_TASK, report
 from wam.devices.state import Readiness, worst
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import duration_to_ns, ns_to_time, time_to_ns
@@ -92,7 +93,7 @@ class DriverNode(WamNode[DriverParameters]):
             if kind.watch is not None:
                 arm = ArmShell(self, kind.watch(group), self._caller, self.clock, find=self._find)
                 self.arms.append(arm)
-        self._diagnostics = Diagnostics(self, task="driving", hardware_id=robot.name)
+        self._diagnostics = Diagnostics(self, task=STATUS_TASK, hardware_id=robot.name)
         self._entities.append(self._diagnostics.close)
         for cycle in self.cycles:
             self._publish_states(cycle)
@@ -310,7 +311,7 @@ class DriverNode(WamNode[DriverParameters]):
         for device in watched:
             name = device.group.name
             values |= {f"{name}/{key}": value for key, value in device.values().items()}
-            values[f"{name}/state"] = device.state().code
+            values |= {f"{name}/{key}": value for key, value in report(device.state()).items()}
         if self._worker is None:
             level, text = DiagnosticLevel.OK, "inactive"
         elif self._fault:

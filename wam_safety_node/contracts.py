@@ -50,7 +50,13 @@ def state_contract(p: SafetyParameters, group: JointGroup) -> InputContract:
         max_ahead_ns=MAX_AHEAD_NS,
         sole=True,
         release_ns=seconds_to_ns(STATE_RELEASE_S),
+        node_time=p.lock_step,
     )
+
+
+def driver_contract(p: SafetyParameters) -> InputContract:
+    """Return what is accepted of what a driver tells beside joint states: a second process could set the arm's pace."""
+    return InputContract(sole=True, release_ns=seconds_to_ns(STATE_RELEASE_S), node_time=p.lock_step)
 
 
 def refusal_code(refused: RefusedInput, what: str) -> str:

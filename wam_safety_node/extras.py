@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from std_msgs.msg import Float64
 
-from wam.core.clock import seconds_to_ns
 from wam.core.errors import JointError
 from wam.core.input_guard import InputContract
 from wam.core.observation import index_of
@@ -21,10 +20,6 @@ from wam.ros.conversions import time_to_ns
 from wam.ros.inputs import Inputs
 from wam.ros.qos import JOINT_STATE
 from wam.runtime.safety.cycle import SafetyCycle
-from wam_safety_node.contracts import STATE_RELEASE_S
-
-ONE_DRIVER = InputContract(sole=True, release_ns=seconds_to_ns(STATE_RELEASE_S))
-"""A second process could set the pace of the arm, or tell where its controller is."""
 
 
 class Extras:
@@ -34,6 +29,7 @@ class Extras:
         inputs: subscriptions of the safety node.
         robot: decides which there are.
         cycle: gets what they report.
+        contract: what is accepted of a driver.
         speed_scaling_topic: topic of the speed scaling; "" takes that of the robot's driver, where it has one.
         on_reference: called with the joint group whose controller has published its state.
     """
@@ -44,11 +40,12 @@ class Extras:
         robot: RobotDescription,
         cycle: SafetyCycle,
         *,
+        contract: InputContract,
         speed_scaling_topic: str,
         on_reference: Callable[[str], None] = lambda _group: None,
     ) -> None:
         self._inputs = inputs
-        self._cycle = cycle
+        self._cycle, self._contract = cycle, contract
         self._on_reference = on_reference
         self._scaling = SpeedScaling()
         self._subscriptions: list[Any] = []
@@ -71,7 +68,9 @@ class Extras:
         self._subscriptions = []
 
     def _listen(self, kind: type[Any], topic: str, store: Callable[[Any], None]) -> None:
-        self._subscriptions.append(self._inputs.listen(kind, topic, store, JOINT_STATE, contract=ONE_DRIVER))
+        self._subscriptions.append(
+            self._inputs.listen(kind, topic, store, JOINT_STATE, contract=self._contract)
+        )
 
     def _store_scaling(self, message: Any) -> None:
         scaling = self._scaling.read(float(message.data))

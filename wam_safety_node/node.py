@@ -38,7 +38,7 @@ from wam.runtime.safety.stream import CommandStream, StreamHealth
 from wam_msgs.msg import ActionChunk, SafetyEvent
 from wam_safety_node.arm_watch import LOOK_PERIOD_S, ArmWatch
 from wam_safety_node.claim import Claim, command_topics
-from wam_safety_node.contracts import chunk_contract, refusal_code
+from wam_safety_node.contracts import chunk_contract, driver_contract, refusal_code
 from wam_safety_node.estop import EstopListener
 from wam_safety_node.extras import Extras
 from wam_safety_node.joint_states import JointStates
@@ -181,6 +181,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             self.inputs,
             robot,
             cycle,
+            contract=driver_contract(p),
             speed_scaling_topic=p.speed_scaling_topic,
             on_reference=readiness.note_reference,
         )

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wam.core.verdict import Finding, Verdict
+from wam.core.verdict import Finding
 from wam.devices.optional import Find, find_type
 from wam.devices.registry import make_watch
-from wam.devices.watch import Heard, Seen, Watch
+from wam.devices.watch import Heard, Seen, Watch, not_ready
 from wam.robots.description import NO_DRIVER, CommandKind, JointGroup, RobotDescription
 from wam.ros.status_feeds import StatusListener
 from wam.runtime.safety.cycle import SafetyCycle
@@ -43,7 +43,7 @@ class _Device:
     watch: Watch
     status: StatusListener
     reference_at: float | None = None
-    told: str = ""
+    told: Finding | None = None
 
 
 class DeviceReadiness:
@@ -133,22 +133,22 @@ class DeviceReadiness:
             self._tell(name, device)
 
     def _tell(self, name: str, device: _Device) -> None:
-        why = self._why(device)
-        if why and why != device.told:
-            text = f"{name} does not follow: {why}; nothing is sent until it does"
-            self._cycle.raise_cause(Finding(Verdict.HOLD, "device_not_ready", text, name), of=name)
-        elif device.told and not why:
+        cause = self._cause(device)
+        if cause is not None and cause != device.told:
+            self._cycle.raise_cause(cause, of=name)
+        elif device.told is not None and cause is None:
             self._cycle.withdraw_cause("device_not_ready", of=name)
-        device.told = why
+        device.told = cause
 
-    def _why(self, device: _Device) -> str:
+    def _cause(self, device: _Device) -> Finding | None:
         status = device.status
         seen = Seen(self._now_ns(), status.values, status.lacking, silent_s=status.silent_s)
-        why = device.watch.deaf(seen)
-        if why or device.reference_at is None:
-            return why
+        cause = device.watch.not_following(seen)
+        if cause is not None or device.reference_at is None:
+            return cause
         silent_s = time.monotonic() - device.reference_at
         if silent_s <= CONTROLLER_SILENT_S:
-            return ""
+            return None
         controller = device.group.command_topic.rpartition("/")[0]
-        return f"{controller}/controller_state has been silent for {CONTROLLER_SILENT_S:g} s: is it active?"
+        why = f"{controller}/controller_state has been silent for {CONTROLLER_SILENT_S:g} s: is it active?"
+        return not_ready(device.group.name, why, guessed=True)

@@ -48,6 +48,15 @@ def test_a_restarted_publisher_is_followed_once_the_former_one_is_silent() -> No
     assert sole.chosen == RESTARTED
 
 
+def test_a_driver_that_was_restarted_with_its_clock_set_back_is_followed() -> None:
+    """By simulated time the old one would not have been silent before the clock had come back to where it was."""
+    sole = SoleSender(node="", strict=False, release_ns=NS_PER_S, name_of=NODES.get)
+    assert not sole.admit(DRIVER, 100 * NS_PER_S)
+    assert sole.admit(RESTARTED, 100 * NS_PER_S - 1), "receipts of two publishers are not in order"
+    assert not sole.admit(RESTARTED, 2 * NS_PER_S)
+    assert len(sole.speaking(2 * NS_PER_S, NS_PER_S)) == 1
+
+
 def test_the_node_that_a_topic_is_named_after_takes_over_from_a_foreign_one_at_once() -> None:
     """One foreign chunk before the policy's first locked the contract, and every chunk of the policy was refused."""
     sole = SoleSender(node="/driver", strict=False, release_ns=NS_PER_S, name_of=NODES.get)

@@ -13,7 +13,7 @@ import pytest
 
 from wam.cli import main as cli
 from wam.core.errors import ConfigError
-from wam.devices.doctor import GroupReport, examine, judge, judge_all
+from wam.devices.doctor import GroupReport, examine, judge, judge_all, of_this_group
 from wam.devices.loader import load_robot
 from wam.devices.state import DriverState, Readiness, person, service
 
@@ -95,6 +95,79 @@ def test_a_ur_is_judged_by_its_modes(values: dict[str, Any], lacking: list[str],
 def test_a_franka_is_judged_by_its_mode(values: dict[str, Any], lacking: list[str], code: str) -> None:
     group = load_robot("franka").group("arm")
     assert judge(group, heard("arm", rate=1000.0, values=values, lacking=lacking)).code == code
+
+
+HAND = {
+    "state": "hand_protecting",
+    "readiness": "blocked",
+    "text": "the hand stopped closing: 71 degC",
+    "remedy": "wait; then clear the hand's errors (service wam_driver/clear_errors)",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "readiness"),
+    [
+        ({"values": {}}, "no_status", Readiness.READY),
+        ({"values": {**HAND, "state": "hand_ready", "readiness": "ready"}}, "hand_ready", Readiness.READY),
+        ({"values": HAND}, "hand_protecting", Readiness.BLOCKED),
+        (
+            {"values": {**HAND, "state": "hand_lost", "readiness": "absent"}, "messages": 0, "rate": 0.0},
+            "hand_lost",
+            Readiness.ABSENT,
+        ),
+        ({"values": HAND, "messages": 0, "rate": 0.0}, "silent", Readiness.ABSENT),
+        ({"values": HAND, "publishers": []}, "no_driver", Readiness.ABSENT),
+    ],
+)
+def test_a_hand_is_judged_by_what_its_driver_reports(
+    changes: dict[str, Any], code: str, readiness: Readiness
+) -> None:
+    """It was `no_status`, whatever its driver said in /diagnostics."""
+    seen = heard("hand", **{"rate": 40.0, **changes})
+    report = GroupReport("hand", judge(load_robot("ur5e_inspire").group("hand"), seen))
+    assert (report.state.code, report.state.readiness) == (code, readiness)
+    if code == "hand_protecting":
+        assert "wam_driver/clear_errors" in report.remedy
+
+
+def test_what_a_driver_reports_is_read_as_it_was_meant() -> None:
+    from types import SimpleNamespace as Message
+
+    from wam.devices.registry import make_watch
+    from wam.devices.reported import report
+    from wam.devices.watch import Seen
+
+    told = DriverState(
+        Readiness.BLOCKED, "x", "too hot", (person("wait"), service("~/clear_errors", "clear"))
+    )
+    pairs = [Message(key=f"hand/{key}", value=value) for key, value in report(told).items()]
+    others = [Message(name="wam_safety: cycle", values=[]), Message(name="wam_driver: driving", values=pairs)]
+    watch = make_watch(load_robot("ur5e_inspire").group("hand"))
+    (feed,) = watch.feeds
+    state = watch.state(Seen(0, feed.read(Message(status=others))))
+    assert (state.code, state.readiness) == (told.code, told.readiness)
+    assert state.steps == (person("wait; then clear (service wam_driver/clear_errors)"),)
+    assert feed.read(Message(status=others[:1])) == {}
+
+
+@pytest.mark.parametrize(
+    ("topic", "other", "names", "found"),
+    [
+        ("joint_states", "hand/joint_states", ["/hand/joint_states"], []),
+        ("joint_states", "hand/joint_states", ["/lab/hand/joint_states"], []),
+        ("joint_states", "hand/joint_states", ["/lab/joint_states"], ["/lab/joint_states"]),
+        ("hand/joint_states", "joint_states", ["/joint_states", "/lab/joint_states"], []),
+        ("hand/joint_states", "joint_states", ["/lab/hand/joint_states"], ["/lab/hand/joint_states"]),
+        ("left/states", "right/states", ["/right/states", "/states"], ["/states"]),
+        ("left/states", "right/states", ["/lab/left/states", "/left/other"], ["/lab/left/states"]),
+    ],
+)
+def test_the_topic_of_another_group_is_not_that_of_a_group_elsewhere(
+    topic: str, other: str, names: list[str], found: list[str]
+) -> None:
+    """With only the hand's driver up, its topic was said to be the arm's in another namespace."""
+    assert of_this_group(names, topic, [other]) == found
 
 
 def test_a_franka_that_is_silent_is_brought_back_through_its_controller_manager() -> None:
@@ -232,6 +305,45 @@ def test_it_listens_to_real_drivers(publish: Any, capsys: pytest.CaptureFixture[
     assert "another unit?" in left["found"]
     assert right["found"].startswith("can_lost: ")
     assert "bitrate 1000000" in right["remedy"]
+
+
+@pytest.mark.ros
+def test_with_only_the_hands_driver_up_the_hand_has_its_state_and_the_arm_no_driver(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The hand's topic was named as the arm's, and the hand was `no_status` although its driver is there."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.parameter import Parameter
+
+    from wam_driver_node.node import DriverNode
+
+    rclpy.init(args=[])
+    driver = DriverNode(parameter_overrides=[Parameter("robot", value="ur5e_inspire")])
+    executor, end = SingleThreadedExecutor(), threading.Event()
+    executor.add_node(driver)
+    assert driver.trigger_configure(), driver.last_error
+    assert driver.trigger_activate(), driver.last_error
+
+    def spin() -> None:
+        while not end.is_set():
+            executor.spin_once(timeout_sec=0.05)
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        cli.run(["doctor", "--robot", "ur5e_inspire", "--json"])
+    finally:
+        end.set()
+        thread.join()
+        driver.trigger_shutdown()
+        driver.destroy_node()
+        executor.shutdown()
+        rclpy.try_shutdown()
+    _, arm, hand = json.loads(capsys.readouterr().out)["checks"]
+    assert arm["found"].startswith("no_driver: ")
+    assert hand["found"].startswith("hand_write_disabled: wam_driver: the hand is read only")
+    assert "service wam_driver/enable" in hand["remedy"]
 
 
 @pytest.mark.ros

@@ -149,6 +149,24 @@ def test_in_lock_step_a_publisher_is_silent_by_the_nodes_clock_and_not_by_wall_t
     assert wire.heard[0][1].receive_ns == NOW
 
 
+@pytest.mark.parametrize("lock_step", [True, False])
+def test_every_driver_is_silent_by_simulated_time_in_lock_step(wire: Wire, lock_step: bool) -> None:
+    """Joint states were leased by wall time: on a busy machine a second driver was followed after half a second."""
+    from wam.devices.loader import load_robot
+    from wam.ros.ingest import RosIngest
+    from wam_safety_node.contracts import chunk_contract, driver_contract, state_contract
+    from wam_safety_node.parameters import SafetyParameters
+
+    robot = load_robot("piper")
+    p = SafetyParameters(robot="piper", lock_step=lock_step)
+    contracts = [chunk_contract(wire.node, p, robot), state_contract(p, robot.groups[0]), driver_contract(p)]
+    ingest = RosIngest(wire.node, robot, (), ManualClock(NOW), node_time=lock_step)
+    contracts += [one.guard.contract for one in ingest.inputs._open]
+    ingest.close()
+    assert len(contracts) == 3 + len(robot.groups)
+    assert [(one.sole, one.node_time) for one in contracts] == [(True, lock_step)] * len(contracts)
+
+
 def test_a_stamp_ahead_and_a_message_too_long_are_refused_and_counted(wire: Wire) -> None:
     wire.listen(contract=InputContract(max_bytes=400, max_ahead_ns=NS_PER_S // 10))
     publisher = wire.publisher(wire.driver)

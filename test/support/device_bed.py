@@ -17,7 +17,7 @@ from wam.core.chunk import ActionChunk
 from wam.core.errors import JointError
 from wam.core.trajectory.rolling import Rolling
 from wam.core.trajectory.seam import Seam
-from wam.core.verdict import Finding, Ladder, Verdict
+from wam.core.verdict import Finding, Ladder
 from wam.devices.controllers import TrajectoryDriver
 from wam.devices.jtc import Trajectory, TrajectoryPoint
 from wam.devices.loader import load_robot
@@ -93,7 +93,7 @@ class Device:
         self.measured = np.array([joint.home for joint in group.joints])
         self.aside = np.zeros(len(group.joints))
         self.mute = False
-        self.told = ""
+        self.told: Finding | None = None
         self.reader = JointReader(group)
         self._reached = self.measured
         self._values: dict[str, Any] = {}
@@ -159,8 +159,8 @@ class Device:
         elif self.commands[-1]:
             self.commands.append([])
 
-    def report(self, now_ns: int) -> str:
-        """Return why the device does not follow, as far as its driver has been heard; "" where it does."""
+    def report(self, now_ns: int) -> Finding | None:
+        """Return the cause of a device that does not follow, as far as its driver has been heard, or None."""
         moment = Moment(self.group, self.driver.modes, self.feedback())
         said: dict[str, Any] = {}
         for feed in self.watch.deaf_feeds:
@@ -173,7 +173,8 @@ class Device:
             self._coming.append((now_ns + STATUS_MS * MS, said))
         while self._coming and self._coming[0][0] <= now_ns:
             self._heard_ns, self._values = self._coming.popleft()
-        return self.watch.deaf(Seen(now_ns, self._values, silent_s=(now_ns - self._heard_ns) * 1e-9))
+        seen = Seen(now_ns, self._values, silent_s=(now_ns - self._heard_ns) * 1e-9)
+        return self.watch.not_following(seen)
 
 
 class DeviceBed:
@@ -322,12 +323,12 @@ class DeviceBed:
             heard = device.hear(self.now_ns)
             if heard is not None:
                 self.cycle.offer_state(name, stamp_ns=heard[0], positions=heard[1])
-            why = device.report(self.now_ns)
-            if why and why != device.told:
-                self.cycle.raise_cause(Finding(Verdict.HOLD, "device_not_ready", why, name), of=name)
-            elif device.told and not why:
+            cause = device.report(self.now_ns)
+            if cause is not None and cause != device.told:
+                self.cycle.raise_cause(cause, of=name)
+            elif device.told is not None and cause is None:
                 self.cycle.withdraw_cause("device_not_ready", of=name)
-            device.told = why
+            device.told = cause
             if kind_of(device.group).speed_scaling_topic:
                 self._scalings.append(float(device.driver.modes["speed_scaling"]))
                 scaling = self._scaling.read(self._scalings.popleft())

@@ -39,6 +39,7 @@ class Finding:
         joint: name of the first offending joint, or "".
         value: measured value (unit named in `text`), NaN where there is none.
         limit: limit it crossed, NaN where there is none.
+        guessed: nobody has reported it; it is concluded from what was measured, which may be wrong itself.
     """
 
     verdict: Verdict
@@ -47,6 +48,7 @@ class Finding:
     joint: str = ""
     value: float = math.nan
     limit: float = math.nan
+    guessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from wam.core.clock import NS_PER_MS
 from wam.devices.loader import load_robot
 from wam.devices.piper.arm import NODE_TIMEOUT_NS
 from wam.devices.registry import make_watch
+from wam.devices.reported import ReportedWatch
 from wam.devices.state import DriverState, Readiness, StepKind, person, worst
 from wam.devices.watch import Heard, Seen
 from wam.robots.description import CameraSpec, JointGroup, RobotDescription
@@ -135,6 +136,8 @@ def judge(group: JointGroup, seen: Mapping[str, Any]) -> DriverState:
     stream, watch = _stream(group, seen), make_watch(group)
     if stream.code == SILENT and watch.standing:
         return watch.fallen(stream.text)
+    if stream.code == SILENT and isinstance(watch, ReportedWatch):  # its driver says why
+        return worst([watch.state(Seen(0, seen["values"])), stream])
     if stream.readiness is Readiness.ABSENT:
         return stream
     # The measurement is replayed: a first stamp at time zero, and a second one if the stamps advanced.
@@ -150,6 +153,28 @@ def judge(group: JointGroup, seen: Mapping[str, Any]) -> DriverState:
     told = [] if found is stream or seen["messages"] == 0 else [_offsets(seen)]
     told += [f"driver: {watch.found}"] if watch.found else []
     return replace(found, text="; ".join([found.text, *told])) if told else found
+
+
+def of_this_group(names: Sequence[str], topic: str, others: Sequence[str]) -> list[str]:
+    """Return those of `names` that may be a group's topic in another namespace, in order.
+
+    They end in the last part of its topic, and not in the whole topic of another group, unless its own is longer.
+
+    Args:
+        names: full names of topics of the right type.
+        topic: the group's, as the robot file has it.
+        others: those of the robot's other groups.
+    """
+
+    def fit(name: str, other: str) -> int:
+        return len(other) if name.endswith("/" + other.lstrip("/")) else 0
+
+    tail = "/" + topic.rpartition("/")[2]
+    return sorted(
+        name
+        for name in names
+        if name.endswith(tail) and fit(name, topic) >= max((fit(name, other) for other in others), default=0)
+    )
 
 
 def _stream(group: JointGroup, seen: Mapping[str, Any]) -> DriverState:

@@ -34,10 +34,11 @@ VENDOR_TYPES: dict[str, tuple[str, str, str]] = {
     "set_bool": ("std_srvs", "srv", "SetBool"),
     "float64": ("std_msgs", "msg", "Float64"),
     "bool": ("std_msgs", "msg", "Bool"),
+    "diagnostics": ("diagnostic_msgs", "msg", "DiagnosticArray"),
 }
 """Our name -> package, kind and type."""
 
-STANDARD_PACKAGES = ("std_msgs", "std_srvs")
+STANDARD_PACKAGES = ("std_msgs", "std_srvs", "diagnostic_msgs")
 """Packages that every ROS 2 installation has."""
 
 Find = Callable[[str], "Any | None"]

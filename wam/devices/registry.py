@@ -33,6 +33,7 @@ from wam.devices.piper import rules as piper_rules
 from wam.devices.piper import simulated as piper_simulated
 from wam.devices.piper.twin import PiperDriver
 from wam.devices.piper.watch import PiperWatch
+from wam.devices.reported import ReportedWatch
 from wam.devices.rules import DeviceRule
 from wam.devices.twin import DriverTwin
 from wam.devices.ur import estop as ur_estop
@@ -215,7 +216,8 @@ def make_drivers(robot: RobotDescription, distribution: Distribution | None = No
 
 def make_watch(group: JointGroup) -> Watch:
     """Return what watches the device of a group, whether or not its driver has a status."""
-    return (kind_of(group).watch or Watch)(group)
+    kind = kind_of(group)
+    return (kind.watch or (Watch if kind.adapter is None else ReportedWatch))(group)
 
 
 def estop_feeds(robot: RobotDescription) -> dict[str, EstopFeed]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from wam.core.verdict import Finding, Verdict
 from wam.devices.following import Following, Vector
 from wam.devices.optional import VENDOR_TYPES
 from wam.devices.state import DriverState, ListCheck, Readiness, Step, person
@@ -176,11 +177,35 @@ class Watch:
         """
         return ""
 
+    def not_following(self, seen: Seen) -> Finding | None:
+        """Return the cause for which the device is not commanded: reported by its driver, or else guessed; or None."""
+        reported = self.deaf(seen)
+        guess = "" if self.following is None else self.following.why
+        return not_ready(self.group.name, reported or guess, guessed=not reported)
+
     def state(self, seen: Seen) -> DriverState:
         """Return the state of the device."""
         return DriverState(
             Readiness.READY, "no_status", "its driver has no status of its own; see /diagnostics"
         )
+
+
+def not_ready(group: str, why: str, *, guessed: bool) -> Finding | None:
+    """Return the cause of a device that does not follow, or seems not to; None where there is no reason.
+
+    Args:
+        group: its joint group.
+        why: "" for none.
+        guessed: its driver has not reported it.
+    """
+    if not why:
+        return None
+    text = (
+        f"{group} seems not to follow: {why}; commands come to rest, then nothing is sent until it does"
+        if guessed
+        else f"{group} does not follow: {why}; nothing is sent until it does"
+    )
+    return Finding(Verdict.HOLD, "device_not_ready", text, group, guessed=guessed)
 
 
 def status_unseen(lacking: Sequence[str]) -> DriverState:

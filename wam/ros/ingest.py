@@ -106,9 +106,18 @@ class RosIngest:
         robot: whose streams to subscribe to; topic names are relative to the node's namespace.
         cameras: names of the cameras, the reference camera first.
         clock: time for checks of staleness.
+        node_time: a driver is silent by `clock`, not by wall time; for lock-step.
     """
 
-    def __init__(self, node: Node, robot: RobotDescription, cameras: tuple[str, ...], clock: Clock) -> None:
+    def __init__(
+        self,
+        node: Node,
+        robot: RobotDescription,
+        cameras: tuple[str, ...],
+        clock: Clock,
+        *,
+        node_time: bool = False,
+    ) -> None:
         self._node = node
         self._clock = clock
         self._on_image: list[Callable[[], None]] = []
@@ -121,7 +130,7 @@ class RosIngest:
         self._timer = steady_timer(node, MATCH_PERIOD_S, self._match)
         for group in robot.groups:
             store_state = partial(self._store_state, group.name)
-            states = InputContract(sole=True, release_ns=STATE_RELEASE_NS)
+            states = InputContract(sole=True, release_ns=STATE_RELEASE_NS, node_time=node_time)
             self.inputs.listen(JointState, group.state_topic, store_state, JOINT_STATE, contract=states)
 
     def on_image(self, callback: Callable[[], None]) -> None:
@@ -198,8 +207,10 @@ class SharedIngest:
         self._ingest: RosIngest | None = None
         self._key: tuple[str, tuple[str, ...]] | None = None
 
-    def acquire(self, robot: RobotDescription, cameras: tuple[str, ...], clock: Clock) -> RosIngest:
-        """Return the ingest, which is made at the first call.
+    def acquire(
+        self, robot: RobotDescription, cameras: tuple[str, ...], clock: Clock, *, node_time: bool
+    ) -> RosIngest:
+        """Return the ingest, which is made at the first call; arguments as `RosIngest`.
 
         Raises:
             ValueError: another robot or other cameras are in use already.
@@ -207,7 +218,8 @@ class SharedIngest:
         with self._lock:
             key = (robot.name, cameras)
             if self._ingest is None:
-                self._ingest, self._key = RosIngest(self._node, robot, cameras, clock), key
+                made = RosIngest(self._node, robot, cameras, clock, node_time=node_time)
+                self._ingest, self._key = made, key
             elif key != self._key:
                 raise ValueError(f"shared ingest serves {self._key}, requested was {key}")
             self._users += 1

@@ -118,11 +118,12 @@ class PolicyNode(WamNode[P]):
 
     def open_ingest(self, robot: RobotDescription, cameras: tuple[str, ...]) -> RosIngest:
         """Return the newest observations of `cameras` and joints, subscribed until cleanup."""
+        stepped = self.p.lock_step
         if self._shared_ingest is not None:
-            self._ingest = self._shared_ingest.acquire(robot, cameras, self.clock)
+            self._ingest = self._shared_ingest.acquire(robot, cameras, self.clock, node_time=stepped)
             self.at_cleanup(self._shared_ingest.release)
         else:
-            self._ingest = RosIngest(self, robot, cameras, self.clock)
+            self._ingest = RosIngest(self, robot, cameras, self.clock, node_time=stepped)
             self.at_cleanup(self._ingest.close)
         return self._ingest
 

@@ -177,11 +177,12 @@ PIPER = tuple(
     DeviceEvent("piper", f"{generation}: {name}", happen, codes, again, change=driven_by(generation))
     for generation, name, happen, codes, again in (
         *(
-            (old, name, services("left", LOST, seconds, BACK), ("device_not_ready",), f"{CLEAR}, {RESUME}")
-            for old, name, seconds in (
-                ("joint0", "CAN lost for 1 s", 1.0),
-                ("joint0", "CAN lost for 0.3 s", 0.3),
-                ("now_stamps", "CAN lost for 1 s", 1.0),
+            (old, name, services("left", LOST, seconds, BACK), ("device_not_ready",), again)
+            for old, name, seconds, again in (
+                ("joint0", "CAN lost for 1 s", 1.0, f"{CLEAR}, {RESUME}"),
+                # The bus is back before the commands have come to rest: the arm is seen to follow them.
+                ("joint0", "CAN lost for 0.3 s", 0.3, RESUME),
+                ("now_stamps", "CAN lost for 1 s", 1.0, f"{CLEAR}, {RESUME}"),
             )
         ),
         *(

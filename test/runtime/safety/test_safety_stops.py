@@ -279,7 +279,7 @@ def test_a_stop_is_played_to_rest_although_nobody_seems_to_follow() -> None:
     world.cycle.estop()
     world.step(3)
     world.cycle.raise_cause(
-        Finding(Verdict.HOLD, "device_not_ready", "its joint states stand still"), of="left"
+        Finding(Verdict.HOLD, "device_not_ready", "its joint states stand still", guessed=True), of="left"
     )
     silences = len(world.silences)
     while not world.cycle.standing:

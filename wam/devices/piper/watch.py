@@ -115,11 +115,11 @@ class PiperWatch(Watch):
             self.generation = recognise(self.arm.topics, self._names, kind_of_stamps(self._stamps))
 
     def deaf(self, seen: Seen) -> str:
-        """Return why the arm does not follow: silent joints, a person who teaches it, or commands that move nothing."""
+        """Return why the arm does not follow: silent joints, a person who teaches it, or a lost bus."""
         fault = self.arm.fault(_status(seen.values)) if seen.values else None
         if fault is not None and not fault.commandable:
             return fault.text
-        return self._following.why or self.arm.lost_bus(seen.now_ns)
+        return self.arm.lost_bus(seen.now_ns)
 
     def state(self, seen: Seen) -> DriverState:
         """Return the state of the arm."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,8 @@ FULL_SPEED = 0.99
 CAUSES_OF_STOP = tuple(code for code, cause in CAUSES.items() if cause.rung is Ladder.STOP)
 
 NOBODY_FOLLOWS = ("no_listener", "device_not_ready")
-"""Causes of HOLD during which nothing is sent: the arm does not follow and may be moved by hand."""
+"""Causes of HOLD during which nothing is sent: the arm does not follow and may be moved by hand. One that is guessed
+brings the arm to rest first."""
 
 GO_AGAIN = (
     *NOBODY_FOLLOWS,
@@ -163,7 +164,7 @@ class SafetyCycle(CycleView):
         measured = self._measured.look(now_ns)
         seed_cause = self._seed(measured)
         # An arm that does not follow is led by hand, which is no fault.
-        effort = None if any(one.code in NOBODY_FOLLOWS for one in causes) else measured.effort
+        effort = None if self._nobody_follows(causes) else measured.effort
         causes += [one for one in (measured.stale, seed_cause, effort) if one is not None]
         self._held = next((one for one in causes if CAUSES[one.code].rung >= Ladder.HOLD), None)
         # 4. Plans that have been made since, and the answer of a remote checker to one of them.
@@ -416,10 +417,7 @@ class SafetyCycle(CycleView):
     ) -> tuple[Vector | None, str]:
         """Return the position to command, float64 [N], or None and why nothing may be sent."""
         playback = self._playback
-        gone = _away(measured) and not playback.moving
-        # A STOP is played to rest: that nobody follows may be a guess from joint states that are wrong.
-        stopping = self.ladder.stopped and not playback.standing
-        if gone or (not stopping and any(one.code in NOBODY_FOLLOWS for one in causes)):
+        if self._nobody_follows(causes) or (_away(measured) and playback.standing):
             # The arm may stand anywhere when somebody follows again: start anew from there.
             playback.unseed()
             self._measured.forget_references()
@@ -453,6 +451,14 @@ class SafetyCycle(CycleView):
             self._tracked -= 1.0
             self._tracking.commanded(position)
         return position, ""
+
+    def _nobody_follows(self, causes: Sequence[Finding]) -> bool:
+        """Return whether nothing may be sent to an arm that does not follow.
+
+        Where that is a guess the arm may well be in motion: its commands come to rest before they end.
+        """
+        standing = self._playback.standing
+        return any(one.code in NOBODY_FOLLOWS and (standing or not one.guessed) for one in causes)
 
     def _enter_hold(self, cause: Finding) -> Finding:
         """Drop the rows in execution: the arm comes to rest on its plan and stays at the last command."""
