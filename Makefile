@@ -4,6 +4,7 @@
 # make bench  the benchmarks     make clean   remove .venv and caches
 # make faults  inject every named fault into the simulated arms; writes docs/reference/faults.md
 # make device-events  stop, jog and return every simulated arm; writes docs/reference/device-events.md
+# make policies  play shipped policies and controls on the same seeds; writes docs/reference/policies.md
 # make setup  only the set-up that all other targets run first: .venv, pinned requirements, ROS 2 wheels, wam_msgs
 #
 # PYTHON=python3.12   the Python used to create .venv (3.10-3.13)
@@ -16,7 +17,7 @@ BENCHES ?= context chunk
 RUN := ./tools/setup/env.sh
 export PYTHON
 
-.PHONY: help setup demo test lint bench faults device-events clean
+.PHONY: help setup demo test lint bench faults device-events policies clean
 .DEFAULT_GOAL := help
 
 help:
@@ -45,6 +46,9 @@ faults: setup
 
 device-events: setup
 	@WAM_DEVICE_TABLE=docs/reference/device-events.md $(RUN) .venv/bin/python -m pytest test/runtime/safety/test_device_events.py $(ARGS)
+
+policies: setup
+	@$(RUN) .venv/bin/wam eval compare config/evaluation/policies.yaml --out build/policies --page docs/reference/policies.md $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build wam_deploy.egg-info

@@ -47,6 +47,7 @@ def test_a_gate_decides_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--setting", "dark"], "no such setting: got 'dark'; allowed: seen, "),
         (["--mode", "slow"], "option --mode: got 'slow'; allowed: nodes or fast"),
         (["--mode", "nodes"], "the policy 'expert' runs without nodes: got 'nodes'; allowed: fast"),
+        (["--mode", "nodes", "--policy", "blind"], "the policy 'blind' runs without nodes: got 'nodes'"),
         (
             ["--mode", "nodes", "--policy", "fake", "--processes", "2"],
             "option --processes or --ray: got 'nodes'",
@@ -97,6 +98,38 @@ def test_a_policy_of_another_robot_is_refused_before_anything_starts(
     for mode in ("fast", "nodes"):
         assert evaluate(tmp_path / "report", policy=str(tmp_path / "piper"), mode=mode) == EXIT_COULD_NOT_RUN
         assert "which robot franka does not have" in capsys.readouterr().err
+
+
+def test_a_task_that_a_policy_was_not_trained_for_is_refused_and_known_seeds_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from wam.core.contract import TrainedOn
+    from wam.devices.loader import load_robot
+    from wam.models.bundle import state_training
+    from wam.models.robot_layout import RobotLayout
+    from wam.policies.bundles import make_tiny_bundle
+
+    bundle = make_tiny_bundle(tmp_path / "bundle", "aha_wam", robot=RobotLayout.of(load_robot("franka")))
+    data = TrainedOn(data_set="bowls", episodes=60, seeds=(0, 63), images="fast")
+    bundle = state_training(bundle, task="franka_plate_to_basket", trained_on=data)
+    policy, report = str(bundle.directory), tmp_path / "report"
+    for mode in ("fast", "nodes"):
+        assert evaluate(report, policy=policy, mode=mode) == EXIT_COULD_NOT_RUN
+        said = capsys.readouterr().err
+        assert (
+            "was trained for task franka_plate_to_basket, not for this one: got 'franka_box_to_bowl'" in said
+        )
+    assert evaluate(report, "--any-task", "--seed", "63", policy=policy) == EXIT_OK
+    said = capsys.readouterr().err
+    assert "the policy was trained on images of quality fast; change it with --quality fast" in said
+    assert "among the training data" not in said
+    state_training(bundle, task=TASK, trained_on=data)
+    words = ["--quality", "fast", "--seed", "63", "--episodes", "2"]
+    assert evaluate(report, *words, policy=policy) == EXIT_OK
+    said = capsys.readouterr().err
+    assert "1 of 2 seeds may be among the training data (seeds 0 to 63)" in said
+    assert "begin with --seed 64" in said
+    assert "images of quality" not in said
 
 
 def test_an_unknown_metric_in_a_gate_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,13 @@ import pytest
 from wam.report.numbers import distribution, interval_errors
 from wam.report.page import evenly, number
 from wam.report.plots import thin
-from wam.report.statistics import bootstrap_mean, wilson
+from wam.report.statistics import bootstrap_mean, sign_test, wilson
+
+
+def test_the_sign_test_is_the_binomial_one_and_says_nothing_without_a_difference() -> None:
+    assert sign_test(0, 0) == 1.0
+    assert sign_test(3, 3) == pytest.approx(1.0)
+    assert sign_test(6, 0) == sign_test(0, 6) == pytest.approx(2 / 64)
 
 
 def test_wilson_gives_the_published_values() -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from wam.cli.eval_compare import compare
+from wam.cli.groups import RunByDefault
 from wam.cli.progress import row_progress
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
@@ -29,16 +29,25 @@ if TYPE_CHECKING:
 EXIT_FAILED = 2
 EXIT_INTERRUPTED = 130
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=RunByDefault, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False
+)
+app.command("compare")(compare)
 
 
-@app.command("eval")
+@app.callback()
+def evaluation() -> None:
+    """Evaluate a policy on a simulated task in closed loop, with the real nodes or in this process."""
+
+
+@app.command("run")
 def evaluate(
     task: Annotated[str, typer.Option(help="Task to run; see `wam sim tasks`.", show_default=False)],
     policy: Annotated[
         str,
         typer.Option(
-            help="Directory of a bundle, a name of `wam info` (aha_wam/random, fake), or 'expert' (mode fast).",
+            help="Directory of a bundle, a name of `wam info` (aha_wam/random, fake), or in mode fast a control: "
+            "'expert', 'still' (stands still) or 'blind' (plays another episode of the expert).",
             show_default=False,
         ),
     ],
@@ -120,6 +129,10 @@ def evaluate(
             help="Images of the policy: 'fast' without shadows and smooth edges, as it was trained on."
         ),
     ] = Quality.FULL,
+    any_task: Annotated[
+        bool,
+        typer.Option("--any-task", help="Run a policy on a task for which it was not trained."),
+    ] = False,
     videos: Annotated[
         bool, typer.Option("--videos/--no-videos", help="Record a video of the worst and the best episode.")
     ] = True,
@@ -136,6 +149,7 @@ def evaluate(
     """
     from wam.core.signals import stop_on_signals
     from wam.devices.loader import load_robot
+    from wam.evaluation.closed_loop.controls import CONTROLS
     from wam.evaluation.closed_loop.options import FAST, NODES, EvalOptions
     from wam.evaluation.closed_loop.page import LOGS, build_evaluation_report, summary_of, timing_of
     from wam.evaluation.closed_loop.player import PlayerJob
@@ -146,16 +160,17 @@ def evaluate(
     from wam.evaluation.metrics.gate import read_gate
     from wam.evaluation.replay.engine import ReplaySettings, parse_latency, parse_strategy
     from wam.evaluation.replay.ray import require_ray
-    from wam.policies.loading import load_policy
     from wam.report.folder import require_free
-    from wam.runtime.policy import PolicyRequest, read_sampler, require_fit
+    from wam.runtime.policy import PolicyRequest, read_sampler, require_task
     from wam.sim.recording.sinks import EXPERT
     from wam.sim.tasks.registry import find_setting, find_task
 
     if mode not in (NODES, FAST):
         raise ConfigError("option --mode", value=mode, allowed=f"{NODES} or {FAST}", where="--mode")
-    if policy == EXPERT and mode != FAST:
-        raise ConfigError("the policy 'expert' runs without nodes", value=mode, allowed=FAST, where="--mode")
+    if policy in (EXPERT, *CONTROLS) and mode != FAST:
+        raise ConfigError(
+            f"the policy {policy!r} runs without nodes", value=mode, allowed=FAST, where="--mode"
+        )
     if mode != FAST and (processes > 1 or ray):
         raise ConfigError("option --processes or --ray", value=mode, allowed=FAST, where="--mode")
     if ray:
@@ -183,8 +198,8 @@ def evaluate(
     require_free(report, keep=(LOGS,))
     robot = load_robot(chosen.robot)
     console = Console(stderr=True)
-    request, loaded = None, None
     elsewhere = processes > 1 or bool(ray)
+    request = None
     if policy != EXPERT:
         request = PolicyRequest(
             policy,
@@ -195,10 +210,11 @@ def evaluate(
             seed=policy_seed,
             sampler=options.sampler,
         )
-        here = mode == FAST and not elsewhere  # else only the contract is wanted
-        with console.status(f"loading {policy}") if console.is_terminal else contextlib.nullcontext():
-            loaded = load_policy(replace(request, planner=here, executor=here), robot=robot)
-        require_fit(loaded.contract, robot)
+    job = PlayerJob(options, request, robot)
+    with console.status(f"loading {policy}") if console.is_terminal else contextlib.nullcontext():
+        loaded = job.load(whole=mode == FAST and not elsewhere)
+    if loaded is not None:
+        require_task(loaded.contract, chosen.name, policy=policy, any_task=any_task)
     stop = threading.Event()
     with (
         stop_on_signals(stop),
@@ -211,7 +227,7 @@ def evaluate(
             count += 1
             progress(count, episodes)
             if not console.is_terminal:
-                console.print(_line(episode, count, episodes), soft_wrap=True, highlight=False, markup=False)
+                console.print(episode.line(count, episodes), soft_wrap=True, highlight=False, markup=False)
 
         if mode == NODES:
             from wam.cli.eval_nodes import evaluate_nodes
@@ -230,7 +246,6 @@ def evaluate(
             )
         else:
             plays = None
-            job = PlayerJob(options, request, robot)
             if ray:
                 plays = play_on_ray(job, options.seeds, address=ray, stopped=stop.is_set)
             elif elsewhere:
@@ -253,13 +268,6 @@ def evaluate(
         raise typer.Exit(EXIT_INTERRUPTED)
     if figures.verdict in ("fault", "fail"):
         raise typer.Exit(EXIT_FAILED)
-
-
-def _line(episode: EpisodeRecord, count: int, episodes: int) -> str:
-    """Return what is printed of a finished episode where there is no terminal."""
-    outcome = "error" if episode.error else "success" if episode.success else "no success"
-    held = "" if math.isnan(episode.held_share) else f", held {100 * episode.held_share:.0f} %"
-    return f"[{count}/{episodes}] seed {episode.seed}: {outcome}, score {episode.score}, {episode.time:.1f} s{held}"
 
 
 def _print(console: Console, run: Evaluation, figures: EvaluationFigures) -> None:

@@ -7,15 +7,15 @@ import contextlib
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from typer.core import TyperGroup
 
 from wam.cli.convert import parse_pairs
+from wam.cli.groups import RunByDefault
 from wam.cli.progress import row_progress
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
@@ -29,16 +29,6 @@ EXIT_COULD_NOT_RUN = 1
 EXIT_FAILED_GATE = 2
 OFFLINE, LIVE = "offline", "live"
 PLANNER_LATENCY, EXECUTOR_LATENCY = f"{SCHEDULE.planner_latency:g}", f"{SCHEDULE.executor_latency:g}"
-
-
-class RunByDefault(TyperGroup):
-    """`wam replay BAG` is `wam replay run BAG`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert the subcommand `run` where it was omitted."""
-        if not args or args[0] not in self.commands:
-            args = ["run", *args]
-        return list(super().parse_args(ctx, args))
 
 
 app = typer.Typer(

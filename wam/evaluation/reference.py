@@ -18,7 +18,6 @@ from wam.evaluation.metrics import table
 from wam.evaluation.metrics.metric import Metric
 
 ROOT = Path(__file__).resolve().parents[2]
-BEGIN, END = "<!-- metrics: begin -->", "<!-- metrics: end -->"
 
 
 def markdown(rows: Iterable[Metric[Any]]) -> str:
@@ -31,22 +30,24 @@ def markdown(rows: Iterable[Metric[Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def insert(text: str, content: str, *, page: str) -> str:
+def insert(text: str, content: str, *, page: str, name: str = "metrics") -> str:
     """Return a page with `content` between its markers.
 
     Args:
         text: the page.
         content: Markdown, ends with a line break.
         page: its name, for the error.
+        name: what the markers say.
 
     Raises:
         ConfigError: the page does not have the two markers.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ConfigError(f"{page} has no place for the metrics", allowed=f"{BEGIN} and {END}, once each")
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    return f"{head}{BEGIN}\n{content}{END}{tail}"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ConfigError(f"{page} has no place for {name}", allowed=f"{begin} and {end}, once each")
+    head, rest = text.split(begin)
+    tail = rest.split(end)[1]
+    return f"{head}{begin}\n{content}{end}{tail}"
 
 
 def pages() -> Mapping[Path, str]:

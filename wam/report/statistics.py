@@ -78,6 +78,18 @@ def interval_as_json(interval: Interval) -> dict[str, float | int | None]:
     }
 
 
+def sign_test(won: int, lost: int) -> float:
+    """Return the two-sided p of the exact sign test: that as many pairs differ one way by chance (exact McNemar).
+
+    Args:
+        won: pairs that differ one way.
+        lost: pairs that differ the other way; pairs that do not differ say nothing.
+    """
+    from scipy.stats import binomtest  # takes half a second
+
+    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+
+
 def wilson(successes: int, trials: int) -> Interval:
     """Return a rate with its Wilson score interval; NaN for no trials."""
     if not 0 <= successes <= trials:

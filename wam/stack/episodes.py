@@ -24,7 +24,7 @@ from std_srvs.srv import SetBool, Trigger
 from wam.core.clock import seconds_to_ns
 from wam.core.contract import PolicyContract
 from wam.evaluation.closed_loop.filming import Films, VideoChoice
-from wam.evaluation.closed_loop.options import NODES, EvalOptions, settings_of
+from wam.evaluation.closed_loop.options import NODES, EvalOptions, settings_of, training_warnings
 from wam.evaluation.closed_loop.player import Stopped, never
 from wam.evaluation.closed_loop.run import Done, not_played
 from wam.evaluation.closed_loop.scores import EpisodeRecord, EpisodeTimes, Evaluation
@@ -129,7 +129,11 @@ class NodeEpisodes:
                 wall = time.monotonic() - began
         finally:
             self.recorder.close()
-        warnings += [*not_played(options, len(episodes)), *self.recorder.problems]
+        warnings += [
+            *not_played(options, len(episodes)),
+            *training_warnings(options, self._contract),
+            *self.recorder.problems,
+        ]
         factor = sum(episode.time for episode in episodes) / max(self._watched, 1e-3)
         if factor < SLOW_FACTOR:
             warnings.append(

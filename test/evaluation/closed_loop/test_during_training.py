@@ -20,10 +20,10 @@ pytestmark = [pytest.mark.sim, pytest.mark.camera]
 def test_a_bundle_runs_the_episodes_of_its_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     short = replace(find_task("piper_move_large_object"), time_limit=0.5)
     monkeypatch.setattr(during_training, "find_task", lambda name: short)
-    outcome = score_bundle(Trial(Path("aha_wam/tiny"), short.name, seeds=(500, 501), images="fast"))
+    outcome = score_bundle(Trial(Path("aha_wam/random"), short.name, seeds=(500, 501), images="fast"))
     assert outcome == TrialOutcome(episodes=2, successes=0, score=0.0)
 
 
 def test_a_task_that_does_not_exist_is_named() -> None:
     with pytest.raises(ConfigError, match="carry"):
-        score_bundle(Trial(Path("aha_wam/tiny"), "carry", seeds=(500,), images=""))
+        score_bundle(Trial(Path("aha_wam/random"), "carry", seeds=(500,), images=""))

@@ -48,7 +48,7 @@ def request(policy: str, **more: Any) -> PolicyRequest:
     return PolicyRequest(policy, planner=True, executor=True, **more)
 
 
-@pytest.mark.parametrize("policy", ["fake", "aha_wam/tiny", "dust/tiny"])
+@pytest.mark.parametrize("policy", ["fake", "aha_wam/random", "dust/random"])
 def test_an_episode_is_the_same_whatever_was_played_before_it(
     policy: str, small_franka: RobotDescription
 ) -> None:

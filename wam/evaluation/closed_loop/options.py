@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from wam.core.contract import PolicyContract
 from wam.evaluation.replay.engine import ReplaySettings
 from wam.sim.quality import Quality
 from wam.sim.recording.sinks import EXPERT
@@ -41,6 +42,24 @@ class EvalOptions:
     sampler: Mapping[str, object] = field(default_factory=dict)
 
 
+def training_warnings(options: EvalOptions, contract: PolicyContract) -> tuple[str, ...]:
+    """Return what the data that a policy was trained on make of the result, one sentence each."""
+    data, count = contract.trained_on, len(options.seeds)
+    known = sum(data.has_seed(seed) for seed in options.seeds) if contract.task == options.task.name else 0
+    warnings = []
+    if known:
+        first, last = data.seeds
+        warnings.append(
+            f"{known} of {count} seeds may be among the training data (seeds {first} to {last}): success on them says "
+            f"nothing about new ones; begin with --seed {last + 1}"
+        )
+    if data.images and contract.cameras and data.images != options.quality.value:
+        warnings.append(
+            f"the policy was trained on images of quality {data.images}; change it with --quality {data.images}"
+        )
+    return tuple(warnings)
+
+
 def settings_of(options: EvalOptions, *, mode: str) -> dict[str, str]:
     """Return what was chosen, for a report."""
     schedule = options.schedule
@@ -54,6 +73,7 @@ def settings_of(options: EvalOptions, *, mode: str) -> dict[str, str]:
     facts["planner period"] = (
         f"{schedule.planner_period_ns / 1e6:.0f} ms" if schedule.planner_period_ns else "every image"
     )
+    facts["strategy"] = schedule.strategy.value
     if options.sampler:
         facts["sampler"] = ", ".join(f"{name}: {value}" for name, value in options.sampler.items())
     if schedule.extra_filters:

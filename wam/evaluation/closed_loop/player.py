@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from wam.core.clock import NS_PER_S
 from wam.core.policy import LoadedPolicy
+from wam.evaluation.closed_loop.controls import CONTROLS, control_policy
 from wam.evaluation.closed_loop.filming import Films
 from wam.evaluation.closed_loop.options import EvalOptions
 from wam.evaluation.closed_loop.policy_actor import PolicyActor
@@ -129,16 +130,35 @@ class PlayerJob:
     request: PolicyRequest | None
     robot: RobotDescription
 
+    def load(self, *, whole: bool = True) -> LoadedPolicy | None:
+        """Return the policy, or None for the expert.
+
+        Args:
+            whole: load both halves; else the contract alone, where that is quicker.
+
+        Raises:
+            WamError: the policy cannot be loaded, or does not fit the robot.
+        """
+        from wam.policies.loading import load_policy
+
+        if self.request is None:
+            return None
+        options = self.options
+        if self.request.policy in CONTROLS:
+            return control_policy(
+                self.request.policy, task=options.task, setting=options.setting, robot=self.robot
+            )
+        policy = load_policy(replace(self.request, planner=whole, executor=whole), robot=self.robot)
+        require_fit(policy.contract, self.robot)
+        return policy
+
     def open(self) -> EpisodePlayer:
         """Load the policy and return a player.
 
         Raises:
             WamError: the policy cannot be loaded, or see `EpisodePlayer`.
         """
-        from wam.policies.loading import load_policy
-
-        policy = None if self.request is None else load_policy(self.request, robot=self.robot)
-        return EpisodePlayer(self.options, policy, robot=self.robot)
+        return EpisodePlayer(self.options, self.load(), robot=self.robot)
 
 
 def _film(films: Films, world: TaskWorld, cameras: Sequence[str], stack: ExitStack) -> Observer:

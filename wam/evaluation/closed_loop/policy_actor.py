@@ -21,6 +21,7 @@ from wam.core.clock import NS_PER_S
 from wam.core.observation import Observation, Rgb
 from wam.core.policy import LoadedPolicy
 from wam.core.verdict import Event, Ladder
+from wam.evaluation.closed_loop.controls import Rehearsing
 from wam.evaluation.closed_loop.scores import EpisodeTimes
 from wam.evaluation.records import SafetyRecord
 from wam.evaluation.replay.engine import ChunkEvent, ContextEvent, FaultEvent, ReplaySettings
@@ -75,6 +76,9 @@ class PolicyActor:
     def begin(self, episode: Episode) -> None:
         """Start both cycles and the safety cycle anew."""
         self.close()
+        planner: object = self._policy.planner
+        if isinstance(planner, Rehearsing):
+            planner.rehearse(episode.world.seed)
         self._engine = OfflineReplay(
             robot=self._robot,
             policy=self._policy,
@@ -165,7 +169,7 @@ class PolicyActor:
 
         def put(ingest: StreamIngest) -> bool:
             ingest.put_joint_state(group, message)
-            return False
+            return not self._policy.contract.cameras  # without images the joint states are what is planned on
 
         self._safety.offer_state(group, stamp_ns=now_ns, positions=positions)
         self._push(now_ns, put)

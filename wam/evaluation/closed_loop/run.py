@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from wam.core.policy import LoadedPolicy
 from wam.devices.loader import load_robot
 from wam.evaluation.closed_loop.filming import VideoChoice
-from wam.evaluation.closed_loop.options import FAST, EvalOptions, settings_of
+from wam.evaluation.closed_loop.options import FAST, EvalOptions, settings_of, training_warnings
 from wam.evaluation.closed_loop.player import EpisodePlayer, Play, Stopped, never
 from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation
 from wam.report.machine import machine_info
@@ -62,7 +62,10 @@ def evaluate_fast(
         mode=FAST,
         episodes=tuple(sorted(episodes, key=lambda one: order[one.seed])),
         videos=videos.chosen(),
-        warnings=not_played(options, len(episodes)),
+        warnings=(
+            *not_played(options, len(episodes)),
+            *(training_warnings(options, policy.contract) if policy is not None else ()),
+        ),
         settings=settings_of(options, mode=FAST),
         machine=machine_info(),
         wall=time.monotonic() - began,

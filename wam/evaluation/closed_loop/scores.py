@@ -76,6 +76,14 @@ class EpisodeRecord:
         # One that runs holds at least until the first chunk.
         return min(1.0, sum(self.held.values()) / self.time) if self.held else math.nan
 
+    def line(self, count: int, episodes: int) -> str:
+        """Return one line about the episode, the `count`-th of `episodes` that have ended."""
+        outcome = "error" if self.error else "success" if self.success else "no success"
+        held = "" if math.isnan(self.held_share) else f", held {100 * self.held_share:.0f} %"
+        return (
+            f"[{count}/{episodes}] seed {self.seed}: {outcome}, score {self.score}, {self.time:.1f} s{held}"
+        )
+
     @property
     def moving(self) -> tuple[SafetyRecord, ...]:
         """Events of the safety node once the robot followed the policy; before that it holds."""

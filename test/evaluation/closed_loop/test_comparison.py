@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A comparison of policies: its file, its pairs, and rows that are played once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from wam.cli.main import EXIT_COULD_NOT_RUN, EXIT_OK, run
+from wam.core.errors import ConfigError
+from wam.evaluation.closed_loop.comparison import comparison_as_markdown, pair
+from wam.evaluation.closed_loop.comparison_file import read_comparison
+
+TASK = "franka_box_to_bowl"
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    table = {
+        "task": TASK,
+        "seeds": {"first": 5, "count": 2},
+        "time_limit": 0.3,
+        "against": "standing",
+        "rows": {"expert": {"policy": "expert"}, "standing": {"policy": "still"}},
+        **changes,
+    }
+    path = folder / "comparison.yaml"
+    path.write_text(yaml.safe_dump({"tables": [table]}, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def summary(successes: str) -> dict[str, Any]:
+    return {
+        "episodes": [
+            {"seed": seed, "success": letter == "x", "score": 3 if letter == "x" else 1}
+            for seed, letter in enumerate(successes)
+        ]
+    }
+
+
+def test_rows_are_paired_by_seed() -> None:
+    found = pair(summary("xxxxxx.."), summary(".....x.x"))
+    assert (found.won, found.lost) == (5, 1)
+    assert found.success.value == 0.5
+    assert found.success.low < 0.5 < found.success.high
+    assert found.score.value == 1.0
+    assert found.p == pytest.approx(2 * (1 + 6) / 64)
+
+
+def test_seeds_that_one_row_lacks_are_left_out_of_the_pairs() -> None:
+    found = pair(summary("xx"), summary("x"))
+    assert (found.won, found.lost, found.success.count, found.p) == (0, 0, 1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"task": "fly"}, "no task of this name: got 'fly'"),
+        ({"seeds": {"first": 3}}, r"tables\[0\].seeds: got {'first': 3}"),
+        ({"colour": "red"}, r"tables\[0\]: got \['colour'\]; allowed: a mapping of task, "),
+        ({"quality": "nice"}, r"tables\[0\].quality: got 'nice'; allowed: "),
+        ({"executor_latency": -1}, r"tables\[0\].executor_latency: got -1; allowed: 0 .. 3600 s"),
+        ({"rows": {}}, r"tables\[0\].rows: got {}"),
+        ({"rows": {"a": {"bundle": "b"}}}, r"tables\[0\].rows\['a'\]: got \['bundle'\]"),
+        ({"against": "blind"}, r"tables\[0\].against: got 'blind'; allowed: expert, standing"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named_with_its_place(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_comparison(write(tmp_path, **changes))
+
+
+def test_a_bundle_beside_the_file_is_found_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    (table,) = read_comparison(write(tmp_path, rows={"it": {"policy": "bundle"}}, against="it"))
+    assert table.rows["it"].policy == str(tmp_path / "bundle")
+
+
+@pytest.mark.sim
+def test_a_row_is_played_once_and_again_when_its_settings_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "before\n<!-- policies: begin -->\nold\n<!-- policies: end -->\nafter\n", encoding="utf-8"
+    )
+    words = ["eval", "compare", str(write(tmp_path)), "--out", str(tmp_path / "out"), "--page", str(page)]
+    assert run(words) == EXIT_OK
+    first = capsys.readouterr()
+    assert "expert\n  [1/2] seed 5: no success, score 0, 0.3 s\n" in first.err
+    assert f"{TASK}: standing" in first.err
+    table = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))["tables"][0]
+    assert [row["label"] for row in table["rows"]] == ["expert", "standing"]
+    assert table["rows"][0]["against"]["p"] == 1.0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert (
+        "| expert | 0/2 | 0.00 .. 0.66 | 0.00 (0.00 .. 0.00) | - | - | +0.00 (+0.00 .. +0.00), p = 1.000 |"
+        in text
+    )
+    assert comparison_as_markdown([table]) in text
+    assert run(words) == EXIT_OK
+    again = capsys.readouterr()
+    assert again.err == ""
+    assert again.out == first.out
+    write(tmp_path, time_limit=0.2)
+    assert run(words) == EXIT_OK
+    assert f"{TASK}: expert" in capsys.readouterr().err
+
+
+def test_a_page_without_a_place_for_the_table_is_refused_before_anything_is_played(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nothing", encoding="utf-8")
+    words = ["eval", "compare", str(write(tmp_path)), "--out", str(tmp_path / "out"), "--page", str(page)]
+    assert run(words) == EXIT_COULD_NOT_RUN
+    assert "page.md has no place for policies" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
