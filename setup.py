@@ -14,7 +14,7 @@ EXECUTABLES = (
     "wam_driver_node",
     "wam_bringup",
 )
-POLICIES = ("aha_wam", "dust", "ud_vla")
+POLICIES = ("aha_wam", "dust", "state", "ud_vla")
 """Folders of wam/policies; policies of other packages register themselves in the same group."""
 SHARED = ("launch", "config", "urdf")
 

@@ -102,7 +102,7 @@ class ExecutorNode(PolicyNode[ExecutorParameters]):
             contract=policy.contract,
             executor=policy.executor,
             reader=self._reader,
-            observe=self.open_ingest(robot, cameras).observe,
+            observe=self.open_ingest(robot, policy.contract).observe,
             max_context_age_ns=seconds_to_ns(p.max_context_age),
         )
         self._paused = not p.acting
@@ -134,6 +134,7 @@ class ExecutorNode(PolicyNode[ExecutorParameters]):
     def start(self) -> None:
         """Start acting; a planner that runs already must have the same contract."""
         self._require_planner_of_same_contract()
+        self.require_truth()
         self.start_worker("executor", self._step, period=self.p.period)
 
     def teardown(self) -> None:

@@ -73,7 +73,7 @@ class PlannerNode(PolicyNode[PlannerParameters]):
             contract=policy.contract,
             planner=policy.planner,
             publisher=self._publisher,
-            observe=self.open_ingest(robot, policy.contract.camera_names).observe,
+            observe=self.open_ingest(robot, policy.contract).observe,
             instruction=p.instruction or policy.contract.instruction,
         )
         self._context_topic = self.add_publisher(KVContext, "~/context", CONTEXT)
@@ -89,6 +89,7 @@ class PlannerNode(PolicyNode[PlannerParameters]):
 
     def start(self) -> None:
         """Start planning."""
+        self.require_truth()
         worker = self.start_worker("planner", self._step, period=self.p.period or IDLE_PERIOD_S)
         if not self.p.period and self._ingest is not None:
             self._ingest.on_image(worker.wake)

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated task on topics: the state of the running episode, and a service that starts another one."""
+"""A simulated task on topics: the running episode's state and ground truth, and a service that starts another one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from sensor_msgs.msg import JointState
+
 from wam.core.clock import NS_PER_S
 from wam.ros.conversions import ns_to_time
-from wam.ros.qos import STATUS
+from wam.ros.qos import JOINT_STATE_PUBLISHER, STATUS
+from wam.runtime.ingest.ingest import TRUTH_RATE_HZ
 from wam.sim.cycle import SimCycle
 from wam.sim.pace import Pace
 from wam.sim.tasks.world import TaskWorld
@@ -19,7 +22,9 @@ STATUS_RATE_HZ = 10.0
 
 
 class TaskTopics:
-    """Publishes `~/task` and offers `~/start_episode`.
+    """Publishes `~/task` and `~/truth`, and offers `~/start_episode`.
+
+    The ground truth is for policies that see it in place of images; `wam.sim.tasks.truth` says what its numbers mean.
 
     Args:
         node: lifecycle node that owns the entities.
@@ -31,6 +36,8 @@ class TaskTopics:
     def __init__(self, node: Any, world: TaskWorld, cycle: SimCycle, restarted: Callable[[], str]) -> None:
         self._node, self._world, self._cycle, self._restarted = node, world, cycle, restarted
         self._topic = node.create_lifecycle_publisher(TaskStatus, "~/task", STATUS)
+        self._truth_topic = node.create_lifecycle_publisher(JointState, "~/truth", JOINT_STATE_PUBLISHER)
+        self._truth_pace = Pace(round(NS_PER_S / TRUTH_RATE_HZ))
         self._service = node.create_service(StartEpisode, "~/start_episode", self._start)
         self._pace = Pace(round(NS_PER_S / STATUS_RATE_HZ))
         self._told: tuple[int, int] | None = None
@@ -39,6 +46,7 @@ class TaskTopics:
     def publish(self, stamp_ns: int, *, error: str = "") -> None:
         """Publish the state of the episode, where that is due or has changed."""
         self._stamp_ns = stamp_ns
+        self._publish_truth(stamp_ns)
         with self._cycle.exclusive():
             state = (self._world.seed, self._world.progress())
             if not self._pace.due(stamp_ns) and state == self._told and not error:
@@ -46,6 +54,15 @@ class TaskTopics:
             self._told = state
             message = self._status(stamp_ns, error)
         self._topic.publish(message)
+
+    def _publish_truth(self, stamp_ns: int) -> None:
+        if not self._truth_pace.due(stamp_ns) or not self._truth_topic.get_subscription_count():
+            return
+        with self._cycle.exclusive():
+            truth = self._world.truth(stamp_ns)
+        message = JointState(name=list(truth.names), position=truth.values.tolist())
+        message.header.stamp = ns_to_time(stamp_ns)
+        self._truth_topic.publish(message)
 
     def fail(self, error: str) -> None:
         """Publish that the physics have ended."""
@@ -55,6 +72,7 @@ class TaskTopics:
         """Remove topic and service."""
         self._node.destroy_service(self._service)
         self._node.destroy_lifecycle_publisher(self._topic)
+        self._node.destroy_lifecycle_publisher(self._truth_topic)
 
     def _status(self, stamp_ns: int, error: str) -> TaskStatus:
         world, message = self._world, TaskStatus()

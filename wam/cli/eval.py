@@ -164,6 +164,7 @@ def evaluate(
     from wam.runtime.policy import PolicyRequest, read_sampler, require_task
     from wam.sim.recording.sinks import EXPERT
     from wam.sim.tasks.registry import find_setting, find_task
+    from wam.sim.tasks.truth import require_truth
 
     if mode not in (NODES, FAST):
         raise ConfigError("option --mode", value=mode, allowed=f"{NODES} or {FAST}", where="--mode")
@@ -215,6 +216,7 @@ def evaluate(
         loaded = job.load(whole=mode == FAST and not elsewhere)
     if loaded is not None:
         require_task(loaded.contract, chosen.name, policy=policy, any_task=any_task)
+        require_truth(chosen, loaded.contract)
     stop = threading.Event()
     with (
         stop_on_signals(stop),

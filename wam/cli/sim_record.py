@@ -39,8 +39,10 @@ def record(
         list[str] | None,
         typer.Option("--camera", help="Camera to record; may be repeated. Default: all.", show_default=False),
     ] = None,
-    no_cameras: Annotated[
-        bool, typer.Option("--no-cameras", help="Record joints only; needs no EGL.")
+    no_cameras: Annotated[bool, typer.Option("--no-cameras", help="Record no images; needs no EGL.")] = False,
+    truth: Annotated[
+        bool,
+        typer.Option("--truth", help="Record where the objects are: column observation.environment_state."),
     ] = False,
     processes: Annotated[
         int,
@@ -75,6 +77,10 @@ def record(
     robot = load_robot(chosen.robot)
     if no_cameras and cameras:
         raise ConfigError("--camera with --no-cameras", value=", ".join(cameras), allowed="one of the two")
+    if truth and form is not Format.LEROBOT:
+        raise ConfigError(
+            "--truth with --format", value=form.value, allowed=Format.LEROBOT.value, where="--format"
+        )
     names = tuple(cameras or (camera.name for camera in robot.cameras))
     views = () if no_cameras else tuple(find_camera(robot, name).name for name in names)
     if views:
@@ -89,6 +95,7 @@ def record(
         cameras=views,
         keep_failures=keep_failures,
         quality=quality,
+        truth=truth,
     )
     console = Console(stderr=True)
     with (

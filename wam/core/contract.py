@@ -66,6 +66,7 @@ class PolicyContract:
         chunk_rows: rows delivered as one action chunk.
         horizon_rows: rows, counted from the context's image, that one planner context can serve.
         instruction: the task text used by default.
+        environment: names of the ground truth that it needs, in order; only a simulation publishes them.
         relative_actions: the network's rows are relative to the measured state at their observation; chunks never are.
         task: name of the task that it was trained for; "" where that is not stated.
         trained_on: the data that it was trained on.
@@ -81,6 +82,7 @@ class PolicyContract:
     horizon_rows: int
     instruction: str
     relative_actions: bool = False
+    environment: tuple[str, ...] = ()
     task: str = ""
     trained_on: TrainedOn = NOT_STATED
 
@@ -94,6 +96,8 @@ class PolicyContract:
         for label, names in (("state_joints", self.state_joints), ("action_joints", self.action_joints)):
             if len(set(names)) != len(names) or not names:
                 raise ValueError(f"{label} must be distinct and not empty: {names}")
+        if len(set(self.environment)) != len(self.environment):
+            raise ValueError(f"environment must be distinct: {self.environment}")
         unmeasured = sorted(set(self.action_joints) - set(self.state_joints))
         if self.relative_actions and unmeasured:
             raise ValueError(

@@ -74,6 +74,34 @@ class RobotState:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentState:
+    """What a simulation knows about the things around the robot; no sensor gives it.
+
+    Attributes:
+        stamp_ns: moment that it describes [ns].
+        names: one per value, e.g. "object.x"; `wam.sim.tasks.truth` says what they mean.
+        values: float64 [E]; m, rad or 1.
+    """
+
+    stamp_ns: int
+    names: tuple[str, ...]
+    values: Vector
+
+    def __post_init__(self) -> None:
+        if self.values.shape != (len(self.names),):
+            raise ValueError(f"values have shape {self.values.shape} for {len(self.names)} names")
+        self.values.flags.writeable = False
+
+    def select(self, names: tuple[str, ...]) -> Vector:
+        """Return the values called `names`, in that order.
+
+        Raises:
+            JointError: one is missing.
+        """
+        return self.values[index_of(self.names, names, what="environment state")]
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """All streams at one reference time.
 
@@ -81,11 +109,13 @@ class Observation:
         stamp_ns: reference time [ns]: the acquisition stamp of the newest image in it.
         frames: camera name -> the newest frame with stamp <= `stamp_ns`.
         state: joint state nearest before (or at) the reference time.
+        environment: ground truth nearest before (or at) it; None where nobody asked for it.
     """
 
     stamp_ns: int
     frames: Mapping[str, CameraFrame]
     state: RobotState
+    environment: EnvironmentState | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frames", MappingProxyType(dict(self.frames)))

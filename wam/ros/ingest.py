@@ -22,10 +22,10 @@ from wam.core.errors import ImageError
 from wam.core.input_guard import InputContract
 from wam.core.observation import Observation
 from wam.robots.description import CameraSpec, CameraTransport, Reliability, RobotDescription
-from wam.ros.inputs import GuardedInput, Inputs, ReadBy, node_name
+from wam.ros.inputs import GuardedInput, Inputs, ReadBy, node_name, node_of_topic
 from wam.ros.qos import IMAGE, IMAGE_RELIABLE, JOINT_STATE
 from wam.ros.timers import steady_timer
-from wam.runtime.ingest.ingest import StreamIngest
+from wam.runtime.ingest.ingest import TRUTH_TOPIC, StreamIngest
 
 MATCH_PERIOD_S = 0.5
 
@@ -106,6 +106,7 @@ class RosIngest:
         robot: whose streams to subscribe to; topic names are relative to the node's namespace.
         cameras: names of the cameras, the reference camera first.
         clock: time for checks of staleness.
+        environment: names of the ground truth that observations hold; empty subscribes to none.
         node_time: a driver is silent by `clock`, not by wall time; for lock-step.
     """
 
@@ -116,12 +117,14 @@ class RosIngest:
         cameras: tuple[str, ...],
         clock: Clock,
         *,
+        environment: tuple[str, ...] = (),
         node_time: bool = False,
     ) -> None:
         self._node = node
         self._clock = clock
         self._on_image: list[Callable[[], None]] = []
-        self.stream = StreamIngest(robot, cameras=cameras)
+        self._truth_is_reference = not cameras
+        self.stream = StreamIngest(robot, cameras=cameras, environment=environment)
         self.inputs = Inputs(node, clock)
         self.cameras: dict[str, CameraSubscription] = {}
         for name in cameras:
@@ -132,9 +135,12 @@ class RosIngest:
             store_state = partial(self._store_state, group.name)
             states = InputContract(sole=True, release_ns=STATE_RELEASE_NS, node_time=node_time)
             self.inputs.listen(JointState, group.state_topic, store_state, JOINT_STATE, contract=states)
+        if environment:
+            truth = InputContract(sole=True, node=node_of_topic(node, TRUTH_TOPIC), node_time=node_time)
+            self.inputs.listen(JointState, TRUTH_TOPIC, self._store_truth, JOINT_STATE, contract=truth)
 
     def on_image(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after every image of the reference camera; it must not block."""
+        """Call `callback` after every image, or ground truth where no camera is used; it must not block."""
         self._on_image.append(callback)
 
     def off_image(self, callback: Callable[[], None]) -> None:
@@ -185,6 +191,12 @@ class RosIngest:
         self.stream.put_joint_state(group, message, receive_ns=self._clock.now_ns())
         self._report()
 
+    def _store_truth(self, message: Any) -> None:
+        self.stream.put_truth(message, receive_ns=self._clock.now_ns())
+        self._report()
+        for callback in tuple(self._on_image) if self._truth_is_reference else ():
+            callback()
+
     def _report(self) -> None:
         for notice in self.stream.take_notices():
             if notice.recovered:
@@ -205,21 +217,29 @@ class SharedIngest:
         self._lock = threading.Lock()
         self._users = 0
         self._ingest: RosIngest | None = None
-        self._key: tuple[str, tuple[str, ...]] | None = None
+        self._key: tuple[str, tuple[str, ...], tuple[str, ...]] | None = None
 
     def acquire(
-        self, robot: RobotDescription, cameras: tuple[str, ...], clock: Clock, *, node_time: bool
+        self,
+        robot: RobotDescription,
+        cameras: tuple[str, ...],
+        clock: Clock,
+        *,
+        environment: tuple[str, ...] = (),
+        node_time: bool,
     ) -> RosIngest:
         """Return the ingest, which is made at the first call; arguments as `RosIngest`.
 
         Raises:
-            ValueError: another robot or other cameras are in use already.
+            ValueError: another robot, other cameras or another ground truth are in use already.
         """
         with self._lock:
-            key = (robot.name, cameras)
+            key = (robot.name, cameras, environment)
             if self._ingest is None:
-                made = RosIngest(self._node, robot, cameras, clock, node_time=node_time)
-                self._ingest, self._key = made, key
+                self._ingest = RosIngest(
+                    self._node, robot, cameras, clock, environment=environment, node_time=node_time
+                )
+                self._key = key
             elif key != self._key:
                 raise ValueError(f"shared ingest serves {self._key}, requested was {key}")
             self._users += 1

@@ -7,6 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from rclpy.wait_for_message import wait_for_message
+from sensor_msgs.msg import JointState
+
+from wam.core.contract import PolicyContract
+from wam.core.errors import ContractMismatch
 from wam.core.policy import LoadedPolicy
 from wam.robots.description import RobotDescription
 from wam.ros.conversions import ns_to_time
@@ -15,11 +20,16 @@ from wam.ros.ingest import RosIngest, SharedIngest
 from wam.ros.lifecycle import WamNode
 from wam.ros.lock_step import SteppedWorker, make_worker
 from wam.ros.parameters import parameter
+from wam.ros.qos import JOINT_STATE
 from wam.ros.worker import Worker
+from wam.runtime.ingest.ingest import TRUTH_TOPIC
 from wam.runtime.policy import BACKENDS, PolicyLoader, PolicyRequest, require_fit
 
 STATUS_PERIOD_S = 0.5
 STOP_TIMEOUT_S = 5.0
+
+TRUTH_TIMEOUT_S = 2.0
+"""Longest wait for a simulated robot to be discovered [s]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +93,7 @@ class PolicyNode(WamNode[P]):
         self._fault = ""
         self._contract_hash = ""
         self._device = ""
+        self._needs_truth = False
 
     def load(
         self, robot: RobotDescription, *, planner: bool, sampler: Mapping[str, object] | None = None
@@ -116,14 +127,19 @@ class PolicyNode(WamNode[P]):
         self.get_logger().info(f"policy {p.policy} runs on {policy.device}, {p.threads} CPU threads")
         return policy
 
-    def open_ingest(self, robot: RobotDescription, cameras: tuple[str, ...]) -> RosIngest:
-        """Return the newest observations of `cameras` and joints, subscribed until cleanup."""
-        stepped = self.p.lock_step
+    def open_ingest(self, robot: RobotDescription, contract: PolicyContract) -> RosIngest:
+        """Return the newest observations of what `contract` names, subscribed until cleanup."""
+        cameras, environment = contract.camera_names, contract.environment
+        self._needs_truth, stepped = bool(environment), self.p.lock_step
         if self._shared_ingest is not None:
-            self._ingest = self._shared_ingest.acquire(robot, cameras, self.clock, node_time=stepped)
+            self._ingest = self._shared_ingest.acquire(
+                robot, cameras, self.clock, environment=environment, node_time=stepped
+            )
             self.at_cleanup(self._shared_ingest.release)
         else:
-            self._ingest = RosIngest(self, robot, cameras, self.clock, node_time=stepped)
+            self._ingest = RosIngest(
+                self, robot, cameras, self.clock, environment=environment, node_time=stepped
+            )
             self.at_cleanup(self._ingest.close)
         return self._ingest
 
@@ -131,6 +147,26 @@ class PolicyNode(WamNode[P]):
         """Call `report` twice a second until cleanup; `report_diagnostics` works from now on."""
         self.add_steady_timer(STATUS_PERIOD_S, report)
         self._diagnostics = self.add_diagnostics(task=self._task, hardware_id=robot.name)
+
+    def require_truth(self) -> None:
+        """Refuse a policy that needs ground truth where nobody publishes it, as on a real robot.
+
+        Raises:
+            ContractMismatch: it does, and there is no publisher.
+        """
+        if not self._needs_truth or self.count_publishers(TRUTH_TOPIC):
+            return
+        # A simulated robot that has just started may not be discovered yet.
+        arrived, _ = wait_for_message(
+            JointState, self, TRUTH_TOPIC, qos_profile=JOINT_STATE, time_to_wait=TRUTH_TIMEOUT_S
+        )
+        if not arrived and not self.count_publishers(TRUTH_TOPIC):
+            raise ContractMismatch(
+                f"policy {self.p.policy} needs ground truth, which only a simulated robot with a task publishes",
+                value=f"no publisher on {self.resolve_topic_name(TRUTH_TOPIC)}",
+                allowed="wam_sim with the parameter `task`; a policy that sees cameras on a real robot",
+                where="the parameter `policy`",
+            )
 
     def start_worker(self, name: str, step: Callable[[], None], *, period: float) -> Worker | SteppedWorker:
         """Run `step` every `period` [s] in its own thread; an exception of it ends the thread and is reported."""

@@ -193,7 +193,7 @@ class Episode:
         return self._seen
 
     def observe(self) -> Observation:
-        """Return joint state and images of this moment; images are rendered once per moment."""
+        """Return joint state, images and ground truth of this moment; images are rendered once per moment."""
         stamp_ns = round(self.world.time * NS_PER_S)
         if self._seen is None or self._seen.stamp_ns != stamp_ns:
             world, snapshot = self.world, self.world.snapshot(stamp_ns)
@@ -202,7 +202,7 @@ class Episode:
                 for one in self._renderers
             }
             state = RobotState(stamp_ns, world.robot.joint_names, world.positions(), world.velocities())
-            self._seen = Observation(stamp_ns, frames, state)
+            self._seen = Observation(stamp_ns, frames, state, world.truth(stamp_ns))
         return self._seen
 
 

@@ -262,6 +262,23 @@ def _names(
     return names
 
 
+def state_columns(joints: tuple[tuple[str, ...], tuple[str, ...]]) -> npt.NDArray[np.intp]:
+    """Return the state column of each action joint.
+
+    Raises:
+        ConfigError: an action joint is not measured.
+    """
+    state, action = joints
+    if missing := [name for name in action if name not in state]:
+        raise ConfigError(
+            "rows relative to the state: action joints without a measured position",
+            value=", ".join(missing),
+            allowed="joints of the state",
+            where="data.joint_names, data.state_names, or data.relative_actions where there is that option",
+        )
+    return np.array([state.index(name) for name in action], dtype=np.intp)
+
+
 def run_statistics(
     table: VideoTable, given: PolicyStats | None, *, min_std: float, joints: tuple[int, int]
 ) -> DatasetStats:

@@ -52,6 +52,21 @@ def test_an_episode_begins_where_its_seed_puts_everything(stage: Any) -> None:
         np.testing.assert_allclose(world.object_positions()[name], position, atol=0.02, err_msg=name)
 
 
+def test_the_ground_truth_of_the_running_episode_is_published_with_its_names(stage: Any) -> None:
+    from sensor_msgs.msg import JointState
+
+    from wam.ros.qos import JOINT_STATE
+
+    heard = stage.listen(JointState, "wam_sim/truth", JOINT_STATE)
+    stage.run(**WORDS, seed=2)
+    stage.until(lambda: len(heard) >= 3, "ground truth")
+    expected = TaskWorld(find_task(TASK), seed=2).truth(1)
+    assert tuple(heard[0].name) == expected.names
+    np.testing.assert_allclose(heard[0].position, expected.values, atol=0.02)
+    stamps = [one.header.stamp.sec * 10**9 + one.header.stamp.nanosec for one in heard]
+    assert np.diff(stamps).min() > 0
+
+
 def test_a_start_brings_drivers_and_joints_home(stage: Any) -> None:
     """A driver that kept its last target would pull the arm back to where the episode before had ended."""
     from wam.sim.cycle import Command

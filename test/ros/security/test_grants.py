@@ -101,14 +101,19 @@ NOT_ALWAYS = {
         "r[rq]*/check_state_validity*": "with moveit: move_group",
         "r[rq]*/get_planning_scene*": "with moveit: move_group",
     },
-    "wam_planner": {"rt/*/image_raw*": "cameras that this policy does not see"},
+    "wam_planner": {
+        "rt/*/image_raw*": "cameras that this policy does not see",
+        "rt/wam_sim/truth": "policies that need ground truth",
+    },
     "wam_executor": {
         "rt/*/image_raw*": "cameras that this policy does not see",
+        "rt/wam_sim/truth": "policies that need ground truth",
         "rt/wam_executor/imagined_image": "policies that imagine images",
         "rt/wam_planner/contract": "for a moment at activation",
     },
     "wam_bringup": {
         "rt/*/image_raw*": "cameras that this policy does not see",
+        "rt/wam_sim/truth": "policies that need ground truth",
         "rt/wam_executor/imagined_image": "policies that imagine images",
         "rt/wam_planner/context": "planner and executor in two processes",
         "rt/wam_planner/contract": "planner and executor in two processes",
@@ -122,6 +127,7 @@ NOT_ALWAYS = {
     },
     "wam_sim": {
         "rt/wam_sim/task": "with a task",
+        "rt/wam_sim/truth": "with a task",
         "r[rq]/wam_sim/start_episode*": "with a task",
         "rt/clock": "with clock: publish",
         "rt/*/controller_state": "where control_msgs is installed",

@@ -25,6 +25,8 @@ from wam.data.lerobot.writer import OpenEpisode
 from wam.robots.description import RobotDescription
 from wam.sim.recording.plan import Format, Played, RecordPlan
 from wam.sim.recording.record import ExpertRecording, record, work_folder
+from wam.sim.tasks.registry import find_task
+from wam.sim.tasks.world import TaskWorld
 
 pytestmark = [pytest.mark.sim, pytest.mark.camera]
 
@@ -229,6 +231,25 @@ def test_a_recording_with_other_options_is_not_continued(
     out.mkdir()
     with pytest.raises(RecordingError, match="exists already and is not overwritten"):
         record(joints, out, episodes=2, robot=small_franka)
+
+
+def test_ground_truth_is_recorded_without_images_where_it_is_asked_for(
+    tmp_path: Path, plan: RecordPlan, small_franka: RobotDescription
+) -> None:
+    bare = replace(plan, task="franka_box_to_bowl_near", cameras=(), truth=True)
+    out = record(bare, tmp_path / "data", episodes=1, robot=small_franka).out
+    episode = EpisodeReader(open_dataset(out), 0).episode
+    world = TaskWorld(find_task(bare.task), robot=small_franka)
+    world.reset(bare.seed)
+    begin = world.truth(0)
+    assert episode.environment_names == begin.names
+    assert episode.environment is not None
+    np.testing.assert_allclose(episode.environment[0], begin.values, atol=1e-6)
+    lifted = episode.environment[:, begin.names.index("object.z")]
+    assert lifted.max() > lifted[0] + 0.1
+    assert not episode.cameras
+    stats = json.loads((out / "meta" / "stats.json").read_text(encoding="utf-8"))
+    assert len(stats["observation.environment_state"]["mean"]) == len(begin.names)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
-from wam.data.lerobot.format import ACTION, IMAGES, STATE
+from wam.data.lerobot.format import ACTION, ENVIRONMENT, IMAGES, STATE
 from wam.data.lerobot.metadata import DatasetEpisode, Feature, VideoPart
 from wam.data.lerobot.reader import LeRobotDataset
 from wam.data.lerobot.video import VideoFile
@@ -35,6 +35,8 @@ class RecordedEpisode:
         state: float64 [T, N].
         action_names: names of the columns of `action`; empty where the data set gives none.
         action: float64 [T, M], or None where the data set has none.
+        environment_names: names of the columns of `environment`; empty where the data set gives none.
+        environment: float64 [T, E], a simulation's ground truth, or None where the data set has none.
         cameras: camera name (the feature without "observation.images.") -> height and width [px].
     """
 
@@ -46,6 +48,8 @@ class RecordedEpisode:
     state: Table
     action_names: tuple[str, ...]
     action: Table | None
+    environment_names: tuple[str, ...]
+    environment: Table | None
     cameras: Mapping[str, tuple[int, int]]
 
 
@@ -90,13 +94,16 @@ class EpisodeReader:
     def _read_table(self) -> RecordedEpisode:
         dataset, files = self._dataset, self._files
         features = dataset.features
-        wanted = ["timestamp", STATE, *([ACTION] if ACTION in features else [])]
-        stamps, state, *actions = dataset.read_columns(files, wanted, dtype=np.float64)
+        optional = [name for name in (ACTION, ENVIRONMENT) if name in features]
+        wanted = ["timestamp", STATE, *optional]
+        stamps, state, *others = dataset.read_columns(files, wanted, dtype=np.float64)
         where = str(files.data_path)
         self._check_rate(stamps[:, 0], where)
-        action_names: tuple[str, ...] = ()
-        if actions:
-            action_names = _names(features[ACTION], width=actions[0].shape[1], where=f"{ACTION} of {where}")
+        tables = dict(zip(optional, others, strict=True))
+        names = {
+            name: _names(features[name], width=table.shape[1], where=f"{name} of {where}")
+            for name, table in tables.items()
+        }
         return RecordedEpisode(
             index=files.index,
             fps=dataset.fps,
@@ -104,8 +111,10 @@ class EpisodeReader:
             stamps=stamps[:, 0],
             state_names=_names(features.get(STATE), width=state.shape[1], where=f"{STATE} of {where}"),
             state=state,
-            action_names=action_names,
-            action=actions[0] if actions else None,
+            action_names=names.get(ACTION, ()),
+            action=tables.get(ACTION),
+            environment_names=names.get(ENVIRONMENT, ()),
+            environment=tables.get(ENVIRONMENT),
             cameras={
                 feature.name.removeprefix(IMAGES): feature.image_size
                 for feature in features.values()

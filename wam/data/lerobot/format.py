@@ -7,6 +7,8 @@ import enum
 
 STATE = "observation.state"
 ACTION = "action"
+ENVIRONMENT = "observation.environment_state"
+"""Column of a simulation's ground truth, as LeRobot calls it."""
 IMAGES = "observation.images."
 """What the names of camera features begin with."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wam.data.lerobot.format import ACTION, EPISODES_PER_CHUNK, IMAGES, STATE, Version
+from wam.data.lerobot.format import ACTION, ENVIRONMENT, EPISODES_PER_CHUNK, IMAGES, STATE, Version
 from wam.data.lerobot.video_writer import Statistics, pixel_format
 from wam.robots.description import RobotDescription
 
@@ -55,6 +55,7 @@ class WrittenDataset:
         robot: gives joint names and camera sizes.
         cameras: names of the cameras.
         action_names: joints of the action; empty where there is none.
+        environment_names: of the ground truth; empty where there is none.
         episodes: in order.
         tasks: task text -> number.
     """
@@ -64,6 +65,7 @@ class WrittenDataset:
     robot: RobotDescription
     cameras: tuple[str, ...]
     action_names: tuple[str, ...]
+    environment_names: tuple[str, ...]
     episodes: Sequence[WrittenEpisode]
     tasks: Mapping[str, int]
 
@@ -122,6 +124,8 @@ def _features(dataset: WrittenDataset, fps: float) -> dict[str, Any]:
     features: dict[str, Any] = {STATE: _vector(dataset.robot.joint_names)}
     if dataset.action_names:
         features[ACTION] = _vector(dataset.action_names)
+    if dataset.environment_names:
+        features[ENVIRONMENT] = _vector(dataset.environment_names)
     for name in dataset.cameras:
         camera = dataset.robot.camera(name)
         features[IMAGES + name] = {

@@ -17,7 +17,7 @@ from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
 from wam.data.bag.writing import link_or_copy
 from wam.data.lerobot.episode import EpisodeReader
-from wam.data.lerobot.format import ACTION, EPISODES_PER_CHUNK, IMAGES, STATE, Version
+from wam.data.lerobot.format import ACTION, ENVIRONMENT, EPISODES_PER_CHUNK, IMAGES, STATE, Version
 from wam.data.lerobot.metadata_writer import (
     Notes,
     WrittenDataset,
@@ -45,6 +45,8 @@ class EpisodeRows:
         action_names: joints that were commanded; empty where no action was recorded.
         action: float64 [T, M].
         texts: task text in force in each row.
+        environment_names: names of the ground truth; empty where none was recorded.
+        environment: float64 [T, E], ground truth of a simulation (m, rad or 1); None where none was recorded.
     """
 
     times_ns: npt.NDArray[np.int64]
@@ -52,6 +54,8 @@ class EpisodeRows:
     action_names: tuple[str, ...]
     action: npt.NDArray[np.float64]
     texts: tuple[str, ...]
+    environment_names: tuple[str, ...] = ()
+    environment: npt.NDArray[np.float64] | None = None
 
 
 class OpenEpisode:
@@ -102,6 +106,7 @@ class LeRobotWriter:
         self._robot = robot
         self._cameras = cameras
         self._action_names: tuple[str, ...] | None = None
+        self._environment_names: tuple[str, ...] = ()
         self._tasks: dict[str, int] = {}
         self._episodes: list[WrittenEpisode] = []
 
@@ -111,9 +116,9 @@ class LeRobotWriter:
         """Write an episode: `rows`, and for every camera one image per row.
 
         Raises:
-            RecordingError: its action has other joints than that of the first episode.
+            RecordingError: its action has other joints than that of the first episode, or it another ground truth.
         """
-        self._check_action(rows)
+        self._check_columns(rows)
         episode = self.begin(length=len(rows.times_ns))
         try:
             for camera in self._cameras:
@@ -150,9 +155,9 @@ class LeRobotWriter:
             notes: further facts about it, kept in its metadata.
 
         Raises:
-            RecordingError: its action has other joints than that of the first episode.
+            RecordingError: its action has other joints than that of the first episode, or it another ground truth.
         """
-        self._check_action(rows)
+        self._check_columns(rows)
         self._add_table(rows, episode.finish(), notes or {})
 
     def adopt(self, part: Path) -> None:
@@ -172,8 +177,10 @@ class LeRobotWriter:
             action_names=content.action_names,
             action=content.state[:, :0] if content.action is None else content.action,
             texts=(content.instruction,) * length,
+            environment_names=content.environment_names,
+            environment=content.environment,
         )
-        self._check_action(rows)
+        self._check_columns(rows)
         for camera in self._cameras:
             key = IMAGES + camera
             target = self._place(self._version.video_path, len(self._episodes), video_key=key)
@@ -182,7 +189,7 @@ class LeRobotWriter:
         shown = {name: values for name, values in statistics.items() if name.startswith(IMAGES)}
         self._add_table(rows, shown, notes)
 
-    def _check_action(self, rows: EpisodeRows) -> None:
+    def _check_columns(self, rows: EpisodeRows) -> None:
         if self._action_names not in (None, rows.action_names):
             raise RecordingError(
                 f"episode {len(self._episodes)} commands other joints than the first",
@@ -190,9 +197,16 @@ class LeRobotWriter:
                 allowed=f"{list(self._action_names or ())}",
                 where="the recordings (convert them into two data sets)",
             )
+        if self._episodes and self._environment_names != rows.environment_names:
+            raise RecordingError(
+                f"episode {len(self._episodes)} has another ground truth than the first",
+                value=list(rows.environment_names),
+                allowed=f"{list(self._environment_names)}",
+                where="the recordings (write them into two data sets)",
+            )
 
     def _add_table(self, rows: EpisodeRows, pixels: Mapping[str, Statistics], notes: Notes) -> None:
-        self._action_names = rows.action_names
+        self._action_names, self._environment_names = rows.action_names, rows.environment_names
         index, length = len(self._episodes), len(rows.times_ns)
         columns = self._columns(rows, index)
         statistics = {**{name: column_statistics(values) for name, values in columns.items()}, **pixels}
@@ -211,6 +225,7 @@ class LeRobotWriter:
                 robot=self._robot,
                 cameras=self._cameras,
                 action_names=self._action_names or (),
+                environment_names=self._environment_names,
                 episodes=self._episodes,
                 tasks=self._tasks,
             ),
@@ -222,6 +237,8 @@ class LeRobotWriter:
         columns: dict[str, Table] = {STATE: rows.state.astype(np.float32)}
         if rows.action_names:
             columns[ACTION] = rows.action.astype(np.float32)
+        if rows.environment is not None:
+            columns[ENVIRONMENT] = rows.environment.astype(np.float32)
         frames = np.arange(length, dtype=np.int64)
         tasks = [self._tasks.setdefault(text, len(self._tasks)) for text in rows.texts]
         columns |= {

@@ -22,6 +22,7 @@ from wam.sim.actors import ExpertActor
 from wam.sim.experts.registry import make_expert
 from wam.sim.recording.pictures import Filmer
 from wam.sim.rollout import EpisodeResult, Frame, Observer, RolloutOptions, rollout
+from wam.sim.tasks.truth import require_truth
 from wam.sim.tasks.world import TaskWorld
 
 EXPERT_FPS = 15.0
@@ -73,6 +74,7 @@ class EpisodePlayer:
         self.cameras: tuple[str, ...] = ()
         if policy is not None:
             require_fit(policy.contract, robot)
+            require_truth(options.task, policy.contract)
             self.cameras = policy.contract.camera_names
         fps = max((robot.camera(name).rate for name in self.cameras), default=EXPERT_FPS)
         self._world = TaskWorld(options.task, setting=options.setting, seed=options.seeds[0], robot=robot)

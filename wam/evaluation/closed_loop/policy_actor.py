@@ -18,7 +18,7 @@ import numpy.typing as npt
 from rosbags.typesys import Stores, get_typestore
 
 from wam.core.clock import NS_PER_S
-from wam.core.observation import Observation, Rgb
+from wam.core.observation import EnvironmentState, Observation, Rgb
 from wam.core.policy import LoadedPolicy
 from wam.core.verdict import Event, Ladder
 from wam.evaluation.closed_loop.controls import Rehearsing
@@ -144,6 +144,8 @@ class PolicyActor:
             stamp_ns = BEGIN_NS + frame.stamp_ns
             arrival_ns = stamp_ns + self._robot.camera(name).latency_ns
             self._pictures.append(_ArrivingImage(arrival_ns, stamp_ns, name, frame.rgb))
+        if self._policy.contract.environment and seen.environment is not None:
+            self._push_truth(seen.environment)
 
     def _take_pictures(self, now_ns: int) -> None:
         due = [one for one in self._pictures if one.arrival_ns <= now_ns]
@@ -157,15 +159,18 @@ class PolicyActor:
 
             self._push(now_ns, put)
 
+    def _push_truth(self, truth: EnvironmentState) -> None:
+        """Hand over the ground truth of this moment; a policy without cameras plans with it."""
+        message = self._joint_state(BEGIN_NS + truth.stamp_ns, truth.names, truth.values)
+
+        def put(ingest: StreamIngest) -> bool:
+            ingest.put_truth(message)
+            return not self._policy.contract.cameras
+
+        self._push(self._now_ns, put)
+
     def _push_joints(self, group: str, now_ns: int, positions: Vector, velocities: Vector) -> None:
-        names = self._robot.group(group).driver_names
-        message = self._types["sensor_msgs/msg/JointState"](
-            header=self._header(now_ns),
-            name=list(names),
-            position=positions,
-            velocity=velocities,
-            effort=np.empty(0),
-        )
+        message = self._joint_state(now_ns, self._robot.group(group).driver_names, positions, velocities)
 
         def put(ingest: StreamIngest) -> bool:
             ingest.put_joint_state(group, message)
@@ -202,6 +207,17 @@ class PolicyActor:
         pairs = zip(self._led_now, self._newest, strict=True)
         positions, velocities = (np.where(self._led, led, newest) for led, newest in pairs)
         return JointTargets(positions, velocities)
+
+    def _joint_state(
+        self, stamp_ns: int, names: tuple[str, ...], positions: Vector, velocities: Vector | None = None
+    ) -> Any:
+        return self._types["sensor_msgs/msg/JointState"](
+            header=self._header(stamp_ns),
+            name=list(names),
+            position=positions,
+            velocity=np.empty(0) if velocities is None else velocities,
+            effort=np.empty(0),
+        )
 
     def _image(self, picture: _ArrivingImage) -> Any:
         height, width, _ = picture.rgb.shape

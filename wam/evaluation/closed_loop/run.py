@@ -38,7 +38,7 @@ def evaluate_fast(
         stopped: asked at every frame whether to end; episodes that have ended by then are kept.
 
     Raises:
-        ContractMismatch: policy and robot do not fit.
+        ContractMismatch: policy and robot, or policy and task, do not fit.
         ConfigError: the task cannot be set so, or has no expert.
         MissingDependency: pictures are needed and cannot be rendered here.
     """

@@ -84,7 +84,9 @@ class OfflineReplay:
         if policy.planner is None or policy.executor is None:
             raise ValueError("replay needs both halves of a policy")
         self.clock = ManualClock()
-        self.ingest = ingest or StreamIngest(robot, cameras=policy.contract.camera_names)
+        self.ingest = ingest or StreamIngest(
+            robot, cameras=policy.contract.camera_names, environment=policy.contract.environment
+        )
         self._settings = settings
         self._stopwatch = stopwatch
         self._observation: Observation | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wam.core.clock import NS_PER_S
-from wam.core.errors import InputError, RecordingError
+from wam.core.errors import ContractMismatch, InputError, RecordingError
 from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Binding, Feed, Role, bind
 from wam.data.bag.commands import CommandReader, CommandSample
@@ -99,6 +99,12 @@ def replay(
     if options.rerun is not None:
         require_rerun()
     require_fit(policy.contract, robot)
+    if policy.contract.environment:
+        raise ContractMismatch(
+            f"policy {options.policy_name} needs ground truth, and a recording has none",
+            allowed="a policy that sees cameras",
+            where="the option --policy; wam eval runs it in simulation",
+        )
     started, started_cpu = time.perf_counter(), time.process_time()
     with Recording(options.bag, lenient=options.lenient) as recording, report_folder(report) as folder:
         binding = bind(recording, robot=robot, contract=policy.contract, names=options.names)

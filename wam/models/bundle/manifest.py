@@ -63,6 +63,7 @@ class Manifest:
         sampler: steps, seed and the like, the loader's own keys.
         source: where the weights come from (file, step, licence), for people.
         relative_actions: action rows are relative to the measured state at their observation, not positions.
+        environment: names of the ground truth that the policy needs, in order; only simulated robots have it.
         task: name of the task that it was trained for; "" for not stated.
         trained_on: the data that it was trained on.
     """
@@ -84,6 +85,7 @@ class Manifest:
     sampler: Mapping[str, Any]
     source: Mapping[str, Any]
     relative_actions: bool = False
+    environment: tuple[str, ...] = ()
     task: str = ""
     trained_on: TrainedOn = NOT_STATED
 
@@ -115,6 +117,7 @@ class Manifest:
                 horizon_rows=self.horizon_rows,
                 instruction=self.instruction,
                 relative_actions=self.relative_actions,
+                environment=self.environment,
                 task=self.task,
                 trained_on=self.trained_on,
             )
@@ -172,6 +175,7 @@ class Manifest:
                     "cameras": tuple(BundleCamera(**c) for c in raw["cameras"]),
                     "state_joints": tuple(raw["state_joints"]),
                     "action_joints": tuple(raw["action_joints"]),
+                    "environment": tuple(raw.get("environment", ())),
                     "state_norm": NormMode(raw["state_norm"]),
                     "action_norm": NormMode(raw["action_norm"]),
                     "trained_on": TrainedOn(**{**data, "seeds": tuple(data.get("seeds", ()))}),

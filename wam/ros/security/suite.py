@@ -13,6 +13,7 @@ from wam.devices.registry import estop_feeds, kind_of, make_watch
 from wam.robots.description import CommandKind, RobotDescription
 from wam.ros.security.drivers import DRIVER_NODE, SIM_NODE, driver_node, sim_node
 from wam.ros.security.grants import LIFECYCLE, LOCK_STEP, PLAIN, REPORTS, Grants
+from wam.runtime.ingest.ingest import TRUTH_TOPIC
 
 Rule = Callable[[RobotDescription], Grants]
 
@@ -24,10 +25,9 @@ TASK, BUTTON = "wam_task", "wam_estop_button"
 
 
 def robot_streams(robot: RobotDescription) -> frozenset[str]:
-    """Return the topics that a policy sees: joint states, and cameras as the robot file subscribes to them."""
-    return frozenset(
-        {group.state_topic for group in robot.groups} | {camera.topic for camera in robot.cameras}
-    )
+    """Return the topics that a policy sees: joint states, cameras as they are subscribed to, and ground truth."""
+    states, cameras = (group.state_topic for group in robot.groups), (one.topic for one in robot.cameras)
+    return frozenset({*states, *cameras, TRUTH_TOPIC})
 
 
 def command_topics(robot: RobotDescription) -> frozenset[str]:

@@ -4,9 +4,10 @@
     put_*     in a callback: check the header, store message and stamp      (microseconds; any thread)
     assemble  in a worker: pick one sample per stream by stamp, decode them (milliseconds; any thread)
 
-Samples are selected by acquisition stamp. The reference time is the stamp of the newest image of the first camera;
-every other stream contributes its newest sample at or before it. A stream is fresh when its newest sample is within
-`max_age` of now, and in step when its chosen sample is within `max_age` of the reference time.
+Samples are selected by acquisition stamp. The reference time is the stamp of the newest image of the first camera, or
+without cameras of the newest ground truth, or without either of the newest joint states; every other stream contributes
+its newest sample at or before it. A stream is fresh when its newest sample is within `max_age` of now, and in step when
+its chosen sample is within `max_age` of the reference time.
 
 Nothing is logged here: events are collected as notices, one per fault and one for its recovery.
 """
@@ -23,7 +24,7 @@ import numpy as np
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import ImageError, InputError, JointError
-from wam.core.observation import CameraFrame, Observation, RobotState, Vector
+from wam.core.observation import CameraFrame, EnvironmentState, Observation, RobotState, Vector, index_of
 from wam.robots.description import RobotDescription
 from wam.robots.images import check_image, decode_image
 from wam.robots.joint_reader import JointReader
@@ -31,6 +32,12 @@ from wam.runtime.ingest.stream import FUTURE_TOLERANCE_NS, IngestStream, Notice,
 from wam.runtime.ingest.stream_buffer import Pushed, Stamped
 
 __all__ = ["FUTURE_TOLERANCE_NS", "RECOVERED_AFTER", "Notice", "NoticeKind", "StreamIngest", "StreamStatus"]
+
+TRUTH_TOPIC = "wam_sim/truth"
+"""Where the simulated robot publishes the ground truth of its task."""
+
+TRUTH_RATE_HZ = 30.0
+TRUTH_MAX_AGE_NS = NS_PER_S // 5
 
 RECOVERED_AFTER = 3
 """Good messages in a row that end a fault; with fewer, two publishers on one topic would fill the log."""
@@ -58,20 +65,24 @@ class StreamIngest:
 
     Args:
         robot: whose streams.
-        cameras: names of the cameras, the reference camera first; without cameras the joint states are the reference.
+        cameras: names of the cameras, the reference camera first; without cameras the ground truth is the reference,
+            without either the joint states.
+        environment: names of the ground truth that observations hold; empty for none.
 
     Raises:
         KeyError: a camera is not one of the robot's (`require_fit` refuses such a policy before).
     """
 
-    def __init__(self, robot: RobotDescription, *, cameras: tuple[str, ...]) -> None:
+    def __init__(
+        self, robot: RobotDescription, *, cameras: tuple[str, ...], environment: tuple[str, ...] = ()
+    ) -> None:
         specs = [robot.camera(name) for name in cameras]
         image_age_ns = max((camera.max_age_ns for camera in specs), default=0)
         self._cameras = {camera.name: camera for camera in specs}
         self._images = {
             camera.name: IngestStream(
                 "camera",
-                camera,
+                camera.name,
                 topic=camera.topic,
                 rate=camera.rate,
                 max_age_ns=camera.max_age_ns,
@@ -82,7 +93,7 @@ class StreamIngest:
         self._joints = {
             group.name: IngestStream(
                 "joint group",
-                group,
+                group.name,
                 topic=group.state_topic,
                 rate=group.state_rate,
                 max_age_ns=group.state_max_age_ns,
@@ -90,6 +101,17 @@ class StreamIngest:
             )
             for group in robot.groups
         }
+        self._environment = environment
+        self._truth: IngestStream | None = None
+        if environment:
+            self._truth = IngestStream(
+                "ground truth",
+                "truth",
+                topic=TRUTH_TOPIC,
+                rate=TRUTH_RATE_HZ,
+                max_age_ns=TRUTH_MAX_AGE_NS,
+                history_ns=TRUTH_MAX_AGE_NS + image_age_ns,
+            )
         self._readers = {group.name: JointReader(group) for group in robot.groups}
         self._joint_names = robot.joint_names
         self._lock = threading.Lock()
@@ -134,6 +156,41 @@ class StreamIngest:
             return
         self._store(stream, stamp_ns, _Joints(positions, velocities), receive_ns)
 
+    def put_truth(self, message: Any, *, receive_ns: int | None = None) -> None:
+        """Store the ground truth of a simulation; dropped where no observation holds it.
+
+        Args:
+            message: sensor_msgs/JointState with a name and a position per value, of rclpy or of rosbags.
+            receive_ns: time of receipt [ns], for the latency in `status`.
+        """
+        stream = self._truth
+        if stream is None:
+            return
+        try:
+            stamp_ns = _stamp_ns(message, stream)
+            values = self._read_truth(message)
+        except InputError as error:
+            self._refuse(stream, error)
+            return
+        self._store(stream, stamp_ns, EnvironmentState(stamp_ns, self._environment, values), receive_ns)
+
+    def _read_truth(self, message: Any) -> Vector:
+        """Return the values that are wanted, float64 [E].
+
+        Raises:
+            JointError: one is missing, or the numbers are not finite or not as many as names.
+        """
+        names, values = tuple(message.name), np.asarray(message.position, dtype=np.float64)
+        if len(values) != len(names) or not np.isfinite(values).all():
+            raise JointError(
+                "ground truth",
+                value=f"{len(values)} numbers for {len(names)} names",
+                allowed="a finite number for every name",
+                where=f"the node that publishes {TRUTH_TOPIC}",
+            )
+        wanted: Vector = values[index_of(names, self._environment, what="ground truth")]
+        return wanted
+
     def assemble(self, *, now_ns: int) -> Observation:
         """Return an observation of all streams at one reference time.
 
@@ -150,6 +207,7 @@ class StreamIngest:
                 state = self._state(
                     {name: stream.at(reference_ns, now_ns) for name, stream in self._joints.items()}
                 )
+                truth = None if self._truth is None else self._truth.at(reference_ns, now_ns).value
             try:
                 frames = {name: self._decode(name, sample) for name, sample in images.items()}
             except _Undecodable as damaged:
@@ -159,7 +217,7 @@ class StreamIngest:
                     stream.buffer.discard(damaged.stamp_ns)
                 self._refuse(stream, damaged.error, in_pixels=True)
                 continue
-            return Observation(reference_ns, frames, state)
+            return Observation(reference_ns, frames, state, truth)
 
     def robot_state(self, *, now_ns: int) -> RobotState:
         """Return the newest joint state of every group, independent of the cameras.
@@ -180,7 +238,7 @@ class StreamIngest:
             return notices
 
     def status(self) -> tuple[StreamStatus, ...]:
-        """Return the counters of every stream, cameras first."""
+        """Return the counters of every stream, cameras first, ground truth last."""
         with self._lock:
             return tuple(
                 StreamStatus(
@@ -192,16 +250,22 @@ class StreamIngest:
                     latency_ns=stream.latency_ns,
                     fault=str(stream.fault) if stream.fault else "",
                 )
-                for stream in (*self._images.values(), *self._joints.values())
+                for stream in self._streams()
             )
 
     def clear(self) -> None:
         """Remove all samples, e.g. between two recordings; counters and faults stay."""
         with self._lock:
-            for stream in (*self._images.values(), *self._joints.values()):
+            for stream in self._streams():
                 stream.buffer.clear()
 
+    def _streams(self) -> tuple[IngestStream, ...]:
+        truth = () if self._truth is None else (self._truth,)
+        return (*self._images.values(), *self._joints.values(), *truth)
+
     def _pick_images(self, now_ns: int) -> tuple[int, dict[str, Stamped[_Image]]]:
+        if not self._images and self._truth is not None:
+            return self._truth.newest(now_ns).stamp_ns, {}
         if not self._images:
             return min(stream.newest(now_ns).stamp_ns for stream in self._joints.values()), {}
         first = next(iter(self._images.values()))

@@ -9,7 +9,6 @@ from typing import Any
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.core.errors import InputError, StaleObservation
-from wam.robots.description import CameraSpec, JointGroup
 from wam.runtime.ingest.stream_buffer import Stamped, StreamBuffer
 
 FUTURE_TOLERANCE_NS = 100 * NS_PER_MS
@@ -30,7 +29,7 @@ class Notice:
 
     Attributes:
         kind: what happened.
-        stream: name of the camera or joint group.
+        stream: name of the camera, the joint group or the ground truth.
         topic: its topic, relative.
         text: one line for the log.
         error: why a message was refused; None for other kinds.
@@ -53,7 +52,7 @@ class StreamStatus:
     """Counters of one stream.
 
     Attributes:
-        stream: name of the camera or joint group.
+        stream: name of the camera, the joint group or the ground truth.
         topic: its topic, relative.
         received: messages stored.
         refused: messages refused.
@@ -72,11 +71,11 @@ class StreamStatus:
 
 
 class IngestStream:
-    """State of one camera or joint group. Not thread-safe: the lock of the ingest guards it.
+    """State of one camera, joint group or ground truth. Not thread-safe: the lock of the ingest guards it.
 
     Args:
-        kind: "camera" or "joint group", for texts.
-        spec: gives the name.
+        kind: "camera", "joint group" or "ground truth", for texts.
+        name: of the stream.
         topic: topic, relative.
         rate: nominal rate [Hz].
         max_age_ns: older samples are not used [ns].
@@ -86,15 +85,15 @@ class IngestStream:
     def __init__(
         self,
         kind: str,
-        spec: CameraSpec | JointGroup,
+        name: str,
         *,
         topic: str,
         rate: float,
         max_age_ns: int,
         history_ns: int,
     ) -> None:
-        self.label = f"{kind} {spec.name!r} (topic {topic})"
-        self.name, self.topic, self.max_age_ns = spec.name, topic, max_age_ns
+        self.label = f"{kind} {name!r} (topic {topic})"
+        self.name, self.topic, self.max_age_ns = name, topic, max_age_ns
         # Half as much again, since drivers jitter; at least four, so that a slow stream has a history at all.
         self.buffer: StreamBuffer[Any] = StreamBuffer(max(4, int(1.5 * rate * history_ns / NS_PER_S) + 2))
         self.received, self.refused, self.good_in_a_row = 0, 0, 0

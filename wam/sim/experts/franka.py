@@ -14,6 +14,7 @@ from wam.sim.tasks.franka import (
     FINGERS,
     GREEN_BRICK,
     ITEMS,
+    NEAR,
     PAIRS,
     RED_CAN,
     SPONGE,
@@ -76,3 +77,4 @@ def script(pair: Pair, variant: Variant) -> Script:
 
 
 SCRIPTS = {pair.name: ((ARM,), partial(script, pair)) for pair in PAIRS}
+SCRIPTS[NEAR.name] = SCRIPTS[PAIRS[0].name]

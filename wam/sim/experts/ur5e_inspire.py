@@ -23,6 +23,7 @@ from wam.sim.tasks.ur5e_inspire import (
     GREEN_CYLINDER,
     PURPLE_CUBE,
     PUT_BLOCK,
+    PUT_BLOCK_NEAR,
     RED_CUBE,
     SEEN_BLOCKS,
     STACK_BOWLS,
@@ -177,5 +178,6 @@ def fold_towel(variant: Variant) -> Script:
 SCRIPTS = {
     STACK_BOWLS.name: ((ARM,), stack_bowls),
     PUT_BLOCK.name: ((ARM,), put_block),
+    PUT_BLOCK_NEAR.name: ((ARM,), put_block),
     FOLD_TOWEL.name: ((ARM,), fold_towel),
 }

@@ -46,6 +46,7 @@ class RecordPlan:
         keep_failures: keep unsuccessful episodes as well.
         time_limit: end of an episode [s]; None takes the task's.
         quality: of the images.
+        truth: record where the objects are.
     """
 
     task: str
@@ -58,6 +59,7 @@ class RecordPlan:
     keep_failures: bool = False
     time_limit: float | None = None
     quality: Quality = Quality.FULL
+    truth: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as JSON values."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
-from wam.core.observation import Rgb
+from wam.core.observation import EnvironmentState, Rgb
 from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC, JPEG_QUALITY
 from wam.data.bag.writing import BagWriter, Storage, new_bag, new_folder
 from wam.data.lerobot.writer import EpisodeRows, LeRobotWriter, Notes, OpenEpisode
@@ -87,7 +87,7 @@ def _new_dataset(plan: RecordPlan, target: Path, world: TaskWorld) -> Iterator[S
         episode = writer.begin()
         try:
             with _write_errors():
-                yield DatasetSink(writer, episode, world, plan.cameras)
+                yield DatasetSink(writer, episode, world, plan.cameras, truth=plan.truth)
         finally:
             episode.close()
 
@@ -107,7 +107,7 @@ def _new_bag(plan: RecordPlan, target: Path, world: TaskWorld) -> Iterator[Sink]
 
 
 class DatasetSink:
-    """One episode of a data set: state, command in force, images.
+    """One episode of a data set: state, command in force, images, and ground truth where it is asked for.
 
     The action of a row is the command in force at its moment: a chunk's row 0 is due at the stamp of its observation,
     so a policy that is trained on these rows predicts what was commanded at that moment and after it.
@@ -117,21 +117,31 @@ class DatasetSink:
         episode: its videos.
         world: gives joints and instruction.
         cameras: whose images are written.
+        truth: write where the objects are.
     """
 
     def __init__(
-        self, writer: LeRobotWriter, episode: OpenEpisode, world: TaskWorld, cameras: tuple[str, ...]
+        self,
+        writer: LeRobotWriter,
+        episode: OpenEpisode,
+        world: TaskWorld,
+        cameras: tuple[str, ...],
+        *,
+        truth: bool,
     ) -> None:
         self._writer, self._episode, self._world, self._cameras = writer, episode, world, cameras
         self._times: list[int] = []
         self._states: list[Vector] = []
         self._actions: list[Vector] = []
+        self._truth: list[EnvironmentState] | None = [] if truth else None
 
     def on_frame(self, frame: Frame) -> None:
         """Write the images of a frame and keep its numbers."""
         self._times.append(frame.observation.stamp_ns)
         self._states.append(frame.observation.state.positions)
         self._actions.append(frame.command)
+        if self._truth is not None and frame.observation.environment is not None:
+            self._truth.append(frame.observation.environment)
         with _writing():
             for camera in self._cameras:
                 self._episode.add_image(camera, frame.observation.frames[camera].rgb)
@@ -144,6 +154,8 @@ class DatasetSink:
             action_names=self._world.robot.joint_names,
             action=np.stack(self._actions),
             texts=(self._world.instruction,) * len(self._times),
+            environment_names=self._truth[0].names if self._truth else (),
+            environment=np.stack([one.values for one in self._truth]) if self._truth else None,
         )
         self._writer.end(self._episode, rows, notes=_notes(self._world, played))
         self._writer.finish()

@@ -7,7 +7,7 @@ Each has a source, a target and four objects. Sizes are ours; the hand opens by 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wam.sim.scene import Region, SceneObject, Shape
 from wam.sim.shapes import basket, bowl, cup, pedestal, plate, teddy_bear
@@ -160,4 +160,19 @@ def task(pair: Pair) -> Task:
     )
 
 
-TASKS = tuple(task(pair) for pair in PAIRS)
+NEAR = replace(
+    task(PAIRS[0]),
+    name=f"{PAIRS[0].name}_near",
+    title=f"{task(PAIRS[0]).title}: one cube, narrow places",
+    objects=(BROWN_BOX, GOLDEN_BOWL, BLUE_CUBE),
+    spots=(
+        Spot(BROWN_BOX.name, Region(0.45, 0.53, 0.10, 0.20, 0.0), yaw=(-0.2, 0.2)),
+        Spot(GOLDEN_BOWL.name, Region(0.45, 0.53, -0.20, -0.10, 0.0), yaw=(-0.4, 0.4)),
+        Spot(ITEM, _around(0.02), on=BROWN_BOX.name, yaw=(-0.3, 0.3)),
+    ),
+    variants=(variant(BLUE_CUBE),),
+    unseen=(),
+)
+"""The first task narrowed, for policies that learn from tens of episodes: places differ by 8 x 10 cm."""
+
+TASKS = (*(task(pair) for pair in PAIRS), NEAR)

@@ -7,6 +7,7 @@ Stacking bowls, putting blocks into a box among others, and folding a towel. Col
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from wam.sim.look import Texture
 from wam.sim.scene import Region, SceneObject, Shape
@@ -181,6 +182,20 @@ PUT_BLOCK = Task(
     sliding=lambda kind: Sliding(BOX.name, Region(0.40, 0.58, -0.30, 0.26, 0.0)),
 )
 
+PUT_BLOCK_NEAR = replace(
+    PUT_BLOCK,
+    name=f"{PUT_BLOCK.name}_near",
+    title="putting blocks: one cube, narrow places",
+    objects=(BOX, RED_CUBE),
+    spots=(
+        Spot(BOX.name, Region(0.44, 0.50, 0.08, 0.16, 0.0), yaw=(-0.2, 0.2)),
+        Spot(ITEM, Region(0.42, 0.50, -0.16, -0.06, 0.0), yaw=(-0.3, 0.3)),
+    ),
+    variants=(_putting(RED_CUBE, ()),),
+    unseen=(),
+)
+"""The task above narrowed, for policies that learn from tens of episodes."""
+
 TOWEL_LENGTH = 0.22
 BLUE_TOWEL = towel("blue_towel", (0.25, 0.45, 0.75, 1.0), length=TOWEL_LENGTH)
 GREEN_TOWEL = towel("green_towel", (0.40, 0.65, 0.45, 1.0), length=TOWEL_LENGTH)
@@ -230,4 +245,4 @@ FOLD_TOWEL = Task(
     textures=BACKGROUNDS,
 )
 
-TASKS = (STACK_BOWLS, PUT_BLOCK, FOLD_TOWEL)
+TASKS = (STACK_BOWLS, PUT_BLOCK, PUT_BLOCK_NEAR, FOLD_TOWEL)

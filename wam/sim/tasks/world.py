@@ -6,11 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wam.core.errors import ContractMismatch
+from wam.core.observation import EnvironmentState
 from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
 from wam.sim.model import TIMESTEP_S
 from wam.sim.tasks.arrangement import TaskScene
 from wam.sim.tasks.task import STAGES, Setting, Task, Variant
+from wam.sim.tasks.truth import read_truth, truth_names
 from wam.sim.world import SimWorld
 
 JUDGED_EVERY = 10
@@ -61,6 +63,7 @@ class TaskWorld(SimWorld):
             require_robot(task, robot.name)
         self.task = task
         self.setting = setting
+        self._truth_names = truth_names(task)
         self._task_scene = TaskScene(task, setting)
         super().__init__(
             robot or load_robot(task.robot), seed=seed, scene=self._task_scene, timestep=timestep
@@ -113,6 +116,14 @@ class TaskWorld(SimWorld):
         self._steps += 1
         if self._steps % JUDGED_EVERY == 0:
             self._judge()
+
+    def truth(self, stamp_ns: int) -> EnvironmentState:
+        """Return where the objects are; see `wam.sim.tasks.truth`.
+
+        Args:
+            stamp_ns: this moment, on the clock of the caller [ns].
+        """
+        return EnvironmentState(stamp_ns, self._truth_names, read_truth(self.task, self._variant, self))
 
     def progress(self) -> int:
         """Return how many stages have been reached, 0 to 3."""

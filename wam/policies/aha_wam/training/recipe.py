@@ -45,7 +45,7 @@ from wam.policies.aha_wam.training.samples import (
 )
 from wam.policies.aha_wam.training.start import Start, sample_layout, start
 from wam.training.augmentation import AugmentSection
-from wam.training.episodes import Columns, EpisodeTable, RunData, VideoTable, joint_names
+from wam.training.episodes import Columns, EpisodeTable, RunData, VideoTable, joint_names, state_columns
 from wam.training.objective import Objective
 from wam.training.parallel import World, recompute, wait_for_all
 from wam.training.recipe import Recipe, Trained
@@ -113,7 +113,7 @@ class _Recipe:
                 allowed="shift and colour 0, or model.overrides.latents: pixels",
                 where="data.augment",
             )
-        relative = _state_columns(joints) if begin.relative else None
+        relative = state_columns(joints) if begin.relative else None
         stats = self._statistics(config.data, begin, _robot(data.train), relative)
         encoder = make_encoder(begin.config, begin.vae, device=world.device)
         return AhaWamRun(begin, stats, encoder, joints, relative)
@@ -333,23 +333,6 @@ class _Cache:
         )
         wait_for_all(self.world)
         return files
-
-
-def _state_columns(joints: tuple[tuple[str, ...], tuple[str, ...]]) -> npt.NDArray[np.intp]:
-    """Return the state column of each action joint.
-
-    Raises:
-        ConfigError: an action joint is not measured.
-    """
-    state, action = joints
-    if missing := [name for name in action if name not in state]:
-        raise ConfigError(
-            "data.relative_actions: action joints without a measured position",
-            value=", ".join(missing),
-            allowed="joints of the state",
-            where="data.joint_names, data.state_names, or data.relative_actions",
-        )
-    return np.array([state.index(name) for name in action], dtype=np.intp)
 
 
 def _robot(table: VideoTable) -> EpisodeTable:
