@@ -47,7 +47,7 @@ def evaluate(
         str,
         typer.Option(
             help="Directory of a bundle, a name of `wam info` (aha_wam/random, fake), or in mode fast a control: "
-            "'expert', 'still' (stands still) or 'blind' (plays another episode of the expert).",
+            "'expert', 'still' (stands still), 'blind' or 'blind_same_text' (plays another episode of the expert).",
             show_default=False,
         ),
     ],

@@ -95,7 +95,7 @@ def test_a_blind_robot_does_what_the_expert_did_in_another_episode_with_the_same
             played.append(seed)
 
     monkeypatch.setattr(TaskWorld, "reset", note)
-    rows = ExpertRows(TASK, Setting.SEEN, small_franka)(SEED)
+    rows = ExpertRows(TASK, Setting.SEEN, small_franka, same_text=True)(SEED)
     monkeypatch.undo()
     world = TaskWorld(TASK, seed=SEED, robot=small_franka)
     words = world.instruction

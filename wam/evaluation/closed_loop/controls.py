@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Controls of an evaluation: policies that see nothing, beside which the success of one that does is read.
 
-    still   keeps the robot where it stands at the start
-    blind   plays what the expert did in another episode with the same task text
+    still            keeps the robot where it stands at the start
+    blind            plays what the expert did in another episode
+    blind_same_text  the same, of an episode with the same task text: what there is to win without eyes
 
 They go through the same cycles as a policy. Nodes do not know them, so that no robot is moved by them.
 """
@@ -32,14 +33,14 @@ from wam.sim.rollout import COMMAND_PERIOD_NS, Frame, RolloutOptions, rollout
 from wam.sim.tasks.task import Setting, Task
 from wam.sim.tasks.world import TaskWorld
 
-STILL, BLIND = "still", "blind"
-CONTROLS = (STILL, BLIND)
+STILL, BLIND, BLIND_SAME_TEXT = "still", "blind", "blind_same_text"
+CONTROLS = (STILL, BLIND, BLIND_SAME_TEXT)
 
 BLIND_OFFSET = 1_000_000
-"""Distance of the first seed that the blind control looks at: no evaluation and no training set has it."""
+"""Distance of the first seed that a blind control looks at: no evaluation and no training set has it."""
 
 BLIND_TRIES = 200
-"""Seeds that it looks at for an episode with the same task text in which the expert succeeds."""
+"""Seeds that it looks at for an episode that it can play."""
 
 ROW_PERIOD_NS = NS_PER_S // 30
 CHUNK_ROWS, HORIZON_ROWS = 30, 120
@@ -124,28 +125,32 @@ class RowsPolicy:
 
 
 class ExpertRows:
-    """The commands of an expert in another episode with the same task text, played without images.
+    """The commands of an expert that succeeds in another episode, played without images.
 
     Args:
         task: the task.
         setting: what it is set under.
         robot: the task's.
+        same_text: take an episode with the same task text.
     """
 
-    def __init__(self, task: Task, setting: Setting, robot: RobotDescription) -> None:
+    def __init__(
+        self, task: Task, setting: Setting, robot: RobotDescription, *, same_text: bool = False
+    ) -> None:
+        self._same_text = same_text
         self._world = TaskWorld(task, setting=setting, robot=robot)
 
     def __call__(self, seed: int) -> Rows:
         """Return the commands of the episode that stands in for that of `seed`, float64 [K, N] [rad or m].
 
         Raises:
-            ConfigError: none of the next seeds has the task text and an expert that succeeds.
+            ConfigError: none of the next seeds will do.
         """
         self._world.reset(seed)
         wanted = self._world.instruction
         for other in range(seed + BLIND_OFFSET, seed + BLIND_OFFSET + BLIND_TRIES):
             self._world.reset(other)
-            if self._world.instruction != wanted:
+            if self._same_text and self._world.instruction != wanted:
                 continue
             commands = _Commands()
             actor = ExpertActor(lambda episode: make_expert(episode.world))
@@ -153,9 +158,9 @@ class ExpertRows:
             if rollout(self._world, actor, seed=other, options=options, observers=(commands,)).success:
                 return np.stack(commands.rows)
         raise ConfigError(
-            f"no expert's episode for the policy {BLIND}",
+            "no expert's episode to play blindly",
             value=wanted,
-            allowed=f"a task whose expert succeeds with this text in one of {BLIND_TRIES} seeds",
+            allowed=f"a task whose expert succeeds in one of {BLIND_TRIES} seeds, with this text for {BLIND_SAME_TEXT}",
             where="--policy",
         )
 
@@ -183,7 +188,8 @@ def control_policy(name: str, *, task: Task, setting: Setting, robot: RobotDescr
         horizon_rows=HORIZON_ROWS,
         instruction=task.text(task.variants[0]),
     )
-    both = RowsPolicy(contract, ExpertRows(task, setting, robot) if name == BLIND else None)
+    rows = None if name == STILL else ExpertRows(task, setting, robot, same_text=name == BLIND_SAME_TEXT)
+    both = RowsPolicy(contract, rows)
     return LoadedPolicy(contract, both, both, NumpyCodec())
 
 

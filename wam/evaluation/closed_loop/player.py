@@ -99,7 +99,11 @@ class EpisodePlayer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give back what the policy and the film hold."""
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Give back what the policy and the film hold; safe to call twice."""
         self._stack.close()
 
     def play(self, seed: int) -> Play | None:

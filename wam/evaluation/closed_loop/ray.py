@@ -56,6 +56,8 @@ def play_elsewhere(job: PlayerJob, seed: int, folder: str) -> Play | WamError | 
         return failed_play(seed, f"a machine of the cluster has no {folder} ({error.strerror})")
     try:
         if _open is None or _open[0] != job:
+            if _open is not None:
+                _open[1].close()
             _open = (job, job.open())
         return _open[1].play(seed)
     except WamError as error:
