@@ -250,7 +250,7 @@ def test_a_driver_that_ends_without_its_bus_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Newer releases of piper_ros end when CAN is lost; nothing started them again, and the arm was lost for good."""
-    monkeypatch.setattr("wam_bringup.launching.RESPAWN_S", 0.1)
+    monkeypatch.setattr("wam_bringup.launch_vendor.RESPAWN_S", 0.1)
     install(tmp_path, monkeypatch)
     install_vendor(tmp_path, "piper")
     driver = tmp_path / "lib" / "piper" / "driver"
