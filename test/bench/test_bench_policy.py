@@ -11,8 +11,9 @@ from wam.bench.policy import Timing, headline, measure
 from wam.policies.bundles import load_policy, make_tiny_bundle
 
 
-def test_prefill_and_chunk_are_timed_as_often_as_asked(tmp_path: Path) -> None:
-    bundle = make_tiny_bundle(tmp_path / "b", "aha_wam")
+@pytest.mark.parametrize("kind", ["aha_wam", "state"])
+def test_prefill_and_chunk_are_timed_as_often_as_asked(tmp_path: Path, kind: str) -> None:
+    bundle = make_tiny_bundle(tmp_path / "b", kind)
     timings = measure(load_policy(bundle.directory), repeats=3, warm_up=1)
     assert {name: t.count for name, t in timings.items()} == {"prefill": 3, "chunk": 3}
     assert all(0 < t.min_ms <= t.p50_ms <= t.p95_ms for t in timings.values())

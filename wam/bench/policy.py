@@ -17,7 +17,7 @@ import numpy as np
 
 from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
-from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
+from wam.core.observation import CameraFrame, EnvironmentState, Instruction, Observation, RobotState
 from wam.core.policy import LoadedPolicy
 from wam.policies.bundles import load_policy
 
@@ -55,7 +55,7 @@ class Timing:
 
 
 def synthetic_observation(contract: PolicyContract, *, stamp_ns: int, seed: int) -> Observation:
-    """Return an observation with random images and a still robot.
+    """Return an observation with random images, a still robot and, where it is needed, ground truth of zeros.
 
     Args:
         contract: names cameras and joints.
@@ -69,7 +69,8 @@ def synthetic_observation(contract: PolicyContract, *, stamp_ns: int, seed: int)
     }
     joints = contract.state_joints
     state = RobotState(stamp_ns, joints, np.zeros(len(joints)), np.zeros(len(joints)))
-    return Observation(stamp_ns, frames, state)
+    truth = EnvironmentState(stamp_ns, contract.environment, np.zeros(len(contract.environment)))
+    return Observation(stamp_ns, frames, state, truth if contract.environment else None)
 
 
 def measure(

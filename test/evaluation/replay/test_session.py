@@ -229,6 +229,15 @@ def test_a_policy_for_another_robot_is_refused_before_anything_is_read(tmp_path:
         go(bag, tmp_path / "r", policy=loaded(fake_robot(joints=4)))
 
 
+def test_a_policy_that_needs_ground_truth_is_refused_since_a_recording_has_none(
+    tmp_path: Path, bag: Path
+) -> None:
+    blind = replace(loaded(), contract=replace(loaded().contract, environment=("object.x",)))
+    with pytest.raises(ContractMismatch, match=r"needs ground truth, and a recording has none.*wam eval"):
+        go(bag, tmp_path / "r", policy=blind)
+    assert not (tmp_path / "r").exists()
+
+
 def test_the_recorded_instruction_is_used_unless_another_is_given(tmp_path: Path, bag: Path) -> None:
     assert go(bag, tmp_path / "a").summary["settings"]["instruction"] == "follow the sine"
     assert go(bag, tmp_path / "b", instruction="wave").summary["settings"]["instruction"] == "wave"
