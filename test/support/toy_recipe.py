@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 from wam.core.errors import ConfigError
 from wam.models.bundle import Bundle, Manifest, write_bundle
 from wam.models.normalisation import NormMode
+from wam.training.action_error import PredictedRows
 from wam.training.cache import fill_cache
 from wam.training.episodes import Columns, EpisodeTable, RunData, VideoTable
 from wam.training.objective import Objective
@@ -127,6 +129,12 @@ class ToyObjective(Objective[ToyBatch]):
         """Return the losses."""
         error = (self.linear(batch.states + draws) - batch.actions).square().mean(0)
         return ToyLosses(error.mean(), error.max())
+
+    def predict(self, batch: ToyBatch, generator: torch.Generator) -> PredictedRows:
+        """Return one row per sample."""
+        rows = [t.double().numpy()[:, None] for t in (self.linear(batch.states), batch.actions, batch.states)]
+        joints = tuple(f"joint{i}" for i in range(batch.actions.shape[1]))
+        return PredictedRows(joints, *rows, valid=np.ones((batch.size, 1), dtype=np.bool_))
 
 
 @dataclass(frozen=True, slots=True)

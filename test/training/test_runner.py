@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -96,6 +97,12 @@ def test_a_run_leaves_its_configuration_losses_curve_checkpoints_and_a_bundle(va
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert all(row["loss_worst"] >= row["loss_total"] > 0 for row in rows)
     assert [row["step"] for row in rows if "validation_total" in row] == [3, 6]
+    assert [row["step"] for row in rows if "validation_error_si" in row] == [3, 6]
+    error = json.loads((out / "action_error.json").read_text())
+    assert (error["step"], list(error["policy"])) == (6, ["joint0", "joint1", "joint2"])
+    mean = np.mean(list(error["policy"].values()))
+    assert rows[-1]["validation_error_si"] == pytest.approx(mean, abs=1e-5)
+    assert rows[-1]["validation_still_si"] == pytest.approx(np.mean(list(error["still"].values())), abs=1e-5)
     assert result.plot.read_bytes().startswith(b"\x89PNG")
     kept = sorted(path.name for path in (out / "checkpoints").iterdir())
     assert kept == ["step_00000004", "step_00000006"]

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wam.training.options import Rule
+
 
 @dataclass(frozen=True, slots=True)
 class AugmentSection:
@@ -31,6 +33,12 @@ class AugmentSection:
     def changes_pictures(self) -> bool:
         """Whether images are changed."""
         return self.shift > 0 or self.colour > 0
+
+
+def augment_rule(augment: AugmentSection) -> Rule:
+    """Return the rule that amounts are not negative."""
+    amounts = (augment.shift, augment.colour, augment.state_noise)
+    return (min(amounts) >= 0, "data.augment", amounts, "numbers of 0 or more")
 
 
 Box = tuple[int, int, int, int]

@@ -280,7 +280,12 @@ def state_columns(joints: tuple[tuple[str, ...], tuple[str, ...]]) -> npt.NDArra
 
 
 def run_statistics(
-    table: VideoTable, given: PolicyStats | None, *, min_std: float, joints: tuple[int, int]
+    table: VideoTable,
+    given: PolicyStats | None,
+    *,
+    min_std: float,
+    joints: tuple[int, int],
+    relative: tuple[npt.NDArray[np.intp], int] | None = None,
 ) -> DatasetStats:
     """Return the statistics of a robot's episodes; for videos the given ones, or unit ones.
 
@@ -289,11 +294,16 @@ def run_statistics(
         given: of the bundle that training continues, or None.
         min_std: lower bound of the standard deviation.
         joints: number of state joints and of action joints.
+        relative: where action rows are relative to the state: state column of each action joint, and the rows over
+            which a chunk extends.
 
     Raises:
         BundleError: a joint never moves.
     """
     if isinstance(table, EpisodeTable):
+        if relative is not None:
+            columns, rows = relative
+            return table.relative_statistics(columns=columns, chunk_rows=rows, min_std=min_std)
         return table.statistics(min_std=min_std)
     unit = PolicyStats(FieldStats.unit(joints[0]), FieldStats.unit(joints[1]))
     return DatasetStats(given if given is not None else unit, len(table.episodes), len(table))

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from wam.core.errors import PolicyFault
+from wam.training.action_error import SAMPLES, ActionError, ErrorSum
 from wam.training.average import WeightAverage
 from wam.training.checkpoint import RunPosition
 from wam.training.objective import BatchT, Objective
@@ -32,6 +33,8 @@ from wam.training.source import Source
 
 VALIDATION_STREAM = 1
 """Distinguishes the random numbers of validation from those of training."""
+PREDICTION_STREAM = 2
+"""The same for the start noise of predicted rows."""
 
 
 def learning_rate(step: int, *, total: int, options: OptimSection) -> float:
@@ -189,6 +192,7 @@ class Trainer(Generic[BatchT]):
             result = self.step(stream)
             step = self.position.step
             due = validate_every > 0 and (step % validate_every == 0 or step == until)
+            validation, error = self.validate() if due else ({}, None)
             record = StepRecord(
                 step=step,
                 epoch=self.position.batches / self.world.size / per_epoch,
@@ -196,7 +200,8 @@ class Trainer(Generic[BatchT]):
                 learning_rate=result.learning_rate,
                 grad_norm=result.grad_norm,
                 losses=result.losses,
-                validation=self.validate() if due else {},
+                validation=validation,
+                error=error,
             )
             on_step(record)
             if checkpoint_every and step % checkpoint_every == 0:
@@ -244,16 +249,19 @@ class Trainer(Generic[BatchT]):
         return StepResult(values, float(norm), rate)
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Return the mean losses over the validation episodes, with the same random numbers every time."""
+    def validate(self) -> tuple[dict[str, float], ActionError | None]:
+        """Return mean losses over the validation episodes, and the error of action rows on some of their samples.
+
+        Random numbers and samples are the same every time. The mean of the errors is among the losses.
+        """
         with nullcontext() if self.average is None else self.average.in_place():
             return self._validate()
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self) -> tuple[dict[str, float], ActionError | None]:
         if self._validation is None:
-            return {}
+            return {}, None
         sums: dict[str, float] = {}
-        count = 0
+        count, errors = 0, ErrorSum()
         for i, batch in enumerate(self._validation.epoch(self.world.device)):
             draws = self.objective.draw(batch, self._generator(VALIDATION_STREAM, i))
             with gathered(self.objective), self._autocast():
@@ -261,7 +269,14 @@ class Trainer(Generic[BatchT]):
             for name, value in losses._asdict().items():
                 sums[name] = sums.get(name, 0.0) + float(value) * batch.size
             count += batch.size
-        return {name: value / count for name, value in sums.items()}
+            if errors.samples < SAMPLES:
+                with gathered(self.objective), self._autocast():
+                    rows = self.objective.predict(batch, self._generator(PREDICTION_STREAM, i))
+                if rows is not None:
+                    errors.add(rows)
+        error = errors.result()
+        means = {name: value / count for name, value in sums.items()}
+        return {**means, **({} if error is None else error.scalars())}, error
 
     def _generator(self, stream: int, number: int) -> torch.Generator:
         return batch_generator(seed=self._seed, stream=stream, number=number, device=self.world.device)

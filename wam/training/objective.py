@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from wam.training.action_error import PredictedRows
+
 
 class TrainingBatch(Protocol):
     """Samples that go through one forward pass."""
@@ -72,6 +74,15 @@ class Objective(nn.Module, Generic[BatchT]):
             batch: gives the shapes.
             generator: seeded for this batch.
         """
+
+    def predict(self, batch: BatchT, generator: torch.Generator) -> PredictedRows | None:
+        """Return the action rows of a batch as the policy would send them; None where a run has no actions.
+
+        Args:
+            batch: of validation episodes.
+            generator: of the start noise.
+        """
+        return None
 
     def decays(self, name: str) -> bool:
         """Return whether weight decay acts on a parameter.

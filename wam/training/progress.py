@@ -91,6 +91,9 @@ class ShownRun(Listener):
         for name, value in record.losses.items():
             before = self._shown.get(name, value)
             self._shown[name] = SMOOTHING * before + (1 - SMOOTHING) * value
+        if record.validation:
+            values = "  ".join(f"{name} {value:.4f}" for name, value in record.validation.items())
+            self._progress.console.print(f"step {record.step}, held-out episodes: {values}")
         losses = "  ".join(f"{name} {value:.4f}" for name, value in self._shown.items())
         self._progress.update(
             self._task, completed=record.step, losses=f"{losses}  lr {record.learning_rate:.1e}"

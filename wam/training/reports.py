@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wam.core.errors import MissingDependency
+from wam.training.action_error import ActionError
 
 CSV_NAME = "losses.csv"
 PLOT_NAME = "losses.png"
@@ -27,7 +28,8 @@ class StepRecord:
         learning_rate: used in it.
         grad_norm: of the whole gradient before clipping.
         losses: name -> value, mean over processes and accumulated passes.
-        validation: the same on the validation episodes, or empty.
+        validation: the same on the validation episodes, with `ActionError.scalars`; or empty.
+        error: of action rows on the validation episodes, or None.
     """
 
     step: int
@@ -37,6 +39,7 @@ class StepRecord:
     grad_norm: float
     losses: Mapping[str, float]
     validation: Mapping[str, float]
+    error: ActionError | None = None
 
     def row(self) -> dict[str, float]:
         """Return the columns of the CSV."""
@@ -68,7 +71,8 @@ class LossLog:
         self._events = _event_writer(out / EVENTS, purge_step=after_step + 1) if tensorboard else None
         self._path = out / CSV_NAME
         fixed = ("step", "epoch", "seconds", "learning_rate", "grad_norm")
-        columns = [*fixed, *(f"{kind}_{name}" for kind in ("loss", "validation") for name in names)]
+        losses = [f"{kind}_{name}" for kind in ("loss", "validation") for name in names]
+        columns = [*fixed, *losses, "validation_error_si", "validation_still_si"]
         kept = [row for row in read_losses(self._path) if row["step"] <= after_step] if after_step else []
         self._seconds = kept[-1]["seconds"] if kept else 0.0
         self._file = self._path.open("w", encoding="utf-8", newline="")

@@ -307,6 +307,8 @@ def _train(
     def on_step(record: StepRecord) -> None:
         if log is not None:
             log(record)
+            if record.error is not None:
+                record.error.write(run.out, step=record.step)
         listener.on_step(record)
 
     def on_checkpoint() -> None:

@@ -146,7 +146,7 @@ def test_a_control_token_in_an_instruction_is_refused() -> None:
 
 def test_an_image_that_is_too_small_to_crop_is_named() -> None:
     with pytest.raises(ImageError, match="'side'"):
-        prepare_views({"side": np.zeros((1, 8, 3), np.uint8)}, ["side"], size=28, crop=0.95)
+        prepare_views({"side": np.zeros((1, 8, 3), np.uint8)}, ["side"], size=(28, 28), crop=0.95)
 
 
 def test_a_damaged_tokenizer_is_named(broken: Path) -> None:

@@ -86,6 +86,51 @@ class EagleConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PatchConfig:
+    """Sizes of a small vision that trains with the head, in place of Eagle-2.
+
+    Attributes:
+        height: rows of an image [px].
+        width: columns [px].
+        cell: rows and columns of the part of an image that becomes one token [px].
+        channels: width of its tokens.
+        layers: blocks over the tokens of all views and the instruction.
+        heads: their attention heads.
+    """
+
+    height: int = 96
+    width: int = 128
+    cell: int = 16
+    channels: int = 96
+    layers: int = 2
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            side = getattr(self, name)
+            if side < 1 or side % (2 * self.cell):
+                raise ValueError(f"{name}={side} must be a multiple of twice the cell of {self.cell} px")
+        if self.cell < 4 or self.cell % 4:
+            raise ValueError(f"cell={self.cell} must be a multiple of 4")
+        if self.channels < 4 or self.channels % 4 or self.heads < 1 or self.channels % self.heads:
+            raise ValueError(f"channels={self.channels} must be a multiple of 4 and of heads={self.heads}")
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of one image."""
+        return (self.height // self.cell) * (self.width // self.cell)
+
+    @property
+    def target_grid(self) -> tuple[int, int]:
+        """Rows and columns of the world-model target: one token for 2 x 2 cells."""
+        return self.height // (2 * self.cell), self.width // (2 * self.cell)
+
+
+TARGET_SIDE = 4
+"""A token of the world-model target holds so many mean colours along each side, where there are patches."""
+
+
+@dataclass(frozen=True, slots=True)
 class DustConfig:
     """A DUST network.
 
@@ -99,7 +144,7 @@ class DustConfig:
         action_dim: values per action row, padded.
         action_rows: rows of a chunk, k.
         embodiments: slots of the state and action encoders.
-        grid: image tokens of the world-model target along one side.
+        grid: image tokens of the world-model target along one side; `patches` has its own.
         views: cameras that the policy was trained with.
         target_view: which of them the world model predicts (reading 17).
         style: body of the trunk blocks (reading 1).
@@ -114,6 +159,7 @@ class DustConfig:
         normalise_target: the world-model target is standardised per channel by numbers in the checkpoint.
         future_tokens: learned tokens after the actions, for the alignment baseline; 0 has none.
         eagle: the backbone.
+        patches: a small vision that trains with the head instead; of `eagle` then only the vocabulary counts.
     """
 
     heads: int = 32
@@ -140,6 +186,7 @@ class DustConfig:
     normalise_target: bool = False
     future_tokens: int = 0
     eagle: EagleConfig = field(default_factory=EagleConfig)
+    patches: PatchConfig | None = None
 
     def __post_init__(self) -> None:
         for what in (
@@ -170,7 +217,8 @@ class DustConfig:
             raise ValueError(f"layout=action-only has no trunk: mm_layers={self.mm_layers}")
         if self.future_tokens and self.layout is not HeadLayout.ACTION_ONLY:
             raise ValueError(f"future_tokens={self.future_tokens} belong to layout=action-only")
-        if self.layout is not HeadLayout.ACTION_ONLY and self.grid**2 != self.eagle.image_tokens:
+        eagle_sees = self.patches is None and self.layout is not HeadLayout.ACTION_ONLY
+        if eagle_sees and self.grid**2 != self.eagle.image_tokens:
             raise ValueError(
                 f"grid={self.grid} gives {self.grid**2} target tokens, the backbone {self.eagle.image_tokens}"
             )
@@ -187,12 +235,30 @@ class DustConfig:
     @property
     def vision_dim(self) -> int:
         """Channels of the world-model target."""
-        return self.eagle.vision_width
+        return self.eagle.vision_width if self.patches is None else 3 * TARGET_SIDE**2
+
+    @property
+    def target_grid(self) -> tuple[int, int]:
+        """Rows and columns of the world-model target."""
+        return (self.grid, self.grid) if self.patches is None else self.patches.target_grid
 
     @property
     def vision_tokens(self) -> int:
         """Tokens of the world-model target."""
-        return self.grid**2
+        rows, columns = self.target_grid
+        return rows * columns
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Rows and columns of an image as the policy sees it [px]."""
+        if self.patches is None:
+            return self.eagle.image_size, self.eagle.image_size
+        return self.patches.height, self.patches.width
+
+    @property
+    def image_tokens(self) -> int:
+        """Places of one image in the prompt."""
+        return (self.eagle if self.patches is None else self.patches).image_tokens
 
     @property
     def streams(self) -> tuple[HeadStream, ...]:
@@ -232,6 +298,8 @@ class DustConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `policy.yaml`."""
         plain = asdict(self)
+        if self.patches is None:
+            del plain["patches"]
         return {name: value.value if isinstance(value, enum.Enum) else value for name, value in plain.items()}
 
     @staticmethod
@@ -242,10 +310,9 @@ class DustConfig:
             ValueError: a key is unknown or missing, or the sizes are impossible.
         """
         known = {f.name for f in fields(DustConfig)}
-        if set(values) != known:
-            raise ValueError(
-                f"missing keys {sorted(known - set(values))}, unknown keys {sorted(set(values) - known)}"
-            )
+        if set(values) | {"patches"} != known:
+            missing = known - set(values) - {"patches"}
+            raise ValueError(f"missing keys {sorted(missing)}, unknown keys {sorted(set(values) - known)}")
         enums = {
             "style": BlockStyle,
             "conditioning": Conditioning,
@@ -257,8 +324,10 @@ class DustConfig:
         }
         try:
             read["eagle"] = EagleConfig(**values["eagle"])
+            if values.get("patches") is not None:
+                read["patches"] = PatchConfig(**values["patches"])
         except TypeError as error:
-            raise ValueError(f"eagle: {error}") from error
+            raise ValueError(f"eagle, patches: {error}") from error
         return DustConfig(**read)
 
 

@@ -143,7 +143,7 @@ def cost_table(config: DustConfig, *, feature_rows: int, settings: SamplerSettin
 
 @torch.no_grad()
 def backbone_flops(config: DustConfig, *, prompt_tokens: int) -> int:
-    """Count the backbone for one context: `views` images and a prompt of S tokens, image tokens included."""
+    """Count Eagle-2 for one context: `views` images and a prompt of S tokens, image tokens included."""
     eagle = config.eagle
     with META:
         backbone = EagleBackbone(eagle, feature_width=config.width).eval().requires_grad_(False)

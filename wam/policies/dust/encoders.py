@@ -46,15 +46,15 @@ def sinusoid(values: Tensor, *, width: int) -> Tensor:
     return torch.cat((phase.sin(), phase.cos()), dim=-1)
 
 
-def grid_positions(side: int, *, width: int) -> Tensor:
-    """Return positions of a square of tokens in row-major order, [side * side, width].
+def grid_positions(rows: int, columns: int, *, width: int) -> Tensor:
+    """Return positions of a rectangle of tokens in row-major order, [rows * columns, width].
 
     The first half of the channels holds the row, the second the column, each as `sinusoid`.
     """
-    axis = sinusoid(torch.arange(side), width=width // 2)
-    rows = axis[:, None].expand(side, side, -1)
-    columns = axis[None].expand(side, side, -1)
-    return torch.cat((rows, columns), dim=-1).flatten(0, 1)
+    axis = sinusoid(torch.arange(max(rows, columns)), width=width // 2)
+    down = axis[:rows, None].expand(rows, columns, -1)
+    across = axis[None, :columns].expand(rows, columns, -1)
+    return torch.cat((down, across), dim=-1).flatten(0, 1)
 
 
 class TimeEncoder(nn.Module):

@@ -74,7 +74,7 @@ class DustHead(nn.Module):
             self.vision_decoder = nn.ModuleList(
                 (nn.Linear(config.hidden, config.hidden), nn.Linear(config.hidden, config.vision_dim))
             )
-            self.register_buffer("pos_vision", grid_positions(config.grid, width=D))
+            self.register_buffer("pos_vision", grid_positions(*config.target_grid, width=D))
         self.time_a = TimeEncoder(D)
         self.time_o = TimeEncoder(D) if self.has_vision and not config.shared_time else None
         own = [s.value for s in config.weight_streams]

@@ -33,6 +33,14 @@ def zero_gates(head: DustHead) -> None:
 
 
 @torch.no_grad()
+def widen_encoders(head: DustHead) -> None:
+    """Draw the per-robot layers anew by their inputs: the release's spread of 0.02 hides rows in a small network."""
+    for name, parameter in head.named_parameters():
+        if name.endswith(".W"):
+            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+
+
+@torch.no_grad()
 def _plain_action_encoder(encoder: ActionEncoder) -> None:
     """Let the action encoder copy its rows into the tokens, so that a random network does not lose them."""
     width = encoder.width
@@ -102,11 +110,9 @@ def random_model(config: DustConfig, *, seed: int) -> DustModel:
         head = model.head
         assert head is not None
         with torch.no_grad():
+            widen_encoders(head)
             for name, parameter in head.named_parameters():
-                if name.endswith(".W"):
-                    # The release's start of 0.02 leaves the per-robot encoders of a small network without effect.
-                    nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
-                elif ".to_out." in name or ".ff2." in name:
+                if ".to_out." in name or ".ff2." in name:
                     parameter.mul_(BRANCH_SHARE)
         _plain_action_encoder(head.action_encoder)
         calm(head.eval(), generator=torch.Generator().manual_seed(seed))

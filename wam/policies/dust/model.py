@@ -3,7 +3,7 @@
 
 Parts (names are the prefixes of `model.safetensors`):
 
-    backbone.vision, .language, .mlp1   Eagle-2, frozen
+    backbone.vision, .language, .mlp1   Eagle-2, frozen; or all of backbone: `PatchBackbone`, which learns
     backbone.linear                     features of the head's width
     head                                the diffusion head
     target.mean, .std                   per-channel scale of the world-model target, where it is normalised
@@ -20,7 +20,18 @@ from torch import Tensor, nn
 from wam.policies.dust.config import DustConfig
 from wam.policies.dust.eagle import EagleBackbone
 from wam.policies.dust.head import DustHead
+from wam.policies.dust.patches import PatchBackbone
 from wam.policies.dust.records import FeatureKv
+
+Backbone = EagleBackbone | PatchBackbone
+"""What turns images and a prompt into features."""
+
+
+def make_backbone(config: DustConfig) -> Backbone:
+    """Return the backbone of a network, with random weights."""
+    if config.patches is None:
+        return EagleBackbone(config.eagle, feature_width=config.width)
+    return PatchBackbone(config)
 
 
 class TargetScale(nn.Module):
@@ -89,7 +100,7 @@ class DustModel(nn.Module):
     def __init__(self, config: DustConfig, *, backbone: bool = True, head: bool = True) -> None:
         super().__init__()
         self.config = config
-        self.backbone = EagleBackbone(config.eagle, feature_width=config.width) if backbone else None
+        self.backbone = make_backbone(config) if backbone else None
         self.head = DustHead(config) if head else None
         self.target = TargetScale(config.vision_dim) if config.normalise_target else None
 

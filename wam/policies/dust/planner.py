@@ -14,32 +14,33 @@ from wam.core.observation import Instruction, Observation
 from wam.core.policy import Features
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.policies.dust.context import EMBEDDING, DustContext
-from wam.policies.dust.eagle import EagleBackbone, pool_target
-from wam.policies.dust.model import FeatureProjection
+from wam.policies.dust.model import Backbone, FeatureProjection
 from wam.policies.dust.prompt import Prompter
 from wam.policies.dust.views import prepare_views
 from wam.policies.results import context_header
 
 
 class DustPlanner:
-    """Eagle-2 and the head's projections of its features. One worker thread calls it; it has no memory.
+    """The backbone and the head's projections of its features. One worker thread calls it; it has no memory.
 
     Args:
         backbone: loaded.
         projection: the head's share.
         contract: of the bundle.
         prompter: turns instructions into tokens.
+        image_size: rows and columns of an image as the backbone sees it [px].
         crop: part of each side of an image that is kept.
         target_view: number of the camera whose future the world model predicts.
     """
 
     def __init__(
         self,
-        backbone: EagleBackbone,
+        backbone: Backbone,
         projection: FeatureProjection,
         *,
         contract: PolicyContract,
         prompter: Prompter,
+        image_size: tuple[int, int],
         crop: float,
         target_view: int = 0,
     ) -> None:
@@ -47,6 +48,7 @@ class DustPlanner:
         self._projection = projection
         self._contract = contract
         self._prompter = prompter
+        self._image_size = image_size
         self._crop = crop
         self._target_view = target_view
         self._version = 0
@@ -82,12 +84,12 @@ class DustPlanner:
     def perceive(self, observation: Observation) -> Features:
         """Return the target of the world model for an observation: `EMBEDDING` -> float32 [P, O]."""
         camera = self._contract.camera_names[self._target_view]
-        patches = self._backbone.see(self._pixels(observation, (camera,)))
-        return {EMBEDDING: pool_target(patches)[0].float().cpu().numpy()}
+        target = self._backbone.target(self._pixels(observation, (camera,)))
+        return {EMBEDDING: target[0].float().cpu().numpy()}
 
     def _pixels(self, observation: Observation, cameras: tuple[str, ...]) -> Tensor:
         views = {name: frame.rgb for name, frame in observation.frames.items()}
-        pixels = prepare_views(views, cameras, size=self._backbone.config.image_size, crop=self._crop)
+        pixels = prepare_views(views, cameras, size=self._image_size, crop=self._crop)
         return pixels.to(self._backbone.device)
 
     def reset(self) -> None:

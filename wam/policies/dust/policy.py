@@ -24,11 +24,10 @@ from wam.models.normalisation import NormMode
 from wam.models.robot_layout import RobotLayout
 from wam.policies.dust.config import DustConfig, preset
 from wam.policies.dust.context import codec
-from wam.policies.dust.eagle import EagleBackbone
 from wam.policies.dust.executor import DustExecutor
 from wam.policies.dust.head import DustHead
 from wam.policies.dust.initialise import random_model
-from wam.policies.dust.model import DustModel, FeatureProjection, TargetScale
+from wam.policies.dust.model import Backbone, DustModel, FeatureProjection, TargetScale, make_backbone
 from wam.policies.dust.planner import DustPlanner
 from wam.policies.dust.prompt import DEFAULT_MAX_TOKENS, Prompter, prompt_tokenizer
 from wam.policies.dust.schedule import ALL_SAVINGS, SamplerSettings, Savings
@@ -121,23 +120,23 @@ def _require_robot_fits(manifest: Manifest, network: DustConfig) -> None:
             allowed=f"{network.views}, as many as the network was trained with (model.views)",
             where="the cameras of policy.yaml",
         )
-    size = network.eagle.image_size
+    height, width = network.image_size
     for camera in manifest.cameras:
-        if (camera.height, camera.width) != (size, size):
+        if (camera.height, camera.width) != (height, width):
             raise BundleError(
                 f"policy.yaml: camera {camera.name!r}",
                 value=f"{camera.height} x {camera.width}",
-                allowed=f"{size} x {size}, the size that the vision tower sees",
+                allowed=f"{height} x {width}, the size that the backbone sees",
                 where="the cameras of policy.yaml",
             )
-    for label, joints, width in (
+    for label, joints, most in (
         ("state_joints", manifest.state_joints, network.state_dim),
         ("action_joints", manifest.action_joints, network.action_dim),
     ):
-        if len(joints) > width:
+        if len(joints) > most:
             raise BundleError(
                 f"policy.yaml: {len(joints)} {label}",
-                allowed=f"at most {width}, the width of the network",
+                allowed=f"at most {most}, the width of the network",
                 where=_WHERE,
             )
 
@@ -175,12 +174,11 @@ def prompter_of(bundle: Bundle, config: DustPolicyConfig) -> Prompter:
     max_tokens = text.pop("max_tokens", DEFAULT_MAX_TOKENS)
     if not isinstance(max_tokens, int) or max_tokens < 1:
         raise BundleError("policy.yaml: text.max_tokens", value=max_tokens, allowed="an integer of 1 or more")
-    eagle = config.network.eagle
     return Prompter(
-        prompt_tokenizer(text, directory=bundle.directory, config=eagle),
+        prompt_tokenizer(text, directory=bundle.directory, config=config.network.eagle),
         template=bundle.manifest.instruction_template,
         images=config.network.views,
-        image_tokens=eagle.image_tokens,
+        image_tokens=config.network.image_tokens,
         max_tokens=max_tokens,
     )
 
@@ -218,6 +216,7 @@ def _planner(
         load_projection(bundle, config.network, device=device, dtype=dtype),
         contract=bundle.contract,
         prompter=prompter_of(bundle, config),
+        image_size=config.network.image_size,
         crop=config.crop,
         target_view=config.network.target_view,
     )
@@ -262,10 +261,10 @@ def units_of(bundle: Bundle, config: DustPolicyConfig) -> tuple[StateUnits, Acti
 
 def load_backbone(
     bundle: Bundle, config: DustConfig, *, device: torch.device | str, dtype: torch.dtype | None
-) -> EagleBackbone:
-    """Load the vision-language model, frozen."""
+) -> Backbone:
+    """Load the backbone, frozen."""
     with torch.device("meta"):
-        backbone = EagleBackbone(config.eagle, feature_width=config.width)
+        backbone = make_backbone(config)
     load_into(
         backbone, bundle.weights, device=device, dtype=dtype, name_in_file=lambda name: f"backbone.{name}"
     )
@@ -364,11 +363,10 @@ def manifest_of(
     source: Mapping[str, Any],
 ) -> Manifest:
     """Return the manifest of a DUST bundle for a robot."""
-    size = config.eagle.image_size
     return Manifest(
         kind=KIND,
         model=model,
-        cameras=tuple(BundleCamera(name, size, size) for name in robot.cameras),
+        cameras=tuple(BundleCamera(name, *config.image_size) for name in robot.cameras),
         state_joints=robot.state_joints,
         action_joints=robot.action_joints,
         control_period_ns=robot.control_period_ns,

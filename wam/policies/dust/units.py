@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -24,6 +26,7 @@ class StateUnits:
 
     def __init__(self, stats: FieldStats, *, mode: NormMode, padded: int) -> None:
         self._norm = Normaliser(stats, mode=mode, clamp=None)
+        self._width = stats.width
         self._padded = padded
 
     def to_model(self, positions: npt.NDArray[np.float64]) -> Tensor:
@@ -32,6 +35,10 @@ class StateUnits:
         out = np.zeros((*own.shape[:-1], self._padded), dtype=np.float32)
         out[..., : own.shape[-1]] = own
         return torch.from_numpy(out)
+
+    def to_si(self, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return float64 [..., J joints]; padding is dropped."""
+        return self._norm.to_si(states[..., : self._width].astype(np.float64))
 
 
 class ActionUnits:
@@ -84,3 +91,34 @@ class ActionUnits:
         mask = torch.zeros(self._padded)
         mask[: self._width] = 1
         return mask
+
+
+@dataclass(frozen=True, slots=True)
+class RowUnits:
+    """How the numbers of a data set become those of the head, in training.
+
+    Attributes:
+        state: of the proprioception.
+        action: of the action rows.
+        joints: names of the action joints, A.
+        columns: state column of each action joint, [A]; None where one is not measured.
+        relative: action rows are relative to the state at the start of their chunk.
+        state_std: standard deviation of each state joint [J].
+    """
+
+    state: StateUnits
+    action: ActionUnits
+    joints: tuple[str, ...]
+    columns: npt.NDArray[np.intp] | None
+    relative: bool
+    state_std: npt.NDArray[np.float64]
+
+    def still(self, state_B1J: Tensor, *, rows: int) -> npt.NDArray[np.float64]:
+        """Return the rows [B, N, A] of a robot that stays where it is, in SI units; NaN where that is not known."""
+        shape = (len(state_B1J), rows, len(self.joints))
+        if self.relative:
+            return np.zeros(shape)
+        if self.columns is None:
+            return np.full(shape, np.nan)
+        measured = self.state.to_si(state_B1J.float().cpu().numpy())[..., self.columns]
+        return np.broadcast_to(measured, shape)

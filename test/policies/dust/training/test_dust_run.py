@@ -168,7 +168,7 @@ def test_videos_alone_then_actions(values: dict[str, Any]) -> None:
             {"model": {"overrides": {"conditioning": "every", "mm_layers": 2, "eagle": dict(SMALL_EAGLE)}}},
         ),
         ("scaled target", {"model": {"overrides": {"normalise_target": True, "eagle": dict(SMALL_EAGLE)}}}),
-        ("pixels", {"data": {"feature_cache": None, "augment": True}}),
+        ("pixels", {"data": {"feature_cache": None, "crop_and_jitter": True}}),
     ],
 )
 def test_every_ablation_and_baseline_trains_into_a_bundle_that_acts(values, name: str, sections) -> None:
@@ -278,7 +278,7 @@ def test_a_run_that_cannot_be_is_refused_before_it_begins(values, sections, text
 @pytest.mark.parametrize(
     ("sections", "text"),
     [
-        ({"data": {"augment": True}}, r"data\.augment"),
+        ({"data": {"crop_and_jitter": True}}, r"data\.crop_and_jitter"),
         ({"data": {"action": None}}, r"data\.action, data\.state"),
         ({"objective": {"kind": "action-free", "world_weight": 0.0}}, r"objective\.world_weight"),
         ({"objective": {"kind": "video"}}, r"objective\.kind: got 'video'"),

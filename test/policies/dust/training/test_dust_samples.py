@@ -29,7 +29,8 @@ def pixels(short_root: Path) -> DustPixelSamples:
     config = replace(tiny(), views=1)
     dataset = open_dataset(short_root)
     table = EpisodeTable(dataset, dataset.episodes, Columns((CAMERA,)))
-    units = units_of(table.statistics().stats, config, ("joint0", "joint1", "joint2"), ())
+    joints = ("joint0", "joint1", "joint2")
+    units = units_of(table.statistics().stats, config, (joints, joints), (), relative=False)
     samples = DustSampleTable(table, config, units=units, count_past_end=False)
     prompter = Prompter(
         HashTokenizer(config.eagle),
@@ -38,9 +39,7 @@ def pixels(short_root: Path) -> DustPixelSamples:
         image_tokens=config.eagle.image_tokens,
         max_tokens=99,
     )
-    return DustPixelSamples(
-        samples, {t: prompter(text) for t, text in dataset.tasks.items()}, crop=0.95, augment=None
-    )
+    return DustPixelSamples(samples, {t: prompter(text) for t, text in dataset.tasks.items()}, crop=0.95)
 
 
 def grey(picture: torch.Tensor) -> float:
@@ -72,7 +71,7 @@ def test_past_the_end_of_an_episode_the_last_action_and_picture_stand(pixels: Du
 def test_augmentation_moves_both_pictures_alike_and_colours_the_current_one_alone(
     pixels: DustPixelSamples,
 ) -> None:
-    augmented = DustPixelSamples(pixels.samples, pixels._prompts, crop=0.95, augment=3)
+    augmented = DustPixelSamples(pixels.samples, pixels._prompts, crop=0.95, jitter=3)
     plain, changed = pixels[SampleRef(5, 0)], augmented[SampleRef(5, 0)]
     assert torch.equal(changed.pixels_BV3HW, augmented[SampleRef(5, 0)].pixels_BV3HW)
     assert not torch.equal(changed.pixels_BV3HW, plain.pixels_BV3HW)
@@ -112,7 +111,7 @@ def test_a_cache_of_another_backbone_or_crop_is_never_read(pixels: DustPixelSamp
 
 def test_prompts_of_several_lengths_are_padded_on_the_left(pixels: DustPixelSamples) -> None:
     prompts = {t: torch.cat((ids, ids[:, -t - 1 :]), dim=1) for t, ids in pixels._prompts.items()}
-    longer = DustPixelSamples(pixels.samples, prompts, crop=0.95, augment=None)
+    longer = DustPixelSamples(pixels.samples, prompts, crop=0.95)
     batch = collate([longer[SampleRef(0, 0)], longer[SampleRef(75, 0)]])
     assert batch.mask_BS.sum(1).tolist() == [batch.ids_BS.shape[1] - 1, batch.ids_BS.shape[1]]
     assert batch.mask_BS[:, 0].tolist() == [False, True]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from wam.policies.aha_wam.training.ablation import Ablation
 from wam.policies.aha_wam.training.distill import AnchorBias
 from wam.policies.aha_wam.training.forward import NoiseTimes
-from wam.training.augmentation import AugmentSection
+from wam.training.augmentation import AugmentSection, augment_rule
 from wam.training.options import DataSection, OptimSection, Rule, TrainConfig, template_rule
 
 
@@ -127,11 +127,9 @@ class AhaWamTrainConfig(TrainConfig):
         """Return bounds and relations that the types do not express."""
         model, optim = self.model, self.optim
         made = bool(model.overrides or model.video_weights or model.vae_weights or model.action_backbone)
-        augment = self.data.augment
-        amounts = (augment.shift, augment.colour, augment.state_noise)
         return (
             *TrainConfig.rules(self),
-            (min(amounts) >= 0, "data.augment", amounts, "numbers of 0 or more"),
+            augment_rule(self.data.augment),
             (optim.video_weight >= 0, "optim.video_weight", optim.video_weight, "0 or more"),
             (self.distill.steps in (1, 2, 4), "distill.steps", self.distill.steps, "1, 2 or 4"),
             template_rule(model.instruction_template),

@@ -28,6 +28,7 @@ from wam.models.layers.rope import Rope
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.training.batch import LatentBatch
 from wam.policies.aha_wam.training.forward import (
+    Predict,
     action_rope,
     action_velocity,
     chunk_contexts,
@@ -36,6 +37,7 @@ from wam.policies.aha_wam.training.forward import (
 )
 from wam.policies.aha_wam.training.losses import endpoint_loss
 from wam.policies.aha_wam.video_dit import LayerKv
+from wam.training.action_error import PredictedRows
 from wam.training.objective import Objective
 
 TEACHER_STEPS = 16
@@ -218,15 +220,22 @@ class DistillObjective(Objective[LatentBatch]):
         student: model to train; `freeze_for_distillation` is applied to it.
         bias: how often each anchor is drawn.
         per_chunk: an anchor of its own for every chunk, else one per sample.
+        predict: samples the rows of a batch; None where their error is not wanted.
     """
 
     blocks = (DitBlock,)
     first_holds_weights = True
 
     def __init__(
-        self, student: AhaWam, *, bias: AnchorBias = AnchorBias.UNIFORM, per_chunk: bool = True
+        self,
+        student: AhaWam,
+        *,
+        bias: AnchorBias = AnchorBias.UNIFORM,
+        per_chunk: bool = True,
+        predict: Predict | None = None,
     ) -> None:
         super().__init__()
+        self._predict = predict
         self.teacher = make_teacher(student)
         self.model = student
         self._bias = bias
@@ -251,6 +260,10 @@ class DistillObjective(Objective[LatentBatch]):
     def draw(self, batch: LatentBatch, generator: torch.Generator) -> DistillDraws:
         """Draw start noise and anchors."""
         return draw_distill(batch, generator, bias=self._bias, per_chunk=self._per_chunk)
+
+    def predict(self, batch: LatentBatch, generator: torch.Generator) -> PredictedRows | None:
+        """Return the rows of all chunks, in the student's few steps."""
+        return None if self._predict is None else self._predict(self.model, batch, generator)
 
     def forward(self, batch: LatentBatch, draws: DistillDraws) -> DistillLosses:
         """Return the endpoint loss; it has no weight in time."""

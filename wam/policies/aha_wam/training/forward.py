@@ -9,6 +9,7 @@ Shapes: see `batch`; S tokens of one latent frame, N = F * S, I attention width,
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.training.batch import LatentBatch
 from wam.policies.aha_wam.training.losses import Losses, action_loss, video_loss
 from wam.policies.aha_wam.video_dit import LayerKv, VideoDit
+from wam.training.action_error import PredictedRows
 from wam.training.objective import Objective
 
 
@@ -319,6 +321,10 @@ def joint_velocities(model: AhaWam, batch: LatentBatch, draws: Draws) -> Velocit
     )
 
 
+Predict = Callable[[AhaWam, LatentBatch, torch.Generator], PredictedRows]
+"""Samples the rows of a batch; see `wam.policies.aha_wam.training.predict`."""
+
+
 class JointObjective(Objective[LatentBatch]):
     """The joint loss of planner and executor.
 
@@ -327,6 +333,7 @@ class JointObjective(Objective[LatentBatch]):
         video_weight: lambda of Eq. 7.
         times: distribution of the flow times.
         per_chunk: a flow time of its own for every chunk, else one per sample.
+        predict: samples the rows of a batch; None where their error is not wanted.
     """
 
     blocks = (DitBlock,)
@@ -339,9 +346,11 @@ class JointObjective(Objective[LatentBatch]):
         video_weight: float = 1.0,
         times: NoiseTimes = NoiseTimes.UNIFORM,
         per_chunk: bool = True,
+        predict: Predict | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self._predict = predict
         self.video_weight = video_weight
         self._times = times
         self._per_chunk = per_chunk
@@ -359,6 +368,10 @@ class JointObjective(Objective[LatentBatch]):
     def draw(self, batch: LatentBatch, generator: torch.Generator) -> Draws:
         """Draw the random numbers of one step."""
         return draw(batch, generator, times=self._times, per_chunk=self._per_chunk)
+
+    def predict(self, batch: LatentBatch, generator: torch.Generator) -> PredictedRows | None:
+        """Return the rows of all chunks."""
+        return None if self._predict is None else self._predict(self.model, batch, generator)
 
     def forward(self, batch: LatentBatch, draws: Draws) -> Losses:
         """Return L = L_a + lambda L_v (Eq. 7) and its two terms."""

@@ -35,6 +35,7 @@ from wam.policies.aha_wam.training.latents import (
     fill_picture_cache,
     make_encoder,
 )
+from wam.policies.aha_wam.training.predict import RowSampler
 from wam.policies.aha_wam.training.samples import (
     NodePictures,
     Pictures,
@@ -244,6 +245,7 @@ class AhaWamRecipe(_Recipe):
             video_weight=0.0 if config.model.freeze_video else optim.video_weight,
             times=optim.noise_times,
             per_chunk=optim.times_per_chunk,
+            predict=_row_sampler(start, SAMPLER_STEPS),
         )
 
     def export(
@@ -278,7 +280,10 @@ class AhaWamFlashRecipe(_Recipe):
         """Return the distance between the student's and the teacher's final actions."""
         options = config.distill
         objective = DistillObjective(
-            start.begin.model, bias=options.anchors, per_chunk=options.anchors_per_chunk
+            start.begin.model,
+            bias=options.anchors,
+            per_chunk=options.anchors_per_chunk,
+            predict=_row_sampler(start, options.steps),
         )
         if config.optim.recompute_blocks:
             recompute(objective.model, RECOMPUTED)
@@ -333,6 +338,12 @@ class _Cache:
         )
         wait_for_all(self.world)
         return files
+
+
+def _row_sampler(start: AhaWamRun, steps: int) -> RowSampler:
+    state, action = start.joints
+    columns = state_columns(start.joints) if set(action) <= set(state) else None
+    return RowSampler(start.stats.stats, action, columns, start.relative is not None, steps)
 
 
 def _robot(table: VideoTable) -> EpisodeTable:

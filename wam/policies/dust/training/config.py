@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from wam.policies.dust.training.losses import ActionFreeTime, TimeLaw
+from wam.training.augmentation import AugmentSection, augment_rule
 from wam.training.options import DataSection, OptimSection, Rule, TrainConfig, template_rule
 
 
@@ -83,14 +84,21 @@ class DustDataSection(DataSection):
     Attributes:
         binary_joints: action joints with two positions.
         crop: part of each side of a picture that is kept.
-        augment: random place of the crop and colour jitter of the current pictures; not with a feature cache.
+        crop_and_jitter: random place of the crop and colour jitter of the current pictures, as GR00T-N1 is trained; not
+            with a feature cache.
+        augment: changes of the samples; of pictures not where a cache holds what Eagle-2 made of them.
+        relative_actions: action rows are learnt relative to the state, and the bundle says so; a bundle to start from
+            decides by itself.
         count_past_end: the world-model loss counts rows whose future lies past the episode (its last picture).
-        feature_cache: folder for the backbone's states and targets; null runs the backbone in every step.
+        feature_cache: folder for the backbone's states and targets, or for prepared pictures where the vision learns
+            (`patches`); null reads videos in every step.
     """
 
     binary_joints: tuple[str, ...] = ()
     crop: float = 0.95
-    augment: bool = False
+    crop_and_jitter: bool = False
+    augment: AugmentSection = field(default_factory=AugmentSection)
+    relative_actions: bool = False
     count_past_end: bool = True
     feature_cache: Path | None = None
 
@@ -158,11 +166,12 @@ class DustTrainConfig(TrainConfig):
             *TrainConfig.rules(self),
             (0 < data.crop <= 1, "data.crop", data.crop, "above 0, at most 1"),
             (
-                not (data.augment and data.feature_cache),
-                "data.augment",
+                not (data.crop_and_jitter and data.feature_cache),
+                "data.crop_and_jitter",
                 True,
                 "false with data.feature_cache: what is cached cannot change",
             ),
+            augment_rule(data.augment),
             (
                 self.videos_alone or (data.action is not None and data.state is not None),
                 "data.action, data.state",

@@ -5,25 +5,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from wam.core.errors import ConfigError
 from wam.models.normalisation import NormMode, PolicyStats
 from wam.policies.dust.config import DustConfig
+from wam.policies.dust.eagle import EagleBackbone
 from wam.policies.dust.training.config import DustTrainConfig
-from wam.policies.dust.training.features import DustCachedSamples, FeatureEncoder, fill_feature_cache
+from wam.policies.dust.training.features import (
+    DustCachedSamples,
+    FeatureEncoder,
+    fill_feature_cache,
+    fill_picture_cache,
+)
 from wam.policies.dust.training.samples import (
-    DustFeatures,
     DustPixels,
     DustPixelSamples,
     DustSampleTable,
+    DustSeen,
     collate,
     move,
 )
 from wam.policies.dust.training.start import DustStart, dust_start
-from wam.policies.dust.units import ActionUnits, StateUnits
-from wam.training.episodes import RunData, VideoTable, joint_names, run_statistics
+from wam.policies.dust.units import ActionUnits, RowUnits, StateUnits
+from wam.training.augmentation import AugmentSection
+from wam.training.episodes import RunData, VideoTable, joint_names, run_statistics, state_columns
 from wam.training.options import Precision
 from wam.training.parallel import World, wait_for_all
 from wam.training.source import Source, batch_sampler
@@ -31,6 +39,8 @@ from wam.training.statistics import DatasetStats
 
 NORM = NormMode.MIN_MAX
 """How state and action are brought to model units, except for binary joints."""
+RELATIVE_NORM = NormMode.Z_SCORE
+"""The same for action rows relative to the state: their range is that of the last row, the first hardly moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,7 @@ class DustRun:
     Attributes:
         begin: sizes, backbone, head and tokens.
         stats: that the run normalises with.
-        encoder: frozen backbone on this process's device.
+        encoder: frozen backbone on this process's device; None where the vision learns.
         units: maps of state and action between SI units and the head's numbers; None for videos alone.
         state_joints: names of the state joints.
         action_joints: names of the action joints.
@@ -49,8 +59,8 @@ class DustRun:
 
     begin: DustStart
     stats: DatasetStats
-    encoder: FeatureEncoder
-    units: tuple[StateUnits, ActionUnits] | None
+    encoder: FeatureEncoder | None
+    units: RowUnits | None
     state_joints: tuple[str, ...]
     action_joints: tuple[str, ...]
     binary: tuple[str, ...]
@@ -71,15 +81,28 @@ def dust_run(config: DustTrainConfig, data: RunData, world: World) -> DustRun:
     binary = section.binary_joints or (begin.policy.binary_joints if begin.policy else ())
     if unknown := sorted(set(binary) - set(action_joints)):
         raise ConfigError("data.binary_joints", value=unknown, allowed=f"some of {list(action_joints)}")
+    if begin.relative and binary:
+        raise ConfigError(
+            "data.binary_joints",
+            value=list(binary),
+            allowed="none where rows are relative to the state: one position of two is no distance",
+            where="data.binary_joints, or data.relative_actions",
+        )
+    joints = (state_joints, action_joints)
     stats = run_statistics(
         data.train,
         begin.stats,
         min_std=section.min_std,
         joints=(len(state_joints), len(action_joints)),
+        relative=(state_columns(joints), begin.config.action_rows) if begin.relative else None,
     )
-    units = None if config.videos_alone else units_of(stats.stats, begin.config, action_joints, binary)
-    dtype = torch.bfloat16 if config.optim.precision is Precision.BFLOAT16 else torch.float32
-    encoder = FeatureEncoder(begin.backbone, device=world.device, dtype=dtype)
+    units = None
+    if not config.videos_alone:
+        units = units_of(stats.stats, begin.config, joints, binary, relative=begin.relative)
+    encoder = None
+    if isinstance(begin.backbone, EagleBackbone):
+        dtype = torch.bfloat16 if config.optim.precision is Precision.BFLOAT16 else torch.float32
+        encoder = FeatureEncoder(begin.backbone, device=world.device, dtype=dtype)
     return DustRun(begin, stats, encoder, units, state_joints, action_joints, binary)
 
 
@@ -91,43 +114,55 @@ def dust_source(
     world: World,
     training: bool,
     on_episode: Callable[[int, int], None],
-) -> Source[DustFeatures]:
+) -> Source[DustSeen]:
     """Return the batches of some episodes; arguments as for `wam.training.recipe.Recipe.source`.
 
     Raises:
         InputError: an instruction has too many tokens.
     """
-    data, begin = config.data, run.begin
-    samples = DustSampleTable(table, begin.config, units=run.units, count_past_end=data.count_past_end)
+    data, begin, encoder = config.data, run.begin, run.encoder
+    augment = data.augment if training else AugmentSection()
+    samples = DustSampleTable(
+        table, begin.config, units=run.units, count_past_end=data.count_past_end, augment=augment
+    )
     prompts = {number: begin.prompter(text) for number, text in table.instructions().items()}
-    augment = config.run.seed if data.augment and training else None
-    pixels = DustPixelSamples(samples, prompts, crop=data.crop, augment=augment)
+    jitter = config.run.seed if data.crop_and_jitter and training else None
+    pixels = DustPixelSamples(samples, prompts, crop=data.crop, jitter=jitter, augment=augment)
     sampler = batch_sampler(table, config, world, training=training)
     chosen: DustPixelSamples | DustCachedSamples = pixels
     if data.feature_cache is not None:
-        files = fill_feature_cache(
-            data.feature_cache,
-            pixels,
-            run.encoder,
-            crop=data.crop,
-            rank=world.rank,
-            world=world.size,
-            on_episode=on_episode,
-        )
+        share: dict[str, Any] = {"rank": world.rank, "world": world.size, "on_episode": on_episode}
+        if encoder is None:
+            files = fill_picture_cache(data.feature_cache, pixels, crop=data.crop, **share)
+            chosen = DustPixelSamples(samples, prompts, crop=data.crop, augment=augment, files=files)
+        else:
+            files = fill_feature_cache(data.feature_cache, pixels, encoder, crop=data.crop, **share)
+            chosen = DustCachedSamples(pixels, files)
         wait_for_all(world)
-        chosen = DustCachedSamples(pixels, files)
 
-    def prepare(batch: DustPixels | DustFeatures, device: torch.device) -> DustFeatures:
+    def prepare(batch: DustSeen, device: torch.device) -> DustSeen:
         moved = move(batch, device)
-        return moved if isinstance(moved, DustFeatures) else run.encoder.batch(moved)
+        return encoder.batch(moved) if encoder is not None and isinstance(moved, DustPixels) else moved
 
     return Source(chosen, sampler, collate, prepare, data.workers)
 
 
 def units_of(
-    stats: PolicyStats, config: DustConfig, action_joints: tuple[str, ...], binary: tuple[str, ...]
-) -> tuple[StateUnits, ActionUnits]:
+    stats: PolicyStats,
+    config: DustConfig,
+    joints: tuple[tuple[str, ...], tuple[str, ...]],
+    binary: tuple[str, ...],
+    *,
+    relative: bool,
+) -> RowUnits:
     """Return the maps between SI units and the head's numbers that a run trains with.
+
+    Args:
+        stats: of the data set.
+        config: of the network.
+        joints: names of the state joints and of the action joints.
+        binary: action joints with two positions.
+        relative: action rows are relative to the state.
 
     Raises:
         ConfigError: there are more joints than the network has values.
@@ -138,8 +173,14 @@ def units_of(
     ):
         if width > most:
             raise ConfigError(f"{width} {label} numbers", allowed=f"at most {most}, the width of the network")
-    columns = tuple(action_joints.index(joint) for joint in binary)
-    return (
+    state, action = joints
+    two = tuple(action.index(joint) for joint in binary)
+    mode = RELATIVE_NORM if relative else NORM
+    return RowUnits(
         StateUnits(stats.state, mode=NORM, padded=config.state_dim),
-        ActionUnits(stats.action, mode=NORM, padded=config.action_dim, binary=columns),
+        ActionUnits(stats.action, mode=mode, padded=config.action_dim, binary=two),
+        action,
+        state_columns(joints) if set(action) <= set(state) else None,
+        relative,
+        stats.state.values["std"],
     )

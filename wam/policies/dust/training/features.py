@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The frozen backbone in training: encoding batches, and a cache of what it computes on disk.
 
-The cache holds the state of the language model *before* its projection, because the projection trains
-(3 M of 1.3 G parameters), and the pooled SigLIP embedding of every row's target view. One file per episode:
+Where the vision learns, a cache can hold prepared pictures only (`fill_picture_cache`).
+
+The cache of a frozen backbone holds the state of the language model *before* its projection, because the projection
+trains (3 M of 1.3 G parameters), and the pooled SigLIP embedding of every row's target view. One file per episode:
 
     features  [N, S, L]   rows shorter than S are padded on the left
     lengths   [N]         real rows
@@ -111,6 +113,46 @@ class DustCachedSamples(Dataset[DustFeatures]):
             mask_BS=torch.ones(1, length, dtype=torch.bool),
             target_BPO=file.get_slice("target")[future : future + 1].float(),
         )
+
+
+def fill_picture_cache(
+    directory: Path,
+    pixels: DustPixelSamples,
+    *,
+    crop: float,
+    rank: int = 0,
+    world: int = 1,
+    on_episode: Callable[[int, int], None] = ignore_episodes,
+) -> dict[int, Path]:
+    """Prepare the pictures that are not on disk yet (`wam.training.cache.fill_cache`).
+
+    Args:
+        directory: of the cache; is made.
+        pixels: samples without a cache.
+        crop: part of each side that is kept.
+        rank: number of this process; it prepares every `world`-th episode.
+        world: number of processes.
+        on_episode: is given how many of how many episodes are done.
+
+    Returns:
+        Position of the episode in the table -> its file, with `pictures` uint8 [N, V, 3, H, W].
+    """
+    table = pixels.samples.table
+    sizes = ("dust pictures", crop, pixels.samples.config.image_size, table.columns.cameras)
+
+    def compute(place: int) -> dict[str, Tensor]:
+        views = pixels.middle_views(place, range(table.episodes[place].length))
+        return {"pictures": ((views + 1.0) * 127.5).round().byte()}
+
+    return fill_cache(
+        directory,
+        table,
+        depends=lambda place: sizes,
+        compute=compute,
+        rank=rank,
+        world=world,
+        on_episode=on_episode,
+    )
 
 
 def fill_feature_cache(

@@ -13,15 +13,16 @@ import torch
 from wam.core.clock import NS_PER_S
 from wam.core.errors import ConfigError
 from wam.models.bundle import Bundle, BundleCamera, Manifest, write_bundle
+from wam.policies.dust.eagle import EagleBackbone
 from wam.policies.dust.policy import KIND, model_section
 from wam.policies.dust.prompt import TOKENIZER_FILE
 from wam.policies.dust.schedule import SamplerSettings
 from wam.policies.dust.training.config import DustTrainConfig, ObjectiveKind
-from wam.policies.dust.training.data import NORM, DustRun, dust_run, dust_source
+from wam.policies.dust.training.data import NORM, RELATIVE_NORM, DustRun, dust_run, dust_source
 from wam.policies.dust.training.flare import Alignment
 from wam.policies.dust.training.losses import DustObjective
 from wam.policies.dust.training.objective import DustTrainable
-from wam.policies.dust.training.samples import DustFeatures
+from wam.policies.dust.training.samples import DustSeen
 from wam.policies.dust.training.start import DustStart
 from wam.training.episodes import Columns, RunData, VideoTable
 from wam.training.objective import Objective
@@ -34,7 +35,7 @@ SCALE_BATCHES = 8
 
 
 class DustRecipe:
-    """Trains projection and head on robot data or on videos alone; the backbone stays as it is."""
+    """Trains head and projection (or the whole vision, with patches) on robot data or on videos alone."""
 
     title = "DUST"
     config_type = DustTrainConfig
@@ -65,21 +66,21 @@ class DustRecipe:
         world: World,
         training: bool,
         on_episode: Callable[[int, int], None],
-    ) -> Source[DustFeatures]:
+    ) -> Source[DustSeen]:
         """Return batches of features, from the cache where the configuration names one; see `dust_source`."""
         return dust_source(config, start, table, world=world, training=training, on_episode=on_episode)
 
     def objective(
-        self, config: DustTrainConfig, start: DustRun, source: Source[DustFeatures], *, world: World
-    ) -> Objective[DustFeatures]:
+        self, config: DustTrainConfig, start: DustRun, source: Source[DustSeen], *, world: World
+    ) -> Objective[DustSeen]:
         """Return projection and head with their losses; a new head's target is scaled by the data set.
 
         Raises:
             ConfigError: the head has no block `objective.alignment_layer`.
         """
-        begin, section = start.begin, config.objective
+        begin, section, backbone = start.begin, config.objective, start.begin.backbone
         trainable = DustTrainable(
-            begin.backbone.linear,
+            backbone.linear if isinstance(backbone, EagleBackbone) else backbone,
             begin.head,
             objective=DustObjective(
                 world_weight=section.world_weight,
@@ -93,15 +94,16 @@ class DustRecipe:
             scale=begin.scale,
             alignment=_alignment(config, begin),
             weight=section.world_weight,
+            units=start.units,
         ).train()
         if begin.scale is not None and begin.policy is None:
             # Every process takes the same batches.
             first = zip(range(SCALE_BATCHES), source.epoch(world.device), strict=False)
-            begin.scale.to(world.device).fit(torch.cat([batch.target_BPO for _, batch in first]))
+            begin.scale.to(world.device).fit(torch.cat([trainable.target_of(batch) for _, batch in first]))
         return trainable
 
     def export(self, directory: Path, config: DustTrainConfig, start: DustRun, trained: Trained) -> Bundle:
-        """Write the backbone as it was, the projection and the head as they are now.
+        """Write a frozen backbone as it was, and all that learns as it is now.
 
         The alignment of the baseline belongs to training alone and is left out.
         """
@@ -112,9 +114,8 @@ class DustRecipe:
         for name, tensor in trained.weights.items():
             if name.startswith("linear."):
                 tensors[f"backbone.{name}"] = tensor
-            elif name.startswith(("head.", "target.")):
+            elif name.startswith(("backbone.", "head.", "target.")):
                 tensors[name] = tensor
-        size = begin.config.eagle.image_size
         text = dict(begin.text_section)
         tokenizer = Path(text["directory"]) if text.get("kind") == "bpe" else None
         if tokenizer is not None:
@@ -128,7 +129,9 @@ class DustRecipe:
                 crop=config.data.crop,
                 binary_joints=start.binary,
             ),
-            cameras=tuple(BundleCamera(name, size, size) for name in config.data.policy_cameras),
+            cameras=tuple(
+                BundleCamera(name, *begin.config.image_size) for name in config.data.policy_cameras
+            ),
             state_joints=start.state_joints,
             action_joints=start.action_joints,
             control_period_ns=round(NS_PER_S / dataset.fps),
@@ -137,7 +140,7 @@ class DustRecipe:
             instruction=next(iter(dataset.tasks.values())),
             instruction_template=begin.template,
             state_norm=NORM,
-            action_norm=NORM,
+            action_norm=RELATIVE_NORM if begin.relative else NORM,
             dtype=config.run.bundle_dtype.value,
             text=text,
             sampler=replace(sampler, q=1 if not begin.head.has_vision else sampler.q).to_dict(),
@@ -147,6 +150,7 @@ class DustRecipe:
                 "data_set": dataset.root.name,
                 "step": trained.step,
             },
+            relative_actions=begin.relative,
         )
         bundle = write_bundle(
             directory,
@@ -173,4 +177,4 @@ def _alignment(config: DustTrainConfig, begin: DustStart) -> Alignment | None:
         raise ConfigError(f"objective: {error}", where="objective.alignment_layer") from error
 
 
-RECIPE: Recipe[DustTrainConfig, DustRun, DustFeatures] = DustRecipe()
+RECIPE: Recipe[DustTrainConfig, DustRun, DustSeen] = DustRecipe()

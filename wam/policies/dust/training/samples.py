@@ -12,17 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from wam.models.bundle.header import open_tensors
 from wam.policies.dust.config import DustConfig
 from wam.policies.dust.prompt import pad_left
-from wam.policies.dust.units import ActionUnits, StateUnits
+from wam.policies.dust.units import RowUnits
 from wam.policies.dust.views import crop_window, prepare
+from wam.training.augmentation import AugmentSection, augment_pictures, state_noise
 from wam.training.episodes import EpisodeTable, VideoTable
 from wam.training.sampler import SampleRef
 
@@ -40,12 +44,14 @@ class DustNumbers:
         state_B1J: normalised.
         action_BNA: normalised.
         action_mask_BNA: 1 for real columns.
+        recorded_BN: bool, the row lies inside the episode.
         target_valid_B: the future picture lies inside the episode.
     """
 
     state_B1J: Tensor
     action_BNA: Tensor
     action_mask_BNA: Tensor
+    recorded_BN: Tensor
     target_valid_B: Tensor
 
     @property
@@ -86,6 +92,10 @@ class DustFeatures(DustNumbers):
     target_BPO: Tensor
 
 
+DustSeen = DustPixels | DustFeatures
+"""A batch as the objective gets it: with pictures where the vision learns."""
+
+
 def move(batch: T, device: torch.device) -> T:
     """Return the batch with every tensor on `device`."""
     return replace(
@@ -124,6 +134,7 @@ class DustSampleTable:
         config: sizes.
         units: maps of state and action; None for videos without a robot, which have zeros.
         count_past_end: rows whose future lies past the episode count as valid.
+        augment: noise on the state.
     """
 
     def __init__(
@@ -131,37 +142,55 @@ class DustSampleTable:
         table: VideoTable,
         config: DustConfig,
         *,
-        units: tuple[StateUnits, ActionUnits] | None,
+        units: RowUnits | None,
         count_past_end: bool,
+        augment: AugmentSection | None = None,
     ) -> None:
         self.table = table
         self.config = config
         self._count_past_end = count_past_end
-        self._states: list[Tensor] | None = None
+        self._units = units
+        self._augment = augment or AugmentSection()
         self._mask = torch.zeros(config.action_dim)
         if units is not None:
             if not isinstance(table, EpisodeTable):
                 raise ValueError("videos without a robot have no state and action to map")
-            state, action = units
-            self._states = [state.to_model(rows.astype(np.float64)) for rows in table.states]
-            self._actions = [action.to_model(rows.astype(np.float64)) for rows in table.actions]
-            self._mask = action.mask()
+            self._mask = units.action.mask()
 
-    def numbers(self, place: int, row: int) -> DustNumbers:
-        """Return one sample."""
+    def numbers(self, place: int, row: int, *, draw: int = 0) -> DustNumbers:
+        """Return one sample.
+
+        Args:
+            place: of the episode.
+            row: of the sample.
+            draw: random number from which the noise on the state follows.
+        """
         config, length = self.config, self.table.episodes[place].length
-        N = config.action_rows
-        if self._states is None:
-            state, action = torch.zeros(config.state_dim), torch.zeros(N, config.action_dim)
-        else:
-            state = self._states[place][row]
-            action = self._actions[place][torch.arange(row, row + N).clamp_max(length - 1)]
+        rows = np.arange(row, row + config.action_rows)
+        state, action = torch.zeros(config.state_dim), torch.zeros(len(rows), config.action_dim)
+        if self._units is not None:
+            state, action = self._robot(self._units, place, np.minimum(rows, length - 1), draw)
         return DustNumbers(
             state_B1J=state[None, None],
             action_BNA=action[None],
-            action_mask_BNA=self._mask.expand(1, N, -1),
-            target_valid_B=torch.tensor([self._count_past_end or row + N < length]),
+            action_mask_BNA=self._mask.expand(1, len(rows), -1),
+            recorded_BN=torch.from_numpy(rows < length)[None],
+            target_valid_B=torch.tensor([self._count_past_end or row + len(rows) < length]),
         )
+
+    def _robot(
+        self, units: RowUnits, place: int, rows: npt.NDArray[np.int64], draw: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the normalised state at the first row, and the normalised action rows."""
+        assert isinstance(self.table, EpisodeTable)
+        state = self.table.states[place][rows[0]].astype(np.float64)
+        if self._augment.state_noise > 0:
+            rng = np.random.default_rng((draw, 1))
+            state = state + state_noise(state.shape, units.state_std, self._augment, rng)
+        action = self.table.actions[place][rows].astype(np.float64)
+        if units.relative:
+            action = action - state[units.columns]
+        return units.state.to_model(state), units.action.to_model(action)
 
     def future_row(self, place: int, row: int) -> int:
         """Return the row of the world-model target: k later, or the last."""
@@ -169,22 +198,35 @@ class DustSampleTable:
 
 
 class DustPixelSamples(Dataset[DustPixels]):
-    """Samples with pictures, decoded on the fly.
+    """Samples with pictures, decoded on the fly or prepared on disk.
 
     Args:
         samples: everything else.
         prompts: task number -> token ids [1, S].
         crop: part of each side that is kept.
-        augment: seed of random crops and colour jitter; None takes the middle and changes nothing.
+        jitter: seed of random crops and colour jitter; None takes the middle and changes nothing.
+        augment: further changes of the pictures.
+        files: position of an episode -> file with its `pictures`, uint8 [N, V, 3, H, W], from `fill_picture_cache`;
+            without jitter.
     """
 
     def __init__(
-        self, samples: DustSampleTable, prompts: Mapping[int, Tensor], *, crop: float, augment: int | None
+        self,
+        samples: DustSampleTable,
+        prompts: Mapping[int, Tensor],
+        *,
+        crop: float,
+        jitter: int | None = None,
+        augment: AugmentSection | None = None,
+        files: Mapping[int, Path] | None = None,
     ) -> None:
         self.samples = samples
         self._prompts = prompts
         self._crop = crop
-        self._augment = augment
+        self._jitter = jitter
+        self._augment = augment or AugmentSection()
+        self._files = files or {}
+        self._open: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return len(self.samples.table)
@@ -195,7 +237,7 @@ class DustPixelSamples(Dataset[DustPixels]):
 
     def middle_views(self, place: int, rows: Sequence[int]) -> Tensor:
         """Return the middle of every view of several rows, [n, V, 3, H, W]."""
-        table, size = self.samples.table, self.samples.config.eagle.image_size
+        table, size = self.samples.table, self.samples.config.image_size
         views = []
         for camera in table.columns.cameras:
             frames = table.dataset.frames(table.episodes[place], camera, rows)
@@ -217,8 +259,13 @@ class DustPixelSamples(Dataset[DustPixels]):
             draw: of the augmentation; None takes the middle.
         """
         table, config = self.samples.table, self.samples.config
-        episode, size = table.episodes[place], config.eagle.image_size
+        episode, size = table.episodes[place], config.image_size
         future_row = self.samples.future_row(place, row)
+        if place in self._files:
+            if place not in self._open:
+                self._open[place] = open_tensors(self._files[place]).get_slice("pictures")
+            now, later = (self._open[place][r].float() / 127.5 - 1.0 for r in (row, future_row))
+            return now, later[config.target_view]
         views, future = [], None
         for i, camera in enumerate(table.columns.cameras):
             wanted = [row] if i != config.target_view else sorted({row, future_row})
@@ -242,11 +289,13 @@ class DustPixelSamples(Dataset[DustPixels]):
         """
         place, row = self.samples.table.locate(ref.index)
         draw = None
-        if self._augment is not None:
-            draw = np.random.default_rng((self._augment, ref.index, ref.offset))
+        if self._jitter is not None:
+            draw = np.random.default_rng((self._jitter, ref.index, ref.offset))
         views, future = self.pictures(place, row, draw=draw)
+        if self._augment.changes_pictures:
+            views, future = self._changed(views, future, np.random.default_rng((ref.draw, 0)))
         ids = self.prompt(place, row)
-        numbers = self.samples.numbers(place, row)
+        numbers = self.samples.numbers(place, row, draw=ref.draw)
         return DustPixels(
             **_values(numbers),
             pixels_BV3HW=views[None],
@@ -254,6 +303,20 @@ class DustPixelSamples(Dataset[DustPixels]):
             ids_BS=ids,
             mask_BS=torch.ones_like(ids, dtype=torch.bool),
         )
+
+    def _changed(
+        self, views_V3HW: Tensor, future_3HW: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Change every view by itself, and the future picture as its view."""
+        whole = ((0, 0, *views_V3HW.shape[-2:]),)
+        views = []
+        for i, view in enumerate(views_V3HW):
+            frames = [view, future_3HW] if i == self.samples.config.target_view else [view]
+            changed = augment_pictures(torch.stack(frames, dim=1), whole, self._augment, rng)
+            views.append(changed[:, 0])
+            if len(frames) > 1:
+                future_3HW = changed[:, 1]
+        return torch.stack(views), future_3HW
 
 
 def _values(numbers: DustNumbers) -> dict[str, Any]:

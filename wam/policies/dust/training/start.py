@@ -14,11 +14,11 @@ from torch import nn
 from wam.core.errors import BundleError, ConfigError
 from wam.models.bundle import Bundle, open_bundle, read_tensors
 from wam.models.normalisation import PolicyStats
-from wam.policies.dust.config import DustConfig, preset, single_stream, with_depth
+from wam.policies.dust.config import DustConfig, PatchConfig, preset, single_stream, with_depth
 from wam.policies.dust.eagle import EagleBackbone
 from wam.policies.dust.head import DustHead
-from wam.policies.dust.initialise import zero_gates
-from wam.policies.dust.model import TargetScale
+from wam.policies.dust.initialise import widen_encoders, zero_gates
+from wam.policies.dust.model import Backbone, TargetScale, make_backbone
 from wam.policies.dust.policy import KIND, DustPolicyConfig, check, prompter_of
 from wam.policies.dust.prompt import DEFAULT_MAX_TOKENS, Prompter, prompt_tokenizer
 from wam.policies.dust.readings import ActionPositions, BlockStyle, Conditioning, HeadLayout
@@ -48,11 +48,12 @@ class DustStart:
         policy: of the bundle that is trained further, or None.
         bundle: that is trained further or gives the backbone, or None.
         stats: of the bundle that is trained further, or None.
+        relative: action rows are relative to the state.
         source: what the weights come from, for `source` in policy.yaml.
     """
 
     config: DustConfig
-    backbone: EagleBackbone
+    backbone: Backbone
     head: DustHead
     scale: TargetScale | None
     prompter: Prompter
@@ -61,6 +62,7 @@ class DustStart:
     policy: DustPolicyConfig | None
     bundle: Bundle | None
     stats: PolicyStats | None
+    relative: bool
     source: Mapping[str, Any]
 
 
@@ -86,6 +88,15 @@ def dust_start(config: DustTrainConfig) -> DustStart:
     if model.freeze_linear:
         backbone.linear.requires_grad_(False)
     further = given is not None and model.bundle is not None
+    relative = config.data.relative_actions
+    if given is not None and further:
+        if relative and not given.manifest.relative_actions:
+            raise ConfigError(
+                f"data.relative_actions is true, and the rows of the bundle {given.directory} are positions",
+                allowed="what the bundle was trained on",
+                where="data.relative_actions, or model.bundle",
+            )
+        relative = given.manifest.relative_actions
     return DustStart(
         config=network,
         backbone=backbone,
@@ -97,6 +108,7 @@ def dust_start(config: DustTrainConfig) -> DustStart:
         policy=policy if further else None,
         bundle=given,
         stats=given.stats if given is not None and further else None,
+        relative=relative,
         source=_source(model, given),
     )
 
@@ -158,6 +170,8 @@ def _overrides(base: DustConfig, overrides: Mapping[str, Any]) -> dict[str, Any]
             read[name] = _ENUMS[name](value)
         elif name == "eagle":
             read[name] = replace(base.eagle, **value)
+        elif name == "patches" and value is not None:
+            read[name] = replace(base.patches or PatchConfig(), **value)
         else:
             read[name] = value
     return read
@@ -197,18 +211,20 @@ def _prompter(text: Mapping[str, Any], template: str, network: DustConfig) -> Pr
         tokenizer,
         template=template,
         images=network.views,
-        image_tokens=network.eagle.image_tokens,
+        image_tokens=network.image_tokens,
         max_tokens=limit,
     )
 
 
 def _weights(
     model: DustModelSection, network: DustConfig, given: Bundle | None
-) -> tuple[EagleBackbone, DustHead, TargetScale | None]:
+) -> tuple[Backbone, DustHead, TargetScale | None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.seed)
-        backbone = EagleBackbone(network.eagle, feature_width=network.width)
+        backbone = make_backbone(network)
         head = DustHead(network)
+        if network.patches is not None:
+            widen_encoders(head)
         if model.zero_gates:
             zero_gates(head)
     scale = TargetScale(network.vision_dim) if network.normalise_target else None
@@ -218,7 +234,8 @@ def _weights(
             _fill(head, given, "head.")
             if scale is not None:
                 _fill(scale, given, "target.")
-    backbone.freeze(linear=False)
+    if isinstance(backbone, EagleBackbone):
+        backbone.freeze(linear=False)
     return backbone, head, scale
 
 
