@@ -140,7 +140,8 @@ def evaluate(
 ) -> None:
     """Run episodes of a simulated task with a policy and score success, progress, times, forces and safety.
 
-    Ctrl-C ends it with a report of the episodes that have ended.
+    Ctrl-C ends it with a report of the episodes that have ended. `wam eval compare FILE`
+    compares policies on the same seeds.
 
     Exit codes: 0 success (and the gate passed), 1 could not run, 2 the gate failed or an episode ended in an error,
     130 stopped.

@@ -10,7 +10,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from wam.core.errors import ConfigError
+
 EXIT_INTERRUPTED = 130
+BLOCK = "policies"
 
 
 def compare(
@@ -51,6 +54,8 @@ def compare(
     from wam.report.folder import write_json
 
     tables = read_comparison(file)
+    if page is not None and not page.is_file():
+        raise ConfigError("there is no such page", value=str(page), allowed="a Markdown file", where="--page")
     before = page.read_text(encoding="utf-8") if page is not None else ""
     if page is not None:
         insert(before, "", page=str(page), name=BLOCK)
@@ -85,6 +90,3 @@ def compare(
     if page is not None:
         page.write_text(insert(before, text, page=str(page), name=BLOCK), encoding="utf-8")
     typer.echo(text)
-
-
-BLOCK = "policies"

@@ -14,7 +14,7 @@ from wam.core.observation import Instruction, Observation, RobotState
 from wam.core.verdict import Ladder
 from wam.evaluation.closed_loop.controls import (
     BLIND,
-    BLIND_OFFSET,
+    BLIND_FIRST,
     CHUNK_ROWS,
     CONTROLS,
     ROW_PERIOD_NS,
@@ -91,7 +91,7 @@ def test_a_blind_robot_does_what_the_expert_did_in_another_episode_with_the_same
 
     def note(world: TaskWorld, seed: int) -> None:
         reset(world, seed)
-        if seed >= BLIND_OFFSET:
+        if seed >= BLIND_FIRST:
             played.append(seed)
 
     monkeypatch.setattr(TaskWorld, "reset", note)

@@ -79,8 +79,8 @@ def play_rows(
         None when it was stopped; rows that were complete are kept.
 
     Raises:
-        WamError: a policy cannot be loaded, does not fit, or every episode of it ended in an error; the text of a
-            later row's fault does not undo earlier rows.
+        WamError: a policy cannot be loaded, does not fit, or every episode of it ended in an error; rows before it
+            are kept.
     """
     summaries = {}
     for label, row in table.rows.items():

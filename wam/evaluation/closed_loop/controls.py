@@ -36,8 +36,8 @@ from wam.sim.tasks.world import TaskWorld
 STILL, BLIND, BLIND_SAME_TEXT = "still", "blind", "blind_same_text"
 CONTROLS = (STILL, BLIND, BLIND_SAME_TEXT)
 
-BLIND_OFFSET = 1_000_000
-"""Distance of the first seed that a blind control looks at: no evaluation and no training set has it."""
+BLIND_FIRST = 1_000_000
+"""Lowest seed that a blind control plays: no evaluation and no training set has it."""
 
 BLIND_TRIES = 200
 """Seeds that it looks at for an episode that it can play."""
@@ -148,7 +148,9 @@ class ExpertRows:
         """
         self._world.reset(seed)
         wanted = self._world.instruction
-        for other in range(seed + BLIND_OFFSET, seed + BLIND_OFFSET + BLIND_TRIES):
+        # Drawn, since a fixed distance would always meet the same variant.
+        first = int(np.random.default_rng(seed).integers(BLIND_FIRST, 2 * BLIND_FIRST))
+        for other in range(first, first + BLIND_TRIES):
             self._world.reset(other)
             if self._same_text and self._world.instruction != wanted:
                 continue

@@ -174,7 +174,8 @@ class PolicyActor:
 
         def put(ingest: StreamIngest) -> bool:
             ingest.put_joint_state(group, message)
-            return not self._policy.contract.cameras  # without images the joint states are what is planned on
+            contract = self._policy.contract
+            return not contract.cameras and not contract.environment  # nothing else can be planned on
 
         self._safety.offer_state(group, stamp_ns=now_ns, positions=positions)
         self._push(now_ns, put)
