@@ -49,6 +49,9 @@ QUIET_S = 1.0
 REST_NS = 60_000_000
 """An arm that was not moved for so long rests [ns]."""
 
+RELEASED_S = 0.6
+"""A driver that has been silent for so long is not waited for any more [s of simulated time]."""
+
 STAY_S = 0.2
 """How long an arm in STOP is watched before it is cleared [s of simulated time]."""
 
@@ -176,6 +179,8 @@ class Bed:
         executor = () if self.rig.options.composed else ("wam_executor",)
         for node in (*executor, "wam_safety", "wam_sim"):
             self.change(node, *ended)
+        # The planner stays, and follows another driver only once the one before has been silent.
+        self.rig.run(RELEASED_S)
         while self._buttons:
             self.relay.node.destroy_publisher(self._buttons.pop())
         first = {name: len(series.stamps) for name, series in self.rig.recorder.commanded.items()}
