@@ -39,9 +39,9 @@ class DemoDefault:
 
 
 DEMOS: Mapping[str, DemoDefault] = {
-    "piper": DemoDefault("piper_move_large_object", "aha_wam/piper_move_large_object"),
-    "franka": DemoDefault("franka_box_to_bowl", "aha_wam/franka_box_to_bowl"),
-    "ur5e_inspire": DemoDefault("ur5e_inspire_put_block", "ud_vla/ur5e_inspire_put_block"),
+    "piper": DemoDefault("piper_move_large_object", "state/piper_move_large_object"),
+    "franka": DemoDefault("franka_box_to_bowl_near", "state/franka_box_to_bowl_near"),
+    "ur5e_inspire": DemoDefault("ur5e_inspire_put_block_near", "state/ur5e_inspire_put_block_near"),
 }
 """Robot -> default; other robots have no task."""
 
@@ -141,6 +141,8 @@ def plan_demo(
     require_fit(contract, robot)
     require_task(contract, played.name, policy=choice.policy, any_task=any_task)
     notes = list(choice.notes)
+    if contract.environment:
+        notes.append("this policy has no eyes: the simulator tells it where the objects are")
     if contract.trained_on.has_seed(wanted.seed):
         first, last = contract.trained_on.seeds
         notes.append(f"seed {wanted.seed} is one of those that the policy was trained on ({first} to {last})")
