@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from action_msgs.msg import GoalStatus
-from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 
 from wam.devices.optional import VENDOR_TYPES, find_type
 from wam.devices.state import ListCheck, Recovery, Step, StepKind
+from wam.ros.action_client import SpunActionClient
 from wam.ros.timers import steady_timer
 
 FIND_S = 3.0
@@ -189,7 +189,7 @@ class StepCaller:
     async def _act(
         self, kind: Any, name: str, values: Mapping[str, object], limit_s: float
     ) -> tuple[bool, str]:
-        client: Any = ActionClient(self._node, kind, name, callback_group=self.group)
+        client: Any = SpunActionClient(self._node, kind, name, callback_group=self.group)
         try:
             if not await self.until(client.server_is_ready, FIND_S):
                 return False, f"no server offers the action {name}"

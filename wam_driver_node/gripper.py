@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from action_msgs.msg import GoalStatus
-from rclpy.action import ActionClient
 from sensor_msgs.msg import JointState
 
 from wam.core.errors import MissingDependency
@@ -18,6 +17,7 @@ from wam.devices.channel import TrajectoryChannel
 from wam.devices.optional import VENDOR_TYPES, find_type
 from wam.devices.state import DriverState, Readiness, service
 from wam.robots.description import JointGroup
+from wam.ros.action_client import SpunActionClient
 from wam.ros.qos import JOINT_STATE
 
 
@@ -72,7 +72,7 @@ class GripperShell:
         self._cancel_wanted = False
         folder = group.state_topic.rpartition("/")[0]
         self._clients: dict[str, Any] = {
-            name: ActionClient(node, kind, f"{folder}/{name}" if folder else name)
+            name: SpunActionClient(node, kind, f"{folder}/{name}" if folder else name)
             for name, kind in types.items()
         }
         self._listener = node.inputs.listen(JointState, group.state_topic, self._store, JOINT_STATE)

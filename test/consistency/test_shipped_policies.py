@@ -30,6 +30,7 @@ def faults_of(directory: Path) -> list[str]:
     faults = []
     card = directory / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    faults += ["its model card names no licence"] if "Apache-2.0" not in text else []
     faults += [f"its model card has no section {name!r}" for name in HEADINGS if f"\n## {name}\n" not in text]
     try:
         contract = open_bundle(directory).contract
@@ -63,7 +64,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("shipped") / "aha_wam" / "carry"
     bundle = make_tiny_bundle(target, "aha_wam", robot=RobotLayout.of(load_robot("piper")))
     state_training(bundle, task="piper_move_large_object", trained_on=TrainedOn("piper", 60, (0, 63), "fast"))
-    (target / "README.md").write_text("# Carry\n" + "".join(f"\n## {name}\n\nText.\n" for name in HEADINGS))
+    (target / "README.md").write_text(
+        "# Carry, Apache-2.0\n" + "".join(f"\n## {name}\n\nText.\n" for name in HEADINGS)
+    )
     return target
 
 
@@ -73,6 +76,7 @@ def test_the_faults_of_a_bundle_are_found(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, copy)
     (copy / "README.md").unlink()
     assert faults_of(copy) == [
+        "its model card names no licence",
         *(f"its model card has no section {name!r}" for name in HEADINGS),
         "it lies among the bundles of dust, and is of kind aha_wam",
     ]

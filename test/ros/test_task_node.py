@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
-from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
 
 from wam.core.verdict import Finding, Ladder, Verdict
+from wam.ros.action_client import SpunActionClient
 from wam.ros.conversions import finding_to_event
 from wam.ros.qos import EVENT
 from wam_bringup.task_node import TaskNode
@@ -38,7 +38,7 @@ class Client:
             ]
         )
         stage.bring_up(self.task, stage.planner(), executor)
-        self.client: Any = ActionClient(node, RunTask, "wam_task/run_task")
+        self.client: Any = SpunActionClient(node, RunTask, "wam_task/run_task")
         stage.until(self.client.server_is_ready, "the action server")
         if with_safety:
             stage.until(lambda: self.task.count_publishers("wam_safety/event") > 0, "safety is discovered")

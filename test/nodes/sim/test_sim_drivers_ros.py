@@ -126,8 +126,7 @@ def test_goals_of_the_gripper_wait_for_each_other_and_can_be_cancelled(
     stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RunTask stands in for franka_msgs/Move, which no registry has: its instruction is the width."""
-    from rclpy.action import ActionClient
-
+    from wam.ros.action_client import SpunActionClient
     from wam_msgs.action import RunTask
 
     monkeypatch.setattr(
@@ -135,7 +134,7 @@ def test_goals_of_the_gripper_wait_for_each_other_and_can_be_cancelled(
     )
     states = stage.listen(JointState, "franka_gripper/joint_states", JOINT_STATE)
     stage.run(robot="franka", cameras=False, vendor=lambda name: RunTask if name == "franka_move" else None)
-    client = ActionClient(stage.node, RunTask, "franka_gripper/move")
+    client = SpunActionClient(stage.node, RunTask, "franka_gripper/move")
     stage.until(client.server_is_ready, "the action move")
     sent = [client.send_goal_async(RunTask.Goal(instruction=width)) for width in ("0.02", "0.07")]
     stage.until(lambda: all(one.done() for one in sent), "both goals accepted")
