@@ -242,6 +242,8 @@ class SafetyNode(WamNode[SafetyParameters]):
             self._claim.take(self._outputs.other_publishers)
         if self.cycle is not None:
             self.cycle.begin()
+        if self._readiness is not None:
+            self._readiness.commanded(None)  # the arm may be anywhere by now
         if self._estop is not None:
             self._estop.activate()
         self._publishing.set()

@@ -88,3 +88,26 @@ def test_deactivation_brings_the_arm_to_rest_before_the_stream_ends(make_bench: 
     assert bench.safety.trigger_activate() == TransitionCallbackReturn.SUCCESS
     count = len(arms.events)
     assert arms.wait_for(lambda: any(e.code == "recovered" for e in arms.events[count:]))
+
+
+def test_an_arm_that_was_carried_elsewhere_while_the_node_was_inactive_follows(
+    make_bench: Callable[..., Bench],
+) -> None:
+    """The way from the last command before to the first one after counted as a command that the arm had ignored.
+
+    One simulated episode in five was held for good: between two episodes the arms are put to their home.
+    """
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    assert arms.wait_for(lambda: all(arms.commands.values()))
+    bench.more_commands(20)
+    assert bench.safety.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    for name in arms.measured:
+        arms.measured[name] = arms.measured[name] + np.array([0.0, 0.2, -0.2, 0.0, 0.0, 0.0, 0.0])
+    for commands in arms.commands.values():
+        commands.clear()
+    assert bench.safety.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert arms.wait_for(lambda: all(arms.commands.values()))
+    bench.more_commands(60)
+    assert not arms.saw("device_not_ready")

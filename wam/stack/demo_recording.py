@@ -45,7 +45,7 @@ class DemoRecording:
         evaluation: the one episode, with its film.
         signals: what was published during it.
         trained: whether the policy was trained for this task.
-        notes: a sentence for each thing worth knowing before the result, e.g. that the weights are random.
+        notes: a sentence for each thing worth knowing beside the result, e.g. that the weights are random.
         problems: a sentence for each thing that went wrong (a node died, a message could not be read).
     """
 
@@ -75,7 +75,7 @@ class DemoRecording:
     @property
     def headline(self) -> str:
         """One sentence: whether the task is done, and if not, how far it came and what held the robot."""
-        return "; ".join([*self.notes[:1], *self._outcome()])
+        return "; ".join([*self._outcome(), *self.notes[:1]])
 
     def _outcome(self) -> list[str]:
         run, episode = self.evaluation, self.episode

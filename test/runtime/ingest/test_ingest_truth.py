@@ -71,6 +71,15 @@ def test_without_usable_ground_truth_there_is_no_observation(given: SimpleNamesp
     assert why in str(caught.value)
 
 
+def test_joints_that_come_faster_than_their_file_says_are_there_for_the_oldest_usable_ground_truth() -> None:
+    """The history of the gripper held a fixed number of samples, less than the age that ground truth may have."""
+    age_ns = TRUTH_MAX_AGE_NS - 10 * NS_PER_MS
+    ingest = ingest_at(*(T0 + i * NS_PER_MS for i in range(age_ns // NS_PER_MS)))
+    ingest.put_truth(truth(T0))
+    seen = ingest.assemble(now_ns=T0 + age_ns)
+    assert (seen.stamp_ns, seen.state.stamp_ns) == (T0, T0)
+
+
 def test_what_nobody_asked_for_is_dropped() -> None:
     ingest = StreamIngest(ROBOT, cameras=())
     ingest.put_truth(truth(T0))

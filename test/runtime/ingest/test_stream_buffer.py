@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wam.runtime.ingest.stream_buffer import RESET_TOLERANCE_NS, Pushed, StreamBuffer
+from wam.runtime.ingest.stream_buffer import MOST, RESET_TOLERANCE_NS, Pushed, StreamBuffer
 
 
 def filled(*stamps: int, capacity: int = 10) -> StreamBuffer[str]:
@@ -50,6 +50,22 @@ def test_a_full_buffer_drops_the_oldest() -> None:
     assert len(buffer) == 3
     assert stamp_at(buffer, 1) is None
     assert buffer.push(1, "x") is Pushed.TOO_OLD
+
+
+def test_samples_that_are_young_enough_are_kept_however_many_they_are() -> None:
+    """A driver that publishes faster than its file says pushed out what an image needs: no chunk was ever made."""
+    buffer: StreamBuffer[str] = StreamBuffer(3, span_ns=50)
+    for stamp in range(0, 100, 10):
+        buffer.push(stamp, "v")
+    assert [stamp_at(buffer, t) for t in (39, 40, 95)] == [None, 40, 90]
+    assert buffer.push(45, "late") is Pushed.LATE
+    assert buffer.push(35, "too late") is Pushed.TOO_OLD
+    buffer.push(1000, "after a pause")
+    assert len(buffer) == 3
+    flood: StreamBuffer[str] = StreamBuffer(3, span_ns=10**9)
+    for stamp in range(3 * MOST):
+        flood.push(stamp, "v")
+    assert len(flood) == MOST
 
 
 def test_a_step_back_within_the_tolerance_keeps_the_history() -> None:

@@ -77,7 +77,10 @@ class StreamIngest:
         self, robot: RobotDescription, *, cameras: tuple[str, ...], environment: tuple[str, ...] = ()
     ) -> None:
         specs = [robot.camera(name) for name in cameras]
-        image_age_ns = max((camera.max_age_ns for camera in specs), default=0)
+        # The time that an observation is made for is at most so old.
+        image_age_ns = max(
+            (TRUTH_MAX_AGE_NS if environment else 0, *(camera.max_age_ns for camera in specs)), default=0
+        )
         self._cameras = {camera.name: camera for camera in specs}
         self._images = {
             camera.name: IngestStream(
@@ -87,6 +90,7 @@ class StreamIngest:
                 rate=camera.rate,
                 max_age_ns=camera.max_age_ns,
                 history_ns=camera.max_age_ns + image_age_ns,
+                heavy=True,
             )
             for camera in specs
         }

@@ -80,6 +80,7 @@ class IngestStream:
         rate: nominal rate [Hz].
         max_age_ns: older samples are not used [ns].
         history_ns: length of the history that must be kept [ns].
+        heavy: samples are large: not more are kept than the nominal rate gives, however fast they come.
     """
 
     def __init__(
@@ -91,11 +92,13 @@ class IngestStream:
         rate: float,
         max_age_ns: int,
         history_ns: int,
+        heavy: bool = False,
     ) -> None:
         self.label = f"{kind} {name!r} (topic {topic})"
         self.name, self.topic, self.max_age_ns = name, topic, max_age_ns
         # Half as much again, since drivers jitter; at least four, so that a slow stream has a history at all.
-        self.buffer: StreamBuffer[Any] = StreamBuffer(max(4, int(1.5 * rate * history_ns / NS_PER_S) + 2))
+        count = max(4, int(1.5 * rate * history_ns / NS_PER_S) + 2)
+        self.buffer: StreamBuffer[Any] = StreamBuffer(count, span_ns=0 if heavy else history_ns)
         self.received, self.refused, self.good_in_a_row = 0, 0, 0
         self.latency_ns: int | None = None
         self.fault: InputError | None = None

@@ -39,18 +39,26 @@ class Stamped(Generic[T]):
     value: T
 
 
+MOST = 2048
+"""Samples that are kept for their age at most: 1 s of the fastest driver, twice."""
+
+
 class StreamBuffer(Generic[T]):
     """The newest samples of a stream. Not thread-safe: the owner locks.
 
     Args:
         capacity: samples kept.
+        span_ns: samples that are at most so much older than the newest are kept beyond `capacity`, up to `MOST`; a
+            publisher may be faster than its file says [ns].
         reset_tolerance_ns: largest step back of the stamps that counts as late delivery [ns].
     """
 
-    def __init__(self, capacity: int, *, reset_tolerance_ns: int = RESET_TOLERANCE_NS) -> None:
+    def __init__(
+        self, capacity: int, *, span_ns: int = 0, reset_tolerance_ns: int = RESET_TOLERANCE_NS
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}, must be at least 1")
-        self._capacity = capacity
+        self._capacity, self._span_ns = capacity, span_ns
         self._tolerance_ns = reset_tolerance_ns
         self._stamps: list[int] = []
         self._samples: list[Stamped[T]] = []
@@ -80,13 +88,17 @@ class StreamBuffer(Generic[T]):
         at = bisect_left(self._stamps, stamp_ns)
         if at < len(self._stamps) and self._stamps[at] == stamp_ns:
             return Pushed.DUPLICATE
-        if at == 0 and len(self._stamps) == self._capacity:
+        if at == 0 and len(self._stamps) >= self._capacity and not self._within(stamp_ns):
             return Pushed.TOO_OLD
         self._stamps.insert(at, stamp_ns)
         self._samples.insert(at, Stamped(stamp_ns, value))
-        if len(self._stamps) > self._capacity:
+        while len(self._stamps) > self._capacity and not self._within(self._stamps[0]):
             del self._stamps[0], self._samples[0]
         return outcome
+
+    def _within(self, stamp_ns: int) -> bool:
+        """Return whether a sample is kept for its age, whatever the number of those that are newer."""
+        return len(self._stamps) <= MOST and self._stamps[-1] - stamp_ns <= self._span_ns
 
     def newest_at(self, t_ns: int) -> Stamped[T] | None:
         """Return the newest sample with stamp <= `t_ns` [ns], or None."""
