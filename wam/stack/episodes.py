@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -224,14 +225,17 @@ class NodeEpisodes:
         stamp_ns = time_to_ns(started.stamp)
         # Images and states of the previous episode must reach neither the planner's memory nor the safety node.
         self._runner.wait_for("the new episode", lambda: recorder.seen_since(stamp_ns))
-        changed = call(
-            SetInstruction,
-            "wam_planner/set_instruction",
-            SetInstruction.Request(instruction=instruction),
-        )
-        self._require(changed, "set_instruction")
-        generation = int(changed.generation)
-        self._runner.wait_for("a context of the episode", lambda: recorder.planned(generation, stamp_ns))
+        # The first context of the new episode shows that the planner sees it; what it planned from before may be of the
+        # episode before, and starts anew with the second generation.
+        for _ in range(2):
+            changed = call(
+                SetInstruction,
+                "wam_planner/set_instruction",
+                SetInstruction.Request(instruction=instruction),
+            )
+            self._require(changed, "set_instruction")
+            generation = int(changed.generation)
+            self._runner.wait_for("a context of the episode", partial(recorder.planned, generation, stamp_ns))
         time.sleep(max(0.0, silent + SILENCE_S - time.monotonic()))
         recorder.begin()
         self._change("wam_safety", Transition.TRANSITION_ACTIVATE)
