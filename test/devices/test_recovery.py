@@ -372,7 +372,10 @@ def test_both_arms_are_enabled_by_one_call_and_again_after_a_lost_bus(vendor: Ve
     for side in ("left", "right"):
         vendor.publish_arm(f"{side}/joint_states_single")
     driver = vendor.start("piper")
-    codes = lambda: [arm.watch.arm.state(driver.clock.now_ns()).code for arm in driver.arms]  # noqa: E731
+
+    def codes() -> list[str]:
+        return [arm.watch.arm.state(driver.clock.now_ns()).code for arm in driver.arms]
+
     vendor.until(lambda: codes() == ["not_enabled"] * 2, "arms that are not enabled")
     answer = vendor.call(SetBool, "wam_driver/enable", SetBool.Request(data=True))
     assert answer.success, answer.message
@@ -398,7 +401,10 @@ def test_drives_that_a_recovery_has_switched_on_are_known_to_be_on(vendor: Vendo
     for side in ("left", "right"):
         vendor.publish_arm(f"{side}/joint_states_single")
     driver = vendor.start("piper", recover_moving=True)
-    codes = lambda: [arm.state().code for arm in driver.arms]  # noqa: E731
+
+    def codes() -> list[str]:
+        return [arm.state().code for arm in driver.arms]
+
     vendor.until(lambda: codes() == ["status_unseen"] * 2, "arms of which nothing is known")
     unknown = vendor.recover()
     assert not unknown.success

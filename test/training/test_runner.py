@@ -22,7 +22,7 @@ from wam.core.contract import TrainedOn
 from wam.core.errors import BundleError, ConfigError, PolicyFault, RecordingError
 from wam.models.bundle import open_bundle
 from wam.models.column_units import ColumnUnit
-from wam.training.closed_loop import Trial, TrialOutcome, read_outcomes
+from wam.training.closed_loop import SuccessLog, Trial, TrialOutcome, read_outcomes
 from wam.training.config_reading import parse_config, read_config
 from wam.training.loop import make_optimiser
 from wam.training.progress import train_from_file
@@ -343,3 +343,13 @@ def test_scores_of_training_need_a_task_and_seeds_of_their_own(values: dict[str,
         train(overlapping, closed_loop=Scripted())
     with pytest.raises(ConfigError, match=r"run\.eval_every"):
         train(scored(values))
+
+
+def test_a_score_that_no_decimal_number_hits_is_as_good_after_an_interruption(tmp_path: Path) -> None:
+    """Rounded to four places, two thirds of a stage were more than two thirds: an equal bundle counted as worse."""
+    (tmp_path / "bundle").mkdir()
+    same = TrialOutcome(episodes=3, successes=0, score=2 / 3)
+    SuccessLog(tmp_path, after_step=0, patience=0).add(1, same, bundle=tmp_path / "bundle")
+    later = SuccessLog(tmp_path, after_step=1, patience=0)
+    later.add(2, same, bundle=tmp_path / "bundle")
+    assert later.best == (2, same)

@@ -138,7 +138,7 @@ class SuccessLog:
         with self._path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
-            writer.writerows((step, one.episodes, one.successes, f"{one.score:.4f}") for step, one in rows)
+            writer.writerows((step, one.episodes, one.successes, one.score) for step, one in rows)
 
 
 def read_outcomes(path: Path) -> list[tuple[int, TrialOutcome]]:

@@ -11,6 +11,7 @@ They go through the same cycles as a policy. Nodes do not know them, so that no 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,13 +20,14 @@ import numpy.typing as npt
 
 from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
-from wam.core.context import ContextHeader, PlannerContext
+from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import ConfigError
 from wam.core.observation import Instruction, Observation, RobotState
 from wam.core.policy import LoadedPolicy, RoutedContext
 from wam.core.transport.numpy_codec import NumpyCodec
 from wam.devices.twin import JointFeedback
+from wam.policies.results import action_chunk, context_header
 from wam.robots.description import RobotDescription
 from wam.sim.actors import ExpertActor
 from wam.sim.experts.registry import make_expert
@@ -85,14 +87,12 @@ class RowsPolicy:
     def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[Payload]:
         """Return an empty context."""
         self._version += 1
-        header = ContextHeader(
+        header = context_header(
+            self._contract,
             stamp_ns=observation.stamp_ns,
-            generation=instruction.generation,
+            instruction=instruction,
             version=self._version,
-            contract_hash=self._contract.contract_hash,
-            instruction=instruction.text,
-            horizon_rows=self._contract.horizon_rows,
-            control_period_ns=self._contract.control_period_ns,
+            started_ns=time.perf_counter_ns(),
         )
         return PlannerContext(header, {})
 
@@ -102,7 +102,8 @@ class RowsPolicy:
 
     def act(self, routed: RoutedContext[Payload], *, proprio: RobotState) -> ActionChunk:
         """Return the rows that are due from the observation's stamp on; after the last row it is repeated."""
-        contract, header = self._contract, routed.header
+        contract = self._contract
+        started_ns = time.perf_counter_ns()
         if self._start_ns is None:
             self._start_ns = routed.stamp_ns
             if self._rows_of is None:
@@ -110,17 +111,13 @@ class RowsPolicy:
         assert self._rows is not None
         times = routed.stamp_ns - self._start_ns + np.arange(contract.chunk_rows) * contract.control_period_ns
         at = np.arange(len(self._rows)) * COMMAND_PERIOD_NS
-        return ActionChunk(
-            stamp_ns=routed.stamp_ns,
-            generation=header.generation,
-            sequence=0,
-            contract_hash=contract.contract_hash,
-            context_version=header.version,
-            context_age_ns=routed.stamp_ns - header.stamp_ns,
-            phase_offset_rows=header.phase_offset_rows(routed.stamp_ns),
-            row_period_ns=contract.control_period_ns,
-            joint_names=contract.action_joints,
-            rows=np.stack([np.interp(times, at, column) for column in self._rows.T], axis=1),
+        return action_chunk(
+            contract,
+            routed,
+            np.stack([np.interp(times, at, column) for column in self._rows.T], axis=1),
+            proprio=proprio,
+            offset_rows=routed.header.phase_offset_rows(routed.stamp_ns),
+            started_ns=started_ns,
         )
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from wam.core.errors import ConfigError
@@ -70,5 +70,21 @@ def find_setting(task: Task, name: str) -> Setting:
     )
 
 
-# Another process finds a task by name: the functions of its stages cannot be sent.
-copyreg.pickle(Task, lambda task: (find_task, (task.name,)))
+def _reduced(task: Task) -> tuple[Callable[[str], Task], tuple[str]]:
+    """Return how another process finds a task: by name, since the functions of its stages cannot be sent.
+
+    Raises:
+        ConfigError: the task is a changed copy, which the other process would not find.
+    """
+    if task.name == FREE:
+        return free_task, (task.robot,)
+    if TASKS.get(task.name) is not task:
+        raise ConfigError(
+            "this task is not one of the registry's, and other processes find tasks by name",
+            value=task.name,
+            where="one process (--processes 1)",
+        )
+    return find_task, (task.name,)
+
+
+copyreg.pickle(Task, _reduced)
