@@ -15,6 +15,7 @@ from wam.data.lerobot.reader import DatasetEpisode, LeRobotDataset, open_dataset
 from wam.models.bundle import Manifest
 from wam.models.normalisation import FieldStats, PolicyStats
 from wam.training.options import DataSection
+from wam.training.pauses import rows_in_motion
 from wam.training.statistics import DatasetStats, field_statistics, relative_rows
 
 
@@ -34,7 +35,7 @@ class Columns:
 
 
 class VideoTable:
-    """Episodes of which pictures and tasks are read; pictures stay on disk.
+    """Episodes of which pictures and tasks are read; pictures stay on disk. A sample begins at each of `rows`.
 
     Args:
         dataset: opened.
@@ -57,8 +58,12 @@ class VideoTable:
         self.episodes = tuple(episodes)
         self.columns = columns
         self.tasks = [dataset.task_of_row(e) for e in episodes]
-        starts = np.cumsum([0, *(e.length for e in episodes)])
-        self._starts: npt.NDArray[np.int64] = starts.astype(np.int64)
+        self._begin_at([np.arange(e.length, dtype=np.int64) for e in episodes])
+
+    def _begin_at(self, rows: Sequence[npt.NDArray[np.int64]]) -> None:
+        """Let samples begin at these rows of each episode."""
+        self.rows = tuple(rows)
+        self._starts: npt.NDArray[np.int64] = np.cumsum([0, *map(len, rows)]).astype(np.int64)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -66,7 +71,7 @@ class VideoTable:
     def locate(self, index: int) -> tuple[int, int]:
         """Return which episode (position in `episodes`) and row a sample number stands for."""
         place = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return place, index - int(self._starts[place])
+        return place, int(self.rows[place][index - int(self._starts[place])])
 
     def instructions(self) -> dict[int, str]:
         """Return the instructions of these episodes by their task numbers.
@@ -105,6 +110,14 @@ class EpisodeTable(VideoTable):
         self._named = ((columns.state, "states"), (columns.action, "actions"))
         self.states = [dataset.column(e, columns.state) for e in episodes]
         self.actions = [dataset.column(e, columns.action) for e in episodes]
+
+    def skip_pauses(self, *, min_std: float = 0.0) -> None:
+        """Let no sample begin inside a pause, see `wam.training.pauses`.
+
+        Args:
+            min_std: joints with a smaller standard deviation do not count.
+        """
+        self._begin_at(rows_in_motion(self.states, fps=self.dataset.fps, min_std=min_std))
 
     def statistics(self, *, min_std: float = 0.0) -> DatasetStats:
         """Compute the statistics of state and action over these episodes.
@@ -178,6 +191,8 @@ def open_run_data(section: DataSection, columns: Columns, *, seed: int) -> RunDa
     robot = columns.state is not None and columns.action is not None
     make_table = EpisodeTable if robot else VideoTable
     train = make_table(dataset, episodes, columns)
+    if section.skip_pauses and isinstance(train, EpisodeTable):
+        train.skip_pauses(min_std=section.min_std)
     return RunData(dataset, train, make_table(dataset, held_out, columns) if held_out else None)
 
 

@@ -41,6 +41,8 @@ class DataSection:
         episodes: numbers of the episodes to use; empty takes all that are on disk.
         min_std: lower bound of the standard deviation where statistics are computed [SI unit of the joint]; 0 makes a
             joint that never moves an error.
+        skip_pauses: no training sample begins where the robot stands still and goes on doing so, as in the wait between
+            a grasp and the lift, where a policy without memory learns to stay.
         validation_fraction: share of episodes kept for validation; at least one if it is not 0.
         workers: data loader processes; 0 reads in the training process.
     """
@@ -54,6 +56,7 @@ class DataSection:
     state_names: tuple[str, ...] = ()
     episodes: tuple[int, ...] = ()
     min_std: float = 0.0
+    skip_pauses: bool = False
     validation_fraction: float = 0.0
     workers: int = 0
 

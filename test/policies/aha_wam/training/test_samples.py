@@ -191,6 +191,21 @@ def short(make_dataset) -> SampleNumbers:
     return SampleNumbers(table, layout, table.statistics().stats, text)
 
 
+def test_samples_outside_pauses_keep_their_rows_and_histories(make_dataset) -> None:
+    dataset = open_dataset(make_dataset(lengths=(60, 40)))
+    whole = EpisodeTable(dataset, dataset.episodes, Columns((CAMERA,)))
+    table = EpisodeTable(dataset, dataset.episodes, Columns((CAMERA,)))
+    table.states[0] = table.states[0].copy()
+    table.states[0][20:40] = table.states[0][20]
+    table.skip_pauses()
+    kept = [table.locate(i) for i in range(len(table))]
+    every = [whole.locate(i) for i in range(len(whole))]
+    # Motion goes on at row 39; 0.2 s before it are 6 rows, this one among them.
+    assert [place for place in every if place not in kept] == [(0, row) for row in range(20, 34)]
+    lengths = history_lengths(table, LAYOUT)
+    assert lengths == [LAYOUT.history_length(row) for _, row in kept]
+
+
 def test_cached_latents_are_the_latents_of_the_pictures(
     short: SampleNumbers, composite: Composite, tmp_path: Path, make_model
 ) -> None:

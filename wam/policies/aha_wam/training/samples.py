@@ -31,7 +31,7 @@ from wam.training.sampler import SampleRef
 
 def history_lengths(table: VideoTable, layout: SampleLayout) -> list[int]:
     """Return the number of history frames of every sample."""
-    return [layout.history_length(row) for e in table.episodes for row in range(e.length)]
+    return [layout.history_length(int(row)) for rows in table.rows for row in rows]
 
 
 def embed_tasks(table: EpisodeTable, encoder: TextEncoder, *, template: str) -> dict[int, Tensor]:
