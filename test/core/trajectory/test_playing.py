@@ -29,10 +29,10 @@ LIMITS = JointLimits(
 )
 
 
-def plan_points(seed: int, player: Player, *, rows: int = 24) -> tuple[object, np.ndarray]:
-    """Return a joint of `player` and a plan along random rows from there."""
+def plan_points(seed: int, player: Player, *, rows: int = 24, ticks: int = 0) -> tuple[object, np.ndarray]:
+    """Return a joint of `player` that is `ticks` ticks ahead and a plan along random rows from there."""
     rng = np.random.default_rng(seed)
-    joint = player.joint(0)
+    joint = player.joint(ticks)
     start = joint.points[-1]
     steps = (
         rng.normal(0.0, 0.02, (rows, 3)).cumsum(axis=0)
@@ -154,6 +154,22 @@ def test_a_plan_for_a_point_that_has_been_passed_does_not_join() -> None:
     before = player.ahead().positions
     assert not player.splice(late, other)  # type: ignore[arg-type]
     np.testing.assert_array_equal(player.ahead().positions, before)
+
+
+def test_a_plan_made_while_another_waited_to_join_does_not_join_after_it() -> None:
+    """Two chunks within one tick: the second plan went on from points that the first one had just replaced, and the
+    command at the seam had a jerk beyond the limit."""
+    player = Player(LIMITS, period=DT, position=np.zeros(3))
+    joint, points = plan_points(1, player)
+    assert player.splice(joint, points)  # type: ignore[arg-type]
+    stream = [player.position.copy()] + [player.tick() for _ in range(20)]
+    (first, points), (second, others) = plan_points(2, player, ticks=1), plan_points(3, player, ticks=3)
+    assert player.splice(first, points)  # type: ignore[arg-type]
+    before = player.ahead().positions
+    assert not player.splice(second, others)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(player.ahead().positions, before)
+    stream += [player.tick() for _ in range(40)]
+    assert shares(stream).max() <= 1.0 + 1e-6
 
 
 def test_a_plan_made_before_the_arm_was_put_elsewhere_does_not_join() -> None:

@@ -175,15 +175,36 @@ def test_of_chunks_that_wait_the_newest_one_counts(bench: Bench) -> None:
     for _ in range(5):
         bench.chunk()
     bench.gate.open.release()
-    assert bench.gate.reached.acquire(timeout=WAIT_S)
-    bench.gate.open.release()
     bench.answered()
     bench.tick(1)
+    assert bench.gate.reached.acquire(timeout=WAIT_S)
+    bench.gate.open.release()
     while bench.cycle.sequence != bench.sequence:
         bench.cycle.planning.answered.clear()
         bench.tick(1)
         bench.cycle.planning.answered.wait(0.05)
     assert not bench.gate.reached.acquire(blocking=False), "four of them were never planned"
+
+
+def test_the_second_of_two_chunks_within_one_tick_is_planned_when_the_first_is_played(bench: Bench) -> None:
+    """It was planned at once, on a motion that the first plan replaced in the next tick: the command at the seam had a
+    jerk beyond the limit, the monitor refused it and the arm stopped (`command_limit`)."""
+    bench.tick(3)
+    bench.chunk()
+    assert bench.gate.reached.acquire(timeout=WAIT_S)
+    bench.gate.open.release()
+    bench.answered()
+    bench.cycle.planning.answered.clear()
+    bench.chunk()
+    assert not bench.gate.reached.acquire(timeout=0.2), "the first plan is not played yet"
+    bench.tick(1)
+    assert bench.gate.reached.acquire(timeout=WAIT_S)
+    bench.gate.open.release()
+    bench.answered()
+    bench.tick(20)
+    assert bench.cycle.accepted == 2
+    assert bench.cycle.plans_late == 0
+    assert "command_limit" not in bench.codes
 
 
 @pytest.mark.parametrize("before", ["the first command", "an hour of silence"])

@@ -172,6 +172,10 @@ class Player:
     def splice(self, joint: Joint, points: Rows) -> bool:
         """Replace the plan from `joint` on; return False where it is too late or was made for another plan.
 
+        A plan that was made while another one still waited to join continues a motion that is not played any more.
+
+        A plan that was made while the one before it still waited to join continues a motion that is not played.
+
         Args:
             joint: from `joint()`.
             points: float64 [K, N], control points after the one at which they join; the last ones are at rest.
@@ -181,6 +185,8 @@ class Player:
             return False
         self._reach(index)
         before = self._points
+        if not np.array_equal(before[index - PAST : index + 1], joint.points):
+            return False
         rest = np.repeat(points[-1:], AFTER, axis=0)
         self._points = np.concatenate((before[: index + 1], points, rest))
         if self._ramp is not None and not self._keeps(self._remaining()):

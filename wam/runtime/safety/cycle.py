@@ -195,6 +195,7 @@ class SafetyCycle(CycleView):
         # 10. The newest chunk becomes a plan, here or in a thread of its own: admit -> chain -> splice -> resample ->
         #     chain -> roll out to rest -> chain.
         self._planning.forbidden = self._forbidden()
+        self._planning.settle(waiting=self._gate.waiting)
         if mail.chunk is not None:
             self._planning.offer(*mail.chunk)
             outcome = self._take_answer(self._planning.take_answer(), now_ns) or outcome

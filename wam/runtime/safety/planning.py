@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chunks become plans: at once within a step, or in a thread of its own while commands go out. No rclpy.
 
-A plan that is ready too late joins nothing: the plan at hand is played on, to its end if need be.
+A plan that is ready too late joins nothing: the plan at hand is played on, to its end if need be. While a plan waits to
+be played the next one is not begun: it would lead on from a motion that is about to be replaced.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class Planning:
         self._answers: deque[Answer] = deque(maxlen=16)
         self._thread: threading.Thread | None = None
         self._ending = False
+        self._unplayed = False
         self._busy = threading.Lock()
         self._work = threading.Lock()
         self.answered = threading.Event()
@@ -106,7 +108,7 @@ class Planning:
 
     def start(self) -> None:
         """Make plans in a thread from now on."""
-        self._ending = False
+        self._ending, self._unplayed = False, False
         self._thread = threading.Thread(target=self._run, name="plans", daemon=True)
         self._thread.start()
 
@@ -153,6 +155,17 @@ class Planning:
         """Return the oldest answer that was not taken yet, or None."""
         return self._answers.popleft() if self._answers else None
 
+    def settle(self, *, waiting: bool) -> None:
+        """Let the thread make the next plan, unless the last one is still to be played.
+
+        Args:
+            waiting: the last one is being checked elsewhere.
+        """
+        if self._unplayed and not self._answers and not waiting:
+            with self._wake:
+                self._unplayed = False
+                self._wake.notify()
+
     def forget(self) -> None:
         """Forget the order of chunks: the clock was set."""
         with self._busy:
@@ -161,11 +174,13 @@ class Planning:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while self._offered is None and self._trail is None and not self._ending:
+                while not (self._ending or self._trail is not None or self._may_plan()):
                     self._wake.wait()
                 if self._ending:
                     return
-                offered, self._offered = self._offered, None
+                offered = None
+                if self._may_plan():
+                    offered, self._offered = self._offered, None
                 trail, self._trail = self._trail, None
             try:
                 if trail is not None:
@@ -174,10 +189,14 @@ class Planning:
                     began = time.monotonic()
                     answer = self._plan(*offered, ticks=self._ticks())
                     self._took.add(round((time.monotonic() - began) * 1e9))
+                    self._unplayed = answer.plan is not None
                     self._answers.append(answer)
             except Exception as error:  # handed to the command thread, which stops the arm and says so
                 self.error = error
             self.answered.set()
+
+    def _may_plan(self) -> bool:
+        return self._offered is not None and not self._unplayed
 
     def _back(self, trail: Rows) -> WayBack:
         with self._work:
