@@ -20,6 +20,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
+from wam.core.thread_names import show_thread_name
 from wam.core.verdict import Finding, Verdict
 from wam.devices.estop import EstopFeed
 from wam.devices.optional import VENDOR_TYPES, Find, find_by, find_type
@@ -268,6 +269,7 @@ class EstopListener:
         return found
 
     def _spin(self) -> None:
+        show_thread_name()
         while not self._stopping.is_set():
             try:
                 self._executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)

@@ -20,6 +20,7 @@ BENCHES: dict[str, str] = {
     "command": "wam.bench.command:run",
     "decode": "wam.bench.decode:run",
     "collision": "wam.bench.collision:run",
+    "loop": "wam.bench.loop:run",
     "sim": "wam.bench.sim:run",
     "replay": "wam.bench.replay:run",
     "fuzz": "wam.bench.fuzz:run",

@@ -26,7 +26,8 @@ def bench(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="chunk: also time prefill and chunk of this policy. decode: use the sizes of this policy.",
+            help="chunk: also time prefill and chunk of this policy. decode: use the sizes of this policy. "
+            "loop: the policy; default: that of `wam demo ROBOT`.",
             show_default=False,
         ),
     ] = None,
@@ -55,7 +56,7 @@ def bench(
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(help="command, sim: length of the run [s].", min=1.0, show_default=False),
+        typer.Option(help="command, sim, loop: length of the run [s].", min=1.0, show_default=False),
     ] = None,
     q: Annotated[
         str | None,
@@ -65,7 +66,9 @@ def bench(
     ] = None,
     robot: Annotated[
         str | None,
-        typer.Option(help="attack, seams, collision: name of the robot file.", show_default=False),
+        typer.Option(
+            help="attack, seams, command, collision, loop: name of the robot file.", show_default=False
+        ),
     ] = None,
     cases: Annotated[
         int | None, typer.Option(help="attack, fuzz: number of cases.", min=1, show_default=False)

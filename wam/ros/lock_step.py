@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
+from wam.core.thread_names import show_thread_name
 from wam.ros.conversions import ns_to_time
 from wam.ros.qos import EVENT
 from wam.ros.worker import Worker
@@ -120,6 +121,7 @@ class SteppedWorker:
             self._changed.notify()
 
     def _run(self) -> None:
+        show_thread_name()
         while True:
             with self._changed:
                 self._changed.wait_for(self._has_work)

@@ -222,9 +222,12 @@ class PolicyNode(WamNode[P]):
             level, text = DiagnosticLevel.WARN, waits_for
         else:
             level, text = DiagnosticLevel.OK, self._task
-        others = () if self._ingest is None else (self._ingest.inputs,)
+        ingest = self._ingest
+        others = () if ingest is None else (ingest.inputs,)
+        streams = () if ingest is None else ingest.stream.status()
+        received = {f"received {one.topic}": one.received for one in streams}
         self._diagnostics.report(
-            level, text, {"device": self._device, **values, **self.inputs.values(*others)}
+            level, text, {"device": self._device, **values, **received, **self.inputs.values(*others)}
         )
 
     def _on_error(self, error: Exception) -> None:

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from wam.core.thread_names import show_thread_name
+
 
 class Worker:
     """Runs `step` once per period, or as soon as it is woken, until it is stopped.
@@ -57,6 +59,7 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        show_thread_name()
         deadline = time.monotonic()
         while True:
             if self._period is None:

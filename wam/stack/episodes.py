@@ -66,6 +66,7 @@ class NodeEpisodes:
         log_dir: where every process writes its log.
         watch: called a few times a second with what the run is doing, and the simulated time since the start of the
             episode [s].
+        recorder: made for the robot and the cameras to film.
 
     Attributes:
         recorder: of the running episode, and after the last one of that.
@@ -81,13 +82,14 @@ class NodeEpisodes:
         parameters: dict[str, dict[str, ParameterValue]],
         log_dir: Path,
         watch: Callable[[str, float], None] = lambda phase, elapsed: None,
+        recorder: Callable[[RobotDescription, tuple[str, ...]], EpisodeRecorder] = EpisodeRecorder,
     ) -> None:
         self._options, self._robot, self._contract = options, robot, contract
         self._log_dir = log_dir
         self._stack, self._parameters = stack, parameters
         self._report = watch
         filmed = contract.camera_names or tuple(camera.name for camera in robot.cameras[:1])
-        self.recorder = EpisodeRecorder(robot, filmed)
+        self.recorder = recorder(robot, filmed)
         self._runner = StackRunner(
             log_dir=log_dir, messages=self.recorder.listener, on_wait=lambda phase: watch(phase, 0.0)
         )
@@ -97,6 +99,14 @@ class NodeEpisodes:
     def alive(self) -> dict[str, int | None]:
         """Return process name -> exit code, None while it runs."""
         return self._runner.alive()
+
+    def pids(self) -> dict[str, int]:
+        """Return process name -> process id, of those that run."""
+        return {
+            name: process.pid
+            for name, process in self._runner.processes.items()
+            if process.exit_code() is None
+        }
 
     def run(self, done: Done, stopped: Stopped = never) -> Evaluation:
         """Run every episode; an episode during which a node ends is the last.

@@ -12,8 +12,10 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
 
 from wam.core.errors import WamError
+from wam.core.thread_names import show_thread_name
 from wam.ros.segments import private_segments
 from wam.stack.topics import StackTopic
 
@@ -33,6 +35,11 @@ class TopicListener:
         name: name of the node.
         namespace: of the node; "" for none.
         now: clock of the arrival times [ns]; None takes the node's.
+
+    Attributes:
+        problems: messages that could not be decoded, one sentence each.
+        sent_ns: in a callback, when the message was published, on the system clock of the publisher's machine [ns]; 0
+            where the middleware does not tell.
     """
 
     def __init__(self, name: str, *, namespace: str = "", now: Callable[[], int] | None = None) -> None:
@@ -43,6 +50,7 @@ class TopicListener:
         self._now = now
         self._changed = threading.Condition()
         self.problems: list[str] = []
+        self.sent_ns = 0
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._stopping = threading.Event()
@@ -58,9 +66,10 @@ class TopicListener:
                 noted once in `problems`.
         """
 
-        def callback(message: Any) -> None:
+        def callback(message: Any, info: Any) -> None:
             with self._changed:
                 arrival_ns = self.now_ns()
+                self.sent_ns = int(info.get("source_timestamp") or 0)
                 try:
                     take(topic.decode(message), arrival_ns)
                 except WamError as error:
@@ -69,7 +78,12 @@ class TopicListener:
                         self.problems.append(text)
                 self._changed.notify_all()
 
-        self.node.create_subscription(topic.kind, topic.name, callback, topic.qos)
+        def callback_alone(message: Any) -> None:
+            callback(message, {})
+
+        told = hasattr(Subscription, "CallbackType")  # older clients do not tell how a message arrived
+        taken: Any = callback if told else callback_alone
+        self.node.create_subscription(topic.kind, topic.name, taken, topic.qos)
 
     def listen_raw(
         self, name: str, kind: type[Any], qos: QoSProfile, take: Callable[[bytes, int], None]
@@ -121,5 +135,6 @@ class TopicListener:
         rclpy.try_shutdown(context=self._context)
 
     def _spin(self) -> None:
+        show_thread_name()
         while not self._stopping.is_set():
             self._executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)

@@ -85,9 +85,9 @@ class Recorder:
 
     def __init__(self, robot: RobotDescription, *, namespace: str = "") -> None:
         self.listener = TopicListener("wam_recorder", namespace=namespace)
-        self.measured = {group.name: GrowingSeries(group, rate=group.state_rate) for group in robot.groups}
+        self.measured = {group.name: self._series(group, group.state_rate) for group in robot.groups}
         self.commanded = {
-            group.name: GrowingSeries(group, rate=group.command_rate)
+            group.name: self._series(group, group.command_rate)
             for group in robot.groups
             if group.command_kind is CommandKind.JOINT_STATE_STREAM
         }
@@ -122,6 +122,9 @@ class Recorder:
     def close(self) -> None:
         """Stop listening; safe to call twice."""
         self.listener.close()
+
+    def _series(self, group: JointGroup, rate: float) -> GrowingSeries:
+        return GrowingSeries(group, rate=rate)
 
     def _subscribe(self, robot: RobotDescription) -> None:
         listen = self.listener.listen

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from wam.core.chunk.action_chunk import ActionChunk
 from wam.core.latency import LatencyWindow
+from wam.core.thread_names import show_thread_name
 from wam.core.verdict import Finding
 from wam.runtime.safety.intake import ChunkIntake
 from wam.runtime.safety.measured import MeasuredState
@@ -172,6 +173,7 @@ class Planning:
             self._intake.admission.forget()
 
     def _run(self) -> None:
+        show_thread_name()
         while True:
             with self._wake:
                 while not (self._ending or self._trail is not None or self._may_plan()):

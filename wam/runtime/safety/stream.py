@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from wam.core.clock import NS_PER_S
 from wam.core.latency import LatencyWindow
+from wam.core.thread_names import show_thread_name
 
 COMMAND_PRIORITY = 50
 """SCHED_FIFO priority of the command thread, that of ros2_control's controller manager."""
@@ -90,6 +91,7 @@ class CommandStream:
         )
 
     def _run(self) -> None:
+        show_thread_name()
         self.realtime = ask_for_realtime(COMMAND_PRIORITY)
         deadline = time.monotonic_ns()
         while not self._stopping.is_set():
