@@ -6,4 +6,4 @@ from wam_bringup.launching import robot_launch
 
 def generate_launch_description():
     """Return the launch description."""
-    return robot_launch("piper", robot="piper", simulate="true")
+    return robot_launch("piper", simulate="true")

@@ -62,15 +62,16 @@ def robot_launch(robot: str, /, **defaults: str) -> LaunchDescription:
     """Return the launch description of `robot`.
 
     Args:
-        robot: a name in config/robots, or the path of a robot file.
-        defaults: other defaults of single arguments, e.g. `simulate="true"`; `robot` makes the robot an argument.
+        robot: default of the argument `robot`: a name in config/robots, or the path of a robot file.
+        defaults: other defaults of single arguments, e.g. `simulate="true"`.
     """
-    arguments = list(ARGUMENTS)
-    if "robot" in defaults:
-        arguments.insert(
-            0, LaunchArgument("robot", robot, "robot: a name in config/robots or the path of a YAML file")
-        )
-    actions = OpaqueFunction(function=_robot_actions, kwargs={"robot": robot, "arguments": arguments})
+    arguments = [
+        LaunchArgument(
+            "robot", robot, "robot: a name in config/robots, or the path of a robot file (a copy)"
+        ),
+        *ARGUMENTS,
+    ]
+    actions = OpaqueFunction(function=_robot_actions, kwargs={"arguments": arguments})
     return LaunchDescription([*_declared(arguments, defaults), actions])
 
 
@@ -95,9 +96,9 @@ def _values(context: LaunchContext, arguments: Sequence[LaunchArgument]) -> dict
     return {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in arguments}
 
 
-def _robot_actions(context: LaunchContext, *, robot: str, arguments: Sequence[LaunchArgument]) -> list[Any]:
+def _robot_actions(context: LaunchContext, *, arguments: Sequence[LaunchArgument]) -> list[Any]:
     values = _values(context, arguments)
-    robot = _model(values.get("robot", robot), values["description"])
+    robot = _model(values["robot"], values["description"])
     simulated = values["simulate"] == "true"
     description = load_robot(robot)
     values[ROBOT_NAME] = description.name

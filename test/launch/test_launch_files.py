@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -20,7 +21,6 @@ from wam.devices.inspire.launch import hand_devices
 from wam.devices.launch import VendorDriver
 from wam.devices.loader import load_robot
 from wam.robots.kinematics import forward_kinematics
-from wam.robots.loader import find_robot
 from wam.robots.urdf import robot_urdf
 from wam_bringup.descriptions import with_description
 from wam_bringup.launch_schema import (
@@ -213,12 +213,18 @@ def test_a_view_is_started_beside_the_nodes_when_it_is_asked_for(robot: str) -> 
     assert {node.node_executable for node in nodes} - OWN == OTHERS
 
 
+def parameters_of(process: Any) -> dict[str, dict[str, Any]]:
+    """Return what the launch itself gives to the nodes of a process: node -> parameter -> value."""
+    words = ["".join(getattr(part, "text", "") for part in word) for word in process.cmd]
+    file = [Path(word) for at, word in enumerate(words) if words[at - 1] == "--params-file"][-1]
+    found = json.loads(file.read_text())
+    return {name.removeprefix("/**/"): one["ros__parameters"] for name, one in found.items()}
+
+
 def test_the_simulated_robot_is_an_argument_of_its_launch_file() -> None:
     nodes, _ = launched(ROOT / "launch" / "sim.launch.py", robot="franka")
     (sim,) = [node for node in nodes if node.node_executable == "wam_sim_node"]
-    words = ["".join(getattr(part, "text", "") for part in word) for word in sim.cmd]
-    file = Path(words[words.index("--params-file") + 1])
-    assert json.loads(file.read_text())["/**/wam_sim"]["ros__parameters"]["robot"] == "franka"
+    assert parameters_of(sim)["wam_sim"]["robot"] == "franka"
 
 
 def test_a_replay_moves_the_recorded_commands_out_of_the_way(tmp_path: Path) -> None:
@@ -254,12 +260,19 @@ def vendor_share(prefix: Path, robot: str, *, without: str = "") -> None:
 
 
 def test_the_successor_of_piper_ros_is_started_by_its_own_file(tmp_path: Path) -> None:
-    text = find_robot("piper").read_text(encoding="utf-8")
-    for side in ("left", "right"):
-        text = text.replace(f"{side}/joint_states_single", f"{side}/feedback/joint_states")
-        text = text.replace(f"topic: {side}/joint_ctrl_single", f"topic: {side}/control/joint_states")
-    file = tmp_path / "agx.yaml"
-    file.write_text(text)
+    """With the robot file that the how-to makes."""
+    page = (ROOT / "docs" / "how-to" / "piper.md").read_text(encoding="utf-8")
+    command = page[page.index("    sed -E") :].split("\n\n", 1)[0]
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    file = tmp_path / "piper_agx.yaml"
+    robot = load_robot(str(file))
+    assert [group.state_topic for group in robot.groups] == [
+        "left/feedback/joint_states",
+        "right/feedback/joint_states",
+    ]
+    assert all(group.command_topic == f"{group.name}/control/joint_states" for group in robot.groups)
+    assert all((joint.conversion.state, joint.conversion.command) == (1.0, 1.0) for joint in robot.joints)
     left, right = drivers(str(file), {**DEFAULTS, "can_ports": "can0,can1"})
     assert (left.package, left.launch_file) == ("agx_arm_ctrl", "start_single_agx_arm.launch.py")
     assert (left.namespace, right.namespace) == ("left", "right")
@@ -339,17 +352,21 @@ def test_franka_on_a_distribution_without_a_release_is_refused(
 def test_a_copy_of_a_robot_file_starts_the_same_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kinds of device in the file say which driver is started, not the robot's name."""
+    """The kinds of device in the file say which driver is started, not the robot's name. The how-tos ask for a copy
+    (the adapter of a hand, the zero of a Piper), and only sim.launch.py could be given one."""
     vendor_share(tmp_path, "franka")
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
     monkeypatch.setenv("ROS_DISTRO", "jazzy")
     copy = tmp_path / "myarm.yaml"
     copy.write_text((ROOT / "config" / "robots" / "franka.yaml").read_text())
-    file = ROOT / "launch" / "sim.launch.py"
+    file = ROOT / "launch" / "franka.launch.py"
     names = []
-    for robot in ("franka", str(copy)):
-        nodes, _ = launched(file, robot=robot, simulate="false", robot_ip="10.0.0.1")
+    given: list[dict[str, str]] = [{}, {"robot": str(copy)}]
+    for robot in given:
+        nodes, _ = launched(file, robot_ip="10.0.0.1", **robot)
         names.append([node.node_executable for node in nodes])
+    (safety,) = [node for node in nodes if node.node_executable == "wam_safety_node"]
+    assert parameters_of(safety)["wam_safety"]["robot"] == str(copy)
     assert names[0] == names[1]
     assert {"spawner", "wam_driver_node"} <= set(names[1])
     assert "wam_sim_node" not in names[1]
@@ -373,9 +390,9 @@ def test_the_policy_gets_its_machine(composed: str, tmp_path: Path) -> None:
     for node in nodes:
         words = ["".join(getattr(part, "text", "") for part in word) for word in node.cmd]
         files = [Path(word) for at, word in enumerate(words) if words[at - 1] == "--params-file"]
-        own = json.loads(files[-1].read_text())
-        found |= {name.removeprefix("/**/"): one["ros__parameters"] for name, one in own.items()}
-        if {"/**/wam_planner", "/**/wam_executor"} & set(own):
+        own = parameters_of(node)
+        found |= own
+        if {"wam_planner", "wam_executor"} & set(own):
             assert files[0] == tmp_path / "mine.yaml", "read first, so that arguments override it"
     for name, period in (("wam_planner", 0.25), ("wam_executor", 0.08)):
         values = found[name]

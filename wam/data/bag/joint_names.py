@@ -59,11 +59,18 @@ class RecordedJoints:
             return np.empty(0, dtype=np.intp), np.empty(0)
         key = (feed.topic, sample.names)
         if key not in self._known:
-            index, columns = self._columns(sample.names, group=feed.stream)
+            names = self._driver_names(sample.names, feed.stream)
+            index, columns = self._columns(names, group=feed.stream)
             commanded = feed.role is Role.ACTION
-            self._known[key] = index, columns, self._factors(sample.names, feed.stream, commanded)[columns]
+            self._known[key] = index, columns, self._factors(names, feed.stream, commanded)[columns]
         index, columns, factors = self._known[key]
         return index, np.asarray(sample.positions, dtype=np.float64)[columns] * factors
+
+    def _driver_names(self, names: tuple[str, ...], group: str) -> tuple[str, ...]:
+        """Return the robot file's driver names for those of another release of the driver, other names as they are."""
+        if group and names in (one := self._robot.group(group)).spellings:
+            return one.driver_names
+        return names
 
     def _columns(self, names: Sequence[str], *, group: str) -> tuple[Index, Index]:
         """Return indices into the wanted joints and, of the same length, indices into `names`."""
