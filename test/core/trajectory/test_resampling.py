@@ -17,7 +17,7 @@ from wam.core.trajectory.reference import (
     make_reference,
     resample,
 )
-from wam.core.trajectory.rolling import Rolling
+from wam.core.trajectory.rolling import MOST_POINTS, NEAR_POINTS, POINT_NS, Rolling
 from wam.core.trajectory.rollout import RollOut
 from wam.core.trajectory.spline import MATRIX_ROWS, curvature_matrix, sample
 
@@ -183,6 +183,23 @@ def test_the_next_rolling_trajectory_continues_the_one_before() -> None:
     first, second = rolling.plan(now), rolling.plan(later)
     np.testing.assert_allclose(first.positions[1], second.positions[0], atol=1e-9)
     np.testing.assert_allclose(first.velocities[1], second.velocities[0], atol=1e-9)
+
+
+def test_a_motion_that_is_slowed_to_a_hundredth_has_no_more_points_than_a_slow_one() -> None:
+    """With the slider of a UR at a few percent a trajectory had thousands of points, more than a message may be long:
+    the arm got none of them. The first points keep their distance, and the path between later ones is a short one."""
+    slow = led(30)
+    slow.seek(0.01)
+    for _ in range(30):
+        slow.tick()
+    ahead = slow.ahead()
+    assert len(ahead.positions) > 4000
+    plan = Rolling(tick_ns=TICK, lead_ns=40_000_000).plan(slow)
+    assert len(plan.times_ns) <= MOST_POINTS
+    assert np.diff(plan.times_ns)[: NEAR_POINTS - 1].tolist() == [POINT_NS] * (NEAR_POINTS - 1)
+    assert plan.times_ns[-1] == 40_000_000 + (len(ahead.positions) - 1) * TICK
+    assert not plan.velocities[-1].any()
+    assert np.abs(np.diff(plan.positions, axis=0)).max() < 0.02
 
 
 def test_a_rolling_trajectory_ends_at_rest_so_that_silence_is_a_stop() -> None:

@@ -17,6 +17,12 @@ Rows = npt.NDArray[np.float64]
 POINT_NS = 50_000_000
 """Time between two points [ns]."""
 
+MOST_POINTS = 100
+"""A motion that is slowed to a hundredth takes a minute to its end: no more points than this, some 20 kB a message."""
+
+NEAR_POINTS = 40
+"""Points that keep their distance where there would be more: the rate may still be changing in these two seconds."""
+
 
 class Leading(Protocol):
     """What a rolling trajectory is computed from: the safety cycle, between two of its steps."""
@@ -91,6 +97,9 @@ class Rolling:
         last = len(ahead.positions) - 1
         every = max(1, POINT_NS // self._tick_ns)
         ticks = np.arange(0, last + 1, every)
+        if len(ticks) > MOST_POINTS:
+            far = ticks[NEAR_POINTS:]
+            ticks = np.append(ticks[:NEAR_POINTS], far[:: -(-len(far) // (MOST_POINTS - NEAR_POINTS - 1))])
         if ticks[-1] != last:
             ticks = np.append(ticks, last)
         return RollingPlan(
