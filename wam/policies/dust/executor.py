@@ -16,16 +16,17 @@ from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import ConfigError, PolicyFault
 from wam.core.observation import CameraFrame, Observation, RobotState
-from wam.core.policy import Features, RoutedContext, routable_offset
+from wam.core.policy import Committed, Features, RoutedContext, routable_offset
 from wam.models.finite import all_finite, require_finite, require_finite_layers
+from wam.models.layers.guidance import prefix_weights
 from wam.policies.dust.context import EMBEDDING, DustContext, DustRouted
 from wam.policies.dust.head import DustHead
 from wam.policies.dust.model import TargetScale
 from wam.policies.dust.records import FeatureKv
-from wam.policies.dust.sampling import SampledChunk, Tables, build_tables, noise, sample
+from wam.policies.dust.sampling import Guidance, SampledChunk, Tables, build_tables, noise, sample
 from wam.policies.dust.schedule import ALL_SAVINGS, ChunkSchedule, SamplerSettings, Savings, schedule
 from wam.policies.dust.units import ActionUnits, StateUnits
-from wam.policies.results import action_chunk, chunk_seed
+from wam.policies.results import action_chunk, chunk_seed, relative_rows
 
 SLOT = 0
 """The loader keeps the weights of one robot only."""
@@ -89,6 +90,7 @@ class DustExecutor:
         self._plan: ChunkSchedule
         self._tables: Tables | None
         self.configure(settings)
+        self._committed: Committed | None = None
         self._prediction: FuturePrediction | None = None
 
     @property
@@ -147,7 +149,10 @@ class DustExecutor:
         v = context.payload.v.to(device=device, dtype=dtype)
         return RoutedContext(header, observation.stamp_ns, DustRouted(k, v, offset, started_ns))
 
-    @torch.inference_mode()
+    def continue_from(self, committed: Committed | None) -> None:
+        """Take what the next chunk has to continue; see `wam.core.policy.Continuing`."""
+        self._committed = committed
+
     def act(self, routed: RoutedContext[DustRouted], *, proprio: RobotState) -> ActionChunk:
         """Sample one chunk; what the world model predicts is in `prediction` afterwards.
 
@@ -155,6 +160,27 @@ class DustExecutor:
             JointError: the state lacks a joint of the policy.
             PolicyFault: a value is not finite; the text names the place.
         """
+        guidance = self._guidance(proprio)
+        # Tensors that are made in inference mode cannot take part in a gradient.
+        with torch.inference_mode() if guidance is None else torch.no_grad():
+            start, result = self._sample(routed, proprio, guidance)
+            if not all_finite(result.action):
+                self._raise_fault(routed.payload, start, result.action)
+            self._prediction = self._predicted(result, routed.stamp_ns)
+            rows = self._action_units.to_si(result.action[0].cpu().numpy())
+        return action_chunk(
+            self._contract,
+            routed,
+            rows,
+            proprio=proprio,
+            offset_rows=routed.payload.offset_rows,
+            started_ns=routed.payload.started_ns,
+        )
+
+    def _sample(
+        self, routed: RoutedContext[DustRouted], proprio: RobotState, guidance: Guidance | None
+    ) -> tuple[Tensor, SampledChunk]:
+        """Return the start noise of the actions and what became of it."""
         payload = routed.payload
         positions = np.asarray(proprio.select(self._contract.state_joints).positions)
         state_11J = self._state_units.to_model(positions)[None, None].to(self._head.device)
@@ -162,32 +188,37 @@ class DustExecutor:
         seed = chunk_seed(self.settings.seed, header=routed.header, index=payload.offset_rows)
         generator = torch.Generator().manual_seed(seed)  # on the CPU: the same noise on every device
         action, future = noise(self._head.config, batch=1, generator=generator, device=self._head.device)
+        features = FeatureKv(payload.k, payload.v)
+        if guidance is not None:
+            features = FeatureKv(payload.k.clone(), payload.v.clone())
         result = sample(
             self._head,
-            features=FeatureKv(payload.k, payload.v),
+            features=features,
             state_BTJ=state_11J,
             slot=SLOT,
             action_BNA=action,
             future_BPO=future,
             plan=self._plan,
             tables=self._tables_in_force(),
+            guidance=guidance,
         )
-        if not all_finite(result.action):
-            self._raise_fault(payload, action, result.action)
-        self._prediction = self._predicted(result, routed.stamp_ns)
-        rows = self._action_units.to_si(result.action[0].cpu().numpy())
-        return action_chunk(
-            self._contract,
-            routed,
-            rows,
-            proprio=proprio,
-            offset_rows=payload.offset_rows,
-            started_ns=payload.started_ns,
-        )
+        return action, result
+
+    def _guidance(self, proprio: RobotState) -> Guidance | None:
+        """Return what the chunk has to continue, None where there is nothing or it is not asked for."""
+        committed, limit = self._committed, self.settings.guidance
+        if limit <= 0.0 or committed is None or committed.covered < 1:
+            return None
+        device = self._head.device
+        target = self._action_units.to_model(relative_rows(self._contract, committed.rows, proprio=proprio))
+        rows = prefix_weights(len(target), fixed=committed.fixed, covered=committed.covered)
+        weights = rows[:, None] * self._action_units.mask()
+        return Guidance(target.to(device), weights.to(device), limit)
 
     def _tables_in_force(self) -> Tables | None:
         if self._tables is None and self._savings.tables:
-            self._tables = build_tables(self._head, self._plan, slot=SLOT)
+            with torch.inference_mode(mode=False):  # a guided chunk takes gradients through what follows
+                self._tables = build_tables(self._head, self._plan, slot=SLOT)
         return self._tables
 
     def _predicted(self, result: SampledChunk, stamp_ns: int) -> FuturePrediction | None:

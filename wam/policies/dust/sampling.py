@@ -10,18 +10,19 @@ Shapes: B batch, N action rows, A action values, P vision tokens, O vision chann
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from wam.models.layers.guidance import guidance_weight
 from wam.policies.dust.config import DustConfig
 from wam.policies.dust.encoders import Embodiment
 from wam.policies.dust.head import DustHead
 from wam.policies.dust.readings import HeadStream
 from wam.policies.dust.records import FeatureKv, Prefix, StreamModulation, StreamVelocities
-from wam.policies.dust.schedule import ChunkSchedule, HeadEvaluation, Savings
+from wam.policies.dust.schedule import ChunkSchedule, HeadEvaluation, SamplerSettings, Savings
 
 VelocityField = Callable[[Tensor, "Tensor | None", HeadEvaluation], StreamVelocities]
 """(actions, future embedding, evaluation) -> what the evaluation wants."""
@@ -171,6 +172,52 @@ class ChunkVelocity:
         return self._head.vision_modulation(_bucket_tensor(bucket, self._head.device))
 
 
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """What a chunk is guided towards while it is sampled: real-time chunking, see `wam.models.layers.guidance`.
+
+    Attributes:
+        target: [N, A], rows of the last chunk at the times of this one, normalised.
+        weights: [N, A], how much each value has to agree with it, 0 to 1.
+        limit: largest weight of the guidance.
+    """
+
+    target: Tensor
+    weights: Tensor
+    limit: float
+
+
+def guided_velocity(
+    velocity: VelocityField, guidance: Guidance, *, settings: SamplerSettings
+) -> VelocityField:
+    """Return a field whose actions end near the target where the weights ask for it.
+
+    Every evaluation after which the actions move needs the gradient of the network.
+
+    Args:
+        velocity: of the policy; its tensors must not be inference tensors, and it must not reuse the action stream of
+            an earlier evaluation, which has no gradient.
+        guidance: towards what.
+        settings: of the sampler.
+    """
+
+    def field(action: Tensor, future: Tensor | None, evaluation: HeadEvaluation) -> StreamVelocities:
+        if not evaluation.moves:
+            return velocity(action, future, evaluation)
+        tau = (evaluation.index // settings.q) / settings.action_steps
+        with torch.enable_grad():
+            x = action.detach().requires_grad_()
+            v = velocity(x, future, evaluation)
+            assert v.action is not None
+            x1 = x + (1.0 - tau) * v.action.float()
+            error = (guidance.target - x1.detach()) * guidance.weights
+            (pull,) = torch.autograd.grad(x1, x, error)
+        guided = v.action.detach() + guidance_weight(1.0 - tau, limit=guidance.limit) * pull
+        return StreamVelocities(guided, None if v.vision is None else v.vision.detach())
+
+    return field
+
+
 def noise(
     config: DustConfig, *, batch: int, generator: torch.Generator, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor | None]:
@@ -194,6 +241,7 @@ def sample(
     future_BPO: Tensor | None,
     plan: ChunkSchedule,
     tables: Tables | None = None,
+    guidance: Guidance | None = None,
     trace: Trace | None = None,
 ) -> SampledChunk:
     """Sample one chunk.
@@ -207,11 +255,15 @@ def sample(
         future_BPO: start noise of the future embedding.
         plan: evaluations, with what they leave out.
         tables: of the plan; None builds them where the plan wants them.
+        guidance: towards the rows of the last chunk; outside inference mode.
         trace: sees the states after every evaluation.
     """
     if plan.savings.tables and tables is None:
         tables = build_tables(head, plan, slot=slot)
-    velocity = ChunkVelocity(
-        head, features=features, state_BTJ=state_BTJ, slot=slot, savings=plan.savings, tables=tables
+    savings = plan.savings if guidance is None else replace(plan.savings, reuse_frozen_action=False)
+    velocity: VelocityField = ChunkVelocity(
+        head, features=features, state_BTJ=state_BTJ, slot=slot, savings=savings, tables=tables
     )
+    if guidance is not None:
+        velocity = guided_velocity(velocity, guidance, settings=plan.settings)
     return integrate_joint(velocity, action_BNA, future_BPO, plan=plan, trace=trace)

@@ -16,6 +16,7 @@ none at tau = 1.
 from __future__ import annotations
 
 import enum
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -88,6 +89,8 @@ class SamplerSettings:
         action_time: noise level given to the network for actions that are not denoised in a step.
         future: the future embedding is wanted too, so it is denoised to its end.
         seed: of the start noise.
+        guidance: largest weight of the guidance towards what is executed anyway (`wam.models.layers.guidance`); 0 for
+            none.
     """
 
     action_steps: int = 4
@@ -96,6 +99,7 @@ class SamplerSettings:
     action_time: ActionTime = ActionTime.OWN
     future: bool = True
     seed: int = 0
+    guidance: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("action_steps", "q"):
@@ -104,6 +108,10 @@ class SamplerSettings:
                 raise ConfigError(
                     f"sampler.{name}", value=value, allowed="an integer of 1 or more", where=_WHERE
                 )
+        guidance = self.guidance
+        real = isinstance(guidance, int | float) and not isinstance(guidance, bool)
+        if not real or not 0.0 <= guidance < math.inf:
+            raise ConfigError("sampler.guidance", value=guidance, allowed="0 or more", where=_WHERE)
         if self.vision_steps > MAX_EVALUATIONS:
             raise ConfigError(
                 "sampler: action_steps * q",
