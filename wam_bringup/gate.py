@@ -21,7 +21,8 @@ from sensor_msgs.msg import JointState
 from wam.core.errors import ConfigError, InputError
 from wam.devices.loader import load_robot
 from wam.robots.description import JointGroup
-from wam.robots.joint_reader import JointReader
+from wam.robots.joint_merge import JointMerge
+from wam.ros.conversions import time_to_ns
 from wam.ros.inputs import Inputs
 from wam.ros.lifecycle import RosClock
 from wam.ros.parameters import declare, parameter
@@ -84,7 +85,7 @@ class GateNode(Node):
         inputs = Inputs(self, RosClock(self))
         for group in load_robot(p.robot).groups if p.robot else ():
             self._missing[group.name] = f"no messages on {group.state_topic}"
-            store = partial(self._store, group, JointReader(group))
+            store = partial(self._store, group, JointMerge(group))
             inputs.listen(JointState, group.state_topic, store, JOINT_STATE)
         for name in p.nodes:
             self._missing[name] = f"node {name} was not found"
@@ -100,13 +101,16 @@ class GateNode(Node):
         """Whether the gate has nothing left to wait for."""
         return not self._missing
 
-    def _store(self, group: JointGroup, reader: JointReader, message: JointState) -> None:
+    def _store(self, group: JointGroup, merge: JointMerge, message: JointState) -> None:
         if group.name not in self._missing:
             return
         try:
-            reader.read(message)
+            state = merge.take(message, stamp_ns=time_to_ns(message.header.stamp))
         except InputError as error:
             self._missing[group.name] = str(error)
+            return
+        if state is None:
+            self._missing[group.name] = f"{merge.waits_for} on {group.state_topic}"
         else:
             del self._missing[group.name]
 

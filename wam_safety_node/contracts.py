@@ -43,12 +43,13 @@ def chunk_contract(node: Any, p: SafetyParameters, robot: RobotDescription) -> I
 
 
 def state_contract(p: SafetyParameters, group: JointGroup) -> InputContract:
-    """Return what is accepted as a joint state of `group`: one driver, heard within the age that a state may have."""
+    """Return what is accepted as a joint state of `group`: one driver of each joint, in time."""
     return InputContract(
         max_rate=_rate(p, max(STATE_RATE_HZ, STATE_RATE_FACTOR * group.state_rate)),
         max_wait_ns=0 if p.lock_step else group.state_max_age_ns,
         max_ahead_ns=MAX_AHEAD_NS,
         sole=True,
+        parts=group.parts,
         release_ns=seconds_to_ns(STATE_RELEASE_S),
         node_time=p.lock_step,
     )

@@ -10,6 +10,7 @@ from typing import Any
 from wam.core.input_guard import Arrival, RefusedInput
 from wam.devices.registry import kind_of
 from wam.robots.description import JointGroup, RobotDescription
+from wam.robots.joint_merge import JointMerge
 from wam.robots.joint_reader import JointReader
 from wam.ros.conversions import time_to_ns
 from wam.ros.qos import JOINT_STATE
@@ -58,7 +59,7 @@ class JointStates:
             states = node.add_input(
                 kind,
                 group.state_topic,
-                partial(self._store, group, JointReader(group)),
+                partial(self._store, group, JointMerge(group)),
                 JOINT_STATE,
                 contract=state_contract(p, group),
                 on_refused=partial(refused, "joint_state", group.name),
@@ -76,13 +77,19 @@ class JointStates:
                     on_refused=partial(refused, "joint_state", group.name),
                 )
 
-    def _store(self, group: JointGroup, reader: JointReader, message: Any, _arrival: Arrival) -> None:
-        positions, _ = reader.read(message)
+    def _store(self, group: JointGroup, merge: JointMerge, message: Any, _arrival: Arrival) -> None:
+        stamp_ns = time_to_ns(message.header.stamp)
+        state = merge.take(message, stamp_ns=stamp_ns)
+        if state is None:
+            return
+        if merge.merged:
+            # A gripper that still reports must not hide that the arm has fallen silent.
+            stamp_ns = merge.oldest_ns
+        positions, _ = state
         watched = self._efforts is not None and self._efforts.watches(group)
-        efforts = reader.read_efforts(message) if watched else None
+        efforts = merge.take_efforts(message) if watched else None
         self._watch.note_driver(group.name)
         self._log.note_state(group.name, positions)
-        stamp_ns = time_to_ns(message.header.stamp)
         self._readiness.note_state(group.name, positions, stamp_ns)
         self._cycle.offer_state(group.name, stamp_ns=stamp_ns, positions=positions, efforts=efforts)
 

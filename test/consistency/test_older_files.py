@@ -108,10 +108,10 @@ def content_of_bag(bag: Path) -> dict[str, Any]:
             stamps.append(message.stamp_ns or message.receive_ns)
             feed = feeds[message.topic]
             if feed.role is Role.JOINTS:
-                ingest.put_joint_state(feed.stream, message.message)
+                ingest.put_joint_state(feed.streams[0], message.message)
                 joints += float(ingest.robot_state(now_ns=stamps[-1]).positions.sum())
             elif feed.role is Role.CAMERA:
-                ingest.put_image(feed.stream, message.message)
+                ingest.put_image(feed.camera, message.message)
                 if not images:
                     seen = ingest.assemble(now_ns=stamps[-1])
                     images.append(float(seen.frames[CAMERA].rgb.mean()))

@@ -251,7 +251,7 @@ def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, tmp_path / "set", "is not a LeRobot data set")
 
 
-def test_degrees_are_doubted_aloud(tmp_path: Path) -> None:
+def test_degrees_are_doubted_aloud_where_they_are_let_pass(tmp_path: Path) -> None:
     source = write_fake_dataset(tmp_path / "set")
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -260,5 +260,5 @@ def test_degrees_are_doubted_aloud(tmp_path: Path) -> None:
     table = pq.read_table(path).to_pydict()
     table["observation.state"] = [[57.3 * x for x in row] for row in table["observation.state"]]
     pq.write_table(pa.table(table), path)
-    result = convert_lerobot(source, tmp_path / "bag", robot=ROBOT)
-    assert any("in radians and metres?" in warning for warning in result.warnings)
+    result = convert_lerobot(source, tmp_path / "bag", robot=ROBOT, lenient=True)
+    assert any("--unit deg" in warning for warning in result.warnings)

@@ -84,7 +84,7 @@ def test_the_last_row_may_end_without_its_padding() -> None:
     np.testing.assert_array_equal(decode_image(message, camera="head"), RGB)
 
 
-@pytest.mark.parametrize("encoding", ["16UC1", "32FC1", "mono16", "8UC3", "yuv422_yuy2", ""])
+@pytest.mark.parametrize("encoding", ["16UC1", "32FC1", "nv24", "bayer_rggb12", ""])
 def test_other_encodings_are_refused_by_name(encoding: str) -> None:
     with pytest.raises(ImageError, match=f"got '{encoding}'; allowed: rgb8, bgr8") as caught:
         check_image(raw(RGB, encoding), camera="head")
@@ -142,14 +142,125 @@ def test_a_grey_jpeg_has_three_channels() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["16UC1; compressedDepth png", "16UC1; png compressed ", "32FC1; compressedDepth", "h264", ""]
+    "text", ["16UC1; compressedDepth png", "16UC1; png compressed ", "32FC1; compressedDepth"]
 )
-def test_formats_without_colour_are_refused_by_name(text: str) -> None:
-    with pytest.raises(ImageError, match="has a format that is no colour image"):
+def test_depth_maps_are_refused_by_name(text: str) -> None:
+    with pytest.raises(ImageError, match="is a depth map"):
         check_image(compressed(RGB, ".png", text), camera="head")
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("text", ["", "mjpeg", "jpg", "video/x-jpeg", "h264"])
+def test_the_bytes_decide_what_a_compressed_image_is_whatever_its_format_says(suffix: str, text: str) -> None:
+    """A camera whose driver leaves `format` empty, or writes "mjpeg" into it, was refused."""
+    decoded = decode_image(compressed(CARD, suffix, text), camera="head", size=CARD.shape[:2])
+    assert_is_the_card(decoded)
+
+
+@pytest.mark.parametrize("options", [[], [cv2.IMWRITE_WEBP_QUALITY, 50], [cv2.IMWRITE_WEBP_QUALITY, 101]])
+def test_a_webp_that_is_cut_off_is_refused(options: list[int]) -> None:
+    data = cv2.imencode(".webp", CARD[:, :, ::-1], options)[1].tobytes()
+    assert check_image(SimpleNamespace(format="webp", data=data), camera="head") == CARD.shape[:2]
+    with pytest.raises(ImageError, match="is damaged"):
+        decode_image(SimpleNamespace(format="webp", data=data[:-8]), camera="head")
+
+
+def yuv(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return Y, U and V of BT.601 in the limited range, by the formula of the standard."""
+    r, g, b = (pixels[..., i].astype(float) for i in range(3))
+    y = 16 + (65.481 * r + 128.553 * g + 24.966 * b) / 255
+    u = 128 + (-37.797 * r - 74.203 * g + 112.0 * b) / 255
+    v = 128 + (112.0 * r - 93.786 * g - 18.214 * b) / 255
+    return tuple(np.rint(plane).astype(np.uint8) for plane in (y, u, v))
+
+
+def four_two_two(pixels: np.ndarray, order: str) -> np.ndarray:
+    y, u, v = yuv(pixels)
+    parts = {"Y": y[:, 0::2], "y": y[:, 1::2], "U": u[:, 0::2], "V": v[:, 0::2]}
+    return np.stack([parts[letter] for letter in order], axis=2).reshape(len(pixels), -1)
+
+
+def four_two_zero(pixels: np.ndarray, kind: str) -> np.ndarray:
+    y, u, v = yuv(pixels)
+    u, v = u[::2, ::2], v[::2, ::2]
+    width = pixels.shape[1]
+    if kind == "i420":
+        colours = np.concatenate([u.ravel(), v.ravel()])
+    else:
+        colours = np.stack([u, v] if kind == "nv12" else [v, u], axis=2)
+    return np.concatenate([y, colours.reshape(-1, width)])
+
+
+def mosaic(pixels: np.ndarray, pattern: str) -> np.ndarray:
+    out = np.empty(pixels.shape[:2], np.uint8)
+    for i, letter in enumerate(pattern):
+        out[i // 2 :: 2, i % 2 :: 2] = pixels[i // 2 :: 2, i % 2 :: 2, "rgb".index(letter)]
+    return out
+
+
+def wide(values: np.ndarray, byte_order: str) -> np.ndarray:
+    return (values.astype(np.uint16) * 257).astype(byte_order + "u2").view(np.uint8)
+
+
+CARD = np.zeros((16, 24, 3), np.uint8)
+CARD[:8, :12], CARD[:8, 12:] = (200, 20, 30), (20, 30, 200)
+CARD[8:, :12], CARD[8:, 12:] = (30, 180, 40), (90, 90, 90)
+"""Red, blue, green and grey."""
+
+
+def assert_is_the_card(decoded: np.ndarray) -> None:
+    assert (decoded.shape, decoded.dtype) == (CARD.shape, np.uint8)
+    assert decoded.flags.c_contiguous
+    for rows, columns in ((3, 5), (3, 18), (12, 5), (12, 18)):
+        assert np.abs(decoded[rows, columns].astype(int) - CARD[rows, columns]).max() <= 8
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pixels"),
+    [
+        ("8UC3", CARD[:, :, ::-1].reshape(16, -1)),
+        ("8UC4", with_alpha(CARD[:, :, ::-1]).reshape(16, -1)),
+        ("yuv422", four_two_two(CARD, "UYVy")),
+        ("uyvy", four_two_two(CARD, "UYVy")),
+        ("yuv422_yuy2", four_two_two(CARD, "YUyV")),
+        ("yuyv", four_two_two(CARD, "YUyV")),
+        *((kind, four_two_zero(CARD, kind)) for kind in ("nv12", "nv21", "i420")),
+        *((f"bayer_{p}8", mosaic(CARD, p)) for p in ("rggb", "bggr", "gbrg", "grbg")),
+        ("bayer_rggb16", wide(mosaic(CARD, "rggb"), "<")),
+        ("rgb16", wide(CARD.reshape(16, -1), "<")),
+        ("bgr16", wide(CARD[:, :, ::-1].reshape(16, -1), "<")),
+    ],
+)
+def test_a_card_of_four_colours_keeps_them_in_every_encoding_that_drivers_send(
+    encoding: str, pixels: np.ndarray
+) -> None:
+    """The encodings were refused, among them the default of usb_cam."""
+    message = raw(CARD, encoding)
+    message.step, message.data = pixels.shape[1], pixels.tobytes()
+    assert check_image(message, camera="head", size=(16, 24)) == (16, 24)
+    assert_is_the_card(decode_image(message, camera="head"))
+    message.data = message.data[:-1]
+    with pytest.raises(ImageError, match="is truncated"):
+        check_image(message, camera="head")
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_of_grey_with_16_bits_the_upper_eight_are_used(big: bool) -> None:
+    grey = CARD[:, :, 0].copy()
+    message = raw(CARD, "mono16")
+    data = wide(grey, ">" if big else "<")
+    message.is_bigendian, message.step, message.data = int(big), data.shape[1], data.tobytes()
+    np.testing.assert_array_equal(decode_image(message, camera="head")[:, :, 1], grey)
+
+
+@pytest.mark.parametrize(("encoding", "side"), [("yuv422_yuy2", "width"), ("nv12", "height")])
+def test_colours_that_two_pixels_share_need_an_even_side(encoding: str, side: str) -> None:
+    odd = np.zeros((5, 4, 3) if side == "height" else (4, 5, 3), np.uint8)
+    with pytest.raises(ImageError, match=f"has an odd {side}"):
+        check_image(raw(odd, encoding), camera="head")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
 def test_the_size_of_a_compressed_image_is_checked_before_it_is_decoded(suffix: str) -> None:
     message = compressed(RGB, suffix, suffix[1:])
     assert check_image(message, camera="head") == (6, 5)

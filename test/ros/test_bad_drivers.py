@@ -252,7 +252,7 @@ class StandingStill:
 
 FAULTS = {
     "other joint names": (rename, "malformed_joint_state", "lacks"),
-    "another unit": (in_degrees, "malformed_joint_state", "(another unit?)"),
+    "another unit": (in_degrees, "malformed_joint_state", "degrees are likely"),
     "NaN": (not_a_number, "malformed_joint_state", "has a non-finite position"),
     "fewer positions than names": (
         too_few,

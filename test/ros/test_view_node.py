@@ -47,9 +47,15 @@ def test_every_joint_of_the_model_is_shown_once_all_drivers_have_reported(name: 
 
 def test_a_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
     state = ModelState(load_robot("franka"))
-    with pytest.raises(InputError, match="lacks fr3_joint2"):
-        state.offer("arm", SimpleNamespace(name=["fr3_joint1"], position=[0.0], velocity=[]))
+    with pytest.raises(InputError, match="another number of positions than names"):
+        state.offer("arm", SimpleNamespace(name=["fr3_joint1"], position=[], velocity=[]))
     assert state.read() == {}
+
+
+def test_the_joints_that_a_message_has_are_shown() -> None:
+    state = ModelState(load_robot("franka"))
+    state.offer("arm", SimpleNamespace(name=["fr3_joint2", "wheel"], position=[0.25, 9.0], velocity=[]))
+    assert state.read() == {"fr3_joint2": 0.25}
 
 
 def test_a_robot_without_a_model_cannot_be_shown() -> None:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from wam.cli import convert_bag, convert_units
+from wam.cli.bag_options import parse_pairs
 from wam.cli.progress import row_progress
-from wam.core.errors import ConfigError
 from wam.data.bag.writing import Storage
 from wam.policies.registry import registry
 
@@ -52,22 +52,64 @@ def lerobot(
             show_default=False,
         ),
     ] = None,
+    in_order: Annotated[
+        bool,
+        typer.Option(
+            "--in-order", help="The columns of state and action are the robot file's joints, in its order."
+        ),
+    ] = False,
+    state_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="COLUMN=JOINT, for a column of the state with another name; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    action_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="COLUMN=JOINT, for a column of the action with another name; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="UNIT for all joints it can go for, or JOINT=UNIT: rad, deg, m, mm, percent (-100..100 between the "
+            "limits), share (0..1), ticks (4096 a turn) or a factor; may be repeated. Default: SI units.",
+            show_default=False,
+        ),
+    ] = None,
+    action_unit: Annotated[
+        list[str] | None,
+        typer.Option(help="The same for the action; default: as the state.", show_default=False),
+    ] = None,
+    state_key: Annotated[
+        str, typer.Option(help="Feature of the state; default: observation.state.", show_default=False)
+    ] = "",
+    action_key: Annotated[
+        str, typer.Option(help="Feature of the action; default: action.", show_default=False)
+    ] = "",
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="Report short videos and wrong frame rates as warnings.")
+        bool,
+        typer.Option("--lenient", help="Report short videos, wrong rates and impossible values as warnings."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Write one episode of a LeRobot data set as a rosbag2 with the robot's own topics and joint names.
 
     Joint states go to the state topics of the robot file, images (JPEG) to its cameras, the recorded action to
-    /action and the task text to /instruction. A conversion that fails leaves no files behind.
+    /action and the task text to /instruction. Image i is row i's where a video has as many images as rows; else time
+    decides. A conversion that fails leaves no files behind.
 
     Example: wam convert lerobot ~/g1_pick g1_ep1 --robot g1_inspire --episode 1
     """
+    from wam.data.columns import ColumnOptions
     from wam.data.to_bag import convert_lerobot
     from wam.devices.loader import load_robot
 
     description = load_robot(robot)
+    units = _units(unit, "--unit")
     console = Console(stderr=True)
     with row_progress(console, f"episode {episode}", unit="rows") as progress:
         result = convert_lerobot(
@@ -78,6 +120,13 @@ def lerobot(
             storage=storage,
             cameras=parse_pairs(
                 camera or [], separator="=", option="--camera", form="DATASET_NAME=ROBOT_NAME"
+            ),
+            state=ColumnOptions(_names(state_name, "--state-name"), units, in_order, state_key),
+            action=ColumnOptions(
+                _names(action_name, "--action-name"),
+                _units(action_unit, "--action-unit") if action_unit else units,
+                in_order,
+                action_key,
             ),
             lenient=lenient,
             progress=progress,
@@ -113,16 +162,13 @@ for _kind in registry().kinds.values():
         app.command(_name)(_function)
 
 
-def parse_pairs(values: list[str], *, separator: str, option: str, form: str) -> dict[str, str]:
-    """Return options of the form LEFT{separator}RIGHT as a mapping.
+def _names(values: list[str] | None, option: str) -> dict[str, str]:
+    return parse_pairs(values or [], separator="=", option=option, form="COLUMN=JOINT")
 
-    Raises:
-        ConfigError: an option has another form.
-    """
-    pairs = {}
-    for value in values:
-        left, found, right = value.partition(separator)
-        if not found or not left or not right:
-            raise ConfigError(f"option {option}", value=value, allowed=form, where=option)
-        pairs[left] = right
-    return pairs
+
+def _units(values: list[str] | None, option: str) -> dict[str, str]:
+    """Return joint -> unit; "" for a unit of all joints."""
+    named = [value for value in values or [] if "=" in value]
+    units = parse_pairs(named, separator="=", option=option, form="UNIT or JOINT=UNIT")
+    plain = [value for value in values or [] if "=" not in value]
+    return {"": plain[-1], **units} if plain else units

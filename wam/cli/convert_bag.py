@@ -11,6 +11,16 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from wam.cli.bag_options import (
+    STAMPS,
+    ActionTopics,
+    ClockOffsets,
+    Remap,
+    TimeBase,
+    parse_offsets,
+    parse_remap,
+    use_stamps,
+)
 from wam.cli.progress import row_progress
 from wam.data.lerobot.format import Version
 
@@ -45,13 +55,10 @@ def bag(
     namespace: Annotated[
         str, typer.Option(help="Namespace of the robot in the recordings.", show_default=False)
     ] = "",
-    action_topic: Annotated[
-        str,
-        typer.Option(
-            help="Topic of the recorded action; default: /action, or the robot's command topics.",
-            show_default=False,
-        ),
-    ] = "",
+    remap: Remap = None,
+    action_topic: ActionTopics = None,
+    time: TimeBase = STAMPS,
+    clock_offset: ClockOffsets = None,
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Hold values over gaps and report faults as warnings.")
     ] = False,
@@ -64,7 +71,7 @@ def bag(
 
     Example: wam convert bag run1 run2 ~/g1_pick --robot g1_inspire
     """
-    from wam.data.bag.binding import TopicNames
+    from wam.data.bag.binding import TopicNames, parse_action_topics
     from wam.data.to_lerobot import BagOptions, convert_bags
     from wam.devices.loader import load_robot
 
@@ -74,8 +81,14 @@ def bag(
         version=version,
         fps=fps,
         cameras=tuple(camera or ()),
-        names=TopicNames(namespace=namespace, action=action_topic),
+        names=TopicNames(
+            namespace=namespace,
+            renamed=parse_remap(remap),
+            actions=parse_action_topics(action_topic or [], option="--action-topic"),
+        ),
         instruction=instruction,
+        use_stamps=use_stamps(time),
+        clock_offsets=parse_offsets(clock_offset or []),
         lenient=lenient,
     )
     with row_progress(console, out.name, unit="images") as progress:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from wam.cli.convert import parse_pairs
+from wam.cli.bag_options import parse_pairs
 
 EXIT_DROPPED = 2
 

@@ -14,7 +14,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from wam.cli.convert import parse_pairs
+from wam.cli.bag_options import (
+    STAMPS,
+    ActionTopics,
+    ClockOffsets,
+    Remap,
+    TimeBase,
+    parse_offsets,
+    parse_remap,
+    use_stamps,
+)
 from wam.cli.groups import RunByDefault
 from wam.cli.progress import row_progress
 from wam.core.clock import seconds_to_ns
@@ -108,26 +117,13 @@ def run(
             show_default=False,
         ),
     ] = None,
-    time: Annotated[
-        str,
-        typer.Option(help="Time base: 'stamps' (message headers) or 'receive' (the recorder's)."),
-    ] = "stamps",
+    time: TimeBase = STAMPS,
     namespace: Annotated[
         str, typer.Option(help="Namespace of the robot in the recording.", show_default=False)
     ] = "",
-    remap: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="ROBOT_TOPIC:=RECORDED_TOPIC, for a topic recorded under another name.", show_default=False
-        ),
-    ] = None,
-    action_topic: Annotated[
-        str,
-        typer.Option(
-            help="Topic of the recorded action; default: /action, or the robot's command topics.",
-            show_default=False,
-        ),
-    ] = "",
+    remap: Remap = None,
+    action_topic: ActionTopics = None,
+    clock_offset: ClockOffsets = None,
     mode: Annotated[
         str,
         typer.Option(
@@ -158,7 +154,7 @@ def run(
 
     Example: wam replay g1_ep1 --robot g1_inspire --policy aha_wam/random --report out
     """
-    from wam.data.bag.binding import TopicNames
+    from wam.data.bag.binding import TopicNames, parse_action_topics
     from wam.devices.loader import load_robot
     from wam.evaluation.metrics.gate import read_gate
     from wam.evaluation.replay.engine import (
@@ -174,8 +170,6 @@ def run(
     from wam.report.folder import require_free
     from wam.runtime.policy import PolicyRequest
 
-    if time not in ("stamps", "receive"):
-        raise ConfigError("option --time", value=time, allowed="stamps or receive", where="--time")
     if mode not in (OFFLINE, LIVE):
         raise ConfigError("option --mode", value=mode, allowed=f"{OFFLINE} or {LIVE}", where="--mode")
     live = mode == LIVE
@@ -202,15 +196,14 @@ def run(
         ),
         names=TopicNames(
             namespace=namespace,
-            renamed=parse_pairs(
-                remap or [], separator=":=", option="--remap", form="ROBOT_TOPIC:=RECORDED_TOPIC"
-            ),
-            action=action_topic,
+            renamed=parse_remap(remap),
+            actions=parse_action_topics(action_topic or [], option="--action-topic"),
         ),
         instruction=instruction,
         seed=seed,
         lenient=lenient,
-        use_stamps=time == "stamps",
+        use_stamps=use_stamps(time),
+        clock_offsets=parse_offsets(clock_offset or []),
         gate=read_gate(gate) if gate is not None else (),
         mode=mode,
         rerun=rerun,
@@ -242,13 +235,13 @@ def run(
                 threads=threads,
                 log_dir=Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wam-replay-"))),
             )
-        progress = stack.enter_context(row_progress(console, f"replaying {bag.name}", unit="s of recording"))
+        progress = stack.enter_context(row_progress(console, f"replaying {bag.name}", unit="messages"))
         outcome = run_replay(
             options,
             robot=description,
             policy=loaded,
             report=report,
-            progress=lambda seconds, total: progress(int(seconds), int(total)),
+            progress=progress,
             make_engine=make_engine,
         )
     if as_json:

@@ -3,6 +3,7 @@
 
     door    before a message is read: sender, size, rate, time in the queue
     stamp   once it is read: the stamp against the clock of this node
+    share   once it is read: whether another publisher sends the same joints
     refuse  anything that reading or using it has found
 
 A refusal ends nothing: the message is left out, and the input ages as if it had not arrived. The text of a refusal is
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from wam.core.clock import NS_PER_S
@@ -56,6 +57,8 @@ class InputContract:
         max_wait_ns: longest time between receipt and reading [ns]; 0: any time.
         max_ahead_ns: largest lead of the stamp over the clock [ns]; 0: stamps are not judged.
         sole: one publisher at a time, see `SoleSender`.
+        parts: name in a message -> what it is the name of: then `sole` goes for each of these by itself, and several
+            publishers may share a topic as long as none sends what another one does.
         node: full name of the node that is expected to publish, or "".
         strict: no other node is listened to.
         release_ns: silence after which another publisher may take over [ns].
@@ -69,6 +72,7 @@ class InputContract:
     max_wait_ns: int = 0
     max_ahead_ns: int = 0
     sole: bool = False
+    parts: Mapping[str, str] = field(default_factory=dict)
     node: str = ""
     strict: bool = False
     release_ns: int = NS_PER_S
@@ -130,9 +134,14 @@ class InputGuard:
 
     def __init__(self, topic: str, contract: InputContract, *, name_of: NameOf = lambda _: None) -> None:
         self.topic, self.contract = topic, contract
-        self._sole = SoleSender(
-            node=contract.node, strict=contract.strict, release_ns=contract.release_ns, name_of=name_of
-        )
+
+        def sole() -> SoleSender:
+            return SoleSender(
+                node=contract.node, strict=contract.strict, release_ns=contract.release_ns, name_of=name_of
+            )
+
+        self._sole = sole()
+        self._parts = {part: sole() for part in contract.parts.values()}
         self._buckets: dict[bytes, _Bucket] = {}
         self._muted: dict[bytes, int] = {}
         self._said: dict[InputReason, _Said] = {}
@@ -151,13 +160,14 @@ class InputGuard:
 
     def speaking(self, now_ns: int, within_ns: int) -> tuple[str, ...]:
         """Return which participants have sent within the last `within_ns` [ns], whether or not they were heard."""
-        return self._sole.speaking(now_ns, within_ns)
+        every = (self._sole, *self._parts.values())
+        return tuple(sorted({text for one in every for text in one.speaking(now_ns, within_ns)}))
 
     def door(self, arrival: Arrival, size: int) -> RefusedInput | None:
         """Judge a message of `size` bytes before it is read."""
         contract, sender = self.contract, arrival.sender
         # Without a gid every message seems to come from one sender.
-        if contract.sole and sender:
+        if contract.sole and sender and not self._parts:
             why = self._sole.admit(sender, arrival.receive_ns)
             if why:
                 return RefusedInput(InputReason.SENDER, why)
@@ -174,6 +184,20 @@ class InputGuard:
             )
         if arrival.receive_ns < self._muted.get(sender, arrival.receive_ns):
             return RefusedInput(InputReason.MALFORMED, "its publisher sent bytes that are no such message")
+        return None
+
+    def share(self, arrival: Arrival, names: Iterable[str]) -> RefusedInput | None:
+        """Judge whether the sender of a message with these names may send them, once it is read."""
+        if not self.contract.sole or not arrival.sender:
+            return None
+        parts = {part for name in names if (part := self.contract.parts.get(name)) is not None}
+        senders = [(part, self._parts[part]) for part in sorted(parts)]
+        for part, one in senders:
+            why = one.hear(arrival.sender, arrival.receive_ns)
+            if why:
+                return RefusedInput(InputReason.SENDER, f"{part} is {why}")
+        for _, one in senders:
+            one.choose(arrival.sender, arrival.receive_ns)
         return None
 
     def stamp(self, stamp_ns: int, now_ns: int) -> RefusedInput | None:

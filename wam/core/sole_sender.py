@@ -46,14 +46,24 @@ class SoleSender:
 
     def admit(self, sender: bytes, receive_ns: int) -> str:
         """Return "" where a message of `sender`, received at `receive_ns` [ns], is listened to, else why not."""
+        why = self.hear(sender, receive_ns)
+        if not why:
+            self.choose(sender, receive_ns)
+        return why
+
+    def hear(self, sender: bytes, receive_ns: int) -> str:
+        """Note that `sender` speaks at `receive_ns` [ns], and return "" where it may be chosen, else why not."""
         self._heard.pop(sender, None)  # the order of the table is that of the last messages
         self._heard[sender] = receive_ns
         if len(self._heard) > MAX_SENDERS:
             self._heard.pop(next(iter(self._heard)))
         if sender != self._chosen and not self._may_take_over(sender, receive_ns):
             return self._why_not(sender)
-        self._chosen, self._last_ns = sender, receive_ns
         return ""
+
+    def choose(self, sender: bytes, receive_ns: int) -> None:
+        """Listen to `sender` as of `receive_ns` [ns]; to be called after `hear` had nothing against it."""
+        self._chosen, self._last_ns = sender, receive_ns
 
     def speaking(self, now_ns: int, within_ns: int) -> tuple[str, ...]:
         """Return who has spoken within the last `within_ns` [ns], one text for each participant.

@@ -9,21 +9,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
-from wam.data.bag.joint_names import driver_aliases
 from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC, JPEG_QUALITY, WARNINGS
 from wam.data.bag.writing import BagWriter, Storage, new_bag
+from wam.data.columns import ColumnOptions, JointColumns, joint_table, range_fault
 from wam.data.lerobot.episode import EpisodeReader, RecordedEpisode
 from wam.data.lerobot.format import ACTION, IMAGES, STATE
 from wam.data.lerobot.reader import open_dataset
 from wam.robots.description import CameraTransport, RobotDescription
-
-RANGE_SLACK = 0.25
-"""Share of a joint's range by which recorded values may exceed it before their unit is questioned."""
 
 Progress = Callable[[int, int], None]
 
@@ -59,6 +55,8 @@ def convert_lerobot(
     episode: int = 0,
     storage: Storage = Storage.MCAP,
     cameras: Mapping[str, str] | None = None,
+    state: ColumnOptions | None = None,
+    action: ColumnOptions | None = None,
     lenient: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Converted:
@@ -71,19 +69,39 @@ def convert_lerobot(
         episode: number of the episode.
         storage: storage plugin of the bag.
         cameras: data set camera -> robot camera, where their names differ.
+        state: what is stated of the columns of the state.
+        action: what is stated of the columns of the action.
         lenient: report faults that leave usable data as warnings.
         progress: called with rows done and total rows.
 
     Raises:
         RecordingError: data set and robot do not match, or `out` exists; no file is left behind.
+        ConfigError: what is stated names a column, joint or unit that does not exist.
     """
+    state, action = state or ColumnOptions(), action or ColumnOptions()
     dataset = open_dataset(source)
-    reader = EpisodeReader(dataset, episode, lenient=lenient)
+    reader = EpisodeReader(
+        dataset, episode, lenient=lenient, state_key=state.key or STATE, action_key=action.key or ACTION
+    )
     content = reader.episode
-    state_index = joint_columns(content.state_names, robot, feature=STATE, dataset=source)
-    action_names, warnings = _action_names(content, robot, source, lenient)
+    warnings: list[str] = []
+    measured = _states(content, robot, source, state)
+    commanded = _actions(content, robot, source, action, lenient, warnings)
+    for found, raw, option in (
+        (measured, content.state, "--unit"),
+        (commanded, content.action, "--action-unit"),
+    ):
+        if found is None or raw is None:
+            continue
+        what = f"{STATE if found is measured else ACTION} of {source}"
+        fault = range_fault(found, raw, what=what, option=option)
+        if fault is not None and not lenient:
+            raise fault
+        warnings += [str(fault)] if fault is not None else []
     views = camera_views(content, robot, cameras or {}, source)
-    warnings = (*warnings, *_range_warnings(content.state[:, state_index], robot))
+    for key in views:
+        reader.require(key)
+    action_names = tuple(joint.name for joint in commanded.joints) if commanded is not None else ()
     topics = {f"/{group.state_topic}": STATE for group in robot.groups}
     topics |= {f"/{robot.camera(name).topic}": IMAGES + key for key, name in views.items()}
     if action_names:
@@ -100,42 +118,36 @@ def convert_lerobot(
         "wam.action_topic": ACTION_TOPIC if action_names else "",
     }
     with new_bag(out, storage=storage, metadata=metadata) as bag:
-        _write(bag, reader, robot, views, state_index, action_names, progress)
+        _write(bag, reader, robot, views, measured, commanded, progress)
         messages = bag.count
-        warnings = (*reader.warnings, *warnings)
+        warnings = [*reader.warnings, *warnings]
         # A replay of the bag repeats them in its report.
         if warnings:
             bag.note(WARNINGS, "\n".join(warnings))
-    return Converted(out, episode, len(content.stamps), messages, topics, content.instruction, warnings)
+    return Converted(
+        out, episode, len(content.stamps), messages, topics, content.instruction, tuple(warnings)
+    )
 
 
-def joint_columns(
-    names: tuple[str, ...], robot: RobotDescription, *, feature: str, dataset: Path
-) -> npt.NDArray[np.intp]:
-    """Return, for every joint of the robot, the column of the data set that holds it.
-
-    A column may have the joint's policy-side name or, where it is unique, the driver's.
+def _states(
+    episode: RecordedEpisode, robot: RobotDescription, dataset: Path, options: ColumnOptions
+) -> JointColumns:
+    """Return the measured joints, all of the robot's.
 
     Raises:
-        RecordingError: the data set names no columns, or a joint of the robot is not among them.
+        RecordingError: a joint of the robot is not among the columns.
     """
-    if not names:
-        raise RecordingError(
-            f"meta/info.json of {dataset} names no columns for {feature}",
-            allowed=f"the {len(robot.joints)} joint names of {robot.name}, in order",
-            where=f"meta/info.json: features['{feature}'].names",
-        )
-    aliases = driver_aliases(robot)
-    place = {aliases.get(name, name): column for column, name in enumerate(names)}
-    missing = [joint.name for joint in robot.joints if joint.name not in place]
+    what = f"{STATE} of {dataset}"
+    found = joint_table(episode.state, episode.state_names, robot, options, what=what, option="--state-name")
+    missing = [joint.name for joint in robot.joints if joint not in found.joints]
     if missing:
         raise RecordingError(
-            f"{feature} of {dataset} lacks {', '.join(missing)} of robot {robot.name}",
-            value=list(names),
+            f"{what} lacks {', '.join(missing)} of robot {robot.name}",
+            value=list(episode.state_names),
             allowed=f"columns for all of {list(robot.joint_names)}",
-            where=f"{robot.source}, or choose another --robot",
+            where=f"--state-name COLUMN={missing[0]}, {robot.source}, or another --robot",
         )
-    return np.array([place[joint.name] for joint in robot.joints], dtype=np.intp)
+    return found
 
 
 def camera_views(
@@ -174,39 +186,47 @@ def camera_views(
     return {by_name[camera.name]: camera.name for camera in robot.cameras}
 
 
-def _action_names(
-    episode: RecordedEpisode, robot: RobotDescription, dataset: Path, lenient: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the policy-side names of the action columns (empty: nothing to write) and warnings."""
+def _actions(
+    episode: RecordedEpisode,
+    robot: RobotDescription,
+    dataset: Path,
+    options: ColumnOptions,
+    lenient: bool,
+    warnings: list[str],
+) -> JointColumns | None:
+    """Return the commanded joints, or None where there is nothing to write; adds to `warnings`.
+
+    Columns that a person has named may be fewer than the joints; a name that fits by chance does not count.
+    """
     if episode.action is None:
-        return (), (f"data set {dataset} records no action: a replay can compare with measured states only",)
-    aliases = driver_aliases(robot)
-    names = tuple(aliases.get(name, name) for name in episode.action_names)
-    if episode.action.shape[1] == episode.state.shape[1] and set(robot.joint_names) <= set(names):
-        return names, ()
+        warnings.append(
+            f"data set {dataset} records no action: a replay can compare with measured states only"
+        )
+        return None
+    what = f"{ACTION} of {dataset}"
+    found = joint_table(
+        episode.action, episode.action_names, robot, options, what=what, option="--action-name"
+    )
+    missing = [joint.name for joint in robot.joints if joint not in found.joints]
+    if missing and options.names and found.joints:
+        warnings.append(f"{what} has no {', '.join(missing)}: a replay cannot judge these joints")
+        return found
+    if not missing:
+        return found
     error = RecordingError(
-        f"{ACTION} of {dataset} does not hold the joints of robot {robot.name}",
+        f"{what} does not hold the joints of robot {robot.name}",
         value=f"{episode.action.shape[1]} columns {list(episode.action_names)}",
-        allowed=f"{episode.state.shape[1]} columns as in {STATE}",
-        where="the data set, or pass --lenient to leave out what does not fit",
+        allowed=f"columns for all of {list(robot.joint_names)}",
+        where=f"--action-name COLUMN={missing[0]} for each that is called otherwise, or pass --lenient to leave the "
+        "action out",
     )
     if not lenient:
         raise error
-    return (names if names and set(names) & set(robot.joint_names) else ()), (str(error),)
-
-
-def _range_warnings(state: npt.NDArray[np.float64], robot: RobotDescription) -> tuple[str, ...]:
-    limits = robot.limits()
-    slack = RANGE_SLACK * (limits.upper - limits.lower)
-    outside = np.any((state < limits.lower - slack) | (state > limits.upper + slack), axis=0)
-    if not outside.any():
-        return ()
-    worst = int(np.argmax(np.where(outside, np.abs(state).max(axis=0), -1.0)))
-    return (
-        f"{int(outside.sum())} joints leave their range by more than {100 * RANGE_SLACK:.0f} %, for example "
-        f"{limits.joint_names[worst]} reaches {state[np.argmax(np.abs(state[:, worst])), worst]:.2f} "
-        f"(allowed {limits.lower[worst]:.2f} .. {limits.upper[worst]:.2f}): is the data set in radians and metres?",
-    )
+    if found.joints and len(found.joints) == episode.action.shape[1]:
+        warnings.append(str(error))
+        return found
+    warnings.append(f"{error}; the bag has no action")
+    return None
 
 
 def _write(
@@ -214,25 +234,26 @@ def _write(
     reader: EpisodeReader,
     robot: RobotDescription,
     views: Mapping[str, str],
-    state_index: npt.NDArray[np.intp],
-    action_names: tuple[str, ...],
+    measured: JointColumns,
+    commanded: JointColumns | None,
     progress: Progress,
 ) -> None:
     """Write row after row: state, action, then images, so that the state of an image is read before it."""
     episode = reader.episode
     stamps_ns = [EPOCH_NS + round(stamp * NS_PER_S) for stamp in episode.stamps.tolist()]
-    state = episode.state[:, state_index]
+    action_names = tuple(joint.name for joint in commanded.joints) if commanded is not None else ()
     images = {name: _Ahead(reader.images(key)) for key, name in views.items()}
     if episode.instruction:
         bag.text(INSTRUCTION_TOPIC, stamps_ns[0], episode.instruction)
     for row, stamp_ns in enumerate(stamps_ns):
         start = 0
         for group in robot.groups:
-            part = state[row, start : start + len(group.joints)] / group.state_factors
-            bag.joint_state(f"/{group.state_topic}", stamp_ns, names=group.driver_names, positions=part)
+            part = measured.values[row, start : start + len(group.joints)] / group.state_factors
+            if np.isfinite(part).all():
+                bag.joint_state(f"/{group.state_topic}", stamp_ns, names=group.driver_names, positions=part)
             start += len(group.joints)
-        if action_names and episode.action is not None:
-            bag.joint_state(ACTION_TOPIC, stamp_ns, names=action_names, positions=episode.action[row])
+        if commanded is not None and np.isfinite(commanded.values[row]).all():
+            bag.joint_state(ACTION_TOPIC, stamp_ns, names=action_names, positions=commanded.values[row])
         for name, ahead in images.items():
             rgb = ahead.at(row)
             if rgb is not None:

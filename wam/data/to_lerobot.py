@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class BagOptions:
         names: topics whose names differ from the robot file.
         instruction: task text of all rows; "" uses the recorded one.
         use_stamps: False uses receive times instead of header stamps.
+        clock_offsets: topic -> what is added to its stamps [ns].
         lenient: report faults that leave usable data as warnings.
     """
 
@@ -40,6 +41,7 @@ class BagOptions:
     names: TopicNames = field(default_factory=TopicNames)
     instruction: str = ""
     use_stamps: bool = True
+    clock_offsets: Mapping[str, int] = field(default_factory=dict)
     lenient: bool = False
 
 
@@ -121,7 +123,7 @@ def _add(
     fps: float,
     progress: Progress,
 ) -> tuple[EpisodeRows, list[str]]:
-    with Recording(source, lenient=options.lenient) as recording:
+    with Recording(source, lenient=options.lenient, clock_offsets=options.clock_offsets) as recording:
         binding = bind_cameras(recording, robot=robot, cameras=cameras, names=options.names)
         rows, warnings = read_rows(
             recording,
@@ -131,7 +133,7 @@ def _add(
             use_stamps=options.use_stamps,
             instruction=options.instruction,
         )
-        feeds = {feed.stream: feed for feed in binding.feeds.values() if feed.role is Role.CAMERA}
+        feeds = {feed.camera: feed for feed in binding.feeds.values() if feed.role is Role.CAMERA}
         total = len(rows.times_ns) * len(cameras)
 
         def images(number: int, camera: str) -> Iterator[Rgb]:

@@ -103,6 +103,7 @@ def _joint(joint: JointSpec) -> dict[str, Any]:
         "acceleration": joint.acceleration,
         "jerk": joint.jerk,
         "home": joint.home,
+        "gripper": joint.is_gripper,
         "velocity_envelope": None if joint.envelope is None else asdict(joint.envelope),
         "raw": None if joint.raw is None else asdict(joint.raw),
         "conversion": asdict(joint.conversion),

@@ -149,6 +149,10 @@ class JointEnvelope:
 NO_ENVELOPE = JointEnvelope(math.inf, 0.0, math.inf, -math.inf)
 
 
+GRIPPER_WORDS = ("gripper", "finger", "jaw", "claw", "knuckle")
+"""Names of revolute joints that hold one of these are those of grippers."""
+
+
 @dataclass(frozen=True, slots=True)
 class JointSpec:
     """One joint, as the policy and as the driver name it. The unit u is rad, m or 1, by `kind`.
@@ -170,6 +174,7 @@ class JointSpec:
         conversion: what the driver's messages mean.
         effort: limits of the effort that the driver reports in its joint states.
         external_torque: limits of the torque that it ascribes to what the arm touches.
+        gripper: whether it is a gripper or a finger, which opens and closes; None where the robot file does not say.
     """
 
     name: str
@@ -188,6 +193,15 @@ class JointSpec:
     conversion: Conversion = Conversion()
     effort: EffortLimits = NO_LIMITS
     external_torque: EffortLimits = NO_LIMITS
+    gripper: bool | None = None
+
+    @property
+    def is_gripper(self) -> bool:
+        """Whether it opens and closes; where the robot file does not say, its kind and its name decide."""
+        if self.gripper is not None:
+            return self.gripper
+        name = self.driver_name.lower()
+        return self.kind is not JointKind.REVOLUTE or any(word in name for word in GRIPPER_WORDS)
 
     def to_raw(self, position: float) -> float:
         """Return the device's raw value for `position` [u].
@@ -308,6 +322,18 @@ class JointGroup:
     def driver_names(self) -> tuple[str, ...]:
         """Driver-side names, in order."""
         return tuple(joint.driver_name for joint in self.joints)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Name that a driver may have for a joint -> its driver name."""
+        named = {name: name for name in self.driver_names}
+        for spelling in self.spellings:
+            named |= {
+                told: name
+                for told, name in zip(spelling, self.driver_names, strict=True)
+                if told not in named
+            }
+        return named
 
     @property
     def state_factors(self) -> npt.NDArray[np.float64]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Camera messages to uint8 [H, W, 3], red first: numpy for raw images, OpenCV for JPEG and PNG.
+"""Camera messages to uint8 [H, W, 3], red first: numpy for plain channels, OpenCV for all else.
 
-Messages are duck-typed: those of rclpy and those that rosbags deserialises both work. `check_image` looks at the
-header alone, so that a subscription can refuse a message at once and decode only the frame that is used.
+Of a compressed image the bytes decide what it is; its `format` only says which colour is first, and whether it is a
+depth map. Messages are duck-typed: those of rclpy and those that rosbags deserialises both work. `check_image` looks at
+the header alone, so that a subscription can refuse a message at once and decode only the frame that is used.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from wam.core.errors import ImageError, MissingDependency
+from wam.core.errors import ImageError
 from wam.core.observation import Rgb
+from wam.robots.encodings import CODED_ENCODINGS, decode_coded, opencv
 
 RAW_ENCODINGS: Mapping[str, tuple[int, tuple[int, int, int]]] = MappingProxyType(
     {
@@ -29,12 +31,14 @@ RAW_ENCODINGS: Mapping[str, tuple[int, tuple[int, int, int]]] = MappingProxyType
 """Encoding of sensor_msgs/Image -> bytes per pixel and where red, green and blue stand in them."""
 
 COMPRESSED_FORMATS = ("jpeg", "png")
+"""What a robot file may name; a message may be WebP as well."""
 
 Size = tuple[int, int]
 """Height and width [px]."""
 
 _WHERE = "the camera driver, or the camera's entry in the robot file (config/robots)"
 _JPEG_START, _JPEG_END, _PNG_START = b"\xff\xd8", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
+_DEPTH = ("16uc1", "32fc1")
 _SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE_MARKERS = frozenset((0x01, *range(0xD0, 0xDA)))
 
@@ -51,10 +55,10 @@ def check_image(message: Any, *, camera: str, size: Size | None = None) -> Size:
         Height and width [px].
 
     Raises:
-        ImageError: encoding, size, row step or amount of data do not fit.
+        ImageError: encoding, size, row step or amount of data do not fit, or it is a depth map.
     """
     if _is_compressed(message):
-        _format_of(message, camera)
+        _require_colour(message, camera)
         actual = _compressed_size(_bytes(message.data), camera)
     else:
         actual = _check_raw(message, camera)
@@ -81,16 +85,19 @@ def decode_image(message: Any, *, camera: str, size: Size | None = None) -> Rgb:
 
     Raises:
         ImageError: encoding, size, row step or data do not fit, or the data are damaged.
-        MissingDependency: OpenCV is not installed (compressed images only).
+        MissingDependency: OpenCV is not installed (all but plain channels of one byte).
     """
     height, width = check_image(message, camera=camera, size=size)
     if _is_compressed(message):
         return _decode_compressed(message, camera, (height, width))
+    data, step = np.frombuffer(_bytes(message.data), dtype=np.uint8), int(message.step)
+    if message.encoding in CODED_ENCODINGS:
+        big = bool(message.is_bigendian)
+        return decode_coded(data, message.encoding, height=height, width=width, step=step, big_endian=big)
     channels, order = RAW_ENCODINGS[message.encoding]
-    data = np.frombuffer(_bytes(message.data), dtype=np.uint8)
     # The last row may end without its padding, so rows are addressed by stride.
     pixels = np.lib.stride_tricks.as_strided(
-        data, shape=(height, width, channels), strides=(int(message.step), channels, 1), writeable=False
+        data, shape=(height, width, channels), strides=(step, channels, 1), writeable=False
     )
     if channels == 3 and order == (0, 1, 2):
         return np.array(pixels, order="C")
@@ -102,16 +109,18 @@ def _is_compressed(message: Any) -> bool:
 
 
 def _check_raw(message: Any, camera: str) -> Size:
-    # `is_bigendian` says nothing about encodings of one byte per channel.
-    if message.encoding not in RAW_ENCODINGS:
+    encoding = message.encoding
+    coded = CODED_ENCODINGS.get(encoding)
+    if coded is None and encoding not in RAW_ENCODINGS:
         raise ImageError(
-            f"image of camera {camera!r} has an encoding that is no colour or grey image of 8 bits",
-            value=str(message.encoding),
-            allowed=", ".join(RAW_ENCODINGS),
+            f"image of camera {camera!r} has an encoding that is no colour or grey image",
+            value=str(encoding),
+            allowed=", ".join((*RAW_ENCODINGS, *CODED_ENCODINGS)),
             where=_WHERE,
         )
     height, width, step = int(message.height), int(message.width), int(message.step)
-    row = width * RAW_ENCODINGS[message.encoding][0]
+    row = width * (RAW_ENCODINGS[encoding][0] if coded is None else coded.pixel_bytes)
+    rows = height if coded is None else coded.rows(height)
     if height <= 0 or width <= 0:
         raise ImageError(
             f"image of camera {camera!r} is empty",
@@ -119,59 +128,64 @@ def _check_raw(message: Any, camera: str) -> Size:
             allowed="at least 1x1 px",
             where=_WHERE,
         )
+    for name, side in (("height", height), ("width", width)):
+        if coded is not None and name in coded.even and side % 2:
+            raise ImageError(
+                f"image of camera {camera!r} has an odd {name}",
+                value=f"{_shown((height, width))} of {encoding}",
+                allowed=f"an even {name}: two pixels share a colour",
+                where=_WHERE,
+            )
     if step < row:
         raise ImageError(
             f"row step of camera {camera!r} is too small",
             value=f"{step} bytes",
-            allowed=f"at least {row} bytes ({width} px of {message.encoding})",
+            allowed=f"at least {row} bytes ({width} px of {encoding})",
             where=_WHERE,
         )
-    needed = (height - 1) * step + row
+    needed = (rows - 1) * step + row
     if len(message.data) < needed:
         raise ImageError(
             f"image of camera {camera!r} is truncated",
             value=f"{len(message.data)} bytes",
-            allowed=f"{needed} bytes ({_shown((height, width))} of {message.encoding}, step {step})",
+            allowed=f"{needed} bytes ({_shown((height, width))} of {encoding}, step {step})",
             where=_WHERE,
         )
     return height, width
 
 
-def _format_of(message: Any, camera: str) -> tuple[str, bool]:
-    """Return "jpeg" or "png", and whether red comes first in what was compressed.
-
-    `format` is "jpeg", "png", or, from image_transport, "<original>; jpeg compressed <compressed>".
-    """
-    text = str(message.format).lower()
-    original, _, rest = text.partition(";")
-    words = (rest or original).replace("compresseddepth", "compressed_depth").split()
-    kind = next((word for word in words if word in ("jpeg", "jpg", *COMPRESSED_FORMATS)), "")
-    depth = "compressed_depth" in words or original.strip().startswith(("16", "32", "mono16"))
-    if not kind or depth:
+def _require_colour(message: Any, camera: str) -> None:
+    """Refuse a depth map, which may look like a grey image once it is decoded."""
+    original, _, rest = str(message.format).lower().partition(";")
+    if original.strip() in _DEPTH or "compresseddepth" in original + rest:
         raise ImageError(
-            f"compressed image of camera {camera!r} has a format that is no colour image of 8 bits",
+            f"compressed image of camera {camera!r} is a depth map",
             value=str(message.format),
-            allowed="jpeg, png, or e.g. 'rgb8; jpeg compressed bgr8'",
+            allowed="a colour or grey image",
             where=_WHERE,
         )
-    return ("jpeg" if kind == "jpg" else kind), words[-1] in ("rgb8", "rgba8")
+
+
+def _is_red_first(message: Any) -> bool:
+    """Return whether red comes first in what was compressed: "<original>; jpeg compressed <compressed>"."""
+    return str(message.format).lower().split()[-1:] in (["rgb8"], ["rgba8"])
 
 
 def _compressed_size(data: memoryview, camera: str) -> Size:
-    """Return the size written in a JPEG or PNG header: it is checked before any pixel is allocated."""
-    size = _png_size(data) if bytes(data[:8]) == _PNG_START else _jpeg_size(data)
+    """Return the size written in the header: it is checked before any pixel is allocated."""
+    size = _png_size(data) or _jpeg_size(data) or _webp_size(data)
     if size is None or min(size) <= 0:
         raise ImageError(
-            f"compressed image of camera {camera!r} is damaged: no size in its header",
-            value=f"{len(data)} bytes",
-            allowed="a complete JPEG or PNG",
+            f"compressed image of camera {camera!r} is damaged, or no JPEG, PNG or WebP",
+            value=f"{len(data)} bytes that begin {bytes(data[:4]).hex(' ')}",
+            allowed="a complete JPEG, PNG or WebP",
             where=_WHERE,
         )
     return size
 
 
 def _png_size(data: memoryview) -> Size | None:
-    if len(data) < 24:
+    if len(data) < 24 or bytes(data[:8]) != _PNG_START:
         return None
     width, height = struct.unpack(">II", data[16:24])
     return int(height), int(width)
@@ -195,37 +209,53 @@ def _jpeg_size(data: memoryview) -> Size | None:
     return None
 
 
+def _webp_size(data: memoryview) -> Size | None:
+    """Return the size of a WebP: lossy (VP8), lossless (VP8L) or extended (VP8X)."""
+    if len(data) < 30 or bytes(data[:4]) != b"RIFF" or bytes(data[8:12]) != b"WEBP":
+        return None
+    kind = bytes(data[12:16])
+    if kind == b"VP8 ":
+        width, height = struct.unpack("<HH", data[26:30])
+        return height & 0x3FFF, width & 0x3FFF
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if kind == b"VP8X":
+        return int.from_bytes(data[27:30], "little") + 1, int.from_bytes(data[24:27], "little") + 1
+    return None
+
+
+def _is_whole(data: memoryview) -> bool:
+    """Return whether a compressed image ends where it says; OpenCV fills the rest of some with grey."""
+    if bytes(data[:2]) == _JPEG_START:
+        return bytes(data).rfind(_JPEG_END) >= 0
+    return bytes(data[:4]) != b"RIFF" or len(data) >= 8 + int.from_bytes(data[4:8], "little")
+
+
 def _decode_compressed(message: Any, camera: str, size: Size) -> Rgb:
-    try:
-        import cv2
-    except ModuleNotFoundError as error:
-        if error.name != "cv2":
-            raise
-        raise MissingDependency(
-            "compressed images need OpenCV", where="the environment: pip install opencv-python-headless"
-        ) from None
-    _, red_first = _format_of(message, camera)
+    cv2 = opencv("a compressed image")
+    red_first = _is_red_first(message)
     # The pixels count, not what a camera wrote about its orientation.
     # From 4.11 on OpenCV writes red first by itself, which spares a pass over the pixels.
     to_rgb = 0 if red_first else getattr(cv2, "IMREAD_COLOR_RGB", 0)
     flags = (to_rgb or cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
-    data = np.frombuffer(_bytes(message.data), dtype=np.uint8)
+    data = _bytes(message.data)
     decoded = None
-    # OpenCV before 5 fills the rest of a truncated JPEG with grey and returns it.
-    if bytes(data[:8]) == _PNG_START or data.tobytes().rfind(_JPEG_END) >= 0:
+    if _is_whole(data):
         try:
-            decoded = cv2.imdecode(data, flags)
+            decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
         except cv2.error:
             pass
     if decoded is None or decoded.shape[:2] != size:
         raise ImageError(
             f"compressed image of camera {camera!r} is damaged",
             value=f"{len(data)} bytes",
-            allowed="a complete JPEG or PNG",
+            allowed="a complete JPEG, PNG or WebP",
             where=_WHERE,
         )
     rgb = decoded if red_first or to_rgb else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-    return rgb.astype(np.uint8, copy=False)
+    rgb = rgb.astype(np.uint8, copy=False)
+    return rgb  # type: ignore[no-any-return]
 
 
 def _bytes(data: Any) -> memoryview:

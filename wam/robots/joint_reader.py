@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from wam.core.errors import JointError
 from wam.core.observation import Vector
-from wam.robots.description import JointGroup
+from wam.robots.description import JointGroup, JointKind, JointSpec
 
 PLAUSIBLE_FRACTION = 0.5
 """A measured position may exceed its limits by this fraction of the range; beyond it the unit must be wrong."""
@@ -19,6 +19,22 @@ MAX_LAYOUTS = 32
 """Distinct name lists remembered; a driver has one or two."""
 
 Index = npt.NDArray[np.intp]
+
+DEGREES = 0.017453
+"""Radians in a degree, as a robot file would say it."""
+
+
+def likely_unit(value: float, joint: JointSpec) -> str:
+    """Return which unit a position is probably in that cannot be in the joint's own, and how to say so; "" for none.
+
+    Args:
+        value: the position.
+        joint: whose limits it exceeds.
+    """
+    name, factor = ("degrees", DEGREES) if joint.kind is JointKind.REVOLUTE else ("millimetres", 0.001)
+    if not joint.lower <= value * factor <= joint.upper:
+        return ""
+    return f"{name} are likely: the joint's entry in the robot file says so with conversion: {{state: {factor:g}}}"
 
 
 class JointReader:
@@ -31,7 +47,7 @@ class JointReader:
 
     def __init__(self, group: JointGroup) -> None:
         self._group = group
-        self._layouts: dict[tuple[str, ...], Index] = {}
+        self._layouts: dict[tuple[str, ...], tuple[Index, Index]] = {}
         lower = np.array([joint.lower for joint in group.joints])
         upper = np.array([joint.upper for joint in group.joints])
         margin = PLAUSIBLE_FRACTION * (upper - lower)
@@ -45,9 +61,24 @@ class JointReader:
         without one get NaN.
 
         Raises:
-            JointError: names, widths or values do not fit; a list of names that fitted once is not checked again.
+            JointError: names, widths or values do not fit, or joints are missing.
         """
-        names, index = self._where(message)
+        index, positions, velocities = self.read_part(message)
+        self._require_all(message, index)
+        return positions, velocities
+
+    def read_part(self, message: Any) -> tuple[Index, Vector, Vector]:
+        """Return what a message has of the group's joints, in SI units; nothing for one of other joints.
+
+        Returns:
+            intp [K], which of the group's joints they are, in order; positions and velocities, float64 [K] each.
+
+        Raises:
+            JointError: names, widths or values do not fit.
+        """
+        names, index, columns = self._where(message)
+        if not len(index):
+            return index, np.empty(0), np.empty(0)
         everything = np.asarray(message.position, dtype=np.float64)
         if everything.shape != (len(names),):
             raise self._error(
@@ -55,8 +86,9 @@ class JointReader:
                 f"{everything.size} positions",
                 f"{len(names)} positions for {list(names)}",
             )
-        positions = everything[index] * self._factors
-        self._require_plausible(positions)
+        factors = self._factors[index]
+        positions = everything[columns] * factors
+        self._require_plausible(positions, index)
         reported = np.asarray(message.velocity, dtype=np.float64)
         if reported.size > len(names):
             raise self._error(
@@ -64,15 +96,15 @@ class JointReader:
             )
         velocities = np.full(len(names), np.nan)
         velocities[: reported.size] = reported
-        velocities = velocities[index] * self._factors
+        velocities = velocities[columns] * factors
         if np.any(np.isinf(velocities)):
             at = int(np.argmax(np.isinf(velocities)))
             raise self._error(
-                f"has an infinite velocity for {self._group.driver_names[at]}",
+                f"has an infinite velocity for {self._group.driver_names[index[at]]}",
                 velocities[at],
                 "finite numbers",
             )
-        return positions, velocities
+        return index, positions, velocities
 
     def read_efforts(self, message: Any) -> Vector:
         """Return what the driver reports as effort, float64 [N], in the order of the group's joints, in its own unit.
@@ -81,54 +113,73 @@ class JointReader:
         then whose they are.
 
         Raises:
+            JointError: names do not fit, or joints are missing.
+        """
+        index, efforts = self.read_part_efforts(message)
+        self._require_all(message, index)
+        return efforts
+
+    def read_part_efforts(self, message: Any) -> tuple[Index, Vector]:
+        """Return which of the group's joints a message has, intp [K], and their efforts, float64 [K].
+
+        Raises:
             JointError: names do not fit.
         """
-        names, index = self._where(message)
+        names, index, columns = self._where(message)
         reported = np.asarray(message.effort, dtype=np.float64)
         efforts = np.full(len(names), np.nan)
         if reported.size <= len(names):
             efforts[: reported.size] = reported
         efforts[~np.isfinite(efforts)] = np.nan
-        return efforts[index]
+        return index, efforts[columns]
 
-    def _where(self, message: Any) -> tuple[tuple[str, ...], Index]:
-        """Return the names of a message, and where among them the group's joints are."""
+    def _where(self, message: Any) -> tuple[tuple[str, ...], Index, Index]:
+        """Return the names of a message, which of the group's joints they are, and where among the names those are."""
         names = tuple(message.name)
-        index = self._layouts.get(names)
-        return names, self._layout(names) if index is None else index
+        found = self._layouts.get(names)
+        return (names, *(self._layout(names) if found is None else found))
 
-    def _layout(self, names: tuple[str, ...]) -> Index:
+    def _require_all(self, message: Any, index: Index) -> None:
+        wanted = self._group.driver_names
+        if len(index) < len(wanted):
+            missing = [name for i, name in enumerate(wanted) if i not in index]
+            raise self._error(f"lacks {', '.join(missing)}", list(message.name), f"all of {list(wanted)}")
+
+    def _layout(self, names: tuple[str, ...]) -> tuple[Index, Index]:
         wanted = self._group.driver_names
         if names in self._group.spellings:
             wanted = names
         if len(set(names)) != len(names):
             repeated = sorted({name for name in names if names.count(name) > 1})
             raise self._error(f"repeats {', '.join(repeated)}", list(names), "every joint once")
-        missing = [name for name in wanted if name not in names]
-        if missing:
-            raise self._error(f"lacks {', '.join(missing)}", list(names), f"all of {list(wanted)}")
-        position = {name: i for i, name in enumerate(names)}
-        index = np.array([position[name] for name in wanted], dtype=np.intp)
+        place = {name: i for i, name in enumerate(names)}
+        found = [(i, place[name]) for i, name in enumerate(wanted) if name in place]
+        layout = (
+            np.array([i for i, _ in found], dtype=np.intp),
+            np.array([column for _, column in found], dtype=np.intp),
+        )
         if len(self._layouts) >= MAX_LAYOUTS:
             self._layouts.clear()
-        self._layouts[names] = index
-        return index
+        self._layouts[names] = layout
+        return layout
 
-    def _require_plausible(self, positions: Vector) -> None:
+    def _require_plausible(self, positions: Vector, index: Index) -> None:
+        least, most = self._least[index], self._most[index]
         # A comparison with NaN is false, so one mask finds NaN, infinities and wrong units.
-        good = (positions >= self._least) & (positions <= self._most)
+        good = (positions >= least) & (positions <= most)
         if good.all():
             return
         at = int(np.argmin(good))
-        joint = self._group.joints[at]
+        joint = self._group.joints[index[at]]
         if not np.isfinite(positions[at]):
             raise self._error(
                 f"has a non-finite position for {joint.driver_name}", positions[at], "finite numbers"
             )
+        likely = likely_unit(positions[at], joint) if abs(self._factors[index[at]] - 1.0) < 0.01 else ""
         raise self._error(
-            f"has an impossible position for {joint.driver_name} (another unit?)",
+            f"has an impossible position for {joint.driver_name} ({likely or 'another unit?'})",
             f"{positions[at]:g}",
-            f"{self._least[at]:.4g} .. {self._most[at]:.4g} {joint.kind.unit} "
+            f"{least[at]:.4g} .. {most[at]:.4g} {joint.kind.unit} "
             f"(limits {joint.lower:g} .. {joint.upper:g} and a margin)",
         )
 

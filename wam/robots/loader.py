@@ -238,6 +238,7 @@ def _joint(value: Value, *, prefix: str, has_model: bool) -> JointSpec:
         (
             "name",
             "home",
+            "gripper",
             "velocity_envelope",
             "raw",
             "conversion",
@@ -276,6 +277,7 @@ def _joint(value: Value, *, prefix: str, has_model: bool) -> JointSpec:
         acceleration=fields["acceleration"].quantity(acceleration, lower=tiny),
         jerk=fields["jerk"].quantity(jerk, lower=tiny),
         home=home,
+        gripper=fields["gripper"].flag() if "gripper" in fields else None,
         model_joints=model_joints,
         servo=read_servo(fields["servo"], kind, velocity) if "servo" in fields else None,
         envelope=_envelope(fields["velocity_envelope"], kind, lower, upper)

@@ -34,9 +34,10 @@ class ModelState:
         Raises:
             InputError: it does not fit the group.
         """
-        positions, _ = self._readers[group].read(message)
-        for joint, position in zip(self._groups[group].joints, np.asarray(positions).tolist(), strict=True):
-            for coupled in joint.model_joints:
+        index, positions, _ = self._readers[group].read_part(message)
+        joints = self._groups[group].joints
+        for i, position in zip(index.tolist(), np.asarray(positions).tolist(), strict=True):
+            for coupled in joints[i].model_joints:
                 self._positions[coupled.name] = coupled.ratio * position + coupled.offset
 
     def read(self) -> dict[str, float]:

@@ -105,6 +105,17 @@ class Value:
             raise self.error("is not a single value", value=self._shown(), allowed="a text or a number")
         return str(self._node.value)
 
+    def flag(self) -> bool:
+        """Return whether `true` is written here.
+
+        Raises:
+            ConfigError: it is neither `true` nor `false`.
+        """
+        text = self.scalar()
+        if text not in ("true", "false"):
+            raise self.error("is neither true nor false", value=self._shown(), allowed="true or false")
+        return text == "true"
+
     def replaced(self, mark: str, text: str) -> Value:
         """Return this text with `mark` replaced by `text`, in the same place of the file."""
         node = yaml.ScalarNode(

@@ -133,7 +133,9 @@ class RosIngest:
         self._timer = steady_timer(node, MATCH_PERIOD_S, self._match)
         for group in robot.groups:
             store_state = partial(self._store_state, group.name)
-            states = InputContract(sole=True, release_ns=STATE_RELEASE_NS, node_time=node_time)
+            states = InputContract(
+                sole=True, parts=group.parts, release_ns=STATE_RELEASE_NS, node_time=node_time
+            )
             self.inputs.listen(JointState, group.state_topic, store_state, JOINT_STATE, contract=states)
         if environment:
             truth = InputContract(sole=True, node=node_of_topic(node, TRUTH_TOPIC), node_time=node_time)

@@ -139,6 +139,10 @@ class GuardedInput:
                 message = deserialize_message(message, self._kind)
             except Exception as error:  # rclpy raises errors of several modules here
                 return self.guard.unreadable(arrival, error)
+        if self.guard.contract.parts:
+            refused = self.guard.share(arrival, message.name)
+            if refused is not None:
+                return refused
         if self.guard.contract.max_ahead_ns:
             refused = self.guard.stamp(time_to_ns(message.header.stamp), self._clock.now_ns())
             if refused is not None:

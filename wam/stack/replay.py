@@ -29,6 +29,7 @@ from wam.core.observation import Observation
 from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Binding, Role
 from wam.data.bag.stamps import BagMessage
+from wam.data.bag.video_packets import VIDEO_PACKETS, as_camera_sends
 from wam.evaluation.replay.engine import (
     EXECUTOR,
     PLANNER,
@@ -174,13 +175,13 @@ class LiveReplay:
         publishers: dict[str, Any] = {}
         for feed in self._binding.feeds.values():
             if feed.role is Role.CAMERA:
-                camera = self._robot.camera(feed.stream)
+                camera = self._robot.camera(feed.camera)
                 kind = Image if camera.transport is CameraTransport.RAW else CompressedImage
                 publishers[feed.topic] = self._listener.node.create_publisher(
                     kind, camera.topic, IMAGE_PUBLISHER
                 )
             elif feed.role is Role.JOINTS:
-                state = next(g.state_topic for g in self._robot.groups if g.name == feed.stream)
+                state = next(g.state_topic for g in self._robot.groups if g.name in feed.streams)
                 publishers[feed.topic] = self._listener.node.create_publisher(
                     JointState, state, JOINT_STATE_PUBLISHER
                 )
@@ -265,8 +266,15 @@ class LiveReplay:
 
     def _publish(self, message: BagMessage) -> None:
         publisher = self._publishers.get(message.topic)
-        if publisher is not None:
-            publisher.publish(bytes(self._store.serialize_cdr(message.message, message.msgtype)))
+        if publisher is None:
+            return
+        content, msgtype = message.message, message.msgtype
+        if msgtype in VIDEO_PACKETS:
+            camera = self._robot.camera(self._binding.feeds[message.topic].camera)
+            content, msgtype = as_camera_sends(
+                content, compressed=camera.transport is CameraTransport.COMPRESSED
+            )
+        publisher.publish(bytes(self._store.serialize_cdr(content, msgtype)))
 
     def _remember(self, now_ns: int) -> None:
         """Keep what the nodes see at this moment: chunks name their observation by its stamp alone."""

@@ -187,7 +187,7 @@ def open_run_data(section: DataSection, columns: Columns, *, seed: int) -> RunDa
         ConfigError: an episode is not on disk, none is left to train on, or a camera is not a picture feature.
     """
     dataset = open_dataset(section.root)
-    episodes, held_out = split_episodes(dataset, section, seed=seed)
+    episodes, held_out = split_episodes(dataset, section, seed=seed, cameras=columns.cameras)
     robot = columns.state is not None and columns.action is not None
     make_table = EpisodeTable if robot else VideoTable
     train = make_table(dataset, episodes, columns)
@@ -197,14 +197,20 @@ def open_run_data(section: DataSection, columns: Columns, *, seed: int) -> RunDa
 
 
 def split_episodes(
-    dataset: LeRobotDataset, data: DataSection, *, seed: int
+    dataset: LeRobotDataset, data: DataSection, *, seed: int, cameras: Sequence[str] | None = None
 ) -> tuple[tuple[DatasetEpisode, ...], tuple[DatasetEpisode, ...]]:
     """Return training and validation episodes.
+
+    Args:
+        dataset: opened.
+        data: section of the configuration.
+        seed: of the choice of validation episodes.
+        cameras: picture features whose videos must exist; None for all.
 
     Raises:
         ConfigError: a requested episode is not on disk, or none is left to train on.
     """
-    chosen = dataset.present()
+    chosen = dataset.present(cameras)
     if data.episodes:
         by_index = {e.index: e for e in chosen}
         missing = [i for i in data.episodes if i not in by_index]

@@ -84,7 +84,7 @@ def test_the_command_topic_of_a_trajectory_controller_is_found(tmp_path: Any) ->
             )
     with Recording(tmp_path / "bag") as recording:
         binding = bind_cameras(recording, robot=robot, cameras=())
-    actions = {feed.stream: feed.msgtype for feed in binding.feeds.values() if feed.role is Role.ACTION}
+    actions = {feed.streams[0]: feed.msgtype for feed in binding.feeds.values() if feed.role is Role.ACTION}
     assert actions == {
         group.name: JOINT_TRAJECTORY if group.command_kind.value == "joint_trajectory" else JOINT_STATE
         for group in kinds.values()
@@ -120,7 +120,7 @@ def test_a_replay_is_judged_against_the_trajectories_that_were_sent(tmp_path: An
         bag=tmp_path / "bag",
         policy_name="fake",
         settings=ReplaySettings(planner_latency_ns=50_000_000, executor_latency_ns=20_000_000),
-        names=TopicNames(action="/arm/trajectory"),
+        names=TopicNames(actions={"/arm/trajectory": ()}),
     )
     request = PolicyRequest("fake", planner=True, executor=True)
     policy = load_policy(request, robot=robot)

@@ -25,7 +25,7 @@ def test_a_recording_of_another_release_of_the_driver_reads_as_one_of_the_newest
     """Of joint0 .. joint6, joint1 was taken for the first joint, each after it for the one before, and the gripper was
     missing; joint1 .. joint7 had no gripper either."""
     joints = RecordedJoints(ROBOT, wanted=ROBOT.joint_names)
-    feed = Feed("/right/joint_states_single", JOINT_STATE, role, "right")
+    feed = Feed("/right/joint_states_single", JOINT_STATE, role, ("right",))
     index, values = joints.read(CommandSample(0, names, POSITIONS), feed)
     expected_index, expected = joints.read(CommandSample(0, JOINTS, POSITIONS), feed)
     assert list(index) == list(expected_index) == list(range(7, 14))

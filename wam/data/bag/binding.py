@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from wam.core.contract import PolicyContract
-from wam.core.errors import RecordingError
+from wam.core.errors import ConfigError, RecordingError
+from wam.data.bag.commands import COMMAND_TYPES
 from wam.data.bag.reading import RecordedTopic, Recording
 from wam.data.bag.topics import (
     ACTION_TOPIC,
@@ -19,6 +20,7 @@ from wam.data.bag.topics import (
     JOINT_TRAJECTORY,
     STRING,
 )
+from wam.data.bag.video_packets import VIDEO_PACKETS
 from wam.robots.description import CameraTransport, CommandKind, RobotDescription
 
 
@@ -33,19 +35,26 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """One topic and the stream that it feeds.
+    """One topic and the streams that it feeds.
 
     Attributes:
         topic: name in the recording.
         msgtype: type.
         role: what its messages are used for.
-        stream: name of the camera or joint group; "" for an instruction, and for an action of all joints.
+        streams: names of the camera or of the joint groups; empty for an instruction, and for an action of all joints.
+        joints: names of the joints of an action whose messages have none; empty takes the robot file's.
     """
 
     topic: str
     msgtype: str
     role: Role
-    stream: str = ""
+    streams: tuple[str, ...] = ()
+    joints: tuple[str, ...] = ()
+
+    @property
+    def camera(self) -> str:
+        """The camera that it feeds."""
+        return self.streams[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,7 @@ class Binding:
     """All topics that are read from a recording.
 
     Attributes:
-        feeds: topic -> the stream that it feeds.
+        feeds: topic -> the streams that it feeds.
         warnings: for the user.
     """
 
@@ -72,14 +81,33 @@ class TopicNames:
     Attributes:
         namespace: of the robot in the recording, without slashes at the ends; "" for none.
         renamed: topic of the robot file -> topic of the recording.
-        action: topic of the recorded action; "" for /action or, without it, the command topics of the groups.
+        actions: topics of the recorded action -> names of the joints, empty where the messages or the robot file name
+            them; none for /action or, without it, the command topics of the groups.
         instruction: topic of the instruction; "" for /instruction, where it was recorded.
     """
 
     namespace: str = ""
     renamed: Mapping[str, str] | None = None
-    action: str = ""
+    actions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     instruction: str = ""
+
+
+def parse_action_topics(values: Sequence[str], *, option: str) -> dict[str, tuple[str, ...]]:
+    """Return topic -> names of its joints, from texts TOPIC or TOPIC=JOINT,JOINT.
+
+    Raises:
+        ConfigError: a text has another form; the message names `option`.
+    """
+    topics: dict[str, tuple[str, ...]] = {}
+    for value in values:
+        topic, named, joints = value.partition("=")
+        names = tuple(name.strip() for name in joints.split(",")) if named else ()
+        if not topic or (named and not all(names)):
+            raise ConfigError(
+                f"option {option}", value=value, allowed="TOPIC or TOPIC=JOINT,JOINT,...", where=option
+            )
+        topics[topic] = names
+    return topics
 
 
 def bind(
@@ -111,33 +139,47 @@ def bind_cameras(
         RecordingError: as `bind`.
     """
     names = names or TopicNames()
+    _require_ros(recording)
     warnings = list(_other_robot(recording, robot))
     feeds: dict[str, Feed] = {}
     find = _Finder(recording, robot, names)
     for group in robot.groups:
         topic = find(group.state_topic, (JOINT_STATE,), f"joint group {group.name}")
-        feeds[topic.name] = Feed(topic.name, topic.msgtype, Role.JOINTS, group.name)
+        _add(feeds, Feed(topic.name, topic.msgtype, Role.JOINTS, (group.name,)))
     for camera_name in cameras:
         camera = robot.camera(camera_name)
-        allowed = (COMPRESSED_IMAGE,) if camera.transport is CameraTransport.COMPRESSED else (IMAGE,)
-        topic = find(camera.topic, allowed, f"camera {camera.name}")
-        feeds[topic.name] = Feed(topic.name, topic.msgtype, Role.CAMERA, camera.name)
+        usual = COMPRESSED_IMAGE if camera.transport is CameraTransport.COMPRESSED else IMAGE
+        topic = find(camera.topic, (usual, *VIDEO_PACKETS), f"camera {camera.name}")
+        feeds[topic.name] = Feed(topic.name, topic.msgtype, Role.CAMERA, (camera.name,))
     actions = _actions(recording, robot, names)
     if not actions:
         warnings.append("no action was recorded: chunks are compared with the joint state measured later")
     for action in actions:
-        feeds.setdefault(action.topic, action)
-    instruction = _extra(recording, names.instruction, INSTRUCTION_TOPIC, (STRING,), Role.INSTRUCTION)
+        _add(feeds, action)
+    instruction = _usual(recording, names.instruction, INSTRUCTION_TOPIC, (STRING,), Role.INSTRUCTION)
     if instruction is not None:
         feeds[instruction.name] = Feed(instruction.name, instruction.msgtype, Role.INSTRUCTION)
     return Binding(feeds, tuple(warnings))
 
 
+def _add(feeds: dict[str, Feed], feed: Feed) -> None:
+    """Add a feed; a topic that two joint groups share feeds both, and one that already has a role keeps it."""
+    known = feeds.setdefault(feed.topic, feed)
+    if known is not feed and known.role is feed.role:
+        feeds[feed.topic] = replace(known, streams=(*known.streams, *feed.streams))
+
+
 def _actions(recording: Recording, robot: RobotDescription, names: TopicNames) -> tuple[Feed, ...]:
-    """Return the feeds of the commands: one topic with all joints, or one per joint group."""
-    topic = _extra(recording, names.action, ACTION_TOPIC, (JOINT_STATE, JOINT_TRAJECTORY), Role.ACTION)
-    if topic is not None:
-        return (Feed(topic.name, topic.msgtype, Role.ACTION),)
+    """Return the feeds of the commands: the topics that were named, one with all joints, or one per joint group."""
+    if names.actions:
+        return tuple(
+            Feed(found.name, found.msgtype, Role.ACTION, joints=joints)
+            for topic, joints in names.actions.items()
+            if (found := _usual(recording, topic, topic, COMMAND_TYPES, Role.ACTION)) is not None
+        )
+    usual = _usual(recording, "", ACTION_TOPIC, (JOINT_STATE, JOINT_TRAJECTORY), Role.ACTION)
+    if usual is not None:
+        return (Feed(usual.name, usual.msgtype, Role.ACTION),)
     feeds = []
     for group in robot.groups:
         if group.command_kind is CommandKind.NONE:
@@ -145,11 +187,11 @@ def _actions(recording: Recording, robot: RobotDescription, names: TopicNames) -
         name = "/" + "/".join(part for part in (names.namespace.strip("/"), group.command_topic) if part)
         trajectory = group.command_kind is CommandKind.JOINT_TRAJECTORY
         msgtype = JOINT_TRAJECTORY if trajectory else JOINT_STATE
-        topic = _extra(
+        topic = _usual(
             recording, (names.renamed or {}).get(group.command_topic, ""), name, (msgtype,), Role.ACTION
         )
         if topic is not None:
-            feeds.append(Feed(topic.name, topic.msgtype, Role.ACTION, group.name))
+            feeds.append(Feed(topic.name, topic.msgtype, Role.ACTION, (group.name,)))
     return tuple(feeds)
 
 
@@ -198,12 +240,20 @@ class _Finder:
         )
 
 
-def _extra(
+def _usual(
     recording: Recording, given: str, usual: str, types: tuple[str, ...], role: Role
 ) -> RecordedTopic | None:
     wanted = given or usual
-    topic = next((t for t in recording.topics if t.name == wanted and t.msgtype in types), None)
+    named = [topic for topic in recording.topics if topic.name == wanted]
+    topic = next((topic for topic in named if topic.msgtype in types), None)
     if topic is None:
+        if named and given:
+            raise RecordingError(
+                f"topic {given} of {recording.path} has a type that is not taken as {role.value}",
+                value=named[0].msgtype,
+                allowed=", ".join(types),
+                where=f"--{role.value}-topic",
+            )
         if given:
             raise RecordingError(
                 f"recording {recording.path} has no topic {given} for the {role.value}",
@@ -214,6 +264,24 @@ def _extra(
     if given:
         _require_readable(recording, topic)
     return topic if topic.count and not topic.unreadable else None
+
+
+def _require_ros(recording: Recording) -> None:
+    """Refuse a recording that holds no ROS message at all.
+
+    Raises:
+        RecordingError: so it is; the message names its serialisations.
+    """
+    kinds = {topic.encoding for topic in recording.topics}
+    if not recording.topics or any(topic.is_ros for topic in recording.topics):
+        return
+    raise RecordingError(
+        f"the messages of {recording.path} are {' and '.join(sorted(kinds))}, and not ROS",
+        value=[f"{topic.name} ({topic.msgtype})" for topic in recording.topics][:8],
+        allowed="messages of ROS 2 (cdr) or ROS 1, as `ros2 bag record` writes them",
+        where="the recorder; a recording that exists is rewritten with the Python package mcap-ros2-support "
+        "(mcap_ros2.writer), which writes sensor_msgs from what mcap-protobuf-support or json reads",
+    )
 
 
 def _require_readable(recording: Recording, topic: RecordedTopic) -> None:

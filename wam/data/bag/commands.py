@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recorded commands as samples over time: joint states as they are, trajectories as far as they were followed.
 
+Of a controller's state, the reference counts: what it was told. Arrays and single numbers name no joints; the robot
+file does, or the user.
+
 A trajectory is followed from its first point to the first point of the next trajectory; points that were replaced do
 not count as commanded. Between the points of a trajectory, samples are interpolated as its controller does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +19,24 @@ import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
 from wam.data.bag.stamps import BagMessage
-from wam.data.bag.topics import JOINT_TRAJECTORY
+from wam.data.bag.topics import (
+    CONTROLLER_STATE,
+    FLOAT64,
+    FLOAT64_ARRAY,
+    GRIPPER_COMMAND,
+    JOINT_STATE,
+    JOINT_TRAJECTORY,
+)
+
+COMMAND_TYPES = (
+    JOINT_STATE,
+    JOINT_TRAJECTORY,
+    FLOAT64_ARRAY,
+    FLOAT64,
+    CONTROLLER_STATE,
+    GRIPPER_COMMAND,
+)
+"""Types of messages that are taken as commands."""
 
 Row = npt.NDArray[np.float64]
 
@@ -27,7 +47,7 @@ class CommandSample:
 
     Attributes:
         time_ns: the time [ns].
-        names: joints, as named in the message.
+        names: joints, as named in the message; empty where it names none.
         positions: float64 [N], in the units of the message; of another length than `names` if the message is damaged.
     """
 
@@ -40,13 +60,13 @@ class CommandReader:
     """Reads the commands of one topic, in order.
 
     Args:
-        msgtype: sensor_msgs/msg/JointState or trajectory_msgs/msg/JointTrajectory.
+        msgtype: one of `COMMAND_TYPES`.
         step_ns: largest time between two samples of a trajectory [ns].
         use_stamps: False uses the time of delivery instead of header stamps.
     """
 
     def __init__(self, msgtype: str, *, step_ns: int, use_stamps: bool = True) -> None:
-        self._is_trajectory = msgtype == JOINT_TRAJECTORY
+        self._msgtype = msgtype
         self._step_ns = step_ns
         self._use_stamps = use_stamps
         self._pending: list[CommandSample] = []
@@ -55,8 +75,9 @@ class CommandReader:
         """Return the samples that this message completes."""
         stamp_ns = (message.stamp_ns if self._use_stamps else None) or message.time_ns
         content = message.message
-        if not self._is_trajectory:
-            return [CommandSample(stamp_ns, tuple(content.name), content.position)]
+        if self._msgtype != JOINT_TRAJECTORY:
+            names, positions = _READ[self._msgtype](content)
+            return [CommandSample(stamp_ns, names, np.asarray(positions, dtype=np.float64))]
         fresh = list(_samples(content, stamp_ns, self._step_ns))
         # An empty trajectory stops the controller at its present position.
         start_ns = fresh[0].time_ns if fresh else stamp_ns
@@ -68,6 +89,21 @@ class CommandReader:
         """Return the samples of the last trajectory, at the end of the recording."""
         rest, self._pending = self._pending, []
         return rest
+
+
+def _controller_state(content: Any) -> tuple[tuple[str, ...], Any]:
+    """Return names and reference positions; releases before 2023 call the reference "desired"."""
+    told = content.reference if hasattr(content, "reference") else content.desired
+    return tuple(content.joint_names), told.positions
+
+
+_READ: dict[str, Callable[[Any], tuple[tuple[str, ...], Any]]] = {
+    JOINT_STATE: lambda content: (tuple(content.name), content.position),
+    FLOAT64_ARRAY: lambda content: ((), content.data),
+    FLOAT64: lambda content: ((), [content.data]),
+    GRIPPER_COMMAND: lambda content: ((), [content.position]),
+    CONTROLLER_STATE: _controller_state,
+}
 
 
 def _samples(content: Any, stamp_ns: int, step_ns: int) -> Iterator[CommandSample]:

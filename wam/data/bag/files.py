@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,7 +59,7 @@ def find_files(path: Path, *, lenient: bool = False) -> BagFiles:
         return _decompressed(BagFiles((path,)))
     if (path / METADATA).is_file():
         return _decompressed(_from_metadata(path, lenient=lenient))
-    files = sorted(entry for entry in path.iterdir() if _storage_suffix(entry) in SUFFIXES)
+    files = _storage_files(path)
     suffixes = sorted({_storage_suffix(file) for file in files})
     if not files and (path / "meta" / "info.json").is_file():
         raise RecordingError(
@@ -73,6 +75,15 @@ def find_files(path: Path, *, lenient: bool = False) -> BagFiles:
             where="the argument BAG (name one of the files)",
         )
     return _decompressed(BagFiles(tuple(files)))
+
+
+def _storage_files(folder: Path) -> list[Path]:
+    """Return the storage files in a folder; beside every file, a Mac puts "._NAME" on disks that are not its own."""
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if _storage_suffix(entry) in SUFFIXES and not entry.name.startswith("._")
+    )
 
 
 def _storage_suffix(path: Path) -> str:
@@ -115,14 +126,20 @@ def _from_metadata(path: Path, *, lenient: bool) -> BagFiles:
     missing = [file.name for file in files if not file.is_file()]
     warnings: tuple[str, ...] = ()
     if missing:
+        # A file that was renamed after it was recorded is one that the metadata do not name.
+        others = tuple(entry for entry in _storage_files(path) if entry.name not in names)
+        rest = len(missing) < len(files) or bool(others)
         fault = RecordingError(
             f"{source} names files that are missing: {', '.join(missing)}",
+            value=[entry.name for entry in others] or None,
             allowed="all files beside it",
-            where="the copy of the recording, or pass --lenient to read the others",
+            where="the copy of the recording"
+            + (", or pass --lenient to read the files that are there" if rest else ""),
         )
-        if not lenient or len(missing) == len(files):
+        if not lenient or not rest:
             raise fault
         warnings = (str(fault),)
+        files = (*files, *others)
     if not files:
         raise RecordingError(f"{source} names no storage file", where="the recording")
     custom = content.get("custom_data") or {}
@@ -156,13 +173,23 @@ def _read_metadata(source: Path) -> dict[str, Any]:
 
 
 def _decompressed(bag: BagFiles) -> BagFiles:
-    """Return `bag` with files that were compressed as a whole unpacked into a scratch folder."""
-    if not any(file.suffix in COMPRESSED for file in bag.files):
+    """Return `bag` with files that were compressed as a whole, or not closed, in a form that can be read.
+
+    What has to be written for that lies in a scratch folder.
+    """
+    if not any(file.suffix in COMPRESSED or _log_of(file) for file in bag.files):
         return bag
     scratch = Path(tempfile.mkdtemp(prefix="wam-bag-"))
-    files = []
+    files, warnings = [], list(bag.warnings)
     try:
         for file in bag.files:
+            if (log := _log_of(file)) is not None:
+                files.append(_with_log(file, log, scratch))
+                warnings.append(
+                    f"recorder of {file} was not ended; what it had not yet moved there was read from {log.name} "
+                    f"({log.stat().st_size / 1e6:.1f} MB)"
+                )
+                continue
             if file.suffix not in COMPRESSED:
                 files.append(file)
                 continue
@@ -179,6 +206,26 @@ def _decompressed(bag: BagFiles) -> BagFiles:
         message_zstd=bag.message_zstd,
         custom=bag.custom,
         message_count=bag.message_count,
-        warnings=bag.warnings,
+        warnings=tuple(warnings),
         scratch=scratch,
     )
+
+
+def _log_of(file: Path) -> Path | None:
+    """Return the write-ahead log beside an sqlite3 file, or None where there is none or it is empty."""
+    log = file.with_name(file.name + "-wal")
+    return log if file.suffix == ".db3" and log.is_file() and log.stat().st_size else None
+
+
+def _with_log(file: Path, log: Path, scratch: Path) -> Path:
+    """Return a copy of an sqlite3 file that holds what stands in its write-ahead log too.
+
+    The reader opens files as they are and would not see the log, and the recording must stay as it is.
+    """
+    target = scratch / file.name
+    with decoding(file):
+        shutil.copyfile(file, target)
+        shutil.copyfile(log, scratch / log.name)
+        with contextlib.closing(sqlite3.connect(target)) as database:
+            database.execute("PRAGMA journal_mode=DELETE")
+    return target

@@ -3,34 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from wam.core.errors import RecordingError
 from wam.data.bag.binding import Feed, Role
 from wam.data.bag.commands import CommandSample
-from wam.robots.description import RobotDescription
+from wam.robots.description import JointSpec, RobotDescription
 
 Index = npt.NDArray[np.intp]
 Row = npt.NDArray[np.float64]
 
 
-def driver_aliases(robot: RobotDescription, *, group: str = "") -> dict[str, str]:
-    """Return driver name -> policy-side name.
-
-    Args:
-        robot: whose joints.
-        group: take this joint group alone; within one, driver names are unique. "" takes all groups and leaves out
-            driver names that several joints have.
-    """
-    joints = [joint for g in robot.groups if group in ("", g.name) for joint in g.joints]
-    drivers = [joint.driver_name for joint in joints]
-    return {joint.driver_name: joint.name for joint in joints if drivers.count(joint.driver_name) == 1}
+def driver_aliases(robot: RobotDescription) -> dict[str, str]:
+    """Return driver name -> policy-side name; driver names that several joints have are left out."""
+    drivers = [joint.driver_name for joint in robot.joints]
+    return {joint.driver_name: joint.name for joint in robot.joints if drivers.count(joint.driver_name) == 1}
 
 
 class RecordedJoints:
-    """Translates recorded positions into SI units and the order of the policy's joints.
+    """Routes recorded positions to the policy's joints by name, in SI units, whatever messages and topics they are in.
 
     Names are looked up once per topic and list of names, since a recording repeats them in every message.
 
@@ -42,50 +36,83 @@ class RecordedJoints:
     def __init__(self, robot: RobotDescription, *, wanted: tuple[str, ...]) -> None:
         self._robot = robot
         self._wanted = wanted
-        self._known: dict[tuple[str, tuple[str, ...]], tuple[Index, Index, Row]] = {}
+        self._known: dict[tuple[str, tuple[str, ...], int], tuple[Index, Index, Row]] = {}
 
     def read(self, sample: CommandSample, feed: Feed) -> tuple[Index, Row]:
         """Return the positions of the wanted joints that a sample has.
 
         Args:
-            sample: names of the policy or of the driver; positions in the units of `feed`.
+            sample: names of the policy or of the driver, or none; positions in the units of `feed`.
             feed: topic of the sample.
 
         Returns:
             intp [K], indices into the wanted joints, and float64 [K], their positions (rad or m). Both are empty where
             the sample has none of them, or not one position per name.
+
+        Raises:
+            RecordingError: the sample names no joints, and neither the feed nor the robot file tells whose it is.
         """
-        if len(sample.positions) != len(sample.names):
-            return np.empty(0, dtype=np.intp), np.empty(0)
-        key = (feed.topic, sample.names)
+        key = (feed.topic, sample.names, len(sample.positions))
         if key not in self._known:
-            names = self._driver_names(sample.names, feed.stream)
-            index, columns = self._columns(names, group=feed.stream)
-            commanded = feed.role is Role.ACTION
-            self._known[key] = index, columns, self._factors(names, feed.stream, commanded)[columns]
+            self._known[key] = self._columns(sample, feed)
         index, columns, factors = self._known[key]
         return index, np.asarray(sample.positions, dtype=np.float64)[columns] * factors
 
-    def _driver_names(self, names: tuple[str, ...], group: str) -> tuple[str, ...]:
-        """Return the robot file's driver names for those of another release of the driver, other names as they are."""
-        if group and names in (one := self._robot.group(group)).spellings:
-            return one.driver_names
-        return names
-
-    def _columns(self, names: Sequence[str], *, group: str) -> tuple[Index, Index]:
-        """Return indices into the wanted joints and, of the same length, indices into `names`."""
-        aliases = driver_aliases(self._robot, group=group)
-        place = {aliases.get(name, name): column for column, name in enumerate(names)}
-        found = [i for i, name in enumerate(self._wanted) if name in place]
+    def _columns(self, sample: CommandSample, feed: Feed) -> tuple[Index, Index, Row]:
+        """Return indices into the wanted joints and into the positions, and factors to SI units, all of one length."""
+        width = len(sample.positions)
+        names = sample.names or feed.joints
+        if names:
+            place = self._place(names, feed) if len(names) == width else {}
+        else:
+            place = {
+                name: (column, factor) for column, (name, factor) in enumerate(self._in_order(width, feed))
+            }
+        found = [(i, *place[name]) for i, name in enumerate(self._wanted) if name in place]
         return (
-            np.array(found, dtype=np.intp),
-            np.array([place[self._wanted[i]] for i in found], dtype=np.intp),
+            np.array([i for i, _, _ in found], dtype=np.intp),
+            np.array([column for _, column, _ in found], dtype=np.intp),
+            np.array([factor for _, _, factor in found]),
         )
 
-    def _factors(self, names: Sequence[str], group: str, commanded: bool) -> Row:
-        """Return the factors to SI units; without a group the message is in the policy's names and units."""
-        if not group:
-            return np.ones(len(names))
-        joints = {joint.driver_name: joint.conversion for joint in self._robot.group(group).joints}
-        factors = {name: 1.0 / one.command if commanded else one.state for name, one in joints.items()}
-        return np.array([factors.get(name, 1.0) for name in names])
+    def _place(self, names: Sequence[str], feed: Feed) -> dict[str, tuple[int, float]]:
+        """Return policy-side name -> column and factor; what has the policy's names is in its units."""
+        place = {name: (column, 1.0) for column, name in enumerate(names)}
+        for joint, told in self._told(tuple(names), feed.streams):
+            if told in names:
+                place[joint.name] = names.index(told), _factor(joint, feed)
+        return place
+
+    def _told(self, names: tuple[str, ...], groups: Sequence[str]) -> Iterator[tuple[JointSpec, str]]:
+        """Yield the joints with the name that a message has for them."""
+        if not groups:
+            aliases = driver_aliases(self._robot)
+            joints = {joint.name: joint for joint in self._robot.joints}
+            yield from ((joints[name], driver) for driver, name in aliases.items() if name not in names)
+            return
+        for group in self._robot.groups:
+            if group.name in groups:
+                told = names if names in group.spellings else group.driver_names
+                yield from zip(group.joints, told, strict=True)
+
+    def _in_order(self, width: int, feed: Feed) -> list[tuple[str, float]]:
+        """Return the joints that an array is for, with their factors: those of the one group of this width."""
+        groups = [group for group in self._robot.groups if not feed.streams or group.name in feed.streams]
+        fitting = [group for group in groups if len(group.joints) == width]
+        if len(fitting) != 1 and width == len(self._robot.joints):
+            fitting = list(self._robot.groups)
+        elif len(fitting) != 1:
+            sizes = ", ".join(f"{group.name} {len(group.joints)}" for group in groups)
+            raise RecordingError(
+                f"messages of {feed.topic} ({feed.msgtype}) do not say whose positions they hold",
+                value=f"{width} positions",
+                allowed=f"as many as one joint group of robot {self._robot.name} has ({sizes}), "
+                f"or {len(self._robot.joints)}",
+                where=f"--action-topic {feed.topic}=JOINT,JOINT,...",
+            )
+        return [(joint.name, _factor(joint, feed)) for group in fitting for joint in group.joints]
+
+
+def _factor(joint: JointSpec, feed: Feed) -> float:
+    """Return what turns the driver's position of a joint into SI units."""
+    return 1.0 / joint.conversion.command if feed.role is Role.ACTION else joint.conversion.state

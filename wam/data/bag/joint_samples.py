@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Positions of joints over time, from the samples of one or more topics.
+"""Positions of joints over time, from the samples of one or more publishers.
 
 Replay compares chunks with the recorded action at the times of their rows; conversion reads states and actions at the
 times of even rows.
@@ -19,7 +19,10 @@ Index = npt.NDArray[np.intp]
 
 
 class JointSamples:
-    """Samples of one or more topics, linear in between; old samples are dropped on request.
+    """Samples of joints, linear in between; old samples are dropped on request.
+
+    Every set of joints that a topic's messages have is interpolated by itself: two publishers may take turns on one
+    topic, each with joints of its own. Where sets overlap, the one that has been heard of last counts.
 
     Args:
         joint_names: joints, one per column.
@@ -29,20 +32,21 @@ class JointSamples:
     def __init__(self, joint_names: tuple[str, ...], *, max_gap_ns: int) -> None:
         self.joint_names = joint_names
         self._max_gap_ns = max_gap_ns
-        self._series: dict[str, _Series] = {}
+        self._series: dict[tuple[str, bytes], _Series] = {}
 
     def add(self, source: str, stamp_ns: int, index: Index, values: Sequence[float] | Table) -> None:
         """Store one sample.
 
         Args:
-            source: topic; each topic is interpolated by itself.
-            stamp_ns: its time [ns]; a sample older than the last one of its topic starts the topic anew.
+            source: topic.
+            stamp_ns: its time [ns]; a sample older than the last one of its joints starts them anew.
             index: intp [K], columns of `values`.
             values: float64 [K].
         """
-        series = self._series.get(source)
+        key = (source, index.tobytes())
+        series = self._series.get(key)
         if series is None or (series.stamps and stamp_ns < series.stamps[-1]):
-            series = self._series[source] = _Series([], [], index)
+            series = self._series[key] = _Series([], [], index)
         if series.stamps and stamp_ns == series.stamps[-1]:
             return
         series.stamps.append(stamp_ns)
@@ -50,10 +54,12 @@ class JointSamples:
 
     @property
     def complete_ns(self) -> int | None:
-        """Time up to which every topic has samples [ns], or None before the first sample."""
-        if not self._series:
-            return None
-        return min(series.stamps[-1] for series in self._series.values())
+        """Time up to which every joint that has samples has them [ns], or None before the first sample."""
+        newest: dict[int, int] = {}
+        for series in self._series.values():
+            for column in series.index.tolist():
+                newest[column] = max(newest.get(column, series.stamps[-1]), series.stamps[-1])
+        return min(newest.values(), default=None)
 
     @property
     def columns(self) -> Index:
@@ -65,8 +71,9 @@ class JointSamples:
     def at(self, times_ns: Stamps) -> Table:
         """Return float64 [T, N] at int64 [T] times, linear between samples; NaN where nothing is known."""
         table = np.full((len(times_ns), len(self.joint_names)), np.nan)
-        for series in self._series.values():
-            table[:, series.index] = series.at(times_ns, self._max_gap_ns)
+        for series in sorted(self._series.values(), key=lambda one: one.stamps[-1]):
+            values = series.at(times_ns, self._max_gap_ns)
+            table[:, series.index] = np.where(np.isnan(values), table[:, series.index], values)
         return table
 
     def forget(self, before_ns: int) -> None:

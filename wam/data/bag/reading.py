@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,10 +17,17 @@ from rosbags.typesys.store import Typestore
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
 from wam.data.bag.files import find_files
-from wam.data.bag.stamps import BagMessage, StampOrder
+from wam.data.bag.stamps import WINDOW_NS, BagMessage, StampOrder
 from wam.data.bag.storage import CDR, ROS1, Channel, StorageFile, open_storage
+from wam.data.bag.video_packets import VIDEO_PACKETS, VideoDecoder
 
 IDL_SEPARATOR = "=" * 80 + "\n"
+
+PROBED = 20
+"""First messages of a topic that tell how late it is."""
+
+APART_NS = 5 * NS_PER_S
+"""Topics whose latencies differ by more were stamped by different clocks [ns]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +39,19 @@ class RecordedTopic:
         msgtype: type as package/msg/Name.
         count: messages in all files.
         unreadable: why its messages cannot be read; "" where they can.
+        encoding: how its messages are serialised: "cdr", "ros1", "protobuf", "json" ...
     """
 
     name: str
     msgtype: str
     count: int
     unreadable: str
+    encoding: str = CDR
+
+    @property
+    def is_ros(self) -> bool:
+        """Whether its messages are those of ROS."""
+        return self.encoding in (CDR, ROS1)
 
 
 class Recording:
@@ -45,14 +60,19 @@ class Recording:
     Args:
         path: folder or file.
         lenient: report missing or truncated files, and messages that cannot be decoded, as warnings.
+        clock_offsets: topic -> what is added to its stamps [ns], to put it on the clock of the others.
 
     Raises:
-        RecordingError: it is missing, empty, truncated or in an unsupported format.
+        RecordingError: it is missing, empty, truncated or in an unsupported format, or has no topic of `clock_offsets`.
     """
 
-    def __init__(self, path: Path, *, lenient: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, lenient: bool = False, clock_offsets: Mapping[str, int] | None = None
+    ) -> None:
         self.path = path
         self.lenient = lenient
+        self._offsets = dict(clock_offsets or {})
+        self._latencies: dict[str, int | None] = {}
         self._files = find_files(path, lenient=lenient)
         self._sources: list[StorageFile] = []
         self._readers: dict[tuple[str, str], MessageReader] = {}
@@ -68,6 +88,7 @@ class Recording:
         self._sources.sort(key=lambda source: source.start_ns)
         self.topics = self._list_topics()
         self._check_count()
+        self._check_offsets()
 
     def __enter__(self) -> Recording:
         return self
@@ -128,17 +149,78 @@ class Recording:
         Raises:
             RecordingError: a file is damaged, or (unless lenient) a message cannot be decoded.
         """
-        self._order = StampOrder(use_stamps=use_stamps)
+        window_ns = WINDOW_NS
+        if use_stamps:
+            window_ns = self._window(names)
+        self._order = StampOrder(use_stamps=use_stamps, window_ns=window_ns)
         return self._order.order(self._decoded(set(names)))
+
+    def latency(self, name: str) -> int | None:
+        """Return by how much the first messages of a topic were received after their stamps [ns]; None: no stamps.
+
+        Args:
+            name: of the topic.
+        """
+        if name not in self._latencies:
+            self._latencies[name] = self._first_latency(name)
+        return self._latencies[name]
+
+    def _window(self, names: Collection[str]) -> int:
+        """Return how much later than its stamp a message may come in the file and still be put in its place [ns].
+
+        Raises:
+            RecordingError: topics were stamped by different clocks.
+        """
+        known = {name: latency for name in sorted(names) if (latency := self.latency(name)) is not None}
+        if not known:
+            return WINDOW_NS
+        middle = sorted(known.values())[(len(known) - 1) // 2]
+        usual = min(known, key=lambda name: abs(known[name] - middle))
+        for name, latency in known.items():
+            if abs(latency - known[usual]) > APART_NS:
+                behind_s = (latency - known[usual]) / NS_PER_S
+                raise RecordingError(
+                    f"topics of {self.path} were stamped by different clocks: that of {name} is "
+                    f"{'behind' if behind_s > 0 else 'ahead of'} that of {usual}",
+                    value=f"{abs(behind_s):.3f} s",
+                    allowed=f"at most {APART_NS / NS_PER_S:.0f} s",
+                    where=f"--clock-offset {name}={behind_s:.3f}, or --time receive",
+                )
+        return WINDOW_NS + max(known.values()) - min(known.values())
+
+    def _first_latency(self, name: str) -> int | None:
+        if not any(topic.name == name and not topic.unreadable for topic in self.topics):
+            return None
+        undecoded = dict(self._undecoded)
+        found = [
+            receive_ns - stamp_ns
+            for _, _, receive_ns, stamp_ns, _ in itertools.islice(self._decoded({name}), PROBED)
+            if stamp_ns is not None
+        ]
+        self._undecoded = undecoded  # what was only looked at is not lost
+        return min(found, default=None)
 
     def _decoded(self, names: set[str]) -> Iterator[tuple[str, str, int, int | None, Any]]:
         readable = {topic.name for topic in self.topics if topic.name in names and not topic.unreadable}
+        videos: dict[str, VideoDecoder] = {}
         for source in self._sources:
             channels = [channel for channel in source.channels if channel.topic in readable]
             for channel, receive_ns, raw in source.messages(channels):
                 message = self._decode(channel, receive_ns, raw)
-                if message is not None:
-                    yield channel.topic, channel.msgtype, receive_ns, stamp_of(message), message
+                if message is None:
+                    continue
+                whole = [message]
+                if channel.msgtype in VIDEO_PACKETS:
+                    video = videos.setdefault(channel.topic, VideoDecoder(channel.topic))
+                    whole = video.take(message)
+                    if video.lost:
+                        self._undecoded[channel.topic] = video.lost
+                for one in whole:
+                    stamp_ns = stamp_of(one)
+                    if stamp_ns is not None and channel.topic in self._offsets:
+                        stamp_ns += self._offsets[channel.topic]
+                        one.header.stamp.sec, one.header.stamp.nanosec = divmod(stamp_ns, NS_PER_S)
+                    yield channel.topic, channel.msgtype, receive_ns, stamp_ns, one
 
     def _decode(self, channel: Channel, receive_ns: int, raw: bytes) -> Any:
         try:
@@ -170,9 +252,11 @@ class Recording:
     def _list_topics(self) -> tuple[RecordedTopic, ...]:
         counts: dict[tuple[str, str], int] = {}
         reasons: dict[tuple[str, str], str] = {}
+        encodings: dict[tuple[str, str], str] = {}
         for source in self._sources:
             for channel in source.channels:
                 key = (channel.topic, channel.msgtype)
+                encodings[key] = channel.encoding
                 counts[key] = counts.get(key, 0) + channel.count
                 if key in self._readers:
                     continue
@@ -180,10 +264,17 @@ class Recording:
                 if reader is not None:
                     self._readers[key] = reader
                 reasons[key] = reason
-        return tuple(
-            RecordedTopic(name, msgtype, counts[name, msgtype], reasons[name, msgtype])
-            for name, msgtype in sorted(counts)
-        )
+        return tuple(RecordedTopic(*key, counts[key], reasons[key], encodings[key]) for key in sorted(counts))
+
+    def _check_offsets(self) -> None:
+        for name in self._offsets:
+            if name not in {topic.name for topic in self.topics}:
+                self.close()
+                raise RecordingError(
+                    f"recording {self.path} has no topic {name}",
+                    allowed=", ".join(topic.name for topic in self.topics) or "(it has none)",
+                    where="--clock-offset",
+                )
 
     def _check_count(self) -> None:
         promised, have = self._files.message_count, self.message_count

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
 
@@ -56,6 +57,8 @@ class StampReport:
         without_stamp: messages ordered by receive time.
         latency_p50_ms: receive time minus stamp, median [ms]; NaN without stamps.
         latency_p99_ms: the same, 99th percentile [ms].
+        drift_ms: by how much the latency grew from the first to the last tenth of the messages, medians [ms]; 0 for
+            fewer than a hundred.
         negative_latency: messages received before they were stamped.
         gaps: intervals longer than five median intervals.
         longest_gap_s: longest interval [s].
@@ -71,6 +74,7 @@ class StampReport:
     without_stamp: int
     latency_p50_ms: float
     latency_p99_ms: float
+    drift_ms: float
     negative_latency: int
     gaps: int
     longest_gap_s: float
@@ -123,6 +127,7 @@ class TopicStamps:
             without_stamp=self._without,
             latency_p50_ms=float(np.percentile(latencies, 50)) if latencies.size else math.nan,
             latency_p99_ms=float(np.percentile(latencies, 99)) if latencies.size else math.nan,
+            drift_ms=_drift(latencies),
             negative_latency=int((latencies < 0).sum()),
             gaps=int(gaps.size),
             longest_gap_s=float(forward.max()) / NS_PER_S if forward.size else 0.0,
@@ -131,6 +136,12 @@ class TopicStamps:
             late=self.late,
             bursts=int(bursts.sum()),
         )
+
+
+def _drift(latencies: npt.NDArray[np.float64]) -> float:
+    """Return the growth of latencies, float64 [T] [ms]; medians do not see single late messages."""
+    tenth = len(latencies) // 10
+    return float(np.median(latencies[-tenth:]) - np.median(latencies[:tenth])) if tenth >= 10 else 0.0
 
 
 class StampOrder:

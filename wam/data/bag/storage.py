@@ -111,6 +111,14 @@ def open_storage(path: Path, *, message_zstd: bool = False, lenient: bool = Fals
         return RosbagsFile(path, message_zstd=message_zstd)
 
 
+_REPAIRS = {
+    ".mcap": "the recording (`mcap recover` of the MCAP tools may save it), or pass --lenient to read it up to its end",
+    ".db3": "the recording (`sqlite3 FILE .recover` writes what can be read, `ros2 bag reindex` then the metadata)",
+    ".bag": "the recording (ROS 1's `rosbag reindex` makes the index of a bag whose recorder was killed)",
+}
+"""Suffix -> what may save a file that cannot be read."""
+
+
 @contextlib.contextmanager
 def decoding(path: Path) -> Iterator[None]:
     """Turn every error of decoding the file at `path` into a `RecordingError` that names it."""
@@ -126,7 +134,7 @@ def decoding(path: Path) -> Iterator[None]:
         raise RecordingError(
             f"recording {path} is truncated, damaged or in an unsupported format ({_reason(error)})",
             allowed="rosbag2 in MCAP or sqlite3, ROS 1 bag version 2.0",
-            where="the recording (`ros2 bag reindex` or `mcap recover` may save it), or pass --lenient",
+            where=_REPAIRS.get(path.suffix, "the recording"),
         ) from error
 
 

@@ -13,6 +13,7 @@ from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
 from wam.data.lerobot.format import ACTION, ENVIRONMENT, IMAGES, STATE
 from wam.data.lerobot.metadata import DatasetEpisode, Feature, VideoPart
+from wam.data.lerobot.pairing import BY_STAMP
 from wam.data.lerobot.reader import LeRobotDataset
 from wam.data.lerobot.video import VideoFile
 
@@ -59,17 +60,29 @@ class EpisodeReader:
     Args:
         dataset: from `open_dataset`.
         index: number of the episode.
-        lenient: accept a wrong frame rate and a short video; `warnings` lists what was accepted so far.
+        lenient: accept a wrong frame rate, a short video, and rows with numbers that are not finite; `warnings` lists
+            what was accepted so far.
+        state_key: feature of the state.
+        action_key: feature of the action.
 
     Raises:
         RecordingError: the episode is missing, damaged or contradicts the metadata of the data set.
     """
 
-    def __init__(self, dataset: LeRobotDataset, index: int, *, lenient: bool = False) -> None:
+    def __init__(
+        self,
+        dataset: LeRobotDataset,
+        index: int,
+        *,
+        lenient: bool = False,
+        state_key: str = STATE,
+        action_key: str = ACTION,
+    ) -> None:
         self._dataset = dataset
         self._lenient = lenient
-        self._files = _find(dataset, index)
-        self.warnings: list[str] = []
+        self._state_key, self._action_key = state_key, action_key
+        self._files, warning = dataset.locate(_find(dataset, index))
+        self.warnings = [warning] if warning else []
         self.episode = self._read_table()
 
     def images(self, camera: str) -> Iterator[tuple[int, Rgb]]:
@@ -82,21 +95,48 @@ class EpisodeReader:
             RecordingError: the video is missing, damaged, of another size or rate, or shorter than the table.
         """
         size = self.episode.cameras[camera]
-        part = self._files.videos.get(IMAGES + camera)
+        key = self._key(camera)
+        part = self._files.videos.get(key)
         if part is not None:
-            yield from self._decode(part, size)
+            yield from self._decode(key, part, size)
             return
-        for row, rgb in enumerate(self._dataset.stored_images(self._files, IMAGES + camera)):
-            where = f"image in row {row} of {IMAGES}{camera} of {self._files.data_path}"
+        for row, rgb in enumerate(self._dataset.stored_images(self._files, key)):
+            where = f"image in row {row} of {key} of {self._files.data_path}"
             _require_size(where, rgb.shape[:2], size)
             yield row, rgb
+
+    def require(self, camera: str) -> None:
+        """Refuse an episode whose video of a camera does not exist.
+
+        Raises:
+            RecordingError: so it is.
+        """
+        part = self._files.videos.get(self._key(camera))
+        if part is not None and not part.path.is_file():
+            raise RecordingError(
+                f"file {part.path} of the data set is missing",
+                where="the data set, or --camera for another camera of it",
+            )
+
+    def _key(self, camera: str) -> str:
+        """Return the feature of a camera, which is called by its name, or by the part behind "observation.images."."""
+        return camera if camera in self._dataset.features else IMAGES + camera
 
     def _read_table(self) -> RecordedEpisode:
         dataset, files = self._dataset, self._files
         features = dataset.features
-        optional = [name for name in (ACTION, ENVIRONMENT) if name in features]
-        wanted = ["timestamp", STATE, *optional]
-        stamps, state, *others = dataset.read_columns(files, wanted, dtype=np.float64)
+        self._require_keys()
+        optional = [name for name in (self._action_key, ENVIRONMENT) if name in features]
+        (stamps,) = dataset.read_columns(files, ["timestamp"], dtype=np.float64)
+        state, *others = dataset.read_columns(
+            files, [self._state_key, *optional], dtype=np.float64, finite=not self._lenient
+        )
+        for name, table in zip((self._state_key, *optional), (state, *others), strict=True):
+            broken = int((~np.isfinite(table)).any(axis=1).sum())
+            if broken:
+                self.warnings.append(
+                    f"{files.data_path}: {broken} rows of {name} hold numbers that are not finite and are left out"
+                )
         where = str(files.data_path)
         self._check_rate(stamps[:, 0], where)
         tables = dict(zip(optional, others, strict=True))
@@ -109,42 +149,65 @@ class EpisodeReader:
             fps=dataset.fps,
             instruction=files.tasks[0] if files.tasks else "",
             stamps=stamps[:, 0],
-            state_names=_names(features.get(STATE), width=state.shape[1], where=f"{STATE} of {where}"),
+            state_names=_names(
+                features.get(self._state_key), width=state.shape[1], where=f"{self._state_key} of {where}"
+            ),
             state=state,
-            action_names=names.get(ACTION, ()),
-            action=tables.get(ACTION),
+            action_names=names.get(self._action_key, ()),
+            action=tables.get(self._action_key),
             environment_names=names.get(ENVIRONMENT, ()),
             environment=tables.get(ENVIRONMENT),
             cameras={
                 feature.name.removeprefix(IMAGES): feature.image_size
                 for feature in features.values()
-                if feature.is_image and not feature.is_depth and feature.name.startswith(IMAGES)
+                if feature.is_image and not feature.is_depth
             },
         )
 
-    def _decode(self, part: VideoPart, size: tuple[int, int]) -> Iterator[tuple[int, Rgb]]:
-        stamps, fps = self.episode.stamps, self.episode.fps
+    def _require_keys(self) -> None:
+        """Refuse a data set without the state, with what could be it."""
+        features = self._dataset.features
+        wanted = [(self._state_key, "--state-key")]
+        if self._action_key != ACTION:
+            wanted.append((self._action_key, "--action-key"))
+        for key, option in wanted:
+            if key not in features:
+                numbers = [
+                    f.name for f in features.values() if f.dtype.startswith("float") and f.shape != (1,)
+                ]
+                raise RecordingError(
+                    f"data set {self._dataset.root} has no feature {key}",
+                    allowed=", ".join(numbers) or "(it has no table of numbers)",
+                    where=option,
+                )
+
+    def _decode(self, key: str, part: VideoPart, size: tuple[int, int]) -> Iterator[tuple[int, Rgb]]:
+        rows, fps = len(self.episode.stamps), self.episode.fps
+        pairing = self._dataset.pairing(self._files, key)
         count = 0
         with VideoFile(part.path, threads=True) as video:
             _require_size(f"video {part.path}", video.size, size)
             self._check_video_rate(video)
-            times_s = (stamps + part.start_s).tolist()
-            for row, rgb in video.images_at(times_s, tolerance_s=0.5 / fps):
-                if row != count and not self._lenient:
-                    raise RecordingError(
-                        f"video {part.path} has no image for row {count} of the table",
-                        value=f"next image for row {row}",
-                        allowed=f"one within {500 / fps:.0f} ms of {times_s[count]:.3f} s",
-                        where="the data set, or pass --lenient to keep the rows that have an image",
+            if pairing.rule == BY_STAMP:
+                self._accept(
+                    RecordingError(
+                        f"video {part.path} is {'shorter' if pairing.images < rows else 'longer'} than the table of "
+                        f"episode {self.episode.index}",
+                        value=f"{pairing.images} images",
+                        allowed=f"{rows} images, one per row",
+                        where="the data set, or pass --lenient to pair them by stamp and keep the rows that have "
+                        "an image",
                     )
+                )
+            for row, rgb in video.images_at(pairing.times_s.tolist(), tolerance_s=0.5 / fps):
                 count += 1
                 yield row, rgb
-        if count < len(stamps):
+        if count < min(rows, pairing.images):
             self._accept(
                 RecordingError(
-                    f"video {part.path} is shorter than the table of episode {self.episode.index}",
+                    f"video {part.path} has no image for every row of episode {self.episode.index}",
                     value=f"{count} images",
-                    allowed=f"{len(stamps)} images, one per row",
+                    allowed=f"{rows} images, one per row",
                     where="the data set, or pass --lenient to keep the rows that have an image",
                 )
             )
@@ -193,7 +256,7 @@ class EpisodeReader:
 
 
 def _find(dataset: LeRobotDataset, index: int) -> DatasetEpisode:
-    """Return the files of an episode, all of them present."""
+    """Return the files of an episode; those of its videos may be missing."""
     known = {episode.index: episode for episode in dataset.episodes}
     if index not in known or not known[index].data_path.is_file():
         have = [i for i, episode in known.items() if episode.data_path.is_file()]
@@ -203,9 +266,6 @@ def _find(dataset: LeRobotDataset, index: int) -> DatasetEpisode:
             allowed=names or "(it has none)",
             where="--episode",
         )
-    for part in known[index].videos.values():
-        if not part.path.is_file():
-            raise RecordingError(f"file {part.path} of the data set is missing", where="the data set")
     return known[index]
 
 

@@ -10,7 +10,7 @@ Only this module distinguishes the versions when reading; training, conversion a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from wam.core.errors import RecordingError
 from wam.data.lerobot.format import EPISODES_PER_CHUNK, READABLE
 from wam.data.lerobot.places import read_places
+from wam.data.lerobot.pointers import refuse_pointer
 
 IMAGE_TYPES = ("video", "image")
 
@@ -72,10 +73,12 @@ class VideoPart:
     Attributes:
         path: video file.
         start_s: time in the file of the episode's first row [s].
+        end_s: time in the file at which the next episode begins [s]; None where the file holds no other.
     """
 
     path: Path
     start_s: float
+    end_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +99,14 @@ class DatasetEpisode:
     data_path: Path
     videos: Mapping[str, VideoPart]
 
-    @property
-    def is_present(self) -> bool:
-        """Whether all its files exist (a partial copy of a data set lacks some)."""
-        return self.data_path.is_file() and all(part.path.is_file() for part in self.videos.values())
+    def is_present(self, cameras: Collection[str] | None = None) -> bool:
+        """Return whether its table and the videos of `cameras` exist (a partial copy of a data set lacks some).
+
+        Args:
+            cameras: camera keys; None for all.
+        """
+        videos = (part for key, part in self.videos.items() if cameras is None or key in cameras)
+        return self.data_path.is_file() and all(part.path.is_file() for part in videos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +170,7 @@ def _read_info(root: Path) -> dict[str, Any]:
             where="the path of the data set",
         ) from error
     except (OSError, ValueError) as error:
+        refuse_pointer(path)
         raise RecordingError(
             f"{path} cannot be read ({error})", allowed="a JSON object", where=str(path)
         ) from error
@@ -219,7 +227,7 @@ def _episodes_v30(
     root: Path, info: Mapping[str, Any], keys: Sequence[str]
 ) -> tuple[dict[int, str], list[DatasetEpisode]]:
     task_file = root / "meta" / "tasks.parquet"
-    files = sorted((root / "meta" / "episodes").rglob("*.parquet"))
+    files = parquet_files(root / "meta" / "episodes")
     if not task_file.is_file() or not files:
         raise RecordingError(
             f"{root}/meta lacks tasks.parquet or episodes/", allowed="a complete copy of the data set"
@@ -230,20 +238,29 @@ def _episodes_v30(
     }
     wanted = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index"]
     wanted += [f"videos/{k}/{what}" for k in keys for what in ("chunk_index", "file_index", "from_timestamp")]
+    optional = [f"videos/{k}/to_timestamp" for k in keys]
     places = read_places(root, info, videos=bool(keys))
     episodes = []
     for file in files:
-        for row in _parquet(file, wanted):
+        for row in _parquet(file, wanted, optional):
             place = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
             videos = {}
             for k in keys:
                 part = {name: row[f"videos/{k}/{name}"] for name in ("chunk_index", "file_index")}
                 path = places.clip(k, part)
-                videos[k] = VideoPart(path, float(row[f"videos/{k}/from_timestamp"]))
+                end = row.get(f"videos/{k}/to_timestamp")
+                videos[k] = VideoPart(
+                    path, float(row[f"videos/{k}/from_timestamp"]), None if end is None else float(end)
+                )
             data = places.table(place)
             index, length = int(row["episode_index"]), int(row["length"])
             episodes.append(DatasetEpisode(index, length, _texts(row["tasks"]), data, videos))
     return tasks, episodes
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Return the parquet files in and below a folder, sorted, without what a Mac puts beside every file ("._NAME")."""
+    return sorted(path for path in folder.rglob("*.parquet") if not path.name.startswith("._"))
 
 
 def _texts(tasks: Any) -> tuple[str, ...]:
@@ -256,12 +273,18 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError as error:
         raise RecordingError(f"{path} is missing", allowed="a complete copy of the data set") from error
     except (OSError, ValueError) as error:
+        refuse_pointer(path)
         raise RecordingError(f"{path} cannot be read ({error})", where="the data set") from error
 
 
-def _parquet(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
+def _parquet(
+    path: Path, columns: list[str] | None = None, optional: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     try:
+        if columns is not None:
+            columns = columns + [name for name in optional if name in pq.read_schema(path).names]
         rows: list[dict[str, Any]] = pq.read_table(path, columns=columns, partitioning=None).to_pylist()
     except (OSError, pa.ArrowException) as error:
+        refuse_pointer(path)
         raise RecordingError(f"{path} cannot be read ({error})", where="the data set") from error
     return rows

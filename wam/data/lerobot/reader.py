@@ -9,8 +9,9 @@ Shapes: N rows of an episode, D numbers of a column, H, W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ import pyarrow.parquet as pq
 
 from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
-from wam.data.lerobot.metadata import DatasetEpisode, Feature, VideoPart, read_metadata
+from wam.data.lerobot.metadata import DatasetEpisode, Feature, VideoPart, parquet_files, read_metadata
+from wam.data.lerobot.pairing import ImagePairing, pair
+from wam.data.lerobot.pointers import refuse_pointer
 from wam.data.lerobot.video import decode_stored, read_images
 
 __all__ = ["DatasetEpisode", "Feature", "LeRobotDataset", "VideoPart", "open_dataset"]
@@ -59,9 +62,9 @@ class LeRobotDataset:
         """Names of the image features, in the order of info.json."""
         return tuple(f.name for f in self.features.values() if f.is_image)
 
-    def present(self) -> tuple[DatasetEpisode, ...]:
-        """Return the episodes whose files all exist."""
-        return tuple(e for e in self.episodes if e.is_present)
+    def present(self, cameras: Collection[str] | None = None) -> tuple[DatasetEpisode, ...]:
+        """Return the episodes whose table exists, and whose videos of `cameras` (None for all) do."""
+        return tuple(e for e in self.episodes if e.is_present(cameras))
 
     def feature(self, name: str) -> Feature:
         """Return a feature.
@@ -98,19 +101,25 @@ class LeRobotDataset:
         return np.asarray(values.reshape(episode.length, width), dtype=np.float32)
 
     def read_columns(
-        self, episode: DatasetEpisode, names: Sequence[str], *, dtype: npt.DTypeLike
+        self, episode: DatasetEpisode, names: Sequence[str], *, dtype: npt.DTypeLike, finite: bool = True
     ) -> tuple[Numbers, ...]:
         """Read columns of numbers as they are in the table, whatever info.json says of them.
+
+        Args:
+            episode: of this data set.
+            names: of the columns.
+            dtype: of the result.
+            finite: refuse numbers that are not finite.
 
         Returns:
             `dtype` [N, D] for each name; a scalar column has D = 1.
 
         Raises:
             RecordingError: the file is missing or damaged, lacks a column, has another number of rows, or a column
-                holds anything but finite numbers.
+                holds anything but (finite) numbers.
         """
         table = self._table(episode, names)
-        return tuple(_numbers(table.column(name), name, episode, dtype) for name in names)
+        return tuple(_numbers(table.column(name), name, episode, dtype, finite=finite) for name in names)
 
     def task_of_row(self, episode: DatasetEpisode) -> npt.NDArray[np.int64]:
         """Return the task number of every row, [N]."""
@@ -142,8 +151,41 @@ class LeRobotDataset:
         if part is None:
             cells = self._table(episode, [camera]).column(camera)
             return np.stack([self._decode_cell(episode, camera, row, cells[row].as_py()) for row in rows])
-        times_s = [part.start_s + row / self.fps for row in rows]
-        return read_images(part.path, times_s, period_s=1 / self.fps)
+        times_s = self.pairing(episode, camera).times_s
+        return read_images(part.path, [float(times_s[row]) for row in rows], period_s=1 / self.fps)
+
+    def pairing(self, episode: DatasetEpisode, camera: str) -> ImagePairing:
+        """Return which image of a camera's video belongs to which row.
+
+        Raises:
+            RecordingError: the video is missing or damaged.
+        """
+
+        def stamps() -> npt.NDArray[np.float64]:
+            (values,) = self.read_columns(episode, ["timestamp"], dtype=np.float64)
+            return np.asarray(values[:, 0], dtype=np.float64)
+
+        return pair(episode.videos[camera], rows=episode.length, fps=self.fps, stamps=stamps)
+
+    def locate(self, episode: DatasetEpisode) -> tuple[DatasetEpisode, str]:
+        """Return an episode with the file that really holds its rows, and a warning where meta/ names another.
+
+        LeRobot 0.4.0's converter to v3.0 wrote wrong file numbers.
+        """
+        if (
+            self.version != "v3.0"
+            or not episode.data_path.is_file()
+            or _holds(episode.data_path, episode.index)
+        ):
+            return episode, ""
+        for path in parquet_files(self.root / "data"):
+            if path != episode.data_path and _holds(path, episode.index):
+                warning = (
+                    f"meta/episodes of {self.root} names {episode.data_path.name} for episode {episode.index}, but its "
+                    f"rows are in {path.name} (a fault of LeRobot 0.4.0's converter)"
+                )
+                return replace(episode, data_path=path), warning
+        return episode, ""
 
     def stored_images(self, episode: DatasetEpisode, camera: str) -> Iterator[Rgb]:
         """Yield the images that lie in the table of an episode, in order, uint8 [H, W, 3]; few are in memory at a time.
@@ -192,9 +234,10 @@ class LeRobotDataset:
         Raises:
             RecordingError: the file is missing or damaged, lacks a column, or has another number of rows.
         """
+        if not episode.data_path.is_file():
+            raise RecordingError(f"{episode.data_path} is missing", where="a complete copy of the data set")
+        episode, _ = self.locate(episode)
         path = episode.data_path
-        if not path.is_file():
-            raise RecordingError(f"{path} is missing", where="a complete copy of the data set")
         try:
             lacking = sorted(set(names) - set(pq.read_schema(path).names))
             if lacking:
@@ -206,6 +249,7 @@ class LeRobotDataset:
                 partitioning=None,
             )
         except (pa.ArrowException, OSError, KeyError) as error:
+            refuse_pointer(path)
             raise RecordingError(f"table {path} cannot be read ({error})", where="the data set") from error
         if table.num_rows != episode.length:
             raise RecordingError(
@@ -227,7 +271,21 @@ def open_dataset(root: str | Path) -> LeRobotDataset:
     return LeRobotDataset(folder, found.version, found.fps, found.features, found.episodes, found.tasks)
 
 
-def _numbers(column: pa.ChunkedArray, name: str, episode: DatasetEpisode, dtype: npt.DTypeLike) -> Numbers:
+@functools.lru_cache(maxsize=4096)
+def _holds(path: Path, index: int) -> bool:
+    """Return whether a table may hold rows of an episode; one that cannot be read is judged where it is read."""
+    try:
+        found = pq.read_table(
+            path, columns=["episode_index"], filters=[("episode_index", "==", index)], partitioning=None
+        )
+    except (pa.ArrowException, OSError, KeyError):
+        return True
+    return bool(found.num_rows)
+
+
+def _numbers(
+    column: pa.ChunkedArray, name: str, episode: DatasetEpisode, dtype: npt.DTypeLike, *, finite: bool = True
+) -> Numbers:
     """Return a column as [N, D]."""
     values = column.combine_chunks()
     if isinstance(values, pa.ChunkedArray):
@@ -246,7 +304,7 @@ def _numbers(column: pa.ChunkedArray, name: str, episode: DatasetEpisode, dtype:
             f"column {name} of {episode.data_path} is not a table of numbers of one width",
             where="the data set",
         ) from error
-    if not np.isfinite(out).all():
+    if finite and not np.isfinite(out).all():
         row, place = (int(i) for i in np.argwhere(~np.isfinite(out))[0])
         raise RecordingError(
             f"{episode.data_path}: {name}[{place}] of episode {episode.index}, row {row}, is not finite",

@@ -17,6 +17,7 @@ from wam.data.bag.binding import Binding, Feed, Role
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import RecordedJoints
 from wam.data.bag.joint_samples import JointSamples
+from wam.data.bag.publisher_watch import PublisherWatch
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import BagMessage
 from wam.data.lerobot.writer import EpisodeRows
@@ -86,9 +87,13 @@ class _Reader:
             if feed.role in (Role.JOINTS, Role.ACTION)
         }
         self._silent = {feed.topic for feed in feeds if feed.role is not Role.INSTRUCTION}
-        self._first: dict[str, int] = {}
-        self._last: dict[str, int] = {}
+        self._unseen = set(range(len(robot.joint_names)))
+        # Of every camera, and of every joint of states and actions: messages may hold some of the joints.
+        self._first: dict[tuple[str, int], int] = {}
+        self._last: dict[tuple[str, int], int] = {}
+        self._start_ns: int | None = None
         self._joints = RecordedJoints(robot, wanted=robot.joint_names)
+        self.watch = PublisherWatch(robot)
         self.texts: list[tuple[int, str]] = []
 
     @property
@@ -98,8 +103,11 @@ class _Reader:
 
     def times(self, first: int, count: int) -> Stamps:
         """Return the times of `count` rows from number `first` on [ns]."""
-        start_ns = max(self._first.values())
-        grid = start_ns + np.round(np.arange(first, first + count) * (NS_PER_S / self._fps)).astype(np.int64)
+        if self._start_ns is None:
+            self._start_ns = max(self._first.values())
+        grid = self._start_ns + np.round(np.arange(first, first + count) * (NS_PER_S / self._fps)).astype(
+            np.int64
+        )
         return np.asarray(grid, dtype=np.int64)
 
     def run(self) -> Stamps:
@@ -116,7 +124,7 @@ class _Reader:
                 )
             now_ns = message.time_ns
             self._take(message, self._binding.feeds[message.topic])
-            if not self._silent:
+            if not self._silent and not self._unseen:
                 self._fill(min(self._known(self.state), self._known(self.action)))
         for topic, reader in self._commands.items():
             for sample in reader.rest():
@@ -126,7 +134,14 @@ class _Reader:
                 f"recording {self._recording.path} has no usable message of {', '.join(sorted(self._silent))}",
                 where="the recording",
             )
-        start_ns, end_ns = max(self._first.values()), min(self._last.values())
+        if self._unseen:
+            raise RecordingError(
+                f"recording {self._recording.path} has no state of some joints of robot {self._robot.name}",
+                value=[self._robot.joint_names[i] for i in sorted(self._unseen)],
+                allowed="all of its joints, in one message or in several",
+                where="another --robot, or the recording",
+            )
+        start_ns, end_ns = int(self.times(0, 1)[0]), min(self._last.values())
         rows = int((end_ns - start_ns) * self._fps / NS_PER_S + END_SLACK) + 1 if end_ns >= start_ns else 0
         if rows < 2:
             raise RecordingError(
@@ -151,32 +166,34 @@ class _Reader:
             if text:
                 self.texts.append((message.time_ns, text))
         elif feed.role is Role.CAMERA:
-            self._note(feed.topic, message.time_ns)
+            self._note(feed, 0, message.time_ns)
         else:
             for sample in self._commands[feed.topic].take(message):
                 self._add(sample, feed)
 
-    def _note(self, topic: str, time_ns: int) -> None:
-        self._first.setdefault(topic, time_ns)
-        self._last[topic] = time_ns
-        self._silent.discard(topic)
+    def _note(self, feed: Feed, joint: int, time_ns: int) -> None:
+        key = (feed.topic if feed.role is Role.CAMERA else feed.role.value, joint)
+        self._first.setdefault(key, time_ns)
+        self._last[key] = time_ns
+        self._silent.discard(feed.topic)
 
     def _add(self, sample: CommandSample, feed: Feed) -> None:
         index, positions = self._joints.read(sample, feed)
-        wanted = 1
-        if feed.role is Role.JOINTS:
-            wanted = next(len(g.joints) for g in self._robot.groups if g.name == feed.stream)
-        if len(index) < wanted:
-            if self._recording.lenient:
-                return
+        if sample.names and len(sample.names) != len(sample.positions) and not self._recording.lenient:
             raise RecordingError(
-                f"a message of {feed.topic} of {self._recording.path} does not fit robot {self._robot.name}",
+                f"a message of {feed.topic} of {self._recording.path} is damaged",
                 value=f"names {list(sample.names)}, {len(sample.positions)} positions",
-                allowed=f"positions of joints among {list(self._robot.joint_names)}",
-                where="another --robot, or pass --lenient to leave such messages out",
+                allowed="one position per name",
+                where="the recording, or pass --lenient to leave such messages out",
             )
-        self._note(feed.topic, sample.time_ns)
+        if not len(index):
+            return
+        self.watch.take(sample, feed)
         grid = self.state if feed.role is Role.JOINTS else self.action
+        for joint in index.tolist():
+            self._note(feed, joint, sample.time_ns)
+            if grid is self.state:
+                self._unseen.discard(joint)
         grid.reference.add(feed.topic, sample.time_ns, index, positions)
 
     def _fill(self, until_ns: int, *, rows: int | None = None) -> None:
@@ -225,10 +242,22 @@ def read_rows(
         for grid in (reader.state, reader.action)
         if grid.held
     ]
+    for line in reader.watch.warnings():
+        if not recording.lenient:
+            raise RecordingError(
+                f"recording {recording.path}: {line}",
+                allowed="one publisher of each joint: the mixture is no training data",
+                where="the recording, --action-topic, or pass --lenient to write it all the same",
+            )
+        warnings.append(line)
     action, names = np.empty((len(times), 0)), ()
     if reader.has_action:
         columns = reader.action.reference.columns
         action = np.concatenate(reader.action.blocks)[:, columns]
+        late = np.isnan(action).any(axis=0)
+        if late.any():
+            warnings.append(_late_commands([robot.joint_names[i] for i in columns[late]], recording))
+            columns, action = columns[~late], action[:, ~late]
         names = tuple(robot.joint_names[i] for i in columns)
     texts = _texts_of(times, reader.texts, instruction or recording.custom.get("wam.instruction", ""))
     if instruction:
@@ -241,6 +270,18 @@ def read_rows(
         )
     state = np.concatenate(reader.state.blocks)
     return EpisodeRows(times, state, names, action, texts), tuple(warnings)
+
+
+def _late_commands(joints: list[str], recording: Recording) -> str:
+    """Return a warning that commands of `joints` begin too late to be used; an error unless lenient."""
+    error = RecordingError(
+        f"commands of {', '.join(joints)} in {recording.path} begin later than the rows",
+        allowed="commands of all joints from the first row on",
+        where="the recording, or pass --lenient to leave these joints out of the action",
+    )
+    if not recording.lenient:
+        raise error
+    return str(error)
 
 
 def read_images(
@@ -257,7 +298,7 @@ def read_images(
         RecordingError: an image cannot be decoded, has another size, or (unless lenient) the nearest is older or newer
             than the camera's max_age.
     """
-    camera = robot.camera(feed.stream)
+    camera = robot.camera(feed.camera)
     decoded: tuple[BagMessage, Rgb] | None = None
     for row, message in _nearest(recording.messages([feed.topic], use_stamps=use_stamps), times_ns):
         distance_ns = abs(message.time_ns - int(times_ns[row]))

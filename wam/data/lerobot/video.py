@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from wam.core.errors import RecordingError
 from wam.core.observation import Rgb
+from wam.data.lerobot.pointers import refuse_pointer
 
 SEEK_GAP_S = 2.0
 """A gap between two wanted images above which seeking is cheaper than decoding all images in between."""
@@ -43,6 +44,7 @@ class VideoFile:
         try:
             self._container = av.open(str(path), mode="r")
         except av.error.FFmpegError as error:
+            refuse_pointer(path)
             raise self._damaged(error) from error
         if not self._container.streams.video:
             self.close()

@@ -13,13 +13,15 @@ import numpy.typing as npt
 from wam.core.verdict import Ladder, Verdict
 from wam.evaluation.metrics.chunks import ChunkScore, Table
 from wam.evaluation.metrics.joints import JointNumbers, joint_numbers, seam_jumps
-from wam.evaluation.metrics.shape import SwitchAgreement, switch_agreement
+from wam.evaluation.metrics.shape import SwitchAgreement, recorded_span, switch_agreement
 from wam.evaluation.replay.collect import Collector
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.engine import ImaginationEvent
 from wam.report.numbers import SampleSummary, distribution
 from wam.report.statistics import Interval, bootstrap_mean
-from wam.robots.description import JointKind
+
+AT_REST = 0.01
+"""Share of its range that a joint must move in a recording for skill to be judged."""
 
 
 class ReplayBasis:
@@ -95,19 +97,35 @@ class ReplayBasis:
 
     @cached_property
     def switching(self) -> SwitchAgreement:
-        """Agreement about when grippers and fingers open and close: joints that do not rotate an arm."""
+        """Agreement about when grippers and fingers open and close, over the span that they were recorded in."""
         kinds = {joint.name: joint for joint in self.data.robot.joints}
         names = self.data.contract.action_joints
-        grips = [i for i, name in enumerate(names) if kinds[name].kind is not JointKind.REVOLUTE]
+        grips = [i for i, name in enumerate(names) if kinds[name].is_gripper]
         joints = [kinds[names[i]] for i in grips]
         times, targets, truth = self.collector.trajectory()
-        return switch_agreement(
-            times,
-            targets[:, grips],
-            truth[:, grips],
-            lower=np.array([joint.lower for joint in joints]),
-            upper=np.array([joint.upper for joint in joints]),
+        spans = [
+            recorded_span(truth[:, i], joint.lower, joint.upper)
+            for i, joint in zip(grips, joints, strict=True)
+        ]
+        lower, upper = np.array(spans).reshape(-1, 2).T
+        return switch_agreement(times, targets[:, grips], truth[:, grips], lower=lower, upper=upper)
+
+    @cached_property
+    def moved(self) -> float:
+        """Largest span of a joint in the reference, as a share of its range; NaN without a reference."""
+        _, _, truth = self.collector.trajectory()
+        known = truth[:, ~np.isnan(truth).all(axis=0)]
+        if not known.size:
+            return math.nan
+        spans = (np.nanmax(truth, axis=0, initial=-np.inf) - np.nanmin(truth, axis=0, initial=np.inf)) / (
+            self.collector.errors.joint_range
         )
+        return float(spans[np.isfinite(spans)].max())
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the robot hardly moved: any error is then large beside that of standing still."""
+        return self.moved < AT_REST
 
     @property
     def judged_chunks(self) -> int:

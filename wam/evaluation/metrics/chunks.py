@@ -15,6 +15,7 @@ from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S
 from wam.data.bag.joint_samples import JointSamples
 from wam.evaluation.metrics.shape import warped_l1
+from wam.evaluation.metrics.time_gaps import MAX_GAP_NS
 from wam.evaluation.replay.engine import ChunkEvent
 
 Table = npt.NDArray[np.float64]
@@ -36,6 +37,10 @@ class ChunkScore:
         normalised_l1: the same as `l1` with every joint divided by its range.
         first_l1: mean absolute error of the first row; NaN where it was not compared.
         hold_l1: mean absolute error of staying where the robot was measured, over the same rows.
+        repeat_l1: mean absolute error of repeating the command in force at the chunk's image, over the same rows; NaN
+            where none is known.
+        normalised_hold_l1: `hold_l1` with every joint divided by its range.
+        normalised_repeat_l1: `repeat_l1` with every joint divided by its range.
         warped_l1: mean absolute error along the best matching in time; NaN where a row was not compared.
     """
 
@@ -49,6 +54,9 @@ class ChunkScore:
     normalised_l1: float
     first_l1: float
     hold_l1: float
+    repeat_l1: float
+    normalised_hold_l1: float
+    normalised_repeat_l1: float
     warped_l1: float
 
 
@@ -69,6 +77,8 @@ class ChunkErrors:
         self._squared = np.zeros((0, n))
         self._absolute = np.zeros((0, n))
         self._count = np.zeros((0, n))
+        self.due_numbers = 0
+        """Numbers of chunks whose time the recording reached."""
         self.scores: list[ChunkScore] = []
 
     def add(self, event: ChunkEvent) -> None:
@@ -97,6 +107,16 @@ class ChunkErrors:
         """Time from which on the reference is still needed [ns], or None when it is not."""
         return self._pending[0].chunk.stamp_ns if self._pending else None
 
+    @property
+    def compared_numbers(self) -> int:
+        """Numbers of chunks that were compared with a reference: rows times joints."""
+        return int(self._count.sum())
+
+    @property
+    def compared_joints(self) -> int:
+        """Joints of which anything was compared."""
+        return int((self._count.sum(0) > 0).sum())
+
     def per_joint(self) -> tuple[Table, Table]:
         """Return mean squared and mean absolute error per joint, float64 [N]; NaN where nothing was compared."""
         return _mean(self._squared.sum(0), self._count.sum(0)), _mean(
@@ -119,9 +139,11 @@ class ChunkErrors:
 
     def _compare(self, event: ChunkEvent) -> ChunkScore | None:
         chunk = event.chunk
-        truth = self._reference.at(row_times(chunk))
+        times = row_times(chunk)
+        truth = self._reference.at(times)
         error = chunk.rows - truth
         known = ~np.isnan(error)
+        self.due_numbers += int((times <= (self._reference.complete_ns or 0)).sum()) * error.shape[1]
         if not known.any():
             return None
         self._grow(len(error))
@@ -131,7 +153,8 @@ class ChunkErrors:
         self._absolute[:h] += np.abs(filled)
         self._count[:h] += known
         count = int(known.sum())
-        hold = event.observation.state.select(chunk.joint_names).positions[None, :] - truth
+        hold = np.abs(event.observation.state.select(chunk.joint_names).positions[None, :] - truth)
+        repeat = np.abs(self._reference.at(times[:1]) - truth)
         return ChunkScore(
             sequence=chunk.sequence,
             generation=chunk.generation,
@@ -142,7 +165,10 @@ class ChunkErrors:
             normalised_mse=float(((filled / self.joint_range) ** 2).sum() / count),
             normalised_l1=float((np.abs(filled) / self.joint_range).sum() / count),
             first_l1=float(np.abs(error[0]).mean()) if known[0].all() else math.nan,
-            hold_l1=float(np.abs(hold[known]).mean()),
+            hold_l1=float(hold[known].mean()),
+            repeat_l1=_known_mean(repeat),
+            normalised_hold_l1=float((hold / self.joint_range)[known].mean()),
+            normalised_repeat_l1=_known_mean(repeat / self.joint_range),
             warped_l1=warped_l1(chunk.rows, truth) if known.all() else math.nan,
         )
 
@@ -211,9 +237,11 @@ class Execution:
     def _until(self, end_ns: int) -> tuple[Stamps, Table]:
         if self._active is None or self._next_ns is None or self._next_ns >= end_ns:
             return np.empty(0, dtype=np.int64), np.empty((0, len(self._joint_names)))
-        times = np.arange(self._next_ns, end_ns, self._period_ns, dtype=np.int64)
+        is_gap = end_ns - self._next_ns > MAX_GAP_NS
+        until_ns = max(self._next_ns + self._period_ns, self._active.end_ns) if is_gap else end_ns
+        times = np.arange(self._next_ns, until_ns, self._period_ns, dtype=np.int64)
         targets = target_at(self._active, times)
-        self._next_ns = int(times[-1]) + self._period_ns
+        self._next_ns = end_ns if is_gap else int(times[-1]) + self._period_ns
         self._times.append(times)
         self._targets.append(targets)
         return times, targets
@@ -247,6 +275,12 @@ def root_mean_square(table: Table) -> Table:
     """Return the root mean square of every column, NaN left out; float64 [N]."""
     known = ~np.isnan(table)
     return np.sqrt(_mean((np.where(known, table, 0.0) ** 2).sum(0), known.sum(0).astype(np.float64)))
+
+
+def _known_mean(table: Table) -> float:
+    """Return the mean of what is known; NaN for nothing."""
+    known = ~np.isnan(table)
+    return float(table[known].mean()) if known.any() else math.nan
 
 
 def _mean(total: Table, count: Table) -> Table:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wam.evaluation.metrics import table
 from wam.evaluation.metrics.basis import ReplayBasis
-from wam.evaluation.metrics.gate import GateCheck, Threshold, check_gate
+from wam.evaluation.metrics.gate import GateCheck, Threshold, check_gate, complete_gate
 from wam.evaluation.metrics.joints import GroupNumbers, JointNumbers, group_numbers, joint_units
 from wam.evaluation.metrics.metric import measure
 from wam.evaluation.replay.data import ReplayData
@@ -55,7 +55,7 @@ def compute_figures(data: ReplayData, gate: tuple[Threshold, ...] = ()) -> Figur
     """
     basis = ReplayBasis(data)
     measured = measure(table.METRICS, basis)
-    checks = check_gate(gate, measured.metrics)
+    checks = check_gate(complete_gate(gate), measured.metrics)
     return Figures(
         metrics=measured.metrics,
         intervals=measured.intervals,

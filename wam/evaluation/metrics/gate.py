@@ -84,6 +84,28 @@ def parse_gate(content: Any, *, source: str) -> tuple[Threshold, ...]:
     return tuple(_threshold(str(name), entry, source) for name, entry in entries.items())
 
 
+REFERENCE_SHARE = Threshold("reference_share", 0.9, None)
+"""What a gate on errors asks for besides: figures over a fraction of the joints or rows say little."""
+
+_OF_REFERENCE = (
+    "action_",
+    "first_action",
+    "warped",
+    "skill",
+    "repeat_skill",
+    "executed_",
+    "commanded_l1",
+    "gripper_agr",
+)
+
+
+def complete_gate(thresholds: tuple[Threshold, ...]) -> tuple[Threshold, ...]:
+    """Return a gate that, where it judges errors, also asks for a share of the chunks to have been compared."""
+    names = [threshold.metric for threshold in thresholds]
+    judges_errors = any(name.startswith(_OF_REFERENCE) for name in names)
+    return (*thresholds, REFERENCE_SHARE) if judges_errors and "reference_share" not in names else thresholds
+
+
 def check_gate(
     thresholds: tuple[Threshold, ...], metrics: Mapping[str, float | None]
 ) -> tuple[GateCheck, ...]:

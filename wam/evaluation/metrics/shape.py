@@ -14,6 +14,9 @@ Stamps = npt.NDArray[np.int64]
 SWITCH_TOLERANCE_NS = 300_000_000
 """A gripper that opens or closes this much earlier or later than recorded still agrees with it [ns]."""
 
+LEAST_SPAN = 0.1
+"""Share of its range that a gripper must have moved in a recording for its own span to count."""
+
 HYSTERESIS = 0.1
 """Share of a joint's range about its middle within which it is neither open nor closed."""
 
@@ -74,8 +77,8 @@ def switch_agreement(
         times_ns: int64 [T].
         targets: float64 [T, N] of the policy; NaN where it gave none.
         truth: float64 [T, N] of the reference.
-        lower: float64 [N], lower limits.
-        upper: float64 [N], upper limits.
+        lower: float64 [N], lower ends of the spans in which the joints move.
+        upper: float64 [N], upper ends.
         tolerance_ns: largest distance in time of a pair [ns].
     """
     recorded = predicted = matched = 0
@@ -91,6 +94,23 @@ def switch_agreement(
                 left.remove(min(near, key=lambda e: abs(e[0] - time_ns)))
                 matched += 1
     return SwitchAgreement(recorded, predicted, matched)
+
+
+def recorded_span(truth: Table, lower: float, upper: float) -> tuple[float, float]:
+    """Return least and largest position of a gripper in a recording, between which it opens and closes.
+
+    Objects stop a gripper and many use a part of its travel. A joint that hardly moved keeps its limits: noise is no
+    opening.
+
+    Args:
+        truth: float64 [T], NaN where unknown.
+        lower: lower limit.
+        upper: upper limit.
+    """
+    known = truth[~np.isnan(truth)]
+    if not known.size or np.ptp(known) < LEAST_SPAN * (upper - lower):
+        return lower, upper
+    return float(known.min()), float(known.max())
 
 
 def switches(times_ns: Stamps, values: Table, lower: float, upper: float) -> list[tuple[int, bool]]:

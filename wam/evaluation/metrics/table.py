@@ -39,10 +39,18 @@ def compared() -> tuple[str, ...]:
 
 
 def _skill(basis: ReplayBasis) -> float:
-    return skill(
-        mean([one.l1 for one in basis.scores]),
-        mean([one.hold_l1 for one in basis.scores]),
-    )
+    return _skill_against(basis, [one.normalised_hold_l1 for one in basis.scores])
+
+
+def _repeat_skill(basis: ReplayBasis) -> float:
+    return _skill_against(basis, [one.normalised_repeat_l1 for one in basis.scores])
+
+
+def _skill_against(basis: ReplayBasis, baseline: list[float]) -> float:
+    """Return the skill against the errors of a baseline, joints divided by their range: units do not mix."""
+    if basis.is_at_rest:
+        return math.nan
+    return skill(mean([one.normalised_l1 for one in basis.scores]), mean(baseline))
 
 
 def _imagination_skill(basis: ReplayBasis) -> float:
@@ -105,13 +113,58 @@ METRICS: tuple[Row, ...] = (
         shown=PAGE | TERMINAL | VARIANTS,
         meaning="mean absolute error of standing still where the robot was measured, over the same rows",
     ),
+    chunk_error(
+        "repeat_l1",
+        "mean absolute error of repeating the last command",
+        "repeat_l1",
+        shown=PAGE,
+        meaning="mean absolute error of repeating the command (or measured state) in force at the chunk's image, over "
+        "the same rows: what an offset between command and state does not help",
+    ),
     Metric(
         "skill",
         "skill compared with standing still (1 is perfect, 0 no better)",
         "1",
         _skill,
-        shown=PAGE | VARIANTS | RUNS,
-        meaning="1 - `action_l1` / `hold_l1`: 1 is perfect, 0 no better than standing still",
+        shown=PAGE | TERMINAL | VARIANTS | RUNS,
+        meaning="1 - error / error of standing still, both with every joint divided by its range: 1 is perfect, 0 no "
+        "better; `null` for a recording at rest (`moved` below 0.01)",
+    ),
+    Metric(
+        "repeat_skill",
+        "skill compared with repeating the last command",
+        "1",
+        _repeat_skill,
+        shown=PAGE | TERMINAL,
+        meaning="as `skill`, against `repeat_l1`",
+    ),
+    Metric(
+        "moved",
+        "largest movement of a joint in the reference, as a share of its range",
+        "1",
+        lambda basis: basis.moved,
+        shown=PAGE,
+    ),
+    count(
+        "joints_compared",
+        "joints of the action that were compared with a reference",
+        lambda basis: basis.collector.errors.compared_joints,
+        shown=PAGE | TERMINAL,
+    ),
+    count(
+        "rows_compared",
+        "rows of chunks that were compared with a reference, in at least one joint",
+        lambda basis: sum(one.rows for one in basis.scores),
+        shown=PAGE,
+    ),
+    Metric(
+        "reference_share",
+        "share of the chunks' numbers that could be compared",
+        "1",
+        lambda basis: ratio(basis.collector.errors.compared_numbers, basis.collector.errors.due_numbers),
+        shown=PAGE | TERMINAL,
+        meaning="numbers of chunks (rows times joints) with a reference, of those that the recording reached; a gate "
+        "on errors asks for at least 0.9 unless it names this metric",
     ),
     Metric(
         "gripper_switches",
@@ -366,8 +419,11 @@ METRICS: tuple[Row, ...] = (
     ),
     rate(
         "better_than_hold_rate",
-        "share of chunks that are closer to the reference than standing still",
-        lambda basis: (sum(one.l1 < one.hold_l1 for one in basis.scores), len(basis.scores)),
+        "share of chunks that are closer to the reference than standing still, joints divided by their range",
+        lambda basis: (
+            sum(one.normalised_l1 < one.normalised_hold_l1 for one in basis.scores),
+            len(basis.scores),
+        ),
         shown=Shown.NOWHERE,
         gate=False,
     ),

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wam.core.clock import NS_PER_S
 from wam.core.contract import PolicyContract
 from wam.data.bag.binding import Binding
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import StampReport
+from wam.evaluation.metrics.time_gaps import TimeGap, seconds_recorded
 from wam.evaluation.replay.collect import Collector
 from wam.evaluation.replay.engine import ReplayOptions
 from wam.robots.description import RobotDescription
@@ -30,6 +30,7 @@ class ReplayData:
         instruction: task text in force at the end.
         first_ns: time of the first message [ns].
         last_ns: time of the last message [ns].
+        gaps: times without messages that were jumped, in order.
         from_action: True where chunks were compared with a recorded action, False for the state measured later.
         refused_messages: messages that the ingest refused.
         warnings: one sentence each, for the user.
@@ -45,14 +46,19 @@ class ReplayData:
     instruction: str
     first_ns: int
     last_ns: int
+    gaps: tuple[TimeGap, ...]
     from_action: bool
     refused_messages: int
     warnings: tuple[str, ...]
 
     @property
     def duration(self) -> float:
-        """Time from the first to the last message [s]."""
-        return (self.last_ns - self.first_ns) / NS_PER_S
+        """Time from the first to the last message, without gaps [s]."""
+        return self.seconds(self.last_ns)
+
+    def seconds(self, time_ns: int) -> float:
+        """Return a time since the start of the recording, without gaps [s]."""
+        return float(seconds_recorded(time_ns, start_ns=self.first_ns, gaps=self.gaps))
 
     @property
     def reference(self) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -69,6 +69,7 @@ class ReplayOptions:
         seed: of the policy's noise, for the report.
         lenient: report faults that leave usable data as warnings.
         use_stamps: False uses receive times instead of header stamps.
+        clock_offsets: topic -> what is added to its stamps [ns].
         gate: thresholds on metrics; none for no verdict.
         mode: "offline" (cycles on the recording's clock) or "live" (real nodes), for the report.
         rerun: .rrd file to write beside the report, or None.
@@ -82,6 +83,7 @@ class ReplayOptions:
     seed: int = 0
     lenient: bool = False
     use_stamps: bool = True
+    clock_offsets: Mapping[str, int] = field(default_factory=dict)
     gate: tuple[Threshold, ...] = ()
     mode: str = "offline"
     rerun: Path | None = None

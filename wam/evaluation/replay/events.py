@@ -77,6 +77,9 @@ class EventWriter:
                 "normalised_l1": _number(score.normalised_l1),
                 "first_l1": _number(score.first_l1),
                 "hold_l1": _number(score.hold_l1),
+                "repeat_l1": _number(score.repeat_l1),
+                "normalised_hold_l1": _number(score.normalised_hold_l1),
+                "normalised_repeat_l1": _number(score.normalised_repeat_l1),
                 "warped_l1": _number(score.warped_l1),
             }
         )

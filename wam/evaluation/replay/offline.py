@@ -25,6 +25,7 @@ from wam.core.observation import Observation
 from wam.core.policy import Imagining, LoadedPolicy, Perceiving
 from wam.core.transport.in_process import InProcessPublisher, InProcessReader, InProcessRegistry
 from wam.evaluation.metrics.imagination import ImaginationErrors
+from wam.evaluation.metrics.time_gaps import MAX_GAP_NS
 from wam.evaluation.replay.engine import (
     EXECUTOR,
     PLANNER,
@@ -152,7 +153,11 @@ class OfflineReplay:
         if self._now_ns is None:
             self._schedule(time_ns, 2, self._executor_tick)
         elif time_ns < self._now_ns:
-            yield from self._clock_went_back(time_ns)
+            yield from self._begin_anew(time_ns)
+        elif time_ns - self._now_ns > MAX_GAP_NS:
+            # Long enough for everything to have become stale; nothing would happen in the rest of the gap.
+            yield from self._advance(self._now_ns + MAX_GAP_NS)
+            yield from self._begin_anew(time_ns)
         yield from self._advance(time_ns)
         self._now_ns = time_ns
         self.clock.set(time_ns)
@@ -218,8 +223,8 @@ class OfflineReplay:
                 self.clock.set(due.time_ns)
                 yield from due.run(due.time_ns)
 
-    def _clock_went_back(self, now_ns: int) -> Iterator[Event]:
-        """Finish the plan and the chunk in progress at once, and restart the executor's period."""
+    def _begin_anew(self, now_ns: int) -> Iterator[Event]:
+        """Finish the plan and the chunk in progress at once, and restart the executor's period, as after a gap."""
         for due in sorted(self._due):
             if due.rank != 2:
                 yield from due.run(due.time_ns)

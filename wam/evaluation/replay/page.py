@@ -12,6 +12,7 @@ from wam.evaluation.metrics.figures import Figures
 from wam.evaluation.metrics.gate import GateCheck
 from wam.evaluation.metrics.metric import Shown
 from wam.evaluation.metrics.table import shown
+from wam.evaluation.metrics.time_gaps import seconds_recorded
 from wam.evaluation.replay.collect import KeptPicture
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.safety_page import safety_section
@@ -78,7 +79,7 @@ def _headline(data: ReplayData, figures: Figures) -> tuple[Tone, str, tuple[str,
             Tone.BAD,
             "The policy produced what must not reach a robot",
             tuple(
-                f"{event.node} at {(event.time_ns - data.first_ns) / NS_PER_S:.2f} s: {event.error}"
+                f"{event.node} at {data.seconds(event.time_ns):.2f} s: {event.error}"
                 for event in data.collector.faults
             ),
         )
@@ -94,20 +95,30 @@ def _headline(data: ReplayData, figures: Figures) -> tuple[Tone, str, tuple[str,
         )
     remarks = data.warnings[:6]
     if checks:
-        return Tone.GOOD, f"Gate passed: all {len(checks)} thresholds", remarks
+        return Tone.GOOD, f"Gate passed: all {len(checks)} thresholds ({_compared(data, figures)})", remarks
     return Tone.PLAIN, "Not judged: no gate was given", (_plain_words(data, figures), *remarks)
 
 
 def _plain_words(data: ReplayData, figures: Figures) -> str:
     skill = figures.metrics["skill"]
+    moved = figures.metrics["moved"]
+    if skill is None and moved is not None and figures.metrics["scored_chunks"]:
+        return f"the robot hardly moved in this recording (at most {100 * moved:.2g} % of a joint's range)"
     if skill is None:
         return "nothing was recorded that the chunks could be compared with"
     interval = figures.intervals["better_than_hold_rate"]
     comparison = "closer to" if skill > 0 else "further from"
     return (
         f"the chunks are {comparison} the {data.reference} than standing still would be "
-        f"(better in {100 * interval.value:.0f} % of {interval.count} chunks)"
+        f"(better in {100 * interval.value:.0f} % of {interval.count} chunks); {_compared(data, figures)}"
     )
+
+
+def _compared(data: ReplayData, figures: Figures) -> str:
+    """Return how much of the chunks the figures speak of."""
+    share, joints = figures.metrics["reference_share"], figures.metrics["joints_compared"]
+    wanted = len(data.contract.action_joints)
+    return f"{joints:.0f} of {wanted} joints compared, {100 * (share or 0):.0f} % of all rows"
 
 
 def _tiles(data: ReplayData, figures: Figures, timing: dict[str, Any]) -> tuple[Tile, ...]:
@@ -175,8 +186,8 @@ def _metric_section(data: ReplayData, figures: Figures) -> Section:
 
 def _joint_section(data: ReplayData, figures: Figures) -> Section:
     times, targets, truth = data.collector.trajectory()
-    seconds = (times - data.first_ns) / NS_PER_S
-    boundaries = [(ready - data.first_ns) / NS_PER_S for ready in data.collector.ready_ns]
+    seconds = seconds_recorded(times, start_ns=data.first_ns, gaps=data.gaps)
+    boundaries = [data.seconds(ready) for ready in data.collector.ready_ns]
     charts = []
     for i, (name, joint) in enumerate(figures.joints.items()):
         lines = [
@@ -295,7 +306,7 @@ def _camera_section(data: ReplayData) -> Section:
 
 
 def _shown(data: ReplayData, kept: KeptPicture) -> Any:
-    seconds = (kept.stamp_ns - data.first_ns) / NS_PER_S
+    seconds = data.seconds(kept.stamp_ns)
     caption = f"{seconds:.2f} s" + ("" if np.isnan(kept.error) else f" · L1 {number(kept.error)}")
     return picture(kept.rgb, caption=caption)
 

@@ -34,7 +34,7 @@ from wam.evaluation.replay.safety_events import (
     VerdictEvent,
 )
 from wam.robots.description import CommandKind, RobotDescription
-from wam.robots.joint_reader import JointReader
+from wam.robots.joint_merge import JointMerge
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.safety.build import STREAM_RATE, build_cycle, settings_for
 from wam.runtime.safety.filters import ChainOptions, build_chain
@@ -79,7 +79,7 @@ class SafetyReplay:
         # Every step is one tick of wall time too: a recording has no threads that sleep too long.
         self._wall_ns = 0
         self._cycle = build_cycle(robot, settings, chain, wall=lambda: self._wall_ns)
-        self._readers = {group.name: JointReader(group) for group in robot.groups}
+        self._merges = {group.name: JointMerge(group) for group in robot.groups}
         self._next_ns: int | None = None
         self._generation = 0
         self._stopped_ns: int | None = None
@@ -101,14 +101,17 @@ class SafetyReplay:
         if self._next_ns is None or time_ns < self._next_ns - 2 * self._tick_ns:
             self._next_ns = time_ns
         self.advance(time_ns)
+        stamp = message.header.stamp
+        stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
         try:
-            positions, _ = self._readers[group].read(message)
+            state = self._merges[group].take(message, stamp_ns=stamp_ns)
         except InputError as error:
             self._cycle.reject("malformed_joint_state", str(error))
             return
-        stamp = message.header.stamp
-        stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
-        self._cycle.offer_state(group, stamp_ns=stamp_ns, positions=positions)
+        if state is not None:
+            merge = self._merges[group]
+            stamp_ns = merge.oldest_ns if merge.merged else stamp_ns
+            self._cycle.offer_state(group, stamp_ns=stamp_ns, positions=state[0])
 
     def offer_chunk(self, event: ChunkEvent) -> None:
         """Take a chunk that came out at `event.ready_ns`."""
@@ -235,5 +238,6 @@ class OfflineSafety:
         is_image = deliver(ingest)
         feed = self._binding.feeds[message.topic]
         if feed.role is Role.JOINTS:
-            self._replay.offer_state(feed.stream, message.message, time_ns=message.time_ns)
+            for group in feed.streams:
+                self._replay.offer_state(group, message.message, time_ns=message.time_ns)
         return is_image

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 
-from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder, Verdict
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.safety_events import SafetySource
@@ -76,7 +75,7 @@ def _ladder_chart(data: ReplayData) -> Charts:
     moves = [
         # Every run begins in HOLD.
         (0.0, Ladder.HOLD),
-        *(((time_ns - data.first_ns) / NS_PER_S, rung) for time_ns, rung in data.collector.safety.moves),
+        *((data.seconds(time_ns), rung) for time_ns, rung in data.collector.safety.moves),
     ]
     end = data.duration
     spans = [

@@ -19,11 +19,13 @@ from wam.data.bag.binding import Binding, Feed, Role, bind
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import RecordedJoints
 from wam.data.bag.joint_samples import JointSamples
+from wam.data.bag.publisher_watch import PublisherWatch
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import BagMessage, StampReport
 from wam.data.bag.topics import WARNINGS
 from wam.evaluation.metrics.chunks import ChunkScore
 from wam.evaluation.metrics.figures import Figures, compute_figures
+from wam.evaluation.metrics.time_gaps import MAX_GAP_NS, TimeGap, seconds_recorded
 from wam.evaluation.replay.collect import Collector
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplayOptions
@@ -40,7 +42,16 @@ from wam.runtime.policy import require_fit
 REFERENCE_GAP_ROWS = 3
 """The reference is not interpolated between samples more than this many rows apart."""
 
-Progress = Callable[[float, float], None]
+CLOCKS_DIFFER_S = 0.3
+"""Offset between the stamps of two topics that is told [s]."""
+
+DRIFT_MS = 50.0
+"""Change of a topic's latency in the recording that is told [ms]."""
+
+PROGRESS_MESSAGES = 64
+"""Progress is told once for so many messages."""
+
+Progress = Callable[[int, int], None]
 
 
 MakeEngine = Callable[[Binding, str], Engine]
@@ -77,7 +88,7 @@ def replay(
     robot: RobotDescription,
     policy: LoadedPolicy,
     report: Path,
-    progress: Progress = lambda seconds, total: None,
+    progress: Progress = lambda done, total: None,
     make_engine: MakeEngine | None = None,
 ) -> ReplayOutcome:
     """Replay a recording and write its report.
@@ -87,7 +98,7 @@ def replay(
         robot: robot of the recording.
         policy: both halves.
         report: folder of the report: absent, empty, or an earlier report.
-        progress: called four times per second of the recording, with seconds done and seconds in all.
+        progress: called with messages done and messages in all.
         make_engine: makes the engine; None runs both cycles on the recording's clock.
 
     Raises:
@@ -106,7 +117,8 @@ def replay(
             where="the option --policy; wam eval runs it in simulation",
         )
     started, started_cpu = time.perf_counter(), time.process_time()
-    with Recording(options.bag, lenient=options.lenient) as recording, report_folder(report) as folder:
+    made = Recording(options.bag, lenient=options.lenient, clock_offsets=options.clock_offsets)
+    with made as recording, report_folder(report) as folder:
         binding = bind(recording, robot=robot, contract=policy.contract, names=options.names)
         session = _Session(options, recording, binding, robot, policy, make_engine)
         with (folder / EVENTS).open("w", encoding="utf-8") as file:
@@ -158,6 +170,7 @@ class _Session:
             if feed.role is (Role.ACTION if self._from_action else Role.JOINTS)
         }
         self._joints = RecordedJoints(robot, wanted=contract.action_joints)
+        self._watch = PublisherWatch(robot)
         instruction = options.instruction or _first_instruction(recording, binding)
         engine: Engine = (
             make_engine(binding, instruction)
@@ -185,7 +198,8 @@ class _Session:
         )
         self._first_ns: int | None = None
         self._last_ns = 0
-        self._counts: dict[str, int] = dict.fromkeys(binding.feeds, 0)
+        self._gaps: list[TimeGap] = []
+        self._count = 0
 
     def run(self, file: Any, progress: Progress) -> None:
         """Replay to the end.
@@ -227,30 +241,35 @@ class _Session:
             instruction=self._engine.instruction,
             first_ns=self._first_ns or 0,
             last_ns=self._last_ns,
+            gaps=tuple(self._gaps),
             from_action=self._from_action,
             refused_messages=sum(stream.refused for stream in self._engine.ingest.status()),
             warnings=(
                 *self._binding.warnings,
                 *(f"when the bag was made: {line}" for line in _lines(self._recording.custom.get(WARNINGS))),
                 *self._recording.warnings,
+                *self._watch.warnings(),
+                *self._gap_warnings(),
                 *stamp_warnings(stamps, self._binding),
                 *self._engine.warnings(),
             ),
         )
 
     def _deliveries(self, messages: Iterator[BagMessage], progress: Progress) -> Iterator[Delivery]:
-        next_progress_ns = 0
+        # Messages and not time: a clock that was set would make the line jump, or stand still.
+        total = sum(topic.count for topic in self._recording.topics if topic.name in self._binding.feeds)
         for message in messages:
             feed = self._binding.feeds[message.topic]
             if message.msgtype != feed.msgtype:
                 continue
-            self._counts[message.topic] += 1
+            self._count += 1
             if self._first_ns is None:
                 self._first_ns = message.time_ns
+            elif message.time_ns - self._last_ns > MAX_GAP_NS:
+                self._gaps.append(TimeGap(self._last_ns, message.time_ns))
             self._last_ns = message.time_ns
-            if message.time_ns >= next_progress_ns:
-                next_progress_ns = message.time_ns + NS_PER_S // 4
-                progress((message.time_ns - self._first_ns) / NS_PER_S, self._recording.duration)
+            if self._count % PROGRESS_MESSAGES == 0:
+                progress(self._count, total)
             yield message, functools.partial(self._deliver, message, feed)
 
     def _deliver(self, message: BagMessage, feed: Feed, ingest: StreamIngest) -> bool:
@@ -258,11 +277,13 @@ class _Session:
         content = message.message
         if feed.role is Role.CAMERA:
             self._stamp(message)
-            ingest.put_image(feed.stream, content, receive_ns=message.receive_ns)
+            ingest.put_image(feed.camera, content, receive_ns=message.receive_ns)
             return True
         if feed.role is Role.JOINTS:
             self._stamp(message)
-            ingest.put_joint_state(feed.stream, content, receive_ns=message.receive_ns)
+            for group in feed.streams:
+                ingest.put_joint_state(group, content, receive_ns=message.receive_ns)
+            self._watch.take(CommandSample(message.time_ns, tuple(content.name), content.position), feed)
         if feed.topic in self._commands:
             for sample in self._commands[feed.topic].take(message):
                 self._add_reference(sample, feed)
@@ -277,6 +298,16 @@ class _Session:
         stamp = message.message.header.stamp
         stamp.sec, stamp.nanosec = divmod(message.time_ns, NS_PER_S)
 
+    def _gap_warnings(self) -> list[str]:
+        """Return a line for every time that was jumped."""
+        starts = [gap.start_ns for gap in self._gaps]
+        after = seconds_recorded(starts, start_ns=self._first_ns or 0, gaps=self._gaps).tolist()
+        return [
+            f"nothing was recorded for {gap.length_ns / NS_PER_S:.1f} s after {seconds:.2f} s: the recorder paused, "
+            "or the clock was set forward; no chunk spans it, and times in the report leave it out"
+            for gap, seconds in zip(self._gaps, after, strict=True)
+        ]
+
     def _take_instruction(self, text: str) -> None:
         if not text.strip() or text == self._engine.instruction:
             return
@@ -286,17 +317,25 @@ class _Session:
             raise RecordingError(f"instruction in the recording: {error}") from error
 
     def _add_reference(self, sample: CommandSample, feed: Feed) -> None:
-        index, positions = self._joints.read(sample, feed)
-        if not len(index):
+        try:
+            index, positions = self._joints.read(sample, feed)
+        except RecordingError:
             if self._options.lenient:
                 return
+            raise
+        damaged = bool(sample.names) and len(sample.names) != len(sample.positions)
+        if damaged and not self._options.lenient:
             raise RecordingError(
-                f"action in {feed.topic} of {self._options.bag} does not fit robot {self._robot.name}",
+                f"action in {feed.topic} of {self._options.bag} is damaged",
                 value=f"names {list(sample.names)}, {len(sample.positions)} positions",
-                allowed=f"positions for joints among {list(self._policy.contract.action_joints)}",
+                allowed="one position per name",
                 where="--action-topic, or pass --lenient",
             )
-        self._reference.add(feed.topic, sample.time_ns, index, positions)
+        if feed.role is Role.ACTION:
+            self._watch.take(sample, feed)
+        # A message without any of the policy's joints is for others: the wheels, or the other arm.
+        if len(index):
+            self._reference.add(feed.topic, sample.time_ns, index, positions)
 
     def _judge_notice(self, event: NoticeEvent) -> None:
         if event.notice.kind is NoticeKind.REFUSED and not self._options.lenient:
@@ -332,7 +371,21 @@ def _first_instruction(recording: Recording, binding: Binding) -> str:
 def stamp_warnings(reports: tuple[StampReport, ...], binding: Binding) -> tuple[str, ...]:
     """Return a line for every oddity in the stamps that a person should know."""
     lines = []
+    usual = min((r.latency_p50_ms for r in reports if r.latency_p50_ms >= 0), default=0.0)
     for report in reports:
+        behind_s = (report.latency_p50_ms - usual) / 1e3
+        if abs(behind_s) > CLOCKS_DIFFER_S:
+            late = "it came late, or its" if behind_s > 0 else "its"
+            lines.append(
+                f"{report.topic}: received {abs(behind_s):.2f} s {'later' if behind_s > 0 else 'earlier'} after its "
+                f"stamps than the other topics: {late} clock differs (--clock-offset {report.topic}={behind_s:.3f}, "
+                "or --time receive)"
+            )
+        if abs(report.drift_ms) > DRIFT_MS:
+            lines.append(
+                f"{report.topic}: its clock drifts against the recorder's, by {report.drift_ms:.0f} ms in all "
+                "(--time receive)"
+            )
         stamped = binding.feeds[report.topic].role is not Role.INSTRUCTION  # a String has no header
         oddities = (
             (report.without_stamp * stamped, "without a stamp (receive time was taken)"),

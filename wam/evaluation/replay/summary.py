@@ -36,9 +36,13 @@ def build_summary(data: ReplayData, figures: Figures) -> dict[str, Any]:
             "name": options.bag.resolve().name,
             "duration_s": plain_number(data.duration),
             "start_ns": data.first_ns,
+            "gaps": [
+                {"after_s": plain_number(data.seconds(gap.start_ns)), "length_s": gap.length_ns / NS_PER_S}
+                for gap in data.gaps
+            ],
             "messages": data.recording.message_count,
             "topics": {
-                feed.topic: {"type": feed.msgtype, "role": feed.role.value, "stream": feed.stream}
+                feed.topic: {"type": feed.msgtype, "role": feed.role.value, "streams": list(feed.streams)}
                 for feed in data.binding.feeds.values()
             },
             "skipped_topics": {topic.name: topic.unreadable for topic in data.recording.skipped},

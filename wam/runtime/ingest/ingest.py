@@ -27,7 +27,7 @@ from wam.core.errors import ImageError, InputError, JointError
 from wam.core.observation import CameraFrame, EnvironmentState, Observation, RobotState, Vector, index_of
 from wam.robots.description import RobotDescription
 from wam.robots.images import check_image, decode_image
-from wam.robots.joint_reader import JointReader
+from wam.robots.joint_merge import JointMerge
 from wam.runtime.ingest.stream import FUTURE_TOLERANCE_NS, IngestStream, Notice, NoticeKind, StreamStatus
 from wam.runtime.ingest.stream_buffer import Pushed, Stamped
 
@@ -116,7 +116,7 @@ class StreamIngest:
                 max_age_ns=TRUTH_MAX_AGE_NS,
                 history_ns=TRUTH_MAX_AGE_NS + image_age_ns,
             )
-        self._readers = {group.name: JointReader(group) for group in robot.groups}
+        self._merges = {group.name: JointMerge(group) for group in robot.groups}
         self._joint_names = robot.joint_names
         self._lock = threading.Lock()
         self._notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
@@ -143,7 +143,7 @@ class StreamIngest:
         self._refuse(self._images[camera], error)
 
     def put_joint_state(self, group: str, message: Any, *, receive_ns: int | None = None) -> None:
-        """Store a joint state.
+        """Store a joint state, merged with what other messages have of the group; one of other joints is left out.
 
         Args:
             group: name of the joint group.
@@ -154,11 +154,15 @@ class StreamIngest:
         try:
             stamp_ns = _stamp_ns(message, stream)
             with self._lock:
-                positions, velocities = self._readers[group].read(message)
+                state = self._merges[group].take(message, stamp_ns=stamp_ns)
+                stream.waits_for = self._merges[group].waits_for if state is None else ""
         except InputError as error:
             self._refuse(stream, error)
             return
-        self._store(stream, stamp_ns, _Joints(positions, velocities), receive_ns)
+        if state is not None:
+            # Messages of several joints may have one stamp: each makes the state of that time fuller.
+            completes = self._merges[group].merged
+            self._store(stream, stamp_ns, _Joints(*state), receive_ns, completes=completes)
 
     def put_truth(self, message: Any, *, receive_ns: int | None = None) -> None:
         """Store the ground truth of a simulation; dropped where no observation holds it.
@@ -300,10 +304,18 @@ class StreamIngest:
                     self._count_good(self._images[camera], in_pixels=True)
             return image.frame
 
-    def _store(self, stream: IngestStream, stamp_ns: int, value: object, receive_ns: int | None) -> None:
+    def _store(
+        self,
+        stream: IngestStream,
+        stamp_ns: int,
+        value: object,
+        receive_ns: int | None,
+        *,
+        completes: bool = False,
+    ) -> None:
         with self._lock:
             before = stream.buffer.newest
-            pushed = stream.buffer.push(stamp_ns, value)
+            pushed = stream.buffer.push(stamp_ns, value, completes=completes)
             stream.received += 1
             stream.latency_ns = None if receive_ns is None else receive_ns - stamp_ns
             if pushed is Pushed.RESET and before is not None:

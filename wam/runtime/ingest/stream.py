@@ -104,6 +104,7 @@ class IngestStream:
         self.fault: InputError | None = None
         self.fault_in_pixels = False
         self.fault_refused = 0
+        self.waits_for = ""
 
     def newest(self, now_ns: int) -> Stamped[Any]:
         """Return the newest sample.
@@ -114,9 +115,8 @@ class IngestStream:
         sample = self.buffer.newest
         budget = f"at most {self.max_age_ns / 1e6:.0f} ms"
         if sample is None:
-            raise self._stale(
-                "the last message was refused" if self.fault else "nothing has arrived yet", None, budget
-            )
+            why = self.waits_for or "nothing has arrived yet"
+            raise self._stale("the last message was refused" if self.fault else why, None, budget)
         age_ns = now_ns - sample.stamp_ns
         if age_ns > self.max_age_ns:
             raise self._stale("the newest sample is stale", f"{age_ns / 1e6:.0f} ms", budget)

@@ -21,7 +21,7 @@ class Pushed(enum.Enum):
 
     STORED = "stored"
     LATE = "late"  # out of order, sorted in
-    DUPLICATE = "duplicate"  # there is a sample with its stamp; the first one stays
+    DUPLICATE = "duplicate"  # there is a sample with its stamp; the first one stays, or is completed
     TOO_OLD = "too_old"  # older than everything in a full buffer
     RESET = "reset"  # the clock went back: the history was dropped, the sample is the first of a new one
 
@@ -76,8 +76,14 @@ class StreamBuffer(Generic[T]):
         """The sample with the largest stamp, or None."""
         return self._samples[-1] if self._samples else None
 
-    def push(self, stamp_ns: int, value: T) -> Pushed:
-        """Add a sample and return what became of it."""
+    def push(self, stamp_ns: int, value: T, *, completes: bool = False) -> Pushed:
+        """Add a sample and return what became of it.
+
+        Args:
+            stamp_ns: its stamp [ns].
+            value: the sample.
+            completes: it takes the place of one with its stamp, of which it is a fuller version.
+        """
         outcome = Pushed.STORED
         if self._stamps and stamp_ns <= self._stamps[-1]:
             if stamp_ns < self._stamps[-1] - self._tolerance_ns:
@@ -87,6 +93,8 @@ class StreamBuffer(Generic[T]):
                 outcome = Pushed.LATE
         at = bisect_left(self._stamps, stamp_ns)
         if at < len(self._stamps) and self._stamps[at] == stamp_ns:
+            if completes:
+                self._samples[at] = Stamped(stamp_ns, value)
             return Pushed.DUPLICATE
         if at == 0 and len(self._stamps) >= self._capacity and not self._within(stamp_ns):
             return Pushed.TOO_OLD

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that every command which reads a recording has: names of topics, and clocks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from wam.core.clock import seconds_to_ns
+from wam.core.errors import ConfigError
+
+STAMPS, RECEIVE = "stamps", "receive"
+MAX_OFFSET = 1e10
+"""Largest correction of a clock that an option takes [s]: more than the time since 1970."""
+
+Remap = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="ROBOT_TOPIC:=RECORDED_TOPIC, for a topic recorded under another name.", show_default=False
+    ),
+]
+ActionTopics = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Topic of the recorded action, as TOPIC or, for messages without names, TOPIC=JOINT,JOINT; may be "
+        "repeated. Default: /action, or the robot's command topics.",
+        show_default=False,
+    ),
+]
+TimeBase = Annotated[
+    str, typer.Option(help="Time base: 'stamps' (message headers) or 'receive' (the recorder's).")
+]
+ClockOffsets = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="TOPIC=SECONDS to add to the stamps of a topic that another clock has stamped; may be repeated.",
+        show_default=False,
+    ),
+]
+
+
+def use_stamps(time: str) -> bool:
+    """Return whether the option `--time` asks for header stamps.
+
+    Raises:
+        ConfigError: it is neither of its values.
+    """
+    if time not in (STAMPS, RECEIVE):
+        raise ConfigError("option --time", value=time, allowed=f"{STAMPS} or {RECEIVE}", where="--time")
+    return time == STAMPS
+
+
+def parse_offsets(values: list[str]) -> dict[str, int]:
+    """Return the options `--clock-offset` as topic -> offset [ns].
+
+    Raises:
+        ConfigError: one has another form.
+    """
+    offsets = {}
+    for topic, text in parse_pairs(
+        values, separator="=", option="--clock-offset", form="TOPIC=SECONDS"
+    ).items():
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = float("nan")
+        if not abs(seconds) <= MAX_OFFSET:
+            raise ConfigError(
+                "option --clock-offset",
+                value=f"{topic}={text}",
+                allowed=f"TOPIC=SECONDS, seconds within {MAX_OFFSET:g}",
+                where="--clock-offset",
+            )
+        offsets[topic] = seconds_to_ns(seconds)
+    return offsets
+
+
+def parse_remap(values: list[str] | None) -> dict[str, str]:
+    """Return the options `--remap` as topic of the robot file -> topic of the recording."""
+    return parse_pairs(values or [], separator=":=", option="--remap", form="ROBOT_TOPIC:=RECORDED_TOPIC")
+
+
+def parse_pairs(values: list[str], *, separator: str, option: str, form: str) -> dict[str, str]:
+    """Return options of the form LEFT{separator}RIGHT as a mapping.
+
+    Raises:
+        ConfigError: an option has another form.
+    """
+    pairs = {}
+    for value in values:
+        left, found, right = value.partition(separator)
+        if not found or not left or not right:
+            raise ConfigError(f"option {option}", value=value, allowed=form, where=option)
+        pairs[left] = right
+    return pairs
