@@ -136,3 +136,35 @@ def test_a_reason_is_logged_once_in_five_seconds_with_the_number_of_the_others()
     assert "(999 more since the last line)" in guard.refuse(refused, LOG_PERIOD_NS)
     assert guard.counts == {InputReason.MALFORMED: 1_001, InputReason.SIZE: 1}
     assert guard.refused == 1_002
+
+
+SHARED = replace(ONE, parts={"arm": "arm", "arm_old": "arm", "gripper": "gripper"})
+
+
+def test_two_nodes_may_share_a_topic_as_long_as_neither_sends_what_the_other_does() -> None:
+    """Arm and gripper from two nodes: whoever came second was refused, and the state was never whole."""
+    guard = InputGuard("states", SHARED, name_of=NODES.get)
+    for i in range(3):
+        for sender, names in ((DRIVER, ["arm", "wheel"]), (RESTARTED, ["gripper"])):
+            arrival = Arrival(i * NS_PER_MS, sender)
+            assert guard.door(arrival, 10) is None
+            assert guard.share(arrival, names) is None
+    refused = guard.share(Arrival(5 * NS_PER_MS, ROGUE), ["arm_old"])
+    assert reason(refused) is InputReason.SENDER
+    assert refused is not None
+    assert refused.text.startswith("arm is sent by /attacker")
+    assert "while /driver" in refused.text
+    assert len(guard.speaking(5 * NS_PER_MS, NS_PER_S)) == 3
+
+
+def test_a_message_that_is_refused_for_one_joint_takes_over_none_of_the_others() -> None:
+    guard = InputGuard("states", SHARED, name_of=NODES.get)
+    assert guard.share(Arrival(0, DRIVER), ["arm"]) is None
+    assert guard.share(Arrival(1, ROGUE), ["arm", "gripper"]) is not None
+    assert guard.share(Arrival(2, RESTARTED), ["gripper"]) is None
+
+
+def test_names_of_others_are_no_part_and_claim_nothing() -> None:
+    guard = InputGuard("states", SHARED, name_of=NODES.get)
+    assert guard.share(Arrival(0, ROGUE), ["wheel"]) is None
+    assert guard.share(Arrival(1, DRIVER), ["arm", "gripper"]) is None

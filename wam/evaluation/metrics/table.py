@@ -171,8 +171,8 @@ METRICS: tuple[Row, ...] = (
         "openings and closings of grippers and fingers in the reference",
         "",
         lambda basis: float(basis.switching.recorded),
-        meaning="how often joints that are not arm joints (prismatic, or a fraction of a range) cross the middle of "
-        "their range in the reference",
+        meaning="how often grippers and fingers (`gripper` in the robot file) cross the middle of the span in "
+        "which they moved in the reference",
     ),
     Metric(
         "gripper_agreement",
