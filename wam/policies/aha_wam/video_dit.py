@@ -112,6 +112,7 @@ class VideoDit(nn.Module):
             .permute(0, 2, 3, 5, 1, 4, 6)
             .flatten(4)
             .flatten(1, 3)
+            .to(self.patch_embedding.weight.dtype)
         )
         return F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
 

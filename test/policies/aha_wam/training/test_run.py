@@ -218,6 +218,15 @@ def test_a_run_on_pixels_with_averaged_weights_is_resumed_bit_for_bit_and_acts_f
         away = np.abs(chunk.rows - place - stats.values["mean"])
         assert (away < 8 * stats.values["std"]).all(), "rows lead from the measured state"
     assert not np.array_equal(rows[0], rows[1])
+    # Bundles ship as bfloat16; the pixels came into the network as float32, and it failed.
+    half = load_policy(tmp_path / "whole" / "bundle", dtype=torch.bfloat16)
+    assert half.planner is not None
+    assert half.executor is not None
+    state = RobotState(10, half.contract.state_joints, np.zeros(3), np.zeros(3))
+    seen = Observation(10, {"head": image}, state)
+    context = half.planner.plan(seen, instruction=Instruction("lift the cup", 1))
+    near = half.executor.act(half.executor.route(seen, context=context), proprio=state).rows
+    assert np.abs(near - rows[0]).max() < 0.2 * stats.values["std"].max()
 
 
 def test_changes_of_pictures_are_refused_where_latents_are_computed_once(run_values: dict[str, Any]) -> None:
