@@ -85,6 +85,14 @@ def drop_vae(tensors: dict[str, torch.Tensor]) -> None:
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "no manifest": (lambda d: (d / "policy.yaml").unlink(), "policy.yaml is missing"),
     "a task that is no name": (edit_yaml(lambda r: r.update(task=3)), "task: got 3"),
+    "rows to execute that are no number": (
+        edit_yaml(lambda r: r.update(execute_rows="3")),
+        "execute_rows: got '3'",
+    ),
+    "more rows to execute than a chunk has": (
+        edit_yaml(lambda r: r.update(execute_rows=10**6)),
+        "execute_rows is 1000000, must be in 0..chunk_rows",
+    ),
     "data of unknown origin": (edit_yaml(lambda r: r.update(trained_on={"place": "here"})), "place"),
     "one seed of a range": (edit_yaml(lambda r: r.update(trained_on={"seeds": [3]})), "seeds must be"),
     "no statistics": (lambda d: (d / "stats.json").unlink(), "stats.json is missing"),

@@ -13,7 +13,7 @@ import pytest
 
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext
-from wam.core.contract import CameraContract
+from wam.core.contract import CameraContract, PolicyContract
 from wam.core.errors import ContractMismatch, PolicyFault, StaleObservation, UndecodableChunk
 from wam.core.fakes import FakeChannel, FakeExecutor, FakePlanner, ImaginingExecutor, fake_contract
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
@@ -46,12 +46,18 @@ class Spoiled(FakeExecutor):
 class Bench:
     """A cycle over fakes whose observation the test sets."""
 
-    def __init__(self, executor: FakeExecutor | None = None, *, max_age_ns: int = 10**9) -> None:
+    def __init__(
+        self,
+        executor: FakeExecutor | None = None,
+        *,
+        max_age_ns: int = 10**9,
+        contract: PolicyContract = CONTRACT,
+    ) -> None:
         self.channel = FakeChannel()
         self.planner = FakePlanner(CONTRACT)
         self.stamp_ns: int | None = 100 * PERIOD_NS
         self.cycle = ExecutorCycle(
-            contract=CONTRACT,
+            contract=contract,
             executor=executor or FakeExecutor(CONTRACT),
             reader=self.channel,
             observe=self.observe,
@@ -105,6 +111,23 @@ def test_one_image_gives_one_chunk() -> None:
     assert bench.cycle.step(0).reason == "no newer image"
     bench.stamp_ns = 101 * PERIOD_NS
     assert bench.chunk().sequence == 2
+
+
+def test_rows_that_the_policy_wants_executed_come_before_the_next_chunk() -> None:
+    """A policy that was asked for a chunk with every image began its wait anew with each, and never went on."""
+    bench = Bench(contract=replace(CONTRACT, execute_rows=3))
+    bench.offer(100 * PERIOD_NS)
+    bench.chunk()
+    for rows in (1, 2):
+        bench.stamp_ns = (100 + rows) * PERIOD_NS
+        assert bench.cycle.step(0).reason.startswith("rows of the last chunk are executed first")
+        assert bench.cycle.waits_for == ""
+    bench.stamp_ns = 103 * PERIOD_NS
+    assert bench.chunk().sequence == 2
+    # A new generation begins at once: the rows of the old one are not executed any more.
+    bench.stamp_ns = 104 * PERIOD_NS
+    bench.offer(104 * PERIOD_NS, generation=2)
+    assert bench.chunk().generation == 2
 
 
 def test_a_newer_context_replaces_the_older_one_and_gives_its_lease_back() -> None:

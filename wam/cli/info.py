@@ -235,6 +235,7 @@ def bundle_values(policy: str) -> dict[str, Any]:
         "action_joints": list(contract.action_joints),
         "control_period_s": contract.control_period_ns / 1e9,
         "relative_actions": contract.relative_actions,
+        "execute_rows": contract.execute_rows,
         "environment": list(contract.environment),
         "task": contract.task,
         "trained_on": asdict(contract.trained_on),

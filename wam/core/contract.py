@@ -70,6 +70,8 @@ class PolicyContract:
         relative_actions: the network's rows are relative to the measured state at their observation; chunks never are.
         task: name of the task that it was trained for; "" where that is not stated.
         trained_on: the data that it was trained on.
+        execute_rows: rows of a chunk that are executed before the executor computes the next one; 0: it computes one
+            from every new image, at its own period.
     """
 
     kind: str
@@ -85,6 +87,7 @@ class PolicyContract:
     environment: tuple[str, ...] = ()
     task: str = ""
     trained_on: TrainedOn = NOT_STATED
+    execute_rows: int = 0
 
     def __post_init__(self) -> None:
         if self.control_period_ns <= 0:
@@ -92,6 +95,10 @@ class PolicyContract:
         if not 0 < self.chunk_rows <= self.horizon_rows:
             raise ValueError(
                 f"chunk_rows is {self.chunk_rows}, must be in 1..horizon_rows={self.horizon_rows}"
+            )
+        if not 0 <= self.execute_rows <= self.chunk_rows:
+            raise ValueError(
+                f"execute_rows is {self.execute_rows}, must be in 0..chunk_rows={self.chunk_rows}"
             )
         for label, names in (("state_joints", self.state_joints), ("action_joints", self.action_joints)):
             if len(set(names)) != len(names) or not names:
@@ -108,6 +115,11 @@ class PolicyContract:
     def camera_names(self) -> tuple[str, ...]:
         """Names of the cameras, in the order of the policy's input."""
         return tuple(camera.name for camera in self.cameras)
+
+    @property
+    def execute_ns(self) -> int:
+        """Time for which a chunk is executed before the next one is computed [ns]."""
+        return self.execute_rows * self.control_period_ns
 
     @property
     def horizon_ns(self) -> int:

@@ -30,6 +30,8 @@ from wam.core.policy import (
 from wam.core.trajectory.motion import Motion
 from wam.runtime.planner import NO_NEWER_IMAGE
 
+STILL_EXECUTING = "rows of the last chunk are executed first (execute_rows of the policy)"
+
 
 @dataclass(frozen=True, slots=True)
 class ExecutorResult:
@@ -99,8 +101,8 @@ class ExecutorCycle:
 
     @property
     def waits_for(self) -> str:
-        """Why no chunk is produced; "" while nothing but a newer image is missing."""
-        return "" if self.reason == NO_NEWER_IMAGE else self.reason
+        """Why no chunk is produced; "" while only a newer image is missing, or the last chunk is still executed."""
+        return "" if self.reason in (NO_NEWER_IMAGE, STILL_EXECUTING) else self.reason
 
     @property
     def imagines(self) -> bool:
@@ -149,6 +151,8 @@ class ExecutorCycle:
             observation = self._observe(now_ns)
             if observation.stamp_ns == self._routed_stamp_ns:
                 return self._silent(NO_NEWER_IMAGE)
+            if self._executing(self._header, observation):
+                return self._silent(STILL_EXECUTING)
             # 3. Stamps decide whether the context can still serve it.
             self._require_fresh(self._header, observation)
             context = self._lease.get()
@@ -194,6 +198,13 @@ class ExecutorCycle:
             self._lease.release()
         self._lease, self._header = None, None
         self._sent = None
+
+    def _executing(self, header: ContextHeader, observation: Observation) -> bool:
+        """Return whether rows of the last chunk are to be executed before there is another one."""
+        last = self.last_chunk
+        if last is None or last.generation != header.generation:
+            return False
+        return 0 <= observation.stamp_ns - last.stamp_ns < self._contract.execute_ns
 
     def _committed(self, stamp_ns: int) -> Committed | None:
         """Return what is executed from an observation on; None where no earlier chunk reaches it."""

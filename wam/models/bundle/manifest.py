@@ -66,6 +66,7 @@ class Manifest:
         environment: names of the ground truth that the policy needs, in order; only simulated robots have it.
         task: name of the task that it was trained for; "" for not stated.
         trained_on: the data that it was trained on.
+        execute_rows: rows of a chunk that are executed before the next one is computed; 0: as the executor likes.
     """
 
     kind: str
@@ -88,6 +89,7 @@ class Manifest:
     environment: tuple[str, ...] = ()
     task: str = ""
     trained_on: TrainedOn = NOT_STATED
+    execute_rows: int = 0
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -120,6 +122,7 @@ class Manifest:
                 environment=self.environment,
                 task=self.task,
                 trained_on=self.trained_on,
+                execute_rows=self.execute_rows,
             )
         except ValueError as error:
             raise BundleError(f"{MANIFEST_NAME}: {error}") from error
@@ -165,6 +168,9 @@ class Manifest:
             raise BundleError(
                 f"{what}: relative_actions", value=raw["relative_actions"], allowed="true or false"
             )
+        execute = raw.get("execute_rows", 0)
+        if isinstance(execute, bool) or not isinstance(execute, int):
+            raise BundleError(f"{what}: execute_rows", value=execute, allowed="a number of rows, or 0")
         if not isinstance(raw.get("task", ""), str):
             raise BundleError(f"{what}: task", value=raw["task"], allowed="the name of a task")
         try:
