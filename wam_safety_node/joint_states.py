@@ -13,6 +13,7 @@ from wam.robots.description import JointGroup, RobotDescription
 from wam.robots.joint_merge import JointMerge
 from wam.robots.joint_reader import JointReader
 from wam.ros.conversions import time_to_ns
+from wam.ros.inputs import GuardedInput
 from wam.ros.qos import JOINT_STATE
 from wam.runtime.safety.cycle import SafetyCycle
 from wam.runtime.safety.inputs import InputLog
@@ -27,6 +28,8 @@ Refused = Callable[[str, str, RefusedInput], None]
 
 class JointStates:
     """The subscriptions of joint states, and of external torques that have limits; they last until cleanup.
+
+    States wait in the middleware's queue until `read` takes them, but in lock-step, where each comes by itself.
 
     Args:
         node: the safety node.
@@ -55,6 +58,7 @@ class JointStates:
     ) -> None:
         self._cycle, self._log, self._watch, self._efforts = cycle, log, watch, cycle.efforts
         self._readiness = readiness
+        self._waiting: list[GuardedInput] = []
         for group in robot.groups:
             states = node.add_input(
                 kind,
@@ -63,7 +67,10 @@ class JointStates:
                 JOINT_STATE,
                 contract=state_contract(p, group),
                 on_refused=partial(refused, "joint_state", group.name),
+                on_demand=not p.lock_step,
             )
+            if not p.lock_step:
+                self._waiting.append(states)
             watch.listen_for_speakers(group.name, states.speaking)
 
             topic = kind_of(group).effort.external_topic
@@ -76,6 +83,11 @@ class JointStates:
                     contract=state_contract(p, group),
                     on_refused=partial(refused, "joint_state", group.name),
                 )
+
+    def read(self) -> None:
+        """Take the states that have come; any thread, and none waits for another."""
+        for states in self._waiting:
+            states.drain(wait=False)
 
     def _store(self, group: JointGroup, merge: JointMerge, message: Any, _arrival: Arrival) -> None:
         stamp_ns = time_to_ns(message.header.stamp)

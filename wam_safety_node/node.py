@@ -54,6 +54,9 @@ from wam_safety_node.watch import GraphWatch
 RIVAL_PERIOD_S = 0.1
 """Time between two looks for another node that commands the arm [s]."""
 
+STATES_PERIOD_S = 0.05
+"""Joint states are read before each command, and this often while none are sent [s]."""
+
 REPORT_PERIOD_S = 0.5
 STOP_TIMEOUT_S = 3.0
 MAX_FAILURES = 3
@@ -67,6 +70,8 @@ class SafetyNode(WamNode[SafetyParameters]):
         node_args: passed to the lifecycle node.
     """
 
+    clock_on_demand = True
+
     def __init__(self, **node_args: Any) -> None:
         super().__init__("wam_safety", SafetyParameters, **node_args)
         self.cycle: SafetyCycle | None = None
@@ -79,6 +84,7 @@ class SafetyNode(WamNode[SafetyParameters]):
         self._publishing = threading.Event()
         self._watch: GraphWatch | None = None
         self._readiness: DeviceReadiness | None = None
+        self._states: JointStates | None = None
         self._claim: Claim | None = None
         self._state: SafetyState | None = None
         self._estop: EstopListener | None = None
@@ -165,7 +171,7 @@ class SafetyNode(WamNode[SafetyParameters]):
         )
         readiness = self._readiness = DeviceReadiness(self, robot, cycle, now_ns=self.clock.now_ns)
         self.at_cleanup(readiness.close)
-        JointStates(
+        states = self._states = JointStates(
             self,
             p,
             robot,
@@ -176,6 +182,8 @@ class SafetyNode(WamNode[SafetyParameters]):
             refused=self._refused_input,
             readiness=readiness,
         )
+        if not p.lock_step:
+            self.add_steady_timer(STATES_PERIOD_S, states.read)
         self.add_steady_timer(READY_PERIOD_S, readiness.look)
         extras = Extras(
             self.inputs,
@@ -293,7 +301,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             self._remote.close()
         self._remote = None
         self.cycle, self._outputs, self._diagnostics, self._watch = None, None, None, None
-        self._readiness = None
+        self._readiness = self._states = None
         self._claim = self._state = self._estop = None
 
     def _refused_input(self, what: str, group: str, refused: RefusedInput) -> None:
@@ -316,6 +324,8 @@ class SafetyNode(WamNode[SafetyParameters]):
         cycle, outputs, state = self.cycle, self._outputs, self._state
         if cycle is None or outputs is None or state is None or not self._publishing.is_set():
             return
+        if self._states is not None:
+            self._states.read()
         now_ns = self.clock.now_ns()
         if self._watch is not None:
             self._watch.before_step()

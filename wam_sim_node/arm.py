@@ -19,6 +19,7 @@ from wam.devices.simulated import MergedStates, Simulated, beside
 from wam.devices.twin import JointFeedback
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.ros.conversions import ns_to_time, time_to_ns
+from wam.ros.inputs import GuardedInput
 from wam.ros.qos import COMMAND, EVENT, JOINT_STATE_PUBLISHER
 from wam.sim.cycle import Command, GroupOutput, SimCycle
 from wam.sim.pace import Pace
@@ -38,11 +39,15 @@ class JointTopics:
         group: whose driver.
         cycle: takes commands and switches.
         find: returns message types.
+        tick_ns: time between two cycles of the physics [ns].
     """
 
-    def __init__(self, node: Any, group: JointGroup, cycle: SimCycle, find: Find) -> None:
+    def __init__(self, node: Any, group: JointGroup, cycle: SimCycle, find: Find, *, tick_ns: int) -> None:
         self._node, self._group, self._cycle = node, group, cycle
-        self._pace = Pace(round(NS_PER_S / group.state_rate))
+        period_ns = round(NS_PER_S / group.state_rate)
+        # As fast as the cycles, a state goes out with each: by its own count of time, one that comes a little early
+        # would be left out, and after a late one every second.
+        self._pace = Pace(period_ns) if period_ns > tick_ns else None
         self._publishers: list[Any] = []
         self._subscriptions: list[Any] = []
         self._state = self._publish(JointState, group.state_topic)
@@ -54,20 +59,29 @@ class JointTopics:
         self._reference: Any = None
         self._controller: Any = None
         self._kind: Any = None
+        on_demand, topic = not node.p.lock_step, group.command_topic
         if group.command_kind is CommandKind.JOINT_TRAJECTORY:
             self._reference = self._publish(JointState, beside(group.command_topic, "controller_reference"))
             self._kind = find("controller_state")
             if self._kind is not None:
                 self._controller = self._publish(self._kind, beside(group.command_topic, "controller_state"))
-            self._listen(JointTrajectory, group.command_topic, self._store_trajectory, COMMAND)
+            commands = self._listen(
+                JointTrajectory, topic, self._store_trajectory, COMMAND, on_demand=on_demand
+            )
         else:
-            self._listen(JointState, group.command_topic, self._store_command, COMMAND)
+            commands = self._listen(JointState, topic, self._store_command, COMMAND, on_demand=on_demand)
+        self._commands = commands if on_demand else None
         if offered.enable_topic:
             self._listen(Bool, offered.enable_topic, self._store_enable, EVENT)
 
+    def read(self) -> None:
+        """Take the newest command, before the physics go on."""
+        if self._commands is not None:
+            self._commands.drain()
+
     def publish(self, output: GroupOutput, stamp_ns: int) -> None:
         """Publish one moment of the group, if one is due."""
-        if not self._pace.due(stamp_ns):
+        if self._pace is not None and not self._pace.due(stamp_ns):
             return
         if not output.feedback.published:
             return
@@ -98,8 +112,12 @@ class JointTopics:
         self._publishers.append(publisher)
         return publisher
 
-    def _listen(self, kind: Any, topic: str, store: Callable[[Any], None], qos: Any) -> None:
-        self._subscriptions.append(self._node.inputs.listen(kind, topic, store, qos))
+    def _listen(
+        self, kind: Any, topic: str, store: Callable[[Any], None], qos: Any, *, on_demand: bool = False
+    ) -> GuardedInput:
+        made: GuardedInput = self._node.inputs.listen(kind, topic, store, qos, on_demand=on_demand)
+        self._subscriptions.append(made)
+        return made
 
     def _store_enable(self, message: Bool) -> None:
         self._cycle.offer_enable(self._group.name, bool(message.data))

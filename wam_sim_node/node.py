@@ -84,7 +84,9 @@ class SimNode(WamNode[SimParameters]):
         self.cycle = cycle
         self._make_clock()
         for group in robot.groups:
-            self._arms[group.name] = JointTopics(self, group, cycle, self._vendor)
+            self._arms[group.name] = JointTopics(
+                self, group, cycle, self._vendor, tick_ns=round(self._period * NS_PER_S)
+            )
         self._devices = make_services(self, robot.groups, cycle, self._vendor)
         if isinstance(world, TaskWorld):
             self._task = TaskTopics(self, world, cycle, self._resume)
@@ -234,6 +236,8 @@ class SimNode(WamNode[SimParameters]):
     def _step_to(self, now_ns: int) -> None:
         cycle, time = self.cycle, self._time
         assert cycle is not None
+        for arm in self._arms.values():
+            arm.read()
         result = cycle.step(now_ns, wall_ns=None if time is None else monotonic_ns())
         if self._clock_topic is not None:
             # Published before any message with this stamp: a subscriber must not see a stamp from the future.

@@ -91,6 +91,7 @@ class LoopRecorder(EpisodeRecorder):
         self._chunks_sent: list[int] = []
         self._diagnostics: dict[str, list[NodeDiagnostics]] = {}
         self._images_before = 0
+        self._began_ns = 0
         super().__init__(robot, cameras)
 
     def begin(self) -> None:
@@ -100,9 +101,10 @@ class LoopRecorder(EpisodeRecorder):
             self._chunks_sent.clear()
             self._diagnostics.clear()
             self._images_before = self.images
+            self._began_ns = time.monotonic_ns()
 
-    def stretch(self, *, wall: float) -> Stretch:
-        """Return what was published since `begin`; it took `wall` [s]."""
+    def stretch(self) -> Stretch:
+        """Return what was published since `begin`."""
         published = self.take()
         with self.listener.locked():
             end_ns = self.start_ns if self.task is None else time_to_ns(self.task.header.stamp)
@@ -112,7 +114,7 @@ class LoopRecorder(EpisodeRecorder):
             health = commanding[-1].values if commanding else {}
             return Stretch(
                 time=length,
-                wall=wall,
+                wall=(time.monotonic_ns() - self._began_ns) / NS_PER_S,
                 states=[_published(series) for series in self.measured.values()],
                 commands=[_published(series) for series in self.commanded.values()],
                 chunks=Published(
@@ -168,7 +170,6 @@ class _Watch:
         self._measured = 0.0
         self._running = 0.0
         self._sampled_ns: int | None = None
-        self._began_ns = 0
         self.runner: NodeEpisodes
 
     def enough(self) -> bool:
@@ -185,8 +186,6 @@ class _Watch:
             return
         now_ns = time.monotonic_ns()
         self._running = elapsed
-        if self._sampled_ns is None:
-            self._began_ns = now_ns - round(elapsed * NS_PER_S)
         if self._sampled_ns is None or now_ns - self._sampled_ns >= SAMPLE_PERIOD_NS:
             self._stage(f"{self._measured + elapsed:.0f} of {self._seconds:.0f} s")
             pids = {**self.runner.pids(), RECORDER: os.getpid()}
@@ -199,7 +198,7 @@ class _Watch:
             return
         recorder = self.runner.recorder
         assert isinstance(recorder, LoopRecorder)
-        stretch = recorder.stretch(wall=(time.monotonic_ns() - self._began_ns) * 1e-9)
+        stretch = recorder.stretch()
         self.stretches.append(stretch)
         self._measured += stretch.time
         self._running, self._sampled_ns = 0.0, None

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Subscriptions of a robot's streams: one per camera and one per joint group; callbacks only store.
 
+Joint states come 10 to 100 times for each observation, so they wait in the middleware's queue until one is made.
+
 A camera with `reliability: auto` in the robot file is subscribed to with the reliability of its publishers. A
 best-effort subscription always matches, but loses a whole image with one fragment; a reliable one receives nothing from
 a best-effort publisher.
@@ -23,11 +25,14 @@ from wam.core.input_guard import InputContract
 from wam.core.observation import Observation
 from wam.robots.description import CameraSpec, CameraTransport, Reliability, RobotDescription
 from wam.ros.inputs import GuardedInput, Inputs, ReadBy, node_name, node_of_topic
-from wam.ros.qos import IMAGE, IMAGE_RELIABLE, JOINT_STATE
+from wam.ros.qos import IMAGE, IMAGE_RELIABLE, JOINT_STATE, JOINT_STATE_QUEUE
 from wam.ros.timers import steady_timer
 from wam.runtime.ingest.ingest import TRUTH_TOPIC, StreamIngest
 
 MATCH_PERIOD_S = 0.5
+
+DRAIN_PERIOD_S = 0.05
+"""Joint states are read when an observation is made, and this often, so that none is lost and little is left [s]."""
 
 PIXEL_BYTES = 16
 """Room of an image for each pixel of its camera [bytes]: the widest encodings, and a size that is refused by name."""
@@ -122,6 +127,7 @@ class RosIngest:
     ) -> None:
         self._node = node
         self._clock = clock
+        self._lock_step = node_time
         self._on_image: list[Callable[[], None]] = []
         self._truth_is_reference = not cameras
         self.stream = StreamIngest(robot, cameras=cameras, environment=environment)
@@ -131,12 +137,23 @@ class RosIngest:
             store = partial(self._store_image, name)
             self.cameras[name] = CameraSubscription(self.inputs, robot.camera(name), store)
         self._timer = steady_timer(node, MATCH_PERIOD_S, self._match)
+        self._states: list[GuardedInput] = []
         for group in robot.groups:
             store_state = partial(self._store_state, group.name)
             states = InputContract(
                 sole=True, parts=group.parts, release_ns=STATE_RELEASE_NS, node_time=node_time
             )
-            self.inputs.listen(JointState, group.state_topic, store_state, JOINT_STATE, contract=states)
+            self._states.append(
+                self.inputs.listen(
+                    JointState,
+                    group.state_topic,
+                    store_state,
+                    JOINT_STATE if node_time else JOINT_STATE_QUEUE,
+                    contract=states,
+                    on_demand=not node_time,
+                )
+            )
+        self._drain_timer = None if node_time else steady_timer(node, DRAIN_PERIOD_S, self._drain)
         if environment:
             truth = InputContract(sole=True, node=node_of_topic(node, TRUTH_TOPIC), node_time=node_time)
             self.inputs.listen(JointState, TRUTH_TOPIC, self._store_truth, JOINT_STATE, contract=truth)
@@ -157,14 +174,21 @@ class RosIngest:
             StaleObservation: a stream is silent or older than its budget.
             InputError: the newest message of a stream cannot be used.
         """
+        self._drain()
         return self.stream.assemble(now_ns=now_ns)
 
     def close(self) -> None:
         """Remove the subscriptions."""
         self._node.destroy_timer(self._timer)
+        if self._drain_timer is not None:
+            self._node.destroy_timer(self._drain_timer)
         for camera in self.cameras.values():
             camera.close()
         self.inputs.close()
+
+    def _drain(self) -> None:
+        for one in () if self._lock_step else self._states:
+            one.drain()
 
     def _match(self) -> None:
         for camera in self.cameras.values():

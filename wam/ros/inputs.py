@@ -8,6 +8,7 @@ both are refusals, which are counted and logged at a limited rate, and never rea
 from __future__ import annotations
 
 import enum
+import threading
 import time
 import traceback
 from collections import Counter
@@ -25,6 +26,7 @@ from wam.core.clock import NS_PER_S, Clock
 from wam.core.errors import ContractMismatch, WamError
 from wam.core.input_guard import Arrival, InputContract, InputGuard, InputReason, RefusedInput
 from wam.ros.conversions import time_to_ns
+from wam.ros.on_demand import Unattended, take_waiting
 
 LOOK_PERIOD_NS = NS_PER_S // 10
 """Unknown publishers are looked up in the graph at most once in this time [ns]."""
@@ -73,6 +75,8 @@ class GuardedInput:
         contract: what is accepted.
         read_by: who reads the bytes.
         on_refused: called with every refusal.
+        on_demand: `callback` is called by `drain` alone, in its thread, for all that has come since; `qos` must keep
+            as many.
         more: goes to `create_subscription`.
     """
 
@@ -88,6 +92,7 @@ class GuardedInput:
         contract: InputContract,
         read_by: ReadBy,
         on_refused: Callable[[RefusedInput], None] | None,
+        on_demand: bool,
         more: dict[str, Any],
     ) -> None:
         self._node, self._kind, self._callback, self._clock = node, kind, callback, clock
@@ -99,7 +104,25 @@ class GuardedInput:
         raw = read_by is not ReadBy.RCLPY
         told = hasattr(Subscription, "CallbackType")  # older clients do not tell how a message arrived
         take: Any = self._take if told else self._take_alone
+        self._draining = threading.Lock()
+        self._depth = qos.depth
+        if on_demand:
+            more = {**more, "callback_group": Unattended()}
         self._subscription = node.create_subscription(kind, topic, take, qos, raw=raw, **more)
+
+    def drain(self, *, wait: bool = True) -> None:
+        """Call the callback for all that waits, where the input is `on_demand`; from any thread.
+
+        Args:
+            wait: for a thread that does so already; else leave it to that.
+        """
+        if not self._draining.acquire(blocking=wait):
+            return
+        try:
+            for message, info in take_waiting(self._subscription, limit=self._depth):
+                self._take(message, info)
+        finally:
+            self._draining.release()
 
     def speaking(self, within_s: float) -> tuple[str, ...]:
         """Return which participants have published within the last `within_s` [s], one text for each."""
@@ -193,6 +216,7 @@ class Inputs:
         contract: InputContract = DEFAULT,
         read_by: ReadBy = ReadBy.GUARD,
         on_refused: Callable[[RefusedInput], None] | None = None,
+        on_demand: bool = False,
         **more: Any,
     ) -> GuardedInput:
         """Subscribe behind a guard; arguments as `GuardedInput`."""
@@ -206,6 +230,7 @@ class Inputs:
             contract=contract,
             read_by=read_by,
             on_refused=on_refused,
+            on_demand=on_demand,
             more=more,
         )
         self._open.append(made)
@@ -248,18 +273,22 @@ class Inputs:
         return lines
 
 
+def waited_ns(info: Any) -> int:
+    """Return how long a message has waited in the queue, from rclpy's message info [ns]; 0 where it is not told."""
+    received = info.get("received_timestamp") or 0
+    return max(0, time.time_ns() - received) if received else 0
+
+
 def _without_arrival(callback: Callable[[Any], None], message: Any, _arrival: Arrival) -> None:
     callback(message)
 
 
 def _arrival(info: Any) -> Arrival:
     """Return how a message arrived, from rclpy's message info (a dict; what an rmw does not tell is left out)."""
-    now_ns = time.monotonic_ns()
-    received = info.get("received_timestamp") or 0
-    waited_ns = max(0, time.time_ns() - received) if received else 0
+    now_ns, queued_ns = time.monotonic_ns(), waited_ns(info)
     gid = info.get("publisher_gid")
     sender = bytes(gid["data"]) if gid else b""
-    return Arrival(now_ns - min(waited_ns, NS_PER_S), sender, waited_ns)
+    return Arrival(now_ns - min(queued_ns, NS_PER_S), sender, queued_ns)
 
 
 def _size(message: Any) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import threading
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -25,12 +26,15 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+from rclpy.time_source import CLOCK_TOPIC
 
 from wam.core.clock import Clock
 from wam.core.errors import WamError
 from wam.core.input_guard import Arrival
 from wam.ros.diagnostics import Diagnostics
 from wam.ros.inputs import GuardedInput, Inputs
+from wam.ros.on_demand import leave_unattended, take_waiting
 from wam.ros.parameters import declare, refuse_changes
 from wam.ros.timers import steady_timer
 
@@ -40,13 +44,32 @@ USE_SIM_TIME = "use_sim_time"
 
 
 class RosClock:
-    """Clock of a node: wall time, or `/clock` when `use_sim_time` is set."""
+    """Clock of a node: wall time, or `/clock` when `use_sim_time` is set.
+
+    Args:
+        node: whose clock.
+    """
 
     def __init__(self, node: Node) -> None:
-        self._clock = node.get_clock()
+        self._node, self._clock = node, node.get_clock()
+        self._ticks: Subscription[Any] | None = None
+        self._reading = threading.Lock()
+
+    def read_on_demand(self) -> None:
+        """Read `/clock` when the time is asked for, instead of in a callback for each of its messages."""
+        topic = self._node.resolve_topic_name(CLOCK_TOPIC)
+        self._ticks = next((one for one in self._node.subscriptions if one.topic_name == topic), None)
+        if self._ticks is not None:
+            leave_unattended(self._ticks)
 
     def now_ns(self) -> int:
         """Return the node's time [ns]."""
+        ticks = self._ticks
+        if ticks is not None:
+            tell: Any = ticks.callback
+            with self._reading:
+                for message, _ in take_waiting(ticks, limit=1):
+                    tell(message)
         return int(self._clock.now().nanoseconds)
 
 
@@ -57,13 +80,19 @@ class WamNode(LifecycleNode, Generic[P]):
         name: ROS name of the node.
         parameters: frozen dataclass of `wam.ros.parameters.parameter` fields.
         node_args: passed to `rclpy.lifecycle.LifecycleNode` (namespace, parameter overrides, ...).
+
+    Attributes:
+        clock_on_demand: the node asks its `clock` for the time and has no timer on it: `/clock` need not wake it.
     """
+
+    clock_on_demand = False
 
     def __init__(self, name: str, parameters: type[P], **node_args: Any) -> None:
         super().__init__(name, **node_args)
         self._parameters_type = parameters
         self.params: P | None = None
-        self.clock: Clock = RosClock(self)
+        self._ros_clock = RosClock(self)
+        self.clock: Clock = self._ros_clock
         self.inputs = Inputs(self, self.clock)
         self.last_error: Exception | None = None
         self._acting = False
@@ -158,6 +187,8 @@ class WamNode(LifecycleNode, Generic[P]):
                 refuse_changes(self, self._parameters_type)
                 self.add_on_set_parameters_callback(self._refuse_another_clock)
                 self._changes_refused = True
+            if self.clock_on_demand and self.simulated_time and not getattr(self.params, "lock_step", False):
+                self._ros_clock.read_on_demand()
             self.setup()
 
         result = self._guard("configure", configure)

@@ -73,6 +73,8 @@ class PolicyNode(WamNode[P]):
         node_args: passed to the lifecycle node.
     """
 
+    clock_on_demand = True
+
     def __init__(
         self,
         name: str,

@@ -59,6 +59,9 @@ JOINT_STATE_PUBLISHER = _profile(reliable=True, depth=10)
 JOINT_STATE = _profile(reliable=False, depth=10)
 """Subscribers of joint states match publishers of either reliability."""
 
+JOINT_STATE_QUEUE = _profile(reliable=False, depth=250)
+"""The same for a subscriber that reads them in one go: what a 1 kHz driver sends in a quarter of a second."""
+
 COMMAND = _profile(reliable=True, depth=1)
 """Commands to a driver: the newest one counts. Drivers require nothing more."""
 

@@ -181,6 +181,8 @@ class NodeEpisodes:
             "clock": "publish",
             "camera_quality": options.quality.value,
         }
+        if not self._contract.camera_names:
+            world["camera_rate"] = FILM_FPS  # for the film alone
         robot = sim(self._stack)
         nodes = (safety(self._stack), *policy_processes(self._stack))
         start_simulated(

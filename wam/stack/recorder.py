@@ -129,9 +129,9 @@ class Recorder:
     def _subscribe(self, robot: RobotDescription) -> None:
         listen = self.listener.listen
         for group in robot.groups:
-            listen(topics.joint_states(group), self.measured[group.name].add)
+            listen(topics.joint_states(group), self.measured[group.name].add, in_bulk=True)
             if group.name in self.commanded:
-                listen(topics.joint_commands(group), self.commanded[group.name].add)
+                listen(topics.joint_commands(group), self.commanded[group.name].add, in_bulk=True)
         for camera in robot.cameras:
             listen(topics.images(camera), self._take_image)
         listen(topics.CHUNKS, self._take_chunk)

@@ -211,6 +211,19 @@ def test_an_activation_begins_where_the_arm_is_and_waits_for_a_go() -> None:
     assert world.rung is Ladder.NOMINAL
 
 
+def test_the_time_between_two_activations_is_no_gap_of_the_commands() -> None:
+    """Each activation after the first reported `command_gap`, and held the arm for it, since no step had run before."""
+    world = running(60)
+    world.cycle.rest()
+    while not world.cycle.rested.is_set():
+        world.step()
+    world.now_ns, world.wall_ns = world.now_ns + 5000 * MS, world.wall_ns + 5000 * MS
+    world.cycle.begin()
+    world.step(60)
+    assert "command_gap" not in world.codes()
+    assert world.rung is Ladder.NOMINAL
+
+
 @pytest.mark.parametrize("by_itself", [True, False])
 @pytest.mark.parametrize("apart", [0.15, 0.25])
 def test_after_any_stop_the_command_is_brought_to_the_arm_before_it_is_let_go(

@@ -70,6 +70,11 @@ class ClockWatch:
         self._last: tuple[int, int] | None = None
         self._still_since_ns: int | None = None
         self._window: deque[tuple[int, int]] = deque(maxlen=SPEED_TICKS)
+        self._anew = False
+
+    def begin(self) -> None:
+        """Begin anew: the time without steps before the next one was meant, and is no gap."""
+        self._anew = True
 
     @property
     def speed(self) -> float:
@@ -87,11 +92,16 @@ class ClockWatch:
         if last is None:
             return TimePassed(tick_ns, tick_ns)
         passed, silent = now_ns - last[0], wall_ns - last[1]
+        anew, self._anew = self._anew, False
         if passed < -CLOCK_BACK_NS or passed > max(CLOCK_AHEAD_NS, 2 * silent):
             limit = -CLOCK_BACK_NS if passed < 0 else CLOCK_AHEAD_NS
             cause = finding("clock_jump", value=passed * 1e-9, limit=limit * 1e-9)
             self._window.clear()
             return TimePassed(silent, silent, Break.JUMP, cause)
+        if anew:
+            self._still_since_ns = None
+            self._window.clear()
+            return TimePassed(tick_ns, tick_ns)
         if silent > MAX_GAP_TICKS * tick_ns:
             limit = MAX_GAP_TICKS * tick_ns
             cause = finding("command_gap", value=silent * 1e-9, limit=limit * 1e-9)

@@ -210,6 +210,7 @@ class SafetyCycle(CycleView):
         self.forget_requests()
         self._hold = finding("no_chunk_yet")
         self._playback.unseed()
+        self._clock.begin()
 
     def offer_chunk(self, chunk: ActionChunk, *, arrival_ns: int) -> None:
         """Store the newest chunk, which arrived at `arrival_ns` [ns]; a thread that plans begins with it at once."""
