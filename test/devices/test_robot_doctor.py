@@ -302,7 +302,7 @@ def test_it_listens_to_real_drivers(publish: Any, capsys: pytest.CaptureFixture[
     assert "range LOCALHOST" in network["found"]
     assert left["name"] == "piper: left"
     assert left["found"].startswith("bad_joint_states: ")
-    assert "another unit?" in left["found"]
+    assert "degrees are likely" in left["found"]
     assert right["found"].startswith("can_lost: ")
     assert "bitrate 1000000" in right["remedy"]
 

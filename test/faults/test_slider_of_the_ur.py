@@ -98,6 +98,7 @@ def test_the_arm_moves_at_the_share_of_the_slider_and_goes_on_by_itself_after_a_
     )
     rig.start(safety(rig.options))
     rig.until_commanded()
+    rig.until("joint states", lambda r: r.has_joint_states)
     policy = Policy(rig)
     slider = rig.recorder.listener.node.create_publisher(Float64, SLIDER_TOPIC, EVENT)
     rig.until("the slider's listener", lambda _: slider.get_subscription_count() > 0)

@@ -65,7 +65,7 @@ class EpisodeRecorder(Recorder):
         self._newest: dict[str, CameraFrame] = {}
         self._filmed_ns = -math.inf
         self._pictures: deque[tuple[Rgb, ...]] = deque()
-        super().__init__(robot)
+        super().__init__(robot, in_bulk=True)
 
     @property
     def task_time(self) -> float:

@@ -70,6 +70,8 @@ class Recorder:
     Args:
         robot: whose topics to listen to.
         namespace: namespace of the nodes; "" for none.
+        in_bulk: take joint states and commands 20 times a second, for less processor time. Not in lock-step, where
+            simulated time waits for what has been taken.
 
     Attributes:
         measured: joint group -> measured positions.
@@ -83,7 +85,8 @@ class Recorder:
         executor_status: newest status of the executor, None before the first.
     """
 
-    def __init__(self, robot: RobotDescription, *, namespace: str = "") -> None:
+    def __init__(self, robot: RobotDescription, *, namespace: str = "", in_bulk: bool = False) -> None:
+        self._in_bulk = in_bulk
         self.listener = TopicListener("wam_recorder", namespace=namespace)
         self.measured = {group.name: self._series(group, group.state_rate) for group in robot.groups}
         self.commanded = {
@@ -129,9 +132,9 @@ class Recorder:
     def _subscribe(self, robot: RobotDescription) -> None:
         listen = self.listener.listen
         for group in robot.groups:
-            listen(topics.joint_states(group), self.measured[group.name].add, in_bulk=True)
+            listen(topics.joint_states(group), self.measured[group.name].add, in_bulk=self._in_bulk)
             if group.name in self.commanded:
-                listen(topics.joint_commands(group), self.commanded[group.name].add, in_bulk=True)
+                listen(topics.joint_commands(group), self.commanded[group.name].add, in_bulk=self._in_bulk)
         for camera in robot.cameras:
             listen(topics.images(camera), self._take_image)
         listen(topics.CHUNKS, self._take_chunk)
