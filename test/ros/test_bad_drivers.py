@@ -150,6 +150,14 @@ class Bench:
     def texts(self) -> list[str]:
         return [f"{event.code}: {event.text}" for event in self.driver.events]
 
+    def causes(self) -> list[str]:
+        """Return what was reported, and what the measured state is refused for now.
+
+        Of two causes that come within a tick, as a Piper's gate and the age of its joint states, only one is reported.
+        """
+        stale = self.safety.cycle._measured.look(self.safety.clock.now_ns()).stale
+        return [*self.texts(), *([] if stale is None else [f"{stale.code}: {stale.text}"])]
+
     def nominal(self) -> None:
         """Let the driver report correctly, and wait until the robot follows."""
         self.driver.change = lambda message: None
@@ -265,20 +273,14 @@ FAULTS = {
 }
 
 
-STANDING_STILL = ("device_not_ready", "have stood still")
-"""What a Piper's gate makes of stamps that stand still, after the same 0.1 s: either of the two may be the first."""
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_bad_driver_is_named_the_arm_is_held_and_follows_again(bench: Bench, fault: str) -> None:
     change, code, text = FAULTS[fault]
     bench.nominal()
     bench.driver.change = change() if isinstance(change, type) else change
     bench.until(lambda: bench.rung is Ladder.HOLD, "HOLD")
-    named = [(code, text), *([STANDING_STILL] if change is StandingStill else [])]
     bench.until(
-        lambda: any(seen.startswith(code) and text in seen for seen in bench.texts() for code, text in named),
-        f"{code}: {text}",
+        lambda: any(one.startswith(code) and text in one for one in bench.causes()), f"{code}: {text}"
     )
     bench.nominal()
 

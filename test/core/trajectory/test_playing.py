@@ -12,7 +12,7 @@ from wam.core.safety.limits import JointLimits
 from wam.core.trajectory.curve import curve_slopes, emitted, sample_curve
 from wam.core.trajectory.motion import Motion
 from wam.core.trajectory.played_time import PlayedTime
-from wam.core.trajectory.player import Player
+from wam.core.trajectory.player import Joint, Player
 from wam.core.trajectory.ramp import make_ramp
 from wam.core.trajectory.reference import make_reference, resample
 from wam.core.trajectory.rollout import RollOut
@@ -29,7 +29,7 @@ LIMITS = JointLimits(
 )
 
 
-def plan_points(seed: int, player: Player, *, rows: int = 24, ticks: int = 0) -> tuple[object, np.ndarray]:
+def plan_points(seed: int, player: Player, *, rows: int = 24, ticks: int = 0) -> tuple[Joint, np.ndarray]:
     """Return a joint of `player` that is `ticks` ticks ahead and a plan along random rows from there."""
     rng = np.random.default_rng(seed)
     joint = player.joint(ticks)
@@ -109,7 +109,7 @@ def test_no_order_of_plans_and_rates_makes_a_command_leave_a_limit(seed: int) ->
     for tick in range(600):
         if tick % 12 == 0:
             joint, points = plan_points(1000 * seed + tick, player)
-            player.splice(joint, points)  # type: ignore[arg-type]
+            player.splice(joint, points)
         if rng.random() < 0.05:
             target = float(rng.choice([0.0, 0.0, 0.4, 0.77, 1.0]))
         player.seek(target)
@@ -122,7 +122,7 @@ def test_no_order_of_plans_and_rates_makes_a_command_leave_a_limit(seed: int) ->
 def test_a_stop_at_any_tick_of_a_plan_stays_on_the_plan(seed: int) -> None:
     free = Player(LIMITS, period=DT, position=np.zeros(3))
     joint, points = plan_points(seed, free)
-    assert free.splice(joint, points)  # type: ignore[arg-type]
+    assert free.splice(joint, points)
     path = [free.position.copy()]
     while not free.standing:
         path.append(free.tick())
@@ -130,7 +130,7 @@ def test_a_stop_at_any_tick_of_a_plan_stays_on_the_plan(seed: int) -> None:
     for at in range(0, len(path), 9):
         player = Player(LIMITS, period=DT, position=np.zeros(3))
         joint, points = plan_points(seed, player)
-        player.splice(joint, points)  # type: ignore[arg-type]
+        player.splice(joint, points)
         stream = [player.position.copy()] + [player.tick() for _ in range(at)]
         for _ in range(2000):
             player.seek(0.0)
@@ -147,12 +147,12 @@ def test_a_stop_at_any_tick_of_a_plan_stays_on_the_plan(seed: int) -> None:
 def test_a_plan_for_a_point_that_has_been_passed_does_not_join() -> None:
     player = Player(LIMITS, period=DT, position=np.zeros(3))
     joint, points = plan_points(1, player)
-    assert player.splice(joint, points)  # type: ignore[arg-type]
+    assert player.splice(joint, points)
     late, other = plan_points(2, player)
     for _ in range(3):
         player.tick()
     before = player.ahead().positions
-    assert not player.splice(late, other)  # type: ignore[arg-type]
+    assert not player.splice(late, other)
     np.testing.assert_array_equal(player.ahead().positions, before)
 
 
@@ -161,12 +161,12 @@ def test_a_plan_made_while_another_waited_to_join_does_not_join_after_it() -> No
     command at the seam had a jerk beyond the limit."""
     player = Player(LIMITS, period=DT, position=np.zeros(3))
     joint, points = plan_points(1, player)
-    assert player.splice(joint, points)  # type: ignore[arg-type]
+    assert player.splice(joint, points)
     stream = [player.position.copy()] + [player.tick() for _ in range(20)]
     (first, points), (second, others) = plan_points(2, player, ticks=1), plan_points(3, player, ticks=3)
-    assert player.splice(first, points)  # type: ignore[arg-type]
+    assert player.splice(first, points)
     before = player.ahead().positions
-    assert not player.splice(second, others)  # type: ignore[arg-type]
+    assert not player.splice(second, others)
     np.testing.assert_array_equal(player.ahead().positions, before)
     stream += [player.tick() for _ in range(40)]
     assert shares(stream).max() <= 1.0 + 1e-6
@@ -176,13 +176,13 @@ def test_a_plan_made_before_the_arm_was_put_elsewhere_does_not_join() -> None:
     player = Player(LIMITS, period=DT, position=np.zeros(3))
     joint, points = plan_points(1, player)
     player.stand(np.full(3, 0.5))
-    assert not player.splice(joint, points)  # type: ignore[arg-type]
+    assert not player.splice(joint, points)
 
 
 def test_what_lies_ahead_is_what_comes() -> None:
     player = Player(LIMITS, period=DT, position=np.zeros(3))
     joint, points = plan_points(5, player)
-    player.splice(joint, points)  # type: ignore[arg-type]
+    player.splice(joint, points)
     for _ in range(20):
         player.tick()
     player.seek(0.0)
@@ -197,7 +197,7 @@ def test_memory_does_not_grow_while_plans_follow_each_other() -> None:
     for tick in range(3000):
         if tick % 10 == 0:
             joint, points = plan_points(tick, player)
-            player.splice(joint, points)  # type: ignore[arg-type]
+            player.splice(joint, points)
         player.tick()
     assert len(player._points) < 400
 
