@@ -154,11 +154,20 @@ def require_task(contract: PolicyContract, task: str, *, policy: str, any_task: 
 
 
 def require_fit(contract: PolicyContract, robot: RobotDescription) -> None:
-    """Refuse a policy that needs a camera or a joint that the robot does not have.
+    """Refuse a policy that needs a camera or a joint that the robot does not have, or does not wait for.
 
     Raises:
         ContractMismatch: the text names both sides and what is missing.
     """
+    timeout_ns = robot.safety.chunk_timeout_ns
+    if contract.execute_ns >= timeout_ns:
+        raise ContractMismatch(
+            f"policy {contract.kind} (contract {contract.contract_hash[:12]}) executes {contract.execute_rows} rows of "
+            f"a chunk before it computes the next one, and robot {robot.name} is held before that",
+            value=f"{contract.execute_ns / NS_PER_S:g} s",
+            allowed=f"less than the chunk_timeout of {timeout_ns / NS_PER_S:g} s, by at least the time of one chunk",
+            where=f"execute_rows in policy.yaml, or safety.chunk_timeout in {robot.source}",
+        )
     cameras = {camera.name for camera in robot.cameras}
     joints = set(robot.joint_names)
     wanted = (
