@@ -10,12 +10,16 @@ Shapes: B batch, R rows, A values.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from wam.models.layers.flow import VelocityField, predict_x0
+
+Evaluation = TypeVar("Evaluation")
+"""What a network says at one step of the sampler."""
 
 DEFAULT_LIMIT = 5.0
 """Largest weight of the guidance, beta of the paper."""
@@ -62,15 +66,42 @@ def guided(
 
     def field(x_BRA: Tensor, i: int) -> Tensor:
         sigma = sigmas[i]
-        with torch.enable_grad():
-            x = x_BRA.detach().requires_grad_()
+
+        def clean(x: Tensor) -> tuple[Tensor, Tensor]:
             v = velocity(x, i).float()
-            x0 = predict_x0(x, v, torch.tensor(sigma))
-            error = (target_BRA - x0.detach()) * weights_R1
-            (pull,) = torch.autograd.grad(x0, x, error)
-        return v.detach() - guidance_weight(sigma, limit=limit) * pull
+            return v, predict_x0(x, v, torch.tensor(sigma))
+
+        v, pull = pulled(clean, x_BRA, target=target_BRA, weights=weights_R1, sigma=sigma, limit=limit)
+        return v.detach() - pull
 
     return field
+
+
+def pulled(
+    clean: Callable[[Tensor], tuple[Evaluation, Tensor]],
+    x_BRA: Tensor,
+    *,
+    target: Tensor,
+    weights: Tensor,
+    sigma: float,
+    limit: float,
+) -> tuple[Evaluation, Tensor]:
+    """Return what the network says at `x_BRA`, and how much faster the clean rows have to go to the target (Eq. 2-4).
+
+    Args:
+        clean: evaluates the network at noisy rows [B, R, A]; returns what it says and the clean rows that follow.
+        x_BRA: noisy rows.
+        target: rows of the last chunk at the times of this one, model units, [B, R, A] or [R, A].
+        weights: [R, 1], from `prefix_weights`.
+        sigma: noise level of the step.
+        limit: largest weight of the guidance.
+    """
+    with torch.enable_grad():
+        x = x_BRA.detach().requires_grad_()
+        said, clean_BRA = clean(x)
+        error = (target - clean_BRA.detach()) * weights
+        (pull,) = torch.autograd.grad(clean_BRA, x, error)
+    return said, guidance_weight(sigma, limit=limit) * pull
 
 
 def guidance_weight(sigma: float, *, limit: float) -> float:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wam.models.layers.guidance import guidance_weight
+from wam.models.layers.guidance import pulled
 from wam.policies.dust.config import DustConfig
 from wam.policies.dust.encoders import Embodiment
 from wam.policies.dust.head import DustHead
@@ -205,15 +205,22 @@ def guided_velocity(
         if not evaluation.moves:
             return velocity(action, future, evaluation)
         tau = (evaluation.index // settings.q) / settings.action_steps
-        with torch.enable_grad():
-            x = action.detach().requires_grad_()
+
+        def clean(x: Tensor) -> tuple[StreamVelocities, Tensor]:
             v = velocity(x, future, evaluation)
             assert v.action is not None
-            x1 = x + (1.0 - tau) * v.action.float()
-            error = (guidance.target - x1.detach()) * guidance.weights
-            (pull,) = torch.autograd.grad(x1, x, error)
-        guided = v.action.detach() + guidance_weight(1.0 - tau, limit=guidance.limit) * pull
-        return StreamVelocities(guided, None if v.vision is None else v.vision.detach())
+            return v, x + (1.0 - tau) * v.action.float()
+
+        v, pull = pulled(
+            clean,
+            action,
+            target=guidance.target,
+            weights=guidance.weights,
+            sigma=1.0 - tau,
+            limit=guidance.limit,
+        )
+        assert v.action is not None
+        return StreamVelocities(v.action.detach() + pull, None if v.vision is None else v.vision.detach())
 
     return field
 
