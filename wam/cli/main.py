@@ -41,6 +41,7 @@ VERBS = {
     "audit": "Print what the safety nodes have recorded: every change of rung, its cause, the last commands.",
     "convert": "Convert data sets to bags, bags to data sets, and released checkpoints to policy bundles.",
     "train": "Train a policy on a LeRobot data set; the result is a policy bundle.",
+    "check-backend": "Judge a backend on this device: every stage of a policy against the eager one.",
     "distill": "Distil a trained policy into one that needs fewer integration steps.",
     "init": "Create initial weights for training.",
     "info": "List robots, policies and presets, or show one of them.",
@@ -66,8 +67,9 @@ def load_verb(name: str) -> Any:
     Raises:
         MissingDependency: the module needs something that is not installed.
     """
+    module_name = name.replace("-", "_")
     try:
-        module = importlib.import_module(f"wam.cli.{name}")
+        module = importlib.import_module(f"wam.cli.{module_name}")
     except ModuleNotFoundError as error:
         if _is_ours(error):
             raise
@@ -75,7 +77,7 @@ def load_verb(name: str) -> Any:
     app = getattr(module, "app", None)
     if app is None:
         app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-        app.command(name)(getattr(module, name))
+        app.command(name)(getattr(module, module_name))
     command = typer.main.get_command(app)
     command.name = name
     _keep_brackets(command)

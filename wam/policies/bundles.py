@@ -47,7 +47,7 @@ def load_policy(
     steps: int | None = None,
     seed: int | None = None,
     sampler: Mapping[str, object] | None = None,
-    backend: str = AUTO,
+    backend: str | Backend = AUTO,
     robot: RobotLayout | None = None,
     limits: RobotDescription | None = None,
 ) -> LoadedPolicy:
@@ -63,7 +63,7 @@ def load_policy(
         steps: overrides the sampler's integration steps.
         seed: overrides the sampler's seed.
         sampler: replaces entries of the bundle's `sampler` section (test-time scaling); the contract hash stays.
-        backend: one of `BACKENDS`; "auto" takes CUDA graphs where device and policy can.
+        backend: one of `BACKENDS`, of which "auto" takes CUDA graphs where device and policy can; or one that is ready.
         robot: joints and cameras of a built-in policy; None takes two Piper arms with three cameras.
         limits: the robot that it will move, whose limits the bundle's data must fit; None where nothing moves.
 
@@ -81,7 +81,7 @@ def load_policy(
     module = kind.load_policy_module()
     module.check(bundle)
     require_device(device)
-    chosen = _backend(kind, module, backend, device=device)
+    chosen = _backend(kind, module, backend, device=device) if isinstance(backend, str) else backend
     if threads is not None:
         torch.set_num_threads(threads)
     options = LoadOptions(

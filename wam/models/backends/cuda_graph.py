@@ -5,8 +5,12 @@ At batch 1 a GPU finishes most kernels of a stage sooner than Python can launch 
 whole; it works on buffers of its own, so arguments are copied in and results copied out (44 MB of keys and values take
 about 40 us on an H200), and nothing that a caller holds is ever written again.
 
-Shapes are fixed at capture: every new set of shapes is captured once, and compared with the eager stage before it is
-used. Capture belongs before the node is active (`warm_up` of planner and executor); it is allowed later, and stalls.
+Graphs that share a pool of memory may write each other's results when they are replayed, so planner, executor and the
+image encoder that both call have a pool each, and a pool's lock is held from copying in to having copied out.
+
+Shapes are fixed at capture: every new set of shapes is captured once, and judged against the eager stage before it is
+used (`gate`). Capture belongs before the node is active (`warm_up` of planner and executor); it is allowed later, and
+stalls.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from wam.core.errors import PolicyFault
-from wam.models.backends.backend import CUDA_GRAPH_NAME
+from wam.models.backends.backend import CUDA_GRAPH_NAME, Part
+from wam.models.backends.gate import StageVerdict, judge_stage
 
 F = TypeVar("F", bound=Callable[..., Any])
 Capture = Callable[[Callable[[], Any]], tuple[Callable[[], None], Any]]
@@ -30,8 +35,6 @@ Capture = Callable[[Callable[[], Any]], tuple[Callable[[], None], Any]]
 WARM_UP_RUNS = 3
 MAX_SHAPES = 16
 """Captured variants of one stage; the planner's memory needs one for each of its lengths."""
-GATE = 0.02
-"""Largest difference from the eager stage, as a share of its largest value: kernels may be chosen anew, no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +53,42 @@ class _Captured:
     shape: pytree.TreeSpec
     replay: Callable[[], None]
 
+    def run(self, leaves: list[Any]) -> Any:
+        """Copy the arguments in, replay, and return copies of the results; the pool's lock is held."""
+        for static, tensor in zip(self.inputs, _tensors(leaves), strict=True):
+            static.copy_(tensor)
+        self.replay()
+        return pytree.tree_unflatten([out.clone() for out in self.outputs], self.shape)
+
+
+class Pool:
+    """Memory that captured graphs share, and the lock that lets one of them run at a time.
+
+    Args:
+        capture: records a run into this memory.
+    """
+
+    def __init__(self, capture: Capture) -> None:
+        self.capture = capture
+        self.lock = threading.RLock()
+
 
 class GraphedStage:
-    """A stage that is captured for each set of shapes it is called with. Safe to call from two threads.
+    """A stage that is captured for each set of shapes it is called with. Safe to call from any thread.
 
     Args:
         stage: name, for errors.
         function: eager stage.
-        capture: records a run of it.
+        pool: where its graphs live.
+
+    Attributes:
+        verdicts: what the gate found of every variant, in the order of capture.
     """
 
-    def __init__(self, stage: str, function: Callable[..., Any], *, capture: Capture) -> None:
-        self._stage, self._function, self._capture = stage, function, capture
+    def __init__(self, stage: str, function: Callable[..., Any], *, pool: Pool) -> None:
+        self._stage, self._function, self._pool = stage, function, pool
         self._captured: dict[object, _Captured] = {}
-        self._lock = threading.Lock()
+        self.verdicts: list[StageVerdict] = []
 
     @property
     def variants(self) -> int:
@@ -77,18 +102,15 @@ class GraphedStage:
             PolicyFault: the graph does not compute what the eager stage does, or shapes keep changing.
         """
         leaves, shape = pytree.tree_flatten((args, kwargs))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         constants = tuple(None if isinstance(leaf, Tensor) else leaf for leaf in leaves)
-        key = (shape, constants, tuple((t.shape, t.dtype) for t in tensors))
-        with self._lock:
+        key = (shape, constants, tuple((t.shape, t.dtype) for t in _tensors(leaves)))
+        with self._pool.lock:
             variant = self._captured.get(key)
             if variant is None:
                 variant = self._record(leaves, shape)
+                self._judge(variant, args, kwargs)
                 self._captured[key] = variant
-            for static, tensor in zip(variant.inputs, tensors, strict=True):
-                static.copy_(tensor)
-            variant.replay()
-            return pytree.tree_unflatten([out.clone() for out in variant.outputs], variant.shape)
+            return variant.run(leaves)
 
     def _record(self, leaves: list[Any], shape: pytree.TreeSpec) -> _Captured:
         if len(self._captured) == MAX_SHAPES:
@@ -99,49 +121,61 @@ class GraphedStage:
             )
         static = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         args, kwargs = pytree.tree_unflatten(static, shape)
-        want = [out.clone() for out in pytree.tree_leaves(self._function(*args, **kwargs))]
-        replay, results = self._capture(lambda: self._function(*args, **kwargs))
+        replay, results = self._pool.capture(lambda: self._function(*args, **kwargs))
         outputs, out_shape = pytree.tree_flatten(results)
-        replay()
-        for place, (have, eager) in enumerate(zip(outputs, want, strict=True)):
-            self._require_equal(place, have, eager)
-        inputs = tuple(leaf for leaf in static if isinstance(leaf, Tensor))
-        return _Captured(inputs, tuple(outputs), out_shape, replay)
+        return _Captured(tuple(_tensors(static)), tuple(outputs), out_shape, replay)
 
-    def _require_equal(self, place: int, have: Tensor, eager: Tensor) -> None:
-        off = float((have.float() - eager.float()).abs().max())
-        allowed = GATE * max(float(eager.float().abs().max()), 1e-6)
-        # Written so that a NaN fails as well.
-        if not off <= allowed:
+    def _judge(self, variant: _Captured, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def graphed(*args: Any, **kwargs: Any) -> Any:
+            return variant.run(pytree.tree_leaves((args, kwargs)))
+
+        verdict = judge_stage(self._stage, self._function, graphed, args, kwargs)
+        self.verdicts.append(verdict)
+        worst = verdict.worst
+        if not verdict.passed:
             raise PolicyFault(
-                f"result {place} of the captured stage {self._stage} differs from the eager one by {off:.3g}",
-                allowed=f"at most {allowed:.3g}",
+                f"result {worst.place} of the captured stage {self._stage} differs from the eager one by "
+                f"{worst.difference:.3g} of its size ({worst.case})",
+                allowed=f"at most {worst.allowed:.3g}",
                 where="the parameter `backend` (eager), and a report with GPU, driver and torch version",
             )
 
 
 class CudaGraphs:
-    """Captures every stage on the current device; the graphs of one instance share their memory.
+    """Captures every stage on the current device; the graphs of one part share their memory.
 
     Args:
-        capture: records a run; None uses CUDA.
+        new_capture: returns a capture with memory of its own; None uses CUDA.
     """
 
     name = CUDA_GRAPH_NAME
 
-    def __init__(self, *, capture: Capture | None = None) -> None:
-        self._capture = capture or cuda_capture()
+    def __init__(self, *, new_capture: Callable[[], Capture] | None = None) -> None:
+        new_capture = new_capture or cuda_capture
+        self._pools = {part: Pool(new_capture()) for part in Part}
+        self._stages: list[GraphedStage] = []
 
-    def prepare(self, stage: str, function: F) -> F:
+    @property
+    def verdicts(self) -> tuple[StageVerdict, ...]:
+        """What the gate has found so far, of every stage and set of shapes."""
+        return tuple(verdict for stage in self._stages for verdict in stage.verdicts)
+
+    def prepare(self, stage: str, function: F, *, part: Part) -> F:
         """Return the stage as a `GraphedStage`."""
-        return cast(F, GraphedStage(stage, function, capture=self._capture))
+        graphed = GraphedStage(stage, function, pool=self._pools[part])
+        self._stages.append(graphed)
+        return cast(F, graphed)
+
+
+def _tensors(leaves: list[Any]) -> list[Tensor]:
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def cuda_capture() -> Capture:
-    """Return a `Capture` that records CUDA graphs into one pool of memory.
+    """Return a `Capture` that records CUDA graphs into a pool of memory of its own.
 
-    All stages replay on the default stream, one after another, so that they may share the pool: results are copied out
-    before the next replay begins.
+    Graphs of one pool may share it because they run one after another: they replay on the default stream, and under the
+    lock of their `Pool`, which is held until results are copied out.
     """
     pool = torch.cuda.graph_pool_handle()
 

@@ -13,7 +13,7 @@ from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import StaleObservation
 from wam.core.observation import Instruction, Observation
-from wam.models.backends.backend import Backend, Eager
+from wam.models.backends.backend import Backend, Eager, Part
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.rope import Rope, rope_3d
 from wam.models.normalisation import Normaliser
@@ -65,7 +65,7 @@ class AhaPlanner:
         self._template = template
         self._state_norm = state_norm
         self._prefill = (backend or Eager()).prepare(
-            "planner_prefill", functools.partial(stages.planner_prefill, model.video)
+            "planner_prefill", functools.partial(stages.planner_prefill, model.video), part=Part.PLANNER
         )
         self._memory = RollingMemory(
             window=self._config.memory_window,
