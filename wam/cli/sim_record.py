@@ -53,6 +53,12 @@ def record(
     quality: Annotated[
         Quality, typer.Option(help="Images: 'fast' without shadows and smooth edges, a fifth of the time.")
     ] = Quality.FULL,
+    kicks: Annotated[
+        bool,
+        typer.Option(
+            "--kicks", help="Push the arms off the expert's path now and then; it shows the way back."
+        ),
+    ] = False,
     keep_failures: Annotated[
         bool, typer.Option("--keep-failures", help="Keep episodes in which the expert fails.")
     ] = False,
@@ -96,6 +102,7 @@ def record(
         keep_failures=keep_failures,
         quality=quality,
         truth=truth,
+        kicks=kicks,
     )
     console = Console(stderr=True)
     with (

@@ -20,6 +20,7 @@ from wam.core.errors import ConfigError, WamError
 from wam.core.observation import CameraFrame, Observation, RobotState
 from wam.devices.twin import JointFeedback
 from wam.robots.description import CameraSpec, RobotDescription
+from wam.sim.kicks import Kicks
 from wam.sim.port import JointTargets, RobotPort
 from wam.sim.quality import Quality
 from wam.sim.rendering import CameraRenderer
@@ -79,7 +80,7 @@ class TickObserver(Observer, Protocol):
         Args:
             time_ns: simulated time [ns].
             feedback: joint group -> what its driver publishes.
-            command: targets in force, float64 [N].
+            command: targets in force, as the drivers got them, float64 [N].
         """
         ...
 
@@ -110,12 +111,14 @@ class RolloutOptions:
         cameras: cameras whose images are in the observations; they take most of the time.
         time_limit: end of the episode [s]; None takes the task's.
         quality: of the images.
+        kicks: push the arms off the actor's path now and then; frames keep the actor's own targets.
     """
 
     frame_rate: float = FRAME_RATE
     cameras: tuple[str, ...] = ()
     time_limit: float | None = None
     quality: Quality = Quality.FULL
+    kicks: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 < self.frame_rate <= 100.0:
@@ -254,6 +257,12 @@ class _Run:
         self._step_ns = round(episode.world.timestep * NS_PER_S)
         home = episode.world.positions()
         self._before, self._targets = home, home  # due at the last tick, and one period after it
+        self._sent = home  # due at the last tick, as the drivers got it
+        self._kicks = (
+            Kicks(episode.world.robot, seed=episode.world.seed, until=episode.world.task.time_limit)
+            if options.kicks
+            else None
+        )
         self._ticks = 0
         self._rows: list[tuple[float, Vector, Vector]] = []
         self._pending: tuple[float, Observation, Vector, int] | None = None
@@ -307,13 +316,18 @@ class _Run:
 
     def _command(self) -> None:
         self._ticks += 1
-        targets = self._actor.act(self._episode, due=self._tick_ns() / NS_PER_S)
-        self._port.command(targets, period_ns=COMMAND_PERIOD_NS)
+        due = self._tick_ns() / NS_PER_S
+        targets = self._actor.act(self._episode, due=due)
+        sent = targets
+        if self._kicks is not None:
+            sent = JointTargets(*self._kicks.pushed(targets.positions, targets.velocities, due))
+        self._port.command(sent, period_ns=COMMAND_PERIOD_NS)
         self._before, self._targets = self._targets, targets.positions.copy()
+        before, self._sent = self._sent, sent.positions.copy()
         if self._tick_observers:
             feedback = self._port.feedback()
             for observer in self._tick_observers:
-                observer.on_tick(self._port.now_ns, feedback, self._before)
+                observer.on_tick(self._port.now_ns, feedback, before)
 
     def _look(self, now_ns: int) -> None:
         world = self._episode.world

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -77,6 +78,8 @@ class ShownRun(Listener):
             f"{plan.samples} samples of {plan.episodes} episodes, {plan.batches_per_epoch} batches per epoch "
             f"and process, {plan.parameters:,} parameters learn, {plan.world.size} x {plan.world.device}"
         )
+        for warning in plan.warnings:
+            self._console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
         if plan.first_step:
             self._console.print(f"continues after step {plan.first_step}")
         self._task = self._progress.add_task(

@@ -49,6 +49,7 @@ class RunPlan:
         first_step: 0, or the step that the run continues after.
         parameters: that learn.
         world: this process among all.
+        warnings: what a person should know before the first step.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class RunPlan:
     first_step: int
     parameters: int
     world: World
+    warnings: tuple[str, ...] = ()
 
 
 class Listener:
@@ -218,6 +220,7 @@ def _run(
         first_step=trainer.position.step,
         parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
         world=world,
+        warnings=source.warnings,
     )
     listener.on_plan(plan)
     out = config.run.out

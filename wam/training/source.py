@@ -56,6 +56,7 @@ class Source(Generic[BatchT]):
         collate: joins samples; a function of a module, because loader processes import it by name.
         prepare: brings what `collate` returned to the device and through the policy's frozen networks.
         workers: data loader processes.
+        warnings: what a person should know about these samples before the first step.
     """
 
     samples: Dataset[Any]
@@ -63,6 +64,7 @@ class Source(Generic[BatchT]):
     collate: Callable[[Sequence[Any]], Any]
     prepare: Callable[[Any, torch.device], BatchT]
     workers: int
+    warnings: tuple[str, ...] = ()
 
     def stream(self, position: int, device: torch.device) -> Iterator[BatchT]:
         """Yield this process's batches without end.

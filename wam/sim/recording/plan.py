@@ -47,6 +47,7 @@ class RecordPlan:
         time_limit: end of an episode [s]; None takes the task's.
         quality: of the images.
         truth: record where the objects are.
+        kicks: push the arms off the expert's path now and then (`wam.sim.kicks`).
     """
 
     task: str
@@ -60,6 +61,7 @@ class RecordPlan:
     time_limit: float | None = None
     quality: Quality = Quality.FULL
     truth: bool = False
+    kicks: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as JSON values."""

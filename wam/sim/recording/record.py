@@ -146,7 +146,7 @@ def play(
     world = _world(plan.task, plan.setting, robot)
     part = folder / part_name(seed)
     shutil.rmtree(part, ignore_errors=True)  # of a run that was killed before it could write the result
-    options = RolloutOptions(plan.fps, plan.cameras, plan.time_limit, plan.quality)
+    options = RolloutOptions(plan.fps, plan.cameras, plan.time_limit, plan.quality, plan.kicks)
     actor = ExpertActor(lambda episode: make_expert(episode.world))
     played: Played | None = None
     with contextlib.suppress(_NotKept), new_part(plan, part, world) as sink:

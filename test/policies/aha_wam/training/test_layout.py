@@ -9,6 +9,7 @@ import torch
 
 from wam.policies.aha_wam.training.batch import latent_padding
 from wam.policies.aha_wam.training.layout import SampleLayout, clamp
+from wam.policies.aha_wam.training.samples import history_warnings
 
 
 def test_the_base_sample_has_nine_pictures_three_latents_and_four_chunks() -> None:
@@ -67,3 +68,19 @@ def test_a_latent_frame_is_padding_only_if_all_its_pictures_are() -> None:
 def test_impossible_sizes_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(options.values())))):
         SampleLayout(**options)
+
+
+def test_a_memory_that_is_almost_always_empty_is_told_with_the_distance_of_its_frames() -> None:
+    """With 80 rows and 15 offsets, frames are 6.4 s apart on episodes of 8 s: the memory learnt nothing, silently."""
+    layout = SampleLayout(horizon_rows=80, max_offset=15)
+    lengths = [layout.history_length(row) for row in range(120)]
+    (warning,) = history_warnings(lengths, layout, fps=15.0)
+    assert "96 rows (6.4 s) apart" in warning
+
+
+@pytest.mark.parametrize(
+    ("layout", "rows"), [(SampleLayout(), 400), (SampleLayout(history_frames=0, horizon_rows=80), 120)]
+)
+def test_a_memory_that_is_filled_or_not_wanted_is_not_told(layout: SampleLayout, rows: int) -> None:
+    lengths = [layout.history_length(row) for row in range(rows)]
+    assert history_warnings(lengths, layout, fps=15.0) == ()

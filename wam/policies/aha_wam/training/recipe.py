@@ -43,6 +43,7 @@ from wam.policies.aha_wam.training.samples import (
     SampleNumbers,
     embed_tasks,
     history_lengths,
+    history_warnings,
 )
 from wam.policies.aha_wam.training.start import Start, sample_layout, start
 from wam.training.augmentation import AugmentSection
@@ -162,12 +163,13 @@ class _Recipe:
             robot, layout, start.stats.stats, text, relative=start.relative, augment=augment
         )
         composite = _by_feature(begin.composite, config.data)
+        lengths = history_lengths(robot, layout)
         sampler = batch_sampler(
             table,
             config,
             world,
             training=training,
-            history_lengths=history_lengths(robot, layout),
+            history_lengths=lengths,
             max_offset=config.data.max_offset,
         )
         cache = _Cache(config.data.latent_cache, robot, composite, world, on_episode)
@@ -184,7 +186,8 @@ class _Recipe:
             moved = move(batch, device)
             return moved if isinstance(moved, LatentBatch) else start.encoder.batch(moved)
 
-        return Source(samples, sampler, collate, prepare, config.data.workers)
+        warnings = history_warnings(lengths, layout, fps=table.dataset.fps)
+        return Source(samples, sampler, collate, prepare, config.data.workers, warnings)
 
     def _export(
         self, directory: Path, config: AhaWamTrainConfig, start: AhaWamRun, trained: Trained, *, steps: int

@@ -8,7 +8,7 @@ Shapes: see `batch`; every sample is a batch of one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,29 @@ from wam.training.sampler import SampleRef
 def history_lengths(table: VideoTable, layout: SampleLayout) -> list[int]:
     """Return the number of history frames of every sample."""
     return [layout.history_length(int(row)) for rows in table.rows for row in rows]
+
+
+USEFUL_HISTORY = 2
+"""With fewer earlier frames a memory tells little."""
+
+
+def history_warnings(lengths: Sequence[int], layout: SampleLayout, *, fps: float) -> tuple[str, ...]:
+    """Return a sentence where most samples have hardly any history.
+
+    Args:
+        lengths: history frames of every sample.
+        layout: of the samples.
+        fps: rows per second [Hz].
+    """
+    median = float(np.median(lengths)) if len(lengths) else 0.0
+    if layout.history_frames < USEFUL_HISTORY or median >= USEFUL_HISTORY:
+        return ()
+    spacing = layout.history_spacing
+    return (
+        f"the planner's memory holds {median:g} earlier frames in half of the samples: they are {spacing} rows "
+        f"({spacing / fps:.1f} s) apart, which is long beside these episodes; a smaller horizon, data.max_offset or "
+        "data.frame_stride brings them closer, and data.history_frames: 0 trains without memory",
+    )
 
 
 def embed_tasks(table: EpisodeTable, encoder: TextEncoder, *, template: str) -> dict[int, Tensor]:
