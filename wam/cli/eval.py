@@ -103,7 +103,7 @@ def evaluate(
     strategy: Annotated[
         str,
         typer.Option(
-            help="Mode fast: how chunks take over: blend, latest, committed, roll or sequential; "
+            help="How chunks take over from one another: blend, latest, committed, roll or sequential; "
             "'committed' is for a policy that continues the chunk before (--sampler guidance)."
         ),
     ] = SCHEDULE.strategy.value,

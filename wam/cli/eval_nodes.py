@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wam.core.clock import ns_to_seconds
 from wam.core.contract import PolicyContract
@@ -13,6 +14,9 @@ from wam.evaluation.closed_loop.player import Stopped
 from wam.evaluation.closed_loop.run import Done
 from wam.evaluation.closed_loop.scores import Evaluation
 from wam.robots.description import RobotDescription
+
+if TYPE_CHECKING:
+    from wam.ros.command_line import ParameterValue
 
 
 def evaluate_nodes(
@@ -40,7 +44,6 @@ def evaluate_nodes(
         require_egl()
     join("eval", os.environ)
     # rclpy reads the environment when it is imported.
-    from wam.ros.command_line import ParameterValue
     from wam.stack.episodes import NodeEpisodes
     from wam.stack.node_specs import StackOptions
 
@@ -54,15 +57,22 @@ def evaluate_nodes(
         chunk_period=ns_to_seconds(schedule.executor_period_ns),
         plan_period=ns_to_seconds(schedule.planner_period_ns),
     )
-    sampler = ", ".join(f"{name}: {value}" for name, value in options.sampler.items())
-    extra = schedule.extra_filters
-    safety: dict[str, ParameterValue] = {"extra_filters": list(extra)} if extra else {}
     runner = NodeEpisodes(
         options,
         robot=robot,
         contract=contract,
         stack=stack,
-        parameters={"wam_executor": {"sampler": sampler}, "wam_safety": safety},
+        parameters=node_parameters(options),
         log_dir=log_dir,
     )
     return runner.run(done, stopped)
+
+
+def node_parameters(options: EvalOptions) -> dict[str, dict[str, ParameterValue]]:
+    """Return node -> the parameters that the options choose."""
+    schedule = options.schedule
+    sampler = ", ".join(f"{name}: {value}" for name, value in options.sampler.items())
+    safety: dict[str, ParameterValue] = {"strategy": schedule.strategy.value}
+    if schedule.extra_filters:
+        safety["extra_filters"] = list(schedule.extra_filters)
+    return {"wam_executor": {"sampler": sampler}, "wam_safety": safety}
