@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from robot_recordings import RATE, States, by_topic, one_by_one, with_camera, write_bag
 
 from wam.core.clock import NS_PER_S
 from wam.data.bag.binding import Role, TopicNames, bind_cameras
@@ -17,94 +17,27 @@ from wam.data.bag.commands import CommandSample
 from wam.data.bag.joint_names import RecordedJoints
 from wam.data.bag.joint_samples import JointSamples
 from wam.data.bag.reading import Recording
-from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC
+from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS
 from wam.data.bag.writing import BagWriter, Storage, new_bag
 from wam.data.fakes import fake_image, fake_robot, fake_trajectory, write_fake_bag
-from wam.data.lerobot.reader import open_dataset
-from wam.data.to_bag import convert_lerobot
-from wam.data.to_lerobot import BagOptions, convert_bags
 from wam.devices.loader import load_robot
 from wam.evaluation.metrics.gate import parse_gate
 from wam.evaluation.metrics.shape import recorded_span
 from wam.evaluation.metrics.time_gaps import TimeGap, seconds_recorded
 from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
 from wam.evaluation.replay.session import ReplayOutcome, replay
-from wam.robots.description import CameraSpec, CameraTransport, RobotDescription
+from wam.robots.description import RobotDescription
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.policy import PolicyRequest, load_fake
 
 MS = 1_000_000
 SETTINGS = ReplaySettings(planner_latency_ns=100 * MS, executor_latency_ns=50 * MS, planner_period_ns=0)
-RATE = 30.0
 
 
 def go(bag: Path, report: Path, robot: RobotDescription, **options: Any) -> ReplayOutcome:
     policy = load_fake(PolicyRequest("fake", planner=True, executor=True), robot=robot)
     chosen = ReplayOptions(bag=bag, policy_name="fake", settings=SETTINGS, **options)
     return replay(chosen, robot=robot, policy=policy, report=report)
-
-
-def with_camera(robot: RobotDescription) -> RobotDescription:
-    """Return a robot with one small camera: what this is about is its joints."""
-    camera = CameraSpec(
-        "head", "head/image_raw", CameraTransport.RAW, "rgb8", 24, 32, RATE, 200 * MS, "head_optical"
-    )
-    return replace(robot, cameras=(camera,))
-
-
-States = Callable[[BagWriter, RobotDescription, int, np.ndarray], Iterable[object]]
-
-
-def write_bag(
-    out: Path, robot: RobotDescription, states: States, *, seconds: float = 1.5, pauses: Iterable[float] = ()
-) -> Path:
-    """Write a bag whose joint states are written by `states`; joints move between 20 and 80 % of their ranges."""
-    lower = np.array([joint.lower for joint in robot.joints])
-    upper = np.array([joint.upper for joint in robot.joints])
-    rows = round(seconds * RATE)
-    share = 0.5 + 0.3 * np.sin(1.3 * np.arange(rows + 1)[:, None] / RATE + np.arange(len(lower))[None, :])
-    table = lower + share * (upper - lower)
-    with new_bag(out, storage=Storage.MCAP, metadata={"wam.robot": robot.name}) as bag:
-        bag.text(INSTRUCTION_TOPIC, EPOCH_NS, "go")
-        for row in range(rows):
-            paused = sum(NS_PER_S * length for at, length in pauses if row / RATE >= at)
-            stamp_ns = EPOCH_NS + round(row * NS_PER_S / RATE + paused)
-            list(states(bag, robot, stamp_ns, table[row]))
-            bag.joint_state(ACTION_TOPIC, stamp_ns, names=robot.joint_names, positions=table[row + 1])
-            bag.image(
-                f"/{robot.cameras[0].topic}", stamp_ns, frame_id="", rgb=fake_image(row, height=24, width=32)
-            )
-    return out
-
-
-def by_topic(
-    bag: BagWriter, robot: RobotDescription, stamp_ns: int, positions: np.ndarray
-) -> Iterable[object]:
-    """One message per state topic, with the joints of all groups on it and some that are not the robot's."""
-    topics: dict[str, tuple[list[str], list[float]]] = {}
-    start = 0
-    for group in robot.groups:
-        names, values = topics.setdefault(group.state_topic, (["wheel"], [9.0]))
-        names += group.driver_names
-        values += (positions[start : start + len(group.joints)] / group.state_factors).tolist()
-        start += len(group.joints)
-    for topic, (names, values) in topics.items():
-        yield bag.joint_state(f"/{topic}", stamp_ns, names=tuple(names), positions=np.array(values))
-
-
-def one_by_one(
-    bag: BagWriter, robot: RobotDescription, stamp_ns: int, positions: np.ndarray
-) -> Iterable[object]:
-    """A message per joint, each from a publisher of its own, and one of wheels."""
-    start = 0
-    for group in robot.groups:
-        for joint, position in zip(group.joints, positions[start:], strict=False):
-            value = position / joint.conversion.state
-            yield bag.joint_state(
-                f"/{group.state_topic}", stamp_ns, names=(joint.driver_name,), positions=np.array([value])
-            )
-        start += len(group.joints)
-        yield bag.joint_state(f"/{group.state_topic}", stamp_ns, names=("wheel",), positions=np.array([3.0]))
 
 
 @pytest.mark.parametrize("name", ["g1_arms", "g1_inspire", "piper", "franka", "ur5e_inspire"])
@@ -137,29 +70,6 @@ def test_every_robot_file_is_read_however_its_joints_are_spread_over_messages(
     np.testing.assert_allclose(state.at(at)[0], seen.state.positions)
     before = round(NS_PER_S / RATE)
     np.testing.assert_allclose(action.at(at - before)[0], seen.state.positions, atol=1e-4)
-
-
-def test_a_robot_with_two_groups_on_one_topic_is_replayed(tmp_path: Path) -> None:
-    robot = with_camera(load_robot("g1_arms"))
-    summary = go(write_bag(tmp_path / "bag", robot, one_by_one), tmp_path / "report", robot).summary
-    assert summary["metrics"]["chunks"] > 5
-    assert summary["metrics"]["refused_messages"] == 0
-    assert summary["metrics"]["joints_compared"] == len(robot.joints)
-    assert summary["metrics"]["reference_share"] > 0.95
-
-
-def test_two_groups_on_one_topic_go_through_conversion_both_ways(tmp_path: Path) -> None:
-    robot = with_camera(load_robot("g1_arms"))
-    bag = write_bag(tmp_path / "bag", robot, one_by_one)
-    convert_bags([bag], tmp_path / "set", robot=robot, options=BagOptions())
-    dataset = open_dataset(tmp_path / "set")
-    state = dataset.column(dataset.episodes[0], "observation.state")
-    assert state.shape[1] == len(robot.joints)
-    convert_lerobot(tmp_path / "set", tmp_path / "back", robot=robot)
-    with Recording(tmp_path / "back") as recording:
-        states = list(recording.messages(["/joint_states"]))
-    # Both groups are on one topic, one message each.
-    assert sum(len(message.message.name) for message in states) == len(state) * len(robot.joints)
 
 
 @pytest.mark.parametrize("pause_s", [12.0, 4e8])
