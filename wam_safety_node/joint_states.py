@@ -16,6 +16,7 @@ from wam.ros.conversions import time_to_ns
 from wam.ros.inputs import GuardedInput
 from wam.ros.qos import JOINT_STATE
 from wam.runtime.safety.cycle import SafetyCycle
+from wam.runtime.safety.disagreement import DriverDisagreement
 from wam.runtime.safety.inputs import InputLog
 from wam_safety_node.contracts import state_contract
 from wam_safety_node.parameters import SafetyParameters
@@ -58,20 +59,27 @@ class JointStates:
     ) -> None:
         self._cycle, self._log, self._watch, self._efforts = cycle, log, watch, cycle.efforts
         self._readiness = readiness
-        self._waiting: list[GuardedInput] = []
+        self._wait = not p.lock_step
+        self._inputs: dict[str, GuardedInput] = {}
+        self._disagreements: list[tuple[DriverDisagreement, GuardedInput]] = []
         for group in robot.groups:
-            states = node.add_input(
+            disagreement = DriverDisagreement(
+                group,
+                topic=node.resolve_topic_name(group.state_topic),
+                mailbox=cycle,
+                describe=partial(self._describe, group.name),
+            )
+            states = self._inputs[group.name] = node.add_input(
                 kind,
                 group.state_topic,
                 partial(self._store, group, JointMerge(group)),
                 JOINT_STATE,
                 contract=state_contract(p, group),
+                on_read=partial(self._compare, disagreement),
                 on_refused=partial(refused, "joint_state", group.name),
                 on_demand=not p.lock_step,
             )
-            if not p.lock_step:
-                self._waiting.append(states)
-            watch.listen_for_speakers(group.name, states.speaking)
+            self._disagreements.append((disagreement, states))
 
             topic = kind_of(group).effort.external_topic
             if self._efforts is not None and self._efforts.watches(group, external=True):
@@ -85,9 +93,25 @@ class JointStates:
                 )
 
     def read(self) -> None:
-        """Take the states that have come; any thread, and none waits for another."""
-        for states in self._waiting:
-            states.drain(wait=False)
+        """Take the states that have come, and hold the arm where publishers disagree.
+
+        Any thread may call it, and none waits for another.
+        """
+        for disagreement, states in self._disagreements:
+            if self._wait:
+                states.drain(wait=False)
+            disagreement.settle(states.receipt_ns())
+
+    def _compare(self, disagreement: DriverDisagreement, message: Any, arrival: Arrival) -> None:
+        disagreement.take(
+            message,
+            sender=arrival.sender,
+            stamp_ns=time_to_ns(message.header.stamp),
+            receive_ns=arrival.receive_ns,
+        )
+
+    def _describe(self, group: str, sender: bytes) -> str:
+        return self._inputs[group].guard.describe(sender)
 
     def _store(self, group: JointGroup, merge: JointMerge, message: Any, _arrival: Arrival) -> None:
         stamp_ns = time_to_ns(message.header.stamp)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -17,9 +16,6 @@ from wam.runtime.safety.cycle import SafetyCycle
 from wam_safety_node.claim import Claim
 from wam_safety_node.handshake import JOINT_STATE_TYPE
 from wam_safety_node.outputs import Outputs
-
-SPEAKING_S = 1.0
-"""Two processes that have both sent joint states of a group within this time are two drivers [s]."""
 
 
 class GraphWatch:
@@ -57,7 +53,6 @@ class GraphWatch:
         self._rival = ""
         self._drivers: set[str] = set()
         self._misplaced: set[str] = set()
-        self._speakers: dict[str, Callable[[float], tuple[str, ...]]] = {}
         self._lock = threading.Lock()
         self._executors = 0
         self._executor_lost = False
@@ -76,10 +71,6 @@ class GraphWatch:
     def note_driver(self, group: str) -> None:
         """Note that the driver of `group` has published; called from a callback."""
         self._drivers.add(group)
-
-    def listen_for_speakers(self, group: str, speaking: Callable[[float], tuple[str, ...]]) -> None:
-        """Ask `speaking` from now on which participants have sent joint states of `group` in the last seconds [s]."""
-        self._speakers[group] = speaking
 
     def before_step(self) -> None:
         """Check that every driver receives its commands, and only ours. Called in the command thread."""
@@ -131,30 +122,16 @@ class GraphWatch:
         for group in self._robot.groups:
             topic = self._node.resolve_topic_name(group.state_topic)
             drivers = publisher_nodes(self._node, topic)
-            self._check_driver_names(group.name, topic, drivers)
+            self._check_namespace(group.name, topic, bool(drivers))
             if drivers:
                 self._cycle.withdraw_cause("driver_lost", of=group.name)
                 self._cycle.withdraw_cause("liveliness_lost", of=group.name)
             elif group.name in self._drivers:
                 self._cycle.raise_cause(self._lost(topic), of=group.name)
 
-    def _check_driver_names(self, group: str, topic: str, drivers: list[str | None]) -> None:
-        """Hold for two drivers on one topic, and for a driver in another namespace than ours."""
-        # A driver that was killed and restarted has its own name twice for a while, and one of which only the endpoint
-        # has been discovered has none yet.
-        named = {driver for driver in drivers if driver is not None}
-        if len(named) < 2 and group in self._speakers:
-            # One name for two: what arrives tells a second process from the ghost of a killed one.
-            named = {*self._speakers[group](SPEAKING_S)}
-        if len(named) > 1:
-            text = (
-                f"{topic} is published by {' and '.join(sorted(named))}; "
-                "it is unknown which one reports the arm: stop or remap one of them"
-            )
-            self._hold("second_driver", text, topic, of=group)
-        else:
-            self._cycle.withdraw_cause("second_driver", of=group)
-        elsewhere = [] if drivers or group in self._drivers else self._elsewhere(topic)
+    def _check_namespace(self, group: str, topic: str, here: bool) -> None:
+        """Hold for a driver in another namespace than ours."""
+        elsewhere = [] if here or group in self._drivers else self._elsewhere(topic)
         if elsewhere:
             self._misplaced.add(group)
             text = (

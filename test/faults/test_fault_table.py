@@ -265,7 +265,7 @@ CASES = (
     Case(
         "a second driver reports joint states under the same name",
         HOLD,
-        ("second_driver",),
+        ("drivers_disagree",),
         act=second_driver,
         bounds=RUNS_ON,
     ),

@@ -318,14 +318,29 @@ def test_another_order_and_a_missing_velocity_change_nothing(bench: Bench, chang
     assert seen == len(bench.driver.commanded)
 
 
-def test_two_drivers_on_one_topic_are_both_named_and_the_arm_is_held(bench: Bench) -> None:
+def test_two_drivers_that_disagree_are_both_named_with_their_values_and_the_arm_is_held(bench: Bench) -> None:
+    """The first one stayed in force, the other was refused, and neither value was told."""
     bench.nominal()
     group = bench.driver.robot.groups[0]
     other = Node("second_driver")
-    other.create_publisher(JointState, group.state_topic, JOINT_STATE_PUBLISHER)
-    bench.until(lambda: any(one.startswith("second_driver") for one in bench.texts()), "second_driver")
+    publisher = other.create_publisher(JointState, group.state_topic, JOINT_STATE_PUBLISHER)
+    joint = group.joints[1]
+    bench.until(lambda: publisher.get_subscription_count() > 0, "discovery")
+    assert bench.rung is Ladder.NOMINAL, "a publisher that has said nothing yet"
+
+    def lie() -> bool:
+        message = JointState(name=[joint.driver_name], position=[(joint.home + 0.1) / joint.conversion.state])
+        message.header.stamp = ns_to_time(bench.driver.now_ns())
+        publisher.publish(message)
+        return any(one.startswith("drivers_disagree") for one in bench.texts())
+
+    bench.until(lie, "drivers_disagree")
     assert bench.rung is Ladder.HOLD
-    texts = [one for one in bench.texts() if one.startswith("second_driver")]
-    assert any(f"/{group.state_topic} is published by /driver and /second_driver" in one for one in texts)
+    (text,) = [one for one in bench.texts() if one.startswith("drivers_disagree")]
+    assert f"{joint.name} is reported at " in text
+    assert f"{joint.home:.4g} rad by " in text
+    assert f"{joint.home + 0.1:.4g} rad by " in text
+    assert "/driver (participant" in text
+    assert f"both on /{group.state_topic}" in text
     other.destroy_node()
     bench.nominal()

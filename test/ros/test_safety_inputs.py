@@ -153,15 +153,60 @@ def test_joint_states_of_a_second_process_under_the_drivers_name_move_nothing_an
         message.header.stamp = ns_to_time(arms.now_ns())
         rogue.publish(message)
         told.append(1)
-        return arms.saw("second_driver")
+        return arms.saw("drivers_disagree")
 
     assert arms.wait_for(lie)
-    event = next(one for one in arms.events if one.code == "second_driver")
+    event = next(one for one in arms.events if one.code == "drivers_disagree")
     assert event.text.count(" (participant ") == 2, "a name that is not known yet is told as such"
+    assert event.joint in [joint.name for joint in group.joints]
+    said = before[[joint.name for joint in group.joints].index(event.joint)]
+    assert f"{said:.4g} " in event.text
+    assert f"{said + 0.5:.4g} " in event.text
+    assert f"both on /{group.state_topic}" in event.text
     assert event.ladder_to == int(Ladder.HOLD)
     assert refused(bench, group.state_topic, InputReason.SENDER) > 0
     np.testing.assert_allclose(arms.commands["left"][-1], before, atol=1e-3)
-    assert arms.wait_for(lambda: not bench.raised("second_driver"))
+    assert arms.wait_for(lambda: not bench.raised("drivers_disagree"))
+
+
+def test_a_node_with_one_of_the_joints_a_duplicate_and_wheels_hold_nothing(
+    make_bench: Callable[..., Bench], other_process: Callable[[str], Node]
+) -> None:
+    """Every second publisher on the topic was a second driver, and an arm whose gripper has its own node was held."""
+    bench = make_bench()
+    bench.activate()
+    arms = bench.arms
+    group = arms.robot.groups[0]
+    node = other_process("others")
+    gripper, copy, wheels = (
+        node.create_publisher(JointState, group.state_topic, JOINT_STATE_PUBLISHER) for _ in range(3)
+    )
+    assert arms.wait_for(lambda: min(one.get_subscription_count() for one in (gripper, copy, wheels)) > 0)
+    arm_driver = arms._states["left"]
+    sent: list[int] = []
+
+    class Split:
+        """The left arm's driver without its gripper, which a second node reports; a third repeats everything."""
+
+        def publish(self, message: JointState) -> None:
+            names, positions = list(message.name), list(message.position)
+            for publisher, part in ((arm_driver, slice(0, 6)), (gripper, slice(6, 7)), (copy, slice(0, 7))):
+                some = JointState(name=names[part], position=positions[part])
+                some.header.stamp = message.header.stamp
+                publisher.publish(some)
+            other = JointState(name=["wheel"], position=[float(len(sent))])
+            other.header.stamp = message.header.stamp
+            wheels.publish(other)
+            sent.append(1)
+
+    arms._states["left"] = Split()
+    arms.sending = True
+    assert arms.wait_for(lambda: bench.rung is Ladder.NOMINAL)
+    seen = len(sent)
+    assert arms.wait_for(lambda: len(sent) > seen + 200 and bench.rung is Ladder.NOMINAL)
+    assert not arms.saw("drivers_disagree")
+    assert refused(bench, group.state_topic, InputReason.SENDER) > 0, "the copies"
+    arms._states["left"] = arm_driver
 
 
 def test_states_stamped_ahead_are_refused_and_the_arm_is_held(make_bench: Callable[..., Bench]) -> None:

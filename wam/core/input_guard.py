@@ -124,7 +124,7 @@ class _Said:
 
 
 class InputGuard:
-    """Judges the messages of one subscription; one thread, `counts` and `speaking` from any.
+    """Judges the messages of one subscription; one thread, `counts` from any.
 
     Args:
         topic: for texts.
@@ -158,10 +158,9 @@ class InputGuard:
         """Refused messages."""
         return sum(self.counts.values())
 
-    def speaking(self, now_ns: int, within_ns: int) -> tuple[str, ...]:
-        """Return which participants have sent within the last `within_ns` [ns], whether or not they were heard."""
-        every = (self._sole, *self._parts.values())
-        return tuple(sorted({text for one in every for text in one.speaking(now_ns, within_ns)}))
+    def describe(self, sender: bytes) -> str:
+        """Return a text that names a publisher, by its node and its participant."""
+        return self._sole.describe(sender)
 
     def door(self, arrival: Arrival, size: int) -> RefusedInput | None:
         """Judge a message of `size` bytes before it is read."""

@@ -121,7 +121,7 @@ CAUSES: dict[str, Cause] = {
         Ladder.HOLD, Verdict.HOLD, "executor lost: action chunks have no publisher any more", retreat=True
     ),
     "driver_lost": Cause(Ladder.HOLD, Verdict.HOLD, "driver lost: joint states have no publisher"),
-    "second_driver": Cause(Ladder.HOLD, Verdict.HOLD),
+    "drivers_disagree": Cause(Ladder.HOLD, Verdict.HOLD),
     "other_namespace": Cause(Ladder.HOLD, Verdict.HOLD),
     "estop_waiting": Cause(
         Ladder.HOLD, Verdict.HOLD, "an emergency stop source has not said false since the activation"

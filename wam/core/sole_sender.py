@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One publisher at a time: which sender of a topic is listened to, and who else speaks."""
+"""One publisher at a time: which sender of a topic is listened to."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ class SoleSender:
         self._release_ns = release_ns
         self._name_of = name_of
         self._names: dict[bytes, str] = {}
-        self._heard: dict[bytes, int] = {}
         self._chosen: bytes | None = None
         self._last_ns = 0
 
@@ -52,11 +51,7 @@ class SoleSender:
         return why
 
     def hear(self, sender: bytes, receive_ns: int) -> str:
-        """Note that `sender` speaks at `receive_ns` [ns], and return "" where it may be chosen, else why not."""
-        self._heard.pop(sender, None)  # the order of the table is that of the last messages
-        self._heard[sender] = receive_ns
-        if len(self._heard) > MAX_SENDERS:
-            self._heard.pop(next(iter(self._heard)))
+        """Return "" where `sender`, which speaks at `receive_ns` [ns], may be chosen, else why not."""
         if sender != self._chosen and not self._may_take_over(sender, receive_ns):
             return self._why_not(sender)
         return ""
@@ -64,15 +59,6 @@ class SoleSender:
     def choose(self, sender: bytes, receive_ns: int) -> None:
         """Listen to `sender` as of `receive_ns` [ns]; to be called after `hear` had nothing against it."""
         self._chosen, self._last_ns = sender, receive_ns
-
-    def speaking(self, now_ns: int, within_ns: int) -> tuple[str, ...]:
-        """Return who has spoken within the last `within_ns` [ns], one text for each participant.
-
-        Two publishers of one process count as one: it knows of both.
-        """
-        heard = [gid for gid, at in tuple(self._heard.items()) if abs(now_ns - at) <= within_ns]
-        participants = {gid[:PARTICIPANT_BYTES]: gid for gid in heard}
-        return tuple(sorted(self.describe(gid) for gid in participants.values()))
 
     def describe(self, sender: bytes) -> str:
         """Return a text that names a publisher: its node, and its participant, since two nodes may share a name."""

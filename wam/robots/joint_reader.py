@@ -106,6 +106,22 @@ class JointReader:
             )
         return index, positions, velocities
 
+    def read_claim(self, message: Any) -> tuple[Index, Vector]:
+        """Return what a message says of the group's joints, in SI units, however implausible, to compare publishers.
+
+        Returns:
+            intp [K], which of the group's joints they are, in order, and float64 [K], their positions; nothing where
+            there is not one position per name.
+
+        Raises:
+            JointError: names do not fit.
+        """
+        names, index, columns = self._where(message)
+        positions = np.asarray(message.position, dtype=np.float64)
+        if positions.shape != (len(names),):
+            return index[:0], positions[:0]
+        return index, positions[columns] * self._factors[index]
+
     def read_efforts(self, message: Any) -> Vector:
         """Return what the driver reports as effort, float64 [N], in the order of the group's joints, in its own unit.
 

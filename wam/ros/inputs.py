@@ -74,6 +74,7 @@ class GuardedInput:
         clock: the node's, for stamps.
         contract: what is accepted.
         read_by: who reads the bytes.
+        on_read: called with every message of the type, also with those that are refused for their sender or stamp.
         on_refused: called with every refusal.
         on_demand: `callback` is called by `drain` alone, in its thread, for all that has come since; `qos` must keep
             as many.
@@ -91,12 +92,13 @@ class GuardedInput:
         clock: Clock,
         contract: InputContract,
         read_by: ReadBy,
+        on_read: Callable[[Any, Arrival], None] | None,
         on_refused: Callable[[RefusedInput], None] | None,
         on_demand: bool,
         more: dict[str, Any],
     ) -> None:
         self._node, self._kind, self._callback, self._clock = node, kind, callback, clock
-        self._read_by, self._on_refused = read_by, on_refused
+        self._read_by, self._on_read, self._on_refused = read_by, on_read, on_refused
         self._full_topic = node.resolve_topic_name(topic)
         self._looked_ns = 0
         self._nodes: dict[bytes, str] = {}
@@ -124,10 +126,9 @@ class GuardedInput:
         finally:
             self._draining.release()
 
-    def speaking(self, within_s: float) -> tuple[str, ...]:
-        """Return which participants have published within the last `within_s` [s], one text for each."""
-        now_ns = self._clock.now_ns() if self.guard.contract.node_time else time.monotonic_ns()
-        return self.guard.speaking(now_ns, round(within_s * NS_PER_S))
+    def receipt_ns(self) -> int:
+        """Return the time on the clock of the receipts [ns]."""
+        return self._clock.now_ns() if self.guard.contract.node_time else time.monotonic_ns()
 
     def close(self) -> None:
         """Remove the subscription."""
@@ -162,6 +163,8 @@ class GuardedInput:
                 message = deserialize_message(message, self._kind)
             except Exception as error:  # rclpy raises errors of several modules here
                 return self.guard.unreadable(arrival, error)
+        if self._on_read is not None:
+            self._on_read(message, arrival)
         if self.guard.contract.parts:
             refused = self.guard.share(arrival, message.name)
             if refused is not None:
@@ -215,6 +218,7 @@ class Inputs:
         *,
         contract: InputContract = DEFAULT,
         read_by: ReadBy = ReadBy.GUARD,
+        on_read: Callable[[Any, Arrival], None] | None = None,
         on_refused: Callable[[RefusedInput], None] | None = None,
         on_demand: bool = False,
         **more: Any,
@@ -229,6 +233,7 @@ class Inputs:
             clock=self._clock,
             contract=contract,
             read_by=read_by,
+            on_read=on_read,
             on_refused=on_refused,
             on_demand=on_demand,
             more=more,

@@ -239,7 +239,7 @@ def test_a_second_request_while_the_arm_goes_back_is_refused_and_changes_nothing
         finding("not_enabled", value=0.3, limit=0.2),
         finding("driver_lost"),
         Finding(Verdict.STOP, "second_publisher", "another node commands the arm"),
-        Finding(Verdict.HOLD, "second_driver", "two drivers"),
+        Finding(Verdict.HOLD, "drivers_disagree", "two drivers"),
         Finding(Verdict.STOP, "measured_contact", "touches something else", "a/b", 0.01, 0.002),
         finding("deactivated"),
     ],
