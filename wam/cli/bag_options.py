@@ -9,10 +9,15 @@ import typer
 
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
+from wam.data.bag.clocks import OPTION, ClockRequest
 
 STAMPS, RECEIVE = "stamps", "receive"
+AUTO = "auto"
 MAX_OFFSET = 1e10
 """Largest correction of a clock that an option takes [s]: more than the time since 1970."""
+
+MAX_PPM = 1e5
+"""Largest correction of a clock's drift that an option takes [ppm]: a tenth of its speed."""
 
 Remap = Annotated[
     list[str] | None,
@@ -34,7 +39,8 @@ TimeBase = Annotated[
 ClockOffsets = Annotated[
     list[str] | None,
     typer.Option(
-        help="TOPIC=SECONDS to add to the stamps of a topic that another clock has stamped; may be repeated.",
+        help="TOPIC=SECONDS to add to the stamps of a topic that another clock has stamped; SECONDS,PPM for one that "
+        "also drifts; auto fits both to the times of receipt. May be repeated.",
         show_default=False,
     ),
 ]
@@ -51,29 +57,38 @@ def use_stamps(time: str) -> bool:
     return time == STAMPS
 
 
-def parse_offsets(values: list[str]) -> dict[str, int]:
-    """Return the options `--clock-offset` as topic -> offset [ns].
+def parse_offsets(values: list[str]) -> dict[str, ClockRequest]:
+    """Return the options `--clock-offset` as topic -> how to correct its stamps.
 
     Raises:
         ConfigError: one has another form.
     """
-    offsets = {}
-    for topic, text in parse_pairs(
-        values, separator="=", option="--clock-offset", form="TOPIC=SECONDS"
-    ).items():
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = float("nan")
-        if not abs(seconds) <= MAX_OFFSET:
+    form = f"TOPIC=SECONDS, TOPIC=SECONDS,PPM or TOPIC={AUTO}"
+    requests = {}
+    for topic, text in parse_pairs(values, separator="=", option=OPTION, form=form).items():
+        if text == AUTO:
+            requests[topic] = ClockRequest(None)
+            continue
+        numbers = [_number(part) for part in text.split(",")]
+        if len(numbers) == 1:
+            numbers.append(0.0)
+        if len(numbers) != 2 or not abs(numbers[0]) <= MAX_OFFSET or not abs(numbers[1]) <= MAX_PPM:
             raise ConfigError(
-                "option --clock-offset",
+                f"option {OPTION}",
                 value=f"{topic}={text}",
-                allowed=f"TOPIC=SECONDS, seconds within {MAX_OFFSET:g}",
-                where="--clock-offset",
+                allowed=f"{form}; seconds within {MAX_OFFSET:g}, ppm within {MAX_PPM:g}",
+                where=OPTION,
             )
-        offsets[topic] = seconds_to_ns(seconds)
-    return offsets
+        requests[topic] = ClockRequest(seconds_to_ns(numbers[0]), numbers[1])
+    return requests
+
+
+def _number(text: str) -> float:
+    """Return a number, NaN for a text that is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def parse_remap(values: list[str] | None) -> dict[str, str]:

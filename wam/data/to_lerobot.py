@@ -10,6 +10,8 @@ from pathlib import Path
 from wam.core.errors import ConfigError
 from wam.core.observation import Rgb
 from wam.data.bag.binding import Role, TopicNames, bind_cameras
+from wam.data.bag.clock_fit import corrections
+from wam.data.bag.clocks import ClockRequest, correction_lines
 from wam.data.bag.reading import Recording
 from wam.data.bag.writing import new_folder
 from wam.data.lerobot.format import Version
@@ -31,7 +33,7 @@ class BagOptions:
         names: topics whose names differ from the robot file.
         instruction: task text of all rows; "" uses the recorded one.
         use_stamps: False uses receive times instead of header stamps.
-        clock_offsets: topic -> what is added to its stamps [ns].
+        clock_offsets: topic -> how its stamps are corrected.
         lenient: report faults that leave usable data as warnings.
     """
 
@@ -41,7 +43,7 @@ class BagOptions:
     names: TopicNames = field(default_factory=TopicNames)
     instruction: str = ""
     use_stamps: bool = True
-    clock_offsets: Mapping[str, int] = field(default_factory=dict)
+    clock_offsets: Mapping[str, ClockRequest] = field(default_factory=dict)
     lenient: bool = False
 
 
@@ -123,7 +125,8 @@ def _add(
     fps: float,
     progress: Progress,
 ) -> tuple[EpisodeRows, list[str]]:
-    with Recording(source, lenient=options.lenient, clock_offsets=options.clock_offsets) as recording:
+    clocks = corrections(source, options.clock_offsets, lenient=options.lenient)
+    with Recording(source, lenient=options.lenient, clock_offsets=clocks) as recording:
         binding = bind_cameras(recording, robot=robot, cameras=cameras, names=options.names)
         rows, warnings = read_rows(
             recording,
@@ -149,4 +152,4 @@ def _add(
             text.replace("chunks are compared with the joint state measured later", "the data set has none")
             for text in binding.warnings
         ]
-        return rows, [*faults, *warnings, *recording.warnings]
+        return rows, [*faults, *correction_lines(clocks), *warnings, *recording.warnings]

@@ -21,6 +21,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from wam.core.clock import NS_PER_S
 from wam.core.errors import ConfigError, RecordingError
 from wam.data.bag.binding import Feed, Role, TopicNames, bind_cameras, parse_action_topics
+from wam.data.bag.clocks import ClockCorrection
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import RecordedJoints
 from wam.data.bag.joint_samples import JointSamples
@@ -239,12 +240,12 @@ def test_topics_of_different_clocks_are_named_and_corrected_on_request(tmp_path:
             recording.messages([JOINTS, IMAGES])
         assert f"--clock-offset {IMAGES}={uptime_ns / NS_PER_S:.3f}, or --time receive" in str(caught.value)
         assert len(list(recording.messages([JOINTS, IMAGES], use_stamps=False))) == 120
-    with Recording(made, clock_offsets={IMAGES: uptime_ns}) as recording:
+    with Recording(made, clock_offsets={IMAGES: ClockCorrection(uptime_ns)}) as recording:
         images = list(recording.messages([IMAGES]))
         assert images[0].stamp_ns == images[0].time_ns == EPOCH_NS
         assert images[0].message.header.stamp.sec == EPOCH_NS // NS_PER_S
     with pytest.raises(RecordingError, match="has no topic /cam"):
-        Recording(made, clock_offsets={"/cam": 1})
+        Recording(made, clock_offsets={"/cam": ClockCorrection(1)})
 
 
 def test_a_clock_that_drifts_is_measured(tmp_path: Path, bag: Path) -> None:

@@ -16,6 +16,7 @@ from rosbags.typesys.store import Typestore
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
+from wam.data.bag.clocks import ClockCorrection
 from wam.data.bag.files import find_files
 from wam.data.bag.stamps import WINDOW_NS, BagMessage, StampOrder
 from wam.data.bag.storage import CDR, ROS1, Channel, StorageFile, open_storage
@@ -60,18 +61,21 @@ class Recording:
     Args:
         path: folder or file.
         lenient: report missing or truncated files, and messages that cannot be decoded, as warnings.
-        clock_offsets: topic -> what is added to its stamps [ns], to put it on the clock of the others.
+        clock_offsets: topic -> the correction that puts its stamps on the clock of the others.
 
     Raises:
         RecordingError: it is missing, empty, truncated or in an unsupported format, or has no topic of `clock_offsets`.
+
+    Attributes:
+        clocks: topic -> the correction of its stamps.
     """
 
     def __init__(
-        self, path: Path, *, lenient: bool = False, clock_offsets: Mapping[str, int] | None = None
+        self, path: Path, *, lenient: bool = False, clock_offsets: Mapping[str, ClockCorrection] | None = None
     ) -> None:
         self.path = path
         self.lenient = lenient
-        self._offsets = dict(clock_offsets or {})
+        self.clocks = dict(clock_offsets or {})
         self._latencies: dict[str, int | None] = {}
         self._files = find_files(path, lenient=lenient)
         self._sources: list[StorageFile] = []
@@ -217,8 +221,8 @@ class Recording:
                         self._undecoded[channel.topic] = video.lost
                 for one in whole:
                     stamp_ns = stamp_of(one)
-                    if stamp_ns is not None and channel.topic in self._offsets:
-                        stamp_ns += self._offsets[channel.topic]
+                    if stamp_ns is not None and channel.topic in self.clocks:
+                        stamp_ns = self.clocks[channel.topic].correct(stamp_ns)
                         one.header.stamp.sec, one.header.stamp.nanosec = divmod(stamp_ns, NS_PER_S)
                     yield channel.topic, channel.msgtype, receive_ns, stamp_ns, one
 
@@ -267,7 +271,7 @@ class Recording:
         return tuple(RecordedTopic(*key, counts[key], reasons[key], encodings[key]) for key in sorted(counts))
 
     def _check_offsets(self) -> None:
-        for name in self._offsets:
+        for name in self.clocks:
             if name not in {topic.name for topic in self.topics}:
                 self.close()
                 raise RecordingError(

@@ -16,6 +16,7 @@ from wam.core.errors import ConfigError, PolicyFault
 from wam.core.observation import Observation
 from wam.core.policy import Imagination
 from wam.data.bag.binding import TopicNames
+from wam.data.bag.clocks import ClockRequest
 from wam.data.bag.stamps import BagMessage
 from wam.evaluation.metrics.gate import Threshold
 from wam.evaluation.replay.safety_events import SafetyEvent, SafetyInfo
@@ -69,7 +70,7 @@ class ReplayOptions:
         seed: of the policy's noise, for the report.
         lenient: report faults that leave usable data as warnings.
         use_stamps: False uses receive times instead of header stamps.
-        clock_offsets: topic -> what is added to its stamps [ns].
+        clock_offsets: topic -> how its stamps are corrected.
         gate: thresholds on metrics; none for no verdict.
         mode: "offline" (cycles on the recording's clock) or "live" (real nodes), for the report.
         rerun: .rrd file to write beside the report, or None.
@@ -83,7 +84,7 @@ class ReplayOptions:
     seed: int = 0
     lenient: bool = False
     use_stamps: bool = True
-    clock_offsets: Mapping[str, int] = field(default_factory=dict)
+    clock_offsets: Mapping[str, ClockRequest] = field(default_factory=dict)
     gate: tuple[Threshold, ...] = ()
     mode: str = "offline"
     rerun: Path | None = None

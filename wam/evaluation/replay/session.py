@@ -16,6 +16,8 @@ from wam.core.clock import NS_PER_S
 from wam.core.errors import ContractMismatch, InputError, RecordingError
 from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Binding, Feed, Role, bind
+from wam.data.bag.clock_fit import corrections
+from wam.data.bag.clocks import correction_lines
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import RecordedJoints
 from wam.data.bag.joint_samples import JointSamples
@@ -117,7 +119,8 @@ def replay(
             where="the option --policy; wam eval runs it in simulation",
         )
     started, started_cpu = time.perf_counter(), time.process_time()
-    made = Recording(options.bag, lenient=options.lenient, clock_offsets=options.clock_offsets)
+    clocks = corrections(options.bag, options.clock_offsets, lenient=options.lenient)
+    made = Recording(options.bag, lenient=options.lenient, clock_offsets=clocks)
     with made as recording, report_folder(report) as folder:
         binding = bind(recording, robot=robot, contract=policy.contract, names=options.names)
         session = _Session(options, recording, binding, robot, policy, make_engine)
@@ -247,6 +250,7 @@ class _Session:
             warnings=(
                 *self._binding.warnings,
                 *(f"when the bag was made: {line}" for line in _lines(self._recording.custom.get(WARNINGS))),
+                *correction_lines(self._recording.clocks),
                 *self._recording.warnings,
                 *self._watch.warnings(),
                 *self._gap_warnings(),
@@ -384,7 +388,7 @@ def stamp_warnings(reports: tuple[StampReport, ...], binding: Binding) -> tuple[
         if abs(report.drift_ms) > DRIFT_MS:
             lines.append(
                 f"{report.topic}: its clock drifts against the recorder's, by {report.drift_ms:.0f} ms in all "
-                "(--time receive)"
+                f"(--clock-offset {report.topic}=auto, or --time receive)"
             )
         stamped = binding.feeds[report.topic].role is not Role.INSTRUCTION  # a String has no header
         oddities = (

@@ -70,6 +70,10 @@ def build_summary(data: ReplayData, figures: Figures) -> dict[str, Any]:
             "max_context_age_s": settings.max_context_age_ns / NS_PER_S,
             "strategy": settings.strategy.value,
             "time": "header stamps" if options.use_stamps else "receive time",
+            "clock_corrections": {
+                topic: {"offset_s": clock.offset_ns / NS_PER_S, "ppm": clock.ppm, "fit": clock.fit}
+                for topic, clock in sorted(data.recording.clocks.items())
+            },
             "reference": "recorded action" if data.from_action else "measured state",
             "lenient": options.lenient,
             **({"extra_filters": list(settings.extra_filters)} if settings.extra_filters else {}),
