@@ -7,6 +7,7 @@
     +-- BundleError               a policy bundle is missing, damaged or of another shape
     +-- InputError                a message or a recording cannot be used as it is
     |   +-- ImageError            an image has another size, encoding or step
+    |   |   +-- DamagedImage      bytes of it are missing or wrong; the next image may be whole
     |   +-- JointError            joint names, widths or values do not fit
     |   +-- StaleObservation      the newest sample is older than its budget, or there is none yet
     |   +-- ChunkRefused          an action chunk was not admitted (wam.core.chunk.admission)
@@ -84,6 +85,10 @@ class InputError(WamError):
 
 class ImageError(InputError):
     """An image has another size, encoding or row step than the robot file and the policy expect."""
+
+
+class DamagedImage(ImageError):
+    """Bytes of an image are missing or wrong; others of its camera may be whole."""
 
 
 class JointError(InputError):

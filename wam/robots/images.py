@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from wam.core.errors import ImageError
+from wam.core.errors import DamagedImage, ImageError
 from wam.core.observation import Rgb
 from wam.robots.encodings import CODED_ENCODINGS, decode_coded, opencv
 
@@ -55,11 +55,15 @@ def check_image(message: Any, *, camera: str, size: Size | None = None) -> Size:
         Height and width [px].
 
     Raises:
-        ImageError: encoding, size, row step or amount of data do not fit, or it is a depth map.
+        ImageError: encoding, size or row step do not fit, or it is a depth map.
+        DamagedImage: bytes are missing at its end.
     """
     if _is_compressed(message):
         _require_colour(message, camera)
-        actual = _compressed_size(_bytes(message.data), camera)
+        data = _bytes(message.data)
+        actual = _compressed_size(data, camera)
+        if not _is_whole(data):
+            raise _damaged(data, camera)
     else:
         actual = _check_raw(message, camera)
     if size is not None and actual != size:
@@ -84,7 +88,8 @@ def decode_image(message: Any, *, camera: str, size: Size | None = None) -> Rgb:
         uint8 [H, W, 3], red first, C-contiguous.
 
     Raises:
-        ImageError: encoding, size, row step or data do not fit, or the data are damaged.
+        ImageError: as `check_image`.
+        DamagedImage: the data are damaged.
         MissingDependency: OpenCV is not installed (all but plain channels of one byte).
     """
     height, width = check_image(message, camera=camera, size=size)
@@ -145,7 +150,7 @@ def _check_raw(message: Any, camera: str) -> Size:
         )
     needed = (rows - 1) * step + row
     if len(message.data) < needed:
-        raise ImageError(
+        raise DamagedImage(
             f"image of camera {camera!r} is truncated",
             value=f"{len(message.data)} bytes",
             allowed=f"{needed} bytes ({_shown((height, width))} of {encoding}, step {step})",
@@ -175,7 +180,7 @@ def _compressed_size(data: memoryview, camera: str) -> Size:
     """Return the size written in the header: it is checked before any pixel is allocated."""
     size = _png_size(data) or _jpeg_size(data) or _webp_size(data)
     if size is None or min(size) <= 0:
-        raise ImageError(
+        raise DamagedImage(
             f"compressed image of camera {camera!r} is damaged, or no JPEG, PNG or WebP",
             value=f"{len(data)} bytes that begin {bytes(data[:4]).hex(' ')}",
             allowed="a complete JPEG, PNG or WebP",
@@ -232,6 +237,15 @@ def _is_whole(data: memoryview) -> bool:
     return bytes(data[:4]) != b"RIFF" or len(data) >= 8 + int.from_bytes(data[4:8], "little")
 
 
+def _damaged(data: memoryview, camera: str) -> DamagedImage:
+    return DamagedImage(
+        f"compressed image of camera {camera!r} is damaged",
+        value=f"{len(data)} bytes",
+        allowed="a complete JPEG, PNG or WebP",
+        where=_WHERE,
+    )
+
+
 def _decode_compressed(message: Any, camera: str, size: Size) -> Rgb:
     cv2 = opencv("a compressed image")
     red_first = _is_red_first(message)
@@ -241,18 +255,12 @@ def _decode_compressed(message: Any, camera: str, size: Size) -> Rgb:
     flags = (to_rgb or cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     data = _bytes(message.data)
     decoded = None
-    if _is_whole(data):
-        try:
-            decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
-        except cv2.error:
-            pass
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    except cv2.error:
+        pass
     if decoded is None or decoded.shape[:2] != size:
-        raise ImageError(
-            f"compressed image of camera {camera!r} is damaged",
-            value=f"{len(data)} bytes",
-            allowed="a complete JPEG, PNG or WebP",
-            where=_WHERE,
-        )
+        raise _damaged(data, camera)
     rgb = decoded if red_first or to_rgb else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     rgb = rgb.astype(np.uint8, copy=False)
     return rgb  # type: ignore[no-any-return]

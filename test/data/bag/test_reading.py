@@ -161,45 +161,6 @@ def test_metadata_with_other_qos_than_the_file_lose_no_message(tmp_path: Path) -
     assert count(tmp_path / "bag") == EXPECTED
 
 
-@pytest.mark.parametrize("storage", list(Storage))
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.7, 0.98])
-def test_a_truncated_file_is_refused_by_name_wherever_it_was_cut(
-    tmp_path: Path, storage: Storage, share: float
-) -> None:
-    write_fake_bag(tmp_path / "bag", robot=ROBOT, seconds=1.0, storage=storage)
-    file = next(p for p in (tmp_path / "bag").iterdir() if p.suffix in (".mcap", ".db3"))
-    data = file.read_bytes()
-    file.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(RecordingError, match=file.name):
-        count(tmp_path / "bag")
-
-
-def test_lenient_reads_a_truncated_mcap_up_to_its_end(tmp_path: Path) -> None:
-    write_fake_bag(tmp_path / "bag", robot=ROBOT, seconds=60.0, images=True)
-    file = tmp_path / "bag" / "bag.mcap"
-    data = file.read_bytes()
-    file.write_bytes(data[: int(0.8 * len(data))])
-    found = count(tmp_path / "bag", lenient=True)
-    assert 600 < found["/joint_states"] < 1800  # whole chunks of 1 MB
-    with Recording(tmp_path / "bag", lenient=True) as recording:
-        assert any("promises" in warning for warning in recording.warnings)
-    with Recording(file, lenient=True) as recording:  # without metadata nothing promised anything
-        assert [f"recording {file} is truncated" in warning for warning in recording.warnings] == [True]
-
-
-@pytest.mark.parametrize("storage", list(Storage))
-def test_garbage_in_the_middle_is_refused_by_name(tmp_path: Path, storage: Storage) -> None:
-    bag = tmp_path / "bag"
-    write_fake_bag(bag, robot=ROBOT, seconds=1.0, storage=storage)
-    file = next(p for p in bag.iterdir() if p.suffix in (".mcap", ".db3"))
-    data = bytearray(file.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 40_000] = bytes(range(1, 201)) * 200
-    file.write_bytes(data)
-    with pytest.raises(RecordingError, match=str(bag)):
-        count(bag)
-
-
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -256,18 +217,3 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(RecordingError, match=name):
         count(tmp_path / name)
-
-
-def test_a_message_that_cannot_be_decoded_is_refused_or_counted(tmp_path: Path) -> None:
-    store = get_typestore(Stores.ROS2_JAZZY)
-    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        text = writer.add_connection("/text", "std_msgs/msg/String", typestore=store)
-        writer.write(text, NS, b"\x00\x01\x00\x00\xff\xff\xff\x7fab")
-        writer.write(
-            text, 2 * NS, store.serialize_cdr(store.types["std_msgs/msg/String"](data="fine"), text.msgtype)
-        )
-    with pytest.raises(RecordingError, match=r"message of /text .* cannot be decoded"):
-        count(tmp_path / "bag")
-    with Recording(tmp_path / "bag", lenient=True) as recording:
-        assert [m.message.data for m in recording.messages(["/text"])] == ["fine"]
-        assert recording.warnings == ("1 messages of /text cannot be decoded",)

@@ -383,7 +383,7 @@ def test_packets_before_the_first_key_image_give_none_and_are_counted() -> None:
         for one in decoder.take(SimpleNamespace(header=header, encoding="h264", data=data))
     ]
     assert len(images) == 15
-    assert decoder.lost == 7
+    assert len(decoder.take_lost()) == 7
     with pytest.raises(RecordingError, match="unknown codec: got 'prores'"):
         decoder.take(SimpleNamespace(header=header, encoding="prores", data=b""))
 

@@ -4,18 +4,24 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import yaml
+from rosbags.typesys import Stores, get_typestore
 
 from wam.core.errors import ConfigError, ContractMismatch, PolicyFault, RecordingError
 from wam.core.fakes import FakeExecutor
 from wam.core.policy import LoadedPolicy, RoutedContext
 from wam.data.bag.binding import TopicNames
+from wam.data.bag.reading import Recording
+from wam.data.bag.record import RecordFile
 from wam.data.bag.writing import Storage
 from wam.data.fakes import fake_robot, fake_trajectory, write_fake_bag
 from wam.evaluation.metrics.gate import parse_gate, read_gate
@@ -352,13 +358,73 @@ def test_an_earlier_report_is_replaced_and_a_folder_of_the_users_is_not(tmp_path
 def test_a_failing_replay_leaves_the_earlier_report_as_it_was(tmp_path: Path, bag: Path) -> None:
     go(bag, tmp_path / "r")
     before = (tmp_path / "r" / "summary.json").read_bytes()
-    file = bag / "bag.mcap"
-    data = file.read_bytes()
-    file.write_bytes(data[: len(data) // 2])
+    (bag / "bag.mcap").write_bytes(b"no recording")
     with pytest.raises(RecordingError):
         go(bag, tmp_path / "r")
     assert (tmp_path / "r" / "summary.json").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "r"]
+
+
+CAMERA_TOPIC = f"/{ROBOT.cameras[0].topic}"
+
+
+def damage_images(bag: Path, damage: Callable[[int, npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]) -> None:
+    """Write a bag anew with other bytes for its images; `damage` gets their number."""
+    with Recording(bag) as recording:
+        custom = dict(recording.custom)
+        messages = list(recording.messages([topic.name for topic in recording.topics]))
+    shutil.rmtree(bag)
+    store = get_typestore(Stores.ROS2_JAZZY)
+    out = RecordFile(bag, metadata=custom)
+    images = 0
+    for one in messages:
+        if one.topic == CAMERA_TOPIC:
+            one.message.data = damage(images, np.array(one.message.data))
+            images += 1
+        out.write(one.topic, one.msgtype, store.serialize_cdr(one.message, one.msgtype), one.receive_ns)
+    out.close()
+
+
+def test_damaged_images_are_left_out_and_told_with_their_seconds(tmp_path: Path, bag: Path) -> None:
+    """One JPEG that was cut off ended the replay."""
+    damage_images(bag, lambda i, data: data[:-40] if i in (20, 21, 40) else data)
+    summary = go(bag, tmp_path / "r").summary
+    (loss,) = summary["recording"]["losses"]
+    reason = f"images of {CAMERA_TOPIC} are damaged"
+    assert loss == {"topic": CAMERA_TOPIC, "messages": 3, "seconds": pytest.approx(0.1), "reason": reason}
+    assert summary["metrics"]["lost_share"] == pytest.approx(3 / 181)
+    assert summary["metrics"]["refused_messages"] == 3
+    assert summary["warnings"][0] == f"{reason}: lost are 3 messages of {CAMERA_TOPIC} (0.10 s)"
+    assert summary["warnings"][0] in (tmp_path / "r" / "index.html").read_text()
+
+
+def test_a_gate_may_limit_what_was_lost(tmp_path: Path, bag: Path) -> None:
+    damage_images(bag, lambda i, data: data[:-40] if i % 2 else data)
+    gate = parse_gate({"thresholds": {"lost_share": {"max": 0.1}}}, source=tmp_path)
+    outcome = go(bag, tmp_path / "r", gate=gate)
+    assert not outcome.passed
+    assert [check["value"] for check in outcome.summary["gate"]] == [pytest.approx(30 / 181)]
+
+
+def test_a_camera_with_none_but_damaged_images_ends_the_replay(tmp_path: Path) -> None:
+    bag = tmp_path / "bag"
+    write_fake_bag(bag, robot=ROBOT, seconds=3.0)
+    damage_images(bag, lambda i, data: data[:-40])
+    with pytest.raises(RecordingError, match=f"the first 50 images of {CAMERA_TOPIC} in .* are damaged"):
+        go(bag, tmp_path / "r")
+
+
+def test_a_recording_that_was_cut_off_is_judged_as_far_as_it_goes(tmp_path: Path) -> None:
+    bag = tmp_path / "in" / "bag"
+    write_fake_bag(bag, robot=ROBOT, seconds=10.0)
+    file = bag / "bag.mcap"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    summary = go(bag, tmp_path / "r").summary
+    assert summary["recording"]["duration_s"] == pytest.approx(5.0, abs=0.6)
+    lost = {loss["topic"]: loss for loss in summary["recording"]["losses"]}
+    assert lost["/joint_states"]["seconds"] == pytest.approx(5.0, abs=0.6)
+    assert summary["metrics"]["lost_share"] == pytest.approx(0.5, abs=0.06)
+    assert str(tmp_path) not in json.dumps(summary)
 
 
 def test_the_summary_is_documented(tmp_path: Path, bag: Path) -> None:

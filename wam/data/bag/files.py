@@ -14,12 +14,15 @@ from typing import Any
 
 import yaml
 
+from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
 from wam.data.bag.storage import CDR, SUFFIXES, decoding, zstd
+from wam.data.bag.storage_file import storage_suffix
 
 METADATA = "metadata.yaml"
 LATEST_VERSION = 9
 COMPRESSED = (".zstd", ".zst")
+BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,9 @@ class BagFiles:
         files: storage files, in the order of the metadata or of their names.
         message_zstd: whether every message is compressed by itself.
         custom: custom data of the metadata.
-        message_count: messages according to the metadata, None without metadata.
+        promised: topic -> messages according to the metadata; empty without metadata.
+        duration: of the recording according to the metadata [s]; 0 without.
+        missing: names of files that the metadata name and `lenient` left out.
         warnings: faults that `lenient` accepted.
         scratch: folder with decompressed files, to be removed by the caller; None where nothing was compressed.
     """
@@ -38,7 +43,9 @@ class BagFiles:
     files: tuple[Path, ...]
     message_zstd: bool = False
     custom: Mapping[str, str] = field(default_factory=dict)
-    message_count: int | None = None
+    promised: Mapping[str, int] = field(default_factory=dict)
+    duration: float = 0.0
+    missing: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     scratch: Path | None = None
 
@@ -87,7 +94,7 @@ def _storage_files(folder: Path) -> list[Path]:
 
 
 def _storage_suffix(path: Path) -> str:
-    return Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
+    return Path(path.stem).suffix if path.suffix in COMPRESSED else storage_suffix(path)
 
 
 def _from_metadata(path: Path, *, lenient: bool) -> BagFiles:
@@ -98,12 +105,15 @@ def _from_metadata(path: Path, *, lenient: bool) -> BagFiles:
         names = [PurePosixPath(str(name)).name for name in content["relative_file_paths"]]
         mode = str(content.get("compression_mode") or "none").lower()
         form = str(content.get("compression_format") or "")
-        count = int(content["message_count"])
-        formats = {
-            str(entry["topic_metadata"]["serialization_format"])
-            for entry in content.get("topics_with_message_count") or ()
-        }
-    except (KeyError, TypeError, ValueError) as error:
+        int(content["message_count"])
+        entries = content.get("topics_with_message_count") or ()
+        formats = {str(entry["topic_metadata"]["serialization_format"]) for entry in entries}
+        promised: dict[str, int] = {}
+        for entry in entries:
+            topic = str(entry["topic_metadata"]["name"])
+            promised[topic] = promised.get(topic, 0) + int(entry.get("message_count") or 0)
+        duration = int((content.get("duration") or {}).get("nanoseconds") or 0) / NS_PER_S
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordingError(
             f"{source} is damaged ({type(error).__name__}: {error})",
             allowed="a rosbag2 metadata file, versions 1 to 9",
@@ -147,7 +157,9 @@ def _from_metadata(path: Path, *, lenient: bool) -> BagFiles:
         tuple(file for file in files if file.name not in missing),
         message_zstd=mode == "message",
         custom={str(key): str(value) for key, value in custom.items()} if isinstance(custom, dict) else {},
-        message_count=count,
+        promised=promised,
+        duration=duration,
+        missing=tuple(missing),
         warnings=warnings,
     )
 
@@ -194,9 +206,8 @@ def _decompressed(bag: BagFiles) -> BagFiles:
                 files.append(file)
                 continue
             target = scratch / file.stem
-            with decoding(file), file.open("rb") as packed, zstd.open(packed, "rb") as plain:
-                with target.open("wb") as out:
-                    shutil.copyfileobj(plain, out)
+            with decoding(file):
+                _decompress(file, target)
             files.append(target)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -205,10 +216,23 @@ def _decompressed(bag: BagFiles) -> BagFiles:
         tuple(files),
         message_zstd=bag.message_zstd,
         custom=bag.custom,
-        message_count=bag.message_count,
+        promised=bag.promised,
+        duration=bag.duration,
+        missing=bag.missing,
         warnings=tuple(warnings),
         scratch=scratch,
     )
+
+
+def _decompress(file: Path, target: Path) -> None:
+    """Write what can be decompressed of a file; what is then missing at its end is found when it is read."""
+    with file.open("rb") as packed, zstd.open(packed, "rb") as plain, target.open("wb") as out:
+        try:
+            while block := plain.read1(BLOCK):
+                out.write(block)
+        except (EOFError, zstd.ZstdError):
+            if not out.tell():
+                raise
 
 
 def _log_of(file: Path) -> Path | None:

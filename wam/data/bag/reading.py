@@ -18,14 +18,19 @@ from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
 from wam.data.bag.clocks import ClockCorrection
 from wam.data.bag.files import find_files
+from wam.data.bag.losses import Loss, LossTally, interval_of, loss_lines, seconds_lost
 from wam.data.bag.stamps import WINDOW_NS, BagMessage, StampOrder
 from wam.data.bag.storage import CDR, ROS1, Channel, StorageFile, open_storage
+from wam.data.bag.storage_file import cause_of
 from wam.data.bag.video_packets import VIDEO_PACKETS, VideoDecoder
 
 IDL_SEPARATOR = "=" * 80 + "\n"
 
 PROBED = 20
 """First messages of a topic that tell how late it is."""
+
+UNDECODABLE = "messages of {} cannot be decoded"
+NO_IMAGE = "video packets of {} give no image: the key image before them is missing, or they are damaged"
 
 APART_NS = 5 * NS_PER_S
 """Topics whose latencies differ by more were stamped by different clocks [ns]."""
@@ -60,14 +65,17 @@ class Recording:
 
     Args:
         path: folder or file.
-        lenient: report missing or truncated files, and messages that cannot be decoded, as warnings.
+        lenient: read the files that are there where the metadata name others, or one cannot be read at all.
         clock_offsets: topic -> the correction that puts its stamps on the clock of the others.
 
     Raises:
-        RecordingError: it is missing, empty, truncated or in an unsupported format, or has no topic of `clock_offsets`.
+        RecordingError: it is missing, empty or in an unsupported format, no message of it can be read, or it has no
+            topic of `clock_offsets`.
 
     Attributes:
         clocks: topic -> the correction of its stamps.
+
+    What cannot be read of a recording that was cut off or damaged is in `losses`.
     """
 
     def __init__(
@@ -82,7 +90,9 @@ class Recording:
         self._readers: dict[tuple[str, str], MessageReader] = {}
         self._order = StampOrder()
         self._warnings = list(self._files.warnings)
-        self._undecoded: dict[str, int] = {}
+        self._unread: list[str] = []
+        self._undecoded = LossTally()
+        self._first_errors: dict[str, RecordingError] = {}
         try:
             for file in self._files.files:
                 self._open(file)
@@ -91,7 +101,6 @@ class Recording:
             raise
         self._sources.sort(key=lambda source: source.start_ns)
         self.topics = self._list_topics()
-        self._check_count()
         self._check_offsets()
 
     def __enter__(self) -> Recording:
@@ -138,10 +147,38 @@ class Recording:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Faults that were accepted so far."""
-        undecoded = (
-            f"{count} messages of {topic} cannot be decoded" for topic, count in self._undecoded.items()
-        )
-        return (*self._warnings, *undecoded)
+        return (*self._warnings, *loss_lines(self.losses))
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """What cannot be read, as far as it is known; all of it once `messages` has given its last."""
+        kept = {name: stamps.receives() for name, stamps in self._order.topics.items()}
+        parts = [part for source in self._sources for part in source.lost]
+        found = list(self._undecoded.losses(kept))
+        for part in parts:
+            # What nothing names is among what the metadata promise, and is told by topic below.
+            if part.topic or not self._files.promised:
+                seconds = part.seconds
+                if seconds is None and part.times_ns:
+                    seconds = seconds_lost(kept.get(part.topic), part.times_ns)
+                found.append(Loss(part.topic, part.messages, seconds, part.reason))
+        known: dict[str, int] = {}
+        for part in parts:
+            known[part.topic] = known.get(part.topic, 0) + (part.messages or 0)
+        reasons = [f"{name} is missing" for name in self._files.missing]
+        reasons += dict.fromkeys(part.reason for part in parts if not part.topic)
+        reasons += self._unread
+        reason = "; ".join(reasons) or "the files hold fewer messages than metadata.yaml promises"
+        have = {topic.name: 0 for topic in self.topics}
+        for source in self._sources:
+            for channel in source.channels:
+                have[channel.topic] = have.get(channel.topic, 0) + channel.count
+        for topic, promised in sorted(self._files.promised.items()):
+            missing = promised - have.get(topic, 0) - known.get(topic, 0)
+            if missing > 0:
+                interval = interval_of(kept.get(topic)) or self._files.duration / max(promised - 1, 1)
+                found.append(Loss(topic, missing, missing * interval if interval else None, reason))
+        return tuple(found)
 
     def messages(self, names: Collection[str], *, use_stamps: bool = True) -> Iterator[BagMessage]:
         """Yield the messages of the topics `names` in order of time, in bounded memory.
@@ -151,7 +188,7 @@ class Recording:
             use_stamps: order by header stamp; False orders by receive time.
 
         Raises:
-            RecordingError: a file is damaged, or (unless lenient) a message cannot be decoded.
+            RecordingError: topics were stamped by different clocks, or no message of a topic can be decoded.
         """
         window_ns = WINDOW_NS
         if use_stamps:
@@ -195,63 +232,80 @@ class Recording:
     def _first_latency(self, name: str) -> int | None:
         if not any(topic.name == name and not topic.unreadable for topic in self.topics):
             return None
-        undecoded = dict(self._undecoded)
         found = [
             receive_ns - stamp_ns
             for _, _, receive_ns, stamp_ns, _ in itertools.islice(self._decoded({name}), PROBED)
             if stamp_ns is not None
         ]
-        self._undecoded = undecoded  # what was only looked at is not lost
+        self._undecoded.forget({name})  # what was only looked at is not lost
         return min(found, default=None)
 
     def _decoded(self, names: set[str]) -> Iterator[tuple[str, str, int, int | None, Any]]:
         readable = {topic.name for topic in self.topics if topic.name in names and not topic.unreadable}
+        self._undecoded.forget(names)
         videos: dict[str, VideoDecoder] = {}
+        good: set[str] = set()
         for source in self._sources:
             channels = [channel for channel in source.channels if channel.topic in readable]
             for channel, receive_ns, raw in source.messages(channels):
                 message = self._decode(channel, receive_ns, raw)
                 if message is None:
                     continue
-                whole = [message]
-                if channel.msgtype in VIDEO_PACKETS:
-                    video = videos.setdefault(channel.topic, VideoDecoder(channel.topic))
-                    whole = video.take(message)
-                    if video.lost:
-                        self._undecoded[channel.topic] = video.lost
-                for one in whole:
-                    stamp_ns = stamp_of(one)
-                    if stamp_ns is not None and channel.topic in self.clocks:
-                        stamp_ns = self.clocks[channel.topic].correct(stamp_ns)
-                        one.header.stamp.sec, one.header.stamp.nanosec = divmod(stamp_ns, NS_PER_S)
-                    yield channel.topic, channel.msgtype, receive_ns, stamp_ns, one
+                good.add(channel.topic)
+                if channel.msgtype not in VIDEO_PACKETS:
+                    yield self._stamped(channel.topic, channel.msgtype, receive_ns, message)
+                    continue
+                video = videos.setdefault(channel.topic, VideoDecoder(channel.topic))
+                for image in video.take(message, time_ns=receive_ns):
+                    yield self._stamped(channel.topic, channel.msgtype, receive_ns, image)
+                self._note_lost(channel.topic, video)
+        for topic, video in videos.items():
+            # The recording's end is as good a receive time as any for what a decoder held back.
+            for image in video.finish():
+                yield self._stamped(topic, self._type_of(topic), self._sources[-1].end_ns, image)
+            self._note_lost(topic, video)
+        for topic in sorted(names - good):
+            if topic in self._first_errors and self._undecoded.count(topic) and not self.lenient:
+                raise self._first_errors[topic]
+
+    def _stamped(
+        self, topic: str, msgtype: str, receive_ns: int, message: Any
+    ) -> tuple[str, str, int, int | None, Any]:
+        stamp_ns = stamp_of(message)
+        if stamp_ns is not None and topic in self.clocks:
+            stamp_ns = self.clocks[topic].correct(stamp_ns)
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, NS_PER_S)
+        return topic, msgtype, receive_ns, stamp_ns, message
+
+    def _type_of(self, topic: str) -> str:
+        return next(one.msgtype for one in self.topics if one.name == topic and one.msgtype in VIDEO_PACKETS)
+
+    def _note_lost(self, topic: str, video: VideoDecoder) -> None:
+        for time_ns in video.take_lost():
+            self._undecoded.add(topic, NO_IMAGE.format(topic), time_ns)
 
     def _decode(self, channel: Channel, receive_ns: int, raw: bytes) -> Any:
         try:
             return self._readers[channel.topic, channel.msgtype](raw)
         except Exception as error:  # decoders raise errors of any type on damaged bytes
-            if self.lenient:
-                self._undecoded[channel.topic] = self._undecoded.get(channel.topic, 0) + 1
-                return None
-            raise RecordingError(
-                f"message of {channel.topic} ({channel.msgtype}) at {receive_ns / NS_PER_S:.3f} s "
-                f"cannot be decoded ({type(error).__name__})",
-                where=f"the recording {self.path}, or pass --lenient to skip such messages",
-            ) from error
+            self._undecoded.add(channel.topic, UNDECODABLE.format(channel.topic), receive_ns)
+            if channel.topic not in self._first_errors:
+                self._first_errors[channel.topic] = RecordingError(
+                    f"no message of {channel.topic} ({channel.msgtype}) can be decoded ({cause_of(error)})",
+                    where=f"the recording {self.path}, or pass --lenient to go on without the topic",
+                )
+            return None
 
     def _open(self, file: Path) -> None:
         try:
-            source = open_storage(file, message_zstd=self._files.message_zstd, lenient=self.lenient)
+            source = open_storage(file, message_zstd=self._files.message_zstd)
         except RecordingError as error:
             if not self.lenient or len(self._files.files) == 1:
                 raise
             self._warnings.append(str(error))
+            self._unread.append(f"{file.name} cannot be read")
             return
         self._sources.append(source)
-        if source.truncated:
-            self._warnings.append(
-                f"recording {file} is truncated or has no index; it is read up to where it ends"
-            )
 
     def _list_topics(self) -> tuple[RecordedTopic, ...]:
         counts: dict[tuple[str, str], int] = {}
@@ -279,11 +333,6 @@ class Recording:
                     allowed=", ".join(topic.name for topic in self.topics) or "(it has none)",
                     where="--clock-offset",
                 )
-
-    def _check_count(self) -> None:
-        promised, have = self._files.message_count, self.message_count
-        if promised is not None and have < promised:
-            self._warnings.append(f"metadata.yaml promises {promised} messages, the files hold {have}")
 
 
 def stamp_of(message: Any) -> int | None:

@@ -111,6 +111,14 @@ class TopicStamps:
         else:
             self._latencies.append(receive_ns - stamp_ns)
 
+    def times(self) -> npt.NDArray[np.int64]:
+        """Return the stamps (receive times where there is none), int64 [T] [ns]."""
+        return np.array(self._times, dtype=np.int64)
+
+    def receives(self) -> npt.NDArray[np.int64]:
+        """Return the receive times, int64 [T] [ns]."""
+        return np.array(self._receives, dtype=np.int64)
+
     def report(self) -> StampReport:
         """Return the figures."""
         times, receives = np.array(self._times), np.array(self._receives)

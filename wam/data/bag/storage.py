@@ -3,98 +3,67 @@
 
 Every storage file is read by itself; metadata.yaml only lists the files. The metadata's list of topics is not used:
 where it differs from the file (as in bags written by `ros2 bag convert`), messages would be lost silently.
+
+Whole files are read by their index. One without an index, cut off or damaged is read from front to end by another
+reader, which finds all that can be read and tells what cannot.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
+from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from mcap.exceptions import EndOfFile, McapError
-from mcap.records import Channel as McapChannel
-from mcap.records import Header, Message, Schema
-from mcap.stream_reader import StreamReader
 from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader as Ros2Reader
 
-from wam.core.errors import RecordingError, WamError
+from wam.core.errors import RecordingError
+from wam.data.bag.mcap_file import McapFile, mcap_profile
+from wam.data.bag.ros1_file import Ros1File
+from wam.data.bag.sqlite_file import SqliteFile, is_cut_off
+from wam.data.bag.storage_file import (
+    CDR,
+    ROS1,
+    Channel,
+    LostPart,
+    StorageFile,
+    decoding,
+    full_type,
+    plain,
+    storage_suffix,
+    zstd,
+)
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-__all__ = ["CDR", "ROS1", "SUFFIXES", "Channel", "StorageFile", "decoding", "open_storage", "zstd"]
+__all__ = [
+    "CDR",
+    "ROS1",
+    "SUFFIXES",
+    "Channel",
+    "LostPart",
+    "StorageFile",
+    "decoding",
+    "open_storage",
+    "zstd",
+]
 
 SUFFIXES = (".mcap", ".db3", ".bag")
-CDR = "cdr"
-ROS1 = "ros1"
-NO_TIME_NS = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """One topic of one type in one file.
-
-    Attributes:
-        topic: name, with its leading slash.
-        msgtype: type as package/msg/Name.
-        encoding: "cdr", "ros1", or what the file says.
-        count: messages in the file, 0 where the file does not say.
-        definition: text of the message definition, "" where the file has none.
-        is_idl: whether `definition` is IDL.
-        key: the reader's own handle of the channel.
-    """
-
-    topic: str
-    msgtype: str
-    encoding: str
-    count: int
-    definition: str
-    is_idl: bool
-    key: Any
-
-
-class StorageFile(Protocol):
-    """One open storage file. Not thread-safe."""
-
-    path: Path
-    channels: tuple[Channel, ...]
-    start_ns: int
-    end_ns: int
-    truncated: bool
-    """The file ends in the middle of a record; what comes before it is read."""
-
-    def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
-        """Yield channel, receive time [ns] and bytes of the messages of `channels`, in order of receive time.
-
-        Raises:
-            RecordingError: the file is damaged.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close the file; safe to call twice."""
-        ...
-
-
-def open_storage(path: Path, *, message_zstd: bool = False, lenient: bool = False) -> StorageFile:
+def open_storage(path: Path, *, message_zstd: bool = False) -> StorageFile:
     """Open one storage file.
 
     Args:
-        path: .mcap, .db3 or .bag file.
+        path: .mcap, .db3 or .bag file; .bag.active for a bag whose recorder has not ended.
         message_zstd: every message is compressed by itself (compression mode "message").
-        lenient: read a truncated MCAP up to where it ends.
 
     Raises:
-        RecordingError: the file is missing, empty, truncated or of an unknown format.
+        RecordingError: the file is missing, empty or of an unknown format, or no message of it can be read.
     """
-    if path.suffix not in SUFFIXES:
+    suffix = storage_suffix(path)
+    if suffix not in SUFFIXES:
         raise RecordingError(
             f"{path} is not a recording that can be read",
             value=path.suffix or "(no suffix)",
@@ -106,36 +75,38 @@ def open_storage(path: Path, *, message_zstd: bool = False, lenient: bool = Fals
     if not path.stat().st_size:
         raise RecordingError(f"recording {path} is empty", value="0 bytes", where="the recorder's disk")
     with decoding(path):
-        if path.suffix == ".mcap":
-            return _open_mcap(path, message_zstd=message_zstd, lenient=lenient)
-        return RosbagsFile(path, message_zstd=message_zstd)
+        if suffix == ".mcap" and mcap_profile(path) != "ros2":
+            return _require_some(McapFile(path))
+        try:
+            if suffix == ".db3" and is_cut_off(path):
+                raise RecordingError(
+                    f"recording {path} was cut off, and its tables are lost", where="the recording"
+                )
+            return RosbagsFile(path, message_zstd=message_zstd)
+        except Exception as error:  # rosbags raises errors of any type on damaged bytes
+            try:
+                return _require_some(read_through(path, message_zstd=message_zstd))
+            except RecordingError:
+                raise error from None
 
 
-_REPAIRS = {
-    ".mcap": "the recording (`mcap recover` of the MCAP tools may save it), or pass --lenient to read it up to its end",
-    ".db3": "the recording (`sqlite3 FILE .recover` writes what can be read, `ros2 bag reindex` then the metadata)",
-    ".bag": "the recording (ROS 1's `rosbag reindex` makes the index of a bag whose recorder was killed)",
-}
-"""Suffix -> what may save a file that cannot be read."""
+def read_through(path: Path, *, message_zstd: bool) -> StorageFile:
+    """Open a file that is damaged, cut off or without an index.
+
+    Raises:
+        RecordingError: it is not of the format that its suffix says.
+    """
+    suffix = storage_suffix(path)
+    if suffix == ".mcap":
+        return McapFile(path, message_zstd=message_zstd)
+    return Ros1File(path) if suffix == ".bag" else SqliteFile(path, message_zstd=message_zstd)
 
 
-@contextlib.contextmanager
-def decoding(path: Path) -> Iterator[None]:
-    """Turn every error of decoding the file at `path` into a `RecordingError` that names it."""
-    try:
-        yield
-    except WamError:
-        raise
-    except OSError as error:
-        raise RecordingError(f"recording {path} cannot be read ({error.strerror or error})") from error
-    except (
-        Exception
-    ) as error:  # decoders raise errors of any type on damaged bytes: struct, zstd, Unicode ...
-        raise RecordingError(
-            f"recording {path} is truncated, damaged or in an unsupported format ({_reason(error)})",
-            allowed="rosbag2 in MCAP or sqlite3, ROS 1 bag version 2.0",
-            where=_REPAIRS.get(path.suffix, "the recording"),
-        ) from error
+def _require_some(file: StorageFile) -> StorageFile:
+    """Refuse a file that has lost all it held; one that is whole may be empty."""
+    if file.lost and not any(channel.count for channel in file.channels):
+        raise RecordingError(f"recording {file.path}: no message of it can be read", where="the recording")
+    return file
 
 
 class RosbagsFile:
@@ -148,9 +119,9 @@ class RosbagsFile:
 
     def __init__(self, path: Path, *, message_zstd: bool = False) -> None:
         self.path = path
-        self.truncated = False
+        self.lost: tuple[LostPart, ...] = ()
         self._zstd = message_zstd
-        self._reader: Any = Ros1Reader(path) if path.suffix == ".bag" else Ros2Reader(path)
+        self._reader: Any = Ros1Reader(path) if storage_suffix(path) == ".bag" else Ros2Reader(path)
         self._reader.open()
         self.channels = tuple(self._channel(connection) for connection in self._reader.connections)
         self.start_ns = int(self._reader.start_time)
@@ -161,9 +132,54 @@ class RosbagsFile:
         if not channels:
             return
         by_id = {channel.key.id: channel for channel in channels}
+        last_ns, at_last = -1, Counter[tuple[str, str]]()
+        connections = [channel.key for channel in channels]
         with decoding(self.path):
-            for connection, receive_ns, raw in self._reader.messages(connections=[c.key for c in channels]):
-                yield by_id[connection.id], receive_ns, zstd.decompress(raw) if self._zstd else raw
+            try:
+                for connection, receive_ns, raw in self._reader.messages(connections=connections):
+                    channel = by_id[connection.id]
+                    if receive_ns != last_ns:
+                        last_ns, at_last = receive_ns, Counter()
+                    at_last[channel.topic, channel.msgtype] += 1
+                    yield channel, receive_ns, plain(raw, message_zstd=self._zstd) if self._zstd else raw
+            except Exception as error:  # rosbags raises errors of any type on damaged bytes
+                yield from self._go_on(channels, error, after_ns=last_ns, already=at_last)
+
+    def _go_on(
+        self,
+        channels: Collection[Channel],
+        error: Exception,
+        *,
+        after_ns: int,
+        already: Counter[tuple[str, str]],
+    ) -> Iterator[tuple[Channel, int, bytes]]:
+        """Yield the messages that can be read behind a damaged part, in the order of the file.
+
+        Args:
+            channels: as for `messages`.
+            error: what went wrong at the damaged part; raised where the rest cannot be read either.
+            after_ns: receive time of the last message given [ns].
+            already: messages of that time that were given, by topic and type.
+        """
+        try:
+            rest = _require_some(read_through(self.path, message_zstd=self._zstd))
+        except RecordingError:
+            raise error from None
+        self.lost = rest.lost
+        counts = {(channel.topic, channel.msgtype): channel.count for channel in rest.channels}
+        self.channels = tuple(
+            replace(one, count=counts.get((one.topic, one.msgtype), 0)) for one in self.channels
+        )
+        own = {(channel.topic, channel.msgtype): channel for channel in channels}
+        wanted = [channel for channel in rest.channels if (channel.topic, channel.msgtype) in own]
+        for channel, receive_ns, raw in rest.messages(wanted):
+            name = (channel.topic, channel.msgtype)
+            if receive_ns < after_ns:
+                continue
+            if receive_ns == after_ns and already[name] > 0:
+                already[name] -= 1
+                continue
+            yield own[name], receive_ns, raw
 
     def close(self) -> None:
         """Close the file."""
@@ -172,7 +188,7 @@ class RosbagsFile:
             reader.close()
 
     def _channel(self, connection: Any) -> Channel:
-        encoding = ROS1 if self.path.suffix == ".bag" else connection.ext.serialization_format
+        encoding = ROS1 if storage_suffix(self.path) == ".bag" else connection.ext.serialization_format
         form = connection.msgdef.format
         return Channel(
             topic=connection.topic,
@@ -183,109 +199,3 @@ class RosbagsFile:
             is_idl=form == MessageDefinitionFormat.IDL,
             key=connection,
         )
-
-
-class McapFile:
-    """An MCAP file read from front to end, for those that rosbags refuses: of another profile, or without an index.
-
-    Args:
-        path: the file.
-        lenient: read a file that ends in the middle of a record up to that record.
-        message_zstd: every message is compressed by itself.
-    """
-
-    def __init__(self, path: Path, *, lenient: bool = False, message_zstd: bool = False) -> None:
-        self.path = path
-        self.truncated = False
-        self._lenient = lenient
-        self._zstd = message_zstd
-        self._scan()
-
-    def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
-        """See `StorageFile.messages`; records come in the order of the file."""
-        by_id = {channel.key: channel for channel in channels}
-        with decoding(self.path):
-            for record in self._records():
-                if isinstance(record, Message) and record.channel_id in by_id:
-                    raw = zstd.decompress(record.data) if self._zstd else record.data
-                    yield by_id[record.channel_id], record.log_time, raw
-
-    def close(self) -> None:
-        """Do nothing: no file stays open between two reads."""
-
-    def _scan(self) -> None:
-        schemas: dict[int, Schema] = {}
-        channels: dict[int, McapChannel] = {}
-        counts: dict[int, int] = {}
-        first, last = NO_TIME_NS, 0
-        for record in self._records():
-            if isinstance(record, Schema):
-                schemas[record.id] = record
-            elif isinstance(record, McapChannel):
-                channels[record.id] = record
-            elif isinstance(record, Message):
-                counts[record.channel_id] = counts.get(record.channel_id, 0) + 1
-                first, last = min(first, record.log_time), max(last, record.log_time)
-        self.start_ns, self.end_ns = first, last + 1 if counts else 0
-        self.channels = tuple(
-            _mcap_channel(channel, schemas.get(channel.schema_id), counts.get(key, 0))
-            for key, channel in sorted(channels.items())
-        )
-
-    def _records(self) -> Iterator[Any]:
-        with self.path.open("rb") as file:
-            try:
-                yield from StreamReader(file).records
-            except (EndOfFile, McapError, EOFError):
-                if not self._lenient:
-                    raise
-                self.truncated = True
-
-
-def _open_mcap(path: Path, *, message_zstd: bool, lenient: bool) -> StorageFile:
-    if _mcap_profile(path) != "ros2":
-        return McapFile(path, lenient=lenient)
-    try:
-        return RosbagsFile(path, message_zstd=message_zstd)
-    except Exception:
-        # A recorder that was killed leaves no index; the messages before its end can still be read one by one.
-        if not lenient:
-            raise
-        return McapFile(path, lenient=True, message_zstd=message_zstd)
-
-
-def _mcap_profile(path: Path) -> str:
-    """Return the profile of an MCAP file ("ros2", "ros1", "" ...).
-
-    Raises:
-        RecordingError: it does not begin as an MCAP file does.
-    """
-    with decoding(path), path.open("rb") as file:
-        first = next(iter(StreamReader(file).records))
-        if not isinstance(first, Header):
-            raise RecordingError(f"recording {path} does not begin with an MCAP header")
-        return str(first.profile)
-
-
-def _mcap_channel(channel: McapChannel, schema: Schema | None, count: int) -> Channel:
-    known = schema is not None and schema.encoding in ("ros2msg", "ros2idl", "omgidl", "ros1msg")
-    return Channel(
-        topic=channel.topic,
-        msgtype=full_type(schema.name if schema else ""),
-        encoding=channel.message_encoding if channel.message_encoding != "ros2" else CDR,
-        count=count,
-        definition=schema.data.decode("utf-8", errors="replace") if schema is not None and known else "",
-        is_idl=schema is not None and schema.encoding in ("ros2idl", "omgidl"),
-        key=channel.id,
-    )
-
-
-def full_type(msgtype: str) -> str:
-    """Return package/msg/Name; the first rosbag2 versions wrote package/Name."""
-    package, _, name = msgtype.partition("/")
-    return msgtype if "/" in name or not name else f"{package}/msg/{name}"
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip().rstrip(".").splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

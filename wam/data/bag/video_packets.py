@@ -46,16 +46,35 @@ class VideoDecoder:
         self._topic = topic
         self._codec: Any = None
         self._name = ""
-        self._waiting: OrderedDict[int, Any] = OrderedDict()
+        self._waiting: OrderedDict[int, tuple[Any, int]] = OrderedDict()
         self._number = 0
         self._types = get_typestore(Stores.ROS2_JAZZY).types
-        self.lost = 0
+        self._lost: list[int] = []
 
-    def take(self, message: Any) -> list[Any]:
+    def take_lost(self) -> list[int]:
+        """Return the times of the packets that have turned out to give no image since the last call [ns]."""
+        lost, self._lost = self._lost, []
+        return lost
+
+    def finish(self) -> list[Any]:
+        """Return the images that the decoder still holds; to be called behind the last packet, or before a gap."""
+        images = []
+        if self._codec is not None:
+            try:
+                images = self._take_frames(self._codec.decode(None))
+            except av.error.FFmpegError:
+                pass  # there is nothing more
+        while self._waiting:
+            self._drop()
+        self._codec, self._name = None, ""
+        return images
+
+    def take(self, message: Any, *, time_ns: int = 0) -> list[Any]:
         """Return the images that a packet completes: none before the first key image, seldom more than one.
 
         Args:
             message: of one of `VIDEO_PACKETS`.
+            time_ns: when it was received [ns], for `take_lost`.
 
         Raises:
             RecordingError: the codec is unknown.
@@ -64,27 +83,32 @@ class VideoDecoder:
         header = message.header if hasattr(message, "header") else self._header(message)
         packet = av.Packet(bytes(message.data))
         packet.pts = packet.dts = self._number
-        self._waiting[self._number] = header
+        self._waiting[self._number] = (header, time_ns)
         self._number += 1
-        images = []
         try:
             frames = self._codec.decode(packet)
         except av.error.FFmpegError:
             frames = []  # before the first key image, or a damaged packet
-            self._waiting.popitem()
-            self.lost += 1
+            self._drop(last=True)
+        images = self._take_frames(frames)
+        while len(self._waiting) > MOST_WAITING:
+            self._drop()
+        return images
+
+    def _take_frames(self, frames: list[Any]) -> list[Any]:
+        images = []
         for frame in frames:
             # A packet that is older than the one of an image will give none any more.
             while self._waiting and next(iter(self._waiting)) < frame.pts:
-                self._waiting.popitem(last=False)
-                self.lost += 1
+                self._drop()
             found = self._waiting.pop(frame.pts, None)
             if found is not None:
-                images.append(self._image(found, frame))
-        while len(self._waiting) > MOST_WAITING:
-            self._waiting.popitem(last=False)
-            self.lost += 1
+                images.append(self._image(found[0], frame))
         return images
+
+    def _drop(self, *, last: bool = False) -> None:
+        _, (_, time_ns) = self._waiting.popitem(last=last)
+        self._lost.append(time_ns)
 
     def _open(self, name: str) -> None:
         if name == self._name:

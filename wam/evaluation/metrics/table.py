@@ -391,8 +391,17 @@ METRICS: tuple[Row, ...] = (
     ),
     count(
         "refused_messages",
-        "messages that the ingest refused (only with `--lenient`)",
+        "messages that the ingest refused: damaged images, and with `--lenient` those that do not fit",
         lambda basis: basis.data.refused_messages,
+    ),
+    Metric(
+        "lost_share",
+        "share of the recorded messages that could not be used",
+        "1",
+        lambda basis: basis.data.lost_share,
+        shown=PAGE,
+        meaning="share of the messages of the topics read that were lost: cut off, damaged, not decodable "
+        "(`recording.losses`); those of which it is not known how many there were are not in it",
     ),
     count("policy_faults", "errors that the policy raised", lambda basis: len(basis.collector.faults)),
     *spread(

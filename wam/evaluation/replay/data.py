@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from wam.core.contract import PolicyContract
 from wam.data.bag.binding import Binding
+from wam.data.bag.losses import Loss
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import StampReport
 from wam.evaluation.metrics.time_gaps import TimeGap, seconds_recorded
@@ -32,6 +33,8 @@ class ReplayData:
         last_ns: time of the last message [ns].
         gaps: times without messages that were jumped, in order.
         from_action: True where chunks were compared with a recorded action, False for the state measured later.
+        unread: messages that could not be read, of all topics.
+        damaged: messages that were read, and whose images are damaged.
         refused_messages: messages that the ingest refused.
         warnings: one sentence each, for the user.
     """
@@ -48,6 +51,8 @@ class ReplayData:
     last_ns: int
     gaps: tuple[TimeGap, ...]
     from_action: bool
+    unread: tuple[Loss, ...]
+    damaged: tuple[Loss, ...]
     refused_messages: int
     warnings: tuple[str, ...]
 
@@ -59,6 +64,23 @@ class ReplayData:
     def seconds(self, time_ns: int) -> float:
         """Return a time since the start of the recording, without gaps [s]."""
         return float(seconds_recorded(time_ns, start_ns=self.first_ns, gaps=self.gaps))
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """Everything that was recorded and could not be used, of all topics."""
+        return (*self.unread, *self.damaged)
+
+    @property
+    def lost_share(self) -> float:
+        """Share of the messages of the topics that are read, and of those whose topic is not known, that was lost.
+
+        Losses of unknown number are not in it.
+        """
+        used = {*self.binding.feeds, ""}
+        unread = sum(loss.messages or 0 for loss in self.unread if loss.topic in used)
+        damaged = sum(loss.messages or 0 for loss in self.damaged)
+        recorded = sum(report.messages for report in self.stamps) + unread
+        return (unread + damaged) / recorded if recorded else 0.0
 
     @property
     def reference(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wam.core.clock import NS_PER_S
-from wam.core.errors import ContractMismatch, InputError, RecordingError
+from wam.core.errors import ContractMismatch, DamagedImage, InputError, RecordingError
 from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Binding, Feed, Role, bind
 from wam.data.bag.clock_fit import corrections
@@ -21,6 +21,7 @@ from wam.data.bag.clocks import correction_lines
 from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.joint_names import RecordedJoints
 from wam.data.bag.joint_samples import JointSamples
+from wam.data.bag.losses import LossTally, loss_lines
 from wam.data.bag.publisher_watch import PublisherWatch
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import BagMessage, StampReport
@@ -52,6 +53,9 @@ DRIFT_MS = 50.0
 
 PROGRESS_MESSAGES = 64
 """Progress is told once for so many messages."""
+
+MOST_DAMAGED = 50
+"""Damaged images before the first chunk that end a replay: there may be no whole one."""
 
 Progress = Callable[[int, int], None]
 
@@ -202,6 +206,7 @@ class _Session:
         self._first_ns: int | None = None
         self._last_ns = 0
         self._gaps: list[TimeGap] = []
+        self._damaged = LossTally()
         self._count = 0
 
     def run(self, file: Any, progress: Progress) -> None:
@@ -232,7 +237,10 @@ class _Session:
 
     def data(self) -> ReplayData:
         """Return everything that summary and page are made of."""
-        stamps: tuple[StampReport, ...] = self._recording.order.reports()
+        order = self._recording.order
+        stamps: tuple[StampReport, ...] = order.reports()
+        self._note_damaged()
+        damaged = self._damaged.losses({name: topic.times() for name, topic in order.topics.items()})
         return ReplayData(
             options=self._options,
             robot=self._robot,
@@ -246,12 +254,15 @@ class _Session:
             last_ns=self._last_ns,
             gaps=tuple(self._gaps),
             from_action=self._from_action,
+            unread=self._recording.losses,
+            damaged=damaged,
             refused_messages=sum(stream.refused for stream in self._engine.ingest.status()),
             warnings=(
+                *self._recording.warnings,
+                *loss_lines(damaged),
                 *self._binding.warnings,
                 *(f"when the bag was made: {line}" for line in _lines(self._recording.custom.get(WARNINGS))),
                 *correction_lines(self._recording.clocks),
-                *self._recording.warnings,
                 *self._watch.warnings(),
                 *self._gap_warnings(),
                 *stamp_warnings(stamps, self._binding),
@@ -275,6 +286,26 @@ class _Session:
             if self._count % PROGRESS_MESSAGES == 0:
                 progress(self._count, total)
             yield message, functools.partial(self._deliver, message, feed)
+            self._note_damaged()
+
+    def _note_damaged(self) -> None:
+        """Count the images that were found to be damaged.
+
+        Raises:
+            RecordingError: there was none but damaged ones.
+        """
+        cameras = {
+            feed.camera: feed.topic for feed in self._binding.feeds.values() if feed.role is Role.CAMERA
+        }
+        for camera, stamp_ns in self._engine.ingest.take_damaged():
+            topic = cameras[camera]
+            self._damaged.add(topic, f"images of {topic} are damaged", stamp_ns)
+            if self._damaged.count(topic) >= MOST_DAMAGED and not self.collector.chunks:
+                raise RecordingError(
+                    f"the first {MOST_DAMAGED} images of {topic} in {self._options.bag} are damaged",
+                    allowed="complete images, in a form that the camera's entry in the robot file names",
+                    where="the recording, or --remap",
+                )
 
     def _deliver(self, message: BagMessage, feed: Feed, ingest: StreamIngest) -> bool:
         """Put one message where it belongs; return whether it was an image."""
@@ -342,6 +373,8 @@ class _Session:
             self._reference.add(feed.topic, sample.time_ns, index, positions)
 
     def _judge_notice(self, event: NoticeEvent) -> None:
+        if isinstance(event.notice.error, DamagedImage):
+            return  # it is among the losses
         if event.notice.kind is NoticeKind.REFUSED and not self._options.lenient:
             raise RecordingError(
                 f"recording {self._options.bag}: {event.notice.text}; or pass --lenient to leave such messages out"

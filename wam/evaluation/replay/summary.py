@@ -45,6 +45,15 @@ def build_summary(data: ReplayData, figures: Figures) -> dict[str, Any]:
                 feed.topic: {"type": feed.msgtype, "role": feed.role.value, "streams": list(feed.streams)}
                 for feed in data.binding.feeds.values()
             },
+            "losses": [
+                {
+                    "topic": loss.topic,
+                    "messages": loss.messages,
+                    "seconds": None if loss.seconds is None else plain_number(loss.seconds),
+                    "reason": loss.reason,
+                }
+                for loss in data.losses
+            ],
             "skipped_topics": {topic.name: topic.unreadable for topic in data.recording.skipped},
             "metadata": dict(sorted(data.recording.custom.items())),
         },

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from wam.core.clock import NS_PER_S
-from wam.core.errors import ImageError, InputError, JointError
+from wam.core.errors import DamagedImage, ImageError, InputError, JointError
 from wam.core.observation import CameraFrame, EnvironmentState, Observation, RobotState, Vector, index_of
 from wam.robots.description import RobotDescription
 from wam.robots.images import check_image, decode_image
@@ -120,6 +120,7 @@ class StreamIngest:
         self._joint_names = robot.joint_names
         self._lock = threading.Lock()
         self._notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
+        self._damaged: deque[tuple[str, int]] = deque(maxlen=MAX_NOTICES)
 
     def put_image(self, camera: str, message: Any, *, receive_ns: int | None = None) -> None:
         """Store an image; its pixels are decoded only when it is used. The message must not be changed afterwards.
@@ -130,11 +131,12 @@ class StreamIngest:
             receive_ns: time of receipt [ns], for the latency in `status`.
         """
         spec, stream = self._cameras[camera], self._images[camera]
+        stamp_ns = 0
         try:
             stamp_ns = _stamp_ns(message, stream)
             check_image(message, camera=camera, size=(spec.height, spec.width))
         except InputError as error:
-            self._refuse(stream, error)
+            self._refuse(stream, error, stamp_ns=stamp_ns)
             return
         self._store(stream, stamp_ns, _Image(message), receive_ns)
 
@@ -223,7 +225,7 @@ class StreamIngest:
                 stream = self._images[damaged.camera]
                 with self._lock:
                     stream.buffer.discard(damaged.stamp_ns)
-                self._refuse(stream, damaged.error, in_pixels=True)
+                self._refuse(stream, damaged.error, in_pixels=True, stamp_ns=damaged.stamp_ns)
                 continue
             return Observation(reference_ns, frames, state, truth)
 
@@ -244,6 +246,15 @@ class StreamIngest:
             notices = tuple(self._notices)
             self._notices.clear()
             return notices
+
+    def take_damaged(self) -> tuple[tuple[str, int], ...]:
+        """Return camera and stamp [ns] of the damaged images since the last call, oldest first, and clear them."""
+        if not self._damaged:
+            return ()
+        with self._lock:
+            damaged = tuple(self._damaged)
+            self._damaged.clear()
+            return damaged
 
     def status(self) -> tuple[StreamStatus, ...]:
         """Return the counters of every stream, cameras first, ground truth last."""
@@ -340,8 +351,12 @@ class StreamIngest:
             )
             stream.fault, stream.fault_refused = None, 0
 
-    def _refuse(self, stream: IngestStream, error: InputError, *, in_pixels: bool = False) -> None:
+    def _refuse(
+        self, stream: IngestStream, error: InputError, *, in_pixels: bool = False, stamp_ns: int = 0
+    ) -> None:
         with self._lock:
+            if isinstance(error, DamagedImage):
+                self._damaged.append((stream.name, stamp_ns))
             stream.fault_in_pixels = in_pixels
             stream.refused += 1
             stream.fault_refused += 1
