@@ -202,12 +202,12 @@ def test_a_missing_video_file_is_named(tmp_path: Path) -> None:
     refused(tmp_path, source, r"episode_000000\.mp4 of the data set is missing")
 
 
-@pytest.mark.parametrize("where", ["data", "videos"])
-def test_damaged_files_are_named(tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize(("where", "what"), [("data", "has no end"), ("videos", "cannot be")])
+def test_damaged_files_are_named(tmp_path: Path, where: str, what: str) -> None:
     source = write_fake_dataset(tmp_path / "set")
     path = next(path for path in (source / where).rglob("episode_000000.*"))
     path.write_bytes(path.read_bytes()[:200])
-    refused(tmp_path, source, f"{path.name} cannot be")
+    refused(tmp_path, source, f"{path.name} {what}")
 
 
 def test_a_template_that_leads_out_of_the_data_set_is_refused(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def table_of(episode: int, length: int, *, first: int, images: bool) -> pa.Table
         "frame_index": pa.array(np.arange(length)),
         "episode_index": pa.array(np.full(length, episode)),
         "index": pa.array(first + np.arange(length)),
-        "task_index": pa.array(np.full(length, episode)),
+        "task_index": pa.array(np.full(length, episode % len(TASKS))),
     }
     if images:
         columns[CAMERA] = pa.array(
@@ -132,7 +132,8 @@ def write_dataset(
             if not images:
                 write_video(root / info["video_path"].format(**place, episode_index=e), levels[e])
         lines = [
-            json.dumps({"episode_index": e, "tasks": [TASKS[e]], "length": n}) for e, n in enumerate(lengths)
+            json.dumps({"episode_index": e, "tasks": [TASKS[e % len(TASKS)]], "length": n})
+            for e, n in enumerate(lengths)
         ]
         (meta / "episodes.jsonl").write_text("\n".join(lines) + "\n")
         tasks = [json.dumps({"task_index": i, "task": t}) for i, t in enumerate(TASKS)]
@@ -149,7 +150,7 @@ def write_dataset(
         rows = [
             {
                 "episode_index": e,
-                "tasks": [TASKS[e]],
+                "tasks": [TASKS[e % len(TASKS)]],
                 "length": n,
                 "data/chunk_index": 0,
                 "data/file_index": 0,

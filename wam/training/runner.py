@@ -19,6 +19,7 @@ import yaml
 from wam.core.contract import TrainedOn
 from wam.core.errors import ConfigError
 from wam.data.lerobot.origin import read_origin
+from wam.data.lerobot.unfinished import lines
 from wam.models.bundle import state_training
 from wam.training.checkpoint import CONFIG_NAME, last_checkpoint, load_checkpoint, save_checkpoint
 from wam.training.closed_loop import BEST, ClosedLoop, SuccessLog, Trial, TrialOutcome, seeds_of
@@ -220,7 +221,7 @@ def _run(
         first_step=trainer.position.step,
         parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
         world=world,
-        warnings=source.warnings,
+        warnings=(*lines(data.dataset.unfinished), *source.warnings),
     )
     listener.on_plan(plan)
     out = config.run.out

@@ -15,6 +15,7 @@ from wam.data.lerobot.format import ACTION, ENVIRONMENT, IMAGES, STATE
 from wam.data.lerobot.metadata import DatasetEpisode, Feature, VideoPart
 from wam.data.lerobot.pairing import BY_STAMP
 from wam.data.lerobot.reader import LeRobotDataset
+from wam.data.lerobot.unfinished import lines
 from wam.data.lerobot.video import VideoFile
 
 FPS_TOLERANCE = 0.02
@@ -82,7 +83,7 @@ class EpisodeReader:
         self._lenient = lenient
         self._state_key, self._action_key = state_key, action_key
         self._files, warning = dataset.locate(_find(dataset, index))
-        self.warnings = [warning] if warning else []
+        self.warnings = [*lines(dataset.unfinished), *([warning] if warning else [])]
         self.episode = self._read_table()
 
     def images(self, camera: str) -> Iterator[tuple[int, Rgb]]:
@@ -258,15 +259,22 @@ class EpisodeReader:
 def _find(dataset: LeRobotDataset, index: int) -> DatasetEpisode:
     """Return the files of an episode; those of its videos may be missing."""
     known = {episode.index: episode for episode in dataset.episodes}
-    if index not in known or not known[index].data_path.is_file():
-        have = [i for i, episode in known.items() if episode.data_path.is_file()]
-        names = ", ".join(map(str, have[:12])) + (f" ... {have[-1]}" if len(have) > 12 else "")
+    have = [i for i, episode in known.items() if episode.has_table]
+    for lost in dataset.unfinished:
+        if index in lost.episodes or (index not in known and not lost.episodes):
+            raise RecordingError(lost.text(), allowed=f"episode {_some(have)}", where="--episode")
+    if index not in have:
         raise RecordingError(
             f"data set {dataset.root} has no episode {index}",
-            allowed=names or "(it has none)",
+            allowed=_some(have),
             where="--episode",
         )
     return known[index]
+
+
+def _some(numbers: list[int]) -> str:
+    few = ", ".join(map(str, numbers[:12])) + (f" ... {numbers[-1]}" if len(numbers) > 12 else "")
+    return few or "(it has none)"
 
 
 def _names(feature: Feature | None, *, width: int, where: str) -> tuple[str, ...]:

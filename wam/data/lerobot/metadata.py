@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from wam.core.errors import RecordingError
 from wam.data.lerobot.format import EPISODES_PER_CHUNK, READABLE
 from wam.data.lerobot.places import read_places
-from wam.data.lerobot.pointers import refuse_pointer
+from wam.data.lerobot.pointers import is_pointer, refuse_pointer
+from wam.data.lerobot.unfinished import UnfinishedFile, is_finished
 
 IMAGE_TYPES = ("video", "image")
 
@@ -99,14 +100,21 @@ class DatasetEpisode:
     data_path: Path
     videos: Mapping[str, VideoPart]
 
+    @property
+    def has_table(self) -> bool:
+        """Whether its table exists and was finished; what stands in for a table passes, and is refused by name."""
+        return is_finished(self.data_path) or is_pointer(self.data_path)
+
     def is_present(self, cameras: Collection[str] | None = None) -> bool:
-        """Return whether its table and the videos of `cameras` exist (a partial copy of a data set lacks some).
+        """Return whether its table (see `has_table`) and the videos of `cameras` exist.
+
+        A partial copy of a data set lacks some.
 
         Args:
             cameras: camera keys; None for all.
         """
         videos = (part for key, part in self.videos.items() if cameras is None or key in cameras)
-        return self.data_path.is_file() and all(part.path.is_file() for part in videos)
+        return self.has_table and all(part.path.is_file() for part in videos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,7 @@ class Metadata:
         features: by name.
         episodes: in order of their numbers, whether or not their files exist.
         tasks: task number -> instruction.
+        unfinished: tables that cannot be read, and what is lost with them.
     """
 
     version: str
@@ -126,6 +135,7 @@ class Metadata:
     features: Mapping[str, Feature]
     episodes: tuple[DatasetEpisode, ...]
     tasks: Mapping[int, str]
+    unfinished: tuple[UnfinishedFile, ...]
 
 
 def read_metadata(root: Path) -> Metadata:
@@ -156,7 +166,34 @@ def read_metadata(root: Path) -> Metadata:
             where=f"{root / 'meta'}",
         ) from error
     ordered = tuple(sorted(episodes, key=lambda e: e.index))
-    return Metadata(version, fps, features, ordered, tasks)
+    return Metadata(version, fps, features, ordered, tasks, _unfinished(root, info, ordered, fps))
+
+
+def _unfinished(
+    root: Path, info: Mapping[str, Any], episodes: Sequence[DatasetEpisode], fps: float
+) -> tuple[UnfinishedFile, ...]:
+    """Return the tables that were never finished, those of episodes first, then those that name episodes."""
+    found = []
+    for path in parquet_files(root / "data"):
+        if is_finished(path) or is_pointer(path):
+            continue
+        held = [episode for episode in episodes if episode.data_path == path]
+        if held:
+            frames = sum(episode.length for episode in held)
+            numbers = tuple(episode.index for episode in held)
+            found.append(UnfinishedFile(path, numbers, len(held), frames, frames / fps))
+    # What is not among the episodes was named in a table of meta/ that is lost, and only counted in info.json.
+    totals = [info.get("total_episodes"), info.get("total_frames")]
+    for path in parquet_files(root / "meta" / "episodes"):
+        if is_finished(path) or is_pointer(path):
+            continue
+        if not all(isinstance(total, int) for total in totals):
+            found.append(UnfinishedFile(path, (), None, None, None))
+            continue
+        count = int(totals[0] or 0) - len(episodes)
+        frames = int(totals[1] or 0) - sum(episode.length for episode in episodes)
+        found.append(UnfinishedFile(path, (), count, frames, frames / fps))
+    return tuple(found)
 
 
 def _read_info(root: Path) -> dict[str, Any]:
@@ -227,7 +264,15 @@ def _episodes_v30(
     root: Path, info: Mapping[str, Any], keys: Sequence[str]
 ) -> tuple[dict[int, str], list[DatasetEpisode]]:
     task_file = root / "meta" / "tasks.parquet"
-    files = parquet_files(root / "meta" / "episodes")
+    written = parquet_files(root / "meta" / "episodes")
+    files = [path for path in written if is_finished(path) or is_pointer(path)]
+    if written and not files:
+        (lost, *_) = _unfinished(root, info, (), _rate(info, root))
+        raise RecordingError(
+            lost.text(),
+            allowed="a data set whose recorder has ended, or at least one finished table",
+            where="the recorder; images and videos of the data set may be whole",
+        )
     if not task_file.is_file() or not files:
         raise RecordingError(
             f"{root}/meta lacks tasks.parquet or episodes/", allowed="a complete copy of the data set"

@@ -10,18 +10,22 @@ from wam.core.errors import RecordingError
 _MARK = b"version https://git-lfs.github.com/spec/"
 
 
+def is_pointer(path: Path) -> bool:
+    """Return whether `path` is a Git LFS pointer; False for what does not exist."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MARK)) == _MARK
+    except OSError:
+        return False
+
+
 def refuse_pointer(path: Path) -> None:
     """Refuse a Git LFS pointer; anything else passes.
 
     Raises:
         RecordingError: `path` is one.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_MARK))
-    except OSError:
-        return
-    if head == _MARK:
+    if is_pointer(path):
         raise RecordingError(
             f"{path} is a Git LFS pointer, not the file",
             value="a text of a few lines",

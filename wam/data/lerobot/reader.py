@@ -25,6 +25,7 @@ from wam.core.observation import Rgb
 from wam.data.lerobot.metadata import DatasetEpisode, Feature, VideoPart, parquet_files, read_metadata
 from wam.data.lerobot.pairing import ImagePairing, pair
 from wam.data.lerobot.pointers import refuse_pointer
+from wam.data.lerobot.unfinished import UnfinishedFile
 from wam.data.lerobot.video import decode_stored, read_images
 
 __all__ = ["DatasetEpisode", "Feature", "LeRobotDataset", "VideoPart", "open_dataset"]
@@ -48,6 +49,7 @@ class LeRobotDataset:
         features: by name.
         episodes: in order of their numbers, whether or not their files exist.
         tasks: task number -> instruction.
+        unfinished: tables that cannot be read since their recorder was killed, and what is lost with them.
     """
 
     root: Path
@@ -56,6 +58,7 @@ class LeRobotDataset:
     features: Mapping[str, Feature]
     episodes: tuple[DatasetEpisode, ...]
     tasks: Mapping[int, str]
+    unfinished: tuple[UnfinishedFile, ...] = ()
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -63,7 +66,7 @@ class LeRobotDataset:
         return tuple(f.name for f in self.features.values() if f.is_image)
 
     def present(self, cameras: Collection[str] | None = None) -> tuple[DatasetEpisode, ...]:
-        """Return the episodes whose table exists, and whose videos of `cameras` (None for all) do."""
+        """Return the episodes whose table can be read, and whose videos of `cameras` (None for all) exist."""
         return tuple(e for e in self.episodes if e.is_present(cameras))
 
     def feature(self, name: str) -> Feature:
@@ -250,6 +253,9 @@ class LeRobotDataset:
             )
         except (pa.ArrowException, OSError, KeyError) as error:
             refuse_pointer(path)
+            for lost in self.unfinished:
+                if lost.path == path:
+                    raise RecordingError(lost.text(), where="the recorder, or another episode") from error
             raise RecordingError(f"table {path} cannot be read ({error})", where="the data set") from error
         if table.num_rows != episode.length:
             raise RecordingError(
@@ -268,7 +274,9 @@ def open_dataset(root: str | Path) -> LeRobotDataset:
     """
     folder = Path(root)
     found = read_metadata(folder)
-    return LeRobotDataset(folder, found.version, found.fps, found.features, found.episodes, found.tasks)
+    return LeRobotDataset(
+        folder, found.version, found.fps, found.features, found.episodes, found.tasks, found.unfinished
+    )
 
 
 @functools.lru_cache(maxsize=4096)
