@@ -66,7 +66,7 @@ def find_files(path: Path, *, lenient: bool = False) -> BagFiles:
         return _decompressed(BagFiles((path,)))
     if (path / METADATA).is_file():
         return _decompressed(_from_metadata(path, lenient=lenient))
-    files = _storage_files(path)
+    files = storage_files(path)
     suffixes = sorted({_storage_suffix(file) for file in files})
     if not files and (path / "meta" / "info.json").is_file():
         raise RecordingError(
@@ -84,7 +84,7 @@ def find_files(path: Path, *, lenient: bool = False) -> BagFiles:
     return _decompressed(BagFiles(tuple(files)))
 
 
-def _storage_files(folder: Path) -> list[Path]:
+def storage_files(folder: Path) -> list[Path]:
     """Return the storage files in a folder; beside every file, a Mac puts "._NAME" on disks that are not its own."""
     return sorted(
         entry
@@ -137,7 +137,7 @@ def _from_metadata(path: Path, *, lenient: bool) -> BagFiles:
     warnings: tuple[str, ...] = ()
     if missing:
         # A file that was renamed after it was recorded is one that the metadata do not name.
-        others = tuple(entry for entry in _storage_files(path) if entry.name not in names)
+        others = tuple(entry for entry in storage_files(path) if entry.name not in names)
         rest = len(missing) < len(files) or bool(others)
         fault = RecordingError(
             f"{source} names files that are missing: {', '.join(missing)}",

@@ -23,7 +23,7 @@ from mcap.stream_reader import get_chunk_data_stream, read_magic
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
-from wam.data.bag.storage_file import CDR, NO_TIME_NS, Channel, LostPart, decoding, full_type, plain
+from wam.data.bag.storage_file import CDR, NO_TIME_NS, Channel, LostPart, decoding, full_type, plain, within
 
 _FRAME = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")
@@ -67,18 +67,25 @@ class McapFile:
 
     def __init__(self, path: Path, *, message_zstd: bool = False) -> None:
         self.path = path
+        self.seekable = False
         self._zstd = message_zstd
         self._known: set[int] = set()
         self.lost: tuple[LostPart, ...] = ()
         with decoding(path):
             self._scan()
 
-    def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
+    def messages(
+        self, channels: Collection[Channel], *, span_ns: tuple[int, int] | None = None
+    ) -> Iterator[tuple[Channel, int, bytes]]:
         """See `StorageFile.messages`; records come in the order of the file."""
         by_id = {channel.key: channel for channel in channels}
         with decoding(self.path):
             for record in self._records():
-                if isinstance(record, _Message) and record.channel_id in by_id:
+                if (
+                    isinstance(record, _Message)
+                    and record.channel_id in by_id
+                    and within(record.log_ns, span_ns)
+                ):
                     raw = plain(record.data, message_zstd=self._zstd)
                     yield by_id[record.channel_id], record.log_ns, raw
 

@@ -46,6 +46,7 @@ class RecordedTopic:
         count: messages in all files.
         unreadable: why its messages cannot be read; "" where they can.
         encoding: how its messages are serialised: "cdr", "ros1", "protobuf", "json" ...
+        publishers: see `Channel.publishers`.
     """
 
     name: str
@@ -53,6 +54,7 @@ class RecordedTopic:
     count: int
     unreadable: str
     encoding: str = CDR
+    publishers: tuple[str, ...] = ()
 
     @property
     def is_ros(self) -> bool:
@@ -120,6 +122,11 @@ class Recording:
     def custom(self) -> Mapping[str, str]:
         """Custom data of metadata.yaml."""
         return self._files.custom
+
+    @property
+    def sources(self) -> tuple[StorageFile, ...]:
+        """The open storage files, in order of time."""
+        return tuple(self._sources)
 
     @property
     def message_count(self) -> int:
@@ -248,7 +255,7 @@ class Recording:
         for source in self._sources:
             channels = [channel for channel in source.channels if channel.topic in readable]
             for channel, receive_ns, raw in source.messages(channels):
-                message = self._decode(channel, receive_ns, raw)
+                message = self.decode(channel, receive_ns, raw)
                 if message is None:
                     continue
                 good.add(channel.topic)
@@ -284,7 +291,12 @@ class Recording:
         for time_ns in video.take_lost():
             self._undecoded.add(topic, NO_IMAGE.format(topic), time_ns)
 
-    def _decode(self, channel: Channel, receive_ns: int, raw: bytes) -> Any:
+    def decode(self, channel: Channel, receive_ns: int, raw: bytes) -> Any:
+        """Return a message of a topic that can be read; None where it cannot be decoded, if lenient.
+
+        Raises:
+            RecordingError: it cannot be decoded.
+        """
         try:
             return self._readers[channel.topic, channel.msgtype](raw)
         except Exception as error:  # decoders raise errors of any type on damaged bytes
@@ -311,9 +323,12 @@ class Recording:
         counts: dict[tuple[str, str], int] = {}
         reasons: dict[tuple[str, str], str] = {}
         encodings: dict[tuple[str, str], str] = {}
+        publishers: dict[tuple[str, str], tuple[str, ...]] = {}
         for source in self._sources:
+            told: dict[tuple[str, str], tuple[str, ...]] = {}
             for channel in source.channels:
                 key = (channel.topic, channel.msgtype)
+                told[key] = told.get(key, ()) + channel.publishers
                 encodings[key] = channel.encoding
                 counts[key] = counts.get(key, 0) + channel.count
                 if key in self._readers:
@@ -322,7 +337,12 @@ class Recording:
                 if reader is not None:
                     self._readers[key] = reader
                 reasons[key] = reason
-        return tuple(RecordedTopic(*key, counts[key], reasons[key], encodings[key]) for key in sorted(counts))
+            # Every file of a split recording tells of the same publishers.
+            publishers |= {key: max(publishers.get(key, ()), found, key=len) for key, found in told.items()}
+        return tuple(
+            RecordedTopic(*key, counts[key], reasons[key], encodings[key], publishers[key])
+            for key in sorted(counts)
+        )
 
     def _check_offsets(self) -> None:
         for name in self.clocks:

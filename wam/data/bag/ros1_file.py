@@ -22,7 +22,7 @@ from rosbags.typesys.msg import normalize_msgtype
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
-from wam.data.bag.storage_file import NO_TIME_NS, ROS1, Channel, LostPart, decoding
+from wam.data.bag.storage_file import NO_TIME_NS, ROS1, Channel, LostPart, decoding, within
 
 MAGIC = b"#ROSBAG V2.0\n"
 _LENGTH = struct.Struct("<I")
@@ -64,15 +64,22 @@ class Ros1File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.seekable = False
         with decoding(path):
             self._scan()
 
-    def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
+    def messages(
+        self, channels: Collection[Channel], *, span_ns: tuple[int, int] | None = None
+    ) -> Iterator[tuple[Channel, int, bytes]]:
         """See `StorageFile.messages`; records come in the order of the file."""
         by_key = {key: channel for channel in channels for key in channel.key}
         with decoding(self.path):
             for record in self._records():
-                if isinstance(record, _Message) and record.connection in by_key:
+                if (
+                    isinstance(record, _Message)
+                    and record.connection in by_key
+                    and within(record.time_ns, span_ns)
+                ):
                     yield by_key[record.connection], record.time_ns, record.data
 
     def close(self) -> None:

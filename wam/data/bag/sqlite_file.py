@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from wam.core.clock import NS_PER_S
-from wam.data.bag.storage_file import NO_TIME_NS, Channel, LostPart, decoding, full_type, plain
+from wam.data.bag.storage_file import NO_TIME_NS, Channel, LostPart, decoding, full_type, plain, within
 
 FARTHEST = 1 << 40
 """Rows that are searched behind a damaged page."""
@@ -37,6 +37,7 @@ class SqliteFile:
 
     def __init__(self, path: Path, *, message_zstd: bool = False) -> None:
         self.path = path
+        self.seekable = False
         self._zstd = message_zstd
         self.lost: tuple[LostPart, ...] = ()
         self._scratch: Path | None = None
@@ -49,12 +50,14 @@ class SqliteFile:
             self.close()
             raise
 
-    def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
+    def messages(
+        self, channels: Collection[Channel], *, span_ns: tuple[int, int] | None = None
+    ) -> Iterator[tuple[Channel, int, bytes]]:
         """See `StorageFile.messages`; rows come in the order in which they were written."""
         by_id = {channel.key: channel for channel in channels}
         with decoding(self.path), self._open() as database:
             for row in self._rows(database, "data"):
-                if isinstance(row, tuple) and row[1] in by_id:
+                if isinstance(row, tuple) and row[1] in by_id and within(row[2], span_ns):
                     raw = plain(row[3], message_zstd=self._zstd)
                     yield by_id[row[1]], row[2], raw
 

@@ -120,6 +120,7 @@ class RosbagsFile:
     def __init__(self, path: Path, *, message_zstd: bool = False) -> None:
         self.path = path
         self.lost: tuple[LostPart, ...] = ()
+        self.seekable = True
         self._zstd = message_zstd
         self._reader: Any = Ros1Reader(path) if storage_suffix(path) == ".bag" else Ros2Reader(path)
         self._reader.open()
@@ -127,23 +128,26 @@ class RosbagsFile:
         self.start_ns = int(self._reader.start_time)
         self.end_ns = int(self._reader.end_time)
 
-    def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
+    def messages(
+        self, channels: Collection[Channel], *, span_ns: tuple[int, int] | None = None
+    ) -> Iterator[tuple[Channel, int, bytes]]:
         """See `StorageFile.messages`."""
         if not channels:
             return
         by_id = {channel.key.id: channel for channel in channels}
         last_ns, at_last = -1, Counter[tuple[str, str]]()
         connections = [channel.key for channel in channels]
+        start_ns, stop_ns = span_ns or (None, None)
         with decoding(self.path):
             try:
-                for connection, receive_ns, raw in self._reader.messages(connections=connections):
+                for connection, receive_ns, raw in self._reader.messages(connections, start_ns, stop_ns):
                     channel = by_id[connection.id]
                     if receive_ns != last_ns:
                         last_ns, at_last = receive_ns, Counter()
                     at_last[channel.topic, channel.msgtype] += 1
                     yield channel, receive_ns, plain(raw, message_zstd=self._zstd) if self._zstd else raw
             except Exception as error:  # rosbags raises errors of any type on damaged bytes
-                yield from self._go_on(channels, error, after_ns=last_ns, already=at_last)
+                yield from self._go_on(channels, error, after_ns=last_ns, already=at_last, span_ns=span_ns)
 
     def _go_on(
         self,
@@ -152,6 +156,7 @@ class RosbagsFile:
         *,
         after_ns: int,
         already: Counter[tuple[str, str]],
+        span_ns: tuple[int, int] | None,
     ) -> Iterator[tuple[Channel, int, bytes]]:
         """Yield the messages that can be read behind a damaged part, in the order of the file.
 
@@ -160,6 +165,7 @@ class RosbagsFile:
             error: what went wrong at the damaged part; raised where the rest cannot be read either.
             after_ns: receive time of the last message given [ns].
             already: messages of that time that were given, by topic and type.
+            span_ns: as for `messages`.
         """
         try:
             rest = _require_some(read_through(self.path, message_zstd=self._zstd))
@@ -172,7 +178,7 @@ class RosbagsFile:
         )
         own = {(channel.topic, channel.msgtype): channel for channel in channels}
         wanted = [channel for channel in rest.channels if (channel.topic, channel.msgtype) in own]
-        for channel, receive_ns, raw in rest.messages(wanted):
+        for channel, receive_ns, raw in rest.messages(wanted, span_ns=span_ns):
             name = (channel.topic, channel.msgtype)
             if receive_ns < after_ns:
                 continue
@@ -198,4 +204,15 @@ class RosbagsFile:
             definition="" if form == MessageDefinitionFormat.NONE else connection.msgdef.data,
             is_idl=form == MessageDefinitionFormat.IDL,
             key=connection,
+            publishers=_publishers(connection.ext),
         )
+
+
+def _publishers(ext: Any) -> tuple[str, ...]:
+    """Return what a file says of the publishers of a topic: a node each in ROS 1, a QoS each in ROS 2."""
+    if hasattr(ext, "callerid"):
+        return (str(ext.callerid),) if ext.callerid else ()
+    return tuple(
+        f"{qos.reliability.name.lower()}, {qos.durability.name.lower()}".replace("_", " ")
+        for qos in ext.offered_qos_profiles
+    )

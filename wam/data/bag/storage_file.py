@@ -29,6 +29,7 @@ __all__ = [
     "full_type",
     "plain",
     "storage_suffix",
+    "within",
     "zstd",
 ]
 
@@ -49,6 +50,7 @@ class Channel:
         definition: text of the message definition, "" where the file has none.
         is_idl: whether `definition` is IDL.
         key: the reader's own handle of the channel.
+        publishers: one text for each publisher that the file tells of: a node's name (ROS 1), or a QoS (ROS 2).
     """
 
     topic: str
@@ -58,6 +60,7 @@ class Channel:
     definition: str
     is_idl: bool
     key: Any
+    publishers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,17 @@ class StorageFile(Protocol):
     lost: tuple[LostPart, ...]
     """What cannot be read, as far as it is known; a fault in the middle may become known while messages are read."""
 
-    def messages(self, channels: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
+    seekable: bool
+    """A span of time is read without reading what comes before it."""
+
+    def messages(
+        self, channels: Collection[Channel], *, span_ns: tuple[int, int] | None = None
+    ) -> Iterator[tuple[Channel, int, bytes]]:
         """Yield channel, receive time [ns] and bytes of the messages of `channels`, in order of receive time.
+
+        Args:
+            channels: of this file.
+            span_ns: receive times, from the first up to the second [ns]; None for all.
 
         Raises:
             RecordingError: the file cannot be read.
@@ -132,6 +144,11 @@ def decoding(path: Path) -> Iterator[None]:
             allowed="rosbag2 in MCAP or sqlite3, ROS 1 bag version 2.0",
             where=_REPAIRS.get(storage_suffix(path), "the recording"),
         ) from error
+
+
+def within(time_ns: int, span_ns: tuple[int, int] | None) -> bool:
+    """Return whether a receive time is in a span of time; None is all of it."""
+    return span_ns is None or span_ns[0] <= time_ns < span_ns[1]
 
 
 def full_type(msgtype: str) -> str:

@@ -24,6 +24,7 @@ from wam.data.bag.joint_samples import JointSamples
 from wam.data.bag.losses import LossTally, loss_lines
 from wam.data.bag.publisher_watch import PublisherWatch
 from wam.data.bag.reading import Recording
+from wam.data.bag.stamp_warnings import stamp_warnings
 from wam.data.bag.stamps import BagMessage, StampReport
 from wam.data.bag.topics import WARNINGS
 from wam.evaluation.metrics.chunks import ChunkScore
@@ -44,12 +45,6 @@ from wam.runtime.policy import require_fit
 
 REFERENCE_GAP_ROWS = 3
 """The reference is not interpolated between samples more than this many rows apart."""
-
-CLOCKS_DIFFER_S = 0.3
-"""Offset between the stamps of two topics that is told [s]."""
-
-DRIFT_MS = 50.0
-"""Change of a topic's latency in the recording that is told [ms]."""
 
 PROGRESS_MESSAGES = 64
 """Progress is told once for so many messages."""
@@ -265,7 +260,7 @@ class _Session:
                 *correction_lines(self._recording.clocks),
                 *self._watch.warnings(),
                 *self._gap_warnings(),
-                *stamp_warnings(stamps, self._binding),
+                *stamp_warnings(stamps, unstamped=_unstamped(self._binding)),
                 *self._engine.warnings(),
             ),
         )
@@ -392,6 +387,11 @@ class _Session:
         )
 
 
+def _unstamped(binding: Binding) -> set[str]:
+    """Return the topics whose messages have no header."""
+    return {feed.topic for feed in binding.feeds.values() if feed.role is Role.INSTRUCTION}
+
+
 def _lines(text: str | None) -> list[str]:
     return (text or "").splitlines()
 
@@ -403,38 +403,6 @@ def _first_instruction(recording: Recording, binding: Binding) -> str:
         return recording.custom.get("wam.instruction", "")
     texts = (str(message.message.data) for message in recording.messages([feed.topic]))
     return next((text for text in texts if text.strip()), "")
-
-
-def stamp_warnings(reports: tuple[StampReport, ...], binding: Binding) -> tuple[str, ...]:
-    """Return a line for every oddity in the stamps that a person should know."""
-    lines = []
-    usual = min((r.latency_p50_ms for r in reports if r.latency_p50_ms >= 0), default=0.0)
-    for report in reports:
-        behind_s = (report.latency_p50_ms - usual) / 1e3
-        if abs(behind_s) > CLOCKS_DIFFER_S:
-            late = "it came late, or its" if behind_s > 0 else "its"
-            lines.append(
-                f"{report.topic}: received {abs(behind_s):.2f} s {'later' if behind_s > 0 else 'earlier'} after its "
-                f"stamps than the other topics: {late} clock differs (--clock-offset {report.topic}={behind_s:.3f}, "
-                "or --time receive)"
-            )
-        if abs(report.drift_ms) > DRIFT_MS:
-            lines.append(
-                f"{report.topic}: its clock drifts against the recorder's, by {report.drift_ms:.0f} ms in all "
-                f"(--clock-offset {report.topic}=auto, or --time receive)"
-            )
-        stamped = binding.feeds[report.topic].role is not Role.INSTRUCTION  # a String has no header
-        oddities = (
-            (report.without_stamp * stamped, "without a stamp (receive time was taken)"),
-            (report.negative_latency, "received before they were stamped"),
-            (report.clock_resets, "clock resets"),
-            (report.gaps, f"gaps, the longest {report.longest_gap_s:.2f} s"),
-            (report.late, "too late to be put in order"),
-        )
-        found = [f"{count} {text}" for count, text in oddities if count]
-        if found:
-            lines.append(f"{report.topic} ({report.messages} messages): {'; '.join(found)}")
-    return tuple(lines)
 
 
 def _peak_rss_mb() -> float:
