@@ -108,7 +108,7 @@ def lerobot(
     from wam.data.to_bag import convert_lerobot
     from wam.devices.loader import load_robot
 
-    description = load_robot(robot)
+    description = load_robot(robot, moves=False)
     units = _units(unit, "--unit")
     console = Console(stderr=True)
     with row_progress(console, f"episode {episode}", unit="rows") as progress:

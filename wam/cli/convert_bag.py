@@ -75,7 +75,7 @@ def bag(
     from wam.data.to_lerobot import BagOptions, convert_bags
     from wam.devices.loader import load_robot
 
-    description = load_robot(robot)
+    description = load_robot(robot, moves=False)
     console = Console(stderr=True)
     options = BagOptions(
         version=version,

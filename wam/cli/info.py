@@ -18,6 +18,7 @@ from wam.core.errors import BundleError, ConfigError, WamError
 from wam.policies.kind import RANDOM
 from wam.policies.registry import policy_kind, registry
 from wam.policies.shipped import bundle_directory, shipped_bundles
+from wam.robots.description import summed_up
 from wam.runtime.policy import FAKE_POLICY
 
 
@@ -120,7 +121,7 @@ def catalogue() -> dict[str, Any]:
 def _robot_line(name: str) -> dict[str, Any]:
     from wam.devices.loader import load_robot
 
-    robot = load_robot(name)
+    robot = load_robot(name, moves=False)
     return {
         "name": robot.name,
         "title": robot.title,
@@ -138,7 +139,7 @@ def robot_values(name: str) -> dict[str, Any]:
     from wam.devices.describe import describe_robot
     from wam.devices.loader import load_robot
 
-    return describe_robot(load_robot(name))
+    return describe_robot(load_robot(name, moves=False))
 
 
 def pose_values(robot: str, tip: str, q: str, *, base: str | None = None) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def pose_values(robot: str, tip: str, q: str, *, base: str | None = None) -> dic
         raise ConfigError(
             "joint positions", value=q, allowed='numbers, e.g. "0 1.57 -1.57 0 0 0"', where="--q"
         ) from None
-    description = load_robot(robot)
+    description = load_robot(robot, moves=False)
     pose = forward_kinematics(description, tip, positions, base=base)
     return {
         "robot": description.name,
@@ -293,7 +294,10 @@ def _show_robot(shown: dict[str, Any]) -> None:
             f"\nzone [bold]{zone['name']}[/bold]: {zone['kind']}{slow}, {zone['target']}{points}, "
             f"{escape(_text(zone['lower']))} to {escape(_text(zone['upper']))} m"
         )
-    line("\nsafety: " + ", ".join(f"{name} {_text(value)}" for name, value in shown["safety"].items()))
+    if shown["safety"] is not None:
+        line("\nsafety: " + ", ".join(f"{name} {_text(value)}" for name, value in shown["safety"].items()))
+    if shown["replay_only"]:
+        line(f"\nfor replay only; not stated: {summed_up(tuple(shown['unstated'])) or 'nothing'}")
     if shown["model"]:
         given = " ".join(f"{name}:={value}" for name, value in shown["model"]["args"].items())
         line(f"\nmodel: {escape(shown['model']['urdf'])} {given}".rstrip())

@@ -60,7 +60,7 @@ def record(
     from wam.stack.record import RecordOptions
     from wam.stack.record import record as run_record
 
-    description = load_robot(robot)
+    description = load_robot(robot, moves=False)
     form = "NAME:=PACKAGE/msg/TYPE"
     options = RecordOptions(
         out=out,

@@ -209,7 +209,7 @@ def run(
         rerun=rerun,
     )
     # Cheap checks come before the policy is loaded.
-    description = load_robot(robot)
+    description = load_robot(robot, moves=live)
     require_free(report)
     if rerun is not None:
         require_rerun()
@@ -317,7 +317,7 @@ def scenario(
     from wam.evaluation.replay.scenario import read_scenario
 
     chosen = read_scenario(file)
-    load_robot(chosen.robot)
+    load_robot(chosen.robot, moves=False)
     console = Console(stderr=True)
     with row_progress(console, chosen.name, unit="runs") as progress:
         outcome = run_scenario(

@@ -81,13 +81,14 @@ class FakePlanner:
         self.resets = 0
 
     def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[Payload]:
-        """Return a context for the newest image of the first camera."""
-        frame = observation.frames[self._contract.camera_names[0]]
+        """Return a context for the newest image of the first camera, or of the joint states where there is none."""
+        frame = next((observation.frames[name] for name in self._contract.camera_names), None)
         self.version += 1
         shape = (self._shape.layers, 1, self._shape.tokens, self._shape.width)
-        key = np.full(shape, float(frame.rgb.mean()) / 255.0, dtype=np.float32)
+        brightness = 0.0 if frame is None else float(frame.rgb.mean()) / 255.0
+        key = np.full(shape, brightness, dtype=np.float32)
         header = ContextHeader(
-            stamp_ns=frame.stamp_ns,
+            stamp_ns=observation.stamp_ns if frame is None else frame.stamp_ns,
             generation=instruction.generation,
             version=self.version,
             contract_hash=self._contract.contract_hash,

@@ -6,27 +6,43 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from wam.core.errors import ConfigError
 from wam.devices.registry import find_kind, kind_names, kind_of
 from wam.devices.rules import require_effort, require_rule, spelled
-from wam.robots.description import JointGroup, RobotDescription
+from wam.robots.description import JointGroup, RobotDescription, summed_up
 from wam.robots.loader import read_robot
 from wam.robots.yaml_reader import Value
 
 
-def load_robot(name_or_path: str | Path) -> RobotDescription:
+def load_robot(name_or_path: str | Path, *, moves: bool = True) -> RobotDescription:
     """Return the robot called `name_or_path`, checked completely.
 
     Args:
         name_or_path: a name in config/robots ("piper"), or the path of a YAML file (it ends in .yaml or holds a
             slash).
+        moves: whether a robot may be moved by it, real or simulated; False also takes a file for replay only.
 
     A command topic that differs between ROS 2 distributions is that of the environment's `ROS_DISTRO`.
 
     Raises:
-        ConfigError: there is no such robot, its file is illegal, or a group does not fit its kind of device.
+        ConfigError: there is no such robot, its file is illegal, a group does not fit its kind of device, or the file
+            is for replay only and `moves`.
     """
     robot = read_robot(name_or_path, require_device)
+    if moves:
+        _require_movable(robot)
     return replace(robot, groups=tuple(_with_spellings(group) for group in robot.groups))
+
+
+def _require_movable(robot: RobotDescription) -> None:
+    if not robot.replay_only:
+        return
+    raise ConfigError(
+        f"robot file {robot.source.name} is for replay only: no robot may be moved by it",
+        value="it does not state " + summed_up(robot.unstated) if robot.unstated else "replay_only: true",
+        allowed="a file with every limit, a command and safety budgets, and without `replay_only`",
+        where=f"{robot.source} (docs/how-to/add-a-robot.md)",
+    )
 
 
 def _with_spellings(group: JointGroup) -> JointGroup:

@@ -51,7 +51,7 @@ def require_rule(rule: DeviceRule, group: JointGroup, value: Value) -> None:
     """
     fields = value.table()
     if group.command_kind not in rule.commands:
-        raise fields["command"].error(
+        raise fields.get("command", value).error(
             f"is none that driver {group.driver} takes",
             value=group.command_kind.value,
             allowed=", ".join(kind.value for kind in rule.commands),

@@ -51,7 +51,7 @@ def unit_statements(units: Path | None, *, embodiment: str = "", robot: str | No
     """
     from wam.devices.loader import load_robot
 
-    return UnitStatements(embodiment, units, load_robot(robot) if robot else None)
+    return UnitStatements(embodiment, units, load_robot(robot, moves=False) if robot else None)
 
 
 def warn_of_ranges(bundle: Bundle, stated: UnitStatements) -> None:

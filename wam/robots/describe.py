@@ -9,7 +9,7 @@ from typing import Any
 
 from wam.core.clock import ns_to_seconds
 from wam.core.safety.effort import EffortLimits
-from wam.robots.description import CameraSpec, JointGroup, JointSpec, RobotDescription
+from wam.robots.description import UNSTATED, CameraSpec, JointGroup, JointSpec, RobotDescription
 from wam.robots.urdf import robot_urdf, urdf_joints
 from wam.robots.zone_file import ZoneSpec
 
@@ -17,9 +17,10 @@ from wam.robots.zone_file import ZoneSpec
 def describe(robot: RobotDescription) -> dict[str, Any]:
     """Return a robot as JSON-ready values, in SI units.
 
-    Keys: name, title, source, model {urdf, args, srdf} or null, groups [{name, driver, base_link, tip_link, state,
-    command, twin, gripper_on_enable, payload or null, joints [...]}], cameras [...], zones [...], safety {...}, frames
-    [{link, parent, joint, kind}] (empty without a model).
+    Keys: name, title, source, replay_only, unstated [dotted paths of what a file for replay leaves open], model {urdf,
+    args, srdf} or null, groups [{name, driver, base_link, tip_link, state, command, twin, gripper_on_enable, payload or
+    null, joints [...]}], cameras [...], zones [...], safety {...} or null, frames [{link, parent, joint, kind}] (empty
+    without a model).
 
     Raises:
         ConfigError: the model is faulty.
@@ -42,11 +43,15 @@ def describe(robot: RobotDescription) -> dict[str, Any]:
         "name": robot.name,
         "title": robot.title,
         "source": str(robot.source),
+        "replay_only": robot.replay_only,
+        "unstated": list(robot.unstated),
         "model": model,
         "groups": [_group(group) for group in robot.groups],
         "cameras": [_camera(camera) for camera in robot.cameras],
         "zones": [_zone(zone) for zone in robot.zones],
-        "safety": {
+        "safety": None
+        if "safety" in robot.unstated
+        else {
             "chunk_timeout_s": ns_to_seconds(safety.chunk_timeout_ns),
             "max_jump": safety.max_jump,
             "tracking_error": safety.tracking_error,
@@ -100,8 +105,8 @@ def _joint(joint: JointSpec) -> dict[str, Any]:
         "lower": joint.lower,
         "upper": joint.upper,
         "velocity": joint.velocity,
-        "acceleration": joint.acceleration,
-        "jerk": joint.jerk,
+        "acceleration": _stated(joint.acceleration),
+        "jerk": _stated(joint.jerk),
         "home": joint.home,
         "gripper": joint.is_gripper,
         "velocity_envelope": None if joint.envelope is None else asdict(joint.envelope),
@@ -114,6 +119,10 @@ def _joint(joint: JointSpec) -> dict[str, Any]:
             for coupled in joint.model_joints
         ],
     }
+
+
+def _stated(value: float) -> float | None:
+    return None if value == UNSTATED else value
 
 
 def _zone(zone: ZoneSpec) -> dict[str, Any]:

@@ -437,6 +437,23 @@ class SafetyBudget:
     start: StartRule = StartRule.OPERATOR
 
 
+UNSTATED = 1e-6
+"""Acceleration or jerk of a joint whose file is for replay and says TODO: as good as none."""
+
+NO_BUDGET = SafetyBudget(chunk_timeout_ns=1, max_jump=1e-6, tracking_error=1e-6, lead_ns=0, blend_ns=0)
+"""Budget of a robot whose file is for replay and has none: nothing would be let through."""
+
+
+def summed_up(unstated: tuple[str, ...]) -> str:
+    """Return the values that a file for replay leaves open in a few words: "lower of 7 joints, safety"."""
+    last = [path.rpartition(".")[2] for path in unstated]
+    counts = {key: last.count(key) for key in dict.fromkeys(last)}
+    return ", ".join(
+        key if key == "safety" else f"{key} of {count} {'joint' if count == 1 else 'joints'}"
+        for key, count in counts.items()
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class RobotDescription:
     """A robot of `config/robots/NAME.yaml`.
@@ -452,6 +469,8 @@ class RobotDescription:
         safety: budgets of the safety node.
         source: file the description was read from, for error texts.
         zones: boxes in which points of an arm must not be, or must be slow.
+        replay_only: the file is for recordings alone: nothing may move a robot by it, and `safety` is `NO_BUDGET`.
+        unstated: dotted paths of the values that such a file does not state: TODO, or what a recording shows.
     """
 
     name: str
@@ -464,6 +483,8 @@ class RobotDescription:
     safety: SafetyBudget
     source: Path
     zones: tuple[ZoneSpec, ...] = ()
+    replay_only: bool = False
+    unstated: tuple[str, ...] = ()
 
     @property
     def joints(self) -> tuple[JointSpec, ...]:

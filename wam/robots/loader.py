@@ -14,29 +14,24 @@ from pathlib import Path
 from typing import TypeVar
 
 from wam.core.errors import ConfigError
-from wam.core.safety.effort import NO_LIMITS
 from wam.robots.cameras import read_camera
 from wam.robots.description import (
     DELIVERY_JITTER_NS,
+    NO_BUDGET,
     NO_DRIVER,
     CommandInterface,
     CommandKind,
-    Conversion,
     Distribution,
     GripperOnEnable,
-    JointEnvelope,
     JointGroup,
-    JointKind,
-    JointSpec,
-    ModelJoint,
-    RawScale,
     RobotDescription,
     SafetyBudget,
     StartRule,
     TwinSpec,
 )
 from wam.robots.estop import read_estop_sources
-from wam.robots.loads import read_effort_limits, read_payload, read_servo
+from wam.robots.joint_file import Openings, read_joint
+from wam.robots.loads import read_payload
 from wam.robots.names import name_of, require_distinct, require_periods, topic_of
 from wam.robots.paths import share_root, share_roots
 from wam.robots.units import Dimension
@@ -49,21 +44,6 @@ DISTRIBUTION_VARIABLE = "ROS_DISTRO"
 """Environment variable that a sourced distribution sets; it chooses between command topics that differ."""
 
 SUFFIX = ".yaml"
-_MOTION = {
-    JointKind.REVOLUTE: (
-        Dimension.ANGLE,
-        Dimension.ANGULAR_VELOCITY,
-        Dimension.ANGULAR_ACCELERATION,
-        Dimension.ANGULAR_JERK,
-    ),
-    JointKind.PRISMATIC: (Dimension.LENGTH, Dimension.VELOCITY, Dimension.ACCELERATION, Dimension.JERK),
-    JointKind.RATIO: (
-        Dimension.RATIO,
-        Dimension.RATIO_VELOCITY,
-        Dimension.RATIO_ACCELERATION,
-        Dimension.RATIO_JERK,
-    ),
-}
 
 Check = Callable[[JointGroup, Value], None]
 """Checks a joint group against the rules of its device; raises ConfigError at the group's place in the file."""
@@ -122,10 +102,14 @@ def find_robot(name_or_path: str | Path) -> Path:
 
 
 def _robot(root: Value, check: Check) -> RobotDescription:
-    fields = root.fields(("title", "groups", "cameras", "safety"), ("model", "zones"))
+    replay_only = root.table().get("replay_only")
+    openings = Openings(replay_only is not None and replay_only.flag())
+    given = ("title", "groups", "cameras", "safety")
+    needed = given[:2] if openings.allowed else given
+    fields = root.fields(needed, (*given[len(needed) :], "model", "zones", "replay_only"))
     model = fields["model"].fields(("urdf",), ("args", "srdf")) if "model" in fields else {}
     groups = fields["groups"]
-    specs = tuple(_group(value, has_model="urdf" in model) for value in groups.items())
+    specs = tuple(_group(value, has_model="urdf" in model, openings=openings) for value in groups.items())
     for group, value in zip(specs, groups.items(), strict=True):
         check(group, value)
     require_distinct(
@@ -133,8 +117,9 @@ def _robot(root: Value, check: Check) -> RobotDescription:
     )
     _distinct_joints(specs, groups)
     _distinct_topics(specs, groups)
-    cameras = tuple(read_camera(value) for value in fields["cameras"].items())
-    views = list(zip(cameras, fields["cameras"].items(), strict=True))
+    places = fields["cameras"].items() if "cameras" in fields else []
+    cameras = tuple(read_camera(value) for value in places)
+    views = list(zip(cameras, places, strict=True))
     require_distinct("camera name", ((camera.name, value) for camera, value in views))
     require_distinct("camera's topic", ((camera.topic, value) for camera, value in views))
     arguments = model["args"].table() if "args" in model else {}
@@ -146,40 +131,37 @@ def _robot(root: Value, check: Check) -> RobotDescription:
         srdf=_file(model["srdf"]) if "srdf" in model else None,
         groups=specs,
         cameras=cameras,
-        safety=_safety(fields["safety"]),
+        safety=_safety(fields["safety"]) if "safety" in fields else NO_BUDGET,
         zones=read_zones(
             fields["zones"], {one.name: one.tip_link for one in specs}, has_model="urdf" in model
         )
         if "zones" in fields
         else (),
         source=root.file,
+        replay_only=openings.allowed,
+        unstated=(*openings.found, *(("safety",) if "safety" not in fields else ())),
     )
 
 
-def _group(value: Value, *, has_model: bool) -> JointGroup:
+def _group(value: Value, *, has_model: bool, openings: Openings) -> JointGroup:
     fields = value.fields(
-        ("name", "state", "command", "joints"),
+        ("name", "state", "joints") if openings.allowed else ("name", "state", "command", "joints"),
         (
+            *(("command",) if openings.allowed else ()),
             *("prefix", "driver", "launch", "payload", "gripper_on_enable"),
             *(("base_link", "tip_link", "twin") if has_model else ()),
         ),
     )
     state = fields["state"].fields(("topic", "rate", "max_age"))
-    kind = (
-        fields["command"]
-        .fields(("kind",), ("topic", "rate", "topic_by_distribution", "lead"))["kind"]
-        .choice(CommandKind)
-    )
+    kind, command = _command(fields["command"]) if "command" in fields else (CommandKind.NONE, {})
     commanded = kind is not CommandKind.NONE
-    command = fields["command"].fields(
-        ("kind", "topic", "rate") if commanded else ("kind",),
-        ("topic_by_distribution", "lead") if commanded else (),
-    )
     topics = _topics(command["topic_by_distribution"]) if "topic_by_distribution" in command else {}
     here = {one.value: topic for one, topic in topics.items()}.get(os.environ.get(DISTRIBUTION_VARIABLE, ""))
     prefix = name_of(fields["prefix"]) if "prefix" in fields else ""
     joints = fields["joints"].items()
-    specs = tuple(_joint(joint, prefix=prefix, has_model=has_model) for joint in joints)
+    specs = tuple(
+        read_joint(joint, prefix=prefix, has_model=has_model, openings=openings) for joint in joints
+    )
     require_distinct(
         "driver's joint name", ((spec.driver_name, v["driver_name"]) for spec, v in _keyed(specs, joints))
     )
@@ -215,6 +197,17 @@ def _group(value: Value, *, has_model: bool) -> JointGroup:
     )
 
 
+def _command(value: Value) -> tuple[CommandKind, dict[str, Value]]:
+    kind = value.fields(("kind",), ("topic", "rate", "topic_by_distribution", "lead"))["kind"].choice(
+        CommandKind
+    )
+    commanded = kind is not CommandKind.NONE
+    return kind, value.fields(
+        ("kind", "topic", "rate") if commanded else ("kind",),
+        ("topic_by_distribution", "lead") if commanded else (),
+    )
+
+
 def _twin(value: Value) -> TwinSpec:
     fields = value.fields((), ("delay", "interface", "generation"))
     return TwinSpec(
@@ -229,102 +222,6 @@ def _twin(value: Value) -> TwinSpec:
 def _topics(value: Value) -> dict[Distribution, str]:
     names = tuple(one.value for one in Distribution)
     return {Distribution(name): topic_of(topic) for name, topic in value.fields((), names).items()}
-
-
-def _joint(value: Value, *, prefix: str, has_model: bool) -> JointSpec:
-    required = ("driver_name", "kind", "lower", "upper", "velocity", "acceleration", "jerk")
-    fields = value.fields(
-        required,
-        (
-            "name",
-            "home",
-            "gripper",
-            "velocity_envelope",
-            "raw",
-            "conversion",
-            "effort",
-            "external_torque",
-            *(("model", "servo") if has_model else ()),
-        ),
-    )
-    kind = fields["kind"].choice(JointKind)
-    position, velocity, acceleration, jerk = _MOTION[kind]
-    lower, upper = fields["lower"].quantity(position), fields["upper"].quantity(position)
-    if lower >= upper:
-        raise fields["lower"].error(
-            "is not below upper",
-            value=f"lower {lower:g}, upper {upper:g} {position.value}",
-            allowed="lower < upper",
-        )
-    tiny = 1e-9
-    name = prefix + (name_of(fields["name"]) if "name" in fields else name_of(fields["driver_name"]))
-    if "home" in fields:
-        home = fields["home"].quantity(position, lower=lower, upper=upper)
-    else:
-        home = min(max(0.0, lower), upper)
-    model_joints: tuple[ModelJoint, ...] = ()
-    if "model" in fields:
-        model_joints = tuple(_model_joint(entry, prefix) for entry in fields["model"].items())
-    elif has_model:
-        model_joints = (ModelJoint(name),)
-    return JointSpec(
-        name=name,
-        driver_name=fields["driver_name"].text(),
-        kind=kind,
-        lower=lower,
-        upper=upper,
-        velocity=fields["velocity"].quantity(velocity, lower=tiny),
-        acceleration=fields["acceleration"].quantity(acceleration, lower=tiny),
-        jerk=fields["jerk"].quantity(jerk, lower=tiny),
-        home=home,
-        gripper=fields["gripper"].flag() if "gripper" in fields else None,
-        model_joints=model_joints,
-        servo=read_servo(fields["servo"], kind, velocity) if "servo" in fields else None,
-        envelope=_envelope(fields["velocity_envelope"], kind, lower, upper)
-        if "velocity_envelope" in fields
-        else None,
-        raw=_raw(fields["raw"]) if "raw" in fields else None,
-        conversion=_conversion(fields["conversion"]) if "conversion" in fields else Conversion(),
-        effort=read_effort_limits(fields["effort"], kind) if "effort" in fields else NO_LIMITS,
-        external_torque=read_effort_limits(fields["external_torque"], kind)
-        if "external_torque" in fields
-        else NO_LIMITS,
-    )
-
-
-def _envelope(value: Value, kind: JointKind, lower: float, upper: float) -> JointEnvelope:
-    position, velocity, acceleration, _ = _MOTION[kind]
-    fields = value.fields(("slope", "corner", "upper_end", "lower_end"))
-    return JointEnvelope(
-        slope=fields["slope"].quantity(acceleration, lower=1e-9),
-        corner=fields["corner"].quantity(velocity, lower=0.0),
-        upper_end=fields["upper_end"].quantity(position, lower=upper),
-        lower_end=fields["lower_end"].quantity(position, upper=lower),
-    )
-
-
-def _raw(value: Value) -> RawScale:
-    fields = value.fields(("at_lower", "at_upper"))
-    scale = RawScale(*(fields[key].quantity(Dimension.RATIO) for key in ("at_lower", "at_upper")))
-    if scale.at_lower == scale.at_upper:
-        raise value.error("maps the whole range to one value", allowed="two different numbers")
-    return scale
-
-
-def _conversion(value: Value) -> Conversion:
-    fields = value.fields(("state", "command"))
-    # A factor beyond these bounds is another unit than rad, m or 1 with a name of its own, or a slip.
-    bounds = {"lower": 1e-6, "upper": 1e6}
-    return Conversion(*(fields[key].quantity(Dimension.RATIO, **bounds) for key in ("state", "command")))
-
-
-def _model_joint(value: Value, prefix: str) -> ModelJoint:
-    fields = value.fields(("joint",), ("ratio", "offset"))
-    ratio = fields["ratio"].quantity(Dimension.RATIO) if "ratio" in fields else 1.0
-    if ratio == 0.0:
-        raise fields["ratio"].error("is zero", allowed="any other number")
-    offset = fields["offset"].quantity(Dimension.ANGLE) if "offset" in fields else 0.0
-    return ModelJoint(prefix + name_of(fields["joint"]), ratio, offset)
 
 
 def _safety(value: Value) -> SafetyBudget:
@@ -376,8 +273,12 @@ def _keyed(specs: tuple[T, ...], values: list[Value]) -> Iterable[tuple[T, dict[
 def _distinct_topics(groups: tuple[JointGroup, ...], value: Value) -> None:
     """A command topic has one group, and a state topic may be shared only by groups whose joints it can tell apart."""
     tables = [at.table() for at in value.items()]
-    commanded = [(group.command_topic, table["command"]) for group, table in zip(groups, tables, strict=True)]
-    require_distinct("command topic", ((topic, place) for topic, place in commanded if topic))
+    commanded = [
+        (group.command_topic, table["command"])
+        for group, table in zip(groups, tables, strict=True)
+        if group.command_topic
+    ]
+    require_distinct("command topic", commanded)
     require_distinct(
         "joint of the state topic",
         (

@@ -18,6 +18,9 @@ E = TypeVar("E", bound=enum.Enum)
 
 MAX_FILE_BYTES = 1_000_000
 
+TODO = "TODO"
+"""Stands in a draft where a person has to enter a value."""
+
 
 class Value:
     """One value of a YAML file, with its place.
@@ -85,6 +88,7 @@ class Value:
             ConfigError: it is none.
         """
         node = self._node
+        self.require_stated()
         if (
             not isinstance(node, yaml.ScalarNode)
             or node.tag != "tag:yaml.org,2002:str"
@@ -160,7 +164,7 @@ class Value:
             ConfigError: it is no finite number, has a unit of another dimension, or is out of range.
         """
         si = dimension.value
-        if isinstance(self._node, yaml.MappingNode):
+        if self.is_mapping:
             fields = self.fields(("value", "unit"))
             unit = fields["unit"].text()
             factor = UNITS[dimension].get(unit)
@@ -184,7 +188,7 @@ class Value:
             ConfigError: as `quantity`; a unit is of none of `dimensions`.
         """
         found = dimensions[0]
-        if isinstance(self._node, yaml.MappingNode):
+        if self.is_mapping:
             at = self.fields(("value", "unit"))["unit"]
             unit = at.text()
             fitting = [one for one in dimensions if unit in UNITS[one]]
@@ -204,6 +208,7 @@ class Value:
 
     def _entries(self, allowed: str, known: Sequence[str] | None = None) -> dict[str, Value]:
         if not isinstance(self._node, yaml.MappingNode):
+            self.require_stated()
             raise self.error("is not a mapping", value=self._shown(), allowed=allowed)
         found: dict[str, Value] = {}
         for key_node, value_node in self._node.value:
@@ -217,7 +222,29 @@ class Value:
             found[key] = Value(self.file, prefix + key, value_node)
         return found
 
+    @property
+    def is_todo(self) -> bool:
+        """Whether TODO stands where a value should."""
+        return (
+            isinstance(self._node, yaml.ScalarNode) and self._node.style is None and self._node.value == TODO
+        )
+
+    @property
+    def is_mapping(self) -> bool:
+        """Whether keys stand here."""
+        return isinstance(self._node, yaml.MappingNode)
+
+    def require_stated(self) -> None:
+        """Refuse the TODO of a draft.
+
+        Raises:
+            ConfigError: it is still here.
+        """
+        if self.is_todo:
+            raise self.error("is still TODO", allowed="a value; docs/how-to/add-a-robot.md says which")
+
     def _number(self, allowed: str) -> float:
+        self.require_stated()
         node = self._node
         # Parsed from the text: YAML 1.1 would read 1:30 as 90, 010 as 8 and 1e-3 as a text.
         if isinstance(node, yaml.ScalarNode) and node.style is None:

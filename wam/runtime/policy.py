@@ -96,7 +96,7 @@ class PolicyLoader(Protocol):
 
 
 def load_fake(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
-    """Return the numpy fake for `robot`: it reads the first camera and waves every joint.
+    """Return the numpy fake for `robot`: it reads the first camera, if there is one, and waves every joint.
 
     The centre of the wave is where the robot is first measured; `centre: home` of the sampler lets it come to the home
     position of the robot file, so that executors that are started one after another do not walk away from it.
@@ -114,10 +114,9 @@ def load_fake(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolic
     centre = None
     if request.sampler:
         centre = np.array([joint.home for group in robot.groups for joint in group.joints])
-    camera = robot.cameras[0]
     contract = fake_contract(
         joint_names=robot.joint_names,
-        cameras=(CameraContract(camera.name, camera.height, camera.width),),
+        cameras=tuple(CameraContract(one.name, one.height, one.width) for one in robot.cameras[:1]),
         control_period_ns=NS_PER_S // FAKE_ROWS_PER_SECOND,
     )
     limits = robot.limits()

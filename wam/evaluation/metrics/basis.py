@@ -17,6 +17,7 @@ from wam.evaluation.metrics.shape import SwitchAgreement, recorded_span, switch_
 from wam.evaluation.replay.collect import Collector
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.engine import ImaginationEvent
+from wam.evaluation.replay.safety_events import SafetySource
 from wam.report.numbers import SampleSummary, distribution
 from wam.report.statistics import Interval, bootstrap_mean
 
@@ -126,6 +127,16 @@ class ReplayBasis:
     def is_at_rest(self) -> bool:
         """Whether the robot hardly moved: any error is then large beside that of standing still."""
         return self.moved < AT_REST
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether a safety chain looked at the chunks."""
+        return self.collector.safety.source is not SafetySource.NOBODY
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether the robot file states the limits of its joints, and not what a recording shows."""
+        return not any(path.endswith((".lower", ".upper", ".velocity")) for path in self.data.robot.unstated)
 
     @property
     def judged_chunks(self) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from wam.core.verdict import Ladder
@@ -70,10 +71,17 @@ def imagination_mean(name: str, title: str, figure: str, meaning: str, *, interv
 
 
 def count(
-    name: str, title: str, number: Callable[[ReplayBasis], int], *, shown: Shown = Shown.NOWHERE
+    name: str,
+    title: str,
+    number: Callable[[ReplayBasis], int],
+    *,
+    shown: Shown = Shown.NOWHERE,
+    known: Callable[[ReplayBasis], bool] = lambda basis: True,
 ) -> Row:
-    """Return a count."""
-    return Metric(name, title, "", lambda basis: float(number(basis)), shown=shown)
+    """Return a count; a run where it is not `known` has none, not 0."""
+    return Metric(
+        name, title, "", lambda basis: float(number(basis)) if known(basis) else math.nan, shown=shown
+    )
 
 
 def rate(

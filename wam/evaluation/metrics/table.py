@@ -272,12 +272,14 @@ METRICS: tuple[Row, ...] = (
         "rows with a joint beyond its position limits",
         lambda basis: basis.collector.rows_beyond_limits,
         shown=PAGE,
+        known=lambda basis: basis.has_limits,
     ),
     count(
         "steps_too_fast",
         "steps between two rows with a joint beyond its velocity limit",
         lambda basis: basis.collector.steps_too_fast,
         shown=PAGE,
+        known=lambda basis: basis.has_limits,
     ),
     Metric(
         "imagined_futures",
@@ -319,6 +321,7 @@ METRICS: tuple[Row, ...] = (
         "safety_ok",
         "chunks that the safety node passes unchanged",
         lambda basis: basis.collector.safety.verdicts[Verdict.OK],
+        known=lambda basis: basis.is_judged,
     ),
     count(
         "safety_changed",
@@ -326,11 +329,13 @@ METRICS: tuple[Row, ...] = (
         lambda basis: (
             basis.collector.safety.verdicts[Verdict.SCALED] + basis.collector.safety.verdicts[Verdict.CLAMPED]
         ),
+        known=lambda basis: basis.is_judged,
     ),
     count(
         "safety_refused",
         "chunks that the safety node refuses (or cannot accept because of a STOP)",
         lambda basis: basis.refused_chunks,
+        known=lambda basis: basis.is_judged,
     ),
     rate(
         "safety_refused_rate",
@@ -342,12 +347,14 @@ METRICS: tuple[Row, ...] = (
         "safety_holds",
         "how often the degrade ladder went to HOLD",
         lambda basis: basis.entries(Ladder.HOLD),
+        known=lambda basis: basis.is_judged,
     ),
     count(
         "safety_stops",
         "how often the degrade ladder went to STOP, which latches",
         lambda basis: basis.entries(Ladder.STOP),
         shown=PAGE,
+        known=lambda basis: basis.is_judged,
     ),
     ladder_share(Ladder.NOMINAL, "share of time on NOMINAL, the ladder's lowest rung", shown=PAGE),
     ladder_share(Ladder.LATE, "share of time on LATE"),

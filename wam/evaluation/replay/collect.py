@@ -265,6 +265,8 @@ class Collector:
                 self.imagined.expect(CameraFrame(camera, expected.stamp_ns, _small(expected.rgb)))
 
     def _keep_worst(self, event: ChunkEvent, score: ChunkScore) -> None:
+        if not event.observation.frames:
+            return
         # Neighbours of the worst chunk are almost as bad and show the same; one per second is enough.
         for i, (error, _, pictures) in enumerate(self._worst):
             if abs(pictures[0].stamp_ns - score.stamp_ns) < 1_000_000_000:

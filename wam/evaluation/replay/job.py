@@ -44,7 +44,7 @@ def run_job(job: Job) -> Run:
     values = job.variant.values
     name = job.recording.resolve().name
     try:
-        robot = load_robot(job.robot)
+        robot = load_robot(job.robot, moves=False)
         # Loaded anew for every run: what a policy remembers of one recording must not leak into the next.
         request = PolicyRequest(
             job.variant.policy,

@@ -33,7 +33,7 @@ from wam.evaluation.replay.safety_events import (
     SafetySource,
     VerdictEvent,
 )
-from wam.robots.description import CommandKind, RobotDescription
+from wam.robots.description import CommandKind, RobotDescription, summed_up
 from wam.robots.joint_merge import JointMerge
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.safety.build import STREAM_RATE, build_cycle, settings_for
@@ -44,6 +44,17 @@ CLEAR_NS = NS_PER_S
 
 MAX_SILENCE_NS = 60 * NS_PER_S
 """A longer gap in the recording is not stepped through; the cycle sees a clock that jumped [ns]."""
+
+
+def unjudged(robot: RobotDescription, *, tick_ns: int) -> SafetyInfo:
+    """Return that nobody judges the chunks, because the robot file does not state by what.
+
+    Args:
+        robot: with `unstated` values.
+        tick_ns: time between two rows [ns].
+    """
+    reason = f"{robot.source.name} is for replay only and does not state {summed_up(robot.unstated)}"
+    return SafetyInfo(SafetySource.NOBODY, tick_ns, reason)
 
 
 class SafetyReplay:

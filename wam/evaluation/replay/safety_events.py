@@ -20,6 +20,7 @@ class SafetySource(enum.Enum):
 
     OFFLINE_FILTERS = "offline filters"
     LIVE_NODE = "live node"
+    NOBODY = "nobody"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class SafetyInfo:
     Attributes:
         source: the cycle on the recording's clock, or the running node.
         tick_ns: time between two commands [ns].
-        not_checked: why collisions and workspace are not checked; "" where they are.
+        not_checked: why collisions and workspace (by nobody: anything) are not checked; "" where they are.
     """
 
     source: SafetySource

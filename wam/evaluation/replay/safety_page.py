@@ -25,6 +25,7 @@ INTROS = {
     SafetySource.LIVE_NODE: "Measured by the live node: the running safety node (dry run) reported these events, "
     "verdict counts and commands. It reports a repeated finding only after 1 s without it, so findings count reports, "
     "not chunks.",
+    SafetySource.NOBODY: "Nothing was judged: ",
 }
 """Introduction of the section by the source of the figures."""
 
@@ -33,8 +34,10 @@ MAX_SPANS = 2000
 
 
 def safety_section(data: ReplayData) -> Section | None:
-    """Return the section, or None where no chunk was judged."""
+    """Return the section, or None where there was no chunk to judge."""
     safety = data.collector.safety
+    if safety.source is SafetySource.NOBODY:
+        return Section("Safety node", (), intro=f"{INTROS[safety.source]}{safety.unchecked}.")
     if not safety.verdicts:
         return None
     chunks = Table(("verdict", "chunks"), tuple((one.name, str(safety.verdicts[one])) for one in Verdict))

@@ -36,10 +36,10 @@ from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplayOp
 from wam.evaluation.replay.events import EventWriter
 from wam.evaluation.replay.offline import OfflineReplay
 from wam.evaluation.replay.rerun import require_rerun, write_rerun
-from wam.evaluation.replay.safety import OfflineSafety
+from wam.evaluation.replay.safety import OfflineSafety, unjudged
 from wam.evaluation.replay.summary import build_summary, build_timing
 from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, require_free, write_json
-from wam.robots.description import RobotDescription
+from wam.robots.description import RobotDescription, summed_up
 from wam.runtime.ingest.ingest import NoticeKind, StreamIngest
 from wam.runtime.policy import require_fit
 
@@ -180,7 +180,9 @@ class _Session:
             else OfflineReplay(robot=robot, policy=policy, settings=options.settings, instruction=instruction)
         )
         safety = engine.safety
-        if safety is None:
+        if safety is None and robot.unstated:
+            safety = unjudged(robot, tick_ns=contract.control_period_ns)
+        elif safety is None:
             judging = OfflineSafety(
                 engine,
                 robot=robot,
@@ -256,6 +258,7 @@ class _Session:
                 *self._recording.warnings,
                 *loss_lines(damaged),
                 *self._binding.warnings,
+                *_unstated_warnings(self._robot),
                 *(f"when the bag was made: {line}" for line in _lines(self._recording.custom.get(WARNINGS))),
                 *correction_lines(self._recording.clocks),
                 *self._watch.warnings(),
@@ -303,8 +306,9 @@ class _Session:
                 )
 
     def _deliver(self, message: BagMessage, feed: Feed, ingest: StreamIngest) -> bool:
-        """Put one message where it belongs; return whether it was an image."""
+        """Put one message where it belongs; return whether to plan on it: an image, or a state where there are none."""
         content = message.message
+        plans = False
         if feed.role is Role.CAMERA:
             self._stamp(message)
             ingest.put_image(feed.camera, content, receive_ns=message.receive_ns)
@@ -314,12 +318,13 @@ class _Session:
             for group in feed.streams:
                 ingest.put_joint_state(group, content, receive_ns=message.receive_ns)
             self._watch.take(CommandSample(message.time_ns, tuple(content.name), content.position), feed)
+            plans = not self._policy.contract.cameras
         if feed.topic in self._commands:
             for sample in self._commands[feed.topic].take(message):
                 self._add_reference(sample, feed)
         elif feed.role is Role.INSTRUCTION and not self._options.instruction:
             self._take_instruction(content.data)
-        return False
+        return plans
 
     def _stamp(self, message: BagMessage) -> None:
         """Give a message without a stamp the time at which it is delivered (receive time, the named fallback)."""
@@ -403,6 +408,15 @@ def _first_instruction(recording: Recording, binding: Binding) -> str:
         return recording.custom.get("wam.instruction", "")
     texts = (str(message.message.data) for message in recording.messages([feed.topic]))
     return next((text for text in texts if text.strip()), "")
+
+
+def _unstated_warnings(robot: RobotDescription) -> list[str]:
+    if not robot.unstated:
+        return []
+    return [
+        f"{robot.source.name} is for replay only and does not state {summed_up(robot.unstated)}: the safety "
+        "chain judged nothing, and ranges and speeds are compared with what the file has in their place"
+    ]
 
 
 def _peak_rss_mb() -> float:

@@ -166,7 +166,7 @@ def _layout(robot: str | None, *, rate: float, action_joints: str, instruction: 
     from wam.models.robot_layout import RobotLayout
     from wam.policies.ud_vla import ur5e
 
-    layout = ur5e.layout() if robot is None else RobotLayout.of(load_robot(robot))
+    layout = ur5e.layout() if robot is None else RobotLayout.of(load_robot(robot, moves=False))
     layout = replace(layout, control_period_ns=round(NS_PER_S / rate))
     if names := tuple(name.strip() for name in action_joints.split(",") if name.strip()):
         layout = replace(
