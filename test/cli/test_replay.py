@@ -133,7 +133,7 @@ def test_reports_of_two_recordings_are_not_compared(
     assert replay(bag, tmp_path / "a") == 0
     assert replay(tmp_path / "other", tmp_path / "b") == 0
     assert run(["replay", "compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
-    assert "cannot be compared: they have another recording: got 'bag and other'" in capsys.readouterr().err
+    assert "cannot be compared: they are of two recordings (named bag and other)" in capsys.readouterr().err
     assert run(["replay", "compare", str(tmp_path / "a"), str(tmp_path)]) == 1
     assert "is no replay report" in capsys.readouterr().err
 

@@ -267,20 +267,30 @@ def compare(
             "--fail-if-worse", help="Exit with code 2 if any error metric of B is significantly worse."
         ),
     ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Also write this HTML file: both runs side by side.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Compare two reports of one recording, chunk by chunk.
 
     Chunks are paired by the stamp of their image. A difference is called significant when the 95 % bootstrap interval
-    of the paired differences excludes zero.
+    of the paired differences excludes zero. Reports of two recordings are refused, by the hash of what was read.
     """
     from wam.evaluation.replay.compare import compare_reports
 
     result = compare_reports(first, second)
+    if page is not None:
+        from wam.evaluation.replay.compare_page import write_compare_page  # matplotlib takes a second
+
+        write_compare_page(page, (first, second), result)
     if as_json:
         typer.echo(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
     else:
         _print_comparison(Console(), result)
+    if page is not None:
+        Console(stderr=True).print(f"page: {page.resolve()}", soft_wrap=True, highlight=False)
     if fail_if_worse and any(d.verdict == "first is better" for d in result.differences):
         raise typer.Exit(EXIT_FAILED_GATE)
 
@@ -373,4 +383,6 @@ def _print_comparison(console: Console, result: Comparison) -> None:
         said = {"second is better": "B is better", "first is better": "A is better"}
         table.add_row(d.name, *numbers, span, said.get(d.verdict, "not significant"))
     console.print(table)
+    for warning in result.warnings:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{result.pairs} pairs of chunks, {result.unpaired} unpaired chunks", highlight=False)

@@ -17,6 +17,7 @@ from rosbags.typesys.store import Typestore
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
 from wam.data.bag.clocks import ClockCorrection
+from wam.data.bag.content_hash import ContentHash
 from wam.data.bag.files import find_files
 from wam.data.bag.losses import Loss, LossTally, interval_of, loss_lines, seconds_lost
 from wam.data.bag.stamps import WINDOW_NS, BagMessage, StampOrder
@@ -187,12 +188,15 @@ class Recording:
                 found.append(Loss(topic, missing, missing * interval if interval else None, reason))
         return tuple(found)
 
-    def messages(self, names: Collection[str], *, use_stamps: bool = True) -> Iterator[BagMessage]:
+    def messages(
+        self, names: Collection[str], *, use_stamps: bool = True, content: ContentHash | None = None
+    ) -> Iterator[BagMessage]:
         """Yield the messages of the topics `names` in order of time, in bounded memory.
 
         Args:
             names: topics; those that cannot be read are left out.
             use_stamps: order by header stamp; False orders by receive time.
+            content: takes every message as it is in the file.
 
         Raises:
             RecordingError: topics were stamped by different clocks, or no message of a topic can be decoded.
@@ -201,7 +205,7 @@ class Recording:
         if use_stamps:
             window_ns = self._window(names)
         self._order = StampOrder(use_stamps=use_stamps, window_ns=window_ns)
-        return self._order.order(self._decoded(set(names)))
+        return self._order.order(self._decoded(set(names), content))
 
     def latency(self, name: str) -> int | None:
         """Return by how much the first messages of a topic were received after their stamps [ns]; None: no stamps.
@@ -247,7 +251,9 @@ class Recording:
         self._undecoded.forget({name})  # what was only looked at is not lost
         return min(found, default=None)
 
-    def _decoded(self, names: set[str]) -> Iterator[tuple[str, str, int, int | None, Any]]:
+    def _decoded(
+        self, names: set[str], content: ContentHash | None = None
+    ) -> Iterator[tuple[str, str, int, int | None, Any]]:
         readable = {topic.name for topic in self.topics if topic.name in names and not topic.unreadable}
         self._undecoded.forget(names)
         videos: dict[str, VideoDecoder] = {}
@@ -255,6 +261,8 @@ class Recording:
         for source in self._sources:
             channels = [channel for channel in source.channels if channel.topic in readable]
             for channel, receive_ns, raw in source.messages(channels):
+                if content is not None:
+                    content.take(channel.topic, channel.msgtype, receive_ns, raw)
                 message = self.decode(channel, receive_ns, raw)
                 if message is None:
                     continue

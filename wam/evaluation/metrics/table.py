@@ -96,6 +96,7 @@ METRICS: tuple[Row, ...] = (
         "normalised_l1",
         unit="1",
         meaning="`action_l1` with every joint divided by its range",
+        compared=True,
     ),
     chunk_error("first_action_l1", "mean absolute error of the first row", "first_l1", compared=True),
     chunk_error(

@@ -10,16 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from wam.core.errors import RecordingError
 from wam.evaluation.metrics.table import compared
 from wam.evaluation.replay.events import read_events
+from wam.evaluation.replay.identity import require_same_recording
 from wam.evaluation.replay.summary import SUMMARY_SCHEMA
 from wam.report.folder import EVENTS, SUMMARY
 from wam.report.numbers import plain_number
 from wam.report.statistics import Interval, bootstrap_mean
 
+Values = npt.NDArray[np.float64]
+
 COMPARE_SCHEMA = "wam/replay-compare/1"
+
+HEADLINE = "normalised_l1"
+"""The error that a comparison is summed up by: the only mean absolute error in which units do not mix."""
+
+PARTING_SHARE = 0.25
+"""Runs part where their errors differ by more than this share of the mean error of both."""
+
+MAX_STRETCHES = 5
+"""Stretches that are kept, those with the largest difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +60,49 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the recording over which one run is worse than the other.
+
+    Attributes:
+        start_s: start [s].
+        end_s: end [s].
+        peak_s: where the errors differ most [s].
+        first: error of the first run there.
+        second: error of the second run there.
+    """
+
+    start_s: float
+    end_s: float
+    peak_s: float
+    first: float
+    second: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedErrors:
+    """The headline error of every pair of chunks, in order of time.
+
+    Attributes:
+        seconds: float64 [P], time of the image since the start of the recording, without gaps [s].
+        first: float64 [P], error in the first run; NaN where it is unknown.
+        second: float64 [P], error in the second run.
+        stretches: where the runs part, in order of time; the worst where there are many.
+    """
+
+    seconds: Values
+    first: Values
+    second: Values
+    stretches: tuple[Stretch, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Two reports of one recording.
 
     Attributes:
+        summaries: content of summary.json of both.
+        errors: how the headline error went over time.
+        warnings: what limits the comparison, one sentence each.
         pairs: chunks compared.
         unpaired: chunks of either run that have no partner near enough in time.
         differences: one for every error of a chunk.
@@ -58,6 +110,9 @@ class Comparison:
         settings: settings and policy facts that differ, name -> both values.
     """
 
+    summaries: tuple[dict[str, Any], dict[str, Any]]
+    errors: PairedErrors
+    warnings: tuple[str, ...]
     pairs: int
     unpaired: int
     differences: tuple[Difference, ...]
@@ -83,6 +138,7 @@ class Comparison:
             },
             "metrics": {name: list(values) for name, values in self.metrics.items()},
             "settings": {name: list(values) for name, values in self.settings.items()},
+            "warnings": list(self.warnings),
         }
 
 
@@ -96,13 +152,15 @@ def compare_reports(first: Path, second: Path) -> Comparison:
         RecordingError: a folder is no replay report, or they are of two recordings or two references.
     """
     summaries = (_read_summary(first), _read_summary(second))
-    for key, value in (("name", "recording"), ("start_ns", "start of the recording")):
-        have = [summary["recording"][key] for summary in summaries]
-        if have[0] != have[1]:
-            raise _unlike(first, second, value, have)
+    warnings = require_same_recording((first, second), [summary["recording"] for summary in summaries])
     have = [summary["settings"]["reference"] for summary in summaries]
     if have[0] != have[1]:
-        raise _unlike(first, second, "reference", have)
+        raise RecordingError(
+            f"{first} and {second} cannot be compared: they have another reference",
+            value=f"{have[0]} and {have[1]}",
+            allowed="two replays with one reference",
+            where="the arguments A and B, or --action-topic of their replays",
+        )
     scores = [list(read_events(folder / EVENTS, "score")) for folder in (first, second)]
     tolerance_ns = int(0.5e9 * max(summary["settings"]["executor_period_s"] for summary in summaries))
     pairs = pair_by_time(
@@ -120,6 +178,9 @@ def compare_reports(first: Path, second: Path) -> Comparison:
     )
     left, right = (summary["metrics"] for summary in summaries)
     return Comparison(
+        summaries=summaries,
+        errors=_paired_errors(summaries[0]["recording"], scores, pairs, block),
+        warnings=warnings,
         pairs=len(pairs),
         unpaired=len(scores[0]) + len(scores[1]) - 2 * len(pairs),
         differences=differences,
@@ -140,6 +201,58 @@ def pair_by_time(first: list[int], second: list[int], tolerance_ns: int) -> list
             pairs.append((i, j))
             j += 1
     return pairs
+
+
+def _paired_errors(
+    recording: dict[str, Any], scores: list[list[dict[str, Any]]], pairs: list[tuple[int, int]], block: int
+) -> PairedErrors:
+    stamps_ns = np.array([scores[0][i]["stamp_ns"] for i, _ in pairs], dtype=np.int64)
+    seconds = seconds_of(stamps_ns, recording)
+    first = np.array([_value(scores[0][i].get(HEADLINE)) for i, _ in pairs], dtype=np.float64)
+    second = np.array([_value(scores[1][j].get(HEADLINE)) for _, j in pairs], dtype=np.float64)
+    return PairedErrors(seconds, first, second, stretches(seconds, first, second, merge=block))
+
+
+def seconds_of(stamps_ns: npt.NDArray[np.int64], recording: dict[str, Any]) -> Values:
+    """Return times since the start of a recording, without its gaps, float64 [P] [s].
+
+    Args:
+        stamps_ns: int64 [P] [ns].
+        recording: `recording` of a summary.
+    """
+    seconds: Values = (stamps_ns - recording["start_ns"]) * 1e-9
+    for gap in recording.get("gaps", ()):
+        seconds = np.where(seconds > gap["after_s"] + gap["length_s"] / 2, seconds - gap["length_s"], seconds)
+    return seconds
+
+
+def stretches(seconds: Values, first: Values, second: Values, *, merge: int) -> tuple[Stretch, ...]:
+    """Return where two runs part, in order of time.
+
+    Args:
+        seconds: float64 [P], times [s].
+        first: float64 [P], error in the first run; NaN where it is unknown.
+        second: float64 [P], error in the second run.
+        merge: stretches that are fewer pairs apart are one: so many neighbours share rows.
+    """
+    if not len(seconds) or np.isnan(first).all() or np.isnan(second).all():
+        return ()
+    difference = np.abs(np.nan_to_num(second - first))
+    apart = np.flatnonzero(difference > PARTING_SHARE * 0.5 * (np.nanmean(first) + np.nanmean(second)))
+    if not len(apart):
+        return ()
+    found = []
+    for part in np.split(apart, np.flatnonzero(np.diff(apart) > merge) + 1):
+        peak = int(part[np.argmax(difference[part])])
+        found.append(
+            Stretch(
+                *(float(seconds[i]) for i in (part[0], part[-1], peak)),
+                float(first[peak]),
+                float(second[peak]),
+            )
+        )
+    worst = sorted(found, key=lambda one: -abs(one.second - one.first))[:MAX_STRETCHES]
+    return tuple(sorted(worst, key=lambda one: one.start_s))
 
 
 def _difference(name: str, first: Any, second: Any, block: int) -> Difference:
@@ -181,15 +294,6 @@ def _read_summary(folder: Path) -> dict[str, Any]:
             f"{path}: schema", value=str(schema), allowed=SUMMARY_SCHEMA, where="wam replay writes it"
         )
     return dict(content)
-
-
-def _unlike(first: Path, second: Path, what: str, have: list[Any]) -> RecordingError:
-    return RecordingError(
-        f"{first} and {second} cannot be compared: they have another {what}",
-        value=f"{have[0]} and {have[1]}",
-        allowed="two replays of one recording",
-        where="the arguments A and B",
-    )
 
 
 def _value(value: float | None) -> float:

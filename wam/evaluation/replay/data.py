@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wam.core.contract import PolicyContract
@@ -35,6 +36,7 @@ class ReplayData:
         from_action: True where chunks were compared with a recorded action, False for the state measured later.
         unread: messages that could not be read, of all topics.
         damaged: messages that were read, and whose images are damaged.
+        content: topic read -> hash of its messages.
         refused_messages: messages that the ingest refused.
         warnings: one sentence each, for the user.
     """
@@ -53,6 +55,7 @@ class ReplayData:
     from_action: bool
     unread: tuple[Loss, ...]
     damaged: tuple[Loss, ...]
+    content: Mapping[str, str]
     refused_messages: int
     warnings: tuple[str, ...]
 

@@ -19,6 +19,7 @@ from wam.data.bag.binding import Binding, Feed, Role, bind
 from wam.data.bag.clock_fit import corrections
 from wam.data.bag.clocks import correction_lines
 from wam.data.bag.commands import CommandReader, CommandSample
+from wam.data.bag.content_hash import ContentHash
 from wam.data.bag.joint_names import RecordedJoints
 from wam.data.bag.joint_samples import JointSamples
 from wam.data.bag.losses import LossTally, loss_lines
@@ -173,6 +174,7 @@ class _Session:
         }
         self._joints = RecordedJoints(robot, wanted=contract.action_joints)
         self._watch = PublisherWatch(robot)
+        self._content = ContentHash()
         instruction = options.instruction or _first_instruction(recording, binding)
         engine: Engine = (
             make_engine(binding, instruction)
@@ -213,7 +215,9 @@ class _Session:
             RecordingError: a message cannot be used (unless lenient), or there was no chunk.
         """
         writer = EventWriter(file, with_inference=self._options.settings.executor_latency_ns is not None)
-        messages = self._recording.messages(list(self._binding.feeds), use_stamps=self._options.use_stamps)
+        messages = self._recording.messages(
+            list(self._binding.feeds), use_stamps=self._options.use_stamps, content=self._content
+        )
         with contextlib.closing(self._engine):
             for event in self._engine.run(self._deliveries(messages, progress)):
                 if isinstance(event, NoticeEvent):
@@ -253,6 +257,7 @@ class _Session:
             from_action=self._from_action,
             unread=self._recording.losses,
             damaged=damaged,
+            content=self._content.topics((feed.topic, feed.msgtype) for feed in self._binding.feeds.values()),
             refused_messages=sum(stream.refused for stream in self._engine.ingest.status()),
             warnings=(
                 *self._recording.warnings,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wam.core.clock import NS_PER_S
+from wam.data.bag.content_hash import combined
 from wam.evaluation.metrics.figures import Figures
 from wam.evaluation.metrics.gate import checks_as_json
 from wam.evaluation.replay.data import ReplayData
@@ -36,13 +37,19 @@ def build_summary(data: ReplayData, figures: Figures) -> dict[str, Any]:
             "name": options.bag.resolve().name,
             "duration_s": plain_number(data.duration),
             "start_ns": data.first_ns,
+            "content_hash": combined(data.content),
             "gaps": [
                 {"after_s": plain_number(data.seconds(gap.start_ns)), "length_s": gap.length_ns / NS_PER_S}
                 for gap in data.gaps
             ],
             "messages": data.recording.message_count,
             "topics": {
-                feed.topic: {"type": feed.msgtype, "role": feed.role.value, "streams": list(feed.streams)}
+                feed.topic: {
+                    "type": feed.msgtype,
+                    "role": feed.role.value,
+                    "streams": list(feed.streams),
+                    "content_hash": data.content[feed.topic],
+                }
                 for feed in data.binding.feeds.values()
             },
             "losses": [
