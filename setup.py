@@ -44,7 +44,7 @@ setup(
     maintainer_email="wam-deploy@example.org",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["wam", "wam.*", *EXECUTABLES, *(f"{name}.*" for name in EXECUTABLES)]),
-    package_data={"": ["*.j2", "*.json", "*.yaml", "py.typed"], "wam.policies": ["shipped/*/*/*"]},
+    package_data={"": ["*.j2", "*.js", "*.json", "*.yaml", "py.typed"], "wam.policies": ["shipped/*/*/*"]},
     data_files=data_files(),
     zip_safe=False,
     extras_require={

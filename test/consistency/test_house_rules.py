@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-SOURCE_SUFFIXES = {".py", ".sh", ".cmake", ".xml", ".xacro", ".srdf", ".yaml", ".toml", ".cfg", ".j2"}
+SOURCE_SUFFIXES = {".py", ".sh", ".cmake", ".xml", ".xacro", ".srdf", ".yaml", ".toml", ".cfg", ".j2", ".js"}
 LICENCE = "SPDX-License-Identifier: Apache-2.0"
 LICENCE_LINES = 5
 WRITTEN_BY_US = ("test/fixtures/older/", "wam/policies/shipped/")

@@ -24,6 +24,7 @@ from wam.core.errors import WamError
 
 BARS = {
     "replay_realtime_factor": Bar(10.0, "min"),
+    "replay_with_page_realtime_factor": Bar(8.0, "min"),
     "replay_decode_ratio": Bar(0.9, "min"),
     "replay_peak_rss_mb": Bar(600.0),
 }

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from wam.core.errors import ImageError
 from wam.core.observation import Rgb
+from wam.report.player import Player
 
 
 class Tone(enum.Enum):
@@ -138,7 +139,7 @@ class Text:
     kind: str = "text"
 
 
-Block = Table | Charts | Strip | Videos | Text
+Block = Table | Charts | Strip | Videos | Text | Player
 
 
 @dataclass(frozen=True, slots=True)

@@ -300,11 +300,7 @@ class Recording:
             self._undecoded.add(topic, NO_IMAGE.format(topic), time_ns)
 
     def decode(self, channel: Channel, receive_ns: int, raw: bytes) -> Any:
-        """Return a message of a topic that can be read; None where it cannot be decoded, if lenient.
-
-        Raises:
-            RecordingError: it cannot be decoded.
-        """
+        """Return a message of a topic that can be read; None, and a loss, where it cannot be decoded."""
         try:
             return self._readers[channel.topic, channel.msgtype](raw)
         except Exception as error:  # decoders raise errors of any type on damaged bytes

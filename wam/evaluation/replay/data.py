@@ -14,6 +14,7 @@ from wam.data.bag.stamps import StampReport
 from wam.evaluation.metrics.time_gaps import TimeGap, seconds_recorded
 from wam.evaluation.replay.collect import Collector
 from wam.evaluation.replay.engine import ReplayOptions
+from wam.evaluation.replay.player import PlayerRecord
 from wam.robots.description import RobotDescription
 
 
@@ -28,6 +29,7 @@ class ReplayData:
         recording: the open recording.
         binding: which topics were read.
         collector: what was collected from the events.
+        player: what was gathered for the interactive view.
         stamps: statistics of the recording's stamps, per topic.
         instruction: task text in force at the end.
         first_ns: time of the first message [ns].
@@ -47,6 +49,7 @@ class ReplayData:
     recording: Recording
     binding: Binding
     collector: Collector
+    player: PlayerRecord
     stamps: tuple[StampReport, ...]
     instruction: str
     first_ns: int

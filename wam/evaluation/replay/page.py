@@ -15,6 +15,7 @@ from wam.evaluation.metrics.table import shown
 from wam.evaluation.metrics.time_gaps import seconds_recorded
 from wam.evaluation.replay.collect import KeptPicture
 from wam.evaluation.replay.data import ReplayData
+from wam.evaluation.replay.player_page import player_section
 from wam.evaluation.replay.safety_page import safety_section
 from wam.report import plots
 from wam.report.imagined import imagined_section
@@ -54,6 +55,7 @@ def build_page(data: ReplayData, figures: Figures, summary: dict[str, Any], timi
         sections=tuple(
             section
             for section in (
+                player_section(data),
                 _gate_section(figures.checks),
                 _metric_section(data, figures),
                 _joint_section(data, figures),

@@ -36,6 +36,7 @@ from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplayOptions
 from wam.evaluation.replay.events import EventWriter
 from wam.evaluation.replay.offline import OfflineReplay
+from wam.evaluation.replay.player import PlayerRecord
 from wam.evaluation.replay.rerun import require_rerun, write_rerun
 from wam.evaluation.replay.safety import OfflineSafety, unjudged
 from wam.evaluation.replay.summary import build_summary, build_timing
@@ -202,6 +203,16 @@ class _Session:
             safety=safety,
             duration=recording.duration,
         )
+        counts = {topic.name: topic.count for topic in recording.topics}
+        self._player = PlayerRecord(
+            contract,
+            expected={
+                feed.camera: counts.get(feed.topic, 0)
+                for feed in binding.feeds.values()
+                if feed.role is Role.CAMERA
+            },
+            seconds=self._seconds,
+        )
         self._first_ns: int | None = None
         self._last_ns = 0
         self._gaps: list[TimeGap] = []
@@ -218,13 +229,16 @@ class _Session:
         messages = self._recording.messages(
             list(self._binding.feeds), use_stamps=self._options.use_stamps, content=self._content
         )
-        with contextlib.closing(self._engine):
+        with contextlib.closing(self._engine), contextlib.closing(self._player):
             for event in self._engine.run(self._deliveries(messages, progress)):
                 if isinstance(event, NoticeEvent):
                     self._judge_notice(event)
                 writer.event(event)
                 self.collector.take(event)
+                self._player.take(event)
+                self._player.take_reference(self._reference)
                 self._write_scores(writer, self.collector.score_ready())
+            self._player.finish(self._seconds(self._last_ns))
         for topic, reader in self._commands.items():
             for sample in reader.rest():
                 self._add_reference(sample, self._binding.feeds[topic])
@@ -249,6 +263,7 @@ class _Session:
             recording=self._recording,
             binding=self._binding,
             collector=self.collector,
+            player=self._player,
             stamps=stamps,
             instruction=self._engine.instruction,
             first_ns=self._first_ns or 0,
@@ -317,6 +332,10 @@ class _Session:
         if feed.role is Role.CAMERA:
             self._stamp(message)
             ingest.put_image(feed.camera, content, receive_ns=message.receive_ns)
+            spec = self._robot.camera(feed.camera)
+            self._player.take_image(
+                feed.camera, content, time_ns=message.time_ns, size=(spec.height, spec.width)
+            )
             return True
         if feed.role is Role.JOINTS:
             self._stamp(message)
@@ -337,6 +356,11 @@ class _Session:
             return
         stamp = message.message.header.stamp
         stamp.sec, stamp.nanosec = divmod(message.time_ns, NS_PER_S)
+
+    def _seconds(self, time_ns: int) -> float:
+        """Return a time since the start without the gaps so far [s]."""
+        start_ns = time_ns if self._first_ns is None else self._first_ns
+        return float(seconds_recorded(time_ns, start_ns=start_ns, gaps=self._gaps))
 
     def _gap_warnings(self) -> list[str]:
         """Return a line for every time that was jumped."""
