@@ -336,7 +336,7 @@ def test_two_drivers_that_disagree_are_both_named_with_their_values_and_the_arm_
 
     bench.until(lie, "drivers_disagree")
     assert bench.rung is Ladder.HOLD
-    (text,) = [one for one in bench.texts() if one.startswith("drivers_disagree")]
+    text = next(one for one in bench.texts() if one.startswith("drivers_disagree"))
     assert f"{joint.name} is reported at " in text
     assert f"{joint.home:.4g} rad by " in text
     assert f"{joint.home + 0.1:.4g} rad by " in text

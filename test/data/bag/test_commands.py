@@ -47,27 +47,27 @@ def test_a_trajectory_counts_until_the_next_one_starts() -> None:
     assert reader.take(trajectory(1000 * MS, [(50 * MS, 0.0), (100 * MS, 1.0), (150 * MS, 2.0)])) == []
     followed = reader.take(trajectory(1050 * MS, [(50 * MS, 9.0)]))
     assert pairs(followed) == [(1050 * MS, 0.0)]
-    assert pairs(reader.rest()) == [(1100 * MS, 9.0)]
-    assert reader.rest() == []
+    assert pairs(reader.rest(2000 * MS)) == [(1100 * MS, 9.0)]
+    assert reader.rest(2000 * MS) == []
 
 
 def test_points_far_apart_are_joined_by_a_line() -> None:
     reader = CommandReader(JOINT_TRAJECTORY, step_ns=50 * MS)
     reader.take(trajectory(1000 * MS, [(0, 0.0), (200 * MS, 4.0)]))
-    assert pairs(reader.rest()) == [((1000 + 50 * i) * MS, float(i)) for i in range(5)]
+    assert pairs(reader.rest(2000 * MS)) == [((1000 + 50 * i) * MS, float(i)) for i in range(5)]
 
 
 def test_an_empty_trajectory_cancels_what_was_under_way() -> None:
     reader = CommandReader(JOINT_TRAJECTORY, step_ns=100 * MS)
     reader.take(trajectory(1000 * MS, [(0, 0.0), (100 * MS, 1.0)]))
     assert pairs(reader.take(trajectory(1050 * MS, []))) == [(1000 * MS, 0.0)]
-    assert reader.rest() == []
+    assert reader.rest(2000 * MS) == []
 
 
 def test_a_trajectory_without_a_stamp_starts_when_it_is_received() -> None:
     reader = CommandReader(JOINT_TRAJECTORY, step_ns=100 * MS)
     reader.take(trajectory(0, [(10 * MS, 1.0)], time_ns=700 * MS))
-    assert pairs(reader.rest()) == [(710 * MS, 1.0)]
+    assert pairs(reader.rest(2000 * MS)) == [(710 * MS, 1.0)]
 
 
 def test_the_command_topic_of_a_trajectory_controller_is_found(tmp_path: Any) -> None:

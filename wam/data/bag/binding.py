@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from wam.core.contract import PolicyContract
 from wam.core.errors import ConfigError, RecordingError
 from wam.data.bag.commands import COMMAND_TYPES
+from wam.data.bag.gripper_actions import is_feedback
 from wam.data.bag.reading import RecordedTopic, Recording
 from wam.data.bag.topics import (
     ACTION_TOPIC,
@@ -156,6 +157,12 @@ def bind_cameras(
         warnings.append("no action was recorded: chunks are compared with the joint state measured later")
     for action in actions:
         _add(feeds, action)
+        if is_feedback(action.msgtype):
+            goals = action.topic.replace("/_action/feedback", "/_action/send_goal/_service_event")
+            warnings.append(
+                f"{action.topic} is the feedback of an action: it tells where the gripper was measured, and not what "
+                f"was commanded; goals are in {goals}, where service introspection was on"
+            )
     instruction = _usual(recording, names.instruction, INSTRUCTION_TOPIC, (STRING,), Role.INSTRUCTION)
     if instruction is not None:
         feeds[instruction.name] = Feed(instruction.name, instruction.msgtype, Role.INSTRUCTION)

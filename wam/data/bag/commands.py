@@ -2,7 +2,7 @@
 """Recorded commands as samples over time: joint states as they are, trajectories as far as they were followed.
 
 Of a controller's state, the reference counts: what it was told. Arrays and single numbers name no joints; the robot
-file does, or the user.
+file does, or the user. A gripper's command, which is sent once, stays in force until the next one.
 
 A trajectory is followed from its first point to the first point of the next trajectory; points that were replaced do
 not count as commanded. Between the points of a trajectory, samples are interpolated as its controller does.
@@ -11,13 +11,14 @@ not count as commanded. Between the points of a trajectory, samples are interpol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
+from wam.data.bag import gripper_actions
 from wam.data.bag.stamps import BagMessage
 from wam.data.bag.topics import (
     CONTROLLER_STATE,
@@ -35,8 +36,13 @@ COMMAND_TYPES = (
     FLOAT64,
     CONTROLLER_STATE,
     GRIPPER_COMMAND,
+    *gripper_actions.GOAL_TYPES,
+    *gripper_actions.FEEDBACK_TYPES,
 )
 """Types of messages that are taken as commands."""
+
+STAYS = (GRIPPER_COMMAND, *gripper_actions.GOAL_TYPES, *gripper_actions.FEEDBACK_TYPES)
+"""Types that are sent when something changes: a command stays in force until the next one."""
 
 Row = npt.NDArray[np.float64]
 
@@ -76,8 +82,16 @@ class CommandReader:
         stamp_ns = (message.stamp_ns if self._use_stamps else None) or message.time_ns
         content = message.message
         if self._msgtype != JOINT_TRAJECTORY:
-            names, positions = _READ[self._msgtype](content)
-            return [CommandSample(stamp_ns, names, np.asarray(positions, dtype=np.float64))]
+            told = _READ[self._msgtype](content)
+            if told is None:
+                return []
+            names, positions = told
+            sample = CommandSample(stamp_ns, names, np.asarray(positions, dtype=np.float64))
+            if self._msgtype not in STAYS:
+                return [sample]
+            before = self._until(stamp_ns)
+            self._pending = [sample]
+            return [*before, sample]
         fresh = list(_samples(content, stamp_ns, self._step_ns))
         # An empty trajectory stops the controller at its present position.
         start_ns = fresh[0].time_ns if fresh else stamp_ns
@@ -85,10 +99,19 @@ class CommandReader:
         self._pending = fresh
         return followed
 
-    def rest(self) -> list[CommandSample]:
-        """Return the samples of the last trajectory, at the end of the recording."""
-        rest, self._pending = self._pending, []
+    def rest(self, end_ns: int) -> list[CommandSample]:
+        """Return the samples of the last trajectory or command, at the end of the recording [ns]."""
+        rest = self._until(end_ns) if self._msgtype in STAYS else self._pending
+        self._pending = []
         return rest
+
+    def _until(self, end_ns: int) -> list[CommandSample]:
+        """Return the command that stays in force, again and again from its own time until before `end_ns` [ns]."""
+        return [
+            replace(sample, time_ns=time_ns)
+            for sample in self._pending
+            for time_ns in range(sample.time_ns + self._step_ns, end_ns, self._step_ns)
+        ]
 
 
 def _controller_state(content: Any) -> tuple[tuple[str, ...], Any]:
@@ -97,12 +120,13 @@ def _controller_state(content: Any) -> tuple[tuple[str, ...], Any]:
     return tuple(content.joint_names), told.positions
 
 
-_READ: dict[str, Callable[[Any], tuple[tuple[str, ...], Any]]] = {
+_READ: dict[str, Callable[[Any], tuple[tuple[str, ...], Any] | None]] = {
     JOINT_STATE: lambda content: (tuple(content.name), content.position),
     FLOAT64_ARRAY: lambda content: ((), content.data),
     FLOAT64: lambda content: ((), [content.data]),
     GRIPPER_COMMAND: lambda content: ((), [content.position]),
     CONTROLLER_STATE: _controller_state,
+    **gripper_actions.READ,
 }
 
 

@@ -11,7 +11,11 @@ import numpy.typing as npt
 from wam.core.errors import RecordingError
 from wam.data.bag.binding import Feed, Role
 from wam.data.bag.commands import CommandSample
+from wam.data.bag.gripper_actions import GRIPPER_FEEDBACK
 from wam.robots.description import JointSpec, RobotDescription
+
+HALF_OPENINGS = ("franka_gripper",)
+"""Drivers whose joint is half the opening, while the feedback of GripperCommand is the whole one."""
 
 Index = npt.NDArray[np.intp]
 Row = npt.NDArray[np.float64]
@@ -36,6 +40,9 @@ class RecordedJoints:
     def __init__(self, robot: RobotDescription, *, wanted: tuple[str, ...]) -> None:
         self._robot = robot
         self._wanted = wanted
+        self._halves = {
+            joint.name for group in robot.groups if group.driver in HALF_OPENINGS for joint in group.joints
+        }
         self._known: dict[tuple[str, tuple[str, ...], int], tuple[Index, Index, Row]] = {}
 
     def read(self, sample: CommandSample, feed: Feed) -> tuple[Index, Row]:
@@ -72,8 +79,12 @@ class RecordedJoints:
         return (
             np.array([i for i, _, _ in found], dtype=np.intp),
             np.array([column for _, column, _ in found], dtype=np.intp),
-            np.array([factor for _, _, factor in found]),
+            np.array([factor * self._share(i, feed) for i, _, factor in found]),
         )
+
+    def _share(self, wanted: int, feed: Feed) -> float:
+        """Return how much of a reported opening a wanted joint is."""
+        return 0.5 if feed.msgtype == GRIPPER_FEEDBACK and self._wanted[wanted] in self._halves else 1.0
 
     def _place(self, names: Sequence[str], feed: Feed) -> dict[str, tuple[int, float]]:
         """Return policy-side name -> column and factor; what has the policy's names is in its units."""

@@ -19,6 +19,7 @@ from wam.core.errors import RecordingError
 from wam.data.bag.clocks import ClockCorrection
 from wam.data.bag.content_hash import ContentHash
 from wam.data.bag.files import find_files
+from wam.data.bag.gripper_actions import action_types
 from wam.data.bag.losses import Loss, LossTally, interval_of, loss_lines, seconds_lost
 from wam.data.bag.stamps import WINDOW_NS, BagMessage, StampOrder
 from wam.data.bag.storage import CDR, ROS1, Channel, StorageFile, open_storage
@@ -377,7 +378,8 @@ def message_reader(channel: Channel) -> tuple[MessageReader | None, str]:
     if channel.encoding not in (CDR, ROS1):
         return None, f"serialised as {channel.encoding or '(nothing)'}"
     common = get_typestore(Stores.ROS1_NOETIC if channel.encoding == ROS1 else Stores.ROS2_JAZZY)
-    stores = [common] if channel.msgtype in common.types else []
+    known = action_types() if channel.encoding == CDR else common
+    stores = [one for one in (common, known) if channel.msgtype in one.types][:1]
     reason = "of unknown type, without a definition"
     if channel.definition:
         own, reason = _own_store(channel.msgtype, channel.definition, channel.is_idl)

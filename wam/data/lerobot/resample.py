@@ -127,7 +127,7 @@ class _Reader:
             if not self._silent and not self._unseen:
                 self._fill(min(self._known(self.state), self._known(self.action)))
         for topic, reader in self._commands.items():
-            for sample in reader.rest():
+            for sample in reader.rest(now_ns):
                 self._add(sample, self._binding.feeds[topic])
         if self._silent:
             raise RecordingError(

@@ -240,7 +240,7 @@ class _Session:
                 self._write_scores(writer, self.collector.score_ready())
             self._player.finish(self._seconds(self._last_ns))
         for topic, reader in self._commands.items():
-            for sample in reader.rest():
+            for sample in reader.rest(self._last_ns):
                 self._add_reference(sample, self._binding.feeds[topic])
         self._write_scores(writer, self.collector.finish(self._last_ns))
         if not self.collector.chunks and not self.collector.faults:
