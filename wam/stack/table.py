@@ -15,6 +15,7 @@ from rich.table import Table
 
 from wam.core.verdict import Ladder
 from wam.stack.demo import Progress
+from wam.stack.recorder import GrowingSeries
 
 PLAIN_PERIOD_S = 5.0
 LADDER_STYLE = {Ladder.NOMINAL: "green", Ladder.LATE: "yellow", Ladder.SLOW: "yellow"}
@@ -106,14 +107,19 @@ def _rows(progress: Progress) -> list[tuple[str, str]]:
 
 
 def _rate(progress: Progress, which: str) -> str:
-    series = getattr(progress.recorder, which).values()
-    parts = []
-    for one in series:
+    """Return the rate of each joint group's messages, with its name where there are several; "" before the first."""
+    groups: dict[str, GrowingSeries] = getattr(progress.recorder, which)
+    rates: dict[str, str] = {}
+    for name, one in groups.items():
         recent = np.array(one.arrivals[-200:], dtype=np.int64)
-        if len(recent) > 1 and recent[-1] > recent[0]:
-            parts.append(f"{(len(recent) - 1) / ((recent[-1] - recent[0]) * 1e-9):.0f}")
+        known = len(recent) > 1 and recent[-1] > recent[0]
+        rates[name] = f"{(len(recent) - 1) / ((recent[-1] - recent[0]) * 1e-9):.0f} Hz" if known else "-"
+    if all(rate == "-" for rate in rates.values()):
+        return ""
     noun = "joint states" if which == "measured" else "commands"
-    return f"{noun} {' / '.join(parts)} Hz" if parts else ""
+    return f"{noun} " + ", ".join(
+        f"{name} {rate}" if len(rates) > 1 else rate for name, rate in rates.items()
+    )
 
 
 def _ms(seconds: float) -> str:
