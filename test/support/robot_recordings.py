@@ -153,3 +153,33 @@ def _take(into: dict[str, float], message: Any, wanted: Mapping[str, tuple[str, 
         if name in wanted:
             joint, factor = wanted[name]
             into[joint] = float(position) * factor
+
+
+def fake_robot_file(folder: Path) -> Path:
+    """Write a robot file of the joints and the camera of `fake_robot()`; messages may come at 10 Hz."""
+    path = folder / "fake.yaml"
+    path.write_text(FAKE_ROBOT, encoding="utf-8")
+    return path
+
+
+FAKE_ROBOT = """\
+title: a recorded robot
+groups:
+  - name: body
+    driver: none
+    state: {topic: joint_states, rate: 10, max_age: {value: 300, unit: ms}}
+    command: {kind: none}
+    joints:
+      - {name: j0, driver_name: d0, kind: revolute, lower: -3, upper: 3, velocity: 2, acceleration: 10, jerk: 100}
+      - {name: j1, driver_name: d1, kind: revolute, lower: -3, upper: 3, velocity: 2, acceleration: 10, jerk: 100}
+      - {name: j2, driver_name: d2, kind: revolute, lower: -3, upper: 3, velocity: 2, acceleration: 10, jerk: 100}
+cameras:
+  - {name: cam_high, topic: cam_high/image_raw/compressed, transport: compressed, encoding: jpeg, height: 48, width: 64,
+     rate: 10, max_age: {value: 300, unit: ms}, frame_id: cam}
+safety:
+  chunk_timeout: {value: 300, unit: ms}
+  max_jump: 0.5
+  tracking_error: 0.5
+  lead: {value: 50, unit: ms}
+  blend: {value: 100, unit: ms}
+"""

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from robot_recordings import fake_robot_file
 
 from wam.cli.bag_options import parse_offsets
 from wam.cli.main import run
@@ -113,8 +114,7 @@ def test_what_the_replay_corrected_is_in_its_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_bag(tmp_path / "bag", seconds=20.0)
-    robot = tmp_path / "fake.yaml"
-    robot.write_text(ROBOT_FILE, encoding="utf-8")
+    robot = fake_robot_file(tmp_path)
     arguments = ["--robot", str(robot), "--policy", "fake", "--report", str(tmp_path / "out")]
     assert run(["replay", str(tmp_path / "bag"), *arguments, "--clock-offset", f"{CAMERA}=auto"]) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -182,26 +182,3 @@ def test_late_messages_do_not_move_the_line(ppm: float) -> None:
     line = latency_line(receives, stamps)
     assert line.slope * 1e6 == pytest.approx(ppm, abs=10.0)
     assert line.latency_at(int(receives[0])) / NS_PER_MS == pytest.approx(2003.0, abs=1.5)
-
-
-ROBOT_FILE = """\
-title: a recorded robot
-groups:
-  - name: body
-    driver: none
-    state: {topic: joint_states, rate: 10, max_age: {value: 300, unit: ms}}
-    command: {kind: none}
-    joints:
-      - {name: j0, driver_name: d0, kind: revolute, lower: -3, upper: 3, velocity: 2, acceleration: 10, jerk: 100}
-      - {name: j1, driver_name: d1, kind: revolute, lower: -3, upper: 3, velocity: 2, acceleration: 10, jerk: 100}
-      - {name: j2, driver_name: d2, kind: revolute, lower: -3, upper: 3, velocity: 2, acceleration: 10, jerk: 100}
-cameras:
-  - {name: cam_high, topic: cam_high/image_raw/compressed, transport: compressed, encoding: jpeg, height: 48, width: 64,
-     rate: 10, max_age: {value: 300, unit: ms}, frame_id: cam}
-safety:
-  chunk_timeout: {value: 300, unit: ms}
-  max_jump: 0.5
-  tracking_error: 0.5
-  lead: {value: 50, unit: ms}
-  blend: {value: 100, unit: ms}
-"""

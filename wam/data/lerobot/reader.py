@@ -79,7 +79,9 @@ class LeRobotDataset:
             raise RecordingError(
                 f"{self.root}: no feature {name!r}",
                 allowed=f"one of {sorted(self.features)}",
-                where="the data configuration",
+                where="the data configuration (--set data.state=NAME, data.action=NAME, data.cameras=[NAME]); columns "
+                f"in other units are converted first: wam convert lerobot {self.root} BAG --robot R --unit deg, then "
+                "wam convert bag BAG SET --robot R",
             )
         return self.features[name]
 
