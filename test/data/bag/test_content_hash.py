@@ -103,9 +103,9 @@ def test_a_changed_part_of_a_large_image_is_seen() -> None:
 
     image = bytes(range(256)) * 3_600  # 640 x 480 x 3
     seen = {of(image), of(image + b"x")}
-    for start in (0, 333_333, len(image) - 200):
+    for start in (0, 333_333, len(image) - 400):
         seen.add(
-            of(image[:start] + bytes(255 - b for b in image[start : start + 200]) + image[start + 200 :])
+            of(image[:start] + bytes(255 - b for b in image[start : start + 400]) + image[start + 400 :])
         )
     assert len(seen) == 5
 

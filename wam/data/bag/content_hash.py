@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 
 BITS = 256
 
-MOST_BYTES = 8_192
+MOST_BYTES = 4_096
 """Bytes of a message that are hashed; of a longer one, every k-th, so that they are at most so many."""
 
 

@@ -244,13 +244,8 @@ def stretches(seconds: Values, first: Values, second: Values, *, merge: int) -> 
     found = []
     for part in np.split(apart, np.flatnonzero(np.diff(apart) > merge) + 1):
         peak = int(part[np.argmax(difference[part])])
-        found.append(
-            Stretch(
-                *(float(seconds[i]) for i in (part[0], part[-1], peak)),
-                float(first[peak]),
-                float(second[peak]),
-            )
-        )
+        start, end, at = (float(seconds[i]) for i in (part[0], part[-1], peak))
+        found.append(Stretch(start, end, at, float(first[peak]), float(second[peak])))
     worst = sorted(found, key=lambda one: -abs(one.second - one.first))[:MAX_STRETCHES]
     return tuple(sorted(worst, key=lambda one: one.start_s))
 

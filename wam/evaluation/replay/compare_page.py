@@ -305,7 +305,8 @@ def rolling_mean(values: Values, window: int) -> Values:
     known = np.isfinite(values)
     counts = np.convolve(known.astype(np.float64), kernel, mode="same")
     sums = np.convolve(np.where(known, values, 0.0), kernel, mode="same")
-    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0.5)
+    means: Values = np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0.5)
+    return means
 
 
 def _picture_section(comparison: Comparison, reports: Sequence[Path]) -> Section | None:

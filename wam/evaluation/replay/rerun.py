@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A replay for the rerun viewer (`--rerun`): joints recorded against predicted, ages, and the pictures of the report.
-
-`rerun-sdk` is optional and imported here alone.
-"""
+"""A replay as a file of the rerun viewer (`--rerun`). `rerun-sdk` is optional and imported here alone."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,33 @@ import numpy as np
 
 from wam.core.errors import MissingDependency, RecordingError
 from wam.evaluation.replay.data import ReplayData
+from wam.evaluation.replay.viewer import fill
+from wam.evaluation.replay.viewer_sink import (
+    Colour,
+    Entity,
+    Layout,
+    Level,
+    RobotPose,
+    Strips,
+    Times,
+    Values,
+)
 
 APPLICATION = "wam replay"
 TIMELINE = "recording"
+STRIP_RADIUS = -1.5
+"""Of lines in 3D; negative: in pixels, whatever the distance."""
+
+PLOTS_IN_A_ROW = 5
+OLDEST = (0, 41)
+"""Oldest rerun-sdk that has all that is used here: robots from a URDF, moved joint by joint."""
 
 
 def require_rerun() -> Any:
     """Return the module `rerun`.
 
     Raises:
-        MissingDependency: it is not installed.
+        MissingDependency: it is not installed, or too old.
     """
     try:
         import rerun
@@ -30,19 +46,26 @@ def require_rerun() -> Any:
         raise MissingDependency(
             "--rerun needs rerun-sdk, which is not installed: pip install rerun-sdk"
         ) from error
+    version = tuple(int(part) for part in rerun.__version__.split(".")[:2])
+    if version < OLDEST:
+        raise MissingDependency(
+            f"--rerun needs rerun-sdk {OLDEST[0]}.{OLDEST[1]} or newer, and {rerun.__version__} is installed: "
+            "pip install --upgrade rerun-sdk"
+        )
     return rerun
 
 
-def write_rerun(path: Path, data: ReplayData) -> None:
+def write_rerun(path: Path, data: ReplayData, events: Path) -> None:
     """Write an .rrd file.
 
     Args:
         path: the file; an older one is replaced.
-        data: a finished replay.
+        data: a finished replay, its recording still open.
+        events: events.jsonl of the replay.
 
     Raises:
         MissingDependency: rerun is not installed.
-        RecordingError: the file cannot be written.
+        RecordingError: the file cannot be written, or the recording cannot be read again.
     """
     rerun = require_rerun()
     try:
@@ -51,36 +74,158 @@ def write_rerun(path: Path, data: ReplayData) -> None:
         path.touch()
     except OSError as error:
         raise RecordingError(f"{path} cannot be written ({error.strerror})", where="--rerun") from error
-    recording = rerun.RecordingStream(APPLICATION)
-    recording.save(str(path))
-    collector = data.collector
-    times, targets, truth = collector.trajectory()
-    sent_ns, sent, _ = collector.commanded()
-    for column, name in enumerate(data.contract.action_joints):
-        for kind, at, table in (
-            ("recorded", times, truth),
-            ("predicted", times, targets),
-            ("commanded", sent_ns, sent),
-        ):
-            known = np.isfinite(table[:, column])
-            values = np.asarray(table[known, column])
-            _scalars(rerun, recording, f"joints/{name}/{kind}", at[known], values)
-    ready = np.array(collector.ready_ns, dtype=np.int64)
-    _scalars(rerun, recording, "context_age_s", ready, np.array(collector.context_age_ns) * 1e-9)
-    _scalars(rerun, recording, "image_to_chunk_s", ready, np.array(collector.image_to_chunk_ns) * 1e-9)
-    for picture in (*collector.pictures, *collector.worst()):
-        recording.set_time(TIMELINE, timestamp=np.datetime64(picture.stamp_ns, "ns"))
-        recording.log(f"cameras/{picture.camera}", rerun.Image(picture.rgb).compress(jpeg_quality=80))
-    recording.log("instruction", rerun.TextDocument(data.instruction), static=True)
-    recording.flush()
-    recording.disconnect()
+    sink = RerunSink(rerun, path)
+    try:
+        fill(sink, data, events)
+    finally:
+        sink.close()
 
 
-def _scalars(rerun: Any, recording: Any, entity: str, times_ns: Any, values: Any) -> None:
-    if not len(values):
-        return
-    recording.send_columns(
-        entity,
-        indexes=[rerun.TimeColumn(TIMELINE, timestamp=np.asarray(times_ns).astype("datetime64[ns]"))],
-        columns=rerun.Scalars.columns(scalars=values),
-    )
+class RerunSink:
+    """Writes what a replay shows as .rrd.
+
+    Args:
+        rerun: the module.
+        path: the file.
+    """
+
+    def __init__(self, rerun: Any, path: Path) -> None:
+        self._rerun = rerun
+        self._stream: Any = rerun.RecordingStream(APPLICATION)
+        self._stream.save(str(path))
+
+    def style(self, entity: Entity, *, label: str, colour: Colour, width: float, steps: bool = False) -> None:
+        """See `ViewerSink.style`."""
+        # Steps as they are: the viewer would average those that share a pixel.
+        drawn = {"interpolation_mode": "StepAfter", "aggregation_policy": "Off"} if steps else {}
+        lines = self._rerun.SeriesLines(colors=[colour], widths=[width], names=[label], **drawn)
+        self._stream.log(self._path(entity), lines, static=True)
+
+    def series(self, entity: Entity, times_ns: Times, values: Values) -> None:
+        """See `ViewerSink.series`."""
+        known = np.isfinite(values)
+        if not known.any():
+            return
+        # A row without a value is what breaks a line.
+        column = self._rerun.Scalars.columns(scalars=values[known]).partition(known.astype(np.int32))
+        self._send(entity, times_ns, column)
+
+    def images(self, entity: Entity, times_ns: Sequence[int], jpegs: Sequence[bytes]) -> None:
+        """See `ViewerSink.images`."""
+        if not jpegs:
+            return
+        columns = self._rerun.EncodedImage.columns(blob=list(jpegs), media_type=["image/jpeg"] * len(jpegs))
+        self._send(entity, np.asarray(times_ns, dtype=np.int64), columns)
+
+    def strips(self, entity: Entity, strips: Sequence[Strips], *, frame: str) -> None:
+        """See `ViewerSink.strips`."""
+        if not strips:
+            return
+        columns = self._rerun.LineStrips3D.columns(
+            strips=[line for one in strips for line in one.lines],
+            colors=[colour for one in strips for colour in one.colours],
+            radii=[STRIP_RADIUS for one in strips for _ in one.lines],
+        ).partition([len(one.lines) for one in strips])
+        self._stream.log(self._path(entity), self._rerun.CoordinateFrame(frame), static=True)
+        self._send(entity, np.array([one.time_ns for one in strips], dtype=np.int64), columns)
+
+    def robot(self, robot: RobotPose) -> None:
+        """See `ViewerSink.robot`."""
+        from rerun.urdf import UrdfTree
+
+        with tempfile.TemporaryDirectory(prefix="wam-rerun-") as folder:
+            file = Path(folder) / f"{robot.name}.urdf"
+            file.write_text(robot.urdf, encoding="utf-8")
+            tree = UrdfTree.from_file_path(
+                file,
+                entity_path_prefix=robot.name,
+                frame_prefix=f"{robot.name}/",
+                static_transform_entity_path=f"{robot.name}/fixed",
+            )
+            tree.log_urdf_to_recording(self._stream)
+        root = tree.root_link().name
+        # The name of the robot alone is a frame too, so that others need not know its root link.
+        self._fix(f"{robot.name}/root", parent=robot.stands_on or "world", child=robot.name)
+        self._fix(f"{robot.name}/base", parent=robot.name, child=f"{robot.name}/{root}")
+        for name, positions in robot.joints.items():
+            joint = tree.get_joint_by_name(name)
+            if joint is None or not len(positions):
+                continue
+            columns = joint.compute_transform_columns(positions.tolist(), clamp=False)
+            self._send((robot.name, "joints", name), robot.times_ns, columns)
+
+    def log(
+        self, entity: Entity, times_ns: Sequence[int], texts: Sequence[str], levels: Sequence[Level]
+    ) -> None:
+        """See `ViewerSink.log`."""
+        if not texts:
+            return
+        columns = self._rerun.TextLog.columns(text=list(texts), level=[level.value for level in levels])
+        self._send(entity, np.asarray(times_ns, dtype=np.int64), columns)
+
+    def document(self, entity: Entity, text: str) -> None:
+        """See `ViewerSink.document`."""
+        content = self._rerun.TextDocument(text, media_type="text/markdown")
+        self._stream.log(self._path(entity), content, static=True)
+
+    def arrange(self, layout: Layout) -> None:
+        """See `ViewerSink.arrange`."""
+        import rerun.blueprint as rrb
+
+        def plot(name: str, *entities: Entity) -> Any:
+            contents = [f"{self._path(entity)}/**" for entity in entities]
+            # A legend would cover a small plot; the text about the replay says what the colours mean.
+            return rrb.TimeSeriesView(name=name, origin="/", contents=contents, plot_legend=hidden)
+
+        hidden = rrb.PlotLegend(visible=False)
+
+        pictures = [
+            rrb.Spatial2DView(name=entity[-1], origin=self._path(entity)) for entity in layout.cameras
+        ]
+        seen: list[Any] = [rrb.Grid(*pictures, name="cameras")] if pictures else []
+        if layout.world:
+            contents = [f"{self._path(entity)}/**" for entity in layout.world]
+            seen.append(
+                rrb.Spatial3DView(name="robot", origin=self._path(layout.world[0]), contents=contents)
+            )
+        tabs = [
+            rrb.Grid(
+                *(plot(joint, entity) for joint, entity in joints), name=name, grid_columns=PLOTS_IN_A_ROW
+            )
+            for name, joints in layout.joints.items()
+        ]
+        texts = [
+            rrb.TextLogView(name="events", origin=self._path(layout.log)),
+            *(rrb.TextDocumentView(name=entity[-1], origin=self._path(entity)) for entity in layout.about),
+        ]
+        below = rrb.Horizontal(
+            plot("rung", layout.rung), plot("age and latency [s]", *layout.ages), rrb.Tabs(*texts)
+        )
+        rows = [rrb.Horizontal(*seen)] if seen else []
+        rows += [rrb.Tabs(*tabs, name="joints")] if tabs else []
+        self._stream.send_blueprint(
+            rrb.Blueprint(
+                rrb.Vertical(*rows, below, row_shares=[*([4] * len(rows)), 3]),
+                rrb.TimePanel(timeline=TIMELINE, state="collapsed"),
+                rrb.SelectionPanel(state="collapsed"),
+                auto_views=False,
+            )
+        )
+
+    def close(self) -> None:
+        """See `ViewerSink.close`."""
+        self._stream.flush()
+        self._stream.disconnect()
+
+    def _fix(self, entity: str, *, parent: str, child: str) -> None:
+        transform = self._rerun.Transform3D(
+            translation=[0.0, 0.0, 0.0], parent_frame=parent, child_frame=child
+        )
+        self._stream.log(entity, transform, static=True)
+
+    def _send(self, entity: Entity, times_ns: Times, columns: Any) -> None:
+        index = self._rerun.TimeColumn(TIMELINE, timestamp=times_ns.astype("datetime64[ns]"))
+        self._stream.send_columns(self._path(entity), indexes=[index], columns=columns)
+
+    def _path(self, entity: Entity) -> str:
+        return str(self._rerun.new_entity_path(list(entity)))

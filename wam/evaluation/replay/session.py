@@ -140,7 +140,7 @@ def replay(
 
         (folder / INDEX).write_text(build_page(data, figures, summary, timing), encoding="utf-8")
         if options.rerun is not None:
-            write_rerun(options.rerun, data)
+            write_rerun(options.rerun, data, folder / EVENTS)
     return ReplayOutcome(summary, timing, figures, report / INDEX, session.collector.latencies())
 
 
