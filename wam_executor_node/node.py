@@ -15,11 +15,12 @@ from wam.core.clock import ns_to_seconds, seconds_to_ns
 from wam.core.contract import require_same_contract
 from wam.core.errors import ConfigError, ContractMismatch
 from wam.core.input_guard import MAX_AHEAD_NS, Arrival, InputContract, RefusedInput
-from wam.core.policy import ContextReader
+from wam.core.policy import ContextReader, Imagining
 from wam.core.transport.select import make_reader
 from wam.devices.loader import load_robot
 from wam.ros.context_channel import message_to_context
 from wam.ros.conversions import chunk_to_message, frame_to_message
+from wam.ros.imagination import ImaginationWatch
 from wam.ros.ingest import SharedIngest
 from wam.ros.inputs import ReadBy, node_of_topic
 from wam.ros.policy_node import PolicyNode
@@ -44,7 +45,8 @@ CONTRACT_TIMEOUT_S = 1.0
 class ExecutorNode(PolicyNode[ExecutorParameters]):
     """Lifecycle node `wam_executor`: context, images and joint state in, `~/chunk` out.
 
-    A policy that predicts images publishes them on `~/imagined_image` while the topic has a subscriber.
+    A policy that predicts images publishes them on `~/imagined_image` while the topic has a subscriber; with the
+    parameter `imagination_error`, how far off it was on `~/imagination_error`.
 
     Args:
         load_policy: loads the policy that the parameters name.
@@ -72,6 +74,7 @@ class ExecutorNode(PolicyNode[ExecutorParameters]):
         self._composed = composed
         self.cycle: ExecutorCycle | None = None
         self._reader: ContextReader[Any] | None = None
+        self._watch: ImaginationWatch | None = None
         self._refused = ""
         self._paused = False
 
@@ -93,16 +96,21 @@ class ExecutorNode(PolicyNode[ExecutorParameters]):
         """Load the policy, then make the topics."""
         p = self.p
         robot = load_robot(p.robot)
-        policy = self.load(robot, planner=False, sampler=read_sampler(p.sampler))
+        policy = self.load(robot, planner=False, both=p.imagination_error, sampler=read_sampler(p.sampler))
         if policy.executor is None:
             raise RuntimeError("the policy loader returned no executor")
         self._reader = make_reader(policy.codec)
         cameras = policy.contract.camera_names
+        observe = self.open_ingest(robot, policy.contract).observe
+        self._watch = None
+        if p.imagination_error and isinstance(policy.executor, Imagining):
+            self._watch = self.watch_imagination(robot, policy.contract, policy.planner)
+            observe = self._watch.observe
         self.cycle = ExecutorCycle(
             contract=policy.contract,
             executor=policy.executor,
             reader=self._reader,
-            observe=self.open_ingest(robot, policy.contract).observe,
+            observe=observe,
             max_context_age_ns=seconds_to_ns(p.max_context_age),
         )
         self._paused = not p.acting
@@ -143,7 +151,7 @@ class ExecutorNode(PolicyNode[ExecutorParameters]):
             self.cycle.close()
         if self._reader is not None:
             self._reader.close()
-        self._reader, self.cycle = None, None
+        self._reader, self.cycle, self._watch = None, None, None
         super().teardown()
 
     def _require_planner_of_same_contract(self) -> None:
@@ -205,6 +213,10 @@ class ExecutorNode(PolicyNode[ExecutorParameters]):
             self._chunk_topic.publish(chunk_to_message(result.chunk, ActionChunk))
             self.cycle.sent(result.chunk, at_ns=self.clock.now_ns())
             self._publish_imagined()
+            if self._watch is not None:
+                self._watch.expect(result.chunk.generation, result.chunk.sequence, self.cycle.imagination)
+        if self._watch is not None:
+            self._watch.publish()
 
     def _publish_imagined(self) -> None:
         """Publish the predicted images, after the chunk and only if the topic has a subscriber, since it takes time."""

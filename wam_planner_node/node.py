@@ -10,10 +10,11 @@ from std_msgs.msg import String
 
 from wam.core.context import ContextHandle, ContextHeader
 from wam.core.errors import WamError
-from wam.core.policy import ContextPublisher
+from wam.core.policy import ContextPublisher, Foreseeing
 from wam.core.transport.select import choose_transport, make_publisher
 from wam.devices.loader import load_robot
 from wam.ros.context_channel import context_to_message
+from wam.ros.imagination import ImaginationWatch
 from wam.ros.ingest import SharedIngest
 from wam.ros.policy_node import PolicyNode
 from wam.ros.qos import CONTEXT, STATIC, STATUS
@@ -59,6 +60,8 @@ class PlannerNode(PolicyNode[PlannerParameters]):
         self.cycle: PlannerCycle | None = None
         self._publisher: ContextPublisher[Any] | None = None
         self._payload_bytes = 0
+        self._foreseeing: Foreseeing | None = None
+        self._watch: ImaginationWatch | None = None
 
     def setup(self) -> None:
         """Load the policy, then make the topics."""
@@ -69,11 +72,17 @@ class PlannerNode(PolicyNode[PlannerParameters]):
             raise RuntimeError("the policy loader returned no planner")
         transport = choose_transport(p.transport, same_process=self._sink is not None, device=p.device)
         self._publisher = make_publisher(transport, policy.codec, owner=self.get_fully_qualified_name())
+        observe = self.open_ingest(robot, policy.contract).observe
+        self._foreseeing, self._watch = None, None
+        if p.imagination_error and isinstance(policy.planner, Foreseeing):
+            self._foreseeing = policy.planner
+            self._watch = self.watch_imagination(robot, policy.contract, policy.planner)
+            observe = self._watch.observe
         self.cycle = PlannerCycle(
             contract=policy.contract,
             planner=policy.planner,
             publisher=self._publisher,
-            observe=self.open_ingest(robot, policy.contract).observe,
+            observe=observe,
             instruction=p.instruction or policy.contract.instruction,
         )
         self._context_topic = self.add_publisher(KVContext, "~/context", CONTEXT)
@@ -99,17 +108,24 @@ class PlannerNode(PolicyNode[PlannerParameters]):
         if self._publisher is not None:
             self._publisher.close()
         self._publisher, self.cycle = None, None
+        self._foreseeing, self._watch = None, None
         super().teardown()
 
     def _step(self) -> None:
         assert self.cycle is not None
         result = self.cycle.step(self.clock.now_ns())
-        if result.header is None or result.handle is None:
-            return
+        if result.header is not None and result.handle is not None:
+            self._hand_out(result.header, result.handle)
+        if self._watch is not None:
+            self._watch.publish()
+
+    def _hand_out(self, header: ContextHeader, handle: ContextHandle) -> None:
         if self._sink is not None:
-            self._sink(result.header, result.handle)
-        self._payload_bytes = result.handle.total_bytes
-        self._context_topic.publish(context_to_message(result.header, result.handle, KVContext))
+            self._sink(header, handle)
+        self._payload_bytes = handle.total_bytes
+        self._context_topic.publish(context_to_message(header, handle, KVContext))
+        if self._watch is not None and self._foreseeing is not None:
+            self._watch.expect(header.generation, header.version, self._foreseeing.foresee())
 
     def _set_instruction(self, request: Any, response: Any) -> Any:
         if self.cycle is None:

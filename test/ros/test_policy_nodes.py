@@ -18,16 +18,19 @@ from sensor_msgs.msg import CompressedImage, Image
 from wam.core.clock import ManualClock
 from wam.core.context import MAX_MESSAGE_BYTES
 from wam.core.errors import ConfigError, ContractMismatch
-from wam.core.fakes import FakePlanner, ImaginingExecutor
+from wam.core.fakes import FakeExecutor, FakePlanner, ImaginingExecutor
 from wam.core.input_guard import InputReason
-from wam.core.policy import LoadedPolicy
+from wam.core.observation import Instruction, Observation
+from wam.core.policy import Features, LoadedPolicy
 from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
 from wam.ros.conversions import time_to_ns
 from wam.ros.ingest import CameraSubscription, SharedIngest
 from wam.ros.inputs import Inputs
 from wam.ros.qos import IMAGE, IMAGE_PUBLISHER, IMAGINED, SAFETY_STATUS
+from wam.runtime.imagination import ImaginationError
 from wam.runtime.policy import PolicyRequest, load_fake
+from wam.stack.topics import imagination_errors
 from wam_msgs.msg import ExecutorStatus, KVContext, PlannerStatus, SafetyStatus
 from wam_msgs.srv import SetInstruction
 
@@ -281,6 +284,113 @@ def test_imagined_images_are_decoded_and_published_only_while_somebody_listens(s
         for c in world.chunks
     }
     assert time_to_ns(image.header.stamp) in ends_ns
+
+
+class PerceivingPlanner(FakePlanner):
+    """Perceives the mean colour of every camera, and foresees that nothing changes in half a second."""
+
+    def plan(self, observation: Observation, *, instruction: Instruction) -> Any:
+        """Remember what was seen."""
+        self.observation = observation
+        return super().plan(observation, instruction=instruction)
+
+    def perceive(self, observation: Observation) -> Features:
+        """Return float32 [3] for each camera."""
+        return {
+            name: frame.rgb.reshape(-1, 3).mean(0).astype(np.float32)
+            for name, frame in observation.frames.items()
+        }
+
+    def foresee(self) -> Any:
+        """Return the present as the future."""
+        stamp_ns = self.observation.stamp_ns
+        return Still(stamp_ns, stamp_ns + 500_000_000, self.perceive(self.observation))
+
+
+@dataclasses.dataclass
+class Still:
+    """An `Imagination` of the same as now."""
+
+    stamp_ns: int
+    target_stamp_ns: int
+    seen: Features
+
+    def features(self) -> Features:
+        return self.seen
+
+
+class StillExecutor(FakeExecutor):
+    """Imagines the present half a second later."""
+
+    imagination: Still | None = None
+
+    def route(self, observation: Observation, *, context: Any) -> Any:
+        """Remember what was seen."""
+        stamp_ns = observation.stamp_ns
+        seen = PerceivingPlanner.perceive(None, observation)  # type: ignore[arg-type]  # it has no state
+        self.imagination = Still(stamp_ns, stamp_ns + 500_000_000, seen)
+        return super().route(observation, context=context)
+
+
+@pytest.mark.parametrize("where", ["wam_planner", "wam_executor"])
+def test_the_node_that_runs_the_policy_tells_how_far_off_its_imagination_was(stage: Any, where: str) -> None:
+    """In live replay the policy is in another process, and its imagination was never compared."""
+
+    def load(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
+        loaded = load_fake(request, robot=robot)
+        contract = loaded.contract
+        both = where == "wam_executor" and request.executor
+        assert (request.planner and request.executor) is both, (
+            "the other half is loaded only where it is needed"
+        )
+        return dataclasses.replace(
+            loaded,
+            planner=PerceivingPlanner(contract) if request.planner else None,
+            executor=StillExecutor(contract) if both else loaded.executor,
+        )
+
+    def overrides(node: str, period: float) -> list[Parameter]:
+        values = {
+            "robot": "g1_inspire",
+            "policy": "fake",
+            "period": period,
+            "imagination_error": node == where,
+        }
+        return [Parameter(name, value=value) for name, value in values.items()]
+
+    world = stage.world
+    errors: list[ImaginationError] = []
+    topic = imagination_errors(where)
+    world.node.create_subscription(
+        topic.kind, topic.name, lambda message: errors.append(topic.decode(message)), topic.qos
+    )
+    stage.bring_up(
+        stage.planner(load_policy=load, parameter_overrides=overrides("wam_planner", 0.05)),
+        stage.act(load_policy=load, parameter_overrides=overrides("wam_executor", 0.02)),
+    )
+    stage.until(lambda: len(errors) >= 3, "three errors")
+    for error in errors:
+        assert error.target_stamp_ns - error.stamp_ns == 500_000_000
+        assert error.mse == pytest.approx(error.still_mse), "the present was imagined"
+    assert len({error.sequence for error in errors}) == len(errors)
+
+
+def test_a_planner_that_does_not_perceive_is_refused_where_its_imagination_is_to_be_judged(
+    stage: Any,
+) -> None:
+    def load(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
+        loaded = load_fake(request, robot=robot)
+        return dataclasses.replace(loaded, executor=ImaginingExecutor(loaded.contract))
+
+    overrides = [
+        Parameter("robot", value="g1_inspire"),
+        Parameter("policy", value="fake"),
+        Parameter("imagination_error", value=True),
+    ]
+    executor = stage.act(load_policy=load, parameter_overrides=overrides)
+    assert executor.trigger_configure() == FAILURE
+    assert isinstance(executor.last_error, ContractMismatch)
+    assert "cannot say what it perceives" in str(executor.last_error)
 
 
 def test_an_unknown_imagined_camera_is_refused_with_those_that_exist(stage: Any) -> None:

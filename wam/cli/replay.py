@@ -117,6 +117,14 @@ def run(
             show_default=False,
         ),
     ] = None,
+    imagination: Annotated[
+        bool,
+        typer.Option(
+            "--imagination",
+            help="Compare what the policy's world model imagines with what came, where that costs extra computing: "
+            "AHA-WAM, and --mode live.",
+        ),
+    ] = False,
     time: TimeBase = STAMPS,
     namespace: Annotated[
         str, typer.Option(help="Namespace of the robot in the recording.", show_default=False)
@@ -193,6 +201,7 @@ def run(
             max_context_age_ns=seconds_to_ns(max_context_age),
             strategy=parse_strategy(strategy, what="option --strategy", where="--strategy"),
             extra_filters=tuple(extra_filter or ()),
+            imagination=imagination,
         ),
         names=TopicNames(
             namespace=namespace,

@@ -45,7 +45,11 @@ def live_engine(
     from wam.stack.replay import LiveReplay
 
     settings = options.settings
-    common: dict[str, ParameterValue] = {"device": device, "threads": threads}
+    common: dict[str, ParameterValue] = {
+        "device": device,
+        "threads": threads,
+        "imagination_error": settings.imagination,
+    }
     parameters: dict[str, dict[str, ParameterValue]] = {
         "wam_planner": common,
         "wam_executor": {**common, "max_context_age": ns_to_seconds(settings.max_context_age_ns)},

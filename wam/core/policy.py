@@ -111,6 +111,18 @@ class Imagining(Protocol):
 
 
 @runtime_checkable
+class Foreseeing(Protocol):
+    """Optional part of a `Planner` whose network predicts a future that no chunk needs, so that it costs extra."""
+
+    def foresee(self) -> Imagination | None:
+        """Return the future of the last plan; None before the first, and where the bundle cannot show it.
+
+        It is computed when its features or its frames are asked for, from what the planner saw then. Worker thread.
+        """
+        ...
+
+
+@runtime_checkable
 class Paced(Protocol):
     """Optional part of an `Executor` whose rows depend on the time that has passed, not on what it observes alone."""
 

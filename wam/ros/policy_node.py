@@ -12,10 +12,11 @@ from sensor_msgs.msg import JointState
 
 from wam.core.contract import PolicyContract
 from wam.core.errors import ContractMismatch
-from wam.core.policy import LoadedPolicy
+from wam.core.policy import LoadedPolicy, Perceiving
 from wam.robots.description import RobotDescription
 from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import DiagnosticLevel, Diagnostics
+from wam.ros.imagination import ImaginationWatch
 from wam.ros.ingest import RosIngest, SharedIngest
 from wam.ros.lifecycle import WamNode
 from wam.ros.lock_step import SteppedWorker, make_worker
@@ -51,6 +52,12 @@ class PolicyParameters:
     )
     threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)
     seed: int = parameter(0, description="seed of the policy's noise", lower=0, upper=2**31 - 1)
+    imagination_error: bool = parameter(
+        False,
+        description="compare what a policy with a world model imagines with the images as they come, and publish the "
+        "error on ~/imagination_error; for evaluation, since it costs computing (AHA-WAM: ten passes of its video DiT "
+        "for each plan; in the executor: the planner's weights too)",
+    )
     lock_step: bool = parameter(
         False,
         description="run on /clock and acknowledge every step on lock_step, so that a simulation can wait "
@@ -98,13 +105,19 @@ class PolicyNode(WamNode[P]):
         self._needs_truth = False
 
     def load(
-        self, robot: RobotDescription, *, planner: bool, sampler: Mapping[str, object] | None = None
+        self,
+        robot: RobotDescription,
+        *,
+        planner: bool,
+        both: bool = False,
+        sampler: Mapping[str, object] | None = None,
     ) -> LoadedPolicy:
         """Load one half of the policy.
 
         Args:
             robot: the robot that it must fit.
             planner: the slow half; False loads the fast one.
+            both: load the other half as well.
             sampler: entries of the bundle's `sampler` section to replace.
 
         Raises:
@@ -114,8 +127,8 @@ class PolicyNode(WamNode[P]):
         p = self.p
         request = PolicyRequest(
             p.policy,
-            planner=planner,
-            executor=not planner,
+            planner=planner or both,
+            executor=not planner or both,
             device=p.device,
             threads=p.threads,
             seed=p.seed,
@@ -144,6 +157,30 @@ class PolicyNode(WamNode[P]):
             )
             self.at_cleanup(self._ingest.close)
         return self._ingest
+
+    def watch_imagination(
+        self, robot: RobotDescription, contract: PolicyContract, perceiver: object
+    ) -> ImaginationWatch:
+        """Return what compares the policy's imagination with the images; after `open_ingest`.
+
+        Args:
+            robot: whose cameras.
+            contract: of the policy.
+            perceiver: the policy's planner.
+
+        Raises:
+            ContractMismatch: the planner does not perceive what the policy imagines.
+        """
+        if not isinstance(perceiver, Perceiving) or self._ingest is None:
+            raise ContractMismatch(
+                f"policy {self.p.policy} cannot say what it perceives, so its imagination cannot be compared",
+                allowed="a planner with `perceive` (wam.core.policy.Perceiving)",
+                where="the parameter `imagination_error`",
+            )
+        rates = [robot.camera(name).rate for name in contract.camera_names]
+        watch = ImaginationWatch(self, self._ingest, perceiver, rates=rates)
+        self.at_cleanup(watch.close)
+        return watch
 
     def add_status(self, robot: RobotDescription, report: Callable[[], None]) -> None:
         """Call `report` twice a second until cleanup; `report_diagnostics` works from now on."""

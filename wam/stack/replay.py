@@ -38,6 +38,7 @@ from wam.evaluation.replay.engine import (
     Delivery,
     Event,
     FaultEvent,
+    ImaginationEvent,
     NoticeEvent,
     RefusalEvent,
 )
@@ -46,6 +47,7 @@ from wam.robots.description import CameraTransport, CommandKind, RobotDescriptio
 from wam.ros.command_line import ParameterValue
 from wam.ros.conversions import ns_to_time
 from wam.ros.qos import IMAGE_PUBLISHER, JOINT_STATE_PUBLISHER
+from wam.runtime.imagination import ImaginationError
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.stack import topics
 from wam.stack.listener import TopicListener
@@ -192,6 +194,8 @@ class LiveReplay:
         listen(topics.CHUNKS, self._take_chunk)
         listen(topics.CONTEXTS, self._take_context)
         listen(topics.PLANNER_STATUS, partial(self._take_status, PLANNER, PlannerStatus.STATE_FAULT))
+        for name in ("wam_planner", "wam_executor"):
+            listen(topics.imagination_errors(name), self._take_imagination)
         listen(topics.EXECUTOR_STATUS, partial(self._take_status, EXECUTOR, ExecutorStatus.STATE_FAULT))
         if self._safety is not None:
             listen(topics.SAFETY_EVENTS, partial(self._take_safety_event, self._safety))
@@ -306,6 +310,9 @@ class LiveReplay:
             self._events.append(FaultEvent(now_ns, node, PolicyFault(str(status.reason))))
         elif status.reason:
             self._events.append(RefusalEvent(now_ns, node, str(status.reason)))
+
+    def _take_imagination(self, error: ImaginationError, now_ns: int) -> None:
+        self._events.append(ImaginationEvent(now_ns, error))
 
     def _take_safety_event(self, safety: LiveSafety, event: SafetyMove, now_ns: int) -> None:
         safety.take_move(event.stamp_ns, event.move)

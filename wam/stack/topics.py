@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
@@ -21,7 +21,9 @@ from wam.robots.description import CameraSpec, CameraTransport, JointGroup, Robo
 from wam.robots.images import decode_image
 from wam.ros.context_channel import message_to_context
 from wam.ros.conversions import event_to_finding, message_to_chunk, time_to_ns
+from wam.ros.imagination import message_to_error
 from wam.ros.qos import CHUNK, CONTEXT, EVENT, EVENT_KEPT, IMAGE, IMAGINED, JOINT_STATE, STATUS
+from wam.runtime.imagination import ImaginationError
 from wam_msgs.msg import ActionChunk as ActionChunkMessage
 from wam_msgs.msg import ExecutorStatus, KVContext, PlannerStatus, SafetyEvent, TaskStatus
 
@@ -129,6 +131,11 @@ IMAGINED_IMAGES: StackTopic[ImageSample] = StackTopic(
         lambda: decode_image(message, camera=str(message.header.frame_id)),
     ),
 )
+
+
+def imagination_errors(node: str) -> StackTopic[ImaginationError]:
+    """Return the topic on which a node tells how far off the policy's imagination was."""
+    return StackTopic(f"{node}/imagination_error", DiagnosticStatus, EVENT, message_to_error)
 
 
 def _safety_move(message: Any) -> SafetyMove:

@@ -18,9 +18,8 @@ from wam.models.normalisation import FieldStats, Normaliser, NormMode
 from wam.models.text import build_umt5
 from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.model import AhaWam
-from wam.policies.aha_wam.training.forward import frame_mask
 from wam.policies.aha_wam.vae import autoencoder, collapse, decode_video, encode_video
-from wam.policies.aha_wam.video_dit import LayerKv
+from wam.policies.aha_wam.video_dit import LayerKv, frame_mask
 
 pytestmark = pytest.mark.parity
 

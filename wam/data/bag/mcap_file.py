@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -161,7 +161,7 @@ class McapFile:
                 else:
                     file.seek(length, os.SEEK_CUR)
 
-    def _chunk(self, chunk: Chunk) -> Iterator[Any]:
+    def _chunk(self, chunk: Chunk) -> Generator[Any, None, _Damage | None]:
         """Yield the records of a chunk; return its damage, or None."""
         try:
             stream, length = get_chunk_data_stream(chunk)
@@ -173,9 +173,12 @@ class McapFile:
             return None
         return _Damage(chunk.message_start_time, chunk.message_end_time, at, last_ns)
 
-    def _walk(self, data: memoryview, span: tuple[int, int] | None) -> Iterator[Any]:
+    def _walk(
+        self, data: memoryview, span: tuple[int, int] | None
+    ) -> Generator[Any, None, tuple[int, int | None]]:
         """Yield the records in `data`; return where it can be read no further, and the time of the last message."""
-        at, last_ns = 0, None
+        at = 0
+        last_ns: int | None = None
         known = set(self._known)
         while at + _FRAME.size <= len(data):
             opcode, length = _FRAME.unpack_from(data, at)

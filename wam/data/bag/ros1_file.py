@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bz2
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -179,7 +179,7 @@ def _read_header(file: BinaryIO, size: int) -> tuple[Header, int] | None:
         return None
 
 
-def _chunk(compression: str, data: bytes) -> Iterator[Any]:
+def _chunk(compression: str, data: bytes) -> Generator[Any, None, tuple[int, int]]:
     """Yield the records of a chunk; return up to where, and how many bytes it has (more than that where unknown)."""
     whole = True
     if compression != "none":

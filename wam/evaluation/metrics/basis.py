@@ -16,10 +16,10 @@ from wam.evaluation.metrics.joints import JointNumbers, joint_numbers, seam_jump
 from wam.evaluation.metrics.shape import SwitchAgreement, recorded_span, switch_agreement
 from wam.evaluation.replay.collect import Collector
 from wam.evaluation.replay.data import ReplayData
-from wam.evaluation.replay.engine import ImaginationEvent
 from wam.evaluation.replay.safety_events import SafetySource
 from wam.report.numbers import SampleSummary, distribution
 from wam.report.statistics import Interval, bootstrap_mean
+from wam.runtime.imagination import ImaginationError
 
 AT_REST = 0.01
 """Share of its range that a joint must move in a recording for skill to be judged."""
@@ -46,7 +46,7 @@ class ReplayBasis:
         return self.collector.errors.scores
 
     @property
-    def imaginations(self) -> Sequence[ImaginationEvent]:
+    def imaginations(self) -> Sequence[ImaginationError]:
         """Imagined futures that could be compared with what came."""
         return self.collector.imaginations
 

@@ -54,7 +54,7 @@ def joint_mean(name: str, title: str, unit: str, figure: str, meaning: str = "")
 
 
 def imagination_mean(name: str, title: str, figure: str, meaning: str, *, interval: bool = True) -> Row:
-    """Return the mean over imagined futures of one figure of `ImaginationEvent`."""
+    """Return the mean over imagined futures of one figure of `ImaginationError`."""
 
     def errors(basis: ReplayBasis) -> list[float]:
         return [getattr(one, figure) for one in basis.imaginations]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from wam.core.contract import PolicyContract
 from wam.core.observation import CameraFrame, Observation, Rgb
+from wam.core.policy import Imagination
 from wam.data.bag.joint_samples import JointSamples
 from wam.evaluation.metrics.chunks import (
     ChunkErrors,
@@ -38,6 +39,7 @@ from wam.evaluation.replay.safety_events import SafetyInfo
 from wam.evaluation.replay.safety_tally import Commands, SafetyTally
 from wam.report.imagined import ImaginedPairs
 from wam.robots.description import RobotDescription
+from wam.runtime.imagination import ImaginationError
 from wam.runtime.ingest.ingest import NoticeKind
 
 STRIP_PICTURES = 12
@@ -90,6 +92,7 @@ class Collector:
         self.safety = SafetyTally(
             safety, joints=len(robot.joint_names), row_period_ns=contract.control_period_ns
         )
+        self._cameras = contract.camera_names
         self._executor_period_ns = settings.executor_period_ns
         self._lower, self._upper = limits.lower[index], limits.upper[index]
         self._velocity = limits.velocity[index]
@@ -118,7 +121,7 @@ class Collector:
         self.ready_ns: list[int] = []
         self.stamp_ns: list[int] = []
         self.overlap: list[float] = []
-        self.imaginations: list[ImaginationEvent] = []
+        self.imaginations: list[ImaginationError] = []
         self.deadline_misses = 0
         self.refusals: Counter[tuple[str, str]] = Counter()
         self.notices: list[NoticeEvent] = []
@@ -135,12 +138,13 @@ class Collector:
             self.contexts += 1
             self.plan_host_ns.append(event.host_ns)
             self.prefill_ns.append(event.policy_ns)
+            self._expect(event.imagination)
         elif isinstance(event, RefusalEvent):
             self.refusals[event.node, short_reason(event.reason)] += 1
         elif isinstance(event, NoticeEvent):
             self.notices.append(event)
         elif isinstance(event, ImaginationEvent):
-            self.imaginations.append(event)
+            self.imaginations.append(event.error)
         elif isinstance(event, FaultEvent):
             self.faults.append(event)
         else:
@@ -255,12 +259,16 @@ class Collector:
     def _keep_imagined(self, event: ChunkEvent) -> None:
         for frame in event.observation.frames.values():
             self.imagined.see(frame.camera, frame.stamp_ns, partial(_small, frame.rgb))
-        if event.imagination is None:
+        self._expect(event.imagination)
+
+    def _expect(self, imagination: Imagination | None) -> None:
+        """Keep some of the images that are imagined, for the report."""
+        if imagination is None:
             return
-        for camera in event.observation.frames:
-            if not self.imagined.wants(camera, event.imagination.target_stamp_ns):
+        for camera in self._cameras:
+            if not self.imagined.wants(camera, imagination.target_stamp_ns):
                 continue
-            expected = event.imagination.frame(camera)
+            expected = imagination.frame(camera)
             if expected is not None:
                 self.imagined.expect(CameraFrame(camera, expected.stamp_ns, _small(expected.rgb)))
 

@@ -20,6 +20,7 @@ from wam.data.bag.clocks import ClockRequest
 from wam.data.bag.stamps import BagMessage
 from wam.evaluation.metrics.gate import Threshold
 from wam.evaluation.replay.safety_events import SafetyEvent, SafetyInfo
+from wam.runtime.imagination import ImaginationError
 from wam.runtime.ingest.ingest import Notice, StreamIngest
 from wam.runtime.schedule import SCHEDULE
 
@@ -46,6 +47,7 @@ class ReplaySettings:
         max_context_age_ns: a context with an older image is refused [ns].
         strategy: how the safety node changes over from one chunk to the next.
         extra_filters: safety filters from other packages, each as "module:factory".
+        imagination: compare also futures that cost extra computing, or in live mode an extra half of the policy.
     """
 
     planner_latency_ns: int | None
@@ -55,6 +57,7 @@ class ReplaySettings:
     max_context_age_ns: int = seconds_to_ns(SCHEDULE.max_context_age)
     strategy: Strategy = SCHEDULE.strategy
     extra_filters: tuple[str, ...] = ()
+    imagination: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ class ContextEvent:
         header: header of the context.
         host_ns: time its cycle took on this host [ns].
         policy_ns: of that, time in the policy (prefill) [ns].
+        imagination: what the planner expects to perceive later, where it was asked for.
     """
 
     start_ns: int
@@ -139,6 +143,7 @@ class ContextEvent:
     header: ContextHeader
     host_ns: int
     policy_ns: int = 0
+    imagination: Imagination | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,23 +218,11 @@ class ImaginationEvent:
 
     Attributes:
         time_ns: when it came [ns].
-        generation: of the chunk that was predicted with it.
-        sequence: of that chunk.
-        stamp_ns: image that it was imagined from [ns].
-        target_stamp_ns: time that was imagined [ns].
-        mse: mean squared distance of the imagined from the observed future, in the policy's own features.
-        still_mse: the same of "the future looks like the present".
-        cosine: cosine similarity of imagined and observed future.
+        error: what came out.
     """
 
     time_ns: int
-    generation: int
-    sequence: int
-    stamp_ns: int
-    target_stamp_ns: int
-    mse: float
-    still_mse: float
-    cosine: float
+    error: ImaginationError
 
 
 Event = ContextEvent | ChunkEvent | RefusalEvent | NoticeEvent | FaultEvent | ImaginationEvent | SafetyEvent

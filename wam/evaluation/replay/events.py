@@ -154,13 +154,13 @@ def _fields(event: _Written, with_inference: bool) -> dict[str, Any]:
         return {
             "event": "imagination",
             "time_ns": event.time_ns,
-            "generation": event.generation,
-            "sequence": event.sequence,
-            "stamp_ns": event.stamp_ns,
-            "target_stamp_ns": event.target_stamp_ns,
-            "mse": _rounded(event.mse),
-            "still_mse": _rounded(event.still_mse),
-            "cosine": _rounded(event.cosine),
+            "generation": event.error.generation,
+            "sequence": event.error.sequence,
+            "stamp_ns": event.error.stamp_ns,
+            "target_stamp_ns": event.error.target_stamp_ns,
+            "mse": _rounded(event.error.mse),
+            "still_mse": _rounded(event.error.still_mse),
+            "cosine": _rounded(event.error.cosine),
         }
     if isinstance(event, FaultEvent):
         return {"event": "fault", "time_ns": event.time_ns, "node": event.node, "text": str(event.error)}

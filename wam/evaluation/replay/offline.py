@@ -17,14 +17,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from wam.core.clock import NS_PER_S, ManualClock
+from wam.core.clock import ManualClock
 from wam.core.context import ContextHandle
 from wam.core.errors import InputError, PolicyFault
 from wam.core.latency import Stopwatch, monotonic_ns
 from wam.core.observation import Observation
-from wam.core.policy import Imagining, LoadedPolicy, Perceiving
+from wam.core.policy import Foreseeing, Imagination, Imagining, LoadedPolicy, Perceiving
 from wam.core.transport.in_process import InProcessPublisher, InProcessReader, InProcessRegistry
-from wam.evaluation.metrics.imagination import ImaginationErrors
 from wam.evaluation.metrics.time_gaps import MAX_GAP_NS
 from wam.evaluation.replay.engine import (
     EXECUTOR,
@@ -34,6 +33,7 @@ from wam.evaluation.replay.engine import (
     Delivery,
     Event,
     FaultEvent,
+    ImaginationEvent,
     NoticeEvent,
     RefusalEvent,
     ReplaySettings,
@@ -42,6 +42,7 @@ from wam.evaluation.replay.safety_events import SafetyInfo
 from wam.evaluation.replay.timed import TimedPolicy
 from wam.robots.description import RobotDescription
 from wam.runtime.executor import ExecutorCycle
+from wam.runtime.imagination import ImaginationJudge, ImaginedFuture, tolerance_ns
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.planner import PlannerCycle
 
@@ -96,11 +97,14 @@ class OfflineReplay:
         self._publisher = InProcessPublisher(policy.codec, owner="replay", registry=registry)
         reader: InProcessReader[Any] = InProcessReader(registry=registry)
         self._timed = TimedPolicy(policy.planner, policy.executor, reader, stopwatch)
-        self._imagination: ImaginationErrors | None = None
-        if isinstance(policy.executor, Imagining) and isinstance(policy.planner, Perceiving):
+        self._foreseeing = (
+            policy.planner if settings.imagination and isinstance(policy.planner, Foreseeing) else None
+        )
+        self._imagination: ImaginationJudge | None = None
+        imagines = isinstance(policy.executor, Imagining) or self._foreseeing is not None
+        if imagines and isinstance(policy.planner, Perceiving):
             rates = [robot.camera(name).rate for name in policy.contract.camera_names]
-            tolerance_ns = int(0.6 * NS_PER_S / min(rates, default=1.0))
-            self._imagination = ImaginationErrors(policy.planner, tolerance_ns=tolerance_ns)
+            self._imagination = ImaginationJudge(policy.planner, tolerance_ns=tolerance_ns(rates))
         self.planner = PlannerCycle(
             contract=policy.contract,
             planner=self._timed,
@@ -267,7 +271,10 @@ class OfflineReplay:
         self._planner_started_ns = now_ns
         latency_ns = self._settings.planner_latency_ns
         ready_ns = now_ns + (host_ns if latency_ns is None else latency_ns)
-        event = ContextEvent(now_ns, ready_ns, result.header, host_ns, self._timed.plan_ns)
+        imagination = None if self._foreseeing is None else self._foreseeing.foresee()
+        header = result.header
+        event = ContextEvent(now_ns, ready_ns, header, host_ns, self._timed.plan_ns, imagination)
+        self._expect(header.generation, header.version, imagination)
         handle = result.handle
         self._schedule(ready_ns, 0, lambda time_ns: self._context_arrives(time_ns, event, handle))
 
@@ -306,19 +313,24 @@ class OfflineReplay:
         event = ChunkEvent(
             now_ns, ready_ns, result.chunk, self._observation, host_ns, policy_ns, self.executor.imagination
         )
-        if self._imagination is not None:
-            self._imagination.add(event)
+        self._expect(event.chunk.generation, event.chunk.sequence, event.imagination)
         self._schedule(ready_ns, 1, lambda time_ns: self._chunk_out(event))
         # As the live worker: a late cycle does not shift the next one by more than it has to.
         self._schedule(max(now_ns + period_ns, ready_ns), 2, self._executor_tick)
 
+    def _expect(self, generation: int, sequence: int, imagination: Imagination | None) -> None:
+        """Let a future wait for its time; it was imagined from the last observation."""
+        if self._imagination is not None and imagination is not None and self._observation is not None:
+            self._imagination.add(ImaginedFuture(generation, sequence, imagination, self._observation))
+
     def _judge_imagination(self, now_ns: int) -> Iterator[Event]:
-        if self._imagination is None or EXECUTOR in self._faulted:
+        judge = self._imagination
+        if judge is None or self._faulted or not judge.due(now_ns):
             return
         try:
-            yield from self._imagination.compare_due(
-                now_ns, lambda time_ns: self.ingest.assemble(now_ns=time_ns)
-            )
+            judge.see(self.ingest.assemble(now_ns=now_ns))
+            for error in judge.compare():
+                yield ImaginationEvent(now_ns, error)
         except InputError:
             return  # a stream is stale; the futures wait for the next image, or pass
         except PolicyFault as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.errors import StaleObservation
 from wam.core.observation import Instruction, Observation
+from wam.core.policy import Features
 from wam.models.backends.backend import Backend, Eager, Part
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.rope import Rope, rope_3d
@@ -20,6 +22,7 @@ from wam.models.normalisation import Normaliser
 from wam.models.text import TextEncoder
 from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.context import AhaContext
+from wam.policies.aha_wam.imagination import Decode, ExpectedVideo, Seen, perceived
 from wam.policies.aha_wam.memory import MemoryEntry, MemoryView, RollingMemory
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.video_dit import LayerKv, VideoKv
@@ -41,6 +44,7 @@ class AhaPlanner:
         template: text for the encoder; "{task}" is replaced by the instruction.
         state_norm: of the proprioception, read only where the planner sees it (Fast-WAM).
         backend: runs the prefill stage.
+        decoder: makes the decoder of latents when a future is asked for first; None where the bundle has none.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class AhaPlanner:
         template: str,
         state_norm: Normaliser,
         backend: Backend | None = None,
+        decoder: Callable[[], Decode] | None = None,
     ) -> None:
         if model.video is None:
             raise ValueError("this model was built without its planner half")
@@ -79,6 +84,9 @@ class AhaPlanner:
         self._generation = 0
         self._version = 0
         self._last_stamp_ns: int | None = None
+        self._make_decoder = decoder
+        self._decode: Decode | None = None
+        self._seen: Seen | None = None
 
     @property
     def model(self) -> AhaWam:
@@ -131,6 +139,33 @@ class AhaPlanner:
         self._memory.clear()
         self._version = 0
         self._last_stamp_ns = None
+        self._seen = None
+
+    def foresee(self) -> ExpectedVideo | None:
+        """Return what the video DiT expects after the last plan; see `wam.core.policy.Foreseeing`.
+
+        None where the bundle has a VAE without its decoder.
+        """
+        if self._seen is None or self._make_decoder is None:
+            return None
+        if self._decode is None:
+            self._decode = self._make_decoder()
+        return ExpectedVideo(
+            self._video,
+            self._config,
+            self._seen,
+            layout=self._vision.layout,
+            decode=self._decode,
+            period_ns=self._contract.control_period_ns,
+        )
+
+    def perceive(self, observation: Observation) -> Features:
+        """Return the picture that the networks see; see `wam.core.policy.Perceiving`.
+
+        Raises:
+            ImageError: a camera is missing.
+        """
+        return perceived(observation, self._vision.layout)
 
     @torch.inference_mode()
     def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[AhaContext]:
@@ -171,6 +206,7 @@ class AhaPlanner:
             version=self._version,
             started_ns=started_ns,
         )
+        self._seen = Seen(header, latent, text, view)
         return PlannerContext(header, AhaContext(kv.k, kv.v, rows))
 
     def _modulations(self) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.config import AhaWamConfig, Latents, preset
 from wam.policies.aha_wam.context import codec
 from wam.policies.aha_wam.executor import AhaExecutor
+from wam.policies.aha_wam.imagination import Decode, pixel_decoder, video_decoder
 from wam.policies.aha_wam.initialise import random_model, random_vae
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.pixel_latents import PixelEncoder
@@ -187,6 +188,7 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
             template=manifest.instruction_template,
             state_norm=state_norm,
             backend=backend,
+            decoder=_decoder(bundle, config, device=device),
         )
         if text is not None
         else None
@@ -243,6 +245,20 @@ def _image_encoder(bundle: Bundle, config: AhaWamConfig, *, dtype: torch.dtype) 
     # A bundle may hold the decoder too, which is three quarters of the VAE; nothing here decodes.
     state = read_tensors(bundle.weights, prefix=VAE_PREFIX, parts=("encoder.", "quant_conv."))
     return collapse(state, config.vae, dtype=dtype)
+
+
+def _decoder(
+    bundle: Bundle, config: AhaWamConfig, *, device: torch.device | str
+) -> Callable[[], Decode] | None:
+    """Return what makes the decoder of latents, which is read only if a future is asked for; None without one."""
+    if config.latents is Latents.PIXELS:
+        return pixel_decoder
+    parts = ("decoder.", "post_quant_conv.")
+    if not any(name.startswith(f"{VAE_PREFIX}decoder.") for name in bundle.weights.tensors):
+        return None
+    return lambda: video_decoder(
+        read_tensors(bundle.weights, prefix=VAE_PREFIX, parts=parts), config, device=device
+    )
 
 
 def _freeze(model: nn.Module) -> None:

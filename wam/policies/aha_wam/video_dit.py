@@ -222,3 +222,20 @@ class VideoDit(nn.Module):
         grid = patches_BNP.unflatten(2, (p, p, channels)).unflatten(1, (frames, height // p, width // p))
         latents: Tensor = grid.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
         return latents
+
+
+def frame_mask(frames: int, tokens: int, *, only_first: bool, device: torch.device) -> Tensor:
+    """Return which video tokens see which, bool [N, N]; True = visible.
+
+    For three frames of S tokens each, every cell standing for S x S:
+
+                 per frame       only_first
+                 keys 0 1 2      keys 0 1 2
+        query 0       x . .           x . .
+        query 1       x x .           x x x
+        query 2       x x x           x x x
+    """
+    frame = torch.arange(frames, device=device).repeat_interleave(tokens)
+    if only_first:
+        return (frame[:, None] > 0) | (frame[None, :] == 0)
+    return frame[:, None] >= frame[None, :]

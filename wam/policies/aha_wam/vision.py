@@ -39,6 +39,11 @@ class VisualEncoder:
         self._kept: list[tuple[tuple[CameraFrame, ...], Tensor]] = []
         self.encoded = 0
 
+    @property
+    def layout(self) -> Composite:
+        """Where each camera lies in the picture."""
+        return self._layout
+
     def warm_up(self) -> None:
         """Encode a grey image, so that a backend has seen the shape in advance."""
         self._encode(torch.zeros(1, 3, self._layout.height, self._layout.width, device=self._device))

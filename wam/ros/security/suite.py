@@ -44,7 +44,7 @@ def planner(robot: RobotDescription) -> Grants:
         | REPORTS
         | LOCK_STEP
         | Grants(
-            publishes=frozenset({"~/context", "~/status", "~/contract"}),
+            publishes=frozenset({"~/context", "~/status", "~/contract", "~/imagination_error"}),
             subscribes=robot_streams(robot),
             serves=frozenset({"~/set_instruction"}),
         )
@@ -58,7 +58,7 @@ def executor(robot: RobotDescription) -> Grants:
         | REPORTS
         | LOCK_STEP
         | Grants(
-            publishes=frozenset({"~/chunk", "~/status", "~/imagined_image"}),
+            publishes=frozenset({"~/chunk", "~/status", "~/imagined_image", "~/imagination_error"}),
             subscribes=robot_streams(robot) | {CONTEXT, STATUS, f"{PLANNER}/contract"},
             serves=frozenset({"~/set_acting"}),
         )
@@ -171,6 +171,8 @@ def watcher(robot: RobotDescription) -> Grants:
                 STATUS,
                 f"{SAFETY}/command_preview",
                 f"{EXECUTOR}/imagined_image",
+                f"{EXECUTOR}/imagination_error",
+                f"{PLANNER}/imagination_error",
                 "/diagnostics",
                 "/rosout",
             }

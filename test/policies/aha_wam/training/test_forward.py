@@ -22,11 +22,11 @@ from wam.policies.aha_wam.training.forward import (
     chunk_text,
     current_context,
     draw,
-    frame_mask,
     joint_velocities,
 )
 from wam.policies.aha_wam.training.layout import SampleLayout
 from wam.policies.aha_wam.training.losses import action_loss, masked_mean, video_loss
+from wam.policies.aha_wam.video_dit import frame_mask
 
 
 def generator(seed: int = 0) -> torch.Generator:

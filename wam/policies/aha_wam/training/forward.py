@@ -24,7 +24,7 @@ from wam.policies.aha_wam.config import AhaWamConfig
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.training.batch import LatentBatch
 from wam.policies.aha_wam.training.losses import Losses, action_loss, video_loss
-from wam.policies.aha_wam.video_dit import LayerKv, VideoDit
+from wam.policies.aha_wam.video_dit import LayerKv, VideoDit, frame_mask
 from wam.training.action_error import PredictedRows
 from wam.training.objective import Objective
 
@@ -118,23 +118,6 @@ def video_rope(config: AhaWamConfig, positions_BF: Tensor) -> Rope:
     )
     shape = (positions_BF.shape[0], positions_BF.shape[1] * config.frame_tokens)
     return Rope(flat.cos.unflatten(0, shape), flat.sin.unflatten(0, shape))
-
-
-def frame_mask(frames: int, tokens: int, *, only_first: bool, device: torch.device) -> Tensor:
-    """Return which video tokens see which, bool [N, N]; True = visible.
-
-    For three frames of S tokens each, every cell standing for S x S:
-
-                 per frame       only_first
-                 keys 0 1 2      keys 0 1 2
-        query 0       x . .           x . .
-        query 1       x x .           x x x
-        query 2       x x x           x x x
-    """
-    frame = torch.arange(frames, device=device).repeat_interleave(tokens)
-    if only_first:
-        return (frame[:, None] > 0) | (frame[None, :] == 0)
-    return frame[:, None] >= frame[None, :]
 
 
 def history_visible(valid_B: Tensor, frames: int, tokens: int) -> Tensor:
