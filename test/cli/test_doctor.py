@@ -12,7 +12,7 @@ import pytest
 
 from wam.cli import checks, doctor
 from wam.cli import main as cli
-from wam.cli.check import Check, Outcome
+from wam.cli.machine_check import Check, Outcome
 from wam.core.transport.identity import ProcessIdentity, this_process
 from wam.core.transport.segment import SegmentName
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from wam.cli.check import Check, Outcome
+from wam.cli.machine_check import Check, Outcome
 from wam.cli.timing_checks import (
     KernelClock,
     ask,

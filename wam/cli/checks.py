@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from wam.cli.check import Check, Outcome
+from wam.cli.machine_check import Check, Outcome
 from wam.cli.timing_checks import clock_check, realtime_check
 from wam.core.transport.identity import is_alive
 from wam.core.transport.segment import SHM_DIRECTORY, SegmentName

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from wam.cli.check import Check, Outcome
 from wam.cli.checks import all_checks, network_check, robot_checks
+from wam.cli.machine_check import Check, Outcome
 
 EXIT_FAILED_CHECK = 2
 PARALLEL = 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam info`: list robots, policies and presets, or show one of them."""
+"""`wam info`: list robots, policies and presets, or show one of them, or a recording."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,15 @@ from wam.runtime.policy import FAKE_POLICY
 
 
 def info(
+    recording: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="BAG|DATASET",
+            help="Show a recording or a data set: a rosbag2 folder, an .mcap, .db3 or ROS 1 .bag file, or the folder "
+            "of a LeRobot data set.",
+            show_default=False,
+        ),
+    ] = None,
     robot: Annotated[
         str, typer.Option(help="Show a robot: a name in config/robots or a YAML file.", show_default=False)
     ] = "",
@@ -54,21 +64,23 @@ def info(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
-    """List robots, policies and presets, or show one of them. Changes nothing.
+    """List robots, policies and presets, or show one of them, or a recording or data set. Changes nothing.
 
     Exit codes: 0 success, 1 not found or its file is invalid.
 
-    Example: wam info --robot piper, wam info --robot piper --fk left_link6 --q "0 1.57 -1.57 0 0 0"
+    Example: wam info my_bag, wam info --robot piper, wam info --robot piper --fk left_link6 --q "0 1.57 -1.57 0 0 0"
     """
-    chosen = [
-        name for name, value in (("--robot", robot), ("--preset", preset), ("--policy", policy)) if value
-    ]
+    given = (("BAG|DATASET", recording), ("--robot", robot), ("--preset", preset), ("--policy", policy))
+    chosen = [name for name, value in given if value]
     if len(chosen) > 1:
         raise ConfigError("wam info", value=" ".join(chosen), allowed="one of them", where="the command line")
     if (fk or q or base) and not (robot and fk and q):
         raise ConfigError(
             "forward kinematics", allowed="--robot NAME --fk LINK --q POSITIONS", where="the command line"
         )
+    if recording is not None:
+        _tell_recording(recording, as_json=as_json)
+        return
     if fk:
         shown = pose_values(robot, fk, q, base=base or None)
     elif robot:
@@ -91,6 +103,24 @@ def info(
         _show(shown)
     else:
         _show_catalogue(shown)
+
+
+def _tell_recording(path: Path, *, as_json: bool) -> None:
+    from wam.cli.recording_info import show_survey
+    from wam.data.survey import survey, survey_as_json
+
+    if not path.exists() and path.name in (
+        *(robot["name"] for robot in catalogue()["robots"]),
+        *shipped_bundles(),
+    ):
+        raise ConfigError(
+            f"no recording {path}", allowed=f"--robot {path} or --policy {path}", where="the command line"
+        )
+    found = survey(path)
+    if as_json:
+        typer.echo(json.dumps(survey_as_json(found), indent=2, ensure_ascii=False))
+    else:
+        show_survey(found)
 
 
 def catalogue() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wam.cli.check import Check, Outcome
+from wam.cli.machine_check import Check, Outcome
 from wam.runtime.safety.stream import COMMAND_PRIORITY, ask_for_realtime
 
 STA_UNSYNC = 0x40

@@ -85,8 +85,8 @@ def convert_lerobot(
     )
     content = reader.episode
     warnings: list[str] = []
-    measured = _states(content, robot, source, state)
-    commanded = _actions(content, robot, source, action, lenient, warnings)
+    measured = measured_joints(content, robot, source, state)
+    commanded = commanded_joints(content, robot, source, action, lenient, warnings)
     for found, raw, option in (
         (measured, content.state, "--unit"),
         (commanded, content.action, "--action-unit"),
@@ -129,7 +129,7 @@ def convert_lerobot(
     )
 
 
-def _states(
+def measured_joints(
     episode: RecordedEpisode, robot: RobotDescription, dataset: Path, options: ColumnOptions
 ) -> JointColumns:
     """Return the measured joints, all of the robot's.
@@ -186,7 +186,7 @@ def camera_views(
     return {by_name[camera.name]: camera.name for camera in robot.cameras}
 
 
-def _actions(
+def commanded_joints(
     episode: RecordedEpisode,
     robot: RobotDescription,
     dataset: Path,

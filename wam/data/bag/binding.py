@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from wam.core.contract import PolicyContract
 from wam.core.errors import ConfigError, RecordingError
@@ -22,7 +23,9 @@ from wam.data.bag.topics import (
     STRING,
 )
 from wam.data.bag.video_packets import VIDEO_PACKETS
-from wam.robots.description import CameraTransport, CommandKind, RobotDescription
+from wam.robots.description import CameraSpec, CameraTransport, CommandKind, JointGroup, RobotDescription
+
+NO_ACTION = "no action was recorded: chunks are compared with the joint state measured later"
 
 
 class Role(enum.Enum):
@@ -139,34 +142,81 @@ def bind_cameras(
     Raises:
         RecordingError: as `bind`.
     """
+    found = bind_what_is_there(recording, robot=robot, cameras=cameras, names=names)
+    for _, error in found.missing:
+        raise error
+    return found.binding
+
+
+@dataclass(frozen=True, slots=True)
+class PartialBinding:
+    """The topics of a recording that could be bound, and what could not.
+
+    Attributes:
+        binding: the topics that are there.
+        missing: what was looked for ("the recording", a joint group, a camera, ...) and why it cannot be read.
+    """
+
+    binding: Binding
+    missing: tuple[tuple[str, RecordingError], ...]
+
+
+def bind_what_is_there(
+    recording: Recording,
+    *,
+    robot: RobotDescription,
+    cameras: Sequence[str],
+    names: TopicNames | None = None,
+) -> PartialBinding:
+    """Find what `bind_cameras` finds, and go on where something is missing."""
     names = names or TopicNames()
-    _require_ros(recording)
-    warnings = list(_other_robot(recording, robot))
     feeds: dict[str, Feed] = {}
+    warnings: list[str] = []
+    missing: list[tuple[str, RecordingError]] = []
     find = _Finder(recording, robot, names)
-    for group in robot.groups:
+
+    def look(what: str, search: Callable[[], None]) -> None:
+        try:
+            search()
+        except RecordingError as error:
+            missing.append((what, error))
+
+    def joints(group: JointGroup) -> None:
         topic = find(group.state_topic, (JOINT_STATE,), f"joint group {group.name}")
         _add(feeds, Feed(topic.name, topic.msgtype, Role.JOINTS, (group.name,)))
-    for camera_name in cameras:
-        camera = robot.camera(camera_name)
+
+    def images(camera: CameraSpec) -> None:
         usual = COMPRESSED_IMAGE if camera.transport is CameraTransport.COMPRESSED else IMAGE
         topic = find(camera.topic, (usual, *VIDEO_PACKETS), f"camera {camera.name}")
         feeds[topic.name] = Feed(topic.name, topic.msgtype, Role.CAMERA, (camera.name,))
-    actions = _actions(recording, robot, names)
-    if not actions:
-        warnings.append("no action was recorded: chunks are compared with the joint state measured later")
-    for action in actions:
-        _add(feeds, action)
-        if is_feedback(action.msgtype):
-            goals = action.topic.replace("/_action/feedback", "/_action/send_goal/_service_event")
-            warnings.append(
-                f"{action.topic} is the feedback of an action: it tells where the gripper was measured, and not what "
-                f"was commanded; goals are in {goals}, where service introspection was on"
-            )
-    instruction = _usual(recording, names.instruction, INSTRUCTION_TOPIC, (STRING,), Role.INSTRUCTION)
-    if instruction is not None:
-        feeds[instruction.name] = Feed(instruction.name, instruction.msgtype, Role.INSTRUCTION)
-    return Binding(feeds, tuple(warnings))
+
+    def commands() -> None:
+        actions = _actions(recording, robot, names)
+        if not actions:
+            warnings.append(NO_ACTION)
+        for action in actions:
+            _add(feeds, action)
+            if is_feedback(action.msgtype):
+                goals = action.topic.replace("/_action/feedback", "/_action/send_goal/_service_event")
+                warnings.append(
+                    f"{action.topic} is the feedback of an action: it tells where the gripper was measured, and not "
+                    f"what was commanded; goals are in {goals}, where service introspection was on"
+                )
+
+    def instruction() -> None:
+        topic = _usual(recording, names.instruction, INSTRUCTION_TOPIC, (STRING,), Role.INSTRUCTION)
+        if topic is not None:
+            feeds[topic.name] = Feed(topic.name, topic.msgtype, Role.INSTRUCTION)
+
+    look("the recording", lambda: require_ros(recording))
+    look("the robot", lambda: warnings.extend(_other_robot(recording, robot)))
+    for group in robot.groups:
+        look(f"joint group {group.name}", partial(joints, group))
+    for name in cameras:
+        look(f"camera {name}", partial(images, robot.camera(name)))
+    look("the action", commands)
+    look("the instruction", instruction)
+    return PartialBinding(Binding(feeds, tuple(warnings)), tuple(missing))
 
 
 def _add(feeds: dict[str, Feed], feed: Feed) -> None:
@@ -273,7 +323,7 @@ def _usual(
     return topic if topic.count and not topic.unreadable else None
 
 
-def _require_ros(recording: Recording) -> None:
+def require_ros(recording: Recording) -> None:
     """Refuse a recording that holds no ROS message at all.
 
     Raises:

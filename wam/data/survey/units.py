@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-GRIPPER_WORDS = ("gripper", "finger", "jaw", "claw", "knuckle")
+GRIPPER_WORDS = ("gripper", "finger", "jaw", "claw", "knuckle", "hand", "thumb", "pinky")
 
 MAX_RADIANS = 4.0 * math.pi
 """No joint of an arm that is in radians goes further; continuous wrists turn twice either way."""

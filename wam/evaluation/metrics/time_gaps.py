@@ -50,3 +50,18 @@ def seconds_recorded(
             times >= gap.end_ns, gap.length_ns, np.clip(times - gap.start_ns, 0, gap.length_ns)
         )
     return since / NS_PER_S
+
+
+def gap_warnings(gaps: Sequence[TimeGap], *, start_ns: int) -> list[str]:
+    """Return a line for every time that is jumped.
+
+    Args:
+        gaps: in order.
+        start_ns: start of the recording [ns].
+    """
+    after = seconds_recorded([gap.start_ns for gap in gaps], start_ns=start_ns, gaps=gaps).tolist()
+    return [
+        f"nothing was recorded for {gap.length_ns / NS_PER_S:.1f} s after {seconds:.2f} s: the recorder paused, "
+        "or the clock was set forward; no chunk spans it, and times in the report leave it out"
+        for gap, seconds in zip(gaps, after, strict=True)
+    ]

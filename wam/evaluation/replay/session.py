@@ -30,7 +30,7 @@ from wam.data.bag.stamps import BagMessage, StampReport
 from wam.data.bag.topics import WARNINGS
 from wam.evaluation.metrics.chunks import ChunkScore
 from wam.evaluation.metrics.figures import Figures, compute_figures
-from wam.evaluation.metrics.time_gaps import MAX_GAP_NS, TimeGap, seconds_recorded
+from wam.evaluation.metrics.time_gaps import MAX_GAP_NS, TimeGap, gap_warnings
 from wam.evaluation.replay.collect import Collector
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplayOptions
@@ -282,7 +282,7 @@ class _Session:
                 *(f"when the bag was made: {line}" for line in _lines(self._recording.custom.get(WARNINGS))),
                 *correction_lines(self._recording.clocks),
                 *self._watch.warnings(),
-                *self._gap_warnings(),
+                *gap_warnings(self._gaps, start_ns=self._first_ns or 0),
                 *stamp_warnings(stamps, unstamped=_unstamped(self._binding)),
                 *self._engine.warnings(),
             ),
@@ -361,16 +361,6 @@ class _Session:
         """Return a time since the start without the gaps so far [s]."""
         start_ns = time_ns if self._first_ns is None else self._first_ns
         return float(seconds_recorded(time_ns, start_ns=start_ns, gaps=self._gaps))
-
-    def _gap_warnings(self) -> list[str]:
-        """Return a line for every time that was jumped."""
-        starts = [gap.start_ns for gap in self._gaps]
-        after = seconds_recorded(starts, start_ns=self._first_ns or 0, gaps=self._gaps).tolist()
-        return [
-            f"nothing was recorded for {gap.length_ns / NS_PER_S:.1f} s after {seconds:.2f} s: the recorder paused, "
-            "or the clock was set forward; no chunk spans it, and times in the report leave it out"
-            for gap, seconds in zip(self._gaps, after, strict=True)
-        ]
 
     def _take_instruction(self, text: str) -> None:
         if not text.strip() or text == self._engine.instruction:
