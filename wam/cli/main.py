@@ -43,7 +43,7 @@ VERBS = {
     "train": "Train a policy on a LeRobot data set; the result is a policy bundle.",
     "check-backend": "Judge a backend on this device: every stage of a policy against the eager one.",
     "distill": "Distil a trained policy into one that needs fewer integration steps.",
-    "init": "Create initial weights for training.",
+    "init": "Draft the robot file of a recording; create initial weights for training.",
     "info": "List robots, policies and presets, or show one of them; or what a recording or data set holds.",
     "check": "Name every problem of a recording or data set: what it means for replay, and what helps.",
     "soak": "Run hours of random faults on a simulated robot with the real nodes; show whether anything grows.",

@@ -469,6 +469,7 @@ class RobotDescription:
         safety: budgets of the safety node.
         source: file the description was read from, for error texts.
         zones: boxes in which points of an arm must not be, or must be slow.
+        recorded_as: another name that recordings of the robot may have; "" for none.
         replay_only: the file is for recordings alone: nothing may move a robot by it, and `safety` is `NO_BUDGET`.
         unstated: dotted paths of the values that such a file does not state: TODO, or what a recording shows.
     """
@@ -483,6 +484,7 @@ class RobotDescription:
     safety: SafetyBudget
     source: Path
     zones: tuple[ZoneSpec, ...] = ()
+    recorded_as: str = ""
     replay_only: bool = False
     unstated: tuple[str, ...] = ()
 

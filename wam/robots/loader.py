@@ -106,7 +106,7 @@ def _robot(root: Value, check: Check) -> RobotDescription:
     openings = Openings(replay_only is not None and replay_only.flag())
     given = ("title", "groups", "cameras", "safety")
     needed = given[:2] if openings.allowed else given
-    fields = root.fields(needed, (*given[len(needed) :], "model", "zones", "replay_only"))
+    fields = root.fields(needed, (*given[len(needed) :], "model", "zones", "recorded_as", "replay_only"))
     model = fields["model"].fields(("urdf",), ("args", "srdf")) if "model" in fields else {}
     groups = fields["groups"]
     specs = tuple(_group(value, has_model="urdf" in model, openings=openings) for value in groups.items())
@@ -138,6 +138,7 @@ def _robot(root: Value, check: Check) -> RobotDescription:
         if "zones" in fields
         else (),
         source=root.file,
+        recorded_as=name_of(fields["recorded_as"]) if "recorded_as" in fields else "",
         replay_only=openings.allowed,
         unstated=(*openings.found, *(("safety",) if "safety" not in fields else ())),
     )

@@ -12,6 +12,11 @@ _TOPIC = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
+def is_topic(text: str) -> bool:
+    """Return whether a text is a relative topic name."""
+    return _TOPIC.fullmatch(text) is not None
+
+
 def topic_of(value: Value) -> str:
     """Return a relative topic name.
 
@@ -19,7 +24,7 @@ def topic_of(value: Value) -> str:
         ConfigError: it is none.
     """
     text = value.text()
-    if not _TOPIC.fullmatch(text):
+    if not is_topic(text):
         raise value.error(
             "is no relative topic name", value=text, allowed="e.g. left/joint_states, without leading /"
         )

@@ -27,6 +27,8 @@ class UrdfJoint:
         lower: lower limit [rad or m]; -inf where there is none.
         upper: upper limit [rad or m]; inf where there is none.
         velocity: velocity limit [rad/s or m/s]; inf where there is none.
+        effort: largest torque or force [N m or N]; inf where there is none.
+        mimics: joint that it follows; "" for none.
     """
 
     name: str
@@ -36,6 +38,8 @@ class UrdfJoint:
     lower: float
     upper: float
     velocity: float
+    effort: float = math.inf
+    mimics: str = ""
 
     @property
     def moves(self) -> bool:
@@ -113,6 +117,8 @@ def urdf_joints(urdf: str) -> dict[str, UrdfJoint]:
             lower=float(bounds.get("lower", -math.inf)),
             upper=float(bounds.get("upper", math.inf)),
             velocity=float(bounds.get("velocity", math.inf)),
+            effort=float(bounds.get("effort", math.inf)),
+            mimics="" if (mimic := element.find("mimic")) is None else mimic.get("joint", ""),
         )
     return joints
 

@@ -24,6 +24,7 @@ from wam.data.bag.topics import (
 )
 from wam.data.bag.video_packets import VIDEO_PACKETS
 from wam.robots.description import CameraSpec, CameraTransport, CommandKind, JointGroup, RobotDescription
+from wam.robots.loader import list_robots
 
 NO_ACTION = "no action was recorded: chunks are compared with the joint state measured later"
 
@@ -355,13 +356,14 @@ def _require_readable(recording: Recording, topic: RecordedTopic) -> None:
 
 def _other_robot(recording: Recording, robot: RobotDescription) -> tuple[str, ...]:
     recorded = recording.custom.get("wam.robot", "")
-    if not recorded or recorded == robot.name:
+    if not recorded or recorded in (robot.name, robot.recorded_as):
         return ()
+    known = f"--robot {recorded}" if recorded in list_robots() else f"--robot with the file of {recorded}"
     error = RecordingError(
         f"recording {recording.path} is of another robot",
         value=recorded,
         allowed=robot.name,
-        where=f"--robot {recorded}, or pass --lenient",
+        where=f"{known}, recorded_as: {recorded} in {robot.source}, or pass --lenient",
     )
     if not recording.lenient:
         raise error

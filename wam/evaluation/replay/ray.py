@@ -44,7 +44,7 @@ def require_ray() -> Any:
         if error.name != "ray":
             raise
         raise MissingDependency(
-            "--ray needs Ray, which is not installed", where="pip install ray (or use --jobs)"
+            "--ray needs Ray, which is not installed", where="pip install ray, or without --ray"
         ) from error
     return ray
 

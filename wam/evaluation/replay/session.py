@@ -30,7 +30,7 @@ from wam.data.bag.stamps import BagMessage, StampReport
 from wam.data.bag.topics import WARNINGS
 from wam.evaluation.metrics.chunks import ChunkScore
 from wam.evaluation.metrics.figures import Figures, compute_figures
-from wam.evaluation.metrics.time_gaps import MAX_GAP_NS, TimeGap, gap_warnings
+from wam.evaluation.metrics.time_gaps import MAX_GAP_NS, TimeGap, gap_warnings, seconds_recorded
 from wam.evaluation.replay.collect import Collector
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplayOptions
