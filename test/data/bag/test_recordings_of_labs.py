@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import av
 import numpy as np
 import pytest
 from mcap.writer import Writer as McapWriter
+from rewritten_bag import rewritten
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -48,24 +48,6 @@ MS = 1_000_000
 ROBOT = fake_robot()
 STORE = get_typestore(Stores.ROS2_JAZZY)
 JOINTS, IMAGES = "/joint_states", "/cam_high/image_raw/compressed"
-
-
-def rewritten(source: Path, out: Path, change: Callable[[BagMessage], Iterable[BagMessage]]) -> Path:
-    """Write a copy of a bag with each message replaced by what `change` gives for it."""
-    connections: dict[tuple[str, str], Any] = {}
-    with Recording(source) as recording, Writer(out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        given = (one for m in recording.messages([t.name for t in recording.topics]) for one in change(m))
-        for message in sorted(given, key=lambda one: one.receive_ns):
-            key = message.topic, message.msgtype
-            if key not in connections:
-                connections[key] = writer.add_connection(*key, typestore=STORE)
-            if message.stamp_ns is not None and hasattr(message.message, "header"):
-                stamp = message.message.header.stamp
-                stamp.sec, stamp.nanosec = divmod(message.stamp_ns, NS_PER_S)
-            writer.write(
-                connections[key], message.receive_ns, STORE.serialize_cdr(message.message, message.msgtype)
-            )
-    return out
 
 
 @pytest.fixture

@@ -116,7 +116,8 @@ class StorageFile(Protocol):
 
 _REPAIRS = {
     ".mcap": "the recording (`mcap recover` of the MCAP tools may save it)",
-    ".db3": "the recording (`sqlite3 FILE .recover` writes what can be read, `ros2 bag reindex` then the metadata)",
+    ".db3": "the recording (`sqlite3 FILE .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW.db3` saves what can be "
+    "read; give NEW.db3 in place of the recording)",
     ".bag": "the recording (a complete copy of it)",
 }
 """Suffix -> what may save a file that cannot be read."""
