@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from wam.core.errors import ConfigError
-from wam.data.draft.from_bag import draft_bag
-from wam.data.draft.from_dataset import draft_dataset
+from wam.data.draft.from_bag import BagDraft, draft_bag
+from wam.data.draft.from_dataset import DatasetDraft, draft_dataset
 from wam.data.draft.joints import urdf_joint
 from wam.data.draft.names import legal
 from wam.data.draft.values import DraftGroup, RobotDraft
@@ -33,6 +33,7 @@ def draft_robot(
         MissingDependency: xacro is not installed.
     """
     model = _model(urdf)
+    found: BagDraft | DatasetDraft
     if isinstance(survey, BagSurvey):
         found = draft_bag(survey, model)
         recorded_as = survey.custom.get("wam.robot", "")

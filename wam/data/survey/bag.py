@@ -126,7 +126,7 @@ class _TopicWatch:
 
     def _joints(self) -> tuple[ColumnSurvey, ...]:
         if self._commands is not None:
-            for sample_ in self._commands.rest():
+            for sample_ in self._commands.rest(0):
                 values = [float(value) for value in sample_.positions]
                 if len(sample_.names) == len(values):
                     self._samples[-1, sample_.names].append((sample_.time_ns, values))

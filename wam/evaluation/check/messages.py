@@ -158,7 +158,7 @@ class RobotCheck:
     def finish(self) -> None:
         """See `MessageCheck`."""
         for topic, reader in self._commands.items():
-            for sample in reader.rest():
+            for sample in reader.rest(0):
                 self._command(sample, self._binding.feeds[topic])
         counts = {stream.topic: stream.refused for stream in self._ingest.status()}
         for topic, errors in self._refused.items():
