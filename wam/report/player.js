@@ -144,7 +144,9 @@
     if (rung) parts.push(`safety node: ${rung.name}`);
     find("now").textContent = parts.join(" · ");
     const until = last(data.events, time * 1000 + 1, event => event.t);
-    const shown = data.events.slice(0, until + 1).filter(event => event.k !== "context").slice(-3).reverse();
+    // Of every kind the latest: a refusal that repeats itself must not hide why the arm was stopped.
+    const latest = new Map(data.events.slice(0, until + 1).filter(event => event.k !== "context").map(event => [event.k, event]));
+    const shown = [...latest.values()].sort((a, b) => b.t - a.t).slice(0, 4);
     find("marks").replaceChildren(...shown.map(event => {
       const item = document.createElement("li"), button = document.createElement("button"), dot = document.createElement("i");
       dot.style.background = data.kinds.find(kind => kind.kind === event.k).color;

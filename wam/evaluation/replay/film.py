@@ -28,7 +28,7 @@ MP4_BYTES = 5_000_000
 """Most bytes of all videos of a page; images are left out where they would not fit."""
 
 AHEAD = 0.2
-"""Share of its bytes that a video may use before the share of the recording that it has shown."""
+"""Share of its bytes that a video may use at any time; the others become free as the recording passes."""
 
 OPTIONS = {"preset": "superfast", "crf": "26", "g": "20", "tune": "zerolatency"}
 """About 2 kB an image; a key image every two seconds, since a person jumps to and fro."""
@@ -93,7 +93,7 @@ class CameraFilm:
         if self._images and seconds - self._images[-1] / _MS < after:
             return False
         share = min(1.0, self._passed / self._expected)
-        return self._bytes <= self._limit * min(1.0, share + AHEAD)
+        return self._bytes <= self._limit * (AHEAD + (1.0 - AHEAD) * share)
 
     def add(self, rgb: Rgb, seconds: float) -> None:
         """Show an image from `seconds` on, if it is wanted.

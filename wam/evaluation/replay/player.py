@@ -18,6 +18,7 @@ from wam.core.verdict import Ladder, Verdict
 from wam.data.bag.joint_samples import JointSamples
 from wam.evaluation.metrics.chunks import Stamps, Table
 from wam.evaluation.metrics.time_gaps import MAX_GAP_NS
+from wam.evaluation.replay.collect import short_reason
 from wam.evaluation.replay.engine import (
     ChunkEvent,
     ContextEvent,
@@ -30,6 +31,7 @@ from wam.evaluation.replay.film import FilmedCamera, films
 from wam.evaluation.replay.safety_events import LadderEvent, VerdictEvent
 from wam.report.page import evenly
 from wam.robots.images import Size, decode_image
+from wam.runtime.executor import STILL_EXECUTING
 
 FAN_ROWS = 24
 """Rows of a chunk that are kept, first and last included."""
@@ -162,9 +164,7 @@ class PlayerRecord:
         elif isinstance(event, ContextEvent):
             self._take_context(event)
         elif isinstance(event, RefusalEvent):
-            if self._silence.get(event.node) != event.reason:
-                self._mark(event.time_ns, MarkKind.SILENT, f"{event.node} silent: {event.reason}")
-            self._silence[event.node] = event.reason
+            self._take_silence(event)
         elif isinstance(event, FaultEvent):
             self._mark(event.time_ns, MarkKind.FAULT, f"{event.node} fault: {event.error}")
         elif isinstance(event, NoticeEvent):
@@ -256,6 +256,14 @@ class PlayerRecord:
         for frame in event.observation.frames.values():
             if frame.camera in self._films:
                 self._films[frame.camera].add(frame.rgb, self._seconds(frame.stamp_ns))
+
+    def _take_silence(self, event: RefusalEvent) -> None:
+        """Mark where a node falls silent, or goes on for another reason; ages in the text change all the time."""
+        reason = short_reason(event.reason)
+        if reason == STILL_EXECUTING or self._silence.get(event.node) == reason:
+            return
+        self._silence[event.node] = reason
+        self._mark(event.time_ns, MarkKind.SILENT, f"{event.node} silent: {event.reason}")
 
     def _take_context(self, event: ContextEvent) -> None:
         header = event.header

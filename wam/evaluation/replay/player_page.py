@@ -41,6 +41,9 @@ RUNGS = 1500
 STEPS_PER_RANGE = 4
 """Decimals of a joint's range that numbers are rounded to."""
 
+DIGITS = 4
+"""Most decimals of the values at the cursor."""
+
 LARGEST = 10**9
 """Numbers beyond are left out (as are those that are not finite) [steps]."""
 
@@ -140,7 +143,7 @@ def _joints(data: ReplayData, steps: npt.NDArray[np.float64]) -> list[dict[str, 
             "group": groups[name],
             "unit": units[name],
             "step": float(step),
-            "digits": max(0, -round(math.log10(step)) - 1),
+            "digits": min(DIGITS, max(0, -round(math.log10(step)) - 1)),
         }
         for name, step in zip(data.contract.action_joints, steps, strict=True)
     ]
