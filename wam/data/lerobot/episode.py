@@ -130,14 +130,10 @@ class EpisodeReader:
         optional = [name for name in (self._action_key, ENVIRONMENT) if name in features]
         (stamps,) = dataset.read_columns(files, ["timestamp"], dtype=np.float64)
         state, *others = dataset.read_columns(
-            files, [self._state_key, *optional], dtype=np.float64, finite=not self._lenient
+            files, [self._state_key, *optional], dtype=np.float64, finite=False
         )
         for name, table in zip((self._state_key, *optional), (state, *others), strict=True):
-            broken = int((~np.isfinite(table)).any(axis=1).sum())
-            if broken:
-                self.warnings.append(
-                    f"{files.data_path}: {broken} rows of {name} hold numbers that are not finite and are left out"
-                )
+            self._check_finite(name, table)
         where = str(files.data_path)
         self._check_rate(stamps[:, 0], where)
         tables = dict(zip(optional, others, strict=True))
@@ -163,6 +159,23 @@ class EpisodeReader:
                 for feature in features.values()
                 if feature.is_image and not feature.is_depth
             },
+        )
+
+    def _check_finite(self, name: str, table: Table) -> None:
+        path, broken = self._files.data_path, np.argwhere(~np.isfinite(table))
+        if not len(broken):
+            return
+        rows = len(np.unique(broken[:, 0]))
+        if not self._lenient:
+            row, place = broken[0].tolist()
+            raise RecordingError(
+                f"{path}: {name}[{place}] of episode {self._files.index}, row {row}, is not finite",
+                value=f"{rows} such rows",
+                allowed="finite numbers",
+                where="the data set, or pass --lenient to leave these rows out",
+            )
+        self.warnings.append(
+            f"{path}: {rows} rows of {name} hold numbers that are not finite and are left out"
         )
 
     def _require_keys(self) -> None:
