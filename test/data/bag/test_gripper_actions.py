@@ -28,6 +28,9 @@ from wam.data.fakes import fake_image
 from wam.data.lerobot.reader import open_dataset
 from wam.data.to_lerobot import BagOptions, convert_bags
 from wam.devices.loader import load_robot
+from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
+from wam.evaluation.replay.session import replay
+from wam.runtime.policy import PolicyRequest, load_fake
 
 ROBOT = with_camera(load_robot("franka"))
 FINGER = "fr3_finger_joint1"
@@ -298,3 +301,18 @@ def test_the_feedback_is_taken_as_an_action_topic_and_told(tmp_path: Path) -> No
         binding = bind_cameras(recording, robot=ROBOT, cameras=("head",), names=names)
     assert binding.feeds[topic].role is Role.ACTION
     assert "not what was commanded" in " ".join(binding.warnings)
+
+
+def test_a_replay_compares_the_gripper_between_the_messages_of_its_action(tmp_path: Path) -> None:
+    topic = f"{ACTION}/feedback"
+    bag = write_bag(tmp_path / "bag.mcap", topic, FEEDBACK, {0: feedback(0.08), 30: feedback(0.02)})
+    policy = load_fake(PolicyRequest("fake", planner=True, executor=True), robot=ROBOT)
+    settings = ReplaySettings(
+        planner_latency_ns=100 * NS_PER_MS, executor_latency_ns=50 * NS_PER_MS, planner_period_ns=0
+    )
+    names = TopicNames(actions={"/arm_commands": (), topic: (FINGER,)})
+    options = ReplayOptions(bag=bag, policy_name="fake", settings=settings, names=names)
+    outcome = replay(options, robot=ROBOT, policy=policy, report=tmp_path / "report")
+    assert outcome.summary["metrics"]["joints_compared"] == len(ROBOT.joints)
+    assert outcome.summary["metrics"]["reference_share"] > 0.8
+    assert any("not what was commanded" in line for line in outcome.summary["warnings"])
