@@ -172,8 +172,6 @@ def test_a_pair_is_told_if_and_only_if_two_newest_positions_of_one_joint_differ_
     expected = False
     mailbox = Mailbox()
     watch = watch_of(mailbox)
-    for sender in (DRIVER, OTHER, THIRD):  # of one that is alone, only the newest message is kept
-        watch.take(message({"wheel": 0.0}), sender=sender, stamp_ns=0, receive_ns=0)
     for sender, stamp_ns, positions in sent:
         # All is received at once: what is looked at here are stamps.
         watch.take(message(positions), sender=sender, stamp_ns=stamp_ns, receive_ns=0)

@@ -24,7 +24,7 @@ from wam.core.errors import JointError
 from wam.core.sole_sender import MAX_SENDERS
 from wam.core.verdict import Finding, Verdict
 from wam.robots.description import JointGroup
-from wam.robots.joint_reader import JointReader
+from wam.robots.joint_reader import MAX_LAYOUTS, JointReader
 from wam.runtime.safety.mailbox import Mailbox
 
 CODE = "drivers_disagree"
@@ -47,10 +47,15 @@ Stamps = npt.NDArray[np.int64]
 
 @dataclass(slots=True)
 class _Publisher:
-    """What one publisher has said of each joint last; `unread` is not sorted in while nobody else speaks."""
+    """What one publisher has said of each joint last.
+
+    `unread` holds the newest message of each of its layouts, oldest first; they are sorted in once somebody else speaks
+    of the same joints.
+    """
 
     receive_ns: int
-    unread: tuple[Any, int] | None
+    joints: set[str]
+    unread: dict[tuple[str, ...], tuple[Any, int]]
     positions: Vector
     stamps: Stamps
 
@@ -83,6 +88,7 @@ class DriverDisagreement:
     ) -> None:
         self._group, self._topic, self._mailbox, self._describe = group, topic, mailbox, describe
         self._reader = JointReader(group)
+        self._parts = group.parts
         self._tolerance = np.array(
             [min(AGREE_MOST, AGREE_SHARE * (joint.upper - joint.lower)) for joint in group.joints]
         )
@@ -103,14 +109,14 @@ class DriverDisagreement:
         """
         if not sender:
             return
-        one = self._publishers.get(sender)
-        if one is None:
-            n = len(self._group.joints)
-            one = _Publisher(receive_ns, None, np.full(n, np.nan), np.zeros(n, dtype=np.int64))
-            if len(self._publishers) >= MAX_SENDERS:
-                self._publishers.pop(next(iter(self._publishers)))
-            self._publishers[sender] = one
-        one.receive_ns, one.unread = receive_ns, (message, stamp_ns)
+        one = self._publishers.get(sender) or self._add(sender)
+        one.receive_ns = receive_ns
+        names = tuple(message.name)
+        one.joints.update(part for name in names if (part := self._parts.get(name)) is not None)
+        one.unread.pop(names, None)
+        one.unread[names] = message, stamp_ns
+        if len(one.unread) > MAX_LAYOUTS:
+            one.unread.pop(next(iter(one.unread)))
         if len(self._publishers) == 1:
             return
         self._publishers = {
@@ -118,10 +124,10 @@ class DriverDisagreement:
             for gid, other in self._publishers.items()
             if abs(receive_ns - other.receive_ns) <= LASTS_NS
         }
-        for other in self._publishers.values():
-            self._read(other)
         for gid, other in self._publishers.items():
-            if gid != sender:
+            if gid != sender and not one.joints.isdisjoint(other.joints):
+                self._read(one)
+                self._read(other)
                 self._compare(gid, other, sender, one)
 
     def settle(self, now_ns: int) -> None:
@@ -136,15 +142,22 @@ class DriverDisagreement:
                 self._found = self._told_ns = None
                 self._mailbox.withdraw_cause(CODE, of=self._group.name)
 
+    def _add(self, sender: bytes) -> _Publisher:
+        n = len(self._group.joints)
+        one = _Publisher(0, set(), {}, np.full(n, np.nan), np.zeros(n, dtype=np.int64))
+        if len(self._publishers) >= MAX_SENDERS:
+            self._publishers.pop(next(iter(self._publishers)))
+        self._publishers[sender] = one
+        return one
+
     def _read(self, one: _Publisher) -> None:
-        if one.unread is None:
-            return
-        (message, stamp_ns), one.unread = one.unread, None
-        try:
-            index, positions = self._reader.read_claim(message)
-        except JointError:
-            return  # refused as malformed where it is listened to
-        one.positions[index], one.stamps[index] = positions, stamp_ns
+        for message, stamp_ns in one.unread.values():
+            try:
+                index, positions = self._reader.read_claim(message)
+            except JointError:
+                continue  # refused as malformed where it is listened to
+            one.positions[index], one.stamps[index] = positions, stamp_ns
+        one.unread.clear()
 
     def _compare(self, gid: bytes, other: _Publisher, sender: bytes, one: _Publisher) -> None:
         apart_ns = np.abs(one.stamps - other.stamps)
