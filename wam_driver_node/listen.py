@@ -18,14 +18,15 @@ from rcl_interfaces.srv import GetParameters, ListParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 
 from wam.core.errors import JointError
 from wam.devices.doctor import of_this_group
 from wam.devices.loader import load_robot
 from wam.devices.registry import make_watch
-from wam.robots.description import NO_DRIVER, CameraSpec, CameraTransport, JointGroup
+from wam.robots.description import NO_DRIVER, CameraSpec, JointGroup
 from wam.robots.joint_reader import JointReader
+from wam.ros.camera_messages import message_kind
 from wam.ros.conversions import time_to_ns
 from wam.ros.ingest import image_contract
 from wam.ros.inputs import Inputs, publisher_nodes
@@ -196,7 +197,7 @@ class CameraListener:
     def __init__(self, node: Node, camera: CameraSpec) -> None:
         self._node, self._camera = node, camera
         self._stamps = StreamAges(node)
-        kind = Image if camera.transport is CameraTransport.RAW else CompressedImage
+        kind = message_kind(camera)
         contract = image_contract(camera)
         Inputs(node, RosClock(node)).listen(kind, camera.topic, self._on_image, IMAGE, contract=contract)
 

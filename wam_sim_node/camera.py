@@ -18,6 +18,7 @@ from wam.core.errors import MissingDependency
 from wam.core.latency import LatencyWindow, monotonic_ns
 from wam.core.observation import Rgb
 from wam.robots.description import CameraSpec, CameraTransport
+from wam.ros.camera_messages import require_images
 from wam.ros.conversions import ns_to_time
 from wam.ros.qos import IMAGE_PUBLISHER
 from wam.ros.worker import Worker
@@ -66,6 +67,7 @@ class CameraStream:
         lockstep: bool,
         on_error: Callable[[Exception], None],
     ) -> None:
+        require_images(camera, what="the simulation")
         self._node, self._camera, self._quality = node, camera, jpeg_quality
         self._latency_ns, self._degradation = latency_ns, degradation
         self._lockstep, self._on_error = lockstep, on_error

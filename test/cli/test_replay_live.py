@@ -52,8 +52,8 @@ def write_bag(out: Path, robot: RobotDescription, *, seconds: float) -> None:
                     bag.jpeg(f"/{camera.topic}", stamp_ns, frame_id="", data=data)
 
 
-def replay(bag: Path, report: Path, robot: str, *options: str) -> int:
-    arguments = ["--robot", robot, "--policy", "fake", "--report", str(report), *options]
+def replay(bag: Path, report: Path, robot: str, *options: str, policy: str = "fake") -> int:
+    arguments = ["--robot", robot, "--policy", policy, "--report", str(report), *options]
     return run(["replay", str(bag), *arguments, "--mode", "live"])
 
 
@@ -81,6 +81,29 @@ def test_the_nodes_answer_a_recording_and_are_judged_by_the_same_report(tmp_path
     metrics = summary["metrics"]
     judged = metrics["safety_ok"] + metrics["safety_changed"] + metrics["safety_refused"]
     assert 0 < judged <= metrics["chunks"] + 15
+
+
+@pytest.mark.parametrize("kind", ["dust", "aha_wam"])
+def test_the_nodes_tell_how_far_off_the_imagination_of_their_policy_was(tmp_path: Path, kind: str) -> None:
+    """`imagined_futures` was 0 in live mode, since the policy is in another process."""
+    from wam.models.robot_layout import RobotLayout
+    from wam.policies.aha_wam.config import Latents
+    from wam.policies.bundles import make_tiny_bundle
+
+    robot = load_robot("g1_inspire")
+    pixels = {"latents": Latents.PIXELS} if kind == "aha_wam" else {}
+    bundle = make_tiny_bundle(tmp_path / kind, kind, robot=RobotLayout.of(robot), overrides=pixels)
+    write_bag(tmp_path / "bag", robot, seconds=6.0)
+    report = tmp_path / "report"
+    assert replay(tmp_path / "bag", report, "g1_inspire", "--imagination", policy=str(bundle.directory)) == 0
+    metrics = json.loads((report / "summary.json").read_text())["metrics"]
+    assert metrics["imagined_futures"] >= 1
+    assert metrics["imagination_mse"] > 0.0
+    node = "context" if kind == "aha_wam" else "chunk"
+    made = {one["stamp_ns"] for one in read_events(report / "events.jsonl", node)}
+    errors = list(read_events(report / "events.jsonl", "imagination"))
+    assert {error["stamp_ns"] for error in errors} & made
+    assert all(error["target_stamp_ns"] > error["stamp_ns"] for error in errors)
 
 
 def test_a_chunk_that_the_live_node_refuses_shows_in_the_report(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wam.robots.description import CameraSpec, CameraTransport, Reliability
-from wam.robots.images import COMPRESSED_FORMATS, RAW_ENCODINGS
+from wam.robots.images import COMPRESSED_FORMATS, RAW_ENCODINGS, VIDEO_CODECS
 from wam.robots.names import name_of, require_periods, topic_of
 from wam.robots.paths import share_roots
 from wam.robots.units import Dimension
@@ -27,6 +27,15 @@ def list_presets() -> tuple[str, ...]:
     )
 
 
+ENCODINGS = {
+    CameraTransport.RAW: tuple(RAW_ENCODINGS),
+    CameraTransport.COMPRESSED: COMPRESSED_FORMATS,
+    CameraTransport.FFMPEG: VIDEO_CODECS,
+    CameraTransport.FOXGLOVE: VIDEO_CODECS,
+}
+"""Transport -> what a robot file may name as its encoding."""
+
+
 def read_camera(value: Value) -> CameraSpec:
     """Return a camera.
 
@@ -41,7 +50,7 @@ def read_camera(value: Value) -> CameraSpec:
         fields = value.fields(("name", *PRESET, *OWN), OPTIONAL)
     name = name_of(fields["name"])
     transport = fields["transport"].choice(CameraTransport)
-    encodings = tuple(RAW_ENCODINGS) if transport is CameraTransport.RAW else COMPRESSED_FORMATS
+    encodings = ENCODINGS[transport]
     encoding = fields["encoding"].text()
     if encoding not in encodings:
         raise fields["encoding"].error("is illegal", value=encoding, allowed=", ".join(encodings))

@@ -61,6 +61,8 @@ class CameraTransport(enum.Enum):
 
     RAW = "raw"  # sensor_msgs/Image
     COMPRESSED = "compressed"  # sensor_msgs/CompressedImage
+    FFMPEG = "ffmpeg"  # ffmpeg_image_transport_msgs/FFMPEGPacket
+    FOXGLOVE = "foxglove"  # foxglove_msgs/CompressedVideo
 
 
 class Reliability(enum.Enum):
@@ -353,7 +355,7 @@ class CameraSpec:
     Attributes:
         name: e.g. "head"; policies name it in their contract.
         topic: image topic, relative to the robot's namespace.
-        transport: raw or compressed.
+        transport: message type of the topic.
         encoding: encoding of the raw image ("rgb8"), or format of the compressed one ("jpeg").
         height: rows of the driver's image [px].
         width: columns of the driver's image [px].

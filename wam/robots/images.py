@@ -33,6 +33,9 @@ RAW_ENCODINGS: Mapping[str, tuple[int, tuple[int, int, int]]] = MappingProxyType
 COMPRESSED_FORMATS = ("jpeg", "png")
 """What a robot file may name; a message may be WebP as well."""
 
+VIDEO_CODECS = ("h264", "hevc", "av1", "vp8", "vp9", "mjpeg")
+"""What a robot file may name for a camera that sends packets; the packets themselves say what they are."""
+
 Size = tuple[int, int]
 """Height and width [px]."""
 
@@ -117,11 +120,13 @@ def _check_raw(message: Any, camera: str) -> Size:
     encoding = message.encoding
     coded = CODED_ENCODINGS.get(encoding)
     if coded is None and encoding not in RAW_ENCODINGS:
+        is_depth = str(encoding).lower() in _DEPTH
         raise ImageError(
-            f"image of camera {camera!r} has an encoding that is no colour or grey image",
+            f"image of camera {camera!r} has an encoding that is no colour or grey image"
+            + (", but a depth map, which no policy here takes" if is_depth else ""),
             value=str(encoding),
             allowed=", ".join((*RAW_ENCODINGS, *CODED_ENCODINGS)),
-            where=_WHERE,
+            where=_WHERE + ("; wam.robots.depth.decode_depth gives its metres" if is_depth else ""),
         )
     height, width, step = int(message.height), int(message.width), int(message.step)
     row = width * (RAW_ENCODINGS[encoding][0] if coded is None else coded.pixel_bytes)
@@ -166,8 +171,8 @@ def _require_colour(message: Any, camera: str) -> None:
         raise ImageError(
             f"compressed image of camera {camera!r} is a depth map",
             value=str(message.format),
-            allowed="a colour or grey image",
-            where=_WHERE,
+            allowed="a colour or grey image: no policy here takes depth",
+            where=f"{_WHERE}; wam.robots.depth.decode_depth gives its metres",
         )
 
 

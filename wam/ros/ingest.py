@@ -17,15 +17,23 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 
 from wam.core.clock import Clock
 from wam.core.errors import ImageError
 from wam.core.input_guard import InputContract
 from wam.core.observation import Observation
-from wam.robots.description import CameraSpec, CameraTransport, Reliability, RobotDescription
+from wam.robots.description import CameraSpec, Reliability, RobotDescription
+from wam.ros.camera_messages import PacketStream, message_kind, sends_packets
 from wam.ros.inputs import GuardedInput, Inputs, ReadBy, node_name, node_of_topic
-from wam.ros.qos import IMAGE, IMAGE_RELIABLE, JOINT_STATE, JOINT_STATE_QUEUE
+from wam.ros.qos import (
+    IMAGE,
+    IMAGE_RELIABLE,
+    JOINT_STATE,
+    JOINT_STATE_QUEUE,
+    PACKETS,
+    PACKETS_RELIABLE,
+)
 from wam.ros.timers import steady_timer
 from wam.runtime.ingest.ingest import TRUTH_TOPIC, StreamIngest
 
@@ -78,12 +86,15 @@ class CameraSubscription:
             return
         self.close()
         self.reliable = wanted
-        kind = Image if self._camera.transport is CameraTransport.RAW else CompressedImage
-        profile = IMAGE_RELIABLE if wanted else IMAGE
+        packets = sends_packets(self._camera)
+        if packets:
+            profile = PACKETS_RELIABLE if wanted else PACKETS
+        else:
+            profile = IMAGE_RELIABLE if wanted else IMAGE
         self._subscription = self._inputs.listen(
-            kind,
+            message_kind(self._camera),
             self._camera.topic,
-            self._store,
+            PacketStream(self._camera, self._store).take if packets else self._store,
             profile,
             contract=self._contract,
             read_by=ReadBy.RCLPY,

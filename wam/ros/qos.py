@@ -53,6 +53,12 @@ IMAGE = _profile(reliable=False, depth=1)
 IMAGE_RELIABLE = _profile(reliable=True, depth=1)
 """The same with retransmission of lost fragments; a best-effort publisher does not match it."""
 
+PACKETS = _profile(reliable=False, depth=30)
+"""Packets of a video: each needs the one before, so none may be replaced by a newer one."""
+
+PACKETS_RELIABLE = _profile(reliable=True, depth=30)
+"""The same with retransmission; a best-effort publisher does not match it."""
+
 JOINT_STATE_PUBLISHER = _profile(reliable=True, depth=10)
 """Joint states of a driver."""
 

@@ -25,7 +25,15 @@ from rosbags.typesys import Stores, get_typestore
 
 from wam.core.errors import ConfigError, RecordingError
 from wam.data.bag.record import RecordFile
-from wam.data.bag.topics import COMPRESSED_IMAGE, IMAGE, INSTRUCTION_TOPIC, JOINT_STATE, JOINT_TRAJECTORY
+from wam.data.bag.topics import (
+    COMPRESSED_IMAGE,
+    COMPRESSED_VIDEO,
+    FFMPEG_PACKET,
+    IMAGE,
+    INSTRUCTION_TOPIC,
+    JOINT_STATE,
+    JOINT_TRAJECTORY,
+)
 from wam.data.bag.writing import BagWriter
 from wam.robots.description import CameraTransport, CommandKind, RobotDescription
 from wam.stack.listener import TopicListener
@@ -81,6 +89,15 @@ class Recorded:
     silent: tuple[str, ...]
 
 
+CAMERA_TYPES = {
+    CameraTransport.RAW: IMAGE,
+    CameraTransport.COMPRESSED: COMPRESSED_IMAGE,
+    CameraTransport.FFMPEG: FFMPEG_PACKET,
+    CameraTransport.FOXGLOVE: COMPRESSED_VIDEO,
+}
+"""Transport of a camera -> type of its messages."""
+
+
 def topics_of(robot: RobotDescription) -> dict[str, str]:
     """Return topic -> type of everything that a recording of `robot` holds; names are relative to its namespace."""
     topics: dict[str, str] = {}
@@ -90,7 +107,7 @@ def topics_of(robot: RobotDescription) -> dict[str, str]:
             trajectory = group.command_kind is CommandKind.JOINT_TRAJECTORY
             topics[group.command_topic] = JOINT_TRAJECTORY if trajectory else JOINT_STATE
     for camera in robot.cameras:
-        topics[camera.topic] = IMAGE if camera.transport is CameraTransport.RAW else COMPRESSED_IMAGE
+        topics[camera.topic] = CAMERA_TYPES[camera.transport]
     return topics | SUITE_TOPICS
 
 

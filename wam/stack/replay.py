@@ -19,7 +19,7 @@ from typing import Any
 
 from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 
 from wam.core.chunk import ActionChunk
 from wam.core.clock import NS_PER_S, ns_to_seconds
@@ -44,6 +44,7 @@ from wam.evaluation.replay.engine import (
 )
 from wam.evaluation.replay.safety_events import SafetyInfo
 from wam.robots.description import CameraTransport, CommandKind, RobotDescription
+from wam.ros.camera_messages import message_kind, require_images
 from wam.ros.command_line import ParameterValue
 from wam.ros.conversions import ns_to_time
 from wam.ros.qos import IMAGE_PUBLISHER, JOINT_STATE_PUBLISHER
@@ -178,7 +179,8 @@ class LiveReplay:
         for feed in self._binding.feeds.values():
             if feed.role is Role.CAMERA:
                 camera = self._robot.camera(feed.camera)
-                kind = Image if camera.transport is CameraTransport.RAW else CompressedImage
+                require_images(camera, what="live replay")
+                kind = message_kind(camera)
                 publishers[feed.topic] = self._listener.node.create_publisher(
                     kind, camera.topic, IMAGE_PUBLISHER
                 )

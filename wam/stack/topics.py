@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import Image, JointState
 
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHeader
 from wam.core.observation import CameraFrame, Rgb, index_of
 from wam.core.verdict import Event as LadderMove
-from wam.robots.description import CameraSpec, CameraTransport, JointGroup, RobotDescription
+from wam.robots.description import CameraSpec, JointGroup, RobotDescription
 from wam.robots.images import decode_image
+from wam.ros.camera_messages import message_kind, require_images
 from wam.ros.context_channel import message_to_context
 from wam.ros.conversions import event_to_finding, message_to_chunk, time_to_ns
 from wam.ros.imagination import message_to_error
@@ -186,7 +187,8 @@ def images(camera: CameraSpec) -> StackTopic[ImageSample]:
             lambda: decode_image(message, camera=camera.name, size=(camera.height, camera.width)),
         )
 
-    kind = Image if camera.transport is CameraTransport.RAW else CompressedImage
+    require_images(camera, what="the simulated robot")
+    kind = message_kind(camera)
     return StackTopic(camera.topic, kind, IMAGE, decode)
 
 

@@ -400,3 +400,40 @@ def test_a_camera_that_was_recorded_as_packets_feeds_its_stream(tmp_path: Path, 
         assert feeds["/cam_high/ffmpeg"].camera == CAMERA
         images = list(recording.messages(["/cam_high/ffmpeg"]))
     assert [image.stamp_ns for image in images] == [state.stamp_ns for state in states]
+
+
+def packet_of(data: bytes, number: int) -> SimpleNamespace:
+    time = STORE.types["builtin_interfaces/msg/Time"]
+    stamp = time(7 + number // 30, number % 30 * 33_333_333)
+    header = STORE.types["std_msgs/msg/Header"](stamp=stamp, frame_id="")
+    return SimpleNamespace(header=header, encoding="h264", data=data)
+
+
+@pytest.mark.parametrize("missing", [(13,), (13, 14, 15), (19,)])
+def test_after_missing_packets_there_is_no_image_until_the_next_key_image(missing: tuple[int, ...]) -> None:
+    """The decoder went on with the picture that it had, and gave images that never were."""
+    decoder = VideoDecoder("/cam")
+    shown: list[Any] = []
+    for i, data in enumerate(packets(40)):
+        if i not in missing:
+            shown += decoder.take(packet_of(data, i), time_ns=i)
+    shown += decoder.finish()
+    key = 20
+    numbers = [(one.header.stamp.sec - 7) * 30 + one.header.stamp.nanosec // 33_333_333 for one in shown]
+    assert numbers == [*range(missing[0]), *range(key, 40)]
+    assert decoder.take_lost() == [i for i in range(missing[-1] + 1, key)]
+    for number, image in zip(numbers, shown, strict=True):
+        rgb = image.data.reshape(48, 64, 3).astype(int)
+        assert abs(rgb[4, 4] - (CARD - 2 * number * (CARD > 100))[4, 4]).max() < 12
+
+
+def test_a_damaged_packet_costs_the_images_up_to_the_next_key_image() -> None:
+    decoder = VideoDecoder("/cam")
+    shown: list[Any] = []
+    for i, data in enumerate(packets(30)):
+        shown += decoder.take(packet_of(b"\x00\x00\x00\x01\x65" if i == 13 else data, i), time_ns=i)
+    shown += decoder.finish()
+    assert len(shown) + len(decoder.take_lost()) == 30
+    numbers = [(one.header.stamp.sec - 7) * 30 + one.header.stamp.nanosec // 33_333_333 for one in shown]
+    assert set(range(14, 20)).isdisjoint(numbers)
+    assert set(range(20, 30)) <= set(numbers)

@@ -187,8 +187,7 @@ def bind_what_is_there(
         _add(feeds, Feed(topic.name, topic.msgtype, Role.JOINTS, (group.name,)))
 
     def images(camera: CameraSpec) -> None:
-        usual = COMPRESSED_IMAGE if camera.transport is CameraTransport.COMPRESSED else IMAGE
-        topic = find(camera.topic, (usual, *VIDEO_PACKETS), f"camera {camera.name}")
+        topic = find(camera.topic, _types_of(camera), f"camera {camera.name}")
         feeds[topic.name] = Feed(topic.name, topic.msgtype, Role.CAMERA, (camera.name,))
 
     def commands() -> None:
@@ -225,6 +224,15 @@ def _add(feeds: dict[str, Feed], feed: Feed) -> None:
     known = feeds.setdefault(feed.topic, feed)
     if known is not feed and known.role is feed.role:
         feeds[feed.topic] = replace(known, streams=(*known.streams, *feed.streams))
+
+
+def _types_of(camera: CameraSpec) -> tuple[str, ...]:
+    """Return the types that are read as images of a camera; one that sends packets may have been converted."""
+    if camera.transport is CameraTransport.COMPRESSED:
+        return (COMPRESSED_IMAGE, *VIDEO_PACKETS)
+    if camera.transport is CameraTransport.RAW:
+        return (IMAGE, *VIDEO_PACKETS)
+    return (*VIDEO_PACKETS, COMPRESSED_IMAGE, IMAGE)
 
 
 def _actions(recording: Recording, robot: RobotDescription, names: TopicNames) -> tuple[Feed, ...]:

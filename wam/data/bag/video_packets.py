@@ -7,7 +7,7 @@ in the order of the recording. Its images are messages of sensor_msgs/Image in r
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import Any
 
 import av
@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
+from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
 from wam.data.bag.topics import COMPRESSED_IMAGE, COMPRESSED_VIDEO, FFMPEG_PACKET, IMAGE, JPEG_QUALITY
 
@@ -30,6 +31,11 @@ _CODECS = {
     "mjpeg": "mjpeg",
 }
 """What messages call a codec -> what FFmpeg calls it."""
+
+INTERVALS = 15
+LEAST_INTERVALS = 3
+GAP_INTERVALS = 1.6
+"""Packets are missing where the time between two is longer than so many usual ones (the median of the last 15)."""
 
 MOST_WAITING = 64
 """Packets whose images may be outstanding; more means that the decoder has lost them."""
@@ -50,6 +56,9 @@ class VideoDecoder:
         self._number = 0
         self._types = get_typestore(Stores.ROS2_JAZZY).types
         self._lost: list[int] = []
+        self._shown = False
+        self._intervals: deque[int] = deque(maxlen=INTERVALS)
+        self._stamp_ns: int | None = None
 
     def take_lost(self) -> list[int]:
         """Return the times of the packets that have turned out to give no image since the last call [ns]."""
@@ -66,11 +75,13 @@ class VideoDecoder:
                 pass  # there is nothing more
         while self._waiting:
             self._drop()
-        self._codec, self._name = None, ""
+        self._codec, self._name, self._shown = None, "", False
         return images
 
     def take(self, message: Any, *, time_ns: int = 0) -> list[Any]:
         """Return the images that a packet completes: none before the first key image, seldom more than one.
+
+        After missing packets there are none until the next key image: what is between would be wrong.
 
         Args:
             message: of one of `VIDEO_PACKETS`.
@@ -79,8 +90,10 @@ class VideoDecoder:
         Raises:
             RecordingError: the codec is unknown.
         """
-        self._open(_codec_of(message))
         header = message.header if hasattr(message, "header") else self._header(message)
+        # What the decoder still holds belongs before the gap.
+        images = self.finish() if self._is_gap(header.stamp) else []
+        self._open(_codec_of(message))
         packet = av.Packet(bytes(message.data))
         packet.pts = packet.dts = self._number
         self._waiting[self._number] = (header, time_ns)
@@ -90,7 +103,9 @@ class VideoDecoder:
         except av.error.FFmpegError:
             frames = []  # before the first key image, or a damaged packet
             self._drop(last=True)
-        images = self._take_frames(frames)
+            if self._shown:
+                images += self.finish()  # what comes next builds on what is damaged
+        images += self._take_frames(frames)
         while len(self._waiting) > MOST_WAITING:
             self._drop()
         return images
@@ -104,11 +119,26 @@ class VideoDecoder:
             found = self._waiting.pop(frame.pts, None)
             if found is not None:
                 images.append(self._image(found[0], frame))
+        self._shown = self._shown or bool(images)
         return images
 
     def _drop(self, *, last: bool = False) -> None:
         _, (_, time_ns) = self._waiting.popitem(last=last)
         self._lost.append(time_ns)
+
+    def _is_gap(self, stamp: Any) -> bool:
+        """Return whether packets are missing before one with this stamp.
+
+        A decoder would not notice: it goes on with the picture that it has, and shows what never was.
+        """
+        stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+        before, self._stamp_ns = self._stamp_ns, stamp_ns
+        step_ns = 0 if before is None else stamp_ns - before
+        if step_ns <= 0:
+            return False
+        known = sorted(self._intervals)
+        self._intervals.append(step_ns)
+        return len(known) >= LEAST_INTERVALS and step_ns > GAP_INTERVALS * known[len(known) // 2]
 
     def _open(self, name: str) -> None:
         if name == self._name:
@@ -119,7 +149,7 @@ class VideoDecoder:
                 f"the video of {self._topic} has an unknown codec",
                 value=name,
                 allowed=", ".join(_CODECS),
-                where="the recording; `ros2 run image_transport republish` makes compressed images of it",
+                where="the camera's driver; `ros2 run image_transport republish` makes compressed images of it",
             )
         self._codec = av.CodecContext.create(known, "r")
         # Threads would hold images back.

@@ -288,14 +288,14 @@ METRICS: tuple[Row, ...] = (
         "",
         lambda basis: float(len(basis.imaginations)),
         meaning="imagined futures of a policy with a world model that could be compared with the observed future; 0 "
-        "for a policy that predicts none, and in `live` mode, where the policy is in another process",
+        "for a policy that predicts none, and without `--imagination` for AHA-WAM and in `live` mode",
     ),
     imagination_mean(
         "imagination_mse",
         "mean squared error of the imagined future, in the policy's features",
         "mse",
         "mean squared distance of the imagined from the observed future, in the policy's own features (DUST: pooled "
-        "vision embedding; UD-VLA: pixels of the decoded image tokens, 0 to 1)",
+        "vision embedding; UD-VLA: pixels of the decoded image tokens, 0 to 1; AHA-WAM: pixels of the decoded latent)",
     ),
     imagination_mean(
         "imagination_still_mse",
