@@ -19,11 +19,14 @@ from wam.cli.main import run
 from wam.core.errors import ConfigError
 from wam.data.bag.stamps import BagMessage
 from wam.data.bag.writing import Storage, new_bag
+from wam.data.draft.joints import Observed, draft_joints
 from wam.data.draft.names import camera_name, group_name, legal
 from wam.data.draft.text import quoted
+from wam.data.draft.values import Origin
 from wam.data.fakes import fake_robot, write_fake_bag
 from wam.devices.loader import load_robot
 from wam.robots.description import CameraTransport, CommandKind, JointKind, RobotDescription
+from wam.robots.urdf import urdf_joints
 
 URDF = """<?xml version="1.0"?>
 <robot name="three">
@@ -121,6 +124,15 @@ def test_a_urdf_gives_limits_and_kinds(bag: Path, tmp_path: Path, capsys: Told) 
     open_ = {path.rpartition(".")[2] for path in robot.unstated if "joints[0]" in path}
     assert open_ == {"acceleration", "jerk"}
     assert "# URDF: effort 80 N m" in out.read_text(encoding="utf-8")
+
+
+def test_two_arms_of_one_driver_have_the_prefixed_joints_of_the_urdf() -> None:
+    arm = Observed("d0", -1.0, 1.0, 0.5)
+    model = urdf_joints(URDF.replace('"d0"', '"left_d0"'))
+    (left,) = draft_joints([arm], model, prefix="left_")
+    (right,) = draft_joints([arm], model, prefix="right_")
+    assert (left.lower.origin, left.lower.value) == (Origin.URDF, -1.5)
+    assert right.lower.origin is Origin.OBSERVED
 
 
 def test_a_joint_that_the_urdf_lacks_is_told(bag: Path, tmp_path: Path, capsys: Told) -> None:
@@ -258,6 +270,7 @@ def test_messages_that_are_broken_do_not_widen_the_limits(bag: Path, tmp_path: P
 
 def test_names_are_made_from_topics() -> None:
     topics = ("/cam_high/image_raw/compressed", "/camera/color/image_raw", "/image_raw", "/a/b/rgb/ffmpeg")
+    assert camera_name("/cameras/side/color/image_raw") == "side"
     assert [camera_name(topic) for topic in topics] == ["cam_high", "camera", "image_raw", "a_b"]
     topics = ("/left/joint_states", "/joint_states", "/joint_states_single", "/arm/state")
     assert [group_name(topic) for topic in topics] == ["left", "body", "joint_states_single", "arm"]

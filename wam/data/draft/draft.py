@@ -47,7 +47,7 @@ def draft_robot(
             f"{survey.fps:g} Hz)"
         )
         own = survey.robot_type
-    names = [joint.driver_name for group in found.groups for joint in group.joints]
+    names = [group.prefix + joint.name for group in found.groups for joint in group.joints]
     unknown = [name for name in names if name not in model]
     remarks = list(found.remarks)
     if urdf is not None and unknown:

@@ -175,7 +175,7 @@ def _group(
         topic=topic.name.lstrip("/"),
         rate=rate,
         max_age_s=max_age(slowest_s, longest_s),
-        joints=draft_joints(observed, model),
+        joints=draft_joints(observed, model, prefix=prefix),
         prefix=prefix,
         remarks=tuple(remarks),
     )

@@ -44,12 +44,15 @@ class Observed:
     speed: float
 
 
-def draft_joints(observed: Sequence[Observed], model: Mapping[str, UrdfJoint]) -> tuple[DraftJoint, ...]:
+def draft_joints(
+    observed: Sequence[Observed], model: Mapping[str, UrdfJoint], *, prefix: str = ""
+) -> tuple[DraftJoint, ...]:
     """Return the joints of one group.
 
     Args:
         observed: in the order in which they were recorded.
-        model: joints of the URDF by name; empty without one.
+        model: joints of the URDF by name; empty without one. Those with the group's prefix come first.
+        prefix: of the group.
     """
     ranges = [
         ColumnRange(one.name, one.low, one.high, _is_whole(one.low) and _is_whole(one.high))
@@ -57,7 +60,7 @@ def draft_joints(observed: Sequence[Observed], model: Mapping[str, UrdfJoint]) -
     ]
     names = distinct(legal(one.name, otherwise="joint") for one in observed)
     return tuple(
-        _joint(one, name, guess, model.get(one.name))
+        _joint(one, name, guess, model.get(prefix + name) or model.get(one.name))
         for one, name, guess in zip(observed, names, guess_units(ranges), strict=True)
     )
 
@@ -72,7 +75,7 @@ def urdf_joint(joint: UrdfJoint) -> DraftJoint:
         lower=_of_urdf(joint.lower),
         upper=_of_urdf(joint.upper),
         velocity=_of_urdf(joint.velocity),
-        remarks=_effort(joint, kind),
+        effort=joint.effort,
     )
 
 
@@ -84,7 +87,6 @@ def _joint(observed: Observed, name: str, guess: UnitGuess, model: UrdfJoint | N
     velocity = DraftLimit(Origin.OBSERVED, _rounded(speed, up=True))
     remarks: list[str] = []
     if model is not None:
-        remarks += _effort(model, kind)
         if math.isfinite(model.lower) and math.isfinite(model.upper) and model.lower < model.upper:
             lower, upper = _of_urdf(model.lower), _of_urdf(model.upper)
             if observed.low < model.lower or observed.high > model.upper:
@@ -102,6 +104,7 @@ def _joint(observed: Observed, name: str, guess: UnitGuess, model: UrdfJoint | N
         lower=lower,
         upper=upper,
         velocity=velocity,
+        effort=model.effort if model is not None else math.inf,
         remarks=(*remarks, *_unit(guess, kind)),
     )
 
@@ -137,11 +140,6 @@ def _is_whole(value: float) -> bool:
 
 def _of_urdf(value: float) -> DraftLimit:
     return DraftLimit(Origin.URDF, value) if math.isfinite(value) else UNKNOWN_LIMIT
-
-
-def _effort(joint: UrdfJoint, kind: JointKind) -> tuple[str, ...]:
-    unit = "N" if kind is JointKind.PRISMATIC else "N m"
-    return (f"URDF: effort {joint.effort:g} {unit}",) if math.isfinite(joint.effort) else ()
 
 
 def _unit(guess: UnitGuess, kind: JointKind) -> tuple[str, ...]:

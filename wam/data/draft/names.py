@@ -8,7 +8,17 @@ from collections.abc import Iterable
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_.-]+")
 _IMAGE_WORDS = frozenset(
-    ("image", "image_raw", "image_rect", "image_rect_color", "image_color", "compressed", "color", "rgb")
+    (
+        "cameras",
+        "image",
+        "image_raw",
+        "image_rect",
+        "image_rect_color",
+        "image_color",
+        "compressed",
+        "color",
+        "rgb",
+    )
 ) | {"ffmpeg", "h264", "compressed_video", "video", "raw"}
 """Parts of a topic's name that do not tell one camera from another."""
 _STATE_WORDS = frozenset(("joint_states", "joint_state", "states", "state"))

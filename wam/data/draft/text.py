@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from wam.data.draft.values import DraftCamera, DraftGroup, DraftJoint, DraftLimit, Origin, RobotDraft
+from wam.robots.description import JointKind
 from wam.robots.joint_file import OBSERVED
 from wam.robots.yaml_reader import TODO
 
@@ -123,7 +124,9 @@ def _joint(joint: DraftJoint) -> str:
         "acceleration": TODO,
         "jerk": TODO,
     }
-    return "{" + ", ".join(f"{key}: {value}" for key, value in fields.items()) + "}"
+    unit = "N" if joint.kind is JointKind.PRISMATIC else "N m"
+    effort = f"  # URDF: effort {joint.effort:g} {unit}" if math.isfinite(joint.effort) else ""
+    return "{" + ", ".join(f"{key}: {value}" for key, value in fields.items()) + "}" + effort
 
 
 def _limit(limit: DraftLimit) -> str:

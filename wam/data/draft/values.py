@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class DraftJoint:
         lower: position limit.
         upper: position limit.
         velocity: velocity limit.
+        effort: largest torque or force by the URDF [N m or N]; inf where it is not known.
         remarks: one line each.
     """
 
@@ -54,6 +56,7 @@ class DraftJoint:
     lower: DraftLimit
     upper: DraftLimit
     velocity: DraftLimit
+    effort: float = math.inf
     remarks: tuple[str, ...] = ()
 
 
