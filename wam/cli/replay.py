@@ -26,6 +26,8 @@ from wam.cli.bag_options import (
 )
 from wam.cli.groups import RunByDefault
 from wam.cli.progress import row_progress
+from wam.cli.replay_files import Export, Junit, Markdown, require_export, write_files
+from wam.cli.replay_files import export as export_files
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
 from wam.runtime.schedule import SCHEDULE
@@ -142,6 +144,9 @@ def run(
         Path | None,
         typer.Option(help="Also write this .rrd file for the rerun viewer.", show_default=False),
     ] = None,
+    export: Export = None,
+    junit: Junit = None,
+    markdown: Markdown = None,
     seed: Annotated[int, typer.Option(help="Seed of the policy's noise.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of the policy.", min=1)] = 1,
@@ -220,6 +225,7 @@ def run(
     # Cheap checks come before the policy is loaded.
     description = load_robot(robot, moves=live)
     require_free(report)
+    require_export(export)
     if rerun is not None:
         require_rerun()
     if not bag.exists():
@@ -253,6 +259,7 @@ def run(
             progress=progress,
             make_engine=make_engine,
         )
+    write_files(report, outcome.summary, export=export, junit=junit, markdown=markdown)
     if as_json:
         typer.echo(
             json.dumps({"summary": outcome.summary, "timing": outcome.timing}, indent=2, ensure_ascii=False)
@@ -264,6 +271,9 @@ def run(
     console.print(f"report: {outcome.page.resolve()}", soft_wrap=True, highlight=False)
     if not outcome.passed:
         raise typer.Exit(EXIT_FAILED_GATE)
+
+
+app.command("export")(export_files)
 
 
 @app.command()
@@ -324,6 +334,8 @@ def scenario(
     ] = "",
     device: Annotated[str, typer.Option(help="Device of the policy, e.g. cpu or cuda:0.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of each policy.", min=1)] = 1,
+    junit: Junit = None,
+    markdown: Markdown = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
 ) -> None:
     """Replay many recordings with every combination of a sweep, and evaluate the means.
@@ -343,6 +355,7 @@ def scenario(
             chosen, report, processes=jobs, device=device, threads=threads, done=progress, ray_address=ray
         )
     summary, timing = outcome.summary, outcome.timing
+    write_files(report, summary, junit=junit, markdown=markdown)
     if as_json:
         typer.echo(json.dumps({"summary": summary, "timing": timing}, indent=2, ensure_ascii=False))
     else:

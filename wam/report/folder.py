@@ -18,10 +18,11 @@ SUMMARY = "summary.json"
 TIMING = "timing.json"
 EVENTS = "events.jsonl"
 INDEX = "index.html"
+TIMELINE = "timeline.parquet"
 RUNS = "runs"
 """Folder of a scenario's report that holds a report for every run."""
 
-OWN_FILES = frozenset({SUMMARY, TIMING, EVENTS, INDEX, RUNS})
+OWN_FILES = frozenset({SUMMARY, TIMING, EVENTS, INDEX, TIMELINE, RUNS})
 SCHEMA_PREFIX = "wam/"
 
 

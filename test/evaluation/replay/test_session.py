@@ -63,12 +63,13 @@ def bag(tmp_path: Path) -> Path:
 def test_repeating_a_run_gives_the_same_bytes(tmp_path: Path, bag: Path) -> None:
     for name in ("a", "b"):
         go(bag, tmp_path / name)
-    for file in ("summary.json", "events.jsonl"):
+    for file in ("summary.json", "events.jsonl", "timeline.parquet"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
         "events.jsonl",
         "index.html",
         "summary.json",
+        "timeline.parquet",
         "timing.json",
     ]
 

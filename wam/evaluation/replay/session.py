@@ -40,7 +40,17 @@ from wam.evaluation.replay.player import PlayerRecord
 from wam.evaluation.replay.rerun import require_rerun, write_rerun
 from wam.evaluation.replay.safety import OfflineSafety, unjudged
 from wam.evaluation.replay.summary import build_summary, build_timing
-from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, require_free, write_json
+from wam.evaluation.replay.timeline import write_timeline
+from wam.report.folder import (
+    EVENTS,
+    INDEX,
+    SUMMARY,
+    TIMELINE,
+    TIMING,
+    report_folder,
+    require_free,
+    write_json,
+)
 from wam.robots.description import RobotDescription, summed_up
 from wam.runtime.ingest.ingest import NoticeKind, StreamIngest
 from wam.runtime.policy import require_fit
@@ -134,6 +144,7 @@ def replay(
         timing = build_timing(data, wall=wall, processor=processor, peak_rss_mb=_peak_rss_mb())
         write_json(folder / SUMMARY, summary)
         write_json(folder / TIMING, timing)
+        write_timeline(folder / TIMELINE, data)
         from wam.evaluation.replay.page import (
             build_page,  # matplotlib takes a second to import; errors come first
         )
