@@ -317,7 +317,8 @@ def compare(
 @app.command()
 def scenario(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="YAML file: recordings, robot, policy, sweep, gate.")
+        Path,
+        typer.Argument(metavar="FILE", help="YAML file: recordings or data set, robot, policy, sweep, gate."),
     ],
     report: Annotated[
         Path, typer.Option(help="Folder of the report: new, empty, or an earlier one.", show_default=False)
@@ -338,22 +339,34 @@ def scenario(
     markdown: Markdown = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and timing as JSON.")] = False,
 ) -> None:
-    """Replay many recordings with every combination of a sweep, and evaluate the means.
+    """Replay many recordings, or episodes of a LeRobot data set, with every combination of a sweep.
+
+    The page is a browser of the episodes; means over them are compared variant by variant.
 
     Exit codes: 0 success (and the gate passed), 1 a run failed, 2 the gate failed or a policy produced invalid
     output.
     """
     from wam.devices.loader import load_robot
+    from wam.evaluation.replay.dataset_source import converted
     from wam.evaluation.replay.jobs import run_scenario
     from wam.evaluation.replay.scenario import read_scenario
+    from wam.report.folder import require_free
 
     chosen = read_scenario(file)
-    load_robot(chosen.robot, moves=False)
+    description = load_robot(chosen.robot, moves=False)
     console = Console(stderr=True)
-    with row_progress(console, chosen.name, unit="runs") as progress:
-        outcome = run_scenario(
-            chosen, report, processes=jobs, device=device, threads=threads, done=progress, ray_address=ray
-        )
+    with contextlib.ExitStack() as stack:
+        if chosen.dataset is not None:
+            require_free(report)
+            with row_progress(console, f"converting {chosen.dataset.path.name}", unit="episodes") as progress:
+                bags = stack.enter_context(
+                    converted(chosen.dataset, description, beside=report.absolute().parent, progress=progress)
+                )
+            chosen = chosen.of_episodes(bags)
+        with row_progress(console, chosen.name, unit="runs") as progress:
+            outcome = run_scenario(
+                chosen, report, processes=jobs, device=device, threads=threads, done=progress, ray_address=ray
+            )
     summary, timing = outcome.summary, outcome.timing
     write_files(report, summary, junit=junit, markdown=markdown)
     if as_json:

@@ -139,7 +139,20 @@ class Text:
     kind: str = "text"
 
 
-Block = Table | Charts | Strip | Videos | Text | Player
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """HTML that a section draws for itself, with its own style and script; its author escapes all text."""
+
+    html: str
+    kind: str = "embedded"
+
+    @property
+    def markup(self) -> Markup:
+        """The HTML as trusted markup."""
+        return Markup(self.html)
+
+
+Block = Table | Charts | Strip | Videos | Text | Embedded | Player
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Job:
         report: where its report goes.
         device: device of the policy.
         threads: CPU threads of the policy.
+        refused: why the recording cannot be replayed; "" where it can.
     """
 
     robot: str
@@ -33,6 +34,7 @@ class Job:
     report: Path
     device: str
     threads: int
+    refused: str = ""
 
 
 def run_job(job: Job) -> Run:
@@ -41,6 +43,8 @@ def run_job(job: Job) -> Run:
     from wam.policies.loading import load_policy
     from wam.runtime.policy import PolicyRequest
 
+    if job.refused:
+        return failed_run(job, job.refused)
     values = job.variant.values
     name = job.recording.resolve().name
     try:

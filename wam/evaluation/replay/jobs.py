@@ -14,6 +14,7 @@ from typing import Any
 
 from wam.evaluation.replay.job import Job, failed_run, run_job
 from wam.evaluation.replay.ray import ray_runs, require_ray
+from wam.evaluation.replay.run_links import link_runs
 from wam.evaluation.replay.scenario import Run, Scenario, latency_means, sum_up
 from wam.evaluation.replay.scenario_page import build_scenario_page
 from wam.report.folder import INDEX, RUNS, SUMMARY, TIMING, report_folder, write_json
@@ -26,7 +27,8 @@ def make_jobs(scenario: Scenario, folder: Path, *, device: str, threads: int) ->
         for recording in scenario.recordings:
             label = re.sub(r"[^A-Za-z0-9_.=-]+", "-", f"{recording.resolve().name}-{variant.name}").strip("-")
             report = folder / RUNS / f"{len(jobs):03d}-{label}"[:120]
-            jobs.append(Job(scenario.robot, recording, variant, report, device, threads))
+            refused = scenario.refused.get(recording, "")
+            jobs.append(Job(scenario.robot, recording, variant, report, device, threads, refused))
     return jobs
 
 
@@ -72,7 +74,10 @@ def run_scenario(
         ConfigError: the report folder cannot be replaced, the gate names an unknown metric, or the cluster cannot be
             reached; nothing is written.
         MissingDependency: Ray is needed and not installed; nothing is written.
+        ValueError: the scenario has no recordings.
     """
+    if not scenario.recordings:
+        raise ValueError("a scenario without recordings: those of a data set are to be converted first")
     if ray_address:
         require_ray()
     with report_folder(report) as folder:
@@ -84,8 +89,9 @@ def run_scenario(
         timing = latency_means(runs, jobs=processes)
         write_json(folder / SUMMARY, summary)
         write_json(folder / TIMING, timing)
-        page = build_scenario_page(scenario, runs, summary, timing, checked)
+        page = build_scenario_page(scenario, runs, summary, timing, checked, folder)
         (folder / INDEX).write_text(page, encoding="utf-8")
+        link_runs(folder, runs)
     return ScenarioOutcome(summary, timing, runs, report / INDEX)
 
 

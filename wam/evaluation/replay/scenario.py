@@ -3,7 +3,7 @@
 
 robot: g1_inspire
 policy: runs/pick_bottle            # or a list in `sweep`
-recordings: [ep1, ep2, ep3]         # relative to this file
+recordings: [ep1, ep2, ep3]         # relative to this file; or dataset, episodes, convert: see dataset_source
 settings: {planner_latency: 0.08, executor_latency: 0.04, seed: 0}
 sweep: {seed: [0, 1, 2]}            # every combination is replayed on every recording
 gate:
@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
 from wam.evaluation.metrics.gate import GateCheck, Threshold, check_gate, checks_as_json, parse_gate
+from wam.evaluation.replay.dataset_source import DatasetSource, parse_dataset
 from wam.evaluation.replay.engine import MEASURED, ReplaySettings, parse_strategy
 from wam.report.machine import machine_info
 from wam.report.numbers import distribution, plain_number
@@ -33,8 +34,11 @@ from wam.report.statistics import Interval, bootstrap_mean, interval_as_json
 from wam.runtime.schedule import SCHEDULE
 
 SCENARIO_SCHEMA = "wam/replay-scenario/1"
-KEYS = ("robot", "policy", "recordings", "settings", "sweep", "gate")
+KEYS = ("robot", "policy", "recordings", "dataset", "episodes", "convert", "settings", "sweep", "gate")
 MAX_RUNS = 10_000
+
+FEWEST_FOR_INTERVAL = 5
+"""Recordings from which on a mean over them has an interval: of fewer, resampling gives their range and no more."""
 
 DEFAULTS: Mapping[str, float | int | str | bool] = {
     "planner_latency": SCHEDULE.planner_latency,
@@ -84,9 +88,11 @@ class Scenario:
     Attributes:
         name: file name without suffix.
         robot: name or path of the robot file.
-        recordings: bags.
+        recordings: bags; none before the episodes of a data set are converted.
         variants: combinations to replay on every recording.
         gate: thresholds on the means over recordings.
+        dataset: data set whose episodes are the recordings, or None.
+        refused: recording -> why it cannot be replayed.
     """
 
     name: str
@@ -94,6 +100,18 @@ class Scenario:
     recordings: tuple[Path, ...]
     variants: tuple[ScenarioVariant, ...]
     gate: tuple[Threshold, ...]
+    dataset: DatasetSource | None = None
+    refused: Mapping[Path, str] = field(default_factory=dict)
+
+    def of_episodes(self, bags: Mapping[Path, str]) -> Scenario:
+        """Return the scenario with the converted episodes of its data set as recordings.
+
+        Args:
+            bags: bag -> why its episode could not be converted, or "".
+        """
+        return replace(
+            self, recordings=tuple(bags), refused={bag: reason for bag, reason in bags.items() if reason}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +163,7 @@ def read_scenario(path: Path) -> Scenario:
     unknown = sorted(str(key) for key in content if key not in KEYS)
     if unknown:
         raise ConfigError(f"{path}: unknown keys", value=unknown, allowed=", ".join(KEYS), where=str(path))
-    recordings = content.get("recordings")
-    if not isinstance(recordings, list) or not recordings or not all(isinstance(x, str) for x in recordings):
-        raise ConfigError(
-            f"{path}: recordings", value=str(recordings), allowed="a list of paths", where=str(path)
-        )
+    dataset, recordings = _sources(content, path)
     robot = content.get("robot")
     if not isinstance(robot, str) or not robot:
         raise ConfigError(f"{path}: robot", value=str(robot), allowed="a name or a path", where=str(path))
@@ -165,7 +179,30 @@ def read_scenario(path: Path) -> Scenario:
         recordings=bags,
         variants=_variants(content, path),
         gate=() if gate is None else parse_gate(gate, source=f"{path}: gate"),
+        dataset=dataset,
     )
+
+
+def _sources(content: Mapping[str, Any], path: Path) -> tuple[DatasetSource | None, list[str]]:
+    """Return the data set, or the recordings by name."""
+    if "dataset" in content:
+        if "recordings" in content:
+            raise ConfigError(
+                f"{path}: recordings and dataset are both given", allowed="one of the two", where=str(path)
+            )
+        return parse_dataset(content, path), []
+    for key in ("episodes", "convert"):
+        if key in content:
+            raise ConfigError(f"{path}: {key} without dataset", allowed="dataset: PATH", where=str(path))
+    recordings = content.get("recordings")
+    if not isinstance(recordings, list) or not recordings or not all(isinstance(x, str) for x in recordings):
+        raise ConfigError(
+            f"{path}: recordings",
+            value=str(recordings),
+            allowed="a list of paths, or dataset: PATH instead",
+            where=str(path),
+        )
+    return None, recordings
 
 
 def sum_up(
@@ -328,10 +365,14 @@ def _latency(value: float | str) -> int | None:
 
 
 def _means(runs: Sequence[Run]) -> dict[str, Interval]:
-    """Return the mean of every metric over recordings, with a bootstrap interval over recordings."""
+    """Return the mean of every metric over recordings, with a bootstrap interval where there are enough of them."""
     names = runs[0].summary["metrics"] if runs else {}
     values = {name: [run.summary["metrics"][name] for run in runs] for name in names}
-    return {
+    means = {
         name: bootstrap_mean([math.nan if value is None else value for value in sample])
         for name, sample in values.items()
+    }
+    return {
+        name: mean if mean.count >= FEWEST_FOR_INTERVAL else replace(mean, low=math.nan, high=math.nan)
+        for name, mean in means.items()
     }

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from wam.evaluation.metrics.metric import Shown
 from wam.evaluation.metrics.table import shown
-from wam.evaluation.replay.scenario import Checked, Run, Scenario
-from wam.report.folder import INDEX
-from wam.report.page import Link, Page, Section, Table, Tile, Tone, number, render
+from wam.evaluation.replay.scenario import FEWEST_FOR_INTERVAL, Checked, Run, Scenario
+from wam.evaluation.replay.scenario_browser import browser_section
+from wam.report.page import Page, Section, Table, Tile, Tone, number, render
 
 TONES = {
     "pass": Tone.GOOD,
@@ -35,8 +35,18 @@ def build_scenario_page(
     summary: dict[str, Any],
     timing: dict[str, Any],
     checked: Sequence[Checked],
+    folder: Path,
 ) -> str:
-    """Return the page as HTML."""
+    """Return the page as HTML.
+
+    Args:
+        scenario: what was replayed.
+        runs: every run.
+        summary: content of the scenario's summary.json.
+        timing: content of its timing.json.
+        checked: the gate of every variant.
+        folder: in which the reports of the runs lie.
+    """
     return render(
         Page(
             title=f"Scenario {scenario.name}",
@@ -51,7 +61,7 @@ def build_scenario_page(
             ),
             sections=(
                 _variant_section(summary),
-                _run_section(runs),
+                browser_section(runs, folder, gate=scenario.gate),
                 _timing_section(timing),
             ),
             footer="Written by wam replay scenario. Every run has a report of its own in runs/.",
@@ -88,29 +98,9 @@ def _variant_section(summary: dict[str, Any]) -> Section:
     return Section(
         "Variants",
         (Table(("variant", "recordings", *names), tuple(rows)),),
-        intro="Means over recordings, with 95 % bootstrap intervals over recordings.",
+        intro=f"Means over recordings, with 95 % bootstrap intervals over recordings where there are at least "
+        f"{FEWEST_FOR_INTERVAL} of them.",
     )
-
-
-def _run_section(runs: Sequence[Run]) -> Section:
-    names = tuple(metric.name for metric in shown(Shown.RUNS))
-    rows = tuple(
-        (
-            run.recording,
-            run.variant,
-            *(
-                ("could not run", *("" for _ in names), run.error)
-                if run.error
-                else (
-                    run.summary["verdict"],
-                    *(_cell(run.summary["metrics"][name]) for name in names),
-                    Link("open", quote(f"{run.folder}/{INDEX}")),
-                )
-            ),
-        )
-        for run in runs
-    )
-    return Section("Runs", (Table(("recording", "variant", "verdict", *names, "report"), rows, text=True),))
 
 
 def _timing_section(timing: dict[str, Any]) -> Section:
