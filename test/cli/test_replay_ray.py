@@ -66,7 +66,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
 def lab(tmp_path: Path) -> Path:
     robot = load_robot("g1_inspire")
     write_fake_bag(tmp_path / "bags" / "ep1", robot=robot, seconds=0.6)
-    content = {"robot": "g1_inspire", "policy": "fake", "recordings": ["ep1"]}
+    content = {"robot": "g1_inspire", "policy": "fake", "recordings": ["ep1"], "gate": "none"}
     (tmp_path / "bags" / "lab.yaml").write_text(yaml.safe_dump(content))
     return tmp_path / "bags" / "lab.yaml"
 

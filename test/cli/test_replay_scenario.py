@@ -32,6 +32,7 @@ def write(folder: Path, **changes: Any) -> Path:
         "policy": "fake",
         "recordings": ["ep1", "ep2"],
         "sweep": {"planner_latency": [0.05, 0.2]},
+        "gate": "none",
         **changes,
     }
     path = folder / "lab.yaml"

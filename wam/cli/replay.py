@@ -34,7 +34,6 @@ from wam.runtime.schedule import SCHEDULE
 
 if TYPE_CHECKING:
     from wam.evaluation.replay.compare import Comparison
-    from wam.evaluation.replay.session import ReplayOutcome
 
 EXIT_COULD_NOT_RUN = 1
 EXIT_FAILED_GATE = 2
@@ -80,8 +79,12 @@ def run(
         typer.Option(help="Task text; default: the recording's, or else the policy's.", show_default=False),
     ] = "",
     gate: Annotated[
-        Path | None,
-        typer.Option(help="YAML file with thresholds; exit code 2 if one is not met.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="YAML file with thresholds that replace the default gate; 'none' judges nothing.",
+            show_default=False,
+        ),
     ] = None,
     planner_latency: Annotated[
         str,
@@ -162,14 +165,19 @@ def run(
     of a real run, and repeating it gives the same summary.json and events.jsonl, byte for byte (except with 'measured'
     latencies). Compare two reports with [bold]wam replay compare A B[/bold].
 
-    Exit codes: 0 success (and the gate passed), 1 could not run, 2 the gate failed or the policy produced invalid
-    output.
+    The report first answers two questions: would this have been safe, and would it have done what the person did? Both
+    are answered by the default gate, which also decides the verdict where no gate is given.
+
+    Exit codes: 0 the gate passed, could not judge ("cannot be told") or was 'none'; 1 could not run; 2 the gate failed
+    or the policy produced invalid output.
 
     Example: wam replay g1_ep1 --robot g1_inspire --policy aha_wam/random --report out
     """
+    from wam.cli.replay_outcome import print_outcome
     from wam.data.bag.binding import TopicNames, parse_action_topics
     from wam.devices.loader import load_robot
-    from wam.evaluation.metrics.gate import read_gate
+    from wam.evaluation.metrics.gate import gate_option, require_known
+    from wam.evaluation.metrics.table import gate_names
     from wam.evaluation.replay.engine import (
         MEASURED,
         ReplayOptions,
@@ -218,11 +226,12 @@ def run(
         lenient=lenient,
         use_stamps=use_stamps(time),
         clock_offsets=parse_offsets(clock_offset or []),
-        gate=read_gate(gate) if gate is not None else (),
+        gate=gate_option(gate),
         mode=mode,
         rerun=rerun,
     )
     # Cheap checks come before the policy is loaded.
+    require_known(options.gate.thresholds, gate_names(), where=f"--gate {gate}")
     description = load_robot(robot, moves=live)
     require_free(report)
     require_export(export)
@@ -265,7 +274,7 @@ def run(
             json.dumps({"summary": outcome.summary, "timing": outcome.timing}, indent=2, ensure_ascii=False)
         )
     else:
-        _print_outcome(Console(), outcome)
+        print_outcome(Console(), outcome)
     for warning in outcome.summary["warnings"]:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     console.print(f"report: {outcome.page.resolve()}", soft_wrap=True, highlight=False)
@@ -343,9 +352,12 @@ def scenario(
 
     The page is a browser of the episodes; means over them are compared variant by variant.
 
-    Exit codes: 0 success (and the gate passed), 1 a run failed, 2 the gate failed or a policy produced invalid
-    output.
+    Without a gate in the file every run is judged by the default gate, and the worst one decides.
+
+    Exit codes: 0 the gate passed or could not judge ("cannot be told"), 1 a run failed, 2 the gate failed or a policy
+    produced invalid output.
     """
+    from wam.cli.replay_outcome import print_scenario
     from wam.devices.loader import load_robot
     from wam.evaluation.replay.dataset_source import converted
     from wam.evaluation.replay.jobs import run_scenario
@@ -372,7 +384,7 @@ def scenario(
     if as_json:
         typer.echo(json.dumps({"summary": summary, "timing": timing}, indent=2, ensure_ascii=False))
     else:
-        typer.echo(f"verdict: {summary['verdict']}")
+        print_scenario(summary)
     for run in outcome.runs:
         if run.error:
             console.print(
@@ -384,27 +396,6 @@ def scenario(
         raise typer.Exit(EXIT_COULD_NOT_RUN)
     if summary["verdict"] in ("fail", "fault"):
         raise typer.Exit(EXIT_FAILED_GATE)
-
-
-def _print_outcome(console: Console, outcome: ReplayOutcome) -> None:
-    from wam.evaluation.metrics.metric import Shown
-    from wam.evaluation.metrics.table import shown
-
-    metrics = outcome.summary["metrics"]
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("verdict", outcome.summary["verdict"])
-    table.add_row("chunks", f"{metrics['chunks']:.0f} ({metrics['contexts']:.0f} planner contexts)")
-    for metric in shown(Shown.TERMINAL):
-        value = metrics[metric.name]
-        table.add_row(metric.name, "–" if value is None else f"{value:.4g}")
-    factor = outcome.timing["results"]["realtime_factor"]
-    table.add_row("speed", f"{factor:.1f} x real time" if factor else "–")
-    for check in outcome.figures.checks:
-        mark = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
-        table.add_row(
-            f"gate: {check.threshold.metric}", f"{mark} {check.value} (allowed {check.threshold.text()})"
-        )
-    console.print(table)
 
 
 def _print_comparison(console: Console, result: Comparison) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from wam.core.errors import ConfigError
 from wam.evaluation.closed_loop import table as episodes
 from wam.evaluation.metrics import table
+from wam.evaluation.metrics.default_gate import DEFAULT_GATE
 from wam.evaluation.metrics.metric import Metric
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,21 @@ def markdown(rows: Iterable[Metric[Any]]) -> str:
     if rest:
         lines += ["", "Only in `intervals`:", "", *_table(rest)]
     return "\n".join(lines) + "\n"
+
+
+def default_gate() -> str:
+    """Return the default gate as a Markdown table."""
+    columns = ("question", "metric", "threshold", "why")
+    rows = [
+        (
+            one.question.value + (" (condition)" if one.is_condition else ""),
+            f"`{one.metric}`",
+            one.threshold.text(),
+            one.why,
+        )
+        for one in DEFAULT_GATE
+    ]
+    return "\n".join([_line(columns), "|---" * len(columns) + "|", *(_line(row) for row in rows)]) + "\n"
 
 
 def insert(text: str, content: str, *, page: str, name: str = "metrics") -> str:
@@ -50,19 +66,21 @@ def insert(text: str, content: str, *, page: str, name: str = "metrics") -> str:
     return f"{head}{begin}\n{content}{end}{tail}"
 
 
-def pages() -> Mapping[Path, str]:
-    """Return every page with the content that belongs between its markers."""
+def pages() -> Mapping[tuple[Path, str], str]:
+    """Return the content of every pair of markers, by page and name of the markers."""
+    summary = ROOT / "docs" / "reference" / "summary.md"
     return {
-        ROOT / "docs" / "reference" / "summary.md": markdown(table.METRICS),
-        ROOT / "docs" / "how-to" / "simulate.md": markdown((*episodes.SCORES, *episodes.TIMES)),
+        (summary, "metrics"): markdown(table.METRICS),
+        (summary, "default gate"): default_gate(),
+        (ROOT / "docs" / "how-to" / "simulate.md", "metrics"): markdown((*episodes.SCORES, *episodes.TIMES)),
     }
 
 
 def main() -> None:
     """Write the pages."""
-    for path, content in pages().items():
+    for (path, name), content in pages().items():
         text = path.read_text(encoding="utf-8")
-        path.write_text(insert(text, content, page=str(path)), encoding="utf-8")
+        path.write_text(insert(text, content, page=str(path), name=name), encoding="utf-8")
         print(path)
 
 

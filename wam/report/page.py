@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from wam.core.errors import ImageError
 from wam.core.observation import Rgb
+from wam.report.cards import Cards
 from wam.report.player import Player
 
 
@@ -178,6 +179,7 @@ class Page:
         tiles: the figures that matter.
         sections: the rest.
         footer: one line at the end.
+        answers: what the report answers before anything else; None for a report without such questions.
     """
 
     title: str
@@ -188,6 +190,7 @@ class Page:
     tiles: tuple[Tile, ...]
     sections: tuple[Section, ...]
     footer: str = ""
+    answers: Cards | None = None
 
 
 _ENVIRONMENT = Environment(

@@ -58,7 +58,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 def replay(bag: Path, report: Path, *options: str) -> int:
     arguments = ["--robot", "g1_inspire", "--policy", "fake", "--report", str(report), *options]
-    return run(["replay", str(bag), *arguments])
+    judged = () if "--gate" in options else ("--gate", "none")
+    return run(["replay", str(bag), *arguments, *judged])
 
 
 def test_a_row_is_all_that_a_new_metric_needs(
@@ -98,7 +99,7 @@ def test_a_new_row_is_compared_and_stands_in_a_scenario(
     assert result["metrics"]["grace"] == [0.8125, 0.8125]
     assert result["differences"]["last_l1"]["first"] is None  # these reports know no such error of a chunk
     lab = bag.parent / "lab.yaml"
-    lab.write_text("{robot: g1_inspire, policy: fake, recordings: [bag]}")
+    lab.write_text("{robot: g1_inspire, policy: fake, recordings: [bag], gate: none}")
     assert run(["replay", "scenario", str(lab), "--report", str(tmp_path / "s")]) == 0
     summary = json.loads((tmp_path / "s" / "summary.json").read_text())
     assert summary["variants"]["all"]["metrics"]["grace"]["value"] == 0.8125
@@ -143,10 +144,11 @@ def test_a_value_that_the_run_does_not_give_is_none_and_a_row_without_gate_is_in
     assert measured.intervals == {}
 
 
-@pytest.mark.parametrize("path", reference.pages(), ids=lambda path: path.name)
-def test_the_reference_is_that_of_the_table(path: Path) -> None:
+@pytest.mark.parametrize("place", reference.pages(), ids=lambda place: f"{place[0].name} {place[1]}")
+def test_the_reference_is_that_of_the_table(place: tuple[Path, str]) -> None:
+    path, name = place
     text = path.read_text(encoding="utf-8")
-    fresh = reference.insert(text, reference.pages()[path], page=path.name)
+    fresh = reference.insert(text, reference.pages()[place], page=path.name, name=name)
     assert text == fresh, f"{path}: run python -m wam.evaluation.reference"
 
 

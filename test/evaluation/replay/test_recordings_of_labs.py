@@ -21,7 +21,7 @@ from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS
 from wam.data.bag.writing import BagWriter, Storage, new_bag
 from wam.data.fakes import fake_image, fake_robot, fake_trajectory, write_fake_bag
 from wam.devices.loader import load_robot
-from wam.evaluation.metrics.gate import parse_gate
+from wam.evaluation.metrics.gate import Gate, parse_gate
 from wam.evaluation.metrics.shape import recorded_span
 from wam.evaluation.metrics.time_gaps import TimeGap, seconds_recorded
 from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
@@ -101,7 +101,7 @@ def test_a_gate_on_errors_fails_where_a_fraction_of_the_joints_was_compared(tmp_
     robot = fake_robot()
     gate = parse_gate({"thresholds": {"action_l1": {"max": 100.0}}}, source="here")
     write_fake_bag(tmp_path / "whole", robot=robot, seconds=2.0)
-    whole = go(tmp_path / "whole", tmp_path / "a", robot, gate=gate)
+    whole = go(tmp_path / "whole", tmp_path / "a", robot, gate=Gate.of(gate))
     assert (whole.summary["verdict"], whole.summary["metrics"]["reference_share"]) == ("pass", 1.0)
     assert "3 of 3 joints compared, 100 % of all rows" in whole.page.read_text(encoding="utf-8")
     write_fake_bag(tmp_path / "bag", robot=robot, seconds=2.0, action=False)
@@ -113,7 +113,7 @@ def test_a_gate_on_errors_fails_where_a_fraction_of_the_joints_was_compared(tmp_
             bag.joint_state(ACTION_TOPIC, stamp_ns, names=("j1",), positions=state[1:2])
             data = np.frombuffer(bytes(fake_jpeg(row)), np.uint8)
             bag.jpeg(f"/{robot.cameras[0].topic}", stamp_ns, frame_id="", data=data)
-    part = go(tmp_path / "part", tmp_path / "b", robot, gate=gate).summary
+    part = go(tmp_path / "part", tmp_path / "b", robot, gate=Gate.of(gate)).summary
     assert part["metrics"]["joints_compared"] == 1
     assert part["metrics"]["reference_share"] == pytest.approx(1 / 3)
     assert part["verdict"] == "fail"
@@ -121,7 +121,7 @@ def test_a_gate_on_errors_fails_where_a_fraction_of_the_joints_was_compared(tmp_
     stated = parse_gate(
         {"thresholds": {"action_l1": {"max": 100.0}, "reference_share": {"min": 0.3}}}, source="here"
     )
-    assert go(tmp_path / "part", tmp_path / "c", robot, gate=stated).summary["verdict"] == "pass"
+    assert go(tmp_path / "part", tmp_path / "c", robot, gate=Gate.of(stated)).summary["verdict"] == "pass"
 
 
 def fake_jpeg(row: int) -> bytes:

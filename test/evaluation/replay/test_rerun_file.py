@@ -23,7 +23,16 @@ from wam.evaluation.replay.viewer_sink import RobotPose
 
 def arguments(tmp_path: Path) -> list[str]:
     write_fake_bag(tmp_path / "bag", robot=load_robot("g1_inspire"), seconds=1.0)
-    options = ["--robot", "g1_inspire", "--policy", "fake", "--report", str(tmp_path / "report")]
+    options = [
+        "--robot",
+        "g1_inspire",
+        "--policy",
+        "fake",
+        "--report",
+        str(tmp_path / "report"),
+        "--gate",
+        "none",
+    ]
     return ["replay", str(tmp_path / "bag"), *options, "--rerun", str(tmp_path / "out.rrd")]
 
 

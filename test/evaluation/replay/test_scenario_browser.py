@@ -17,7 +17,7 @@ import yaml
 from fake_dataset import write_fake_dataset
 
 from wam.cli.main import run
-from wam.evaluation.metrics.gate import parse_gate
+from wam.evaluation.metrics.gate import Gate
 from wam.evaluation.replay.page_pictures import PagePicture
 from wam.evaluation.replay.scenario import FEWEST_FOR_INTERVAL, Run, Scenario, ScenarioVariant, sum_up
 from wam.evaluation.replay.scenario_browser import SPARK_HEIGHT, SPARK_WIDTH, browse, spark, thumbnails
@@ -84,9 +84,10 @@ def test_the_summary_names_the_episodes_and_why_one_could_not_run(report: Path) 
     assert summary["variants"]["all"]["recordings"] == 2
 
 
-def fake_run(number: int, value: float) -> Run:
+def fake_run(number: int, value: float, verdict: str = "not judged") -> Run:
     summary = {
-        "verdict": "not judged",
+        "verdict": verdict,
+        "answers": {"safe": {"answer": "yes"}, "like": {"answer": "cannot be told"}},
         "faults": [],
         "metrics": {"skill": value, "action_l1": value},
         "settings": {"instruction": "<b>bold</b>"},
@@ -99,7 +100,7 @@ def fake_run(number: int, value: float) -> Run:
 def test_a_mean_over_few_recordings_has_no_interval(count: int) -> None:
     """With two recordings the interval was their range, titled 95 %."""
     variant = ScenarioVariant("all", "fake", {})
-    scenario = Scenario("s", "r", (), (variant,), ())
+    scenario = Scenario("s", "r", (), (variant,), Gate())
     summary, _ = sum_up(scenario, [fake_run(i, float(i)) for i in range(count)])
     mean = summary["variants"]["all"]["metrics"]["skill"]
     assert mean["value"] == (count - 1) / 2
@@ -107,13 +108,12 @@ def test_a_mean_over_few_recordings_has_no_interval(count: int) -> None:
     assert (mean["low"] is None, mean["high"] is None) == (count < FEWEST_FOR_INTERVAL,) * 2
 
 
-def test_a_run_without_a_verdict_of_its_own_is_measured_by_the_scenarios_gate(tmp_path: Path) -> None:
+def test_a_row_shows_the_verdict_of_its_run_and_both_answers(tmp_path: Path) -> None:
     """Rows of a scenario with a gate said "not judged"."""
-    gate = parse_gate({"thresholds": {"skill": {"min": 0.5}}}, source="gate")
-    bad, good = browse([fake_run(0, 0.1), fake_run(1, 0.9)], tmp_path, gate=gate)
-    assert (bad.verdict, bad.tone) == ("(fail: skill)", "bad")
-    assert (good.verdict, good.tone) == ("(pass)", "good")
-    assert browse([fake_run(0, 0.1)], tmp_path)[0].verdict == "not judged"
+    bad, good = browse([fake_run(0, 0.1, "fail"), fake_run(1, 0.9, "pass")], tmp_path)
+    assert (bad.verdict, bad.tone, bad.answers) == ("fail", "bad", ("yes", "cannot be told"))
+    assert (good.verdict, good.tone) == ("pass", "good")
+    assert browse([fake_run(0, 0.1)], tmp_path)[0].tone == "plain"
 
 
 def test_a_spark_fits_its_box_and_leaves_unknown_errors_out() -> None:

@@ -24,7 +24,7 @@ from wam.data.bag.reading import Recording
 from wam.data.bag.record import RecordFile
 from wam.data.bag.writing import Storage
 from wam.data.fakes import fake_robot, fake_trajectory, write_fake_bag
-from wam.evaluation.metrics.gate import parse_gate, read_gate
+from wam.evaluation.metrics.gate import Gate, parse_gate, read_gate
 from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
 from wam.evaluation.replay.events import read_events
 from wam.evaluation.replay.session import ReplayOutcome, replay
@@ -289,7 +289,7 @@ def test_receive_time_decides_when_asked_for(tmp_path: Path) -> None:
 )
 def test_the_gate_decides(tmp_path: Path, bag: Path, limits: dict[str, Any], passed: bool) -> None:
     gate = parse_gate({"thresholds": limits}, source="gate.yaml")
-    outcome = go(bag, tmp_path / "r", gate=gate)
+    outcome = go(bag, tmp_path / "r", gate=Gate.of(gate))
     assert outcome.passed is passed
     assert outcome.summary["verdict"] == ("pass" if passed else "fail")
     html = outcome.page.read_text()
@@ -299,7 +299,7 @@ def test_the_gate_decides(tmp_path: Path, bag: Path, limits: dict[str, Any], pas
 def test_a_gate_on_an_unknown_metric_is_refused_and_writes_nothing(tmp_path: Path, bag: Path) -> None:
     gate = parse_gate({"thresholds": {"beauty": {"min": 1}}}, source="gate.yaml")
     with pytest.raises(ConfigError, match=r"metric beauty is unknown; allowed: .*action_l1"):
-        go(bag, tmp_path / "r", gate=gate)
+        go(bag, tmp_path / "r", gate=Gate.of(gate))
     assert not (tmp_path / "r").exists()
 
 

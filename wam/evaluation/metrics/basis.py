@@ -25,6 +25,10 @@ AT_REST = 0.01
 """Share of its range that a joint must move in a recording for skill to be judged."""
 
 
+COLLISION_CODES = ("collision", "workspace", "stop_zone")
+"""Findings of the safety chain that say where the arm would have been, or with what it would have met."""
+
+
 class ReplayBasis:
     """Subject of the metrics in `wam.evaluation.metrics.table`.
 
@@ -75,6 +79,11 @@ class ReplayBasis:
         return sent - wanted
 
     @cached_property
+    def joint_range(self) -> Table:
+        """Upper minus lower limit of every joint of the action, float64 [N]."""
+        return self.collector.errors.joint_range
+
+    @cached_property
     def covered(self) -> npt.NDArray[np.bool_]:
         """Whether a chunk had a row, for every time of the executed trajectory, bool [T]."""
         _, targets, _ = self.collector.trajectory()
@@ -88,8 +97,12 @@ class ReplayBasis:
     @cached_property
     def largest_jumps(self) -> Table:
         """The largest joint's jump of every seam that has one, float64 [S]."""
-        known = ~np.isnan(self.jumps).all(axis=1) if len(self.jumps) else np.empty(0, dtype=np.bool_)
-        return np.nanmax(self.jumps[known], axis=1) if known.any() else np.empty(0)
+        return _largest_of_rows(self.jumps)
+
+    @cached_property
+    def largest_jumps_normalised(self) -> Table:
+        """The same with every joint divided by its range, float64 [S]."""
+        return _largest_of_rows(self.jumps / self.joint_range)
 
     @cached_property
     def joints(self) -> dict[str, JointNumbers]:
@@ -119,7 +132,7 @@ class ReplayBasis:
         if not known.size:
             return math.nan
         spans = (np.nanmax(truth, axis=0, initial=-np.inf) - np.nanmin(truth, axis=0, initial=np.inf)) / (
-            self.collector.errors.joint_range
+            self.joint_range
         )
         return float(spans[np.isfinite(spans)].max())
 
@@ -149,6 +162,13 @@ class ReplayBasis:
         verdicts = self.collector.safety.verdicts
         return verdicts[Verdict.HOLD] + verdicts[Verdict.STOP]
 
+    @property
+    def collisions(self) -> float:
+        """Chunks with a finding about collisions, workspace or zones; NaN where these are not checked."""
+        safety = self.collector.safety
+        found = sum(safety.codes[code] for code in COLLISION_CODES)
+        return math.nan if safety.unchecked and not found else float(found)
+
     @cached_property
     def _distributions(self) -> dict[str, SampleSummary]:
         return {}
@@ -175,6 +195,12 @@ class ReplayBasis:
     def bootstrap(self, values: npt.ArrayLike) -> Interval:
         """Return the mean over chunks with its interval; consecutive chunks that share rows are kept together."""
         return bootstrap_mean(values, block=self.overlap_block)
+
+
+def _largest_of_rows(table: Table) -> Table:
+    """Return the largest known value of every row that has one, float64 [S]."""
+    known = ~np.isnan(table).all(axis=1) if len(table) else np.empty(0, dtype=np.bool_)
+    return np.nanmax(table[known], axis=1) if known.any() else np.empty(0)
 
 
 def mean(values: npt.ArrayLike) -> float:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,40 @@ class Threshold:
             parts.append(f"at most {self.high:g}")
         return " and ".join(parts)
 
+    def allows(self, value: float) -> bool:
+        """Return whether a value lies within the limit."""
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+
+class GateSource(enum.Enum):
+    """Where the thresholds come from that decide the verdict."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    NONE = "none"
+
+
+NO_GATE = "none"
+"""In place of a gate's file: nothing is judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What decides the verdict of a replay.
+
+    Attributes:
+        source: the default gate, a file, or nothing.
+        thresholds: those of the file; none otherwise, since the default gate is `wam.evaluation.metrics.default_gate`.
+    """
+
+    source: GateSource = GateSource.DEFAULT
+    thresholds: tuple[Threshold, ...] = ()
+
+    @classmethod
+    def of(cls, thresholds: tuple[Threshold, ...]) -> Gate:
+        """Return the gate of a file."""
+        return cls(GateSource.FILE, thresholds)
+
 
 @dataclass(frozen=True, slots=True)
 class GateCheck:
@@ -45,12 +80,31 @@ class GateCheck:
     Attributes:
         threshold: the limit.
         value: measured value.
-        passed: whether it lies within the limit; a value that is not a number does not.
+        passed: whether it lies within the limit; in a file's gate a value that is not a number does not. None, in the
+            default gate, where it cannot be told.
     """
 
     threshold: Threshold
     value: float | None
-    passed: bool
+    passed: bool | None
+
+    @property
+    def word(self) -> str:
+        """Return the outcome for people."""
+        return "cannot be told" if self.passed is None else "pass" if self.passed else "FAIL"
+
+
+def gate_option(text: str | None) -> Gate:
+    """Return the gate that an option `--gate` names: none given takes the default gate, "none" judges nothing.
+
+    A file of the name `none` is read as `./none`.
+
+    Raises:
+        ConfigError: the file is missing or illegal; the text names the place.
+    """
+    if text is None:
+        return Gate()
+    return Gate(GateSource.NONE) if text == NO_GATE else Gate.of(read_gate(Path(text)))
 
 
 def read_gate(path: Path) -> tuple[Threshold, ...]:
@@ -106,6 +160,19 @@ def complete_gate(thresholds: tuple[Threshold, ...]) -> tuple[Threshold, ...]:
     return (*thresholds, REFERENCE_SHARE) if judges_errors and "reference_share" not in names else thresholds
 
 
+def require_known(thresholds: Sequence[Threshold], names: Collection[str], *, where: str) -> None:
+    """Require that every threshold names a metric.
+
+    Raises:
+        ConfigError: one does not; the text names those that there are.
+    """
+    for threshold in thresholds:
+        if threshold.metric not in names:
+            raise ConfigError(
+                f"gate: metric {threshold.metric} is unknown", allowed=", ".join(sorted(names)), where=where
+            )
+
+
 def check_gate(
     thresholds: tuple[Threshold, ...], metrics: Mapping[str, float | None]
 ) -> tuple[GateCheck, ...]:
@@ -114,21 +181,11 @@ def check_gate(
     Raises:
         ConfigError: a threshold names a metric that this run does not have.
     """
+    require_known(thresholds, metrics, where="the gate file")
     checks = []
     for threshold in thresholds:
-        if threshold.metric not in metrics:
-            raise ConfigError(
-                f"gate: metric {threshold.metric} is unknown",
-                allowed=", ".join(sorted(metrics)),
-                where="the gate file",
-            )
         value = metrics[threshold.metric]
-        passed = (
-            value is not None
-            and (threshold.low is None or value >= threshold.low)
-            and (threshold.high is None or value <= threshold.high)
-        )
-        checks.append(GateCheck(threshold, value, passed))
+        checks.append(GateCheck(threshold, value, value is not None and threshold.allows(value)))
     return tuple(checks)
 
 

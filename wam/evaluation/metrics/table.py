@@ -33,6 +33,11 @@ def shown(place: Shown) -> tuple[Row, ...]:
     return tuple(row for row in METRICS if row.shown & place)
 
 
+def gate_names() -> tuple[str, ...]:
+    """Return the metrics that a gate may name."""
+    return tuple(row.name for row in METRICS if row.gate)
+
+
 def compared() -> tuple[str, ...]:
     """Return the errors of a chunk that `wam replay compare` pairs, as the event `score` names them."""
     return tuple(row.compared for row in METRICS if row.compared)
@@ -78,7 +83,7 @@ METRICS: tuple[Row, ...] = (
         "action_l1",
         "mean absolute error of all rows",
         "l1",
-        shown=PAGE | TERMINAL | VARIANTS | RUNS,
+        shown=PAGE,
         meaning="mean absolute error over chunks, rows and joints",
         compared=True,
     ),
@@ -95,6 +100,7 @@ METRICS: tuple[Row, ...] = (
         "mean absolute error, joints divided by their range",
         "normalised_l1",
         unit="1",
+        shown=PAGE | TERMINAL | VARIANTS | RUNS,
         meaning="`action_l1` with every joint divided by its range",
         compared=True,
     ),
@@ -111,8 +117,15 @@ METRICS: tuple[Row, ...] = (
         "hold_l1",
         "mean absolute error of standing still",
         "hold_l1",
-        shown=PAGE | TERMINAL | VARIANTS,
         meaning="mean absolute error of standing still where the robot was measured, over the same rows",
+    ),
+    chunk_error(
+        "hold_l1_normalised",
+        "mean absolute error of standing still, joints divided by their range",
+        "normalised_hold_l1",
+        unit="1",
+        shown=PAGE | TERMINAL | VARIANTS,
+        meaning="`hold_l1` with every joint divided by its range",
     ),
     chunk_error(
         "repeat_l1",
@@ -196,6 +209,13 @@ METRICS: tuple[Row, ...] = (
         "mean absolute error of the executed trajectory",
         JOINT,
         lambda basis: mean(abs(basis.executed_error)),
+        shown=PAGE,
+    ),
+    Metric(
+        "executed_l1_normalised",
+        "mean absolute error of the executed trajectory, joints divided by their range",
+        "1",
+        lambda basis: mean(abs(basis.executed_error) / basis.joint_range),
         shown=PAGE | TERMINAL | VARIANTS,
     ),
     Metric(
@@ -251,7 +271,7 @@ METRICS: tuple[Row, ...] = (
         "jump where chunks meet, 99th percentile",
         JOINT,
         lambda basis: basis.distribution("seam_jump", basis.largest_jumps).p99,
-        shown=PAGE | TERMINAL | VARIANTS,
+        shown=PAGE,
     ),
     Metric(
         "seam_jump_max",
@@ -259,6 +279,22 @@ METRICS: tuple[Row, ...] = (
         JOINT,
         lambda basis: basis.distribution("seam_jump", basis.largest_jumps).maximum,
         shown=PAGE,
+    ),
+    Metric(
+        "seam_jump_normalised_p99",
+        "jump where chunks meet as a share of the joint's range, 99th percentile",
+        "1",
+        lambda basis: basis.distribution("seam_jump_normalised", basis.largest_jumps_normalised).p99,
+        shown=PAGE | TERMINAL | VARIANTS,
+        meaning="as `seam_jump_p99`, with every joint divided by its range",
+    ),
+    Metric(
+        "seam_jump_normalised_max",
+        "jump where chunks meet as a share of the joint's range, largest",
+        "1",
+        lambda basis: basis.distribution("seam_jump_normalised", basis.largest_jumps_normalised).maximum,
+        shown=PAGE,
+        meaning="as `seam_jump_max`, with every joint divided by its range",
     ),
     Metric(
         "overlap_l1",
@@ -271,14 +307,21 @@ METRICS: tuple[Row, ...] = (
     count(
         "rows_beyond_limits",
         "rows with a joint beyond its position limits",
-        lambda basis: basis.collector.rows_beyond_limits,
+        lambda basis: basis.collector.limits.rows_beyond,
+        shown=PAGE,
+    ),
+    Metric(
+        "limit_excess_max",
+        "largest excess of a row beyond a position limit, as a share of the joint's range",
+        "1",
+        lambda basis: basis.collector.limits.furthest_share,
         shown=PAGE,
         known=lambda basis: basis.has_limits,
     ),
     count(
         "steps_too_fast",
         "steps between two rows with a joint beyond its velocity limit",
-        lambda basis: basis.collector.steps_too_fast,
+        lambda basis: basis.collector.limits.steps_too_fast,
         shown=PAGE,
         known=lambda basis: basis.has_limits,
     ),
@@ -343,6 +386,16 @@ METRICS: tuple[Row, ...] = (
         "share of chunks that the safety node would have refused",
         lambda basis: (basis.refused_chunks, basis.judged_chunks),
         shown=PAGE | VARIANTS,
+    ),
+    Metric(
+        "safety_collisions",
+        "chunks that would have led into a collision, out of the workspace or into a zone",
+        "",
+        lambda basis: basis.collisions,
+        shown=PAGE,
+        meaning="chunks with a finding `collision`, `workspace` or `stop_zone` (of a running node: how often it "
+        "reported one), within the robot's own model of itself and its surroundings; `null` where these are not "
+        "checked",
     ),
     count(
         "safety_holds",

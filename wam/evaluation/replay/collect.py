@@ -25,6 +25,7 @@ from wam.evaluation.metrics.chunks import (
     row_times,
     target_at,
 )
+from wam.evaluation.metrics.limit_watch import LimitWatch
 from wam.evaluation.replay.engine import (
     ChunkEvent,
     ContextEvent,
@@ -55,7 +56,7 @@ class KeptPicture:
         camera: name of the camera.
         stamp_ns: acquisition time [ns].
         rgb: uint8 [H, W, 3], at most 320 columns.
-        error: mean absolute error of the chunk computed from it; NaN where unknown.
+        error: mean absolute error of the chunk computed from it, joints divided by their range; NaN where unknown.
     """
 
     camera: str
@@ -94,10 +95,10 @@ class Collector:
         )
         self._cameras = contract.camera_names
         self._executor_period_ns = settings.executor_period_ns
-        self._lower, self._upper = limits.lower[index], limits.upper[index]
-        self._velocity = limits.velocity[index]
+        lower, upper = limits.lower[index], limits.upper[index]
+        self.limits = LimitWatch(lower, upper, limits.velocity[index])
         self._reference = reference
-        self.errors = ChunkErrors(contract.action_joints, self._upper - self._lower, reference)
+        self.errors = ChunkErrors(contract.action_joints, upper - lower, reference)
         self.execution = Execution(contract.action_joints, contract.control_period_ns)
         self._ungraded: deque[Stamps] = deque()
         self._truth: list[Table] = []
@@ -126,9 +127,6 @@ class Collector:
         self.refusals: Counter[tuple[str, str]] = Counter()
         self.notices: list[NoticeEvent] = []
         self.faults: list[FaultEvent] = []
-        self.rows = 0
-        self.rows_beyond_limits = 0
-        self.steps_too_fast = 0
 
     def take(self, event: Event) -> None:
         """Take one event."""
@@ -223,11 +221,7 @@ class Collector:
         self.phase_offset_rows.append(chunk.phase_offset_rows)
         self.ready_ns.append(event.ready_ns)
         self.stamp_ns.append(chunk.stamp_ns)
-        self.rows += len(chunk.rows)
-        beyond = (chunk.rows < self._lower) | (chunk.rows > self._upper)
-        self.rows_beyond_limits += int(beyond.any(axis=1).sum())
-        speed = np.abs(np.diff(chunk.rows, axis=0)) / (chunk.row_period_ns * 1e-9)
-        self.steps_too_fast += int((speed > self._velocity).any(axis=1).sum())
+        self.limits.take(chunk)
         if self._last is not None:
             self._note_overlap(self._last, event)
         self._last = event
@@ -278,16 +272,21 @@ class Collector:
         # Neighbours of the worst chunk are almost as bad and show the same; one per second is enough.
         for i, (error, _, pictures) in enumerate(self._worst):
             if abs(pictures[0].stamp_ns - score.stamp_ns) < 1_000_000_000:
-                if score.l1 > error:
-                    self._worst[i] = (score.l1, score.stamp_ns, thumbnails(event.observation, score.l1))
+                if score.normalised_l1 > error:
+                    self._worst[i] = _worst_entry(event, score)
                     heapq.heapify(self._worst)
                 return
         if len(self._worst) < WORST_PICTURES:
-            entry = (score.l1, score.stamp_ns, thumbnails(event.observation, score.l1))
+            entry = _worst_entry(event, score)
             heapq.heappush(self._worst, entry)
-        elif score.l1 > self._worst[0][0]:
-            entry = (score.l1, score.stamp_ns, thumbnails(event.observation, score.l1))
+        elif score.normalised_l1 > self._worst[0][0]:
+            entry = _worst_entry(event, score)
             heapq.heapreplace(self._worst, entry)
+
+
+def _worst_entry(event: ChunkEvent, score: ChunkScore) -> tuple[float, int, tuple[KeptPicture, ...]]:
+    error = score.normalised_l1
+    return error, score.stamp_ns, thumbnails(event.observation, error)
 
 
 def thumbnails(observation: Observation, error: float = float("nan")) -> tuple[KeptPicture, ...]:

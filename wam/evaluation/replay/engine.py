@@ -18,7 +18,7 @@ from wam.core.policy import Imagination
 from wam.data.bag.binding import TopicNames
 from wam.data.bag.clocks import ClockRequest
 from wam.data.bag.stamps import BagMessage
-from wam.evaluation.metrics.gate import Threshold
+from wam.evaluation.metrics.gate import Gate
 from wam.evaluation.replay.safety_events import SafetyEvent, SafetyInfo
 from wam.runtime.imagination import ImaginationError
 from wam.runtime.ingest.ingest import Notice, StreamIngest
@@ -74,7 +74,7 @@ class ReplayOptions:
         lenient: report faults that leave usable data as warnings.
         use_stamps: False uses receive times instead of header stamps.
         clock_offsets: topic -> how its stamps are corrected.
-        gate: thresholds on metrics; none for no verdict.
+        gate: what decides the verdict.
         mode: "offline" (cycles on the recording's clock) or "live" (real nodes), for the report.
         rerun: .rrd file to write beside the report, or None.
     """
@@ -88,7 +88,7 @@ class ReplayOptions:
     lenient: bool = False
     use_stamps: bool = True
     clock_offsets: Mapping[str, ClockRequest] = field(default_factory=dict)
-    gate: tuple[Threshold, ...] = ()
+    gate: Gate = field(default_factory=Gate)
     mode: str = "offline"
     rerun: Path | None = None
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wam.core.errors import WamError
 from wam.data.bag.binding import TopicNames
+from wam.evaluation.metrics.gate import Gate
 from wam.evaluation.replay.engine import ReplayOptions
 from wam.evaluation.replay.scenario import Run, ScenarioVariant
 from wam.evaluation.replay.session import replay
@@ -25,6 +26,7 @@ class Job:
         report: where its report goes.
         device: device of the policy.
         threads: CPU threads of the policy.
+        gate: what this run is judged by.
         refused: why the recording cannot be replayed; "" where it can.
     """
 
@@ -34,6 +36,7 @@ class Job:
     report: Path
     device: str
     threads: int
+    gate: Gate = field(default_factory=Gate)
     refused: str = ""
 
 
@@ -67,6 +70,7 @@ def run_job(job: Job) -> Run:
                 instruction=str(values["instruction"]),
                 seed=int(values["seed"]),
                 lenient=bool(values["lenient"]),
+                gate=job.gate,
             ),
             robot=robot,
             policy=load_policy(request, robot=robot),

@@ -28,7 +28,9 @@ def make_jobs(scenario: Scenario, folder: Path, *, device: str, threads: int) ->
             label = re.sub(r"[^A-Za-z0-9_.=-]+", "-", f"{recording.resolve().name}-{variant.name}").strip("-")
             report = folder / RUNS / f"{len(jobs):03d}-{label}"[:120]
             refused = scenario.refused.get(recording, "")
-            jobs.append(Job(scenario.robot, recording, variant, report, device, threads, refused))
+            jobs.append(
+                Job(scenario.robot, recording, variant, report, device, threads, scenario.gate, refused)
+            )
     return jobs
 
 
@@ -71,8 +73,7 @@ def run_scenario(
         ray_address: address of a Ray cluster that runs them instead; "" uses processes.
 
     Raises:
-        ConfigError: the report folder cannot be replaced, the gate names an unknown metric, or the cluster cannot be
-            reached; nothing is written.
+        ConfigError: the report folder cannot be replaced, or the cluster cannot be reached; nothing is written.
         MissingDependency: Ray is needed and not installed; nothing is written.
         ValueError: the scenario has no recordings.
     """

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from wam.core.clock import NS_PER_S
 from wam.evaluation.metrics.figures import Figures
-from wam.evaluation.metrics.gate import GateCheck
-from wam.evaluation.metrics.metric import Shown
+from wam.evaluation.metrics.metric import JOINT, Shown
 from wam.evaluation.metrics.table import shown
 from wam.evaluation.metrics.time_gaps import seconds_recorded
+from wam.evaluation.replay.answers_page import answer_cards
 from wam.evaluation.replay.collect import KeptPicture
 from wam.evaluation.replay.data import ReplayData
+from wam.evaluation.replay.error_page import error_section, errors_by_unit, is_mixed, step_section
 from wam.evaluation.replay.player_page import player_section
 from wam.evaluation.replay.safety_page import safety_section
+from wam.evaluation.replay.verdict_page import cell, gate_section, headline_of
 from wam.report import plots
 from wam.report.imagined import imagined_section
 from wam.report.page import (
@@ -28,11 +29,12 @@ from wam.report.page import (
     Table,
     Text,
     Tile,
-    Tone,
     number,
     picture,
     render,
 )
+
+MIXED = "The joints have different units; figures that would mix them are left out here, see the next table."
 
 
 def build_page(data: ReplayData, figures: Figures, summary: dict[str, Any], timing: dict[str, Any]) -> str:
@@ -44,22 +46,24 @@ def build_page(data: ReplayData, figures: Figures, summary: dict[str, Any], timi
         summary: content of summary.json.
         timing: content of timing.json.
     """
-    tone, headline, reasons = _headline(data, figures)
+    tone, headline, reasons = headline_of(data, figures)
     page = Page(
         title=f"Replay of {summary['recording']['name']}",
         subtitle=f"{data.robot.title} · policy {data.options.policy_name} · “{data.instruction}”",
         tone=tone,
         verdict=headline,
         reasons=reasons,
+        answers=answer_cards(figures.answers),
         tiles=_tiles(data, figures, timing),
         sections=tuple(
             section
             for section in (
                 player_section(data),
-                _gate_section(figures.checks),
+                gate_section(figures),
                 _metric_section(data, figures),
+                error_section(figures),
                 _joint_section(data, figures),
-                _step_section(data, figures),
+                step_section(data, figures),
                 safety_section(data),
                 _time_section(data, timing),
                 _camera_section(data),
@@ -74,69 +78,24 @@ def build_page(data: ReplayData, figures: Figures, summary: dict[str, Any], timi
     return render(page)
 
 
-def _headline(data: ReplayData, figures: Figures) -> tuple[Tone, str, tuple[str, ...]]:
-    checks = figures.checks
-    if figures.verdict == "fault":
-        return (
-            Tone.BAD,
-            "The policy produced what must not reach a robot",
-            tuple(
-                f"{event.node} at {data.seconds(event.time_ns):.2f} s: {event.error}"
-                for event in data.collector.faults
-            ),
-        )
-    failed = [check for check in checks if not check.passed]
-    if failed:
-        return (
-            Tone.BAD,
-            f"Gate failed: {len(failed)} of {len(checks)} thresholds",
-            tuple(
-                f"{check.threshold.metric} is {_value(check.value)}, allowed {check.threshold.text()}"
-                for check in failed
-            ),
-        )
-    remarks = data.warnings[:6]
-    if checks:
-        return Tone.GOOD, f"Gate passed: all {len(checks)} thresholds ({_compared(data, figures)})", remarks
-    return Tone.PLAIN, "Not judged: no gate was given", (_plain_words(data, figures), *remarks)
-
-
-def _plain_words(data: ReplayData, figures: Figures) -> str:
-    skill = figures.metrics["skill"]
-    moved = figures.metrics["moved"]
-    if skill is None and moved is not None and figures.metrics["scored_chunks"]:
-        return f"the robot hardly moved in this recording (at most {100 * moved:.2g} % of a joint's range)"
-    if skill is None:
-        return "nothing was recorded that the chunks could be compared with"
-    interval = figures.intervals["better_than_hold_rate"]
-    comparison = "closer to" if skill > 0 else "further from"
-    return (
-        f"the chunks are {comparison} the {data.reference} than standing still would be "
-        f"(better in {100 * interval.value:.0f} % of {interval.count} chunks); {_compared(data, figures)}"
-    )
-
-
-def _compared(data: ReplayData, figures: Figures) -> str:
-    """Return how much of the chunks the figures speak of."""
-    share, joints = figures.metrics["reference_share"], figures.metrics["joints_compared"]
-    wanted = len(data.contract.action_joints)
-    return f"{joints:.0f} of {wanted} joints compared, {100 * (share or 0):.0f} % of all rows"
-
-
 def _tiles(data: ReplayData, figures: Figures, timing: dict[str, Any]) -> tuple[Tile, ...]:
     metrics = figures.metrics
-    action = figures.intervals["action_l1"]
+    action = figures.intervals["action_l1_normalised"]
     results = timing["results"]
     offset = metrics["phase_offset_p50_rows"]
     return (
         Tile("recording", f"{data.duration:.1f} s", f"{data.recording.message_count} messages"),
         Tile("chunks", str(data.collector.chunks), f"{data.collector.contexts} planner contexts"),
         Tile(
-            "action error (L1)",
-            _value(metrics["action_l1"]),
-            f"95 %: {number(action.low)} to {number(action.high)}",
+            "action error (L1, of the range)",
+            _percent(metrics["action_l1_normalised"]),
+            f"95 %: {_percent(action.low)} to {_percent(action.high)}; {errors_by_unit(figures)}",
         ),
-        Tile("standing still (L1)", _value(metrics["hold_l1"]), "for comparison"),
+        Tile(
+            "standing still (L1, of the range)",
+            _percent(metrics["hold_l1_normalised"]),
+            "for comparison",
+        ),
         Tile(
             "context age p50",
             f"{_ms(metrics['context_age_p50_s'])} ms",
@@ -144,34 +103,29 @@ def _tiles(data: ReplayData, figures: Figures, timing: dict[str, Any]) -> tuple[
         ),
         Tile(
             "phase offset p50",
-            f"{_value(offset)} rows",
-            f"largest {_value(metrics['phase_offset_max_rows'])}",
+            f"{cell(offset)} rows",
+            f"largest {cell(metrics['phase_offset_max_rows'])}",
         ),
         Tile(
-            "seam jump p99", _value(metrics["seam_jump_p99"]), f"largest {_value(metrics['seam_jump_max'])}"
+            "seam jump p99 (of the range)",
+            _percent(metrics["seam_jump_normalised_p99"]),
+            f"largest {_percent(metrics['seam_jump_normalised_max'])}",
         ),
-        Tile("speed", f"{_value(results['realtime_factor'])} x", "of real time on this host"),
+        Tile("speed", f"{cell(results['realtime_factor'])} x", "of real time on this host"),
     )
-
-
-def _gate_section(checks: tuple[GateCheck, ...]) -> Section | None:
-    if not checks:
-        return None
-    rows = tuple(
-        (c.threshold.metric, c.threshold.text(), _value(c.value), "pass" if c.passed else "FAIL")
-        for c in checks
-    )
-    return Section("Gate", (Table(("metric", "allowed", "measured", ""), rows, text=True),))
 
 
 def _metric_section(data: ReplayData, figures: Figures) -> Section:
     rows = []
+    mixed = is_mixed(figures)
     for metric in shown(Shown.PAGE | Shown.PAGE_IF_KNOWN):
         value, interval = figures.metrics[metric.name], figures.intervals.get(metric.name)
         if value is None and metric.shown & Shown.PAGE_IF_KNOWN:
             continue
+        if mixed and metric.unit.startswith(JOINT):
+            continue
         span = "" if interval is None else f"{number(interval.low)} to {number(interval.high)}"
-        rows.append((metric.title, _value(value), span, metric.unit, metric.name))
+        rows.append((metric.title, cell(value), span, metric.unit, metric.name))
     return Section(
         "Figures",
         (
@@ -181,8 +135,8 @@ def _metric_section(data: ReplayData, figures: Figures) -> Section:
                 last_is_detail=True,
             ),
         ),
-        intro=f'Chunks are compared with the {data.reference}, in the joints\' own units ("joint": rad, m, or 1 for a '
-        "fraction of the range). Executed means: always following the newest chunk that is out.",
+        intro=f"Chunks are compared with the {data.reference}. Executed means: always following the newest chunk "
+        "that is out. " + (MIXED if mixed else 'Unit "joint": that of every joint of this policy.'),
     )
 
 
@@ -210,17 +164,20 @@ def _joint_section(data: ReplayData, figures: Figures) -> Section:
     legend = ((data.reference, plots.RECORDED), ("policy, as executed", plots.PREDICTED))
     blocks: list[Charts] = [Charts(tuple(charts), legend=legend)]
     if crowded:
-        blocks.append(_close_up(figures, seconds, targets, truth, boundaries))
+        blocks.append(_close_up(data, figures, seconds, targets, truth, boundaries))
     return Section("Joints: recorded against predicted", tuple(blocks), intro=text.strip())
 
 
-def _close_up(figures: Figures, seconds: Any, targets: Any, truth: Any, boundaries: list[float]) -> Charts:
+def _close_up(
+    data: ReplayData, figures: Figures, seconds: Any, targets: Any, truth: Any, boundaries: list[float]
+) -> Charts:
     """Return the joints that move most, over four seconds around the largest error, chunk boundaries marked."""
-    error = np.nan_to_num(np.abs(targets - truth))
+    joint_range = data.collector.errors.joint_range
+    error = np.nan_to_num(np.abs(targets - truth) / joint_range)
     centre = float(seconds[int(np.argmax(error.mean(axis=1)))]) if len(seconds) else 0.0
     low = max(0.0, min(centre - 2.0, float(seconds[-1]) - 4.0)) if len(seconds) else 0.0
     inside = (seconds >= low) & (seconds <= low + 4.0)
-    spread = np.nan_to_num(np.nanmax(np.nan_to_num(truth), axis=0) - np.nanmin(np.nan_to_num(truth), axis=0))
+    spread = np.ptp(np.nan_to_num(truth), axis=0) / joint_range if len(truth) else np.zeros(len(joint_range))
     marks = [b for b in boundaries if low <= b <= low + 4.0]
     names = tuple(figures.joints)
     charts = []
@@ -235,29 +192,6 @@ def _close_up(figures: Figures, seconds: Any, targets: Any, truth: Any, boundari
         )
         charts.append(Chart(f"{name}, around the largest error", svg))
     return Charts(tuple(charts))
-
-
-def _step_section(data: ReplayData, figures: Figures) -> Section | None:
-    l1 = data.collector.errors.per_step()[1]
-    if not len(l1) or np.isnan(l1).all():
-        return None
-    x = np.arange(len(l1)) * data.contract.control_period_ns / NS_PER_S
-    steps = Chart(
-        "error by row of the chunk",
-        plots.line_chart(
-            [plots.Line("L1", x, l1, plots.PREDICTED)],
-            x_label="time after the image [s]",
-            y_label="L1",
-            height=1.9,
-        ),
-    )
-    numbers = figures.joints
-    worst = sorted(numbers, key=lambda name: -np.nan_to_num(numbers[name].l1))[:12]
-    bars = Chart(
-        "joints with the largest error",
-        plots.bar_chart(worst, [numbers[name].l1 for name in worst], x_label="L1 [unit of the joint]"),
-    )
-    return Section("Where the error is", (Charts((steps, bars)),))
 
 
 def _time_section(data: ReplayData, timing: dict[str, Any]) -> Section:
@@ -303,13 +237,18 @@ def _camera_section(data: ReplayData) -> Section:
         if spread:
             strips.append(Strip(spread, caption=f"{camera}, over the recording"))
         if worst:
-            strips.append(Strip(worst, caption=f"{camera}, images with the largest errors"))
+            strips.append(
+                Strip(
+                    worst,
+                    caption=f"{camera}, images with the largest errors (of the joints' range)",
+                )
+            )
     return Section("Cameras", tuple(strips) or (Text(("No image was used.",)),))
 
 
 def _shown(data: ReplayData, kept: KeptPicture) -> Any:
     seconds = data.seconds(kept.stamp_ns)
-    caption = f"{seconds:.2f} s" + ("" if np.isnan(kept.error) else f" · L1 {number(kept.error)}")
+    caption = f"{seconds:.2f} s" + ("" if np.isnan(kept.error) else f" · error {_percent(kept.error)}")
     return picture(kept.rgb, caption=caption)
 
 
@@ -361,10 +300,9 @@ def _marks(values: Any) -> tuple[tuple[str, float], ...]:
     return (("p50", float(np.percentile(values, 50))), ("p99", float(np.percentile(values, 99))))
 
 
-def _value(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e6 else number(value)
+def _percent(share: float | None) -> str:
+    told = "–" if share is None else number(100.0 * round(share, 6))
+    return told if told == "–" else f"{told} %"
 
 
 def _ms(seconds: float | None) -> str:

@@ -20,6 +20,7 @@ from wam.evaluation.replay.safety_events import (
     VerdictCountEvent,
     VerdictEvent,
 )
+from wam.evaluation.replay.safety_moments import SafetyMoments
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class SafetyTally:
         rungs: rung -> ticks spent on it, from the first judged chunk on.
         causes: rung and cause -> how often the ladder went there for it.
         moves: time [ns] and new rung of every move.
+        moments: when the arm was held or stopped, and the worst of the refused chunks.
     """
 
     def __init__(self, info: SafetyInfo, *, joints: int, row_period_ns: int) -> None:
@@ -66,6 +68,7 @@ class SafetyTally:
         self.rungs: Counter[Ladder] = Counter()
         self.causes: Counter[tuple[Ladder, str]] = Counter()
         self.moves: list[tuple[int, Ladder]] = []
+        self.moments = SafetyMoments()
 
     @property
     def source(self) -> SafetySource:
@@ -85,14 +88,16 @@ class SafetyTally:
     def take(self, event: SafetyEvent) -> None:
         """Take one event; events come in order of time."""
         if isinstance(event, VerdictEvent):
-            self.started = True
+            self._start(event.time_ns)
             self.verdicts[event.verdict] += 1
+            if event.finding is not None and event.verdict >= Verdict.HOLD:
+                self.moments.refuse(event.time_ns, event.finding)
             for code in dict.fromkeys(finding.code for finding in event.outcome.findings):
                 self.codes[code] += 1
             for finding in event.outcome.findings:
                 self.examples.setdefault(finding.code, finding.text)
         elif isinstance(event, VerdictCountEvent):
-            self.started = True
+            self._start(event.time_ns)
             self.verdicts.update(event.counts)
         elif isinstance(event, LadderEvent):
             self._take_move(event)
@@ -117,6 +122,10 @@ class SafetyTally:
         total = sum(self.rungs.values())
         return self.rungs[rung] / total if total else float("nan")
 
+    def _start(self, time_ns: int) -> None:
+        self.started = True
+        self.moments.begin(time_ns)
+
     def _take_move(self, event: LadderEvent) -> None:
         move = event.event
         code, text = move.finding.code, move.finding.text
@@ -125,8 +134,11 @@ class SafetyTally:
             if self.started and self.source is SafetySource.LIVE_NODE:
                 self.codes[code] += 1
                 self.examples.setdefault(code, text)
+                if move.finding.verdict >= Verdict.HOLD:
+                    self.moments.refuse(event.time_ns, move.finding)
             return
         self.moves.append((event.time_ns, move.after))
+        self.moments.move(event.time_ns, move.after, move.finding)
         if self.started and move.after > Ladder.NOMINAL:
             self.causes[move.after, code] += 1
             self.examples.setdefault(code, text)

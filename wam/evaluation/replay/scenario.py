@@ -25,7 +25,17 @@ import yaml
 from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
-from wam.evaluation.metrics.gate import GateCheck, Threshold, check_gate, checks_as_json, parse_gate
+from wam.evaluation.metrics.gate import (
+    NO_GATE,
+    Gate,
+    GateCheck,
+    GateSource,
+    check_gate,
+    checks_as_json,
+    parse_gate,
+    require_known,
+)
+from wam.evaluation.metrics.table import gate_names
 from wam.evaluation.replay.dataset_source import DatasetSource, parse_dataset
 from wam.evaluation.replay.engine import MEASURED, ReplaySettings, parse_strategy
 from wam.report.machine import machine_info
@@ -90,7 +100,7 @@ class Scenario:
         robot: name or path of the robot file.
         recordings: bags; none before the episodes of a data set are converted.
         variants: combinations to replay on every recording.
-        gate: thresholds on the means over recordings.
+        gate: thresholds on the means over recordings; the default gate judges every run by itself.
         dataset: data set whose episodes are the recordings, or None.
         refused: recording -> why it cannot be replayed.
     """
@@ -99,7 +109,7 @@ class Scenario:
     robot: str
     recordings: tuple[Path, ...]
     variants: tuple[ScenarioVariant, ...]
-    gate: tuple[Threshold, ...]
+    gate: Gate
     dataset: DatasetSource | None = None
     refused: Mapping[Path, str] = field(default_factory=dict)
 
@@ -172,13 +182,12 @@ def read_scenario(path: Path) -> Scenario:
         raise ConfigError(
             f"{path}: recordings", value=recordings, allowed="folders of distinct names", where=str(path)
         )
-    gate = content.get("gate")
     return Scenario(
         name=path.stem,
         robot=robot,
         recordings=bags,
         variants=_variants(content, path),
-        gate=() if gate is None else parse_gate(gate, source=f"{path}: gate"),
+        gate=_gate(content.get("gate"), path),
         dataset=dataset,
     )
 
@@ -205,6 +214,16 @@ def _sources(content: Mapping[str, Any], path: Path) -> tuple[DatasetSource | No
     return None, recordings
 
 
+def _gate(content: Any, path: Path) -> Gate:
+    if content is None:
+        return Gate()
+    if content == NO_GATE:
+        return Gate(GateSource.NONE)
+    thresholds = parse_gate(content, source=f"{path}: gate")
+    require_known(thresholds, gate_names(), where=str(path))
+    return Gate.of(thresholds)
+
+
 def sum_up(
     scenario: Scenario, runs: Sequence[Run]
 ) -> tuple[dict[str, Any], tuple[tuple[ScenarioVariant, tuple[GateCheck, ...]], ...]]:
@@ -219,7 +238,9 @@ def sum_up(
         done = [run for run in runs if run.variant == variant.name and not run.error]
         means = _means(done)
         checks = (
-            check_gate(scenario.gate, {name: plain_number(mean.value) for name, mean in means.items()})
+            check_gate(
+                scenario.gate.thresholds, {name: plain_number(mean.value) for name, mean in means.items()}
+            )
             if done
             else ()
         )
@@ -235,26 +256,42 @@ def sum_up(
         "schema": SCENARIO_SCHEMA,
         "scenario": scenario.name,
         "robot": scenario.robot,
-        "verdict": scenario_verdict(runs, [checks for _, checks in checked]),
+        "verdict": scenario_verdict(runs, [checks for _, checks in checked], scenario.gate),
+        "gate_source": scenario.gate.source.value,
         "variants": variants,
         "runs": [
-            {"variant": run.variant, "recording": run.recording, "folder": run.folder, "error": run.error}
+            {
+                "variant": run.variant,
+                "recording": run.recording,
+                "folder": run.folder,
+                "error": run.error,
+                "verdict": run.summary.get("verdict", "could not run"),
+                "answers": {name: one["answer"] for name, one in run.summary.get("answers", {}).items()},
+            }
             for run in runs
         ],
     }
     return summary, tuple(checked)
 
 
-def scenario_verdict(runs: Sequence[Run], checks: Sequence[tuple[GateCheck, ...]]) -> str:
-    """Return "could not run", "fault", "fail", "pass" or "not judged"."""
+def scenario_verdict(runs: Sequence[Run], checks: Sequence[tuple[GateCheck, ...]], gate: Gate) -> str:
+    """Return "could not run", "fault", "fail", "cannot be told", "pass" or "not judged".
+
+    Args:
+        runs: every run.
+        checks: of a file's gate, for every variant.
+        gate: a file's gate judges the means; the default gate judges every run, and the worst one counts.
+    """
     if any(run.error for run in runs):
         return "could not run"
     if any(run.summary["faults"] for run in runs):
         return "fault"
-    flat = [check for each in checks for check in each]
-    if not flat:
+    if gate.source is GateSource.NONE:
         return "not judged"
-    return "pass" if all(check.passed for check in flat) else "fail"
+    if gate.source is GateSource.DEFAULT:
+        verdicts = {run.summary["verdict"] for run in runs}
+        return next((word for word in ("fail", "cannot be told") if word in verdicts), "pass")
+    return "pass" if all(check.passed for each in checks for check in each) else "fail"
 
 
 def latency_means(runs: Sequence[Run], *, jobs: int) -> dict[str, Any]:

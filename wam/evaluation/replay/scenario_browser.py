@@ -15,7 +15,6 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from wam.core.errors import ImageError, RecordingError
-from wam.evaluation.metrics.gate import Threshold, check_gate
 from wam.evaluation.metrics.metric import Shown
 from wam.evaluation.metrics.table import shown
 from wam.evaluation.replay.compare import HEADLINE
@@ -53,6 +52,7 @@ class Row:
         instruction: task text.
         verdict: of the run.
         tone: of the verdict.
+        answers: the default gate's two, "" each where it could not run.
         length: of the recording [s].
         figures: in the order of the columns.
         spark: points of the error over time, as an SVG polyline takes them; "" for none.
@@ -66,6 +66,7 @@ class Row:
     instruction: str
     verdict: str
     tone: str
+    answers: tuple[str, str]
     length: Cell
     figures: tuple[Cell, ...]
     spark: str
@@ -81,15 +82,15 @@ _ENVIRONMENT = Environment(
 )
 
 
-def browser_section(runs: Sequence[Run], folder: Path, *, gate: Sequence[Threshold] = ()) -> Section:
+def browser_section(runs: Sequence[Run], folder: Path, *, intro: str = "") -> Section:
     """Return the table of all runs.
 
     Args:
         runs: of the scenario.
         folder: in which their reports lie.
-        gate: of the scenario, for the verdict of a run that has none of its own.
+        intro: what the verdict of a run means.
     """
-    rows = browse(runs, folder, gate=gate)
+    rows = browse(runs, folder)
     html = _ENVIRONMENT.get_template("scenario_browser.html.j2").render(
         rows=rows,
         variants=len({row.variant for row in rows}) > 1,
@@ -97,28 +98,24 @@ def browser_section(runs: Sequence[Run], folder: Path, *, gate: Sequence[Thresho
         width=SPARK_WIDTH,
         height=SPARK_HEIGHT,
     )
-    said = " A verdict in brackets is the scenario's gate on this run alone." if gate else ""
     return Section(
         "Episodes",
         (Embedded(html),),
         intro="Click on a heading to sort, on a picture or a name to open the report; in it, the keys p and n go to "
-        f"the previous and the next. Pictures are the first and the last of the first camera.{said}",
+        f"the previous and the next. Pictures are the first and the last of the first camera. {intro}".rstrip(),
     )
 
 
-def browse(runs: Sequence[Run], folder: Path, *, gate: Sequence[Threshold] = ()) -> tuple[Row, ...]:
+def browse(runs: Sequence[Run], folder: Path) -> tuple[Row, ...]:
     """Return one row per run; see `browser_section`."""
     errors = [_errors(folder / run.folder) if not run.error else None for run in runs]
     tops = [float(np.nanmax(one[1])) for one in errors if one is not None and np.isfinite(one[1]).any()]
     return tuple(
-        _row(run, folder, error, max(tops, default=0.0), gate)
-        for run, error in zip(runs, errors, strict=True)
+        _row(run, folder, error, max(tops, default=0.0)) for run, error in zip(runs, errors, strict=True)
     )
 
 
-def _row(
-    run: Run, folder: Path, errors: tuple[Values, Values] | None, top: float, gate: Sequence[Threshold]
-) -> Row:
+def _row(run: Run, folder: Path, errors: tuple[Values, Values] | None, top: float) -> Row:
     names = [metric.name for metric in shown(Shown.RUNS)]
     if run.error:
         return Row(
@@ -129,6 +126,7 @@ def _row(
             "",
             "could not run",
             Tone.BAD.value,
+            ("", ""),
             _cell(None),
             tuple(_cell(None) for _ in names),
             "",
@@ -136,14 +134,6 @@ def _row(
         )
     summary = run.summary
     verdict, tone = summary["verdict"], TONES.get(summary["verdict"], Tone.PLAIN)
-    if gate and verdict == "not judged":
-        missed = [
-            check.threshold.metric
-            for check in check_gate(tuple(gate), summary["metrics"])
-            if not check.passed
-        ]
-        verdict = f"(fail: {', '.join(missed)})" if missed else "(pass)"
-        tone = Tone.BAD if missed else Tone.GOOD
     return Row(
         run.recording,
         run.variant,
@@ -152,6 +142,7 @@ def _row(
         summary["settings"]["instruction"],
         verdict,
         tone.value,
+        (summary["answers"]["safe"]["answer"], summary["answers"]["like"]["answer"]),
         Cell(f"{summary['recording']['duration_s']:.1f}", summary["recording"]["duration_s"]),
         tuple(_cell(summary["metrics"][name]) for name in names),
         "" if errors is None else spark(*errors, top=top),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from wam.evaluation.metrics.gate import GateSource
 from wam.evaluation.metrics.metric import Shown
 from wam.evaluation.metrics.table import shown
 from wam.evaluation.replay.scenario import FEWEST_FOR_INTERVAL, Checked, Run, Scenario
@@ -18,6 +19,7 @@ TONES = {
     "fail": Tone.BAD,
     "fault": Tone.BAD,
     "could not run": Tone.BAD,
+    "cannot be told": Tone.PLAIN,
     "not judged": Tone.PLAIN,
 }
 HEADLINES = {
@@ -25,8 +27,22 @@ HEADLINES = {
     "fail": "Gate failed",
     "fault": "A policy produced what must not reach a robot",
     "could not run": "Not every run could be done",
-    "not judged": "Not judged: the scenario has no gate",
+    "not judged": "Not judged: gate: none",
 }
+BY_DEFAULT = {
+    "pass": "Passed by the default gate",
+    "fail": "Failed by the default gate",
+    "cannot be told": "The default gate cannot judge every run",
+}
+_ANSWERS = "Safe?, as the person?: the default gate's two answers, explained in the report of the run."
+RUN_VERDICTS = {
+    "default": "Without a gate, every run is judged by the default gate, and the worst run decides. "
+    + _ANSWERS,
+    "file": "The gate judges the means over recordings; verdict: the same thresholds on this run alone. "
+    + _ANSWERS,
+    "none": "Nothing is judged (gate: none). " + _ANSWERS,
+}
+"""What the verdict of a run means, by the source of the gate."""
 
 
 def build_scenario_page(
@@ -52,8 +68,8 @@ def build_scenario_page(
             title=f"Scenario {scenario.name}",
             subtitle=f"{len(scenario.recordings)} recordings of {scenario.robot}, {len(scenario.variants)} variants",
             tone=TONES[summary["verdict"]],
-            verdict=HEADLINES[summary["verdict"]],
-            reasons=_reasons(runs, checked),
+            verdict=_headline(summary),
+            reasons=_reasons(runs, checked, by_default=_by_default(summary)),
             tiles=(
                 Tile("recordings", str(len(scenario.recordings))),
                 Tile("variants", str(len(scenario.variants))),
@@ -61,7 +77,7 @@ def build_scenario_page(
             ),
             sections=(
                 _variant_section(summary),
-                browser_section(runs, folder, gate=scenario.gate),
+                browser_section(runs, folder, intro=RUN_VERDICTS[summary["gate_source"]]),
                 _timing_section(timing),
             ),
             footer="Written by wam replay scenario. Every run has a report of its own in runs/.",
@@ -69,7 +85,19 @@ def build_scenario_page(
     )
 
 
-def _reasons(runs: Sequence[Run], checked: Sequence[Checked]) -> tuple[str, ...]:
+def _by_default(summary: dict[str, Any]) -> bool:
+    return bool(summary["gate_source"] == GateSource.DEFAULT.value)
+
+
+def _headline(summary: dict[str, Any]) -> str:
+    verdict = summary["verdict"]
+    if not _by_default(summary) or verdict not in BY_DEFAULT:
+        return HEADLINES[verdict]
+    judged = [run["verdict"] for run in summary["runs"]]
+    return f"{BY_DEFAULT[verdict]}: {judged.count('pass')} of {len(judged)} runs passed"
+
+
+def _reasons(runs: Sequence[Run], checked: Sequence[Checked], *, by_default: bool) -> tuple[str, ...]:
     lines = [f"{run.recording}, {run.variant}: {run.error}" for run in runs if run.error]
     lines += [
         f"{variant.name}: {check.threshold.metric} is {_cell(check.value)}, allowed {check.threshold.text()}"
@@ -77,7 +105,19 @@ def _reasons(runs: Sequence[Run], checked: Sequence[Checked]) -> tuple[str, ...]
         for check in checks
         if not check.passed
     ]
+    if by_default:
+        lines += [line for run in runs if not run.error for line in _against(run)]
     return tuple(lines[:12])
+
+
+def _against(run: Run) -> list[str]:
+    """Return the first reason of every answer of a run that is not yes."""
+    return [
+        f"{run.recording}, {run.variant}: {answer['question']} {answer['answer'].capitalize()}: "
+        f"{answer['reasons'][0]['text']}"
+        for answer in run.summary["answers"].values()
+        if answer["answer"] != "yes"
+    ]
 
 
 def _variant_section(summary: dict[str, Any]) -> Section:

@@ -12,6 +12,7 @@ from wam.core.clock import NS_PER_S
 from wam.data.bag.content_hash import combined
 from wam.evaluation.metrics.figures import Figures
 from wam.evaluation.metrics.gate import checks_as_json
+from wam.evaluation.replay.answers import answers_as_json
 from wam.evaluation.replay.data import ReplayData
 from wam.report.machine import machine_info
 from wam.report.numbers import distribution, plain_number
@@ -33,6 +34,8 @@ def build_summary(data: ReplayData, figures: Figures) -> dict[str, Any]:
     return {
         "schema": SUMMARY_SCHEMA,
         "verdict": figures.verdict,
+        "gate_source": figures.gate_source.value,
+        "answers": answers_as_json(figures.answers),
         "recording": {
             "name": options.bag.resolve().name,
             "duration_s": plain_number(data.duration),
