@@ -61,6 +61,32 @@ def test_a_failed_gate_is_exit_code_2_and_a_broken_one_1(
     assert "metric wishes is unknown" in capsys.readouterr().err
 
 
+def test_without_a_gate_the_default_one_decides_and_both_answers_come_first(
+    tmp_path: Path, bag: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The fake policy of this bag was "not judged" although most of its chunks would have been refused."""
+    words = ["replay", str(bag), "--robot", "g1_inspire", "--policy", "fake", "--report", str(tmp_path / "r")]
+    assert run(words) == 2
+    told = capsys.readouterr().out
+    assert told.splitlines()[0] == "Would this have been safe? No"
+    assert "fail by the default gate" in told
+    assert run([*words, "--json"]) == 2
+    summary = json.loads(capsys.readouterr().out)["summary"]
+    assert (summary["verdict"], summary["gate_source"]) == ("fail", "default")
+    for answer in summary["answers"].values():
+        assert f"{answer['question']} {answer['answer'].capitalize()}" in told
+        assert answer["reasons"][0]["text"] in told
+
+
+def test_a_gate_that_names_no_metric_is_refused_before_the_policy_is_loaded(
+    tmp_path: Path, bag: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gate.yaml").write_text("thresholds: {wishes: {max: 1}}")
+    gate = ("--gate", str(tmp_path / "gate.yaml"))
+    assert replay(bag, tmp_path / "r", "--policy", "nothing", *gate) == 1
+    assert "metric wishes is unknown" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [

@@ -66,6 +66,29 @@ def test_every_variant_is_replayed_on_every_recording_and_summed_up(
     assert all((tmp_path / "r" / unquote(link)).is_file() for link in links)
 
 
+def test_without_a_gate_the_default_one_judges_every_run_and_the_page_says_so(
+    tmp_path: Path, bags: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(bags, sweep=None, recordings=["ep1"], gate=None)
+    assert run(["replay", "scenario", str(file), "--report", str(tmp_path / "r")]) == 2
+    assert "Would this have been safe? no 1" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert (summary["verdict"], summary["gate_source"]) == ("fail", "default")
+    assert summary["runs"][0]["verdict"] == "fail"
+    assert summary["runs"][0]["answers"]["safe"] == "no"
+    html = (tmp_path / "r" / "index.html").read_text()
+    assert "Failed by the default gate: 0 of 1 runs passed" in html
+    assert "the worst run decides" in html
+
+
+def test_the_rows_of_a_scenario_with_a_gate_are_judged_by_it(tmp_path: Path, bags: Path) -> None:
+    """Its rows said "not judged" although a gate existed."""
+    file = write(bags, sweep=None, recordings=["ep1"], gate={"thresholds": {"coverage": {"min": 0.9}}})
+    assert run(["replay", "scenario", str(file), "--report", str(tmp_path / "r")]) == 0
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert (summary["verdict"], summary["runs"][0]["verdict"]) == ("pass", "pass")
+
+
 def test_processes_at_a_time_do_not_change_the_summary(tmp_path: Path, bags: Path) -> None:
     file = write(bags, sweep=None)
     for name, jobs in (("a", "1"), ("b", "2")):
@@ -103,6 +126,7 @@ def test_a_failed_gate_is_exit_code_2_and_a_missing_recording_1(
         ({"sweep": {"executor_period": [0.0001]}}, "at least 0.005"),
         ({"sweep": {"executor_latency": ["soon"]}}, "executor_latency: got 'soon'"),
         ({"gate": {"limits": {}}}, "gate: keys: got ['limits']"),
+        ({"gate": {"thresholds": {"wishes": {"min": 1}}}}, "metric wishes is unknown"),
     ],
 )
 def test_a_malformed_scenario_is_one_line_and_writes_nothing(

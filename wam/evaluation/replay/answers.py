@@ -173,9 +173,10 @@ def _answer(
     if missing:
         # What has no ground to stand on is not judged, and every such line would say the same.
         judged = (missing[0], *(one for one in judged if one.criterion.is_condition and one not in missing))
+    # What was found comes before the ground that it stands on.
     reasons = [
         Reason(_reply(one.check), sentence(one.check, metrics, evidence), one.criterion.metric)
-        for one in judged
+        for one in sorted(judged, key=lambda one: one.criterion.is_condition)
     ]
     reasons.sort(key=lambda reason: ORDER.index(reason.reply))
     reply = min((reason.reply for reason in reasons), key=ORDER.index)
