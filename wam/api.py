@@ -14,7 +14,7 @@ Everything raises `wam.core.errors.WamError` for what a person can fix.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +105,7 @@ def replay(
         instruction: task text; "" takes the recording's, or else the policy's.
         planner_latency: of a plan, on the recording's clock [s].
         executor_latency: of a chunk, on the recording's clock [s].
-        gate: YAML file with thresholds.
+        gate: YAML file with thresholds that replace the default gate; "none" judges nothing.
         namespace: of the robot in the recording.
         remap: topic of the robot file -> topic of the recording.
         action_topics: topics of the recorded action -> names of their joints, where the messages name none.
@@ -117,7 +117,7 @@ def replay(
         WamError: the recording, the policy or an option cannot be used; nothing is written.
     """
     from wam.devices.loader import load_robot
-    from wam.evaluation.metrics.gate import read_gate
+    from wam.evaluation.metrics.gate import gate_option
     from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
     from wam.evaluation.replay.session import replay as run
     from wam.policies.loading import load_policy
@@ -131,10 +131,9 @@ def replay(
         instruction=instruction,
         seed=seed,
         lenient=lenient,
+        gate=gate_option(None if gate is None else str(gate)),
     )
-    if gate is not None:
-        options = replace(options, gate=read_gate(Path(gate)))
-    description = load_robot(robot)
+    description = load_robot(robot, moves=False)
     request = PolicyRequest(policy, planner=True, executor=True, device=device, seed=seed)
     loaded = load_policy(request, robot=description)
     run(options, robot=description, policy=loaded, report=Path(report))

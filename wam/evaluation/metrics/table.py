@@ -309,14 +309,14 @@ METRICS: tuple[Row, ...] = (
         "rows with a joint beyond its position limits",
         lambda basis: basis.collector.limits.rows_beyond,
         shown=PAGE,
+        known=lambda basis: basis.has_limits,
     ),
     Metric(
         "limit_excess_max",
         "largest excess of a row beyond a position limit, as a share of the joint's range",
         "1",
-        lambda basis: basis.collector.limits.furthest_share,
+        lambda basis: basis.collector.limits.furthest_share if basis.has_limits else math.nan,
         shown=PAGE,
-        known=lambda basis: basis.has_limits,
     ),
     count(
         "steps_too_fast",
