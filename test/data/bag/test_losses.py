@@ -20,7 +20,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from wam.core.errors import RecordingError
-from wam.data.bag.losses import Loss, loss_lines, seconds_lost
+from wam.data.bag.losses import RecordingLoss, loss_lines, seconds_lost
 from wam.data.bag.reading import Recording
 from wam.data.bag.writing import Storage
 from wam.data.fakes import fake_robot, write_fake_bag
@@ -33,7 +33,9 @@ ROS1 = get_typestore(Stores.ROS1_NOETIC)
 ROS2 = get_typestore(Stores.ROS2_JAZZY)
 
 
-def read(path: Path, *, lenient: bool = False) -> tuple[dict[str, int], tuple[Loss, ...], tuple[str, ...]]:
+def read(
+    path: Path, *, lenient: bool = False
+) -> tuple[dict[str, int], tuple[RecordingLoss, ...], tuple[str, ...]]:
     """Return messages read by topic, losses and warnings."""
     with Recording(path, lenient=lenient) as recording:
         found: dict[str, int] = {}
@@ -42,7 +44,7 @@ def read(path: Path, *, lenient: bool = False) -> tuple[dict[str, int], tuple[Lo
         return found, recording.losses, recording.warnings
 
 
-def sum_of(found: dict[str, int], losses: tuple[Loss, ...]) -> dict[str, int]:
+def sum_of(found: dict[str, int], losses: tuple[RecordingLoss, ...]) -> dict[str, int]:
     """Return messages read and lost, by topic."""
     total = dict(found)
     for loss in losses:
@@ -147,7 +149,7 @@ def test_a_damaged_chunk_is_skipped_and_its_index_tells_what_it_held(tmp_path: P
     found, losses, warnings = read(file)
     assert found == {"/text": 900, "/other": 450}
     reason = f"a part of {file.name} is damaged"
-    assert losses == (Loss("/text", 100, 1.0, reason), Loss("/other", 50, 1.0, reason))
+    assert losses == (RecordingLoss("/text", 100, 1.0, reason), RecordingLoss("/other", 50, 1.0, reason))
     assert warnings == (f"{reason}: lost are 100 messages of /text (1.00 s), 50 messages of /other (1.00 s)",)
 
 
@@ -379,7 +381,7 @@ def test_a_missing_split_file_is_told_by_topic_with_its_seconds(tmp_path: Path) 
     path.write_text(yaml.safe_dump(content))
     found, losses, _ = read(tmp_path / "bag", lenient=True)
     assert found == {"/text": 100}
-    assert losses == (Loss("/text", 100, pytest.approx(1.0), "other.mcap is missing"),)
+    assert losses == (RecordingLoss("/text", 100, pytest.approx(1.0), "other.mcap is missing"),)
     shutil.copy(tmp_path / "other" / "other.mcap", tmp_path / "bag")
     assert read(tmp_path / "bag")[:2] == ({"/text": 200}, ())
 
@@ -404,12 +406,12 @@ def test_seconds_lost_are_those_up_to_the_next_message() -> None:
 
 
 def test_a_line_names_the_topics_that_lost_most() -> None:
-    losses = [Loss(f"/t{i}", i, 0.5 * i, "the disk was full") for i in range(1, 7)]
+    losses = [RecordingLoss(f"/t{i}", i, 0.5 * i, "the disk was full") for i in range(1, 7)]
     (line,) = loss_lines(losses)
     assert line == (
         "the disk was full: lost are 6 messages of /t6 (3.00 s), 5 messages of /t5 (2.50 s), 4 messages of /t4 "
         "(2.00 s), 3 messages of /t3 (1.50 s) and those of 2 more topics"
     )
-    assert loss_lines([Loss("", None, None, "a.bag ends early")]) == (
+    assert loss_lines([RecordingLoss("", None, None, "a.bag ends early")]) == (
         "a.bag ends early: lost are messages (how many is not known)",
     )

@@ -22,7 +22,7 @@ Times = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class RecordingLoss:
     """Messages that cannot be used, of one topic and for one reason.
 
     Attributes:
@@ -69,14 +69,14 @@ class LossTally:
         """Return how many messages of a topic were added."""
         return sum(len(times) for (name, _), times in self._times.items() if name == topic)
 
-    def losses(self, kept: Mapping[str, Times]) -> tuple[Loss, ...]:
+    def losses(self, kept: Mapping[str, Times]) -> tuple[RecordingLoss, ...]:
         """Return the losses, in order of topic.
 
         Args:
             kept: topic -> times of its messages that are not lost, or of all, on the axis of those added [ns].
         """
         return tuple(
-            Loss(topic, len(times), seconds_lost(kept.get(topic), times), reason)
+            RecordingLoss(topic, len(times), seconds_lost(kept.get(topic), times), reason)
             for (topic, reason), times in sorted(self._times.items())
         )
 
@@ -111,9 +111,9 @@ def interval_of(kept: Times | None) -> float | None:
     return float(np.median(np.diff(np.sort(kept)))) / NS_PER_S
 
 
-def loss_lines(losses: Iterable[Loss]) -> tuple[str, ...]:
+def loss_lines(losses: Iterable[RecordingLoss]) -> tuple[str, ...]:
     """Return one line for each reason, which names what is lost."""
-    by_reason: dict[str, list[Loss]] = {}
+    by_reason: dict[str, list[RecordingLoss]] = {}
     for loss in losses:
         by_reason.setdefault(loss.reason, []).append(loss)
     lines = []

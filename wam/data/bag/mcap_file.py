@@ -36,14 +36,14 @@ UNFINISHED = "{} ends before its recorder had finished it"
 
 
 @dataclass(slots=True)
-class _Message:
+class _McapMessage:
     channel_id: int
     log_ns: int
     data: memoryview
 
 
 @dataclass(slots=True)
-class _Damage:
+class _McapDamage:
     """A chunk that could be read up to a byte of its content, or one that was cut off."""
 
     start_ns: int
@@ -82,7 +82,7 @@ class McapFile:
         with decoding(self.path):
             for record in self._records():
                 if (
-                    isinstance(record, _Message)
+                    isinstance(record, _McapMessage)
                     and record.channel_id in by_id
                     and within(record.log_ns, span_ns)
                 ):
@@ -96,7 +96,7 @@ class McapFile:
         schemas: dict[int, Schema] = {}
         channels: dict[int, McapChannel] = {}
         counts: dict[int, int] = {}
-        damages: list[_Damage] = []
+        damages: list[_McapDamage] = []
         first, last = NO_TIME_NS, 0
         for record in self._records():
             if isinstance(record, Schema):
@@ -104,12 +104,12 @@ class McapFile:
             elif isinstance(record, McapChannel):
                 channels[record.id] = record
                 self._known.add(record.id)
-            elif isinstance(record, _Damage):
+            elif isinstance(record, _McapDamage):
                 damages.append(record)
             elif isinstance(record, MessageIndex) and damages:
                 late = [time_ns for time_ns, at in record.records if at >= damages[-1].read_to]
                 damages[-1].entries.setdefault(record.channel_id, []).extend(late)
-            elif isinstance(record, _Message):
+            elif isinstance(record, _McapMessage):
                 counts[record.channel_id] = counts.get(record.channel_id, 0) + 1
                 first, last = min(first, record.log_ns), max(last, record.log_ns)
         self.start_ns, self.end_ns = first, last + 1 if counts else 0
@@ -120,7 +120,7 @@ class McapFile:
         names = {channel.key: channel.topic for channel in self.channels}
         self.lost = tuple(part for damage in damages for part in self._parts(damage, names))
 
-    def _parts(self, damage: _Damage, names: dict[int, str]) -> Iterator[LostPart]:
+    def _parts(self, damage: _McapDamage, names: dict[int, str]) -> Iterator[LostPart]:
         if damage.cut:
             rest_ns = damage.end_ns - (damage.last_ns or damage.start_ns)
             seconds = max(0, rest_ns) / NS_PER_S if damage.end_ns else None
@@ -134,7 +134,7 @@ class McapFile:
                 yield LostPart(reason, names.get(key, ""), tuple(sorted(times_ns)), len(times_ns))
 
     def _records(self) -> Iterator[Any]:
-        """Yield schemas, channels, messages, and a `_Damage` before the message indices of a damaged chunk."""
+        """Yield schemas, channels, messages, and a `_McapDamage` before the message indices of a damaged chunk."""
         size = self.path.stat().st_size
         with self.path.open("rb") as file:
             read_magic(ReadDataStream(file))
@@ -161,17 +161,17 @@ class McapFile:
                 else:
                     file.seek(length, os.SEEK_CUR)
 
-    def _chunk(self, chunk: Chunk) -> Generator[Any, None, _Damage | None]:
+    def _chunk(self, chunk: Chunk) -> Generator[Any, None, _McapDamage | None]:
         """Yield the records of a chunk; return its damage, or None."""
         try:
             stream, length = get_chunk_data_stream(chunk)
             data = memoryview(stream.read(length))
         except Exception:  # decompressors raise errors of any type on damaged bytes
-            return _Damage(chunk.message_start_time, chunk.message_end_time, 0, None)
+            return _McapDamage(chunk.message_start_time, chunk.message_end_time, 0, None)
         at, last_ns = yield from self._walk(data, (chunk.message_start_time, chunk.message_end_time))
         if at == len(data):
             return None
-        return _Damage(chunk.message_start_time, chunk.message_end_time, at, last_ns)
+        return _McapDamage(chunk.message_start_time, chunk.message_end_time, at, last_ns)
 
     def _walk(
         self, data: memoryview, span: tuple[int, int] | None
@@ -192,7 +192,7 @@ class McapFile:
             for record in records:
                 if isinstance(record, McapChannel):
                     known.add(record.id)
-                elif isinstance(record, _Message):
+                elif isinstance(record, _McapMessage):
                     if span is not None and not span[0] <= record.log_ns <= span[1]:
                         return at, last_ns
                     if record.channel_id not in known:
@@ -207,7 +207,7 @@ class McapFile:
         data = file.read(rest) if opcode == Opcode.CHUNK else b""
         name_at = _CHUNK.size + 4
         if len(data) < name_at:
-            yield _Damage(0, 0, 0, None, cut=True)
+            yield _McapDamage(0, 0, 0, None, cut=True)
             return
         start_ns, end_ns, _, _ = _CHUNK.unpack_from(data)
         (name,) = struct.unpack_from("<I", data, _CHUNK.size)
@@ -215,7 +215,7 @@ class McapFile:
         if name == 0:  # not compressed
             content = memoryview(data)[name_at + 8 :]
             _, last_ns = yield from self._walk(content, (start_ns, end_ns) if end_ns else None)
-        yield _Damage(start_ns, end_ns, 0, last_ns, cut=True)
+        yield _McapDamage(start_ns, end_ns, 0, last_ns, cut=True)
 
 
 def mcap_profile(path: Path) -> str:
@@ -235,7 +235,7 @@ def mcap_profile(path: Path) -> str:
 def _parse(opcode: int, content: memoryview) -> Iterator[Any]:
     if opcode == Opcode.MESSAGE:
         channel_id, _, log_ns, _ = _MESSAGE.unpack_from(content)
-        yield _Message(channel_id, log_ns, content[_MESSAGE.size :])
+        yield _McapMessage(channel_id, log_ns, content[_MESSAGE.size :])
     elif opcode == Opcode.SCHEMA:
         yield Schema.read(ReadDataStream(BytesIO(content)))
     elif opcode == Opcode.CHANNEL:

@@ -20,7 +20,7 @@ from wam.data.bag.clocks import ClockCorrection
 from wam.data.bag.content_hash import ContentHash
 from wam.data.bag.files import find_files
 from wam.data.bag.gripper_actions import action_types
-from wam.data.bag.losses import Loss, LossTally, interval_of, loss_lines, seconds_lost
+from wam.data.bag.losses import LossTally, RecordingLoss, interval_of, loss_lines, seconds_lost
 from wam.data.bag.stamps import WINDOW_NS, BagMessage, StampOrder
 from wam.data.bag.storage import CDR, ROS1, Channel, StorageFile, open_storage
 from wam.data.bag.storage_file import cause_of
@@ -159,7 +159,7 @@ class Recording:
         return (*self._warnings, *loss_lines(self.losses))
 
     @property
-    def losses(self) -> tuple[Loss, ...]:
+    def losses(self) -> tuple[RecordingLoss, ...]:
         """What cannot be read, as far as it is known; all of it once `messages` has given its last."""
         kept = {name: stamps.receives() for name, stamps in self._order.topics.items()}
         parts = [part for source in self._sources for part in source.lost]
@@ -170,7 +170,7 @@ class Recording:
                 seconds = part.seconds
                 if seconds is None and part.times_ns:
                     seconds = seconds_lost(kept.get(part.topic), part.times_ns)
-                found.append(Loss(part.topic, part.messages, seconds, part.reason))
+                found.append(RecordingLoss(part.topic, part.messages, seconds, part.reason))
         known: dict[str, int] = {}
         for part in parts:
             known[part.topic] = known.get(part.topic, 0) + (part.messages or 0)
@@ -186,7 +186,7 @@ class Recording:
             missing = promised - have.get(topic, 0) - known.get(topic, 0)
             if missing > 0:
                 interval = interval_of(kept.get(topic)) or self._files.duration / max(promised - 1, 1)
-                found.append(Loss(topic, missing, missing * interval if interval else None, reason))
+                found.append(RecordingLoss(topic, missing, missing * interval if interval else None, reason))
         return tuple(found)
 
     def messages(

@@ -31,14 +31,14 @@ _DECOMPRESSORS = {"bz2": bz2.BZ2Decompressor, "lz4": lz4.frame.LZ4FrameDecompres
 
 
 @dataclass(slots=True)
-class _Message:
+class _Ros1Message:
     connection: int
     time_ns: int
     data: bytes
 
 
 @dataclass(slots=True)
-class _Damage:
+class _Ros1Damage:
     """A chunk of which the messages from a byte of its content on cannot be read."""
 
     read_to: int
@@ -47,7 +47,7 @@ class _Damage:
 
 
 @dataclass(slots=True)
-class _Index:
+class _Ros1Index:
     connection: int
     entries: list[tuple[int, int]]
 
@@ -76,7 +76,7 @@ class Ros1File:
         with decoding(self.path):
             for record in self._records():
                 if (
-                    isinstance(record, _Message)
+                    isinstance(record, _Ros1Message)
                     and record.connection in by_key
                     and within(record.time_ns, span_ns)
                 ):
@@ -88,15 +88,15 @@ class Ros1File:
     def _scan(self) -> None:
         connections: dict[int, tuple[str, str, str]] = {}
         counts: dict[int, int] = {}
-        damages: list[_Damage] = []
+        damages: list[_Ros1Damage] = []
         first, last = NO_TIME_NS, 0
         for record in self._records():
-            if isinstance(record, _Message):
+            if isinstance(record, _Ros1Message):
                 counts[record.connection] = counts.get(record.connection, 0) + 1
                 first, last = min(first, record.time_ns), max(last, record.time_ns)
-            elif isinstance(record, _Damage):
+            elif isinstance(record, _Ros1Damage):
                 damages.append(record)
-            elif isinstance(record, _Index):
+            elif isinstance(record, _Ros1Index):
                 late = [time_ns for time_ns, at in record.entries if at >= damages[-1].read_to]
                 damages[-1].entries.setdefault(record.connection, []).extend(late)
             else:
@@ -112,7 +112,7 @@ class Ros1File:
         names = {key: connection[0] for key, connection in connections.items()}
         self.lost = tuple(part for damage in damages for part in self._parts(damage, names))
 
-    def _parts(self, damage: _Damage, names: dict[int, str]) -> Iterator[LostPart]:
+    def _parts(self, damage: _Ros1Damage, names: dict[int, str]) -> Iterator[LostPart]:
         if damage.cut:
             yield LostPart(f"{self.path.name} ends before its recorder had finished it")
             return
@@ -124,7 +124,7 @@ class Ros1File:
                 yield LostPart(reason, names.get(key, ""), tuple(sorted(times_ns)), len(times_ns))
 
     def _records(self) -> Iterator[Any]:
-        """Yield connections, messages, and a `_Damage` before the indices of a damaged chunk."""
+        """Yield connections, messages, and a `_Ros1Damage` before the indices of a damaged chunk."""
         size = self.path.stat().st_size
         with self.path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -133,7 +133,7 @@ class Ros1File:
             while file.tell() < size:
                 found = _read_header(file, size)
                 if found is None:
-                    yield _Damage(0, cut=True)
+                    yield _Ros1Damage(0, cut=True)
                     return
                 header, length = found
                 kind = header.get_uint8("op")
@@ -145,18 +145,18 @@ class Ros1File:
                     at, whole = yield from _chunk(header.get_string("compression"), data)
                     damaged = at < whole or length > rest
                     if damaged:
-                        yield _Damage(at, cut=length > rest)
+                        yield _Ros1Damage(at, cut=length > rest)
                     if length > rest:
                         return
                 elif length > rest:
-                    yield _Damage(0, cut=True)
+                    yield _Ros1Damage(0, cut=True)
                     return
                 elif kind == RecordType.IDXDATA and damaged:
                     yield _index(header, file.read(length))
                 else:
                     yield from _parse(kind, header, file.read(length))
             if not closed:
-                yield _Damage(0, cut=True)
+                yield _Ros1Damage(0, cut=True)
 
 
 def _is_closed(header: Header, size: int) -> bool:
@@ -220,7 +220,7 @@ def _decompress(compression: str, data: bytes) -> tuple[bytes, bool]:
 
 def _parse(kind: int, header: Header, data: bytes) -> Iterator[Any]:
     if kind == RecordType.MSGDATA:
-        yield _Message(header.get_uint32("conn"), header.get_time("time"), data)
+        yield _Ros1Message(header.get_uint32("conn"), header.get_time("time"), data)
     elif kind == RecordType.CONNECTION:
         about = Header.read(BytesIO(_LENGTH.pack(len(data)) + data))
         topic = "/" + header.get_string("topic").strip("/")
@@ -228,6 +228,6 @@ def _parse(kind: int, header: Header, data: bytes) -> Iterator[Any]:
         yield header.get_uint32("conn"), topic, msgtype, about.get_string("message_definition")
 
 
-def _index(header: Header, data: bytes) -> _Index:
+def _index(header: Header, data: bytes) -> _Ros1Index:
     entries = [(sec * NS_PER_S + nsec, at) for sec, nsec, at in _ENTRY.iter_unpack(data)]
-    return _Index(header.get_uint32("conn"), entries)
+    return _Ros1Index(header.get_uint32("conn"), entries)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wam.core.contract import PolicyContract
 from wam.data.bag.binding import Binding
-from wam.data.bag.losses import Loss
+from wam.data.bag.losses import RecordingLoss
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import StampReport
 from wam.evaluation.metrics.time_gaps import TimeGap, seconds_recorded
@@ -56,8 +56,8 @@ class ReplayData:
     last_ns: int
     gaps: tuple[TimeGap, ...]
     from_action: bool
-    unread: tuple[Loss, ...]
-    damaged: tuple[Loss, ...]
+    unread: tuple[RecordingLoss, ...]
+    damaged: tuple[RecordingLoss, ...]
     content: Mapping[str, str]
     refused_messages: int
     warnings: tuple[str, ...]
@@ -72,7 +72,7 @@ class ReplayData:
         return float(seconds_recorded(time_ns, start_ns=self.first_ns, gaps=self.gaps))
 
     @property
-    def losses(self) -> tuple[Loss, ...]:
+    def losses(self) -> tuple[RecordingLoss, ...]:
         """Everything that was recorded and could not be used, of all topics."""
         return (*self.unread, *self.damaged)
 

@@ -45,7 +45,7 @@ Decode = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PlannedFrom:
     """What a plan was made from.
 
     Attributes:
@@ -77,7 +77,7 @@ class ExpectedVideo:
         self,
         video: VideoDit,
         config: AhaWamConfig,
-        seen: Seen,
+        seen: PlannedFrom,
         *,
         layout: Composite,
         decode: Decode,

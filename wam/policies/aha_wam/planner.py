@@ -22,7 +22,7 @@ from wam.models.normalisation import Normaliser
 from wam.models.text import TextEncoder
 from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.context import AhaContext
-from wam.policies.aha_wam.imagination import Decode, ExpectedVideo, Seen, perceived
+from wam.policies.aha_wam.imagination import Decode, ExpectedVideo, PlannedFrom, perceived
 from wam.policies.aha_wam.memory import MemoryEntry, MemoryView, RollingMemory
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.video_dit import LayerKv, VideoKv
@@ -86,7 +86,7 @@ class AhaPlanner:
         self._last_stamp_ns: int | None = None
         self._make_decoder = decoder
         self._decode: Decode | None = None
-        self._seen: Seen | None = None
+        self._seen: PlannedFrom | None = None
 
     @property
     def model(self) -> AhaWam:
@@ -206,7 +206,7 @@ class AhaPlanner:
             version=self._version,
             started_ns=started_ns,
         )
-        self._seen = Seen(header, latent, text, view)
+        self._seen = PlannedFrom(header, latent, text, view)
         return PlannerContext(header, AhaContext(kv.k, kv.v, rows))
 
     def _modulations(self) -> Tensor:
