@@ -21,6 +21,7 @@ from wam.evaluation.metrics.gate import Gate
 from wam.evaluation.replay.page_pictures import PagePicture
 from wam.evaluation.replay.scenario import FEWEST_FOR_INTERVAL, Run, Scenario, ScenarioVariant, sum_up
 from wam.evaluation.replay.scenario_browser import SPARK_HEIGHT, SPARK_WIDTH, browse, spark, thumbnails
+from wam.evaluation.replay.scenario_page import TONES
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +111,10 @@ def test_a_mean_over_few_recordings_has_no_interval(count: int) -> None:
 
 def test_a_row_shows_the_verdict_of_its_run_and_both_answers(tmp_path: Path) -> None:
     """Rows of a scenario with a gate said "not judged"."""
-    bad, good = browse([fake_run(0, 0.1, "fail"), fake_run(1, 0.9, "pass")], tmp_path)
+    bad, good = browse([fake_run(0, 0.1, "fail"), fake_run(1, 0.9, "pass")], tmp_path, tones=TONES)
     assert (bad.verdict, bad.tone, bad.answers) == ("fail", "bad", ("yes", "cannot be told"))
     assert (good.verdict, good.tone) == ("pass", "good")
-    assert browse([fake_run(0, 0.1)], tmp_path)[0].tone == "plain"
+    assert browse([fake_run(0, 0.1)], tmp_path, tones=TONES)[0].tone == "plain"
 
 
 def test_a_spark_fits_its_box_and_leaves_unknown_errors_out() -> None:

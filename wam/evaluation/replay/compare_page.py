@@ -42,6 +42,9 @@ SMOOTHED_S = 1.0
 FAINT = {FIRST: "#c7d7fb", SECOND: "#f6cfb5"}
 MAX_PICTURES = 3
 MAX_CAMERAS = 3
+THROUGHOUT = 0.95
+"""A stretch of more than this share of the recording is all of it."""
+
 MAX_NAME = 24
 """A longer name of a policy is a path, of which the last part is shown."""
 
@@ -174,8 +177,15 @@ def _reasons(comparison: Comparison) -> tuple[str, ...]:
             lines.append(f"the policy of {name} is at fault: {summary['faults'][0]}")
     worst = _worst(comparison)
     if worst is not None:
+        span = float(comparison.errors.seconds[-1] - comparison.errors.seconds[0])
+        throughout = any(one.end_s - one.start_s > THROUGHOUT * span for one in comparison.errors.stretches)
+        part = (
+            "from beginning to end"
+            if throughout
+            else f"first at {comparison.errors.stretches[0].start_s:.1f} s"
+        )
         lines.append(
-            f"they part first at {comparison.errors.stretches[0].start_s:.1f} s, and differ most at "
+            f"they part {part}, and differ most at "
             f"{worst.peak_s:.1f} s (A {number(worst.first)}, B {number(worst.second)})"
         )
     return tuple(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -28,8 +28,6 @@ from wam.report.plots import Values, thin
 THUMBNAIL_WIDTH = 112
 SPARK_WIDTH, SPARK_HEIGHT = 100, 28
 SPARK_POINTS = 60
-
-TONES = {"pass": Tone.GOOD, "fail": Tone.BAD, "fault": Tone.BAD, "could not run": Tone.BAD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +80,18 @@ _ENVIRONMENT = Environment(
 )
 
 
-def browser_section(runs: Sequence[Run], folder: Path, *, intro: str = "") -> Section:
+def browser_section(
+    runs: Sequence[Run], folder: Path, *, tones: Mapping[str, Tone], intro: str = ""
+) -> Section:
     """Return the table of all runs.
 
     Args:
         runs: of the scenario.
         folder: in which their reports lie.
+        tones: verdict -> its colour.
         intro: what the verdict of a run means.
     """
-    rows = browse(runs, folder)
+    rows = browse(runs, folder, tones=tones)
     html = _ENVIRONMENT.get_template("scenario_browser.html.j2").render(
         rows=rows,
         variants=len({row.variant for row in rows}) > 1,
@@ -106,16 +107,19 @@ def browser_section(runs: Sequence[Run], folder: Path, *, intro: str = "") -> Se
     )
 
 
-def browse(runs: Sequence[Run], folder: Path) -> tuple[Row, ...]:
+def browse(runs: Sequence[Run], folder: Path, *, tones: Mapping[str, Tone]) -> tuple[Row, ...]:
     """Return one row per run; see `browser_section`."""
     errors = [_errors(folder / run.folder) if not run.error else None for run in runs]
     tops = [float(np.nanmax(one[1])) for one in errors if one is not None and np.isfinite(one[1]).any()]
     return tuple(
-        _row(run, folder, error, max(tops, default=0.0)) for run, error in zip(runs, errors, strict=True)
+        _row(run, folder, error, max(tops, default=0.0), tones)
+        for run, error in zip(runs, errors, strict=True)
     )
 
 
-def _row(run: Run, folder: Path, errors: tuple[Values, Values] | None, top: float) -> Row:
+def _row(
+    run: Run, folder: Path, errors: tuple[Values, Values] | None, top: float, tones: Mapping[str, Tone]
+) -> Row:
     names = [metric.name for metric in shown(Shown.RUNS)]
     if run.error:
         return Row(
@@ -133,7 +137,7 @@ def _row(run: Run, folder: Path, errors: tuple[Values, Values] | None, top: floa
             run.error,
         )
     summary = run.summary
-    verdict, tone = summary["verdict"], TONES.get(summary["verdict"], Tone.PLAIN)
+    verdict, tone = summary["verdict"], tones.get(summary["verdict"], Tone.PLAIN)
     return Row(
         run.recording,
         run.variant,

@@ -77,7 +77,7 @@ def build_scenario_page(
             ),
             sections=(
                 _variant_section(summary),
-                browser_section(runs, folder, intro=RUN_VERDICTS[summary["gate_source"]]),
+                browser_section(runs, folder, tones=TONES, intro=RUN_VERDICTS[summary["gate_source"]]),
                 _timing_section(timing),
             ),
             footer="Written by wam replay scenario. Every run has a report of its own in runs/.",

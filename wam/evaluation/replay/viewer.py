@@ -92,13 +92,13 @@ def fill(sink: ViewerSink, data: ReplayData, events: Path) -> None:
     for camera, frames in seen.frames.items():
         good = [i for i, jpeg in enumerate(frames.jpegs) if jpeg]
         sink.images(("cameras", camera), [frames.times_ns[i] for i in good], [frames.jpegs[i] for i in good])
+    _show_robot(sink, data, seen, chunks)
     for column, name in enumerate(data.contract.action_joints):
         _show_joint(sink, data, seen, chunks, column, name)
     _show_times(sink, data)
     for (level, time_ns), texts in itertools.groupby(lines[:MAX_LINES], key=lambda one: (one[1], one[0])):
         kept = [text for _, _, text in texts]
         sink.log(LOG, [time_ns] * len(kept), kept, [level] * len(kept))
-    _show_robot(sink, data, seen, chunks)
     sink.document(ABOUT, about(data, seen, chunks=len(chunks), left_out=max(0, len(lines) - MAX_LINES)))
 
 
@@ -123,9 +123,10 @@ def read_events(events: Path) -> tuple[list[ViewedChunk], list[tuple[int, Level,
 def _line(event: Mapping[str, Any]) -> tuple[int, Level, str] | None:
     kind = event["event"]
     if kind == "ladder":
-        grave = Ladder[event["after"]] >= Ladder.HOLD
+        after = Ladder[event["after"]]
+        level = Level.ERROR if after >= Ladder.HOLD else Level.WARN if after > Ladder.NOMINAL else Level.INFO
         moved = "" if event["before"] == event["after"] else f"{event['before']} -> {event['after']}: "
-        return event["time_ns"], Level.ERROR if grave else Level.WARN, f"{moved}{event['text']}"
+        return event["time_ns"], level, f"{moved}{event['text']}"
     if kind == "verdict" and event["verdict"] != "OK":
         text = f"chunk {event['sequence']}: {event['verdict']}: {event['text']}"
         return event["time_ns"], Level.WARN, text
