@@ -5,7 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wam.evaluation.replay.viewer_sink import Colour, Entity, Layout, Level, RobotPose, Strips, Times, Values
+from wam.evaluation.replay.viewer_sink import (
+    Colour,
+    Entity,
+    Layout,
+    LogLevel,
+    RobotPose,
+    Strips,
+    Times,
+    Values,
+)
 
 
 class RecordingSink:
@@ -18,7 +27,7 @@ class RecordingSink:
         self.pictures: dict[Entity, tuple[list[int], list[bytes]]] = {}
         self.fans: dict[Entity, tuple[str, list[Strips]]] = {}
         self.robots: dict[str, RobotPose] = {}
-        self.texts: list[tuple[int, str, Level]] = []
+        self.texts: list[tuple[int, str, LogLevel]] = []
         self.documents: dict[Entity, str] = {}
         self.layouts: list[Layout] = []
 
@@ -40,7 +49,7 @@ class RecordingSink:
         self.robots[robot.name] = robot
 
     def log(
-        self, entity: Entity, times_ns: Sequence[int], texts: Sequence[str], levels: Sequence[Level]
+        self, entity: Entity, times_ns: Sequence[int], texts: Sequence[str], levels: Sequence[LogLevel]
     ) -> None:
         self.texts += zip(times_ns, texts, levels, strict=True)
 

@@ -20,7 +20,8 @@ from wam.data.bag.writing import Storage
 from wam.data.fakes import write_fake_bag
 from wam.devices.loader import load_robot
 from wam.evaluation.replay.compare import compare_reports, seconds_of, stretches
-from wam.evaluation.replay.compare_page import rolling_mean, verdict_sentence, write_compare_page
+from wam.evaluation.replay.compare_charts import rolling_mean
+from wam.evaluation.replay.compare_page import verdict_sentence, write_compare_page
 from wam.evaluation.replay.page_pictures import pictures_of
 from wam.report.folder import SUMMARY
 

@@ -22,7 +22,7 @@ from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.viewer import ViewedChunk, fill, lanes, read_events, rung_steps
 from wam.evaluation.replay.viewer_recording import Album, read_again, small_jpeg
 from wam.evaluation.replay.viewer_robot import FAN, ViewedRobot, viewer_urdf
-from wam.evaluation.replay.viewer_sink import Level
+from wam.evaluation.replay.viewer_sink import LogLevel
 from wam.robots.kinematics import RobotModel
 
 
@@ -180,10 +180,10 @@ def test_events_become_lines_of_the_log_in_order_of_time(tmp_path: Path) -> None
     chunks, lines = read_events(tmp_path / "events.jsonl")
     assert chunks == []
     assert lines == [
-        (1, Level.INFO, "planner: no output: no image"),
-        (5, Level.WARN, "chunk 3: HOLD: too far"),
-        (7, Level.ERROR, "NOMINAL -> HOLD: no chunk"),
-        (9, Level.ERROR, "executor is at fault: NaN"),
+        (1, LogLevel.INFO, "planner: no output: no image"),
+        (5, LogLevel.WARN, "chunk 3: HOLD: too far"),
+        (7, LogLevel.ERROR, "NOMINAL -> HOLD: no chunk"),
+        (9, LogLevel.ERROR, "executor is at fault: NaN"),
     ]
 
 

@@ -60,7 +60,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Parting:
     """A part of the recording over which one run is worse than the other.
 
     Attributes:
@@ -92,7 +92,7 @@ class PairedErrors:
     seconds: Values
     first: Values
     second: Values
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[Parting, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ def seconds_of(stamps_ns: npt.NDArray[np.int64], recording: dict[str, Any]) -> V
     return seconds
 
 
-def stretches(seconds: Values, first: Values, second: Values, *, merge: int) -> tuple[Stretch, ...]:
+def stretches(seconds: Values, first: Values, second: Values, *, merge: int) -> tuple[Parting, ...]:
     """Return where two runs part, in order of time.
 
     Args:
@@ -245,7 +245,7 @@ def stretches(seconds: Values, first: Values, second: Values, *, merge: int) -> 
     for part in np.split(apart, np.flatnonzero(np.diff(apart) > merge) + 1):
         peak = int(part[np.argmax(difference[part])])
         start, end, at = (float(seconds[i]) for i in (part[0], part[-1], peak))
-        found.append(Stretch(start, end, at, float(first[peak]), float(second[peak])))
+        found.append(Parting(start, end, at, float(first[peak]), float(second[peak])))
     worst = sorted(found, key=lambda one: -abs(one.second - one.first))[:MAX_STRETCHES]
     return tuple(sorted(worst, key=lambda one: one.start_s))
 

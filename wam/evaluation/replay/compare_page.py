@@ -13,14 +13,12 @@ import numpy as np
 
 from wam.core.errors import ConfigError
 from wam.evaluation.metrics.table import METRICS
-from wam.evaluation.replay.compare import HEADLINE, Comparison, Difference, Stretch, Values
+from wam.evaluation.replay.compare import HEADLINE, Comparison, Difference, Parting
+from wam.evaluation.replay.compare_charts import time_section
 from wam.evaluation.replay.page_pictures import PagePicture, pictures_of
-from wam.report import plots
 from wam.report.folder import INDEX
 from wam.report.numbers import plain_number
 from wam.report.page import (
-    Chart,
-    Charts,
     Link,
     Page,
     Picture,
@@ -35,11 +33,6 @@ from wam.report.page import (
 )
 
 FOOTER = "Written by wam replay compare. Everything on this page but the two reports is inside this file."
-FIRST, SECOND = "#1d4ed8", "#c2410c"
-SMOOTHED_S = 1.0
-"""The drawn errors are means over about this time [s]; single chunks are drawn faint."""
-
-FAINT = {FIRST: "#c7d7fb", SECOND: "#f6cfb5"}
 MAX_PICTURES = 3
 MAX_CAMERAS = 3
 THROUGHOUT = 0.95
@@ -109,7 +102,7 @@ def build_compare_page(comparison: Comparison, reports: Sequence[Path], *, relat
                 section
                 for section in (
                     _report_section(reports, (first, second), relative_to),
-                    _time_section(comparison),
+                    time_section(comparison),
                     _picture_section(comparison, reports),
                     _difference_section(comparison),
                     _joint_section(first, second),
@@ -191,7 +184,7 @@ def _reasons(comparison: Comparison) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _worst(comparison: Comparison) -> Stretch | None:
+def _worst(comparison: Comparison) -> Parting | None:
     return max(comparison.errors.stretches, key=lambda one: abs(one.second - one.first), default=None)
 
 
@@ -207,116 +200,6 @@ def _report_section(
 
 def _link(report: Path, relative_to: Path) -> str:
     return quote(Path(os.path.relpath(report.resolve() / INDEX, relative_to)).as_posix())
-
-
-def _time_section(comparison: Comparison) -> Section | None:
-    errors = comparison.errors
-    if not len(errors.seconds) or np.isnan(errors.first).all() or np.isnan(errors.second).all():
-        return None
-    window = smoothing(errors.seconds)
-    lines = [
-        *(
-            plots.Line("", errors.seconds, values, FAINT[color], width=0.6)
-            for values, color in ((errors.first, FIRST), (errors.second, SECOND))
-        ),
-        *(
-            plots.Line(name, errors.seconds, rolling_mean(values, window), color, width=1.4)
-            for name, values, color in (("A", errors.first, FIRST), ("B", errors.second, SECOND))
-        ),
-    ]
-    difference = rolling_mean(errors.second - errors.first, window)
-    zero = np.zeros(len(errors.seconds))
-    span = (float(errors.seconds[0]), float(errors.seconds[-1]))
-    bars = [
-        plots.Span(one.start_s, max(one.end_s, one.start_s + 0.004 * (span[1] - span[0])), level, color)
-        for one in errors.stretches
-        for level, color in ((0, SECOND),) * (one.second > one.first)
-        + ((1, FIRST),) * (one.first > one.second)
-    ]
-    axis = "share of range"
-    blocks: list[Charts | Table] = [
-        Charts(
-            (
-                Chart(
-                    "error of each chunk",
-                    plots.line_chart(lines, x_label="time [s]", y_label=axis, height=2.1),
-                ),
-                Chart(
-                    "B minus A",
-                    plots.line_chart(
-                        [
-                            plots.Line("", errors.seconds, zero, plots.BOUNDARY, width=0.8),
-                            plots.Line("B - A", errors.seconds, difference, plots.WARN, width=1.4),
-                        ],
-                        x_label="time [s]",
-                        y_label=axis,
-                        height=2.1,
-                    ),
-                    "below zero: B is better",
-                ),
-            ),
-            legend=(("A", FIRST), ("B", SECOND)),
-        )
-    ]
-    if bars:
-        blocks.append(
-            Charts(
-                (
-                    Chart(
-                        "where they part",
-                        plots.timeline(bars, ("B worse", "A worse"), x_label="time [s]", x_range=span),
-                    ),
-                ),
-                wide=True,
-            )
-        )
-        blocks.append(
-            Table(
-                ("from [s]", "to [s]", "most at [s]", "A there", "B there"),
-                tuple(
-                    (
-                        f"{s.start_s:.1f}",
-                        f"{s.end_s:.1f}",
-                        f"{s.peak_s:.1f}",
-                        number(s.first),
-                        number(s.second),
-                    )
-                    for s in errors.stretches
-                ),
-            )
-        )
-    return Section(
-        "Error over time",
-        tuple(blocks),
-        intro="Mean absolute error of a chunk, every joint divided by its range, at the time of its image; means over "
-        f"about {SMOOTHED_S:g} s, single chunks faint. Runs part where they differ by more than a quarter of their "
-        "mean error.",
-    )
-
-
-def smoothing(seconds: Values) -> int:
-    """Return how many chunks make up the time over which drawn errors are averaged; at least one.
-
-    Args:
-        seconds: float64 [P], times of the chunks [s].
-    """
-    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
-    return max(1, round(SMOOTHED_S / step)) if step > 0 else 1
-
-
-def rolling_mean(values: Values, window: int) -> Values:
-    """Return the means over `window` neighbours (fewer at the ends), float64 [P]; NaN do not count.
-
-    Args:
-        values: float64 [P].
-        window: number of neighbours, at least 1.
-    """
-    kernel = np.ones(min(window, max(1, len(values))))
-    known = np.isfinite(values)
-    counts = np.convolve(known.astype(np.float64), kernel, mode="same")
-    sums = np.convolve(np.where(known, values, 0.0), kernel, mode="same")
-    means: Values = np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0.5)
-    return means
 
 
 def _picture_section(comparison: Comparison, reports: Sequence[Path]) -> Section | None:
@@ -337,7 +220,7 @@ def _picture_section(comparison: Comparison, reports: Sequence[Path]) -> Section
     )
 
 
-def _nearest(pictures: Sequence[PagePicture], stretch: Stretch) -> Picture:
+def _nearest(pictures: Sequence[PagePicture], stretch: Parting) -> Picture:
     chosen = min(pictures, key=lambda picture: abs(picture.seconds - stretch.peak_s))
     away = abs(chosen.seconds - stretch.peak_s)
     taken = "" if away < 0.05 else f"; the picture is of {chosen.seconds:.1f} s"

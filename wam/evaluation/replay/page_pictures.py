@@ -34,13 +34,13 @@ def pictures_of(page: Path) -> tuple[PagePicture, ...]:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ()
-    reader = _Reader()
+    reader = _PictureFinder()
     reader.feed(text)
     reader.close()
     return tuple(sorted(reader.found, key=lambda picture: picture.seconds))
 
 
-class _Reader(HTMLParser):
+class _PictureFinder(HTMLParser):
     """Takes images whose text is a time, below a line that names their camera."""
 
     def __init__(self) -> None:

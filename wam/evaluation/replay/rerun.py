@@ -17,7 +17,7 @@ from wam.evaluation.replay.viewer_sink import (
     Colour,
     Entity,
     Layout,
-    Level,
+    LogLevel,
     RobotPose,
     Strips,
     Times,
@@ -155,7 +155,7 @@ class RerunSink:
             self._send((robot.name, "joints", name), robot.times_ns, columns)
 
     def log(
-        self, entity: Entity, times_ns: Sequence[int], texts: Sequence[str], levels: Sequence[Level]
+        self, entity: Entity, times_ns: Sequence[int], texts: Sequence[str], levels: Sequence[LogLevel]
     ) -> None:
         """See `ViewerSink.log`."""
         if not texts:

@@ -22,10 +22,10 @@ import numpy.typing as npt
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder
 from wam.evaluation.replay.data import ReplayData
-from wam.evaluation.replay.viewer_recording import JPEG_WIDTH, MAX_BYTES, Seen, read_again
+from wam.evaluation.replay.viewer_recording import JPEG_WIDTH, MAX_BYTES, RecordedView, read_again
 from wam.evaluation.replay.viewer_robot import COMMANDED as COMMANDED_ROBOT
 from wam.evaluation.replay.viewer_robot import RECORDED, ViewedRobot
-from wam.evaluation.replay.viewer_sink import Colour, Entity, Layout, Level, Times, Values, ViewerSink
+from wam.evaluation.replay.viewer_sink import Colour, Entity, Layout, LogLevel, Times, Values, ViewerSink
 
 MEASURED: Colour = (15, 23, 42, 255)
 REFERENCE: Colour = (100, 116, 139, 255)
@@ -102,10 +102,10 @@ def fill(sink: ViewerSink, data: ReplayData, events: Path) -> None:
     sink.document(ABOUT, about(data, seen, chunks=len(chunks), left_out=max(0, len(lines) - MAX_LINES)))
 
 
-def read_events(events: Path) -> tuple[list[ViewedChunk], list[tuple[int, Level, str]]]:
+def read_events(events: Path) -> tuple[list[ViewedChunk], list[tuple[int, LogLevel, str]]]:
     """Return the chunks of events.jsonl and its other events as lines of a log: time [ns], level, text."""
     chunks: list[ViewedChunk] = []
-    lines: list[tuple[int, Level, str]] = []
+    lines: list[tuple[int, LogLevel, str]] = []
     with events.open(encoding="utf-8") as file:
         for text in file:
             event = json.loads(text)
@@ -120,22 +120,28 @@ def read_events(events: Path) -> tuple[list[ViewedChunk], list[tuple[int, Level,
     return chunks, sorted(lines, key=lambda line: line[0])
 
 
-def _line(event: Mapping[str, Any]) -> tuple[int, Level, str] | None:
+def _line(event: Mapping[str, Any]) -> tuple[int, LogLevel, str] | None:
     kind = event["event"]
     if kind == "ladder":
         after = Ladder[event["after"]]
-        level = Level.ERROR if after >= Ladder.HOLD else Level.WARN if after > Ladder.NOMINAL else Level.INFO
+        level = (
+            LogLevel.ERROR
+            if after >= Ladder.HOLD
+            else LogLevel.WARN
+            if after > Ladder.NOMINAL
+            else LogLevel.INFO
+        )
         moved = "" if event["before"] == event["after"] else f"{event['before']} -> {event['after']}: "
         return event["time_ns"], level, f"{moved}{event['text']}"
     if kind == "verdict" and event["verdict"] != "OK":
         text = f"chunk {event['sequence']}: {event['verdict']}: {event['text']}"
-        return event["time_ns"], Level.WARN, text
+        return event["time_ns"], LogLevel.WARN, text
     if kind == "refusal":
-        return event["time_ns"], Level.INFO, f"{event['node']}: no output: {event['reason']}"
+        return event["time_ns"], LogLevel.INFO, f"{event['node']}: no output: {event['reason']}"
     if kind == "notice":
-        return event["time_ns"], Level.WARN, event["text"]
+        return event["time_ns"], LogLevel.WARN, event["text"]
     if kind == "fault":
-        return event["time_ns"], Level.ERROR, f"{event['node']} is at fault: {event['text']}"
+        return event["time_ns"], LogLevel.ERROR, f"{event['node']} is at fault: {event['text']}"
     return None
 
 
@@ -181,7 +187,12 @@ def lanes(chunks: Sequence[ViewedChunk], column: int) -> Iterator[tuple[Times, V
 
 
 def _show_joint(
-    sink: ViewerSink, data: ReplayData, seen: Seen, chunks: Sequence[ViewedChunk], column: int, name: str
+    sink: ViewerSink,
+    data: ReplayData,
+    seen: RecordedView,
+    chunks: Sequence[ViewedChunk],
+    column: int,
+    name: str,
 ) -> None:
     times, targets, truth = data.collector.trajectory()
     sent_ns, sent, _ = data.collector.commanded()
@@ -233,7 +244,9 @@ def rung_steps(moves: Sequence[tuple[int, Ladder]], end_ns: int) -> tuple[Times,
     )
 
 
-def _show_robot(sink: ViewerSink, data: ReplayData, seen: Seen, chunks: Sequence[ViewedChunk]) -> None:
+def _show_robot(
+    sink: ViewerSink, data: ReplayData, seen: RecordedView, chunks: Sequence[ViewedChunk]
+) -> None:
     """Show the robot as it moved, as it would have been told to, and where the chunks would have led its tips."""
     if data.robot.urdf is None:
         return
@@ -248,7 +261,7 @@ def _show_robot(sink: ViewerSink, data: ReplayData, seen: Seen, chunks: Sequence
         sink.strips((*FANS, tip), strips, frame=recorded.name)
 
 
-def about(data: ReplayData, seen: Seen, *, chunks: int, left_out: int) -> str:
+def about(data: ReplayData, seen: RecordedView, *, chunks: int, left_out: int) -> str:
     """Return what the file holds and what was left out, as Markdown."""
     lines = [
         f"# Replay of {data.options.bag.resolve().name}",

@@ -45,7 +45,7 @@ class Frames:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RecordedView:
     """What was recorded.
 
     Attributes:
@@ -59,7 +59,7 @@ class Seen:
     positions: npt.NDArray[np.float64]
 
 
-def read_again(data: ReplayData, *, max_bytes: int = MAX_BYTES) -> Seen:
+def read_again(data: ReplayData, *, max_bytes: int = MAX_BYTES) -> RecordedView:
     """Read cameras and joint states of a replay's recording.
 
     Args:
@@ -97,7 +97,7 @@ def read_again(data: ReplayData, *, max_bytes: int = MAX_BYTES) -> Seen:
             continue
         times.append(message.time_ns)
         rows.append(now.copy())
-    return Seen(
+    return RecordedView(
         album.frames,
         np.array(times, dtype=np.int64),
         np.array(rows) if rows else np.empty((0, len(now))),

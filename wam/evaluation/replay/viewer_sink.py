@@ -22,7 +22,7 @@ Colour = tuple[int, int, int, int]
 """Red, green, blue, opacity, 0 to 255."""
 
 
-class Level(enum.Enum):
+class LogLevel(enum.Enum):
     """How grave a line of the log is."""
 
     INFO = "INFO"
@@ -106,7 +106,7 @@ class ViewerSink(Protocol):
         """Add a robot that moves."""
 
     def log(
-        self, entity: Entity, times_ns: Sequence[int], texts: Sequence[str], levels: Sequence[Level]
+        self, entity: Entity, times_ns: Sequence[int], texts: Sequence[str], levels: Sequence[LogLevel]
     ) -> None:
         """Add lines to a text log."""
 
