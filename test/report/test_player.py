@@ -12,8 +12,9 @@ import sys
 import pytest
 
 from wam.report import player
-from wam.report.page import Page, Section, Tone, render
+from wam.report.page import Page, Section, render
 from wam.report.player import NO_PLOTLY, Player, PlayerVideo, as_json, plotly_script
+from wam.report.tone import Tone
 
 DATA = {"end": 1000, "text": "</script><script>alert(1)</script>"}
 

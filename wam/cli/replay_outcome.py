@@ -14,14 +14,14 @@ from rich.table import Table
 
 from wam.evaluation.metrics.default_gate import Question
 from wam.evaluation.metrics.gate import GateSource
-from wam.evaluation.replay.answers import Reply
+from wam.evaluation.replay.answers import AnswerWord
 
 if TYPE_CHECKING:
-    from wam.evaluation.replay.answers import Answer
+    from wam.evaluation.replay.answers import ReplayAnswer
     from wam.evaluation.replay.session import ReplayOutcome
 
-COLORS = {Reply.YES: "green", Reply.NO: "red", Reply.UNKNOWN: "bright_black"}
-MARKS = {Reply.YES: "+", Reply.NO: "-", Reply.UNKNOWN: "?"}
+COLORS = {AnswerWord.YES: "green", AnswerWord.NO: "red", AnswerWord.UNKNOWN: "bright_black"}
+MARKS = {AnswerWord.YES: "+", AnswerWord.NO: "-", AnswerWord.UNKNOWN: "?"}
 VERDICT_COLORS = {"pass": "green", "fail": "red", "fault": "red"}
 
 
@@ -59,13 +59,13 @@ def print_scenario(summary: Mapping[str, Any]) -> None:
     """Print how many runs of a scenario have which answer, and the verdict."""
     for name, question in (("safe", Question.SAFE), ("like", Question.LIKE)):
         told = Counter(run["answers"][name] for run in summary["runs"] if run["answers"])
-        counts = ", ".join(f"{reply.value} {told[reply.value]}" for reply in Reply if told[reply.value])
+        counts = ", ".join(f"{reply.value} {told[reply.value]}" for reply in AnswerWord if told[reply.value])
         typer.echo(f"{question.value} {counts or 'no run came to an end'}")
     by = " (every run, by the default gate)" if summary["gate_source"] == GateSource.DEFAULT.value else ""
     typer.echo(f"verdict: {summary['verdict']}{by}")
 
 
-def _print_answer(console: Console, answer: Answer) -> None:
+def _print_answer(console: Console, answer: ReplayAnswer) -> None:
     color = COLORS[answer.reply]
     word = answer.reply.value.capitalize()
     console.print(f"{answer.question.value} [bold {color}]{word}[/]", highlight=False)

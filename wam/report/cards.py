@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from wam.report.page import Tone
+from wam.report.tone import Tone
 
 
 @dataclass(frozen=True, slots=True)

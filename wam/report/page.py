@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,7 @@ from wam.core.errors import ImageError
 from wam.core.observation import Rgb
 from wam.report.cards import Cards
 from wam.report.player import Player
-
-
-class Tone(enum.Enum):
-    """Colour of a verdict or a tile."""
-
-    GOOD = "good"
-    BAD = "bad"
-    WARN = "warn"
-    PLAIN = "plain"
+from wam.report.tone import Tone
 
 
 @dataclass(frozen=True, slots=True)

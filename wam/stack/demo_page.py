@@ -28,11 +28,11 @@ from wam.report.page import (
     Table,
     Text,
     Tile,
-    Tone,
     evenly,
     number,
     render,
 )
+from wam.report.tone import Tone
 from wam.sim.tasks.free import FREE
 from wam.stack.demo_recording import DemoRecording, DemoSignals
 

@@ -10,8 +10,8 @@ import pytest
 from wam.evaluation.metrics.default_gate import DEFAULT_GATE, Question
 from wam.evaluation.metrics.gate import GateSource, gate_option
 from wam.evaluation.metrics.table import gate_names
-from wam.evaluation.replay.answers import Answers, Reply, answer_questions, answers_as_json
-from wam.evaluation.replay.moments import Kind, Moment
+from wam.evaluation.replay.answers import Answers, AnswerWord, answer_questions, answers_as_json
+from wam.evaluation.replay.moments import MomentKind, WorstMoment
 from wam.evaluation.replay.sentences import Evidence
 
 GOOD: dict[str, float | None] = {
@@ -42,8 +42,8 @@ def answer(evidence: Evidence = EVIDENCE, **changes: float | None) -> Answers:
 
 def test_a_good_run_is_yes_twice_with_every_check_as_a_reason() -> None:
     answers = answer()
-    assert [one.reply for one in answers.both] == [Reply.YES, Reply.YES]
-    assert answers.reply is Reply.YES
+    assert [one.reply for one in answers.both] == [AnswerWord.YES, AnswerWord.YES]
+    assert answers.reply is AnswerWord.YES
     assert sum(len(one.reasons) for one in answers.both) == len(DEFAULT_GATE)
     assert all(check.passed for check in answers.checks)
 
@@ -79,9 +79,9 @@ def test_whatever_is_not_safe_is_told_in_plain_words_with_value_and_limit(
         joints=7,
     )
     answers = answer(evidence, **changes)
-    assert answers.safe.reply is Reply.NO
-    assert answers.like.reply is Reply.YES
-    assert answers.reply is Reply.NO
+    assert answers.safe.reply is AnswerWord.NO
+    assert answers.like.reply is AnswerWord.YES
+    assert answers.reply is AnswerWord.NO
     assert words in answers.safe.reasons[0].text
     assert answers.safe.deciding == answers.safe.reasons[:1]
 
@@ -89,13 +89,13 @@ def test_whatever_is_not_safe_is_told_in_plain_words_with_value_and_limit(
 def test_collisions_that_were_not_checked_are_neither_yes_nor_no() -> None:
     evidence = Evidence(unchecked="g1 has no model", joints=7)
     answers = answer(evidence, safety_collisions=None)
-    assert answers.safe.reply is Reply.UNKNOWN
+    assert answers.safe.reply is AnswerWord.UNKNOWN
     assert answers.safe.deciding[0].text == "Collisions cannot be told: g1 has no model"
     assert [check.passed for check in answers.checks if check.threshold.metric == "safety_collisions"] == [
         None
     ]
     worse = answer(evidence, safety_collisions=None, safety_stops=1.0)
-    assert worse.safe.reply is Reply.NO
+    assert worse.safe.reply is AnswerWord.NO
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_a_comparison_without_ground_is_not_judged_however_it_came_out(
 ) -> None:
     for skill in (-5.0, 0.9):
         answers = answer(**{"skill": skill, **changes})
-        assert answers.like.reply is Reply.UNKNOWN
+        assert answers.like.reply is AnswerWord.UNKNOWN
         assert words in answers.like.reasons[0].text
-        assert answers.reply is Reply.UNKNOWN
+        assert answers.reply is AnswerWord.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -136,13 +136,13 @@ def test_a_policy_that_is_no_better_than_standing_still_did_not_do_what_the_pers
     skill: float, words: str
 ) -> None:
     like = answer(skill=skill).like
-    assert like.reply is Reply.NO
+    assert like.reply is AnswerWord.NO
     assert words in like.reasons[0].text
 
 
 def test_a_policy_that_had_no_action_for_half_of_the_time_did_not_do_it_either() -> None:
     like = answer(coverage=0.5).like
-    assert like.reply is Reply.NO
+    assert like.reply is AnswerWord.NO
     assert (
         like.reasons[0].text
         == "The policy had an action for 50 % of the time (wanted: at least 95 %), and none for the rest"
@@ -156,7 +156,7 @@ def test_every_criterion_names_a_metric_and_says_why() -> None:
 
 
 def test_the_json_holds_the_words_of_the_page() -> None:
-    moment = Moment(Kind.HOLD, 2.5, "The arm is held", 1.25, "s")
+    moment = WorstMoment(MomentKind.HOLD, 2.5, "The arm is held", 1.25, "s")
     answers = answer_questions(GOOD, EVIDENCE, {Question.SAFE: (moment,), Question.LIKE: ()})
     told: dict[str, Any] = answers_as_json(answers)
     assert told["safe"]["answer"] == "yes"

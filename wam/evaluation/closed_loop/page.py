@@ -27,13 +27,13 @@ from wam.report.page import (
     Table,
     Text,
     Tile,
-    Tone,
     Videos,
     number,
     render,
     video,
 )
 from wam.report.statistics import wilson
+from wam.report.tone import Tone
 
 EVAL_SCHEMA = "wam/eval-report/1"
 EVAL_TIMING_SCHEMA = "wam/eval-timing/1"

@@ -23,7 +23,7 @@ class Question(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Criterion:
+class GateCriterion:
     """One threshold of the default gate.
 
     Attributes:
@@ -45,75 +45,75 @@ class Criterion:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class CriterionCheck:
     """A criterion with what was measured; `check.passed` is None where it cannot be told."""
 
-    criterion: Criterion
+    criterion: GateCriterion
     check: GateCheck
 
 
-DEFAULT_GATE: tuple[Criterion, ...] = (
-    Criterion(
+DEFAULT_GATE: tuple[GateCriterion, ...] = (
+    GateCriterion(
         Question.SAFE,
         Threshold("policy_faults", None, 0.0),
         "a policy that once gave a value that is no number, or too few joints, will do so on the robot",
     ),
-    Criterion(
+    GateCriterion(
         Question.SAFE,
         Threshold("safety_stops", None, 0.0),
         "a STOP is latched until an operator clears it; the recorded motion itself gives none",
     ),
-    Criterion(
+    GateCriterion(
         Question.SAFE,
         Threshold("safety_collisions", None, 0.0),
         "a chunk that ends in a collision is refused on the robot too, but a policy that aims there is not to be run",
     ),
-    Criterion(
+    GateCriterion(
         Question.SAFE,
         Threshold("safety_refused_rate", None, 0.05),
         "recorded motions are never refused; one chunk in twenty leaves room for a chunk that comes late",
     ),
-    Criterion(
+    GateCriterion(
         Question.SAFE,
         Threshold("safety_hold_share", None, 0.05),
         "recorded motions are held for 0.1 to 0.2 % of the time (the first tick; time counts from the first judged "
         "chunk on); 5 % is one stop of half a second in ten seconds",
     ),
-    Criterion(
+    GateCriterion(
         Question.SAFE,
         Threshold("limit_excess_max", None, 0.1),
         "networks overshoot the end stop of a gripper by a few per cent of its range (the DUST that ships: 4 %), which "
         "is clamped and changes nothing; a tenth asks for what the joint cannot do",
     ),
-    Criterion(
+    GateCriterion(
         Question.LIKE,
         Threshold("scored_chunks", 10.0, None),
         "fewer chunks say nothing; ten are one second with the default schedule",
         is_condition=True,
     ),
-    Criterion(
+    GateCriterion(
         Question.LIKE,
         Threshold("moved", AT_REST, None),
         "in a recording at rest, standing still is perfect and any policy looks bad beside it",
         is_condition=True,
     ),
-    Criterion(
+    GateCriterion(
         Question.LIKE,
         Threshold(REFERENCE_SHARE.metric, REFERENCE_SHARE.low, None),
         "figures over a few joints, or over one row in six, do not speak for the others",
         is_condition=True,
     ),
-    Criterion(
+    GateCriterion(
         Question.LIKE,
         Threshold("coverage", 0.95, None),
         "where no chunk has a row the policy does nothing; recorded motions cover the whole time",
     ),
-    Criterion(
+    GateCriterion(
         Question.LIKE,
         Threshold("skill", 0.1, None),
         "a policy that stands still scores 0, and chance gives a little more",
     ),
-    Criterion(
+    GateCriterion(
         Question.LIKE,
         Threshold("repeat_skill", 0.1, None),
         "the same against repeating the last command, which an offset between command and state does not help",
@@ -122,16 +122,16 @@ DEFAULT_GATE: tuple[Criterion, ...] = (
 """In the order in which reports show them."""
 
 
-def judge(metrics: Mapping[str, float | None]) -> tuple[Judged, ...]:
+def judge(metrics: Mapping[str, float | None]) -> tuple[CriterionCheck, ...]:
     """Return every criterion of the default gate with what was measured.
 
     Args:
         metrics: name -> value of every metric of a replay; None where the recording does not give it.
     """
-    return tuple(Judged(one, _check(one, metrics[one.metric])) for one in DEFAULT_GATE)
+    return tuple(CriterionCheck(one, _check(one, metrics[one.metric])) for one in DEFAULT_GATE)
 
 
-def _check(criterion: Criterion, value: float | None) -> GateCheck:
+def _check(criterion: GateCriterion, value: float | None) -> GateCheck:
     threshold = criterion.threshold
     allowed = value is not None and threshold.allows(value)
     cannot_tell = value is None or (criterion.is_condition and not allowed)

@@ -16,13 +16,13 @@ from wam.evaluation.metrics.gate import Gate, GateCheck, GateSource, check_gate,
 from wam.evaluation.metrics.joints import GroupNumbers, JointNumbers, group_numbers, joint_units
 from wam.evaluation.metrics.metric import measure
 from wam.evaluation.metrics.unit_errors import UnitErrors, unit_errors
-from wam.evaluation.replay.answers import Answers, Reply, answer_questions
+from wam.evaluation.replay.answers import Answers, AnswerWord, answer_questions
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.moments import likeness_moments, safety_moments
 from wam.evaluation.replay.sentences import Evidence
 from wam.report.statistics import Interval
 
-VERDICTS = {Reply.YES: "pass", Reply.NO: "fail", Reply.UNKNOWN: "cannot be told"}
+VERDICTS = {AnswerWord.YES: "pass", AnswerWord.NO: "fail", AnswerWord.UNKNOWN: "cannot be told"}
 """Verdict of the default gate."""
 
 

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wam.evaluation.metrics.default_gate import Judged, Question, judge
+from wam.evaluation.metrics.default_gate import CriterionCheck, Question, judge
 from wam.evaluation.metrics.gate import GateCheck
-from wam.evaluation.replay.moments import Moment
+from wam.evaluation.replay.moments import WorstMoment
 from wam.evaluation.replay.sentences import Evidence, sentence
 from wam.report.numbers import plain_number
 
 
-class Reply(enum.Enum):
+class AnswerWord(enum.Enum):
     """An answer in a word."""
 
     YES = "yes"
@@ -27,7 +27,7 @@ class Reply(enum.Enum):
     UNKNOWN = "cannot be told"
 
 
-ORDER = (Reply.NO, Reply.UNKNOWN, Reply.YES)
+ORDER = (AnswerWord.NO, AnswerWord.UNKNOWN, AnswerWord.YES)
 """Gravest first."""
 
 BOUNDS = {
@@ -49,13 +49,13 @@ class Reason:
         metric: the metric that it tells.
     """
 
-    reply: Reply
+    reply: AnswerWord
     text: str
     metric: str
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReplayAnswer:
     """One of the two questions, answered.
 
     Attributes:
@@ -67,10 +67,10 @@ class Answer:
     """
 
     question: Question
-    reply: Reply
+    reply: AnswerWord
     reasons: tuple[Reason, ...]
     bounds: str
-    moments: tuple[Moment, ...] = ()
+    moments: tuple[WorstMoment, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -80,9 +80,9 @@ class Answer:
     @property
     def deciding(self) -> tuple[Reason, ...]:
         """The reasons that do not speak for yes; all of them where the answer is yes."""
-        if self.reply is Reply.YES:
+        if self.reply is AnswerWord.YES:
             return self.reasons
-        return tuple(reason for reason in self.reasons if reason.reply is not Reply.YES)
+        return tuple(reason for reason in self.reasons if reason.reply is not AnswerWord.YES)
 
     @property
     def met(self) -> tuple[Reason, ...]:
@@ -101,17 +101,17 @@ class Answers:
         checks: every threshold of the default gate with what was measured.
     """
 
-    safe: Answer
-    like: Answer
+    safe: ReplayAnswer
+    like: ReplayAnswer
     checks: tuple[GateCheck, ...]
 
     @property
-    def both(self) -> tuple[Answer, Answer]:
+    def both(self) -> tuple[ReplayAnswer, ReplayAnswer]:
         """Both, in the order of a report."""
         return self.safe, self.like
 
     @property
-    def reply(self) -> Reply:
+    def reply(self) -> AnswerWord:
         """No where either is no, yes where both are."""
         return min((answer.reply for answer in self.both), key=ORDER.index)
 
@@ -119,7 +119,7 @@ class Answers:
 def answer_questions(
     metrics: Mapping[str, float | None],
     evidence: Evidence,
-    moments: Mapping[Question, Sequence[Moment]],
+    moments: Mapping[Question, Sequence[WorstMoment]],
 ) -> Answers:
     """Answer both questions by the default gate.
 
@@ -164,11 +164,11 @@ def answers_as_json(answers: Answers) -> dict[str, Any]:
 
 def _answer(
     question: Question,
-    judged: tuple[Judged, ...],
+    judged: tuple[CriterionCheck, ...],
     metrics: Mapping[str, float | None],
     evidence: Evidence,
-    moments: tuple[Moment, ...],
-) -> Answer:
+    moments: tuple[WorstMoment, ...],
+) -> ReplayAnswer:
     missing = [one for one in judged if one.criterion.is_condition and one.check.passed is None]
     if missing:
         # What has no ground to stand on is not judged, and every such line would say the same.
@@ -180,8 +180,8 @@ def _answer(
     ]
     reasons.sort(key=lambda reason: ORDER.index(reason.reply))
     reply = min((reason.reply for reason in reasons), key=ORDER.index)
-    return Answer(question, reply, tuple(reasons), BOUNDS[question], moments)
+    return ReplayAnswer(question, reply, tuple(reasons), BOUNDS[question], moments)
 
 
-def _reply(check: GateCheck) -> Reply:
-    return Reply.UNKNOWN if check.passed is None else Reply.YES if check.passed else Reply.NO
+def _reply(check: GateCheck) -> AnswerWord:
+    return AnswerWord.UNKNOWN if check.passed is None else AnswerWord.YES if check.passed else AnswerWord.NO

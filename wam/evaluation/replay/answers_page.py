@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wam.evaluation.replay.answers import Answer, Answers, Reason, Reply
-from wam.evaluation.replay.moments import Moment
+from wam.evaluation.replay.answers import Answers, AnswerWord, Reason, ReplayAnswer
+from wam.evaluation.replay.moments import WorstMoment
 from wam.report.cards import Card, Cards, Mark, Point
-from wam.report.page import Tone, number
+from wam.report.page import number
+from wam.report.tone import Tone
 
-TONES = {Reply.YES: Tone.GOOD, Reply.NO: Tone.BAD, Reply.UNKNOWN: Tone.PLAIN}
-MARKS = {Reply.YES: "✓", Reply.NO: "✗", Reply.UNKNOWN: "?"}
+TONES = {AnswerWord.YES: Tone.GOOD, AnswerWord.NO: Tone.BAD, AnswerWord.UNKNOWN: Tone.PLAIN}
+MARKS = {AnswerWord.YES: "✓", AnswerWord.NO: "✗", AnswerWord.UNKNOWN: "?"}
 """A mark that is read without colour."""
 
 
@@ -23,7 +24,7 @@ def answer_cards(answers: Answers) -> Cards:
     return Cards(tuple(_card(answer) for answer in answers.both), _marks(moments))
 
 
-def amount(moment: Moment) -> str:
+def amount(moment: WorstMoment) -> str:
     """Return how much, with its unit; "" where there is no number."""
     told = number(moment.value)
     if told == "–":
@@ -31,7 +32,7 @@ def amount(moment: Moment) -> str:
     return f"{told} {moment.unit}" if moment.unit not in ("", "1") else told
 
 
-def _card(answer: Answer) -> Card:
+def _card(answer: ReplayAnswer) -> Card:
     met = answer.met
     return Card(
         question=answer.question.value,
@@ -48,7 +49,7 @@ def _points(reasons: Sequence[Reason]) -> tuple[Point, ...]:
     return tuple(Point(MARKS[one.reply], one.text, TONES[one.reply]) for one in reasons)
 
 
-def _marks(moments: Sequence[Moment]) -> tuple[Mark, ...]:
+def _marks(moments: Sequence[WorstMoment]) -> tuple[Mark, ...]:
     marks: list[Mark] = []
     for moment in moments:
         anchor = f"t={moment.seconds:.2f}"

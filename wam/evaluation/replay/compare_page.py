@@ -18,19 +18,8 @@ from wam.evaluation.replay.compare_charts import time_section
 from wam.evaluation.replay.page_pictures import PagePicture, pictures_of
 from wam.report.folder import INDEX
 from wam.report.numbers import plain_number
-from wam.report.page import (
-    Link,
-    Page,
-    Picture,
-    Section,
-    Strip,
-    Table,
-    Text,
-    Tile,
-    Tone,
-    number,
-    render,
-)
+from wam.report.page import Link, Page, Picture, Section, Strip, Table, Text, Tile, number, render
+from wam.report.tone import Tone
 
 FOOTER = "Written by wam replay compare. Everything on this page but the two reports is inside this file."
 MAX_PICTURES = 3

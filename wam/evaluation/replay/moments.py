@@ -12,7 +12,7 @@ import numpy as np
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder, Verdict
 from wam.evaluation.metrics.basis import ReplayBasis
-from wam.evaluation.replay.safety_moments import Refused, Stretch
+from wam.evaluation.replay.safety_moments import HeldSpan, Refused
 
 MOST_OF_SAFETY = 6
 """Most moments that answer whether it would have been safe."""
@@ -33,7 +33,7 @@ APART_NS = NS_PER_S
 """Largest errors nearer to one another than this are one moment [ns]."""
 
 
-class Kind(Enum):
+class MomentKind(Enum):
     """What kind of moment; the value is the key in summary.json."""
 
     FAULT = "fault"
@@ -47,7 +47,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class WorstMoment:
     """One moment worth looking at.
 
     Attributes:
@@ -58,14 +58,14 @@ class Moment:
         unit: unit of `value`: s, rad, m, rad/s, m/s, or 1 for a share of the joint's range.
     """
 
-    kind: Kind
+    kind: MomentKind
     seconds: float
     text: str
     value: float
     unit: str
 
 
-def safety_moments(basis: ReplayBasis) -> tuple[Moment, ...]:
+def safety_moments(basis: ReplayBasis) -> tuple[WorstMoment, ...]:
     """Return the worst moments for the arm and what is around it, in order of time."""
     worst = (
         *_faults(basis),
@@ -78,11 +78,11 @@ def safety_moments(basis: ReplayBasis) -> tuple[Moment, ...]:
     return _in_time(worst[:MOST_OF_SAFETY])
 
 
-def likeness_moments(basis: ReplayBasis) -> tuple[Moment, ...]:
+def likeness_moments(basis: ReplayBasis) -> tuple[WorstMoment, ...]:
     """Return when the executed trajectory is furthest from the reference, in order of time."""
     times_ns, _, _ = basis.collector.trajectory()
     share = np.nan_to_num(np.abs(basis.executed_error) / basis.joint_range)
-    found: list[Moment] = []
+    found: list[WorstMoment] = []
     for _ in range(MOST_OF_LIKENESS):
         if not share.size or share.max() < SMALLEST_SHARE:
             break
@@ -92,16 +92,16 @@ def likeness_moments(basis: ReplayBasis) -> tuple[Moment, ...]:
     return _in_time(found)
 
 
-def _faults(basis: ReplayBasis) -> Iterable[Moment]:
+def _faults(basis: ReplayBasis) -> Iterable[WorstMoment]:
     for event in basis.collector.faults[:MOST_OF_KIND]:
-        yield _moment(basis, Kind.FAULT, event.time_ns, f"The {event.node} failed: {event.error}")
+        yield _moment(basis, MomentKind.FAULT, event.time_ns, f"The {event.node} failed: {event.error}")
 
 
-def _stretches(basis: ReplayBasis, rung: Ladder) -> Iterable[Moment]:
+def _stretches(basis: ReplayBasis, rung: Ladder) -> Iterable[WorstMoment]:
     """Give the longest times on a rung."""
     data = basis.data
 
-    def length(one: Stretch) -> float:
+    def length(one: HeldSpan) -> float:
         return data.seconds(one.end_ns) - data.seconds(one.start_ns)
 
     found = [one for one in basis.collector.safety.moments.stretches(data.last_ns) if one.rung is rung]
@@ -110,11 +110,11 @@ def _stretches(basis: ReplayBasis, rung: Ladder) -> Iterable[Moment]:
         if not told and length(one) < SHORTEST_HOLD:
             return
         why = f" ({one.finding.code}): {one.finding.text}" if one.finding is not None else ""
-        kind, word = (Kind.STOP, "stopped") if told else (Kind.HOLD, "held")
+        kind, word = (MomentKind.STOP, "stopped") if told else (MomentKind.HOLD, "held")
         yield _moment(basis, kind, one.start_ns, f"The arm is {word}{why}", length(one), "s")
 
 
-def _refused(basis: ReplayBasis) -> Iterable[Moment]:
+def _refused(basis: ReplayBasis) -> Iterable[WorstMoment]:
     """Give the worst chunk of every finding, the gravest and most frequent findings first."""
     refused = basis.collector.safety.moments.refused.values()
 
@@ -126,11 +126,11 @@ def _refused(basis: ReplayBasis) -> Iterable[Moment]:
         text = f"A chunk is refused ({finding.code}, worst of {one.count}): {finding.text}"
         unit = _unit(basis, finding.joint)
         yield _moment(
-            basis, Kind.REFUSED, one.time_ns, text, finding.value if unit else float("nan"), unit or ""
+            basis, MomentKind.REFUSED, one.time_ns, text, finding.value if unit else float("nan"), unit or ""
         )
 
 
-def _limits(basis: ReplayBasis) -> Iterable[Moment]:
+def _limits(basis: ReplayBasis) -> Iterable[WorstMoment]:
     watch = basis.collector.limits
     names = basis.data.contract.action_joints
     furthest, fastest = watch.furthest, watch.fastest
@@ -142,15 +142,15 @@ def _limits(basis: ReplayBasis) -> Iterable[Moment]:
             f"{_length(furthest.limit, unit)}, {100 * furthest.share:.2g} % of its range"
         )
         excess = abs(furthest.value - furthest.limit)
-        yield _moment(basis, Kind.LIMIT, furthest.time_ns, text, excess, unit)
+        yield _moment(basis, MomentKind.LIMIT, furthest.time_ns, text, excess, unit)
     if fastest is not None:
         name = names[fastest.column]
         unit = f"{_unit(basis, name) or ''}/s"
         text = f"{name} is to move {fastest.share:.2g} times as fast as its limit allows, {fastest.limit:.3g} {unit}"
-        yield _moment(basis, Kind.SPEED, fastest.time_ns, text, fastest.value, unit)
+        yield _moment(basis, MomentKind.SPEED, fastest.time_ns, text, fastest.value, unit)
 
 
-def _seams(basis: ReplayBasis) -> Iterable[Moment]:
+def _seams(basis: ReplayBasis) -> Iterable[WorstMoment]:
     share = np.nan_to_num(basis.jumps / basis.joint_range)
     if not share.size or share.max() < SMALLEST_SHARE:
         return
@@ -160,10 +160,10 @@ def _seams(basis: ReplayBasis) -> Iterable[Moment]:
     jump = float(basis.jumps[row, column])
     time_ns = basis.collector.execution.seams[row].time_ns
     text = f"One chunk replaces another and the target of {name} jumps by {_length(jump, unit)}"
-    yield _moment(basis, Kind.SEAM, time_ns, text, jump, unit)
+    yield _moment(basis, MomentKind.SEAM, time_ns, text, jump, unit)
 
 
-def _error(basis: ReplayBasis, time_ns: int, row: int, column: int) -> Moment:
+def _error(basis: ReplayBasis, time_ns: int, row: int, column: int) -> WorstMoment:
     name = basis.data.contract.action_joints[column]
     unit = _unit(basis, name) or ""
     error = abs(float(basis.executed_error[row, column]))
@@ -171,16 +171,16 @@ def _error(basis: ReplayBasis, time_ns: int, row: int, column: int) -> Moment:
     text = (
         f"{name} is {_length(error, unit)} from the {basis.data.reference}, {100 * share:.2g} % of its range"
     )
-    return _moment(basis, Kind.ERROR, time_ns, text, error, unit)
+    return _moment(basis, MomentKind.ERROR, time_ns, text, error, unit)
 
 
 def _moment(
-    basis: ReplayBasis, kind: Kind, time_ns: int, text: str, value: float = float("nan"), unit: str = ""
-) -> Moment:
-    return Moment(kind, max(0.0, round(basis.data.seconds(time_ns), 3)), text, value, unit)
+    basis: ReplayBasis, kind: MomentKind, time_ns: int, text: str, value: float = float("nan"), unit: str = ""
+) -> WorstMoment:
+    return WorstMoment(kind, max(0.0, round(basis.data.seconds(time_ns), 3)), text, value, unit)
 
 
-def _in_time(moments: Sequence[Moment]) -> tuple[Moment, ...]:
+def _in_time(moments: Sequence[WorstMoment]) -> tuple[WorstMoment, ...]:
     return tuple(sorted(moments, key=lambda moment: moment.seconds))
 
 

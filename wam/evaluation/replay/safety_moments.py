@@ -10,7 +10,7 @@ from wam.core.verdict import Finding, Ladder, Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class HeldSpan:
     """A time in which the arm would have been held or stopped.
 
     Attributes:
@@ -59,7 +59,7 @@ class SafetyMoments:
         self._rung = Ladder.HOLD
         self._since_ns: int | None = None
         self._finding: Finding | None = None
-        self._stretches: list[Stretch] = []
+        self._stretches: list[HeldSpan] = []
         self.refused: dict[str, Refused] = {}
 
     def begin(self, time_ns: int) -> None:
@@ -86,7 +86,7 @@ class SafetyMoments:
         if self._since_ns is not None:
             self._since_ns = time_ns
 
-    def stretches(self, end_ns: int) -> tuple[Stretch, ...]:
+    def stretches(self, end_ns: int) -> tuple[HeldSpan, ...]:
         """Return every time on HOLD or STOP, in order; a last one lasts to `end_ns` [ns]."""
         last = self._open(end_ns)
         return (*self._stretches, last) if last is not None else tuple(self._stretches)
@@ -96,7 +96,7 @@ class SafetyMoments:
         if last is not None:
             self._stretches.append(last)
 
-    def _open(self, end_ns: int) -> Stretch | None:
+    def _open(self, end_ns: int) -> HeldSpan | None:
         if self._since_ns is None or self._rung < Ladder.HOLD or end_ns <= self._since_ns:
             return None
-        return Stretch(self._rung, self._since_ns, end_ns, self._finding)
+        return HeldSpan(self._rung, self._since_ns, end_ns, self._finding)

@@ -12,7 +12,8 @@ from wam.evaluation.metrics.metric import Shown
 from wam.evaluation.metrics.table import shown
 from wam.evaluation.replay.scenario import FEWEST_FOR_INTERVAL, Checked, Run, Scenario
 from wam.evaluation.replay.scenario_browser import browser_section
-from wam.report.page import Page, Section, Table, Tile, Tone, number, render
+from wam.report.page import Page, Section, Table, Tile, number, render
+from wam.report.tone import Tone
 
 TONES = {
     "pass": Tone.GOOD,

@@ -9,7 +9,8 @@ from wam.evaluation.metrics.default_gate import DEFAULT_GATE
 from wam.evaluation.metrics.figures import Figures
 from wam.evaluation.metrics.gate import GateCheck, GateSource
 from wam.evaluation.replay.data import ReplayData
-from wam.report.page import Section, Table, Tone, number
+from wam.report.page import Section, Table, number
+from wam.report.tone import Tone
 
 DEFAULT_VERDICTS = {
     "pass": (Tone.GOOD, "Passed by the default gate"),
