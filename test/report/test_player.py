@@ -13,19 +13,19 @@ import pytest
 
 from wam.report import player
 from wam.report.page import Page, Section, render
-from wam.report.player import NO_PLOTLY, Player, PlayerVideo, as_json, plotly_script
+from wam.report.player import NO_PLOTLY, PlayerVideo, Scrubber, as_json, plotly_script
 from wam.report.tone import Tone
 
 DATA = {"end": 1000, "text": "</script><script>alert(1)</script>"}
 
 
-def page(block: Player) -> str:
-    return render(Page("t", "s", Tone.PLAIN, "v", (), (), (Section("Player", (block,)),)))
+def page(block: Scrubber) -> str:
+    return render(Page("t", "s", Tone.PLAIN, "v", (), (), (Section("Scrubber", (block,)),)))
 
 
 def test_videos_data_and_library_are_inside_the_page_and_nothing_is_fetched() -> None:
     text = page(
-        Player(
+        Scrubber(
             (PlayerVideo("cam", b"an mp4", 320, 240), PlayerVideo("dark", b"", 0, 0, "why")), as_json(DATA)
         )
     )
@@ -44,7 +44,7 @@ def test_videos_data_and_library_are_inside_the_page_and_nothing_is_fetched() ->
 
 
 def test_the_view_says_in_one_line_that_it_needs_javascript_and_stays_hidden_without() -> None:
-    text = page(Player((), as_json(DATA)))
+    text = page(Scrubber((), as_json(DATA)))
     assert len(re.findall(r"This view needs JavaScript", text)) == 1
     assert '<div class="player-body" hidden>' in text
 
@@ -66,7 +66,7 @@ def test_without_plotly_there_is_no_library_and_the_page_says_why(monkeypatch: p
         assert player.plotly_script() == ""
     finally:
         plotly_script.cache_clear()
-    text = page(Player((), "{}", missing=NO_PLOTLY))
+    text = page(Scrubber((), "{}", missing=NO_PLOTLY))
     assert NO_PLOTLY in text
     assert "player-library" not in text
 

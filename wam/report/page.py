@@ -16,7 +16,7 @@ from markupsafe import Markup
 from wam.core.errors import ImageError
 from wam.core.observation import Rgb
 from wam.report.cards import Cards
-from wam.report.player import Player
+from wam.report.player import Scrubber
 from wam.report.tone import Tone
 
 
@@ -144,7 +144,7 @@ class Embedded:
         return Markup(self.html)
 
 
-Block = Table | Charts | Strip | Videos | Text | Embedded | Player
+Block = Table | Charts | Strip | Videos | Text | Embedded | Scrubber
 
 
 @dataclass(frozen=True, slots=True)

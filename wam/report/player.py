@@ -44,7 +44,7 @@ class PlayerVideo:
 
 
 @dataclass(frozen=True, slots=True)
-class Player:
+class Scrubber:
     """Videos, lines, a fan of predictions and events, all at one time.
 
     Attributes:

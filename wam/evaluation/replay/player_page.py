@@ -19,7 +19,7 @@ from wam.evaluation.replay.player import FanChunk, MarkKind
 from wam.evaluation.replay.safety_page import LADDER_COLORS
 from wam.report import plots
 from wam.report.page import Section, evenly
-from wam.report.player import NO_PLOTLY, Player, PlayerVideo, as_json, plotly_script
+from wam.report.player import NO_PLOTLY, PlayerVideo, Scrubber, as_json, plotly_script
 
 TITLE = "Video, joints and predictions at one time"
 
@@ -63,10 +63,10 @@ Rows = list[list[int | None]]
 def player_section(data: ReplayData) -> Section:
     """Return the section with videos, joints, the fan of chunks and the events under one time cursor."""
     if not plotly_script():
-        return Section(TITLE, (Player((), "{}", missing=NO_PLOTLY),))
+        return Section(TITLE, (Scrubber((), "{}", missing=NO_PLOTLY),))
     filmed = data.player.filmed
     videos = tuple(PlayerVideo(one.camera, one.mp4, one.width, one.height, one.problem) for one in filmed)
-    block = Player(videos, _fitted(data))
+    block = Scrubber(videos, _fitted(data))
     intro = (
         "Drag the bar, move over a plot, click an event, or use the arrow keys: all follow. Drag in a plot to zoom, "
         "double-click to undo it. The fan is what the chunk in force predicts, its neighbours faint; #t=12.3 in the "
