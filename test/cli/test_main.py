@@ -30,6 +30,7 @@ VERBS = [
     "distill",
     "init",
     "info",
+    "check",
     "soak",
     "bench",
 ]
