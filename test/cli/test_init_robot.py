@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -255,17 +254,19 @@ def test_a_recording_that_was_cut_short_is_drafted_with_the_option_that_reads_it
     replay_as_told(out, tmp_path, capsys, monkeypatch)
 
 
-def test_messages_that_are_broken_do_not_widen_the_limits(bag: Path, tmp_path: Path, capsys: Told) -> None:
+def test_messages_that_are_broken_do_not_widen_the_limits_and_are_left_out_of_the_replay(
+    bag: Path, tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(message: BagMessage) -> list[BagMessage]:
         if message.topic == "/joint_states" and message.receive_ns % 7 == 0:
-            content = message.message
-            other = replace(message, message=content)
-            content.position = np.array([np.nan, 50.0, 0.0])
-            return [other]
+            message.message.position = np.array([np.nan, 50.0, 0.0])
         return [message]
 
-    robot = draft(rewritten(bag, tmp_path / "broken", broken), tmp_path / "robot.yaml", told=capsys)
+    out = tmp_path / "robot.yaml"
+    robot = draft(rewritten(bag, tmp_path / "broken", broken), out, told=capsys)
     assert all(joint.upper < 1.0 for joint in robot.joints)
+    assert "have no finite position for every name" in out.read_text(encoding="utf-8")
+    replay_as_told(out, tmp_path, capsys, monkeypatch)
 
 
 def test_names_are_made_from_topics() -> None:

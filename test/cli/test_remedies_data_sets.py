@@ -310,3 +310,40 @@ def test_a_bundle_that_is_damaged_is_copied_again(file: str, tmp_path: Path, cap
     assert str(copy) in error or file in error
     shutil.copy(good / file, copy / file)
     accepted(["info", "--policy", copy], capsys)
+
+
+# Evaluation and other verbs: the mended command gets to the next check, which names something else
+
+
+def test_an_evaluation_gets_past_the_option_that_the_error_names(tmp_path: Path, capsys: Told) -> None:
+    words = [
+        "eval",
+        "--task",
+        "piper_move_large_object",
+        "--report",
+        tmp_path / "r",
+        "--gate",
+        tmp_path / "no.yaml",
+    ]
+    for policy, option_, wrong, right in (
+        ("fake", "--mode", "slow", "fast"),
+        ("expert", "--mode", "nodes", "fast"),
+        ("fake", "--strategy", "best", "latest"),
+    ):
+        error = refused([*words, "--policy", policy, option_, wrong], capsys)
+        assert option_ in remedy(error)
+        further = refused(
+            [*words, "--policy", policy, *named(error, option_, right), "--mode", "fast"], capsys
+        )
+        assert "no.yaml does not exist" in further
+
+
+def test_a_preset_is_one_that_the_error_lists(capsys: Told) -> None:
+    error = refused(["info", "--preset", "gone"], capsys)
+    accepted(["info", *named(error, "--preset", "dust/tiny")], capsys)
+
+
+def test_several_questions_to_info_are_asked_one_by_one(capsys: Told) -> None:
+    error = refused(["info", "--robot", "piper", "--preset", "dust/tiny"], capsys)
+    assert "the command line" in remedy(error)
+    accepted(["info", "--robot", "piper"], capsys)

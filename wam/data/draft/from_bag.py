@@ -62,7 +62,6 @@ def draft_bag(survey: BagSurvey, model: Mapping[str, UrdfJoint]) -> BagDraft:
     """
     remarks: list[str] = []
     states = _states(survey, remarks)
-    lenient = not _reads_strictly(survey.path)
     with Recording(survey.path, lenient=True) as recording:
         sets = read_name_sets(recording, [topic.name for topic in states])
         cameras = tuple(_cameras(survey, recording, remarks))
@@ -75,7 +74,10 @@ def draft_bag(survey: BagSurvey, model: Mapping[str, UrdfJoint]) -> BagDraft:
             where="the recording",
         )
     words = ["wam", "replay", str(survey.path), "--robot", "ROBOT", "--policy", "fake", "--report", "out"]
-    options = ["--lenient"] if lenient else []
+    broken = any(one.broken for found in sets.values() for one in found) or any(
+        topic.undecoded for topic in survey.topics
+    )
+    options = ["--lenient"] if broken or not _reads_strictly(survey.path) else []
     return BagDraft(
         _with_commands(survey, groups, remarks),
         cameras,
