@@ -21,7 +21,7 @@ from wam.data.bag.writing import Storage, new_bag
 from wam.data.draft.joints import Observed, draft_joints
 from wam.data.draft.names import camera_name, group_name, legal
 from wam.data.draft.text import quoted
-from wam.data.draft.values import Origin
+from wam.data.draft.values import LimitOrigin
 from wam.data.fakes import fake_robot, write_fake_bag
 from wam.devices.loader import load_robot
 from wam.robots.description import CameraTransport, CommandKind, JointKind, RobotDescription
@@ -130,8 +130,8 @@ def test_two_arms_of_one_driver_have_the_prefixed_joints_of_the_urdf() -> None:
     model = urdf_joints(URDF.replace('"d0"', '"left_d0"'))
     (left,) = draft_joints([arm], model, prefix="left_")
     (right,) = draft_joints([arm], model, prefix="right_")
-    assert (left.lower.origin, left.lower.value) == (Origin.URDF, -1.5)
-    assert right.lower.origin is Origin.OBSERVED
+    assert (left.lower.origin, left.lower.value) == (LimitOrigin.URDF, -1.5)
+    assert right.lower.origin is LimitOrigin.OBSERVED
 
 
 def test_a_joint_that_the_urdf_lacks_is_told(bag: Path, tmp_path: Path, capsys: Told) -> None:

@@ -109,13 +109,22 @@ def test_every_subscription_of_a_node_passes_the_guard(tree: Any) -> None:
     assert callers == {"wam/ros/inputs.py", "wam_safety_node/estop.py"}
 
 
+DRAFTS = {
+    "wam/robots/yaml_reader.py",
+    "test/cli/test_init_robot.py",
+    "test/cli/test_remedies_data_sets.py",
+    "test/robots/test_replay_only.py",
+}
+"""Files that hold the mark of what a draft of a robot file leaves open."""
+
+
 def test_the_code_holds_no_wishes(tree: Any) -> None:
     wish = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
     own = Path(__file__)
     found = [
         relative(tree, p)
         for p in tree.python_files()
-        if p != own and wish.search(p.read_text(encoding="utf-8"))
+        if p != own and relative(tree, p) not in DRAFTS and wish.search(p.read_text(encoding="utf-8"))
     ]
     assert not found
 

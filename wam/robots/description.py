@@ -440,7 +440,7 @@ class SafetyBudget:
 
 
 UNSTATED = 1e-6
-"""Acceleration or jerk of a joint whose file is for replay and says TODO: as good as none."""
+"""Acceleration or jerk of a joint whose file is for replay and leaves it open: as good as none."""
 
 NO_BUDGET = SafetyBudget(chunk_timeout_ns=1, max_jump=1e-6, tracking_error=1e-6, lead_ns=0, blend_ns=0)
 """Budget of a robot whose file is for replay and has none: nothing would be let through."""
@@ -473,7 +473,7 @@ class RobotDescription:
         zones: boxes in which points of an arm must not be, or must be slow.
         recorded_as: another name that recordings of the robot may have; "" for none.
         replay_only: the file is for recordings alone: nothing may move a robot by it, and `safety` is `NO_BUDGET`.
-        unstated: dotted paths of the values that such a file does not state: TODO, or what a recording shows.
+        unstated: dotted paths of the values that such a file does not state: left open, or only what a recording shows.
     """
 
     name: str

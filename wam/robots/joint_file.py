@@ -54,10 +54,10 @@ class Openings:
     found: list[str] = field(default_factory=list)
 
     def todo(self, value: Value, dimension: Dimension, *, lower: float) -> float:
-        """Return a limit that no recording tells, in SI units, or `UNSTATED` for TODO.
+        """Return a limit that no recording tells, in SI units, or `UNSTATED` where it is left open.
 
         Raises:
-            ConfigError: it is TODO in a file that is not for replay only, or illegal.
+            ConfigError: it is left open in a file that is not for replay only, or illegal.
         """
         if value.is_todo and self.allowed:
             self.found.append(value.path)

@@ -18,7 +18,7 @@ E = TypeVar("E", bound=enum.Enum)
 
 MAX_FILE_BYTES = 1_000_000
 
-TODO = "TODO"
+UNFILLED = "TODO"
 """Stands in a draft where a person has to enter a value."""
 
 
@@ -224,9 +224,11 @@ class Value:
 
     @property
     def is_todo(self) -> bool:
-        """Whether TODO stands where a value should."""
+        """Whether the mark of a draft stands where a value should."""
         return (
-            isinstance(self._node, yaml.ScalarNode) and self._node.style is None and self._node.value == TODO
+            isinstance(self._node, yaml.ScalarNode)
+            and self._node.style is None
+            and self._node.value == UNFILLED
         )
 
     @property
@@ -235,13 +237,13 @@ class Value:
         return isinstance(self._node, yaml.MappingNode)
 
     def require_stated(self) -> None:
-        """Refuse the TODO of a draft.
+        """Refuse what a draft leaves open.
 
         Raises:
             ConfigError: it is still here.
         """
         if self.is_todo:
-            raise self.error("is still TODO", allowed="a value; docs/how-to/add-a-robot.md says which")
+            raise self.error(f"is still {UNFILLED}", allowed="a value; docs/how-to/add-a-robot.md says which")
 
     def _number(self, allowed: str) -> float:
         self.require_stated()

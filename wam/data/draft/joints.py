@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wam.data.draft.names import distinct, legal
-from wam.data.draft.values import UNKNOWN_LIMIT, DraftJoint, DraftLimit, Origin
+from wam.data.draft.values import UNKNOWN_LIMIT, DraftJoint, DraftLimit, LimitOrigin
 from wam.data.survey.units import ColumnRange, UnitGuess, guess_units
 from wam.robots.description import GRIPPER_WORDS, JointKind
 from wam.robots.urdf import UrdfJoint
@@ -82,9 +82,9 @@ def urdf_joint(joint: UrdfJoint) -> DraftJoint:
 def _joint(observed: Observed, name: str, guess: UnitGuess, model: UrdfJoint | None) -> DraftJoint:
     kind = _kind(observed, guess, model)
     low, high = _widened(observed, kind)
-    lower, upper = DraftLimit(Origin.OBSERVED, low), DraftLimit(Origin.OBSERVED, high)
+    lower, upper = DraftLimit(LimitOrigin.OBSERVED, low), DraftLimit(LimitOrigin.OBSERVED, high)
     speed = max(LEAST_SPEED, FASTER * observed.speed if observed.speed > 0 else 0.0)
-    velocity = DraftLimit(Origin.OBSERVED, _rounded(speed, up=True))
+    velocity = DraftLimit(LimitOrigin.OBSERVED, _rounded(speed, up=True))
     remarks: list[str] = []
     if model is not None:
         if math.isfinite(model.lower) and math.isfinite(model.upper) and model.lower < model.upper:
@@ -139,7 +139,7 @@ def _is_whole(value: float) -> bool:
 
 
 def _of_urdf(value: float) -> DraftLimit:
-    return DraftLimit(Origin.URDF, value) if math.isfinite(value) else UNKNOWN_LIMIT
+    return DraftLimit(LimitOrigin.URDF, value) if math.isfinite(value) else UNKNOWN_LIMIT
 
 
 def _unit(guess: UnitGuess, kind: JointKind) -> tuple[str, ...]:

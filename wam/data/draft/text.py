@@ -12,12 +12,15 @@ from pathlib import Path
 
 import yaml
 
-from wam.data.draft.values import DraftCamera, DraftGroup, DraftJoint, DraftLimit, Origin, RobotDraft
+from wam.data.draft.values import DraftCamera, DraftGroup, DraftJoint, DraftLimit, LimitOrigin, RobotDraft
 from wam.robots.description import JointKind
 from wam.robots.joint_file import OBSERVED
-from wam.robots.yaml_reader import TODO
+from wam.robots.yaml_reader import UNFILLED
 
 WIDTH = 118
+SAFETY = ("chunk_timeout", "max_jump", "tracking_error", "lead", "blend")
+"""Budgets that a file by which a robot moves must have."""
+
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./ -]*[A-Za-z0-9_]|[A-Za-z_]")
 
 
@@ -42,14 +45,14 @@ def draft_text(draft: RobotDraft, *, out: Path) -> str:
     lines += [
         "",
         "# No recording tells these; they are needed to move a robot (docs/how-to/add-a-robot.md):",
-        f"# safety: {{chunk_timeout: {TODO}, max_jump: {TODO}, tracking_error: {TODO}, lead: {TODO}, blend: {TODO}}}",
+        f"# safety: {{{', '.join(f'{key}: {UNFILLED}' for key in SAFETY)}}}",
     ]
     return "\n".join(lines) + "\n"
 
 
 def quoted(text: str) -> str:
     """Return a text as YAML writes it: plain where that is read back as the same text."""
-    if _PLAIN.fullmatch(text) and text != TODO and yaml.safe_load(text) == text:
+    if _PLAIN.fullmatch(text) and text != UNFILLED and yaml.safe_load(text) == text:
         return text
     return json.dumps(text, ensure_ascii=False)
 
@@ -60,7 +63,7 @@ def _header(draft: RobotDraft, out: Path) -> list[str]:
         lines.append("# It replays that recording as it is:")
         lines += [f"#   {command.replace('ROBOT', str(out))}" for command in draft.commands]
     else:
-        lines += _comment(f"Enter the topics where {TODO} stands; it is then ready for recordings.")
+        lines += _comment(f"Enter the topics where {UNFILLED} stands; it is then ready for recordings.")
     lines += ["#"]
     if any(_is_observed(joint) for group in draft.groups for joint in group.joints):
         lines += _comment(
@@ -95,7 +98,7 @@ def _group(group: DraftGroup) -> list[str]:
     if group.prefix:
         lines.append(f"    prefix: {quoted(group.prefix)}")
     lines.append(
-        f"    state: {{topic: {quoted(group.topic) if group.topic else TODO}, rate: {_number(group.rate)}, "
+        f"    state: {{topic: {quoted(group.topic) if group.topic else UNFILLED}, rate: {_number(group.rate)}, "
         f"max_age: {_milliseconds(group.max_age_s)}}}"
     )
     if group.command is not None:
@@ -104,7 +107,7 @@ def _group(group: DraftGroup) -> list[str]:
             f"    command: {{kind: {one.kind.value}, topic: {quoted(one.topic)}, rate: {_number(one.rate)}}}"
         )
     if any(_is_observed(joint) for joint in group.joints):
-        lines.append(f"    # {TODO}: observed in the recording, not the limits of the robot")
+        lines.append(f"    # {UNFILLED}: observed in the recording, not the limits of the robot")
     lines.append("    joints:")
     for joint in group.joints:
         lines += [line for remark in joint.remarks for line in _comment(remark, "      ")]
@@ -121,8 +124,8 @@ def _joint(joint: DraftJoint) -> str:
         "lower": _limit(joint.lower),
         "upper": _limit(joint.upper),
         "velocity": _limit(joint.velocity),
-        "acceleration": TODO,
-        "jerk": TODO,
+        "acceleration": UNFILLED,
+        "jerk": UNFILLED,
     }
     unit = "N" if joint.kind is JointKind.PRISMATIC else "N m"
     effort = f"  # URDF: effort {joint.effort:g} {unit}" if math.isfinite(joint.effort) else ""
@@ -130,13 +133,13 @@ def _joint(joint: DraftJoint) -> str:
 
 
 def _limit(limit: DraftLimit) -> str:
-    if limit.origin is Origin.UNKNOWN:
-        return TODO
-    return f"{{{OBSERVED}: {limit.value:g}}}" if limit.origin is Origin.OBSERVED else f"{limit.value:g}"
+    if limit.origin is LimitOrigin.UNKNOWN:
+        return UNFILLED
+    return f"{{{OBSERVED}: {limit.value:g}}}" if limit.origin is LimitOrigin.OBSERVED else f"{limit.value:g}"
 
 
 def _is_observed(joint: DraftJoint) -> bool:
-    return Origin.OBSERVED in (joint.lower.origin, joint.upper.origin, joint.velocity.origin)
+    return LimitOrigin.OBSERVED in (joint.lower.origin, joint.upper.origin, joint.velocity.origin)
 
 
 def _cameras(cameras: Iterable[DraftCamera]) -> list[str]:
@@ -153,8 +156,8 @@ def _cameras(cameras: Iterable[DraftCamera]) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return TODO if math.isnan(value) else f"{value:g}"
+    return UNFILLED if math.isnan(value) else f"{value:g}"
 
 
 def _milliseconds(seconds: float) -> str:
-    return TODO if math.isnan(seconds) else f"{{value: {seconds * 1e3:g}, unit: ms}}"
+    return UNFILLED if math.isnan(seconds) else f"{{value: {seconds * 1e3:g}, unit: ms}}"

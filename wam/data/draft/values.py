@@ -11,7 +11,7 @@ from pathlib import Path
 from wam.robots.description import CommandKind, JointKind
 
 
-class Origin(enum.Enum):
+class LimitOrigin(enum.Enum):
     """Where a limit comes from."""
 
     URDF = "URDF"
@@ -28,11 +28,11 @@ class DraftLimit:
         value: in rad, m or 1, or what the recording has in place of these; NaN where unknown.
     """
 
-    origin: Origin
+    origin: LimitOrigin
     value: float = float("nan")
 
 
-UNKNOWN_LIMIT = DraftLimit(Origin.UNKNOWN)
+UNKNOWN_LIMIT = DraftLimit(LimitOrigin.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
