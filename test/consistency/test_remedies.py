@@ -31,6 +31,7 @@ REACHED_FROM: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("wam/data/columns.py", (CONVERT_LEROBOT,)),
     ("wam/data/to_bag.py", (CONVERT_LEROBOT,)),
     ("wam/evaluation/replay/ray.py", ("replay scenario", "eval run")),
+    ("wam/evaluation/replay/compare", ("replay compare",)),
     ("wam/evaluation/replay/", (REPLAY,)),
     ("wam/evaluation/metrics/gate.py", (REPLAY, "eval run")),
     ("wam/evaluation/closed_loop/", ("eval run",)),
@@ -47,7 +48,7 @@ REACHED_FROM: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Module -> the commands that reach it; every option that it names is an option of each of them. First match counts."""
 
 
-OF_OTHER_PROGRAMS = {"--shm-size": "docker", "--nproc-per-node": "torchrun"}
+OF_OTHER_PROGRAMS = {"--shm-size": "docker", "--nproc-per-node": "torchrun", "--upgrade": "pip install"}
 """Options of other programs, which the text has to name."""
 
 

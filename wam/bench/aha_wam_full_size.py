@@ -24,7 +24,7 @@ from wam.bench.policy import measure
 from wam.core.contract import CameraContract, PolicyContract
 from wam.core.errors import WamError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import Backend, Part
+from wam.models.backends.backend import Backend, PolicyPart
 from wam.models.backends.choice import choose_backend
 from wam.models.images import standard_layout
 from wam.models.normalisation import Normaliser
@@ -68,7 +68,9 @@ def random_policy(
     model.eval().requires_grad_(False)
     layout = standard_layout(robot.cameras, height=config.image_height, width=config.image_width)
     encoder = collapse(random_vae(config.vae, seed=seed), config.vae, dtype=dtype).to(device)
-    encode = backend.prepare("vae_encode", functools.partial(stages.vae_encode, encoder), part=Part.VISION)
+    encode = backend.prepare(
+        "vae_encode", functools.partial(stages.vae_encode, encoder), part=PolicyPart.VISION
+    )
     vision = VisualEncoder(encode, layout=layout, device=device)
     contract = PolicyContract(
         kind="aha_wam",

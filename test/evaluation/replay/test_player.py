@@ -28,7 +28,7 @@ from wam.evaluation.replay import film, player, player_page
 from wam.evaluation.replay.engine import ChunkEvent, RefusalEvent, ReplayOptions, ReplaySettings
 from wam.evaluation.replay.events import read_events
 from wam.evaluation.replay.film import FilmedCamera
-from wam.evaluation.replay.player import Mark, MarkKind, PlayerRecord, Thinned
+from wam.evaluation.replay.player import MarkKind, PlayerRecord, Thinned, TimelineMark
 from wam.evaluation.replay.safety_events import LadderEvent
 from wam.evaluation.replay.session import replay
 from wam.runtime.executor import STILL_EXECUTING
@@ -285,8 +285,8 @@ def test_marks_tell_holds_with_their_cause_and_not_every_repetition() -> None:
         kept.take(RefusalEvent(10 + i, "executor", f"image of camera is stale: got {i} s; allowed 1 s"))
         kept.take(RefusalEvent(10 + i, "planner", STILL_EXECUTING))
     assert kept.marks() == (
-        Mark(5, MarkKind.LADDER, "HOLD: no valid chunk for 0.3 s"),
-        Mark(10, MarkKind.SILENT, "executor silent: image of camera is stale: got 0 s; allowed 1 s"),
+        TimelineMark(5, MarkKind.LADDER, "HOLD: no valid chunk for 0.3 s"),
+        TimelineMark(10, MarkKind.SILENT, "executor silent: image of camera is stale: got 0 s; allowed 1 s"),
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from wam.bench.policy import synthetic_observation
 from wam.core.errors import BundleError, PolicyFault
 from wam.core.observation import Instruction
-from wam.models.backends.backend import Eager, Part
+from wam.models.backends.backend import Eager, PolicyPart
 from wam.models.backends.choice import choose_backend
 from wam.models.backends.cuda_graph import MAX_SHAPES, CudaGraphs, GraphedStage, Pool
 from wam.policies.aha_wam import policy as aha
@@ -127,8 +127,8 @@ def test_graphs_of_planner_and_image_encoder_run_on_two_threads_without_writing_
     """All stages shared one pool, and each had a lock of its own: 1,877 of 2,000 results were overwritten before they
     were copied out, and nothing noticed, since they were finite."""
     backend = CudaGraphs(new_capture=SharedMemory)
-    encode = backend.prepare("encode", lambda x: x * 2, part=Part.VISION)
-    prefill = backend.prepare("prefill", lambda x: x + 1, part=Part.PLANNER)
+    encode = backend.prepare("encode", lambda x: x * 2, part=PolicyPart.VISION)
+    prefill = backend.prepare("prefill", lambda x: x + 1, part=PolicyPart.PLANNER)
     x = torch.ones(200_000)
     encode(x)
     prefill(x)
@@ -150,8 +150,8 @@ def test_graphs_of_planner_and_image_encoder_run_on_two_threads_without_writing_
 
 def test_graphs_of_one_part_run_one_after_another_whatever_the_thread() -> None:
     backend = CudaGraphs(new_capture=SharedMemory)
-    first = backend.prepare("first", lambda x: x * 2, part=Part.PLANNER)
-    second = backend.prepare("second", lambda x: x + 1, part=Part.PLANNER)
+    first = backend.prepare("first", lambda x: x * 2, part=PolicyPart.PLANNER)
+    second = backend.prepare("second", lambda x: x + 1, part=PolicyPart.PLANNER)
     x = torch.ones(200_000)
     first(x)
     second(x)

@@ -159,7 +159,7 @@ def compare_reports(first: Path, second: Path) -> Comparison:
             f"{first} and {second} cannot be compared: they have another reference",
             value=f"{have[0]} and {have[1]}",
             allowed="two replays with one reference",
-            where="the arguments A and B, or --action-topic of their replays",
+            where="the arguments A and B, or `wam replay --action-topic` of one of them",
         )
     scores = [list(read_events(folder / EVENTS, "score")) for folder in (first, second)]
     tolerance_ns = int(0.5e9 * max(summary["settings"]["executor_period_s"] for summary in summaries))

@@ -110,7 +110,7 @@ class FanChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class TimelineMark:
     """Something that happened.
 
     Attributes:
@@ -152,7 +152,7 @@ class PlayerRecord:
         self._reference: Thinned[tuple[int, Table]] = Thinned(REFERENCE_ROWS)
         self._reference_step_ns = contract.control_period_ns
         self._reference_ns: int | None = None
-        self._marks = {kind: Thinned[Mark](MARKS) for kind in MarkKind}
+        self._marks = {kind: Thinned[TimelineMark](MARKS) for kind in MarkKind}
         self._silence: dict[str, str] = {}
         self._instruction: str | None = None
         self.filmed: tuple[FilmedCamera, ...] = ()
@@ -221,7 +221,7 @@ class PlayerRecord:
             return np.empty(0, dtype=np.int64), np.empty((0, 0))
         return np.array([time_ns for time_ns, _ in rows], dtype=np.int64), np.stack([row for _, row in rows])
 
-    def marks(self) -> tuple[Mark, ...]:
+    def marks(self) -> tuple[TimelineMark, ...]:
         """Return the marks that were kept, in order of time."""
         kept = [mark for thinned in self._marks.values() for mark in thinned.entries]
         return tuple(sorted(kept, key=lambda mark: mark.time_ns))
@@ -276,4 +276,4 @@ class PlayerRecord:
 
     def _mark(self, time_ns: int, kind: MarkKind, text: str) -> None:
         short = text if len(text) <= TEXT_CHARS else text[: TEXT_CHARS - 1] + "…"
-        self._marks[kind].add(Mark(time_ns, kind, short))
+        self._marks[kind].add(TimelineMark(time_ns, kind, short))

@@ -28,7 +28,7 @@ _JPEG = b"\xff\xd8"
 
 
 @dataclass(slots=True)
-class Frames:
+class KeptFrames:
     """Images of one camera.
 
     Attributes:
@@ -54,7 +54,7 @@ class RecordedView:
         positions: float64 [T, N], measured joints of the robot in its order; NaN where a joint was not yet reported.
     """
 
-    frames: Mapping[str, Frames]
+    frames: Mapping[str, KeptFrames]
     times_ns: Times
     positions: npt.NDArray[np.float64]
 
@@ -115,11 +115,11 @@ class Album:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._every = 1
-        self.frames: dict[str, Frames] = {}
+        self.frames: dict[str, KeptFrames] = {}
 
     def add(self, camera: str, time_ns: int, message: Any) -> None:
         """Take an image message; one that cannot be decoded is counted alone."""
-        frames = self.frames.setdefault(camera, Frames(every=self._every))
+        frames = self.frames.setdefault(camera, KeptFrames(every=self._every))
         frames.total += 1
         if (frames.total - 1) % self._every:
             return

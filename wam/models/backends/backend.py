@@ -15,8 +15,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 AUTO, EAGER_NAME, CUDA_GRAPH_NAME = BACKENDS
 
 
-class Part(enum.Enum):
-    """Part of a policy that a stage belongs to; stages of one part never need each other's results at the same time."""
+class PolicyPart(enum.Enum):
+    """What a stage belongs to; stages of one part never need each other's results at the same time."""
 
     VISION = "vision"
     PLANNER = "planner"
@@ -36,7 +36,7 @@ class Backend(Protocol):
         """What the gate has found so far, of every stage and set of shapes."""
         ...
 
-    def prepare(self, stage: str, function: F, *, part: Part) -> F:
+    def prepare(self, stage: str, function: F, *, part: PolicyPart) -> F:
         """Return a replacement for `function`: same arguments, same results, never an alias of an argument.
 
         It may be called from any thread: the encoder of the images is called by planner and executor.
@@ -55,6 +55,6 @@ class Eager:
     name = EAGER_NAME
     verdicts: tuple[StageVerdict, ...] = ()
 
-    def prepare(self, stage: str, function: F, *, part: Part) -> F:
+    def prepare(self, stage: str, function: F, *, part: PolicyPart) -> F:
         """Return `function` itself."""
         return function

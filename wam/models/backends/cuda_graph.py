@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from wam.core.errors import PolicyFault
-from wam.models.backends.backend import CUDA_GRAPH_NAME, Part
+from wam.models.backends.backend import CUDA_GRAPH_NAME, PolicyPart
 from wam.models.backends.gate import StageVerdict, judge_stage
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -152,7 +152,7 @@ class CudaGraphs:
 
     def __init__(self, *, new_capture: Callable[[], Capture] | None = None) -> None:
         new_capture = new_capture or cuda_capture
-        self._pools = {part: Pool(new_capture()) for part in Part}
+        self._pools = {part: Pool(new_capture()) for part in PolicyPart}
         self._stages: list[GraphedStage] = []
 
     @property
@@ -160,7 +160,7 @@ class CudaGraphs:
         """What the gate has found so far, of every stage and set of shapes."""
         return tuple(verdict for stage in self._stages for verdict in stage.verdicts)
 
-    def prepare(self, stage: str, function: F, *, part: Part) -> F:
+    def prepare(self, stage: str, function: F, *, part: PolicyPart) -> F:
         """Return the stage as a `GraphedStage`."""
         graphed = GraphedStage(stage, function, pool=self._pools[part])
         self._stages.append(graphed)

@@ -41,7 +41,7 @@ Stage = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class GateComparison:
     """One result of a stage on one set of inputs.
 
     Attributes:
@@ -73,11 +73,11 @@ class StageVerdict:
     """
 
     stage: str
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[GateComparison, ...]
     unseen: tuple[int, ...]
 
     @property
-    def worst(self) -> Comparison:
+    def worst(self) -> GateComparison:
         """The comparison that uses up most of what is allowed; the first that is not a number."""
         return max(self.comparisons, key=_used)
 
@@ -100,7 +100,7 @@ def judge_stage(
         kwargs: as `args`.
     """
     leaves, shape = pytree.tree_flatten((args, kwargs))
-    inputs = _Inputs(leaves, shape)
+    inputs = _StageInputs(leaves, shape)
     sets = [inputs.varied(seed=seed) for seed in range(RANDOM_SETS + 1)]
     base, other = sets[0], sets[-1]
     want = inputs.run(eager, base)
@@ -118,7 +118,7 @@ def judge_stage(
     for place in inputs.varying:
         changed = inputs.with_one_of(base, other, place)
         alone = [
-            Comparison(f"input {place} alone changed", result, missed, FOLLOWS * moved)
+            GateComparison(f"input {place} alone changed", result, missed, FOLLOWS * moved)
             for result, (missed, moved, answered) in enumerate(
                 zip(*_changes(inputs, eager, candidate, changed, want, have), strict=True)
             )
@@ -131,7 +131,7 @@ def judge_stage(
     return StageVerdict(stage, tuple(comparisons), tuple(unseen))
 
 
-class _Inputs:
+class _StageInputs:
     """The recorded inputs of a stage, and others like them."""
 
     def __init__(self, leaves: list[Any], shape: pytree.TreeSpec) -> None:
@@ -181,7 +181,7 @@ def _next(leaf: Tensor) -> Tensor:
     return (leaf.float() * (1.0 + torch.finfo(leaf.dtype).eps * sign.reshape(leaf.shape))).to(leaf.dtype)
 
 
-def _used(comparison: Comparison) -> float:
+def _used(comparison: GateComparison) -> float:
     share = comparison.difference / max(comparison.allowed, TINY)
     return share if share == share else float("inf")
 
@@ -194,15 +194,17 @@ def _differences(have: list[Tensor], want: list[Tensor]) -> list[float]:
     return [_norm(a.double() - b.double()) / max(_norm(b), TINY) for a, b in zip(have, want, strict=True)]
 
 
-def _compared(case: str, have: list[Tensor], want: list[Tensor], allowed: list[float]) -> list[Comparison]:
+def _compared(
+    case: str, have: list[Tensor], want: list[Tensor], allowed: list[float]
+) -> list[GateComparison]:
     return [
-        Comparison(case, place, difference, limit)
+        GateComparison(case, place, difference, limit)
         for place, (difference, limit) in enumerate(zip(_differences(have, want), allowed, strict=True))
     ]
 
 
 def _changes(
-    inputs: _Inputs,
+    inputs: _StageInputs,
     eager: Stage,
     candidate: Stage,
     changed: list[Any],

@@ -16,7 +16,7 @@ from wam.core.contract import PolicyContract
 from wam.core.errors import PolicyFault
 from wam.core.observation import Observation, RobotState
 from wam.core.policy import Committed, RoutedContext, routable_offset
-from wam.models.backends.backend import Backend, Eager, Part
+from wam.models.backends.backend import Backend, Eager, PolicyPart
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.flow import integrate, sigma_grid
 from wam.models.layers.guidance import guided, prefix_weights
@@ -99,8 +99,10 @@ class AhaExecutor:
         self._guidance = guidance
         self._committed: Committed | None = None
         backend = backend or Eager()
-        self._route = backend.prepare("route", functools.partial(stages.route, model), part=Part.EXECUTOR)
-        self._denoise = backend.prepare("denoise", self._eager_denoise, part=Part.EXECUTOR)
+        self._route = backend.prepare(
+            "route", functools.partial(stages.route, model), part=PolicyPart.EXECUTOR
+        )
+        self._denoise = backend.prepare("denoise", self._eager_denoise, part=PolicyPart.EXECUTOR)
         self._plan: stages.DenoisingSchedule | None = None
         self._ropes: dict[int, Rope] = {}
         self._text: tuple[Tensor, LayerKv] | None = None

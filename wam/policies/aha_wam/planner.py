@@ -15,7 +15,7 @@ from wam.core.contract import PolicyContract
 from wam.core.errors import StaleObservation
 from wam.core.observation import Instruction, Observation
 from wam.core.policy import Features
-from wam.models.backends.backend import Backend, Eager, Part
+from wam.models.backends.backend import Backend, Eager, PolicyPart
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.rope import Rope, rope_3d
 from wam.models.normalisation import Normaliser
@@ -70,7 +70,7 @@ class AhaPlanner:
         self._template = template
         self._state_norm = state_norm
         self._prefill = (backend or Eager()).prepare(
-            "planner_prefill", functools.partial(stages.planner_prefill, model.video), part=Part.PLANNER
+            "planner_prefill", functools.partial(stages.planner_prefill, model.video), part=PolicyPart.PLANNER
         )
         self._memory = RollingMemory(
             window=self._config.memory_window,

@@ -16,7 +16,7 @@ from torch import nn
 
 from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, Backend, Eager, Part
+from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, Backend, Eager, PolicyPart
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, read_tensors, write_bundle
 from wam.models.images import Composite, ImageTile, standard_layout
 from wam.models.normalisation import Normaliser, NormMode
@@ -232,7 +232,7 @@ def _shared_vision(
     if vision is None:
         encoder = _image_encoder(bundle, config, dtype=dtype).to(device)
         encode = backend.prepare(
-            "vae_encode", functools.partial(stages.vae_encode, encoder), part=Part.VISION
+            "vae_encode", functools.partial(stages.vae_encode, encoder), part=PolicyPart.VISION
         )
         vision = VisualEncoder(encode, layout=layout_of(bundle.manifest, config), device=device)
         _visions[key] = vision
