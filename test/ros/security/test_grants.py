@@ -102,6 +102,7 @@ NOT_ALWAYS = {
         "r[rq]*/get_planning_scene*": "with moveit: move_group",
     },
     "wam_planner": {
+        "rt/wam_planner/imagination_error": "policies that imagine, on request",
         "rt/*/image_raw*": "cameras that this policy does not see",
         "rt/wam_sim/truth": "policies that need ground truth",
     },
@@ -109,12 +110,14 @@ NOT_ALWAYS = {
         "rt/*/image_raw*": "cameras that this policy does not see",
         "rt/wam_sim/truth": "policies that need ground truth",
         "rt/wam_executor/imagined_image": "policies that imagine images",
+        "rt/wam_executor/imagination_error": "policies that imagine, on request",
         "rt/wam_planner/contract": "for a moment at activation",
     },
     "wam_bringup": {
         "rt/*/image_raw*": "cameras that this policy does not see",
         "rt/wam_sim/truth": "policies that need ground truth",
         "rt/wam_executor/imagined_image": "policies that imagine images",
+        "rt/wam_*/imagination_error": "policies that imagine, on request",
         "rt/wam_planner/context": "planner and executor in two processes",
         "rt/wam_planner/contract": "planner and executor in two processes",
     },
