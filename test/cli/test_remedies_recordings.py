@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from wam.cli.main import run
 from wam.core.clock import NS_PER_MS, NS_PER_S
+from wam.data.bag.reading import Recording
 from wam.data.bag.stamps import BagMessage
 from wam.data.bag.topics import EPOCH_NS, FLOAT64_ARRAY
 from wam.data.bag.writing import Storage
@@ -175,9 +177,7 @@ def test_lenient_skips_messages_that_cannot_be_decoded(
 ) -> None:
     made = tmp_path / "damaged"
     with Writer(made, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        connections: dict[str, object] = {}
-        from wam.data.bag.reading import Recording
-
+        connections: dict[str, Any] = {}
         with Recording(bag) as recording:
             for number, message in enumerate(recording.messages([t.name for t in recording.topics])):
                 if message.topic not in connections:
@@ -187,7 +187,7 @@ def test_lenient_skips_messages_that_cannot_be_decoded(
                 raw = bytes(STORE.serialize_cdr(message.message, message.msgtype))
                 if number == 40:
                     raw = raw[:12]
-                writer.write(connections[message.topic], message.receive_ns, raw)  # type: ignore[arg-type]
+                writer.write(connections[message.topic], message.receive_ns, raw)
     words = reads(tmp_path, robot)
     error = refused(words(made), capsys)
     assert "cannot be decoded" in error
