@@ -27,6 +27,7 @@ VERBS = [
     "audit",
     "convert",
     "train",
+    "check-backend",
     "distill",
     "init",
     "info",

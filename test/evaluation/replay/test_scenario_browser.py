@@ -18,6 +18,8 @@ from fake_dataset import write_fake_dataset
 
 from wam.cli.main import run
 from wam.evaluation.metrics.gate import Gate
+from wam.evaluation.metrics.metric import Shown
+from wam.evaluation.metrics.table import shown
 from wam.evaluation.replay.page_pictures import PagePicture
 from wam.evaluation.replay.scenario import FEWEST_FOR_INTERVAL, Run, Scenario, ScenarioVariant, sum_up
 from wam.evaluation.replay.scenario_browser import SPARK_HEIGHT, SPARK_WIDTH, browse, spark, thumbnails
@@ -52,7 +54,7 @@ def test_every_episode_is_a_row_with_pictures_figures_and_its_report(report: Pat
     good, damaged, _ = rows
     assert good.count("<img ") == 2
     assert "<polyline " in good
-    assert "(fail: skill)" in good
+    assert re.search(r'<td class="words bad">\s*fail', good)
     assert "pick up the cube" in good
     link = re.search(r'<a href="([^"]+)">episode_000000</a>', good)
     assert link is not None
@@ -90,7 +92,7 @@ def fake_run(number: int, value: float, verdict: str = "not judged") -> Run:
         "verdict": verdict,
         "answers": {"safe": {"answer": "yes"}, "like": {"answer": "cannot be told"}},
         "faults": [],
-        "metrics": {"skill": value, "action_l1": value},
+        "metrics": dict.fromkeys((metric.name for metric in shown(Shown.RUNS)), value),
         "settings": {"instruction": "<b>bold</b>"},
         "recording": {"duration_s": 1.0},
     }

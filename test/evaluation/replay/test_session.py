@@ -402,7 +402,7 @@ def test_damaged_images_are_left_out_and_told_with_their_seconds(tmp_path: Path,
 def test_a_gate_may_limit_what_was_lost(tmp_path: Path, bag: Path) -> None:
     damage_images(bag, lambda i, data: data[:-40] if i % 2 else data)
     gate = parse_gate({"thresholds": {"lost_share": {"max": 0.1}}}, source=tmp_path)
-    outcome = go(bag, tmp_path / "r", gate=gate)
+    outcome = go(bag, tmp_path / "r", gate=Gate.of(gate))
     assert not outcome.passed
     assert [check["value"] for check in outcome.summary["gate"]] == [pytest.approx(30 / 181)]
 

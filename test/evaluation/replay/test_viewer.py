@@ -49,7 +49,18 @@ def shown(
     monkeypatch.setattr(session, "require_rerun", lambda: None)
     monkeypatch.setattr("wam.evaluation.replay.rerun.require_rerun", lambda: None)
     monkeypatch.setattr(session, "write_rerun", keep)
-    command = ["replay", str(bag), "--robot", robot, "--policy", "fake", "--report", str(report)]
+    command = [
+        "replay",
+        str(bag),
+        "--robot",
+        robot,
+        "--policy",
+        "fake",
+        "--gate",
+        "none",
+        "--report",
+        str(report),
+    ]
     assert run([*command, "--rerun", str(report.parent / "x.rrd")]) == 0
     return sink, ready
 
@@ -237,7 +248,17 @@ def test_reading_a_recording_again_leaves_its_statistics_as_they_were(
     monkeypatch.setattr(session, "require_rerun", lambda: None)
     monkeypatch.setattr("wam.evaluation.replay.rerun.require_rerun", lambda: None)
     monkeypatch.setattr(session, "write_rerun", lambda path, data, events: seen.append(read_again(data)))
-    command = ["replay", str(tmp_path / "bag"), "--robot", "g1_inspire", "--policy", "fake", "--report"]
+    command = [
+        "replay",
+        str(tmp_path / "bag"),
+        "--robot",
+        "g1_inspire",
+        "--policy",
+        "fake",
+        "--gate",
+        "none",
+        "--report",
+    ]
     assert run([*command, str(tmp_path / "with"), "--rerun", str(tmp_path / "x.rrd")]) == 0
     assert run([*command, str(tmp_path / "without")]) == 0
     assert seen[0].positions.shape == (30, 26)
