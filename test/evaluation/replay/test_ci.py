@@ -28,7 +28,7 @@ def summary(verdict: str, *gate: dict[str, Any], **more: Any) -> dict[str, Any]:
         "policy": {"name": "fake"},
         "robot": "piper",
         "settings": {"reference": "recorded action"},
-        "metrics": {"action_l1": 0.7, "skill": None},
+        "metrics": {"action_l1": 0.5, "action_l1_normalised": 0.7, "skill": None},
         "faults": [],
         "warnings": [],
         "gate": list(gate),
@@ -84,13 +84,13 @@ def test_a_verdict_that_judges_nothing_is_skipped(verdict: str, wanted: str) -> 
 
 
 def test_a_threshold_that_cannot_be_told_is_skipped_and_answers_are_shown() -> None:
-    content = summary(
-        "cannot be told", threshold("skill", None, None), answers={"safe": {"answer": "cannot be told"}}
-    )
+    reasons = [{"answer": "cannot be told", "text": "no model"}, {"answer": "yes", "text": "no stops"}]
+    answer = {"question": "Safe?", "answer": "cannot be told", "reasons": reasons}
+    content = summary("cannot be told", threshold("skill", None, None), answers={"safe": answer})
     verdict, skill = replay_cases(content)
     assert (outcome(skill), "not known, allowed at most 0.5" in skill.skipped) == ("skipped", True)
-    assert verdict.output == "safe: cannot be told"
-    assert "- safe: cannot be told" in replay_markdown(content)
+    assert verdict.output == "Safe? cannot be told; no model"
+    assert "- Safe? cannot be told; no model" in replay_markdown(content)
 
 
 def test_every_run_of_a_scenario_is_a_case_and_so_is_every_threshold() -> None:
@@ -125,7 +125,9 @@ def test_a_name_with_a_bar_does_not_break_a_table() -> None:
     text = replay_markdown(summary("pass", warnings=["<script>"], faults=["a\nb"]))
     assert "ep\\|1" in text
     assert "<script>" not in text
-    assert "| action_l1 | 0.7 |" in text
+    assert "| action_l1_normalised | 0.7 |" in text
+    # Radians and shares of a range are not one number.
+    assert "| action_l1 |" not in text
     assert "| skill | not known |" in text
 
 

@@ -21,10 +21,11 @@ COULD_NOT_RUN = "could not run"
 
 SHOWN = (
     "chunks",
-    "action_l1",
+    "action_l1_normalised",
+    "hold_l1_normalised",
     "skill",
-    "executed_l1",
-    "commanded_l1",
+    "repeat_skill",
+    "executed_l1_normalised",
     "rows_beyond_limits",
     "safety_hold_share",
 )
@@ -177,13 +178,14 @@ def write_ci_files(summary: Summary, *, junit: Path | None, markdown: Path | Non
 
 
 def _answers(summary: Summary) -> list[str]:
-    """Return the answers that a summary gives to its questions, a line each."""
+    """Return the answers that a summary gives to its questions, a line each, with what speaks against a yes."""
     answers = summary.get("answers")
     if not isinstance(answers, Mapping):
         return []
     return [
-        f"{question}: {answer.get('answer', '') if isinstance(answer, Mapping) else answer}"
-        for question, answer in answers.items()
+        f"{answer.get('question', name)} {answer['answer']}"
+        + "".join(f"; {reason['text']}" for reason in answer.get("reasons", ()) if reason["answer"] != "yes")
+        for name, answer in answers.items()
     ]
 
 
