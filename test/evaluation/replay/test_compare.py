@@ -192,3 +192,11 @@ def test_a_picture_from_elsewhere_is_not_taken_from_a_page(tmp_path: Path) -> No
         '<img alt="1.00 s" src="https://example.org/x.png"><img alt="2.00 s · L1 0.1" src="data:image/png;base64,AA">'
     )
     assert [(p.seconds, p.source) for p in pictures_of(page)] == [(2.0, "data:image/png;base64,AA")]
+
+
+def test_errors_whose_joints_have_several_units_are_compared_by_range_alone(
+    reports: tuple[Path, Path],
+) -> None:
+    """Radians and shares of a range were added up, and the sums compared."""
+    names = {one.name for one in compare_reports(*reports).differences}
+    assert names == {"normalised_mse", "normalised_l1"}

@@ -35,6 +35,10 @@ MAX_STRETCHES = 5
 """Stretches that are kept, those with the largest difference."""
 
 
+OF_RANGE = "normalised_"
+"""Errors of this prefix have every joint divided by its range."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One error in both runs.
@@ -105,7 +109,7 @@ class Comparison:
         warnings: what limits the comparison, one sentence each.
         pairs: chunks compared.
         unpaired: chunks of either run that have no partner near enough in time.
-        differences: one for every error of a chunk.
+        differences: one for every error of a chunk that has one unit.
         metrics: metric -> its values in both runs.
         settings: settings and policy facts that differ, name -> both values.
     """
@@ -174,7 +178,7 @@ def compare_reports(first: Path, second: Path) -> Comparison:
             np.array([_value(scores[1][j].get(name)) for _, j in pairs]),
             block,
         )
-        for name in compared()
+        for name in _comparable(summaries)
     )
     left, right = (summary["metrics"] for summary in summaries)
     return Comparison(
@@ -187,6 +191,12 @@ def compare_reports(first: Path, second: Path) -> Comparison:
         metrics={name: (left[name], right.get(name)) for name in left},
         settings=_changes(summaries[0], summaries[1]),
     )
+
+
+def _comparable(summaries: tuple[dict[str, Any], dict[str, Any]]) -> tuple[str, ...]:
+    """Return the errors to compare: where joints have several units, only those divided by the range of each joint."""
+    units = {joint["unit"] for summary in summaries for joint in summary["per_joint"].values()}
+    return tuple(name for name in compared() if len(units) < 2 or name.startswith(OF_RANGE))
 
 
 def pair_by_time(first: list[int], second: list[int], tolerance_ns: int) -> list[tuple[int, int]]:

@@ -239,7 +239,7 @@ def _difference_section(comparison: Comparison) -> Section:
         (Table(("", "A", "B", "B - A", "95 % interval", "", "unit"), rows, last_is_detail=True),),
         intro=f"{comparison.pairs} pairs of chunks that were computed from images of one time. The interval is a "
         "bootstrap over blocks of neighbouring pairs; where it excludes zero, the difference is more than chance. "
-        '"joint" is the unit of each joint, which mixes where joints have several.',
+        '"joint" is the unit of the joints; where they have several, only errors divided by their ranges are shown.',
     )
 
 
