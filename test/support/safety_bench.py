@@ -192,6 +192,12 @@ class Bench:
         assert self.safety.cycle is not None
         return any(key[1] == code for key in list(self.safety.cycle._causes))
 
+    def stale(self) -> str:
+        """Return what the measured state is refused for now; "" for nothing."""
+        assert self.safety.cycle is not None
+        stale = self.safety.cycle._measured.look(self.safety.clock.now_ns()).stale
+        return "" if stale is None else stale.code
+
     def activate(self) -> None:
         """Configure and activate the node."""
         assert self.safety.trigger_configure() == TransitionCallbackReturn.SUCCESS
