@@ -105,7 +105,7 @@ def test_joint_values_return_from_recording_conversion_both_ways_and_replay(
     )
     require_states(tmp_path / "back", robot, least=20)
     report = tmp_path / "report"
-    arguments = ["--robot", str(file), "--policy", "fake", "--report", str(report)]
+    arguments = ["--robot", str(file), "--policy", "fake", "--gate", "none", "--report", str(report)]
     assert run(["replay", str(tmp_path / replayed), *arguments]) == 0
     metrics = require_first_chunk(report, robot)["metrics"]
     assert metrics["chunks"] > 5
@@ -129,7 +129,8 @@ def test_the_nodes_get_the_values_of_a_recording_and_what_is_recorded_of_them_ha
     recording = threading.Thread(target=record, args=(robot, options), kwargs={"stop": stop})
     recording.start()
     report = tmp_path / "report"
-    arguments = ["--robot", str(file), "--policy", "fake", "--report", str(report), "--mode", "live"]
+    arguments = ["--robot", str(file), "--policy", "fake", "--gate", "none", "--report", str(report)]
+    arguments += ["--mode", "live"]
     try:
         assert run(["replay", str(bag), *arguments]) == 0
     finally:

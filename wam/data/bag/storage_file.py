@@ -116,8 +116,7 @@ class StorageFile(Protocol):
 
 _REPAIRS = {
     ".mcap": "the recording (`mcap recover` of the MCAP tools may save it)",
-    ".db3": "the recording (`sqlite3 FILE .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW.db3` saves what can be "
-    "read; give NEW.db3 in place of the recording)",
+    ".db3": "the recording (a complete copy of it)",
     ".bag": "the recording (a complete copy of it)",
 }
 """Suffix -> what may save a file that cannot be read."""

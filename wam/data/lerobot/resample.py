@@ -35,11 +35,23 @@ Table = npt.NDArray[np.float64]
 
 @dataclass(slots=True)
 class _Grid:
-    """Rows of one table, filled as its samples arrive."""
+    """Rows of one table, filled as its samples arrive.
+
+    Attributes:
+        reference: the samples.
+        what: the table holds, for errors.
+        lenient: hold the last value over a gap.
+        from_start: every column needs a value from the first row on; else one that begins later is left to the caller.
+        blocks: the rows, NaN where there is no value.
+        done: rows filled.
+        held: rows in which a value was held.
+        last: the last row.
+    """
 
     reference: JointSamples
     what: str
     lenient: bool
+    from_start: bool
     blocks: list[Table] = field(default_factory=list)
     done: int = 0
     held: int = 0
@@ -51,16 +63,22 @@ class _Grid:
         # Columns that no topic has values for stay empty; in the others an empty cell is a gap.
         known = self.reference.columns
         for row in np.flatnonzero(np.isnan(table[:, known]).any(axis=1)):
-            if not self.lenient or (row == 0 and self.last is None):
+            before = table[row - 1] if row else self.last
+            nothing = before is None and self.from_start
+            if nothing or not self.lenient:
                 raise RecordingError(
                     f"{self.what} has a gap in the recording",
                     value=f"no sample near {int(times_ns[row]) / NS_PER_S:.3f} s",
                     allowed="samples closer together than max_age in the robot file",
-                    where="the recording, or pass --lenient to hold the last value",
+                    where="the recording"
+                    if nothing
+                    else "the recording, or pass --lenient to hold the last value",
                 )
-            before = table[row - 1] if row else self.last
-            table[row] = np.where(np.isnan(table[row]), before, table[row])
-            self.held += 1
+            if before is None:
+                before = np.full_like(table[row], np.nan)
+            missing = np.isnan(table[row])
+            table[row] = np.where(missing, before, table[row])
+            self.held += bool(np.isfinite(before[missing]).any())
         self.last = table[-1]
         self.done += len(table)
         self.blocks.append(table)
@@ -78,8 +96,12 @@ class _Reader:
         period_ns = round(NS_PER_S / fps)
         gap_ns = max(GAP_PERIODS * period_ns, *(group.state_max_age_ns for group in robot.groups))
         lenient = recording.lenient
-        self.state = _Grid(JointSamples(robot.joint_names, max_gap_ns=gap_ns), "the joint state", lenient)
-        self.action = _Grid(JointSamples(robot.joint_names, max_gap_ns=gap_ns), "the action", lenient)
+        self.state = _Grid(
+            JointSamples(robot.joint_names, max_gap_ns=gap_ns), "the joint state", lenient, from_start=True
+        )
+        self.action = _Grid(
+            JointSamples(robot.joint_names, max_gap_ns=gap_ns), "the action", lenient, from_start=False
+        )
         feeds = binding.feeds.values()
         self._commands = {
             feed.topic: CommandReader(feed.msgtype, step_ns=period_ns, use_stamps=use_stamps)
