@@ -6,21 +6,37 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from scipy.stats import binom
 
 from wam.evaluation.closed_loop.during_training import score_bundle
 from wam.models.bundle import open_bundle
 from wam.policies.shipped import shipped_bundles
-from wam.training.closed_loop import Trial, TrialOutcome
+from wam.training.closed_loop import Trial
 
 pytestmark = [pytest.mark.sim, pytest.mark.slow]
 
 SEEDS = (1000, 1001, 1002)
 
+RATES = {"dust/franka_box_to_bowl_near": 32 / 40}
+"""Success rates of the model cards; a bundle that is not here succeeds always."""
 
+CHANCE = 0.01
+"""Chance that a bundle as good as its card says has fewer successes than are asked for."""
+
+
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", shipped_bundles())
-def test_a_bundle_that_ships_succeeds_on_the_first_three_seeds_of_an_evaluation(name: str) -> None:
-    """Nodes, tasks, safety chain and followers change; what is told on a model card must stay true."""
+def test_a_bundle_that_ships_succeeds_on_the_first_seeds_as_often_as_its_card_says(name: str) -> None:
+    """Nodes, tasks, safety chain and followers change; what is told on a model card must stay true.
+
+    Episodes of a policy that sees differ from machine to machine, by the last digits of its network: the DUST had 3 of
+    3 on one and 2 of 3 on another with the same code, so which seeds fail cannot be asked for.
+    """
     directory: Path = shipped_bundles()[name]
     contract = open_bundle(directory).contract
     outcome = score_bundle(Trial(directory, contract.task, SEEDS, contract.trained_on.images))
-    assert outcome == TrialOutcome(episodes=3, successes=3, score=3.0)
+    least = int(binom.ppf(CHANCE, len(SEEDS), RATES.get(name, 1.0)))
+    assert least >= 1
+    assert outcome.episodes == len(SEEDS)
+    assert outcome.successes >= least
+    assert outcome.score >= 3.0 * least / len(SEEDS)
