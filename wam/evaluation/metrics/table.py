@@ -213,7 +213,7 @@ METRICS: tuple[Row, ...] = (
     ),
     Metric(
         "executed_l1_normalised",
-        "mean absolute error of the executed trajectory, joints divided by their range",
+        "mean absolute error of the executed trajectory, of the range",
         "1",
         lambda basis: mean(abs(basis.executed_error) / basis.joint_range),
         shown=PAGE | TERMINAL | VARIANTS,
@@ -282,7 +282,7 @@ METRICS: tuple[Row, ...] = (
     ),
     Metric(
         "seam_jump_normalised_p99",
-        "jump where chunks meet as a share of the joint's range, 99th percentile",
+        "jump where chunks meet, of the range, 99th percentile",
         "1",
         lambda basis: basis.distribution("seam_jump_normalised", basis.largest_jumps_normalised).p99,
         shown=PAGE | TERMINAL | VARIANTS,
@@ -290,7 +290,7 @@ METRICS: tuple[Row, ...] = (
     ),
     Metric(
         "seam_jump_normalised_max",
-        "jump where chunks meet as a share of the joint's range, largest",
+        "jump where chunks meet, of the range, largest",
         "1",
         lambda basis: basis.distribution("seam_jump_normalised", basis.largest_jumps_normalised).maximum,
         shown=PAGE,
@@ -313,10 +313,11 @@ METRICS: tuple[Row, ...] = (
     ),
     Metric(
         "limit_excess_max",
-        "largest excess of a row beyond a position limit, as a share of the joint's range",
+        "largest excess beyond a position limit, of the joint's range",
         "1",
         lambda basis: basis.collector.limits.furthest_share if basis.has_limits else math.nan,
         shown=PAGE,
+        meaning="largest excess of a row beyond a position limit, as a share of the joint's range",
     ),
     count(
         "steps_too_fast",
@@ -389,7 +390,7 @@ METRICS: tuple[Row, ...] = (
     ),
     Metric(
         "safety_collisions",
-        "chunks that would have led into a collision, out of the workspace or into a zone",
+        "chunks into a collision, a zone or out of the workspace",
         "",
         lambda basis: basis.collisions,
         shown=PAGE,
