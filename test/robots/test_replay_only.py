@@ -135,7 +135,7 @@ def test_a_replay_with_such_a_file_says_that_nothing_was_judged(
     write_fake_bag(tmp_path / "bag", robot=fake_robot(joints=1), seconds=1.5, images=False)
     file = write(tmp_path, DRAFT)
     words = ["replay", str(tmp_path / "bag"), "--robot", str(file), "--policy", "fake", "--lenient"]
-    assert run([*words, "--report", str(tmp_path / "report")]) in (0, 2)
+    assert run([*words, "--gate", "none", "--report", str(tmp_path / "report")]) == 0
     summary = json.loads((tmp_path / "report" / "summary.json").read_text(encoding="utf-8"))
     assert summary["answers"]["safe"]["answer"] == "cannot be told"
     assert summary["metrics"]["chunks"] > 5

@@ -50,7 +50,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         interval,
         shown=EVERYWHERE,
         meaning="how graceful the motion is",
-        compared="normalised_last_l1",
+        compared="last_l1",
     )
     monkeypatch.setattr(table, "METRICS", (*table.METRICS, row))
     return counted
@@ -97,7 +97,7 @@ def test_a_new_row_is_compared_and_stands_in_a_scenario(
     assert run(["replay", "compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["metrics"]["grace"] == [0.8125, 0.8125]
-    assert result["differences"]["normalised_last_l1"]["first"] is None  # these reports know no such error of a chunk
+    assert result["differences"]["last_l1"]["first"] is None  # these reports know no such error of a chunk
     lab = bag.parent / "lab.yaml"
     lab.write_text("{robot: g1_inspire, policy: fake, recordings: [bag], gate: none}")
     assert run(["replay", "scenario", str(lab), "--report", str(tmp_path / "s")]) == 0

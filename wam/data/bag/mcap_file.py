@@ -23,16 +23,25 @@ from mcap.stream_reader import get_chunk_data_stream, read_magic
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
-from wam.data.bag.storage_file import CDR, NO_TIME_NS, Channel, LostPart, decoding, full_type, plain, within
+from wam.data.bag.storage_file import (
+    CDR,
+    DAMAGED,
+    NO_TIME_NS,
+    UNFINISHED,
+    Channel,
+    LostPart,
+    decoding,
+    full_type,
+    lost_by_topic,
+    plain,
+    within,
+)
 
 _FRAME = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")
 _CHUNK = struct.Struct("<QQQI")
 MOST_BYTES = 4 << 30
 """A record that claims to be longer is damaged [bytes]."""
-
-DAMAGED = "a part of {} is damaged"
-UNFINISHED = "{} ends before its recorder had finished it"
 
 
 @dataclass(slots=True)
@@ -129,9 +138,7 @@ class McapFile:
         reason = DAMAGED.format(self.path.name)
         if not damage.entries:
             yield LostPart(reason, seconds=max(0, damage.end_ns - damage.start_ns) / NS_PER_S)
-        for key, times_ns in damage.entries.items():
-            if times_ns:
-                yield LostPart(reason, names.get(key, ""), tuple(sorted(times_ns)), len(times_ns))
+        yield from lost_by_topic(reason, damage.entries, names)
 
     def _records(self) -> Iterator[Any]:
         """Yield schemas, channels, messages, and a `_McapDamage` before the message indices of a damaged chunk."""

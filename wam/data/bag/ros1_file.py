@@ -22,7 +22,17 @@ from rosbags.typesys.msg import normalize_msgtype
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
-from wam.data.bag.storage_file import NO_TIME_NS, ROS1, Channel, LostPart, decoding, within
+from wam.data.bag.storage_file import (
+    DAMAGED,
+    NO_TIME_NS,
+    ROS1,
+    UNFINISHED,
+    Channel,
+    LostPart,
+    decoding,
+    lost_by_topic,
+    within,
+)
 
 MAGIC = b"#ROSBAG V2.0\n"
 _LENGTH = struct.Struct("<I")
@@ -114,14 +124,12 @@ class Ros1File:
 
     def _parts(self, damage: _Ros1Damage, names: dict[int, str]) -> Iterator[LostPart]:
         if damage.cut:
-            yield LostPart(f"{self.path.name} ends before its recorder had finished it")
+            yield LostPart(UNFINISHED.format(self.path.name))
             return
-        reason = f"a part of {self.path.name} is damaged"
+        reason = DAMAGED.format(self.path.name)
         if not damage.entries:
             yield LostPart(reason)
-        for key, times_ns in damage.entries.items():
-            if times_ns:
-                yield LostPart(reason, names.get(key, ""), tuple(sorted(times_ns)), len(times_ns))
+        yield from lost_by_topic(reason, damage.entries, names)
 
     def _records(self) -> Iterator[Any]:
         """Yield connections, messages, and a `_Ros1Damage` before the indices of a damaged chunk."""

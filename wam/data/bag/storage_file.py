@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,14 +19,17 @@ else:
 
 __all__ = [
     "CDR",
+    "DAMAGED",
     "NO_TIME_NS",
     "ROS1",
+    "UNFINISHED",
     "Channel",
     "LostPart",
     "StorageFile",
     "cause_of",
     "decoding",
     "full_type",
+    "lost_by_topic",
     "plain",
     "storage_suffix",
     "within",
@@ -144,6 +147,25 @@ def decoding(path: Path) -> Iterator[None]:
             allowed="rosbag2 in MCAP or sqlite3, ROS 1 bag version 2.0",
             where=_REPAIRS.get(storage_suffix(path), "the recording"),
         ) from error
+
+
+DAMAGED = "a part of {} is damaged"
+UNFINISHED = "{} ends before its recorder had finished it"
+
+
+def lost_by_topic(
+    reason: str, entries: Mapping[int, Sequence[int]], names: Mapping[int, str]
+) -> Iterator[LostPart]:
+    """Yield what the index behind a damaged chunk tells of it.
+
+    Args:
+        reason: why it is lost.
+        entries: channel -> receive times of its messages that cannot be read [ns].
+        names: channel -> topic.
+    """
+    for key, times_ns in entries.items():
+        if times_ns:
+            yield LostPart(reason, names.get(key, ""), tuple(sorted(times_ns)), len(times_ns))
 
 
 def within(time_ns: int, span_ns: tuple[int, int] | None) -> bool:

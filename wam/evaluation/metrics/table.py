@@ -38,9 +38,13 @@ def gate_names() -> tuple[str, ...]:
     return tuple(row.name for row in METRICS if row.gate)
 
 
-def compared() -> tuple[str, ...]:
-    """Return the errors of a chunk that `wam replay compare` pairs, as the event `score` names them."""
-    return tuple(row.compared for row in METRICS if row.compared)
+def compared(*, mixed: bool = False) -> tuple[str, ...]:
+    """Return the errors of a chunk that `wam replay compare` pairs, as the event `score` names them.
+
+    Args:
+        mixed: the joints have several units; errors in the unit of a joint are then left out.
+    """
+    return tuple(row.compared for row in METRICS if row.compared and not (mixed and JOINT in row.unit))
 
 
 def _skill(basis: ReplayBasis) -> float:

@@ -35,10 +35,6 @@ MAX_STRETCHES = 5
 """Stretches that are kept, those with the largest difference."""
 
 
-OF_RANGE = "normalised_"
-"""Errors of this prefix have every joint divided by its range."""
-
-
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One error in both runs.
@@ -194,9 +190,9 @@ def compare_reports(first: Path, second: Path) -> Comparison:
 
 
 def _comparable(summaries: tuple[dict[str, Any], dict[str, Any]]) -> tuple[str, ...]:
-    """Return the errors to compare: where joints have several units, only those divided by the range of each joint."""
+    """Return the errors to compare: where joints have several units, only those that do not depend on them."""
     units = {joint["unit"] for summary in summaries for joint in summary["per_joint"].values()}
-    return tuple(name for name in compared() if len(units) < 2 or name.startswith(OF_RANGE))
+    return compared(mixed=len(units) > 1)
 
 
 def pair_by_time(first: list[int], second: list[int], tolerance_ns: int) -> list[tuple[int, int]]:

@@ -207,9 +207,9 @@ class PlayerRecord:
         due_ns, step_ns = self._reference_ns, self._reference_step_ns
         if due_ns is None or not -step_ns <= known_ns - due_ns <= MAX_GAP_NS:
             due_ns = known_ns
-        times = np.arange(due_ns, known_ns + 1, step_ns, dtype=np.int64)
-        if not len(times):
+        if due_ns > known_ns:
             return
+        times = np.arange(due_ns, known_ns + 1, step_ns, dtype=np.int64)
         for time_ns, row in zip(times.tolist(), reference.at(times), strict=True):
             self._reference.add((time_ns, row))
         self._reference_ns = int(times[-1]) + step_ns

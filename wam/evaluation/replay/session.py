@@ -22,7 +22,7 @@ from wam.data.bag.commands import CommandReader, CommandSample
 from wam.data.bag.content_hash import ContentHash
 from wam.data.bag.joint_names import RecordedJoints
 from wam.data.bag.joint_samples import JointSamples
-from wam.data.bag.losses import LossTally, loss_lines
+from wam.data.bag.losses import loss_lines
 from wam.data.bag.publisher_watch import PublisherWatch
 from wam.data.bag.reading import Recording
 from wam.data.bag.stamp_warnings import stamp_warnings
@@ -32,6 +32,7 @@ from wam.evaluation.metrics.chunks import ChunkScore
 from wam.evaluation.metrics.figures import Figures, compute_figures
 from wam.evaluation.metrics.time_gaps import MAX_GAP_NS, TimeGap, gap_warnings, seconds_recorded
 from wam.evaluation.replay.collect import Collector
+from wam.evaluation.replay.damaged import DamagedImages
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplayOptions
 from wam.evaluation.replay.events import EventWriter
@@ -60,9 +61,6 @@ REFERENCE_GAP_ROWS = 3
 
 PROGRESS_MESSAGES = 64
 """Progress is told once for so many messages."""
-
-MOST_DAMAGED = 50
-"""Damaged images before the first chunk that end a replay: there may be no whole one."""
 
 Progress = Callable[[int, int], None]
 
@@ -227,7 +225,7 @@ class _Session:
         self._first_ns: int | None = None
         self._last_ns = 0
         self._gaps: list[TimeGap] = []
-        self._damaged = LossTally()
+        self._damaged = DamagedImages(options.bag, binding)
         self._count = 0
 
     def run(self, file: Any, progress: Progress) -> None:
@@ -318,23 +316,9 @@ class _Session:
             self._note_damaged()
 
     def _note_damaged(self) -> None:
-        """Count the images that were found to be damaged.
-
-        Raises:
-            RecordingError: there was none but damaged ones.
-        """
-        cameras = {
-            feed.camera: feed.topic for feed in self._binding.feeds.values() if feed.role is Role.CAMERA
-        }
-        for camera, stamp_ns in self._engine.ingest.take_damaged():
-            topic = cameras[camera]
-            self._damaged.add(topic, f"images of {topic} are damaged", stamp_ns)
-            if self._damaged.count(topic) >= MOST_DAMAGED and not self.collector.chunks:
-                raise RecordingError(
-                    f"the first {MOST_DAMAGED} images of {topic} in {self._options.bag} are damaged",
-                    allowed="complete images, in a form that the camera's entry in the robot file names",
-                    where="the recording, or --remap",
-                )
+        damaged = self._engine.ingest.take_damaged()
+        if damaged:
+            self._damaged.take(damaged, any_chunk=self.collector.chunks > 0)
 
     def _deliver(self, message: BagMessage, feed: Feed, ingest: StreamIngest) -> bool:
         """Put one message where it belongs; return whether to plan on it: an image, or a state where there are none."""
