@@ -24,6 +24,7 @@ ROS_PACKAGES = {
 """Modules that a ROS distribution provides under the same name."""
 DISTRIBUTIONS = {
     "rerun": None,  # extra `rerun` of setup.py, detected by name
+    "triton": None,  # extra `gpu` of setup.py, detected by name
     "ray": None,  # extra `ray` of setup.py, detected by name
     "moveit": None,  # moveit_py of a ROS distribution: optional, detected by name
     "PIL": "pillow",

@@ -106,6 +106,7 @@ def missing_dependency(error: ModuleNotFoundError, *, needed_by: str) -> Missing
     remedies = {
         "rclpy": "run `make setup` or source a ROS 2 distribution",
         "cryptography": "pip install -r requirements/security.txt",
+        "triton": "pip install 'wam_deploy[gpu]'",
         "wam_msgs": "run `make setup`, or `tools/colcon_build.sh` and source the result",
     }
     remedy = remedies.get(module, "run `make setup`, or pip install the version pinned in requirements/")

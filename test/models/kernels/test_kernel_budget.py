@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(900)
+"""Seconds of the clock: a loaded machine gives a process that interprets or compiles little of its time."""
+
 
 def compiled(folder: Path, *what: str) -> list[dict[str, Any]]:
     """Compile in a process of its own, whose triton compiles, with an empty cache."""

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(900)
+"""Seconds of the clock: a loaded machine gives a process that interprets or compiles little of its time."""
+
 FLOAT32 = 2e-6
 """Greatest difference over the greatest value; sums of some thousand float32 numbers in another order."""
 
