@@ -16,16 +16,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import shards
+from domains import isolate_worker
 from hypothesis import HealthCheck, settings
-
-from wam.ros.environment import isolate
 
 ROOT = Path(__file__).resolve().parents[1]
 RENDER_TIMEOUT_S = 60
 GPU_DRIVER = Path("/proc/driver/nvidia/version")
 
 # Before anything can import rclpy: the domain of a lab's shell may be a robot's.
-isolate(os.environ)
+isolate_worker(os.environ)
 os.environ.setdefault("MUJOCO_GL", "egl")
 # The machine's cores are shared by the processes of a test; torch's own threads would only fight them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -91,8 +91,27 @@ def missing_for(mark: str) -> str:
     return ""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, by name, the tests whose marks ask for what is not here."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that divides a run among machines."""
+    parser.addoption(
+        "--shard", type=shards.Shard.parse, metavar="K/N", help="run the K-th of N parts of the tests"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out, before they are imported, the files that have none of the tests over ROS which were asked for."""
+    asked = config.option.markexpr.split(" ")[0] == "ros"
+    if asked and collection_path.suffix == ".py" and "mark.ros" not in collection_path.read_text("utf-8"):
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of this shard, and skip, by name, those whose marks ask for what is not here."""
+    if shard := config.getoption("--shard"):
+        others = shards.outside(shard, items)
+        config.hook.pytest_deselected(items=[item for item in items if item in others])
+        items[:] = [item for item in items if item not in others]
     for item in items:
         for mark in {mark.name for mark in item.iter_markers()}:
             if reason := missing_for(mark):

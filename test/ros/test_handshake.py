@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed (make setup)")
 pytest.importorskip("wam_msgs.msg", reason="wam_msgs is not built (make setup)")
 
 import rclpy
+from domains import turns
 from rclpy.context import Context
 from rclpy.node import Node
 from safety_bench import Bench
@@ -38,7 +38,7 @@ SLOWER = 10.0
 def make_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Node]]:
     """Return a maker of nodes with a DDS participant of their own each, as processes have."""
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    monkeypatch.setenv("ROS_DOMAIN_ID", str((os.getpid() + 50) % 101 + 1))
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(next(turns())))
     with contextlib.ExitStack() as stack:
 
         def make(name: str) -> Node:

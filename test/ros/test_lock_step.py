@@ -88,6 +88,21 @@ def test_a_loop_steps_at_its_mean_rate_in_simulated_time(time: LockStep, loop: L
     assert loop.times[0] > START_NS
 
 
+def test_time_stands_still_until_a_node_that_starts_takes_part(time: LockStep) -> None:
+    """Nodes that were up went on at full load for 20 s of simulated time, while others loaded their modules."""
+    begun = time.now_ns
+    assert not time.hold("/loop", timeout=0.1)
+    loop = Loop(period=TICK_NS * 1e-9)
+    try:
+        assert time.hold("/loop", timeout=20.0)
+        assert time.now_ns == begun
+        assert set(loop.times) <= {begun}
+        time.run(3 * TICK_NS * 1e-9)
+        assert begun + 3 * TICK_NS in loop.times
+    finally:
+        loop.close()
+
+
 def test_time_waits_for_a_step_that_takes_long(time: LockStep, loop: Loop) -> None:
     loop.gate.clear()
     stuck = threading.Thread(target=time.run, args=(10 * TICK_NS * 1e-9,))

@@ -128,6 +128,7 @@ def test_segments_whose_owner_has_died_are_removed_and_no_others(tmp_path: Path)
     assert set(tmp_path.iterdir()) == {*living, *young, other}
 
 
+@pytest.mark.alone  # any node that starts on this machine sweeps
 def test_a_living_node_keeps_its_segments_and_a_killed_one_does_not(tmp_path: Path) -> None:
     spec = NodeSpec("gate", "wam_bringup.gate", {"wam_gate": {"nodes": ["wam_nobody"]}})
     before = segments()

@@ -50,12 +50,14 @@ def test_arguments_reach_the_command() -> None:
 class Copy:
     """tools/test.sh in a folder of its own, with a Python that only notes how it is called."""
 
-    def __init__(self, root: Path, *, fails_on: str = "nothing") -> None:
+    def __init__(self, root: Path, *, fails_on: str = "nothing", with_code: int = 1) -> None:
         (root / "tools").mkdir()
         shutil.copy(ROOT / "tools" / "test.sh", root / "tools")
         python = root / ".venv" / "bin" / "python"
         python.parent.mkdir(parents=True)
-        python.write_text(f'#!/bin/sh\necho "$@" >> calls\ncase "$*" in *"{fails_on}"*) exit 1 ;; esac\n')
+        python.write_text(
+            f'#!/bin/sh\necho "$@" >> calls\ncase "$*" in *"{fails_on}"*) exit {with_code} ;; esac\n'
+        )
         python.chmod(0o755)
         self.root = root
 
@@ -64,16 +66,32 @@ class Copy:
         return code, (self.root / "calls").read_text().splitlines()
 
 
-def test_without_arguments_every_test_is_in_one_of_two_runs(tmp_path: Path) -> None:
-    code, calls = Copy(tmp_path).run()
-    assert code == 0
-    assert calls == ["-m pytest -m not ros --numprocesses 2 --dist worksteal", "-m pytest -m ros"]
+RUNS = [
+    "-m not ros --numprocesses 2 --dist worksteal",
+    "-m ros and not alone --numprocesses 2 --dist loadfile --no-loadscope-reorder",
+    "-m ros and alone",
+]
 
 
-@pytest.mark.parametrize("part", ["-m not ros", "-m ros"])
-def test_a_failure_in_either_run_fails_both_and_neither_is_left_out(tmp_path: Path, part: str) -> None:
+def test_without_arguments_every_test_is_in_one_of_three_runs(tmp_path: Path) -> None:
+    assert Copy(tmp_path).run() == (0, [f"-m pytest {run}" for run in RUNS])
+
+
+@pytest.mark.parametrize("part", ["-m not ros", "-m ros and not alone", "-m ros and alone"])
+def test_a_failure_in_any_run_fails_all_and_none_is_left_out(tmp_path: Path, part: str) -> None:
     code, calls = Copy(tmp_path, fails_on=part).run()
-    assert (code, len(calls)) == (1, 2)
+    assert (code, len(calls)) == (1, 3)
+
+
+@pytest.mark.parametrize("words", [("--shard", "2/3"), ("--shard=2/3",)])
+def test_a_shard_has_its_part_of_every_run(tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert Copy(tmp_path).run(*words) == (0, [f"-m pytest --shard 2/3 {run}" for run in RUNS])
+
+
+@pytest.mark.parametrize(("part", "code"), [("-m ros and alone", 0), ("-m not ros", 5)])
+def test_a_shard_may_have_none_of_the_tests_that_run_alone(tmp_path: Path, part: str, code: int) -> None:
+    no_tests = 5
+    assert Copy(tmp_path, fails_on=part, with_code=no_tests).run("--shard", "2/3")[0] == code
 
 
 def test_with_arguments_there_is_one_run(tmp_path: Path) -> None:

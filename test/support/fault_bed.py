@@ -115,17 +115,21 @@ class Bed:
         self._buttons: list[Any] = []
         self.estop = self.relay.node.create_publisher(Bool, "estop", EVENT)
         self.streams = all(group.name in rig.recorder.commanded for group in self.robot.groups)
-        self.start("sim")
-        self.start("safety")
+        self._start_together("sim", "safety")
         if self.streams:
             rig.until_commanded()
-        for name in ("policy",) if rig.options.composed else ("planner", "executor"):
-            self.start(name)
+        self._start_together(*(("policy",) if rig.options.composed else ("planner", "executor")))
         rig.until_settled()
 
     def start(self, name: str) -> None:
         """Start a process."""
         self.launch(SPECS[name](self.rig.options))
+
+    def _start_together(self, *names: str) -> None:
+        """Start processes of a new stack; time stands still until they take part."""
+        for name in names:
+            self.start(name)
+        self.rig.until_taking_part(*(SPECS[name](self.rig.options) for name in names))
 
     def launch(self, spec: NodeSpec, *, name: str = "") -> NodeProcess:
         """Start a process, under another name; the nodes of the suite get their messages through the relay."""

@@ -48,7 +48,9 @@ class Relay:
     def __init__(self, robot: RobotDescription) -> None:
         self._context = Context()
         rclpy.init(context=self._context, args=[])
-        self.node = Node("wam_relay", context=self._context, use_global_arguments=False)
+        self.node = Node(
+            "wam_relay", context=self._context, use_global_arguments=False, start_parameter_services=False
+        )
         self._lock = threading.Lock()
         self._faults: dict[str, Fault] = {}
         chunks = self.node.create_publisher(ActionChunk, PREFIX + "chunk", CHUNK)

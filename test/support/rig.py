@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import itertools
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from domains import turns
 from waiting import machine_speed
 
 from wam.core.verdict import Ladder
@@ -23,10 +26,8 @@ from wam.devices.loader import load_robot
 from wam.stack.lock_step import LockStep
 from wam.stack.node_specs import (
     StackOptions,
-    executor,
     in_lock_step,
     node_names,
-    planner,
     policy_processes,
     safety,
     sim,
@@ -35,7 +36,7 @@ from wam.stack.processes import NodeProcess, NodeSpec
 from wam.stack.recorder import Recorder
 from wam.stack.runner import StackRunner
 
-_domains = itertools.count(os.getpid() % 50)
+_domains = turns()
 
 SIM_TIMEOUT_S = 20.0
 """How long something may take in simulated time: ten times the longest deadline of the suite (a context, 2 s)."""
@@ -48,6 +49,12 @@ SETTLED_CHUNKS = 3
 
 NEAR_HOME = 0.03
 """Distance from home that counts as passing it [rad]."""
+
+
+def with_fast_images(spec: NodeSpec) -> NodeSpec:
+    """Return a simulated robot that renders in a fifth of the time; what images show is looked at in test/sim."""
+    parameters = {name: {**values, "camera_quality": "fast"} for name, values in spec.parameters.items()}
+    return replace(spec, parameters=parameters)
 
 
 class Rig:
@@ -80,10 +87,33 @@ class Rig:
 
     def start(self, spec: NodeSpec) -> NodeProcess:
         """Start a process; it takes part in the lock-step from the activation of its nodes on."""
+        if spec.name == "sim":
+            spec = with_fast_images(spec)
         if self.lock_step is not None:
             spec = in_lock_step(spec)
             self.lock_step.admit(*node_names(spec))
         return self.group.start(spec)
+
+    def start_together(self, *specs: NodeSpec) -> None:
+        """Start processes of a new stack; in lock-step time stands still until all of their nodes take part.
+
+        Without it the nodes that are up would go on, at full load, while the others load their modules.
+        """
+        for spec in specs:
+            self.start(spec)
+        self.until_taking_part(*specs)
+
+    def until_taking_part(self, *specs: NodeSpec) -> None:
+        """Let time stand still until the nodes of started processes take part."""
+        if self.lock_step is None:
+            return
+        names = [name for spec in specs for name in node_names(spec)]
+        deadline = time.monotonic() + WALL_TIMEOUT_S
+        while not self.lock_step.hold(*names, timeout=1.0):
+            if time.monotonic() > deadline or self.group.dead():
+                self._fail(
+                    f"{', '.join(names)} in lock-step: not seen within {WALL_TIMEOUT_S} s of wall time"
+                )
 
     def kill(self, name: str) -> None:
         """End a process at once (SIGKILL); time goes on without its nodes."""
@@ -133,24 +163,22 @@ class Rig:
             )
         if seen:
             return
+        simulated = "" if self.lock_step is None else f"{timeout} s of simulated time and "
+        self._fail(f"{what}: not seen within {simulated}{wall} s of wall time")
+
+    def _fail(self, what: str) -> NoReturn:
+        """Fail the test with the ends of the logs."""
         logs = "\n".join(
             f"--- {name} (exit code {process.exit_code()})\n{process.log_tail(15)}"
             for name, process in self.group.processes.items()
         )
-        simulated = "" if self.lock_step is None else f"{timeout} s of simulated time and "
-        pytest.fail(f"{what}: not seen within {simulated}{wall} s of wall time; {machine_speed()}\n{logs}")
+        pytest.fail(f"{what}; {machine_speed()}\n{logs}")
 
     def start_all(self) -> None:
         """Start every process and wait until the arms move in NOMINAL."""
-        self.start(sim(self.options))
-        self.start(safety(self.options))
+        self.start_together(sim(self.options), safety(self.options))
         self.until_commanded()
-        if self.options.composed:
-            for spec in policy_processes(self.options):
-                self.start(spec)
-        else:
-            self.start(planner(self.options))
-            self.start(executor(self.options))
+        self.start_together(*policy_processes(self.options))
         self.until_moving()
 
     def until_commanded(self) -> None:
@@ -206,6 +234,7 @@ class Rig:
         for process in self.group.processes.values():
             if process.exit_code() is None:
                 process.signal(signal.SIGCONT)  # a frozen process cannot end
+                process.signal(signal.SIGINT)  # all at once: nothing is asked of any of them any more
         self.group.stop()
         if self.lock_step is not None:
             self.lock_step.leave_out(self.recorder.listener.node)
@@ -219,7 +248,7 @@ def running_rig(log_dir: Path, *, robot: str = "piper", lock_step: bool = True) 
     """A rig in a DDS domain of its own; nothing is started yet."""
     root = Path(__file__).resolve().parents[2]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_DOMAIN_ID", str(next(_domains) % 100 + 1))
+        patch.setenv("ROS_DOMAIN_ID", str(next(_domains)))
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         environment = dict(os.environ, PYTHONPATH=str(root))
         rig = Rig(log_dir, environment, robot=robot, lock_step=lock_step)

@@ -51,7 +51,14 @@ class TopicListener:
         self._context = Context()
         with private_segments():
             rclpy.init(context=self._context, args=[])
-            self.node = Node(name, context=self._context, namespace=namespace, use_global_arguments=False)
+            # Services of parameters, which nobody calls, would be looked through at every message.
+            self.node = Node(
+                name,
+                context=self._context,
+                namespace=namespace,
+                use_global_arguments=False,
+                start_parameter_services=False,
+            )
         self._now = now
         self._changed = threading.Condition()
         self.problems: list[str] = []

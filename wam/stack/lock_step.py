@@ -74,8 +74,13 @@ class LockStep:
         with private_segments():
             if self._own_context:
                 rclpy.init(context=self._context, args=[])
+            # Services of parameters, which nobody calls, would be looked through at every message.
             self.node = Node(
-                "lock_step", context=self._context, namespace=namespace, use_global_arguments=False
+                "lock_step",
+                context=self._context,
+                namespace=namespace,
+                use_global_arguments=False,
+                start_parameter_services=False,
             )
         self.now_ns = START_NS
         self._before_tick = before_tick
@@ -180,6 +185,26 @@ class LockStep:
                 return False
             self.tick()
         return True
+
+    def hold(self, *names: str, timeout: float) -> bool:
+        """Let time stand still until nodes take part, so that none goes on, or takes cores, while others start.
+
+        Args:
+            names: full names of the nodes that are waited for.
+            timeout: wall time after which it is given up [s].
+
+        Returns:
+            Whether all of them take part.
+        """
+        message = Clock(clock=ns_to_time(self.now_ns))
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            # A node that has just started knows no time yet, and answers the first one that it hears.
+            self._clock.publish(message)
+            with self._changed:
+                if self._changed.wait_for(lambda: self._answered.keys() >= set(names), REPEAT_S):
+                    return True
+        return False
 
     def close(self) -> None:
         """Stop publishing."""
