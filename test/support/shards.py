@@ -40,7 +40,7 @@ class Shard:
         """
         number, _, count = text.partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-            raise ArgumentTypeError(f" {text}: K/N with K in 1..N is allowed, e.g. 1/3")
+            raise ArgumentTypeError(f"{text}: K/N with K in 1..N is allowed, e.g. 1/3")
         return cls(int(number), int(count))
 
 

@@ -85,18 +85,24 @@ class Reaches:
         """Return the joints that carry what is fixed to `joint`, itself included."""
         return frozenset(int(one) for one in self._model.supports[joint]) - {0}
 
-    def weights(self, joint: int, points: Rows, *, against: int = 0) -> Vector:
+    def weights(
+        self, joint: int, points: Rows, *, against: int = 0, known: dict[int, float] | None = None
+    ) -> Vector:
         """Return by how much points fixed to `joint` move at most per unit of each joint of the robot, float64 [N].
 
         Args:
             joint: number in the Pinocchio model.
             points: float64 [n, 3], in the frame of the joint; a body is inside the hull of its points [m].
             against: joint that carries what the points move against; 0 is the world.
+            known: for these points, distance from the axis of each joint that was looked at; extended.
         """
+        known = {} if known is None else known
         result = np.zeros(self._columns)
         for one in self.supports(joint) - self.supports(against):
             for column, ratio in self._ratios.get(one, ()):
-                result[column] += ratio * self._reach(one, joint, points)
+                if one not in known:
+                    known[one] = self._reach(one, joint, points)
+                result[column] += ratio * known[one]
         return result
 
     def turns(self, joint: int) -> Vector:
@@ -304,11 +310,15 @@ def pair_weights(model: RobotModel, geometry: Any) -> Rows:
     reaches = Reaches(model)
     bodies = geometry.geometryObjects
     corners = [body_corners(body) for body in bodies]
+    known: list[dict[int, float]] = [{} for _ in bodies]  # a body is in many pairs
     result = np.zeros((len(geometry.collisionPairs), len(model.robot.joints)))
     for number, pair in enumerate(geometry.collisionPairs):
         for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
             result[number] += reaches.weights(
-                bodies[one].parentJoint, corners[one], against=bodies[other].parentJoint
+                bodies[one].parentJoint,
+                corners[one],
+                against=bodies[other].parentJoint,
+                known=known[one],
             )
     return result
 

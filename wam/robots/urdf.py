@@ -14,6 +14,10 @@ from wam.robots.description import RobotDescription
 
 _ARGUMENT = re.compile(r"<xacro:arg\s[^>]*?\bname\s*=\s*[\"']([^\"']+)[\"']")
 
+_EXPANDED: list[tuple[RobotDescription, str]] = []
+"""The description whose model was expanded last, and its text: a node builds several checkers of one robot. A robot
+file that is read again makes another description."""
+
 
 @dataclass(frozen=True, slots=True)
 class UrdfJoint:
@@ -70,7 +74,12 @@ def robot_urdf(robot: RobotDescription) -> str:
                 allowed=", ".join(known) or "none",
                 where=str(robot.source),
             )
-    return expand_xacro(robot.urdf, dict(robot.xacro_args))
+    for known, urdf in _EXPANDED:
+        if known is robot:
+            return urdf
+    urdf = expand_xacro(robot.urdf, dict(robot.xacro_args))
+    _EXPANDED[:] = [(robot, urdf)]
+    return urdf
 
 
 def expand_xacro(file: Path, arguments: dict[str, str]) -> str:
