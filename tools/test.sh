@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # All tests, in three runs: those without ROS on two workers; then those over real DDS, a file at a time on two workers,
-# each in ROS domains of its own; then the few of them that must have the machine alone.
+# each in ROS domains of its own; then, one by one, the few of them that need the machine for themselves.
 #   tools/test.sh --shard 1/3         the first of three parts of them, for three machines (docs/how-to/ci.md)
 #   tools/test.sh test/core -x        one run of pytest with these arguments
 # Called by `make test`.

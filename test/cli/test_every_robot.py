@@ -113,6 +113,7 @@ def test_joint_values_return_from_recording_conversion_both_ways_and_replay(
 
 
 @pytest.mark.ros
+@pytest.mark.alone  # the recording is played in real time
 @pytest.mark.parametrize("name", ROBOTS)
 def test_the_nodes_get_the_values_of_a_recording_and_what_is_recorded_of_them_has_them(
     tmp_path: Path, name: str

@@ -24,7 +24,7 @@ from wam.robots.description import CameraTransport, RobotDescription
 rclpy = pytest.importorskip("rclpy")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 101 + 1))
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]  # recordings are played in real time
 
 RATE = 30.0
 

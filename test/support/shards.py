@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-COSTS = {"slow": 60.0, "ros": 8.0, "sim": 4.0}
-"""What a test with a mark takes, about; one without takes `COST`."""
+COSTS = {"slow": 25.0, "ros": 4.0, "sim": 2.0}
+"""What a test with a mark takes, about, and one without (`COST`) [s]."""
 
-COST = 1.0
+COST = 0.5
 
 
 class Item(Protocol):
