@@ -13,9 +13,11 @@ import pytest
 
 from wam.core.errors import ConfigError, InputError
 from wam.devices.loader import load_robot
+from wam.robots.collision import PinocchioChecker
 from wam.robots.describe import describe
 from wam.robots.kinematics import RobotModel, forward_kinematics
 from wam.robots.paths import urdf_dir
+from wam.robots.swept import Reaches, body_corners, pair_weights
 from wam.robots.urdf import expand_xacro, ignored_pairs, robot_urdf, urdf_joints
 
 PIPER = load_robot("piper")
@@ -149,6 +151,33 @@ def test_a_faulty_xacro_file_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"broken.urdf.xacro cannot be expanded: .*nothing"):
         expand_xacro(file, {})
+
+
+def test_a_model_is_expanded_once_for_a_robot_and_anew_when_its_file_is_read_again(tmp_path: Path) -> None:
+    """A safety node expanded the same file three times, for a checker of every thread."""
+    file = tmp_path / "model.urdf.xacro"
+    file.write_text('<robot name="first"/>')
+    robot = replace(PIPER, urdf=file, xacro_args=())
+    assert robot_urdf(robot) is robot_urdf(robot)
+    file.write_text('<robot name="second"/>')
+    assert "second" in robot_urdf(replace(robot))
+
+
+def test_a_body_reaches_as_far_in_every_pair_as_it_does_alone() -> None:
+    """How far a body is from the axes that carry it is found once, and not for every pair that it is in."""
+    checker = PinocchioChecker(PIPER)
+    geometry = checker.pinocchio[2]
+    bodies, reaches = geometry.geometryObjects, Reaches(checker.model)
+    alone = [
+        sum(
+            reaches.weights(
+                bodies[one].parentJoint, body_corners(bodies[one]), against=bodies[other].parentJoint
+            )
+            for one, other in ((pair.first, pair.second), (pair.second, pair.first))
+        )
+        for pair in geometry.collisionPairs
+    ]
+    np.testing.assert_array_equal(pair_weights(checker.model, geometry), alone)
 
 
 @pytest.mark.parametrize(

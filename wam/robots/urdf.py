@@ -74,8 +74,8 @@ def robot_urdf(robot: RobotDescription) -> str:
                 allowed=", ".join(known) or "none",
                 where=str(robot.source),
             )
-    for known, urdf in _EXPANDED:
-        if known is robot:
+    for expanded, urdf in _EXPANDED:
+        if expanded is robot:
             return urdf
     urdf = expand_xacro(robot.urdf, dict(robot.xacro_args))
     _EXPANDED[:] = [(robot, urdf)]
