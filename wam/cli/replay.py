@@ -310,7 +310,7 @@ def compare(
 
     result = compare_reports(first, second)
     if page is not None:
-        from wam.evaluation.replay.compare_page import write_compare_page  # matplotlib takes a second
+        from wam.evaluation.replay.compare_page import write_compare_page
 
         write_compare_page(page, (first, second), result)
     if as_json:

@@ -21,9 +21,10 @@ from wam.evaluation.replay.compare import HEADLINE
 from wam.evaluation.replay.events import read_events
 from wam.evaluation.replay.page_pictures import PagePicture, pictures_of
 from wam.evaluation.replay.scenario import Run
+from wam.report.axes import Values
 from wam.report.folder import EVENTS, INDEX
 from wam.report.page import Embedded, Section, number, picture
-from wam.report.plots import Values, thin
+from wam.report.plots import thin
 from wam.report.tone import Tone
 
 THUMBNAIL_WIDTH = 112

@@ -37,6 +37,7 @@ from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.engine import Delivery, Engine, NoticeEvent, ReplayOptions
 from wam.evaluation.replay.events import EventWriter
 from wam.evaluation.replay.offline import OfflineReplay
+from wam.evaluation.replay.page import build_page
 from wam.evaluation.replay.player import PlayerRecord
 from wam.evaluation.replay.rerun import require_rerun, write_rerun
 from wam.evaluation.replay.safety import OfflineSafety, unjudged
@@ -143,10 +144,6 @@ def replay(
         write_json(folder / SUMMARY, summary)
         write_json(folder / TIMING, timing)
         write_timeline(folder / TIMELINE, data)
-        from wam.evaluation.replay.page import (
-            build_page,  # matplotlib takes a second to import; errors come first
-        )
-
         (folder / INDEX).write_text(build_page(data, figures, summary, timing), encoding="utf-8")
         if options.rerun is not None:
             write_rerun(options.rerun, data, folder / EVENTS)
