@@ -63,7 +63,7 @@ def bootstrap_mean(values: npt.ArrayLike, *, block: int = 1, seed: int = SEED) -
     generator = np.random.default_rng(seed)
     sums = np.concatenate([[0.0], np.cumsum(sample)])
     starts = generator.integers(0, n - length + 1, size=(RESAMPLES, blocks))
-    means = (sums[starts + length] - sums[starts]).sum(axis=1) / (blocks * length)
+    means = (sums[length:] - sums[:-length])[starts].sum(axis=1) / (blocks * length)
     low, high = np.percentile(means, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
     return Interval(mean, float(low), float(high), n)
 

@@ -74,6 +74,10 @@ class ExecutorCycle:
     ) -> None:
         self._contract = contract
         self._executor = executor
+        # Asked once: a check against a protocol looks at every attribute of it.
+        self._imagining = executor if isinstance(executor, Imagining) else None
+        self._paced = executor if isinstance(executor, Paced) else None
+        self._continuing = executor if isinstance(executor, Continuing) else None
         self._reader = reader
         self._observe = observe
         self._max_age_ns = min(max_context_age_ns, contract.horizon_ns)
@@ -107,17 +111,17 @@ class ExecutorCycle:
     @property
     def imagines(self) -> bool:
         """Whether the policy predicts what its cameras will see."""
-        return isinstance(self._executor, Imagining)
+        return self._imagining is not None
 
     @property
     def imagination(self) -> Imagination | None:
         """What the policy predicts for the last chunk, or None where it predicts nothing; from the thread of `step`."""
-        return self._executor.imagination if isinstance(self._executor, Imagining) else None
+        return None if self._imagining is None else self._imagining.imagination
 
     @property
     def paced(self) -> bool:
         """Whether the policy has to know how fast the robot moves."""
-        return isinstance(self._executor, Paced)
+        return self._paced is not None
 
     def offer_context(self, header: ContextHeader, handle: ContextHandle) -> None:
         """Store a context that has arrived; called from any thread, never blocks on a cycle.
@@ -157,10 +161,10 @@ class ExecutorCycle:
             self._require_fresh(self._header, observation)
             context = self._lease.get()
             # 4. Route the context by the newest image, then denoise one chunk.
-            if isinstance(self._executor, Paced):
-                self._executor.pace(self.pace)
-            if isinstance(self._executor, Continuing):
-                self._executor.continue_from(self._committed(observation.stamp_ns))
+            if self._paced is not None:
+                self._paced.pace(self.pace)
+            if self._continuing is not None:
+                self._continuing.continue_from(self._committed(observation.stamp_ns))
             started = self._stopwatch()
             routed = self._executor.route(observation, context=context)
             chunk = self._executor.act(routed, proprio=observation.state)

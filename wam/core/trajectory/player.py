@@ -118,6 +118,7 @@ class Player:
         self._points = np.repeat(np.array(position, dtype=np.float64)[None], PAST + 1 + AFTER, axis=0)
         self._place = float(PAST)
         self._emitted = np.repeat(self._points[:1], PAST, axis=0)
+        self._same: bool | None = True
         self.rate = 1.0
         self._slope = 0.0
         self._ramp: Ramp | None = None
@@ -161,7 +162,9 @@ class Player:
         """Whether the newest commands are all the same, and the next ones will be."""
         if not (self.ended or (self.rate == 0.0 and self._ramp is None)):
             return False
-        return bool((self._emitted == self._emitted[-1]).all())
+        if self._same is None:
+            self._same = bool((self._emitted == self._emitted[-1]).all())
+        return self._same
 
     def joint(self, ticks: int) -> Joint:
         """Return where a plan may join that is ready within `ticks` ticks."""
@@ -238,6 +241,10 @@ class Player:
     def tick(self) -> Vector:
         """Move one tick along the plan and return the new command, float64 [N]."""
         ramp = self._ramp
+        if ramp is None and self.ended and self.standing:
+            # The end of the plan has been emitted, and its points rest there.
+            resting: Vector = self._emitted[-1].copy()
+            return resting
         if ramp is None:
             self._place = min(self._place + self.rate, self._end)
         else:
@@ -247,6 +254,7 @@ class Player:
             self._played += 1
             if self._played == len(ramp):
                 self.rate, self._slope, self._ramp = self._target, 0.0, None
+        self._same = None
         self._emitted[:-1] = self._emitted[1:]
         self._emitted[-1] = sample_curve(self._points, np.array([self._place]))[0]
         position: Vector = self._emitted[-1].copy()

@@ -33,6 +33,7 @@ class JointSamples:
         self.joint_names = joint_names
         self._max_gap_ns = max_gap_ns
         self._series: dict[tuple[str, bytes], _Series] = {}
+        self._newest: list[tuple[_Series, ...]] | None = None
 
     def add(self, source: str, stamp_ns: int, index: Index, values: Sequence[float] | Table) -> None:
         """Store one sample.
@@ -46,20 +47,26 @@ class JointSamples:
         key = (source, index.tobytes())
         series = self._series.get(key)
         if series is None or (series.stamps and stamp_ns < series.stamps[-1]):
-            series = self._series[key] = _Series([], [], index)
+            series = self._series[key] = _Series(index)
+            self._newest = None
         if series.stamps and stamp_ns == series.stamps[-1]:
             return
-        series.stamps.append(stamp_ns)
-        series.values.append(np.asarray(values, dtype=np.float64))
+        series.add(stamp_ns, values)
 
     @property
     def complete_ns(self) -> int | None:
         """Time up to which every joint that has samples has them [ns], or None before the first sample."""
-        newest: dict[int, int] = {}
+        if self._newest is None:
+            self._newest = list(self._of_columns())
+        return min((max(one.stamps[-1] for one in several) for several in self._newest), default=None)
+
+    def _of_columns(self) -> set[tuple[_Series, ...]]:
+        """Return the series of every column that has samples, each set of them once."""
+        found: dict[int, tuple[_Series, ...]] = {}
         for series in self._series.values():
             for column in series.index.tolist():
-                newest[column] = max(newest.get(column, series.stamps[-1]), series.stamps[-1])
-        return min(newest.values(), default=None)
+                found[column] = (*found.get(column, ()), series)
+        return set(found.values())
 
     @property
     def columns(self) -> Index:
@@ -71,6 +78,10 @@ class JointSamples:
     def at(self, times_ns: Stamps) -> Table:
         """Return float64 [T, N] at int64 [T] times, linear between samples; NaN where nothing is known."""
         table = np.full((len(times_ns), len(self.joint_names)), np.nan)
+        if len(self._series) == 1:
+            (series,) = self._series.values()
+            table[:, series.index] = series.at(times_ns, self._max_gap_ns)
+            return table
         for series in sorted(self._series.values(), key=lambda one: one.stamps[-1]):
             values = series.at(times_ns, self._max_gap_ns)
             table[:, series.index] = np.where(np.isnan(values), table[:, series.index], values)
@@ -80,30 +91,54 @@ class JointSamples:
         """Drop samples that are not needed from time `before_ns` on [ns]."""
         for series in self._series.values():
             keep_from = max(0, bisect_left(series.stamps, before_ns) - 1)
-            # Cutting a list takes time proportional to its length.
+            # Cutting takes time proportional to the length.
             if keep_from > 256:
-                del series.stamps[:keep_from], series.values[:keep_from]
+                series.cut(keep_from)
 
 
 class _Series:
-    def __init__(self, stamps: list[int], values: list[Table], index: Index) -> None:
-        self.stamps = stamps
-        self.values = values
+    """Samples of one set of joints; the values lie in one growing table, since gathering rows takes long."""
+
+    def __init__(self, index: Index) -> None:
+        self.stamps: list[int] = []
         self.index = index
+        self._times = np.empty(512, dtype=np.int64)
+        self._values = np.empty((512, len(index)))
+
+    def add(self, stamp_ns: int, values: Sequence[float] | Table) -> None:
+        """Append a sample."""
+        count = len(self.stamps)
+        if count == len(self._times):
+            self._times = np.concatenate((self._times, np.empty_like(self._times)))
+            self._values = np.concatenate((self._values, np.empty_like(self._values)))
+        self._times[count] = stamp_ns
+        self._values[count] = values
+        self.stamps.append(stamp_ns)
+
+    def cut(self, count: int) -> None:
+        """Drop the first `count` samples."""
+        left = len(self.stamps) - count
+        del self.stamps[:count]
+        self._times[:left] = self._times[count : count + left].copy()
+        self._values[:left] = self._values[count : count + left].copy()
 
     def at(self, times_ns: Stamps, max_gap_ns: int) -> Table:
+        """Return float64 [T, K] at int64 [T] times, ascending."""
         first = max(0, bisect_left(self.stamps, int(times_ns[0])) - 1)
-        last = bisect_left(self.stamps, int(times_ns[-1])) + 1
-        stamps = np.array(self.stamps[first:last], dtype=np.int64)
+        last = min(bisect_left(self.stamps, int(times_ns[-1])) + 1, len(self.stamps))
+        stamps, values = self._times[first:last], self._values[first:last]
         out = np.full((len(times_ns), len(self.index)), np.nan)
-        if not stamps.size:
+        if not len(stamps):
             return out
-        values = np.stack(self.values[first:last])
-        right = np.searchsorted(stamps, times_ns)
+        right = stamps.searchsorted(times_ns)
         exact = (right < len(stamps)) & (stamps[np.minimum(right, len(stamps) - 1)] == times_ns)
-        out[exact] = values[right[exact]]
+        if exact.any():
+            out[exact] = values[right[exact]]
         between = ~exact & (right > 0) & (right < len(stamps))
-        low, high = right[between] - 1, right[between]
+        if not between.any():
+            return out
+        high = right[between]
+        low = high - 1
         gap = stamps[high] - stamps[low]
         share = ((times_ns[between] - stamps[low]) / gap)[:, None]
         mixed = values[low] + share * (values[high] - values[low])

@@ -84,10 +84,12 @@ class _Topic:
         before, last = self._values[0, index], self._values[1, index]
         out = least[index]
         # Comparisons with NaN, of joints without two values, are false.
-        jumped = (np.abs(last - before) > out) & (np.abs(last - values) > out)
-        back = (np.abs(values - before) < out / 2) & (time_ns - self._times[0, index] < RETURN_NS)
-        for at in np.flatnonzero(jumped & back):
-            self.jumps[index[at]] += 1
-            self.examples[index[at]] = last[at], values[at]
+        jumped = np.abs(last - before) > out
+        if jumped.any():
+            jumped &= np.abs(last - values) > out
+            back = (np.abs(values - before) < out / 2) & (time_ns - self._times[0, index] < RETURN_NS)
+            for at in np.flatnonzero(jumped & back):
+                self.jumps[index[at]] += 1
+                self.examples[index[at]] = last[at], values[at]
         self._values[0, index], self._values[1, index] = last, values
         self._times[0, index], self._times[1, index] = self._times[1, index], time_ns

@@ -30,8 +30,9 @@ MP4_BYTES = 5_000_000
 AHEAD = 0.2
 """Share of its bytes that a video may use at any time; the others become free as the recording passes."""
 
-OPTIONS = {"preset": "superfast", "crf": "26", "g": "20", "tune": "zerolatency"}
-"""About 2 kB an image; a key image every two seconds, since a person jumps to and fro."""
+OPTIONS = {"preset": "ultrafast", "crf": "26", "g": "20", "tune": "zerolatency"}
+"""About 2 kB an image; a key image every two seconds, since a person jumps to and fro. Slower presets take twice the
+time for the same images."""
 
 GREY = 226
 _MS = 1000

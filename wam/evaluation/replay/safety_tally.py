@@ -145,8 +145,7 @@ class SafetyTally:
 
     def _take_commands(self, event: CommandEvent) -> None:
         self.rungs.update(event.rungs)
-        for position in event.positions:
-            self._jerk.add(position)
+        self._jerk.add(event.positions)
         # Blocks are of any length; the last of every `keep_every` ticks is kept.
         kept = slice((-self._ticks - 1) % self._keep_every, None, self._keep_every)
         self._ticks += len(event.due_ns)
@@ -160,18 +159,18 @@ class _JerkMeter:
         self._scale = (NS_PER_S / tick_ns) ** 3
         self._squares = np.zeros(width)
         self._count = 0
-        self._past: list[npt.NDArray[np.float64]] = []
+        self._past = np.empty((0, width))
 
-    def add(self, position: npt.NDArray[np.float64]) -> None:
-        if np.isnan(position).any():
-            self._past = []
-            return
-        self._past.append(position)
-        if len(self._past) == 4:
-            a, b, c, d = self._past
-            self._squares += ((d - 3.0 * c + 3.0 * b - a) * self._scale) ** 2
-            self._count += 1
-            self._past.pop(0)
+    def add(self, positions: npt.NDArray[np.float64]) -> None:
+        """Take the commands of some ticks, float64 [T, N]; NaN for none."""
+        rows = np.concatenate((self._past, positions))
+        self._past = rows[-3:]
+        jerks = (rows[3:] - 3.0 * rows[2:-1] + 3.0 * rows[1:-2] - rows[:-3]) * self._scale
+        jerks = jerks[~np.isnan(jerks).any(axis=1)]
+        if len(jerks):
+            # One after the other: however the stream is cut into blocks, the sum is the same to the last digit.
+            self._squares = np.cumsum(np.concatenate((self._squares[None], jerks**2)), axis=0)[-1]
+            self._count += len(jerks)
 
     def rms(self) -> npt.NDArray[np.float64]:
         if not self._count:

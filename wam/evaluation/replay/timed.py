@@ -44,6 +44,9 @@ class TimedPolicy:
     ) -> None:
         self._planner = planner
         self._executor = executor
+        # Asked once: a check against a protocol looks at every attribute of it.
+        self._imagining = executor if isinstance(executor, Imagining) else None
+        self._continuing = executor if isinstance(executor, Continuing) else None
         self._reader = reader
         self._stopwatch = stopwatch
         self.plan_ns = 0
@@ -52,7 +55,7 @@ class TimedPolicy:
     @property
     def imagination(self) -> Imagination | None:
         """See `Imagining`."""
-        return self._executor.imagination if isinstance(self._executor, Imagining) else None
+        return None if self._imagining is None else self._imagining.imagination
 
     def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[Any]:
         """See `Planner.plan`."""
@@ -74,8 +77,8 @@ class TimedPolicy:
 
     def continue_from(self, committed: Committed | None) -> None:
         """See `Continuing`; a policy that cannot continue a chunk is told nothing."""
-        if isinstance(self._executor, Continuing):
-            self._executor.continue_from(committed)
+        if self._continuing is not None:
+            self._continuing.continue_from(committed)
 
     def act(self, routed: RoutedContext[Any], *, proprio: RobotState) -> ActionChunk:
         """See `Executor.act`."""

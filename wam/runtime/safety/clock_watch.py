@@ -69,7 +69,8 @@ class ClockWatch:
         self._wall = wall
         self._last: tuple[int, int] | None = None
         self._still_since_ns: int | None = None
-        self._window: deque[tuple[int, int]] = deque(maxlen=SPEED_TICKS)
+        self._window: deque[tuple[int, int]] = deque()
+        self._sums = (0, 0)
         self._anew = False
 
     def begin(self) -> None:
@@ -79,10 +80,10 @@ class ClockWatch:
     @property
     def speed(self) -> float:
         """Speed of the node's clock against wall time, in [0, 1]; a simulation may run slowly."""
-        silent = sum(one[1] for one in self._window)
+        passed, silent = self._sums
         if len(self._window) < SPEED_TICKS or silent <= 0:
             return 1.0
-        speed = sum(one[0] for one in self._window) / silent
+        speed = passed / silent
         return 1.0 if speed >= SLOW_CLOCK else max(0.0, speed)
 
     def step(self, now_ns: int) -> TimePassed:
@@ -96,18 +97,18 @@ class ClockWatch:
         if passed < -CLOCK_BACK_NS or passed > max(CLOCK_AHEAD_NS, 2 * silent):
             limit = -CLOCK_BACK_NS if passed < 0 else CLOCK_AHEAD_NS
             cause = finding("clock_jump", value=passed * 1e-9, limit=limit * 1e-9)
-            self._window.clear()
+            self._forget()
             return TimePassed(silent, silent, Break.JUMP, cause)
         if anew:
             self._still_since_ns = None
-            self._window.clear()
+            self._forget()
             return TimePassed(tick_ns, tick_ns)
         if silent > MAX_GAP_TICKS * tick_ns:
             limit = MAX_GAP_TICKS * tick_ns
             cause = finding("command_gap", value=silent * 1e-9, limit=limit * 1e-9)
-            self._window.clear()
+            self._forget()
             return TimePassed(passed, silent, Break.GAP, cause)
-        self._window.append((max(0, passed), silent))
+        self._note(max(0, passed), silent)
         if passed > 0:
             self._still_since_ns = None
         elif self._still_since_ns is None:
@@ -116,3 +117,13 @@ class ClockWatch:
             still_s = (wall_ns - self._still_since_ns) * 1e-9
             return TimePassed(0, silent, Break.PAUSE, finding("clock_paused", value=still_s))
         return TimePassed(max(0, passed), silent)
+
+    def _note(self, passed: int, silent: int) -> None:
+        """Take one tick into the speed, and the oldest one out of it."""
+        old = self._window.popleft() if len(self._window) == SPEED_TICKS else (0, 0)
+        self._window.append((passed, silent))
+        self._sums = (self._sums[0] + passed - old[0], self._sums[1] + silent - old[1])
+
+    def _forget(self) -> None:
+        self._window.clear()
+        self._sums = (0, 0)

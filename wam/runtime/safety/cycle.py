@@ -443,7 +443,8 @@ class SafetyCycle(CycleView):
             return None, "the computed command violates a limit"
         resting = playback.executing is None and playback.standing
         if resting:
-            self.rested.set()
+            if not self.rested.is_set():
+                self.rested.set()
             if not self._resting and not self._settings.track and measured.stale is None:
                 # Nobody follows in a dry run: the next motion begins where the arm is then.
                 self._start_at(np.clip(measured.positions, self._limits.lower, self._limits.upper))
@@ -459,6 +460,8 @@ class SafetyCycle(CycleView):
 
         Where that is a guess the arm may well be in motion: its commands come to rest before they end.
         """
+        if not causes:
+            return False
         standing = self._playback.standing
         return any(one.code in NOBODY_FOLLOWS and (standing or not one.guessed) for one in causes)
 
