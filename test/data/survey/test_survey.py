@@ -85,6 +85,16 @@ def test_messages_that_a_moment_has_too_many_of_are_not_read(
     assert of_bag(bag).sampled == 20
 
 
+def test_few_large_messages_of_every_topic_suffice(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve moments of raw images were 200 MB to read: several seconds on a slow disk."""
+    monkeypatch.setattr(sampling, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(sampling, "MOMENTS", 2)
+    monkeypatch.setattr(sampling, "ENOUGH_BYTES", 1)
+    found = of_bag(bag)
+    assert 2 * 2 * sampling.FEWER <= found.sampled < 2 * 3 * (sampling.FEWER + 4)
+    assert found.topics[1].rate == pytest.approx(30.0, rel=0.1)
+
+
 def test_numbers_without_names_not_finite_and_on_another_clock_are_told(tmp_path: Path) -> None:
     with new_bag(tmp_path / "bag", storage=Storage.MCAP, metadata={}) as bag:
         for i in range(50):

@@ -27,6 +27,9 @@ MOST_MESSAGES = 1_000
 MOST_BYTES = 16_000_000
 """A moment ends after so much, whatever was found."""
 
+FEWER, ENOUGH_BYTES = 6, 4_000_000
+"""Messages of every topic that suffice once so much has been read: more large ones would tell no more."""
+
 
 @dataclass(frozen=True, slots=True)
 class RawMessage:
@@ -90,13 +93,13 @@ def _around(
     seen: Counter[str] = Counter()
     # A moment does not go on for the sake of a topic that is too seldom.
     frequent = {channel.topic for channel in channels if channel.count >= EACH * MOMENTS}
-    missing = set(frequent)
     messages, size = 0, 0
     for channel, receive_ns, raw in source.messages(channels, span_ns=span_ns):
         messages, size = messages + 1, size + len(raw)
         seen[channel.topic] += 1
-        if seen[channel.topic] == EACH * most:
-            missing.discard(channel.topic)
         yield channel, receive_ns, raw
-        if (frequent and not missing) or messages >= MOST_MESSAGES * most or size >= MOST_BYTES * most:
+        least = most * (FEWER if size >= ENOUGH_BYTES * most else EACH)
+        if frequent and all(seen[topic] >= least for topic in frequent):
+            return
+        if messages >= MOST_MESSAGES * most or size >= MOST_BYTES * most:
             return
