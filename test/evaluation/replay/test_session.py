@@ -28,7 +28,7 @@ from wam.evaluation.metrics.gate import Gate, parse_gate, read_gate
 from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
 from wam.evaluation.replay.events import read_events
 from wam.evaluation.replay.session import ReplayOutcome, replay
-from wam.robots.description import CameraTransport, RobotDescription
+from wam.robots.description import CameraTransport, JointKind, RobotDescription
 from wam.runtime.policy import PolicyRequest, load_fake
 
 MS = 1_000_000
@@ -115,6 +115,18 @@ def test_a_policy_that_knows_the_action_has_no_error_and_an_offset_shows_as_such
     assert summary["per_joint"]["j1"]["jerk_rms"] == pytest.approx(
         summary["per_joint"]["j1"]["reference_jerk_rms"], rel=0.01
     )
+
+
+def test_a_group_has_means_in_units_only_where_its_joints_share_one(tmp_path: Path, bag: Path) -> None:
+    """The error of a group of revolute joints and a gripper was a mean of radians and metres, without a word."""
+    whole = go(bag, tmp_path / "out").summary["per_group"]["body"]
+    assert whole["unit"] == "rad"
+    assert whole["l1"] > 0
+    group = ROBOT.groups[0]
+    slides = replace(group, joints=(*group.joints[:2], replace(group.joints[2], kind=JointKind.PRISMATIC)))
+    mixed = go(bag, tmp_path / "mixed", robot=replace(ROBOT, groups=(slides,))).summary["per_group"]["body"]
+    assert (mixed["unit"], mixed["mse"], mixed["l1"], mixed["executed_l1"]) == (None, None, None, None)
+    assert mixed["l1_normalised"] == whole["l1_normalised"]
 
 
 def test_the_safety_chain_judges_every_chunk_from_where_the_robot_was(tmp_path: Path, bag: Path) -> None:

@@ -100,10 +100,7 @@ def build_summary(data: ReplayData, figures: Figures) -> dict[str, Any]:
         "metrics": dict(figures.metrics),
         "intervals": {name: interval_as_json(interval) for name, interval in figures.intervals.items()},
         "per_joint": _per_joint(data, figures),
-        "per_group": {
-            name: {key: plain_number(value) for key, value in asdict(numbers).items()}
-            for name, numbers in figures.groups.items()
-        },
+        "per_group": _per_group(data, figures),
         "per_step": _per_step(data),
         "refusals": {
             f"{node}: {reason}": count for (node, reason), count in sorted(collector.refusals.items())
@@ -141,6 +138,21 @@ def _per_joint(data: ReplayData, figures: Figures) -> dict[str, Any]:
         }
         for i, (name, numbers) in enumerate(figures.joints.items())
     }
+
+
+def _per_group(data: ReplayData, figures: Figures) -> dict[str, Any]:
+    """Return the means of every joint group; those in units are None where its joints have several."""
+    entries: dict[str, Any] = {}
+    for group in data.robot.groups:
+        if group.name not in figures.groups:
+            continue
+        units = {figures.units[joint.name] for joint in group.joints if joint.name in figures.units}
+        unit = units.pop() if len(units) == 1 else None
+        entries[group.name] = {"unit": unit} | {
+            key: plain_number(value) if unit is not None or key.endswith("_normalised") else None
+            for key, value in asdict(figures.groups[group.name]).items()
+        }
+    return entries
 
 
 def _per_step(data: ReplayData) -> dict[str, list[float | None]]:
