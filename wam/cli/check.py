@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from wam.cli.bag_options import ActionTopics, Remap, parse_remap
 from wam.cli.progress import row_progress
+from wam.core.words import counted
 from wam.evaluation.check import CheckReport, Severity, check_recording
 
 EXIT_FAILED_CHECK = 2
@@ -97,7 +98,7 @@ def _show(report: CheckReport) -> None:
         line(f"  means: {problem.meaning}")
         if problem.remedy:
             line(f"  [bold]→ {escape(problem.remedy)}[/bold]")
-    counts = ", ".join(f"{report.count(severity)} {severity.value}s" for severity in Severity)
+    counts = ", ".join(counted(report.count(severity), severity.value) for severity in Severity)
     robot = (
         f" as {report.robot}"
         if report.robot

@@ -14,6 +14,7 @@ from rich.markup import escape
 from wam.cli import convert_bag, convert_units
 from wam.cli.bag_options import parse_pairs
 from wam.cli.progress import row_progress
+from wam.core.words import counted
 from wam.data.bag.writing import Storage
 from wam.policies.registry import registry
 
@@ -150,7 +151,9 @@ def lerobot(
             )
         )
         return
-    typer.echo(f"{result.bag}: {result.messages} messages, {result.rows} rows, “{result.instruction}”")
+    typer.echo(
+        f"{result.bag}: {counted(result.messages, 'message')}, {counted(result.rows, 'row')}, “{result.instruction}”"
+    )
     for topic, origin in result.topics.items():
         typer.echo(f"  {topic:<44} {origin}")
 

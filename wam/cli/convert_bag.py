@@ -22,6 +22,7 @@ from wam.cli.bag_options import (
     use_stamps,
 )
 from wam.cli.progress import row_progress
+from wam.core.words import counted
 from wam.data.lerobot.format import Version
 
 
@@ -108,7 +109,8 @@ def bag(
         typer.echo(json.dumps(written, indent=2, ensure_ascii=False))
         return
     typer.echo(
-        f"{done.dataset}: LeRobot {version.value}, {len(done.rows)} episodes, {sum(done.rows)} rows at {done.fps:g} Hz"
+        f"{done.dataset}: LeRobot {version.value}, {counted(len(done.rows), 'episode')}, "
+        f"{counted(sum(done.rows), 'row')} at {done.fps:g} Hz"
     )
 
 

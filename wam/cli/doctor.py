@@ -16,6 +16,7 @@ from rich.table import Table
 
 from wam.cli.checks import all_checks, network_check, robot_checks
 from wam.cli.machine_check import Check, Outcome
+from wam.core.words import counted
 
 EXIT_FAILED_CHECK = 2
 PARALLEL = 2
@@ -81,4 +82,7 @@ def _show(checks: list[Check]) -> None:
         table.add_row(f"[{COLOURS[check.outcome]}]{check.outcome.value}[/]", check.name, text)
     console.print(table)
     counts = {outcome: sum(check.outcome is outcome for check in checks) for outcome in Outcome}
-    console.print(f"{len(checks)} checks: {counts[Outcome.WARN]} warnings, {counts[Outcome.FAIL]} failures")
+    console.print(
+        f"{counted(len(checks), 'check')}: {counted(counts[Outcome.WARN], 'warning')}, "
+        f"{counted(counts[Outcome.FAIL], 'failure')}"
+    )

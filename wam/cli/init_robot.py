@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from wam.core.errors import ConfigError
+from wam.core.words import counted
 
 if TYPE_CHECKING:
     from wam.data.draft import RobotDraft
@@ -102,7 +103,10 @@ def _write(draft: RobotDraft, out: Path) -> None:
 def _tell(draft: RobotDraft, out: Path) -> None:
     console = Console(stderr=True)
     joints = sum(len(group.joints) for group in draft.groups)
-    typer.echo(f"{out}: {joints} joints in {len(draft.groups)} groups, {len(draft.cameras)} cameras")
+    typer.echo(
+        f"{out}: {counted(joints, 'joint')} in {counted(len(draft.groups), 'group')}, "
+        f"{counted(len(draft.cameras), 'camera')}"
+    )
     for group in draft.groups:
         names = ", ".join(joint.driver_name for joint in group.joints)
         typer.echo(f"  {group.topic or '(topic not known)':<28} {names}")

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from wam.cli.bag_options import parse_pairs
+from wam.core.words import counted
 
 EXIT_DROPPED = 2
 
@@ -78,7 +79,8 @@ def record(
                     options,
                     stop=stop,
                     on_progress=lambda counts, size: status.update(
-                        f"{sum(counts.values())} messages on {len(counts)} topics, {size / 1e6:.1f} MB"
+                        f"{counted(sum(counts.values()), 'message')} on {counted(len(counts), 'topic')}, "
+                        f"{size / 1e6:.1f} MB"
                     ),
                 )
         else:
@@ -96,7 +98,7 @@ def record(
         }
         typer.echo(json.dumps(content, indent=2))
     else:
-        typer.echo(f"{done.out}: {sum(done.counts.values())} messages, {done.size / 1e6:.1f} MB")
+        typer.echo(f"{done.out}: {counted(sum(done.counts.values()), 'message')}, {done.size / 1e6:.1f} MB")
     for name in done.silent:
         console.print(f"[yellow]warning:[/yellow] no message on {name}", soft_wrap=True)
     if done.dropped:

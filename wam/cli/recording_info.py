@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from wam.core.words import counted
 from wam.data.survey import (
     BagSurvey,
     CameraSurvey,
@@ -49,7 +50,9 @@ def _show_bag(console: Console, found: BagSurvey) -> None:
         when = datetime.fromtimestamp(found.start_ns / 1e9, tz=timezone.utc)
         started = f", {found.duration:.2f} s from {when:%Y-%m-%d %H:%M:%S} UTC"
     _line(
-        console, f"[bold]{escape(str(found.path))}[/bold]: {found.form}{started}, {found.messages} messages"
+        console,
+        f"[bold]{escape(str(found.path))}[/bold]: {found.form}{started}, "
+        f"{counted(found.messages, 'message')}",
     )
     _show_files(console, found.files)
     publishers = ("publishers",) if any(topic.publishers for topic in found.topics) else ()
@@ -90,7 +93,8 @@ def _show_dataset(console: Console, found: DatasetSurvey) -> None:
     _line(
         console,
         f"[bold]{escape(str(found.path))}[/bold]: LeRobot data set {found.version}{escape(robot)}, "
-        f"{len(found.episodes)} episodes, {found.rows} rows at {found.fps:g} Hz ({found.rows / found.fps:.1f} s)",
+        f"{counted(len(found.episodes), 'episode')}, {counted(found.rows, 'row')} at {found.fps:g} Hz "
+        f"({found.rows / found.fps:.1f} s)",
     )
     _show_files(console, found.files)
     if found.episodes:
@@ -102,7 +106,7 @@ def _show_dataset(console: Console, found: DatasetSurvey) -> None:
         )
     tasks = Counter(task for episode in found.episodes for task in episode.tasks)
     for task, number in tasks.most_common(TOLD):
-        _line(console, f"task: {escape(task)} ({number} episodes)")
+        _line(console, f"task: {escape(task)} ({counted(number, 'episode')})")
     if len(tasks) > TOLD:
         _line(console, f"and {len(tasks) - TOLD} tasks more")
     table = _table("key", "type", "shape", "columns")
@@ -122,7 +126,7 @@ def _show_dataset(console: Console, found: DatasetSurvey) -> None:
             _show_columns(console, feature.name, feature.columns)
     if any(feature.columns for feature in found.features):
         part = None if found.sampled == len(found.episodes) else found.sampled_rows
-        _say_sample(console, part, f"rows, from {found.sampled} episodes")
+        _say_sample(console, part, f"rows, from {counted(found.sampled, 'episode')}")
     cameras = [(feature.name, feature.camera) for feature in found.features if feature.camera is not None]
     if cameras:
         _show_cameras(console, cameras)

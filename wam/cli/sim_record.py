@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from wam.cli.progress import row_progress
 from wam.core.errors import ConfigError
+from wam.core.words import counted
 from wam.data.lerobot.format import Version
 from wam.sim.quality import Quality
 from wam.sim.recording.plan import Format
@@ -130,7 +131,7 @@ def record(
     rows_in_all = sum(played.rows for played in result.episodes)
     what = "bags" if form is Format.BAG else f"LeRobot {version.value} data set"
     console.print(
-        f"{what}: {result.out} ({len(result.episodes)} episodes, {rows_in_all} rows)",
+        f"{what}: {result.out} ({counted(len(result.episodes), 'episode')}, {counted(rows_in_all, 'row')})",
         soft_wrap=True,
         highlight=False,
     )

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
+from wam.core.words import counted
 
 MOST_PERIODS = 5.0
 """A lost message stands for at most so many usual intervals: a pause after it was not lost with it."""
@@ -122,6 +123,6 @@ def loss_lines(losses: Iterable[RecordingLoss]) -> tuple[str, ...]:
         group.sort(key=lambda loss: -(loss.messages or 0))
         named = [loss.amount() for loss in group[:NAMED]]
         rest = len(group) - len(named)
-        also = f" and those of {rest} more topics" if rest else ""
+        also = f" and those of {counted(rest, 'more topic')}" if rest else ""
         lines.append(f"{reason}: lost are {', '.join(named)}{also}")
     return tuple(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from wam.core.words import counted
 from wam.data.bag.stamps import StampReport
 
 CLOCKS_DIFFER_S = 0.3
@@ -43,11 +44,16 @@ def stamp_warnings(reports: Sequence[StampReport], *, unstamped: Collection[str]
                 "without a stamp (receive time was taken)",
             ),
             (report.negative_latency, "received before they were stamped"),
-            (report.clock_resets, "clock resets"),
-            (report.gaps, f"gaps, the longest {report.longest_gap_s:.2f} s"),
+            (report.clock_resets, "clock reset" if report.clock_resets == 1 else "clock resets"),
+            (
+                report.gaps,
+                f"gap of {report.longest_gap_s:.2f} s"
+                if report.gaps == 1
+                else f"gaps, the longest {report.longest_gap_s:.2f} s",
+            ),
             (report.late, "too late to be put in order"),
         )
         found = [f"{count} {text}" for count, text in oddities if count]
         if found:
-            lines.append(f"{report.topic} ({report.messages} messages): {'; '.join(found)}")
+            lines.append(f"{report.topic} ({counted(report.messages, 'message')}): {'; '.join(found)}")
     return tuple(lines)

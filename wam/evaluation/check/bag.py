@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wam.core.errors import RecordingError
+from wam.core.words import counted
 from wam.data.bag.binding import NO_ACTION, Binding, TopicNames, bind_what_is_there, require_ros
 from wam.data.bag.commands import COMMAND_TYPES
 from wam.data.bag.reading import Recording
@@ -67,7 +68,7 @@ def check_bag(
     if robot is None:
         _guess(path, problems)
     return CheckReport(
-        path, "recording", robot.name if robot else "", f"{messages} messages", tuple(problems)
+        path, "recording", robot.name if robot else "", counted(messages, "message"), tuple(problems)
     )
 
 

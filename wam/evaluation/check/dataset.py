@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from wam.core.errors import WamError
+from wam.core.words import counted
 from wam.data.columns import ColumnOptions, JointColumns, range_fault
 from wam.data.lerobot.episode import EpisodeReader, RecordedEpisode
 from wam.data.lerobot.format import ACTION, IMAGES, STATE
@@ -64,7 +65,7 @@ def check_dataset(
                 _cameras(path, content, robot, problems)
         episodes += 1
         progress(episodes, len(present))
-    return _report(path, robot, f"{rows} rows of {episodes} episodes", problems)
+    return _report(path, robot, f"{counted(rows, 'row')} of {counted(episodes, 'episode')}", problems)
 
 
 def _report(path: Path, robot: RobotDescription | None, checked: str, problems: Problems) -> CheckReport:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from wam.core.verdict import Ladder
+from wam.core.words import counted
 from wam.evaluation.closed_loop import table
 from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation, seconds
 from wam.evaluation.closed_loop.table import EvaluationFigures
@@ -187,7 +188,7 @@ def _page(run: Evaluation, figures: EvaluationFigures) -> Page:
 
 def _verdict(run: Evaluation, figures: EvaluationFigures) -> tuple[Tone, str, tuple[str, ...]]:
     good = sum(one.success for one in run.episodes)
-    text = f"{good} of {len(run.episodes)} episodes succeeded"
+    text = f"{good} of {counted(len(run.episodes), 'episode')} succeeded"
     reasons = [f"seed {one.seed}: {one.error}" for one in run.episodes if one.error]
     reasons += [
         f"gate: {check.threshold.metric} is {'not known' if check.value is None else f'{check.value:.4g}'}, "

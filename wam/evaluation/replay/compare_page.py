@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from wam.core.errors import ConfigError
+from wam.core.words import counted
 from wam.evaluation.metrics.table import METRICS
 from wam.evaluation.replay.compare import HEADLINE, Comparison, Difference, Parting
 from wam.evaluation.replay.compare_charts import time_section
@@ -84,7 +85,7 @@ def build_compare_page(comparison: Comparison, reports: Sequence[Path], *, relat
                 Tile(
                     "pairs of chunks",
                     str(comparison.pairs),
-                    f"{comparison.unpaired} chunks without a partner",
+                    f"{counted(comparison.unpaired, 'chunk')} without a partner",
                 ),
             ),
             sections=tuple(

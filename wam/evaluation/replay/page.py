@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from wam.core.words import counted
 from wam.evaluation.metrics.figures import Figures
 from wam.evaluation.metrics.metric import JOINT, Shown
 from wam.evaluation.metrics.table import shown
@@ -84,8 +85,8 @@ def _tiles(data: ReplayData, figures: Figures, timing: dict[str, Any]) -> tuple[
     results = timing["results"]
     offset = metrics["phase_offset_p50_rows"]
     return (
-        Tile("recording", f"{data.duration:.1f} s", f"{data.recording.message_count} messages"),
-        Tile("chunks", str(data.collector.chunks), f"{data.collector.contexts} planner contexts"),
+        Tile("recording", f"{data.duration:.1f} s", counted(data.recording.message_count, "message")),
+        Tile("chunks", str(data.collector.chunks), counted(data.collector.contexts, "planner context")),
         Tile(
             "action error (L1, of the range)",
             _percent(metrics["action_l1_normalised"]),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from wam.core.words import counted
 from wam.evaluation.metrics.gate import GateSource
 from wam.evaluation.metrics.metric import Shown
 from wam.evaluation.metrics.table import shown
@@ -67,7 +68,8 @@ def build_scenario_page(
     return render(
         Page(
             title=f"Scenario {scenario.name}",
-            subtitle=f"{len(scenario.recordings)} recordings of {scenario.robot}, {len(scenario.variants)} variants",
+            subtitle=f"{counted(len(scenario.recordings), 'recording')} of {scenario.robot}, "
+            f"{counted(len(scenario.variants), 'variant')}",
             tone=TONES[summary["verdict"]],
             verdict=_headline(summary),
             reasons=_reasons(runs, checked, by_default=_by_default(summary)),
