@@ -70,6 +70,11 @@ def test_a_sourced_distribution_and_another_environment_are_left_out() -> None:
     assert not {"PYTHONPATH", "VIRTUAL_ENV", "ROS_DISTRO", "_ROS_WHEELS_BOOTSTRAP_COMPLETE"} & set(found)
 
 
+def test_compiled_modules_are_kept_on_disk() -> None:
+    """Containers forbid it, and every process of a test or a demo then compiled the whole suite again."""
+    assert "PYTHONDONTWRITEBYTECODE" not in here({"PYTHONDONTWRITEBYTECODE": "1"})
+
+
 def test_a_library_path_of_nothing_but_ros_disappears() -> None:
     """An empty LD_LIBRARY_PATH means the working directory to the loader."""
     assert "LD_LIBRARY_PATH" not in here({"LD_LIBRARY_PATH": "/opt/ros/jazzy/lib:"})
