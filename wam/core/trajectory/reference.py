@@ -24,6 +24,9 @@ SMOOTHING_TICKS = (2, 4, 7, 12)
 BAND_ROWS = 256
 """Samples averaged by one matrix product; longer motions take several."""
 
+EXACT = 1e-6
+"""Distance from a sample [samples] below which it counts as that sample."""
+
 PAST_ROWS = DIFFERENCE_ROWS + 2 * SMOOTHING_TICKS[-1]
 
 
@@ -108,44 +111,56 @@ class Reference:
         start_ns: time of sample 0 [ns].
         tick_ns: time between two ticks [ns].
         period_ns: time over which one sample is consumed [ns]; longer than a tick slows the motion uniformly.
-        positions: float64 [M, N].
-        velocities: float64 [M, N], finite differences per sample.
-        accelerations: float64 [M, N].
+        samples: float64 [M, 3, N]: positions, velocities as finite differences per sample, accelerations.
     """
 
     start_ns: int
     tick_ns: int
     period_ns: int
-    positions: Rows
-    velocities: Rows
-    accelerations: Rows
+    samples: Rows
 
     @property
     def last(self) -> int:
         """Index of the last sample."""
-        return len(self.positions) - 1
+        return len(self.samples) - 1
 
-    def at(self, index: float, *, rate: float) -> tuple[Vector, Vector, Vector]:
-        """Return position, velocity and acceleration at sample `index`, played at `rate` (1: nominal).
+    @property
+    def positions(self) -> Rows:
+        """Positions, float64 [M, N]."""
+        result: Rows = self.samples[:, 0]
+        return result
+
+    @property
+    def ends(self) -> Rows:
+        """The last position, at rest, float64 [3, N]."""
+        result = np.zeros_like(self.samples[-1])
+        result[0] = self.samples[-1, 0]
+        return result
+
+    def at(self, index: float) -> Rows:
+        """Return position, velocity and acceleration at sample `index`, float64 [3, N].
 
         Beyond the last sample it is held at rest.
         """
         left = int(index)
         if left >= self.last:
-            zero = np.zeros(self.positions.shape[1])
-            return self.positions[-1], zero, zero
+            return self.ends
         u = index - left
-        if u < 1e-6:
-            position, velocity = self.positions[left], self.velocities[left]
-            acceleration = self.accelerations[left]
-        else:
-            w = 1.0 - u
-            position = w * self.positions[left] + u * self.positions[left + 1]
-            velocity = w * self.velocities[left] + u * self.velocities[left + 1]
-            acceleration = w * self.accelerations[left] + u * self.accelerations[left + 1]
-        if rate == 1.0:
-            return position, velocity, acceleration
-        return position, rate * velocity, rate * rate * acceleration
+        result: Rows = self.samples[left]
+        if u >= EXACT:
+            result = (1.0 - u) * result + u * self.samples[left + 1]
+        return result
+
+    def along(self, indices: Vector) -> Rows:
+        """Return what `at` does for each of `indices`, float64 [T, 3, N]."""
+        left = indices.astype(np.intp)
+        u = (indices - left)[:, None, None]
+        result: Rows = self.samples[np.minimum(left, self.last)]
+        if (u >= EXACT).any():
+            between = (1.0 - u) * result + u * self.samples[np.minimum(left + 1, self.last)]
+            result = np.where(u >= EXACT, between, result)
+        result[left >= self.last] = self.ends
+        return result
 
 
 def make_reference(motion: Motion, *, tick_ns: int) -> Reference:
@@ -162,7 +177,5 @@ def make_reference(motion: Motion, *, tick_ns: int) -> Reference:
         start_ns=motion.start_ns + DIFFERENCE_ROWS * motion.period_ns,
         tick_ns=tick_ns,
         period_ns=motion.period_ns,
-        positions=rows[2:],
-        velocities=velocities[1:],
-        accelerations=accelerations,
+        samples=np.stack((rows[2:], velocities[1:], accelerations), axis=1),
     )

@@ -8,7 +8,7 @@ sent and played are these very states.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,13 +16,14 @@ import numpy.typing as npt
 
 from wam.core.errors import WamError
 from wam.core.safety.limits import JointLimits
-from wam.core.trajectory.follower import Follower
+from wam.core.trajectory.follower import Follower, aims_of
 from wam.core.trajectory.ramp import make_ramp
 from wam.core.trajectory.reference import Reference
 from wam.core.trajectory.spline import sample
 
 Vector = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 ACCELERATION_SHARE = 0.95
 """Share of the acceleration limit that a plan uses: the rest is there to change the rate at which it is played."""
@@ -32,6 +33,9 @@ JERK_SHARE = 0.85
 
 REST_POINTS = 3
 """Control points at the end that are the same: the curve is at rest at the first of them but one."""
+
+BLOCK_TICKS = 12
+"""Ticks that joints are led on before it is looked at where that ends."""
 
 MAX_BRAKE_TICKS = 600
 """Ticks after which an approach, or a brake, that has not come to its end is a fault."""
@@ -137,36 +141,78 @@ class RollOut:
 
     def _follow(self, reference: Reference, start: Rows) -> tuple[Rows, int]:
         """Return the control points along the rows to rest at the last one, and where the rows are slowed for that."""
-        follower = self._follower
-        follower.position = start[-1]
-        follower.velocity = (start[-1] - start[-2]) / self._dt
-        follower.acceleration = (start[-1] - 2.0 * start[-2] + start[-3]) / self._dt**2
-        states: list[Vector] = []
+        follower, goal = self._follower, reference.ends
+        follower.reset(
+            start[-1],
+            (start[-1] - start[-2]) / self._dt,
+            (start[-1] - 2.0 * start[-2] + start[-3]) / self._dt**2,
+        )
         pace = reference.tick_ns / reference.period_ns
-        index, last, slowing = 0.0, float(reference.last), -1
+        # At their pace, as long as every joint can stop in what is left of the rows; from there on slowed.
+        due = _even(pace, reference.last)
+        left_s = (reference.last - np.concatenate(([0.0], due)))[:-1] / pace * self._dt
+        points = self._advance(
+            aims_of(reference.along(due), rate=pace, period=self._dt),
+            until=lambda first, states: left_s[first : first + len(states)] < self._need_s(states[:, 1]),
+        )
+        slowing = len(points)
+        if slowing < len(due):
+            index = float(due[slowing - 1]) if slowing else 0.0
+            points = np.concatenate((points, self._slowed(reference, pace, index)))
+        # Almost there: what is left of the approach takes long and is worth nothing.
+        approach = np.broadcast_to(aims_of(goal, rate=1.0, period=self._dt), (MAX_BRAKE_TICKS, *goal.shape))
+        near = self._advance(
+            approach, until=lambda _, states: np.abs(goal[0] - states[:, 0]).max(axis=1) < NEAR
+        )
+        brake: list[Vector] = []
+        while len(brake) < MAX_BRAKE_TICKS and not follower.at_rest():
+            brake.append(follower.brake())
+        rest = [follower.position] * REST_POINTS
+        return np.concatenate((points, near, brake + rest)), slowing
+
+    def _advance(self, aims: Rows, *, until: Callable[[int, Rows], Flags]) -> Rows:
+        """Follow `aims`, float64 [T, 3, N], or a part of them; return the positions, float64 [K, N], K <= T.
+
+        Args:
+            aims: see `aims_of`.
+            until: takes the number of a tick and the states, float64 [B, 3, N], before it and those that come next;
+                tells before which ticks of these the motion ends, bool [B].
+        """
+        follower = self._follower
+        before = follower.state[None]
+        parts = [before[:0, 0]]
+        for first in range(0, len(aims), BLOCK_TICKS):
+            states = np.concatenate((before, follower.follow(aims[first : first + BLOCK_TICKS])))
+            over = until(first, states[:-1])
+            if over.any():
+                end = int(over.argmax())
+                follower.restore(states[end])
+                parts.append(states[1 : end + 1, 0])
+                break
+            parts.append(states[1:, 0])
+            before = states[-1:]
+        return np.concatenate(parts)
+
+    def _slowed(self, reference: Reference, pace: float, index: float) -> Rows:
+        """Return the positions, float64 [K, N], from sample `index` to the last one, slowed by what is left."""
+        follower, last, need = self._follower, float(reference.last), self._stop_need.tolist()
+        states = follower.states
+        positions = []
         while index < last:
             left_s = (last - index) / pace * self._dt
-            need_s = float((np.abs(follower.velocity) * self._stop_need).max())
+            need_s = max(abs(state[1]) * share for state, share in zip(states, need, strict=True))
             rate = pace
             if left_s < need_s:
                 rate *= max(LEAST_RATE, math.sqrt(left_s / need_s))
-                slowing = len(states) if slowing < 0 else slowing
             index = min(index + rate, last)
-            states.append(follower.step(*reference.at(index, rate=rate)))
-        slowing = len(states) if slowing < 0 else slowing
-        zero = np.zeros_like(follower.position)
-        goal = reference.positions[-1]
-        for _ in range(MAX_BRAKE_TICKS):
-            # Almost there: what is left of the approach takes long and is worth nothing.
-            if float(np.abs(goal - follower.position).max()) < NEAR:
-                break
-            states.append(follower.step(goal, zero, zero))
-        for _ in range(MAX_BRAKE_TICKS):
-            if follower.at_rest():
-                break
-            states.append(follower.brake())
-        states += [follower.position] * REST_POINTS
-        return np.array(states), slowing
+            states = follower.advance(aims_of(reference.at(index), rate=rate, period=self._dt))
+            positions.append([state[0] for state in states])
+        return np.array(positions)
+
+    def _need_s(self, velocities: Rows) -> Vector:
+        """Return the times that joints at `velocities`, float64 [T, N], need to stop, float64 [T] [s]."""
+        result: Vector = (np.abs(velocities) * self._stop_need).max(axis=1)
+        return result
 
     def _stop_on_rows(self, moving: Rows, efforts: tuple[float, ...]) -> tuple[Rows, int] | None:
         """Return control points that come to rest at the last row, and where they slow down; None: rows end too soon.
@@ -237,6 +283,16 @@ def planning_limits(limits: JointLimits) -> JointLimits:
     return replace(
         limits, acceleration=ACCELERATION_SHARE * limits.acceleration, jerk=JERK_SHARE * limits.jerk
     )
+
+
+def _even(pace: float, last: int) -> Vector:
+    """Return the samples that are due after 1, 2, ... ticks at `pace`, up to the last one, float64 [T]."""
+    due: list[float] = []
+    index = 0.0
+    while index < last:
+        index = min(index + pace, float(last))
+        due.append(index)
+    return np.array(due)
 
 
 def _steps(limits: JointLimits, period: float) -> Rows:
