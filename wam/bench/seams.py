@@ -8,11 +8,9 @@ follows its commands with a lag.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +22,7 @@ from wam.core.chunk.action_chunk import ActionChunk
 from wam.core.chunk.splice import Strategy
 from wam.core.clock import NS_PER_MS
 from wam.core.safety.limits import JointLimits
+from wam.core.worker_pool import worker_pool
 from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
 from wam.runtime.safety.build import build_cycle, settings_for
@@ -33,11 +32,16 @@ from wam.runtime.safety.intake import CycleSettings
 Rows = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
 
-CHUNKS = 1_000_000
+CHUNKS = 4_000
+"""Some 30 s on two slow cores; 10^6 take hours."""
 BARS = {"seams_violations": Bar(0.0), "seams_chunks_per_s": Bar(2000.0, "min")}
 TOLERANCE = 1e-6
 ROWS = 16
 PERIOD_NS = 33_333_333
+LEAST_PART, MAX_PART = 100, 5_000
+PARTS = 8
+"""Parts for each process: as often there is something to tell."""
+
 MAX_TICKS = 4
 BLOCK_TICKS = 4096
 
@@ -337,10 +341,10 @@ def run(
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by the workers when they import numpy
     workers = workers or len(os.sched_getaffinity(0))
-    part = max(1, min(20_000, -(-chunks // workers)))
+    part = max(1, min(MAX_PART, max(LEAST_PART, chunks // (PARTS * workers)), -(-chunks // workers)))
     parts = [min(part, chunks - first) for first in range(0, chunks, part)]
     total = SeamsCount()
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         for one in pool.map(run_part, [robot] * len(parts), parts, range(len(parts))):
             total += one
             stage(f"{total.chunks:,} of {chunks:,} chunks, {total.violations} violations")

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
+from wam.core.worker_pool import worker_pool
 from wam.sim.actors import ExpertActor
 from wam.sim.experts.registry import make_expert
 from wam.sim.rollout import EpisodeResult, RolloutOptions, rollout
@@ -80,5 +79,5 @@ def _each(work: Sequence[Batch], processes: int) -> Iterator[list[EpisodeResult]
     if processes == 1:
         yield from map(run_batch, work)
         return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         yield from pool.map(run_batch, work)

@@ -7,11 +7,9 @@ the wall cases are judged as well. Every case follows from the seed and its numb
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +21,7 @@ from wam.bench.attack import contacts, streams, walls
 from wam.bench.attack.arm import Target
 from wam.bench.attack.judge import Violation
 from wam.bench.result import Bar, BenchResult
+from wam.core.worker_pool import worker_pool
 
 CASES = 1000
 ROBOT = "piper"
@@ -244,9 +243,8 @@ def run(
     firsts = range(0, cases, BATCH)
     parts = [min(BATCH, cases - first) for first in firsts]
     total, done = AttackCount(), 0
-    context = multiprocessing.get_context("spawn")
     workers = jobs or len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=limit_memory) as pool:
+    with worker_pool(workers, begin=limit_memory) as pool:
         batches = pool.map(attack_batch, [robot] * len(parts), [seed] * len(parts), firsts, parts)
         for part, one in zip(parts, batches, strict=True):
             total, done = total + one, done + part

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from wam.core.safety.limits import JointLimits
 from wam.core.trajectory.curve import AFTER, curve_slopes, sample_curve
-from wam.core.trajectory.ramp import Ramp, make_ramp
+from wam.core.trajectory.ramp import Ramp, make_short_ramp
 
 Vector = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.float64]
@@ -175,8 +175,6 @@ class Player:
     def splice(self, joint: Joint, points: Rows) -> bool:
         """Replace the plan from `joint` on; return False where it is too late or was made for another plan.
 
-        A plan that was made while another one still waited to join continues a motion that is not played any more.
-
         A plan that was made while the one before it still waited to join continues a motion that is not played.
 
         Args:
@@ -218,25 +216,35 @@ class Player:
         most = min(MAX_SLOPE, gentle, float((self._limits.acceleration / speed).min()))
         bend = min(MAX_BEND, float((self._limits.jerk / speed).min()))
         change = abs(target - self.rate)
+        tried: list[Ramp] = []
         for slope_share, bend_share in EFFORTS:
             if change / (slope_share * most * self._dt) >= left:
                 continue
-            ramp = make_ramp(
+            ramp = make_short_ramp(
                 rate=self.rate,
                 slope=self._slope,
                 target=target,
                 max_slope=slope_share * most,
                 bend=bend_share * bend,
                 period=self._dt,
+                within=left,
             )
-            if len(ramp) >= left:
+            if ramp is None or ramp.rates.min() < -1e-9 or ramp.rates.max() > 1.0 + 1e-9:
                 continue
-            if ramp.rates.min() < -1e-9 or ramp.rates.max() > 1.0 + 1e-9:
-                continue
-            if self._keeps(self._place + ramp.places):
-                self._ramp, self._played, self._from, self._target = ramp, 0, self._place, target
+            tried.append(ramp)
+            # The first one usually does; where it does not, the others are looked at together.
+            if len(tried) == 1 and self._keeps(self._place + ramp.places):
+                self._begin_ramp(ramp, target)
+                return True
+        if len(tried) > 1:
+            kept = self._which_keep([self._place + ramp.places for ramp in tried[1:]])
+            if kept.any():
+                self._begin_ramp(tried[1 + int(kept.argmax())], target)
                 return True
         return under_way
+
+    def _begin_ramp(self, ramp: Ramp, target: float) -> None:
+        self._ramp, self._played, self._from, self._target = ramp, 0, self._place, target
 
     def tick(self) -> Vector:
         """Move one tick along the plan and return the new command, float64 [N]."""
@@ -302,15 +310,39 @@ class Player:
 
     def _keeps(self, places: Vector) -> bool:
         """Return whether commands at `places`, and three more at the rate reached, keep the limits."""
-        rate = places[-1] - places[-2] if len(places) > 1 else 0.0
-        places = np.concatenate((places, places[-1] + rate * np.arange(1, PAST + 1)))
-        rows = np.concatenate((self._emitted, sample_curve(self._points, np.minimum(places, self._end))))
+        rows = np.concatenate((self._emitted, sample_curve(self._points, self._run_on(places))))
         for order, step in enumerate(self._steps, start=1):
             rows = rows[1:] - rows[:-1]
             # Differences among states that were emitted already are what they are.
             if not (np.abs(rows[PAST - order :]) <= step).all():
                 return False
         return True
+
+    def _which_keep(self, several: list[Vector]) -> npt.NDArray[np.bool_]:
+        """Return what `_keeps` does for each of `several` places, bool [R]."""
+        several = [self._run_on(places) for places in several]
+        ends = np.cumsum([PAST + len(places) for places in several])
+        begins = np.concatenate(([0], ends[:-1]))
+        # One list of states: those that were emitted, then what follows, for each of them.
+        ahead = np.ones(ends[-1], dtype=np.bool_)
+        for past in range(PAST):
+            ahead[begins + past] = False
+        rows = np.empty((ends[-1], self._emitted.shape[1]))
+        rows[~ahead] = np.tile(self._emitted, (len(several), 1))
+        rows[ahead] = sample_curve(self._points, np.concatenate(several))
+        # A difference that ends ahead looks back on no other list.
+        within = np.ones(ends[-1], dtype=np.bool_)
+        for order, step in enumerate(self._steps, start=1):
+            rows = rows[1:] - rows[:-1]
+            within[order:] &= (np.abs(rows) <= step).all(axis=1)
+        result: npt.NDArray[np.bool_] = np.logical_and.reduceat(within | ~ahead, begins)
+        return result
+
+    def _run_on(self, places: Vector) -> Vector:
+        """Return `places` with three more at the rate reached, up to the end of the plan."""
+        rate = places[-1] - places[-2] if len(places) > 1 else 0.0
+        places = np.concatenate((places, places[-1] + rate * np.arange(1, PAST + 1)))
+        return np.minimum(places, self._end)
 
     def _next(self) -> int:
         """Return the first control point that the stream has not used yet."""

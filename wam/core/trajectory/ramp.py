@@ -50,6 +50,24 @@ class Ramp:
 def make_ramp(
     *, rate: float, slope: float, target: float, max_slope: float, bend: float, period: float
 ) -> Ramp:
+    """Return the fastest ramp from `rate` with `slope` [1/s] to `target` with slope zero; see `make_short_ramp`."""
+    ramp = make_short_ramp(
+        rate=rate, slope=slope, target=target, max_slope=max_slope, bend=bend, period=period, within=None
+    )
+    assert ramp is not None, "any length is short enough"
+    return ramp
+
+
+def make_short_ramp(
+    *,
+    rate: float,
+    slope: float,
+    target: float,
+    max_slope: float,
+    bend: float,
+    period: float,
+    within: int | None,
+) -> Ramp | None:
     """Return the fastest ramp from `rate` with `slope` [1/s] to `target` with slope zero.
 
     Args:
@@ -59,22 +77,26 @@ def make_ramp(
         max_slope: largest slope [1/s].
         bend: largest bend [1/s^2].
         period: time between two ticks [s].
+        within: ticks than which it has to be shorter, else None is returned; None: any length.
     """
     phases, total = _phases(rate, slope, target, max_slope, bend)
     ticks = max(1, math.ceil(total / period - 1e-9))
-    times = np.arange(1, ticks + 1) * period
-    places, rates, slopes = np.empty(ticks), np.empty(ticks), np.empty(ticks)
+    if within is not None and ticks >= within:
+        return None
+    begun = []
     distance = 0.0
     for index, phase in enumerate(phases):
-        end = phases[index + 1].start if index + 1 < len(phases) else math.inf
-        inside = (times > phase.start - 1e-12) if index == 0 else (times > phase.start)
-        t = times[inside] - phase.start
-        rates[inside] = phase.rate + (phase.slope + 0.5 * phase.bend * t) * t
-        slopes[inside] = phase.slope + phase.bend * t
-        places[inside] = distance + ((phase.bend * t / 6.0 + 0.5 * phase.slope) * t + phase.rate) * t
-        if end < math.inf:
-            t_end = end - phase.start
+        begun.append((phase.start, phase.rate, phase.slope, phase.bend, 0.5 * phase.bend, distance))
+        if index + 1 < len(phases):
+            t_end = phases[index + 1].start - phase.start
             distance += ((phase.bend * t_end / 6.0 + 0.5 * phase.slope) * t_end + phase.rate) * t_end
+    table = np.array(begun).T
+    times = np.arange(1, ticks + 1) * period
+    starts, value, tangent, bent, half, passed = table[:, np.searchsorted(table[0], times) - 1]
+    t = times - starts
+    rates = value + (tangent + half * t) * t
+    slopes = tangent + bent * t
+    places = passed + ((bent * t / 6.0 + 0.5 * tangent) * t + value) * t
     rates[-1], slopes[-1] = target, 0.0
     return Ramp(places / period, rates, slopes)
 

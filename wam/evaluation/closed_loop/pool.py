@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from wam.core.errors import WamError
+from wam.core.worker_pool import end_with_parent
 from wam.evaluation.closed_loop.player import Play, PlayerJob, Stopped, never
 from wam.evaluation.closed_loop.scores import EpisodeRecord
 
@@ -84,6 +85,7 @@ def play_in_processes(
 def _work(job: PlayerJob, line: Connection) -> None:
     """Play what `line` asks for until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers
+    end_with_parent()
     try:
         with job.open() as player:
             while True:

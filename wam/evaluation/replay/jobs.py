@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wam.core.worker_pool import worker_pool
 from wam.evaluation.replay.job import Job, failed_run, run_job
 from wam.evaluation.replay.ray import ray_runs, require_ray
 from wam.evaluation.replay.run_links import link_runs
@@ -122,8 +121,7 @@ def _each(jobs: list[Job], processes: int) -> Iterator[Run]:
     if processes == 1:
         yield from map(run_job, jobs)
         return
-    # Spawned, not forked: torch and OpenCV hold threads that a fork would lose.
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         for job, future in [(job, pool.submit(run_job, job)) for job in jobs]:
             try:
                 yield future.result()

@@ -17,19 +17,17 @@ import fcntl
 import functools
 import json
 import multiprocessing
-import os
 import shutil
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import wait as wait_for_end
 from pathlib import Path
 from typing import Any
 
 from wam.core.errors import RecordingError
+from wam.core.worker_pool import end_with_parent
 from wam.data.bag.writing import link_or_copy
 from wam.data.lerobot.origin import ABOUT
 from wam.data.lerobot.writer import LeRobotWriter
@@ -264,14 +262,7 @@ def _begin_worker(stop: Any) -> None:
     global _stop
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait_for_end([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+    end_with_parent()
 
 
 def _play_in_worker(plan: RecordPlan, folder: Path, seed: int, robot: RobotDescription | None) -> Played:
