@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 PARENT = """
+import signal
 import sys
 from concurrent.futures import wait
 from wam.core.worker_pool import worker_pool
@@ -25,6 +26,7 @@ def busy(fifo):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores in the background
     with worker_pool(2) as pool:
         wait([pool.submit(busy, sys.argv[1]) for _ in range(2)])
 """

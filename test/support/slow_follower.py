@@ -7,6 +7,7 @@ What `wam.core.trajectory` computes joint by joint in plain floats has to be the
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -159,10 +160,17 @@ class SlowRollOut(rollout.RollOut):
         super().__init__(limits, period=period)
         self._slow = SlowFollower(self._limits, period=period)
 
+    def run(
+        self, reference: Reference, start: Rows, *, velocity: Vector | None = None
+    ) -> Iterator[rollout.RolledOut]:
+        """Give the plans as `RollOut.run` does."""
+        most = self._limits.velocity
+        self._slow.limit_velocity(most if velocity is None else np.minimum(velocity, most))
+        return super().run(reference, start, velocity=velocity)
+
     def _follow(self, reference: Reference, start: Rows) -> tuple[Rows, int]:
         """Return the control points along the rows to rest at the last one, and where the rows are slowed for that."""
         follower = self._slow
-        follower.limit_velocity(self._steps[0] / self._dt)
         follower.position = start[-1]
         follower.velocity = (start[-1] - start[-2]) / self._dt
         follower.acceleration = (start[-1] - 2.0 * start[-2] + start[-3]) / self._dt**2

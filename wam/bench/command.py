@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wam bench command`: jitter of the command stream while another process saturates a core.
+"""`wam bench command`: jitter of the command stream, and the time from a chunk to its plan being played.
 
 Three processes run in parallel: the real safety node (its publications are timed), a robot and executor that publish
 joint states and chunks at their rates, and a busy one that multiplies matrices as inference does. Jitter of a command
-= distance of its interval to the command before from the period; the node counts skipped deadlines.
+= distance of its interval to the command before from the period; the node counts skipped deadlines. A swap = from the
+callback of a chunk to the end of the cycle in which its plan has replaced what was played.
+
+A second run, without the busy process, floods the node with chunks of the largest legal size at 50 Hz.
 """
 
 from __future__ import annotations
@@ -14,37 +17,99 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from wam.bench import Announce
 from wam.bench.result import Bar, BenchResult
+from wam.core.chunk.admission import MAX_CHUNK_NS, MAX_CHUNK_ROWS
 from wam.core.errors import WamError
 
 ROBOT = "piper"
 SECONDS = 60.0
 START_TIMEOUT_S = 60.0
-BARS = {"command_jitter_p99_ms": Bar(2.0), "command_unreported_misses": Bar(0.0)}
+BARS = {
+    "command_jitter_p99_ms": Bar(2.0),
+    "command_unreported_misses": Bar(0.0),
+    "command_swap_p99_ms": Bar(10.0),
+    "flood_jitter_p99_ms": Bar(2.0),
+    "flood_unreported_misses": Bar(0.0),
+}
 
 BUSY = "import numpy as np\na = np.random.rand(256, 256)\nwhile True: b = a @ a\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What arrives at the safety node.
+
+    Attributes:
+        prefix: of the metrics.
+        text: what it is.
+        rows: of a chunk.
+        period_ns: time between two rows [ns].
+        rate: chunks per second.
+        busy: whether another process saturates a core.
+    """
+
+    prefix: str
+    text: str
+    rows: int
+    period_ns: int
+    rate: float
+    busy: bool
+
+
+LOADS = (
+    Load("command", "commands next to a busy process", 16, 33_333_333, 10.0, busy=True),
+    Load(
+        "flood",
+        "commands while the largest legal chunks arrive",
+        MAX_CHUNK_ROWS,
+        MAX_CHUNK_NS // MAX_CHUNK_ROWS,
+        50.0,
+        busy=False,
+    ),
+)
+
+
 def run(stage: Announce, *, seconds: float = SECONDS, robot: str = ROBOT) -> BenchResult:
-    """Measure the stream for `seconds` [s].
+    """Measure the stream for `seconds` [s] under each load.
 
     Raises:
         WamError: the safety node did not start, or ended by itself.
     """
+    results: dict[str, float] = {}
+    for load in LOADS:
+        stage(f"{seconds:.0f} s of {load.text}")
+        results |= _measure(load, seconds, robot)
+    notes = (
+        () if results["command_realtime"] else ("SCHED_FIFO was not allowed: measured at normal priority",)
+    )
+    return BenchResult(results=results, bars=BARS, notes=notes)
+
+
+def _measure(load: Load, seconds: float, robot: str) -> dict[str, float]:
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    peer = (robot, str(load.rows), str(load.period_ns), str(load.rate))
     with tempfile.TemporaryDirectory(prefix="wam_bench_command") as folder:
         answer = Path(folder) / "result.json"
-        commands = (
-            [sys.executable, "-m", "wam.bench.command_peer", robot],
-            [sys.executable, "-c", BUSY],
-            [sys.executable, "-m", "wam.bench.command_stream", robot, str(seconds), str(answer)],
-        )
+        commands = [
+            [sys.executable, "-m", "wam.bench.command_peer", *peer],
+            [
+                sys.executable,
+                "-m",
+                "wam.bench.command_stream",
+                robot,
+                str(seconds),
+                load.prefix,
+                str(answer),
+            ],
+        ]
+        if load.busy:
+            commands.insert(0, [sys.executable, "-c", BUSY])
         processes = [subprocess.Popen(command, env=environment) for command in commands]
         try:
-            stage(f"{seconds:.0f} s of commands next to a busy process")
             deadline = time.monotonic() + seconds + START_TIMEOUT_S
             code = None
             while code is None and time.monotonic() < deadline:
@@ -56,13 +121,10 @@ def run(stage: Announce, *, seconds: float = SECONDS, robot: str = ROBOT) -> Ben
                 raise WamError(
                     "the command stream produced no result", value=f"exit code {code}", where="its log above"
                 )
-            results = json.loads(answer.read_text(encoding="utf-8"))
+            results: dict[str, float] = json.loads(answer.read_text(encoding="utf-8"))
         finally:
             for process in processes:
                 process.terminate()
             for process in processes:
                 process.wait()
-    notes = (
-        () if results["command_realtime"] else ("SCHED_FIFO was not allowed: measured at normal priority",)
-    )
-    return BenchResult(results=results, bars=BARS, notes=notes)
+    return results

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joint states and chunks for `wam bench command`: `python -m wam.bench.command_peer ROBOT`."""
+"""Joint states and chunks for `wam bench command`: `python -m wam.bench.command_peer ROBOT ROWS PERIOD_NS RATE`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ from wam.ros.conversions import chunk_to_message
 from wam.ros.qos import CHUNK, COMMAND, JOINT_STATE_PUBLISHER
 from wam_msgs.msg import ActionChunk
 
-CHUNK_PERIOD_S = 0.1
-ROW_PERIOD_NS = 33_333_333
-ROWS = 16
 SWING = 0.1
 OMEGA = 1.5
 
@@ -32,10 +29,14 @@ class Peer(Node):
 
     Args:
         robot: whose topics.
+        rows: of a chunk.
+        period_ns: time between two rows [ns].
+        rate: chunks per second.
     """
 
-    def __init__(self, robot: RobotDescription) -> None:
+    def __init__(self, robot: RobotDescription, *, rows: int, period_ns: int, rate: float) -> None:
         super().__init__("wam_bench_peer")
+        self._rows, self._period_ns = rows, period_ns
         self._robot = robot
         self._home = np.array([joint.home for joint in robot.joints])
         span = np.array([joint.upper - joint.lower for joint in robot.joints])
@@ -48,7 +49,7 @@ class Peer(Node):
             self.create_timer(1.0 / group.state_rate, partial(self._report, group, topic))
             if group.command_kind is CommandKind.JOINT_STATE_STREAM:
                 self.create_subscription(JointState, group.command_topic, partial(self._move, group), COMMAND)
-        self.create_timer(CHUNK_PERIOD_S, self._act)
+        self.create_timer(1.0 / rate, self._act)
 
     def _report(self, group: JointGroup, topic: Any) -> None:
         message = JointState(name=list(group.driver_names), position=self._measured[group.name])
@@ -61,7 +62,7 @@ class Peer(Node):
     def _act(self) -> None:
         self._sequence += 1
         stamp_ns = int(self.get_clock().now().nanoseconds) - 50_000_000
-        times = (stamp_ns % 10**12 + np.arange(ROWS) * ROW_PERIOD_NS) * 1e-9
+        times = (stamp_ns % 10**12 + np.arange(self._rows) * self._period_ns) * 1e-9
         chunk = Chunk(
             stamp_ns=stamp_ns,
             generation=1,
@@ -70,7 +71,7 @@ class Peer(Node):
             context_version=1,
             context_age_ns=0,
             phase_offset_rows=0,
-            row_period_ns=ROW_PERIOD_NS,
+            row_period_ns=self._period_ns,
             joint_names=self._robot.joint_names,
             rows=self._home + np.sin(OMEGA * times)[:, None] * self._swing,
         )
@@ -80,7 +81,8 @@ class Peer(Node):
 def main() -> None:
     """Publish until the process is ended."""
     rclpy.init(args=[])
-    node = Peer(load_robot(sys.argv[1]))
+    robot, rows, period_ns, rate = sys.argv[1:]
+    node = Peer(load_robot(robot), rows=int(rows), period_ns=int(period_ns), rate=float(rate))
     try:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The timed safety node of `wam bench command`: `python -m wam.bench.command_stream ROBOT SECONDS RESULT`."""
+"""The timed safety node of `wam bench command`: `python -m wam.bench.command_stream ROBOT SECONDS PREFIX RESULT`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -14,6 +15,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
+from wam.core.input_guard import Arrival
 from wam.core.verdict import Ladder
 from wam_safety_node.main import prepare_process
 from wam_safety_node.node import SafetyNode
@@ -31,6 +33,12 @@ class TimedSafety(SafetyNode):
         super().__init__(parameter_overrides=overrides)
         self.sent_ns: list[int] = []
         self.step_ns: list[int] = []
+        self.received: dict[int, int] = {}
+        self.swapped: dict[int, int] = {}
+
+    def _store_chunk(self, message: Any, arrival: Arrival) -> None:
+        self.received[int(message.sequence)] = time.monotonic_ns()
+        super()._store_chunk(message, arrival)
 
     def _step(self) -> None:
         started = time.monotonic_ns()
@@ -38,11 +46,14 @@ class TimedSafety(SafetyNode):
         now = time.monotonic_ns()
         self.sent_ns.append(now)
         self.step_ns.append(now - started)
+        executing = None if self.cycle is None else self.cycle.executing
+        if executing is not None:
+            self.swapped.setdefault(executing.chunk.sequence, now)
 
 
 def main() -> None:
     """Run the node, wait until it is nominal, time it, write the result."""
-    robot, seconds, answer = sys.argv[1], float(sys.argv[2]), Path(sys.argv[3])
+    robot, seconds, prefix, answer = sys.argv[1], float(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
     prepare_process()
     rclpy.init(args=[])
     node = TimedSafety(robot)
@@ -60,6 +71,7 @@ def main() -> None:
         sys.exit(f"the safety node is not nominal: {cycle.ladder.cause}")
     _spin(executor, WARM_UP_S)
     first, health = len(node.sent_ns), node.health()
+    began_ns = time.monotonic_ns()
     accepted = cycle.accepted
     _spin(executor, seconds)
     sent, steps = np.array(node.sent_ns[first:]), np.array(node.step_ns[first:])
@@ -70,7 +82,23 @@ def main() -> None:
     jitter = np.abs(np.diff(sent) - period_ns) * 1e-6
     expected = round((sent[-1] - sent[0]) / period_ns) + 1
     missed = after.missed - health.missed
+    # A chunk that is overtaken by the next one before its plan is begun replaces nothing.
+    swaps = np.array(
+        [
+            swapped - node.received[sequence]
+            for sequence, swapped in node.swapped.items()
+            if node.received.get(sequence, 0) > began_ns
+        ]
+    )
+    if not len(swaps):
+        sys.exit("no chunk has replaced what was played")
+    received = sum(at > began_ns for at in node.received.values())
     results = {
+        "command_swap_p50_ms": float(np.percentile(swaps, 50)) * 1e-6,
+        "command_swap_p99_ms": float(np.percentile(swaps, 99)) * 1e-6,
+        "command_plan_p50_ms": cycle.planning.took.percentile(50) * 1e3,
+        "command_plan_p99_ms": cycle.planning.took.percentile(99) * 1e3,
+        "command_chunks_received": float(received),
         "command_jitter_p50_ms": float(np.percentile(jitter, 50)),
         "command_jitter_p99_ms": float(np.percentile(jitter, 99)),
         "command_jitter_p999_ms": float(np.percentile(jitter, 99.9)),
@@ -85,7 +113,8 @@ def main() -> None:
         "command_realtime": float(node.realtime),
     }
     answer.write_text(
-        json.dumps({name: round(value, 4) for name, value in results.items()}), encoding="utf-8"
+        json.dumps({name.replace("command", prefix, 1): round(value, 4) for name, value in results.items()}),
+        encoding="utf-8",
     )
     node.trigger_shutdown()
     node.destroy_node()

@@ -114,7 +114,13 @@ def bench(
         progress.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(EXIT_UNKNOWN) from None
     with progress.status(f"bench {name}") as status:
-        measured = run(lambda text: status.update(f"bench {name}: {text}"), **options)
+
+        def announce(text: str) -> None:
+            status.update(f"bench {name}: {text}")
+            if not progress.is_terminal:  # where nothing turns, a line tells how far it is
+                progress.print(f"bench {name}: {text}", highlight=False, soft_wrap=True)
+
+        measured = run(announce, **options)
     if as_json:
         typer.echo(json.dumps(measured.as_json(), indent=2))
     else:

@@ -95,18 +95,17 @@ class _Law:
     brake: float
 
 
-def aims_of(samples: Rows, *, rate: float, period: float) -> Rows:
-    """Return what `Follower.follow` takes for samples of a reference that is played at `rate` (1: nominal).
+def aims_of(samples: Rows, *, period: float) -> Rows:
+    """Return what `Follower.follow` takes for samples of a reference.
 
     Args:
         samples: float64 [..., 3, N]: position, velocity, acceleration, each the difference over the tick before.
-        rate: of the velocity.
         period: time between two ticks [s].
 
     Returns:
         float64 [..., 3, N]: position and velocity to have had one tick earlier, and the acceleration.
     """
-    aims: Rows = samples * np.array([[1.0], [rate], [rate * rate]])
+    aims = samples.copy()
     aims[..., :2, :] -= aims[..., 1:, :] * period
     return aims
 
@@ -191,7 +190,7 @@ class Follower:
             The new commanded position, float64 [N].
         """
         sample = np.stack((position, velocity, acceleration))
-        self.advance(aims_of(sample, rate=1.0, period=self._dt))
+        self.advance(aims_of(sample, period=self._dt))
         return self.position
 
     def advance(self, aims: Rows) -> list[State]:

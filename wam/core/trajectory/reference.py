@@ -131,27 +131,27 @@ class Reference:
         return result
 
     @property
-    def ends(self) -> Rows:
+    def end(self) -> Rows:
         """The last position, at rest, float64 [3, N]."""
         result = np.zeros_like(self.samples[-1])
         result[0] = self.samples[-1, 0]
         return result
 
-    def at(self, index: float) -> Rows:
-        """Return position, velocity and acceleration at sample `index`, float64 [3, N].
+    def at(self, index: float, *, rate: float) -> Rows:
+        """Return position, velocity and acceleration at sample `index`, played at `rate` (1: nominal), float64 [3, N].
 
         Beyond the last sample it is held at rest.
         """
         left = int(index)
         if left >= self.last:
-            return self.ends
+            return self.end
         u = index - left
         result: Rows = self.samples[left]
         if u >= EXACT:
             result = (1.0 - u) * result + u * self.samples[left + 1]
-        return result
+        return result * _powers(rate)
 
-    def along(self, indices: Vector) -> Rows:
+    def along(self, indices: Vector, *, rate: float) -> Rows:
         """Return what `at` does for each of `indices`, float64 [T, 3, N]."""
         left = indices.astype(np.intp)
         u = (indices - left)[:, None, None]
@@ -159,8 +159,14 @@ class Reference:
         if (u >= EXACT).any():
             between = (1.0 - u) * result + u * self.samples[np.minimum(left + 1, self.last)]
             result = np.where(u >= EXACT, between, result)
-        result[left >= self.last] = self.ends
+        result *= _powers(rate)
+        result[left >= self.last] = self.end
         return result
+
+
+def _powers(rate: float) -> Rows:
+    """Return the factors of position, velocity and acceleration at `rate`, float64 [3, 1]."""
+    return np.array([[1.0], [rate], [rate * rate]])
 
 
 def make_reference(motion: Motion, *, tick_ns: int) -> Reference:

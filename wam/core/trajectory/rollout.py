@@ -141,7 +141,7 @@ class RollOut:
 
     def _follow(self, reference: Reference, start: Rows) -> tuple[Rows, int]:
         """Return the control points along the rows to rest at the last one, and where the rows are slowed for that."""
-        follower, goal = self._follower, reference.ends
+        follower, goal = self._follower, reference.end
         follower.reset(
             start[-1],
             (start[-1] - start[-2]) / self._dt,
@@ -152,7 +152,7 @@ class RollOut:
         due = _even(pace, reference.last)
         left_s = (reference.last - np.concatenate(([0.0], due)))[:-1] / pace * self._dt
         points = self._advance(
-            aims_of(reference.along(due), rate=pace, period=self._dt),
+            aims_of(reference.along(due, rate=pace), period=self._dt),
             until=lambda first, states: left_s[first : first + len(states)] < self._need_s(states[:, 1]),
         )
         slowing = len(points)
@@ -160,7 +160,7 @@ class RollOut:
             index = float(due[slowing - 1]) if slowing else 0.0
             points = np.concatenate((points, self._slowed(reference, pace, index)))
         # Almost there: what is left of the approach takes long and is worth nothing.
-        approach = np.broadcast_to(aims_of(goal, rate=1.0, period=self._dt), (MAX_BRAKE_TICKS, *goal.shape))
+        approach = np.broadcast_to(aims_of(goal, period=self._dt), (MAX_BRAKE_TICKS, *goal.shape))
         near = self._advance(
             approach, until=lambda _, states: np.abs(goal[0] - states[:, 0]).max(axis=1) < NEAR
         )
@@ -205,7 +205,7 @@ class RollOut:
             if left_s < need_s:
                 rate *= max(LEAST_RATE, math.sqrt(left_s / need_s))
             index = min(index + rate, last)
-            states = follower.advance(aims_of(reference.at(index), rate=rate, period=self._dt))
+            states = follower.advance(aims_of(reference.at(index, rate=rate), period=self._dt))
             positions.append([state[0] for state in states])
         return np.array(positions)
 
