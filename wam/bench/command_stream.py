@@ -105,7 +105,7 @@ def main() -> None:
         "command_jitter_max_ms": float(jitter.max()),
         "command_step_p50_ms": float(np.percentile(steps, 50)) * 1e-6,
         "command_step_p99_ms": float(np.percentile(steps, 99)) * 1e-6,
-        "commands": float(len(sent)),
+        "command_sent": float(len(sent)),
         "command_rate_hz": 1e9 * (len(sent) - 1) / float(sent[-1] - sent[0]),
         "command_missed_deadlines": float(missed),
         "command_unreported_misses": float(max(0, expected - len(sent) - missed)),
