@@ -133,7 +133,7 @@ class Reference:
     @property
     def end(self) -> Rows:
         """The last position, at rest, float64 [3, N]."""
-        result = np.zeros_like(self.samples[-1])
+        result: Rows = np.zeros_like(self.samples[-1])
         result[0] = self.samples[-1, 0]
         return result
 
@@ -149,7 +149,8 @@ class Reference:
         result: Rows = self.samples[left]
         if u >= EXACT:
             result = (1.0 - u) * result + u * self.samples[left + 1]
-        return result * _powers(rate)
+        played: Rows = result * _powers(rate)
+        return played
 
     def along(self, indices: Vector, *, rate: float) -> Rows:
         """Return what `at` does for each of `indices`, float64 [T, 3, N]."""
