@@ -181,3 +181,27 @@ def test_the_planted_motions_are_continuous() -> None:
     """Otherwise a test above would find a step instead of what it plants."""
     values = trapezoid(1.02, ticks=400)
     assert max(abs(b - a) for a, b in pairwise(values)) < 0.02
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_many_commands_at_once_are_judged_as_one_after_another(seed: int) -> None:
+    """In streams that break every rule: silences, drivers away, steps, values that are not finite, STOP."""
+    rng = np.random.default_rng(seed)
+    at_once, one_by_one = StreamJudge(JUDGED, period=PERIOD), StreamJudge(JUDGED, period=PERIOD)
+    position = HOME.copy()
+    for tick in range(240):
+        position = position + JUDGED.velocity * PERIOD * np.sin(0.04 * tick) * (tick < 180) * (seed % 3)
+        if rng.random() < 0.02:
+            position = position + rng.normal(0.0, 0.01, len(HOME))
+        sent = np.where(np.arange(len(HOME)) == JOINT, np.nan, position) if rng.random() < 0.01 else position
+        silent, away, stopped = rng.random() < 0.03, rng.random() < 0.01, bool(seed % 2) and tick > 100
+        for judged in (at_once, one_by_one):
+            if silent:
+                judged.silence()
+            if away:
+                judged.away()
+            judged.command(sent, measured=position, stopped=stopped)
+        assert one_by_one.ticks <= tick + 1
+    assert at_once.violations == one_by_one.violations
+    assert at_once.violations
+    assert (at_once.worst_share, at_once.begins) == (one_by_one.worst_share, one_by_one.begins)

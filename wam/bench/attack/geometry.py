@@ -79,7 +79,7 @@ class GeometryJudge:
         for request, (_, _, margin) in zip(self._results.collisionRequests, self._pairs, strict=True):
             request.security_margin = margin - SLACK
         driven = {one.model_joint for one in robot.couplings}
-        self._couplings = [
+        couplings = [
             (self._model.getJointId(one.model_joint), one.column, one.ratio, one.offset)
             for one in robot.couplings
         ]
@@ -91,7 +91,15 @@ class GeometryJudge:
                 continue
             lead, factor = by_joint[mimic.get("joint", "")], float(mimic.get("multiplier", 1.0))
             offset = factor * lead.offset + float(mimic.get("offset", 0.0))
-            self._couplings.append((self._model.getJointId(name), lead.column, factor * lead.ratio, offset))
+            couplings.append((self._model.getJointId(name), lead.column, factor * lead.ratio, offset))
+        joints = [self._model.joints[joint] for joint, *_ in couplings]
+        self._neutral: Vector = np.array(pinocchio.neutral(self._model))
+        self._at = np.array([joint.idx_q for joint in joints], dtype=np.intp)
+        # A joint without ends is a cosine and a sine.
+        self._endless = np.array([joint.nq == 2 for joint in joints], dtype=bool)
+        self._columns = np.array([column for _, column, _, _ in couplings], dtype=np.intp)
+        self._ratios = np.array([ratio for _, _, ratio, _ in couplings])
+        self._offsets = np.array([offset for _, _, _, offset in couplings])
 
     @property
     def pairs(self) -> int:
@@ -143,7 +151,9 @@ class GeometryJudge:
         """Return the highest speed of each tool along `commands`, float64 [K, N], `period` [s] apart [m/s]."""
         frames = {tip: self._model.getFrameId(tip) for tip in self._robot.tips}
         places: dict[str, list[Vector]] = {tip: [] for tip in frames}
-        for state in commands:
+        # A command like the one before leaves the tool where it was.
+        changes = np.concatenate([[True], (commands[1:] != commands[:-1]).any(axis=1)])
+        for state in commands[changes]:
             self._pin.framesForwardKinematics(self._model, self._data, self._configuration(state))
             for tip, frame in frames.items():
                 places[tip].append(np.array(self._data.oMf[frame].translation))
@@ -153,13 +163,10 @@ class GeometryJudge:
         }
 
     def _configuration(self, state: Vector) -> Vector:
-        q: Vector = self._pin.neutral(self._model)
-        for joint, column, ratio, offset in self._couplings:
-            value, at = ratio * state[column] + offset, self._model.joints[joint].idx_q
-            if self._model.joints[joint].nq == 2:  # a joint without ends: cosine and sine
-                q[at], q[at + 1] = np.cos(value), np.sin(value)
-            else:
-                q[at] = value
+        q, values = self._neutral.copy(), self._ratios * state[self._columns] + self._offsets
+        q[self._at] = np.where(self._endless, np.cos(values), values)
+        if self._endless.any():
+            q[self._at[self._endless] + 1] = np.sin(values[self._endless])
         return q
 
     def _add_pairs(self, ignored: set[frozenset[str]]) -> None:
