@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +182,47 @@ def test_a_campaign_counts_its_cases_whatever_the_number_of_jobs() -> None:
     assert result["attack_geometry_runs"] == 2
     assert result["attack_streams"] >= 2 + 1 + 2 + 2 * campaign.STREAMS
     assert told
+
+
+def test_the_number_of_runs_of_each_kind_can_be_asked_for() -> None:
+    mix = campaign.counts_of(target(), cases=20, walls=None, streams=None, geometry=None)
+    assert mix == {"walls": 20, "geometry": 20, "streams": 20 * campaign.STREAMS}
+    usual = campaign.counts_of(target(), cases=None, walls=None, streams=None, geometry=None)
+    assert usual["walls"] == campaign.CASES
+    asked = campaign.counts_of(target(), cases=None, walls=30, streams=100, geometry=None)
+    assert asked == {"walls": 30, "geometry": 0, "streams": 100}
+    batches = campaign.batches_of(asked)
+    assert {kind: sum(one.runs for one in batches if one.kind == kind) for kind in asked} == asked
+    assert len({str(one) for one in batches}) == len(batches)
+
+
+def test_a_campaign_that_is_taken_up_again_finds_the_same_as_in_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums of floats depend on their order, and batches are finished in any order."""
+    monkeypatch.setattr(campaign, "BATCHES", {"walls": 9, "geometry": 1, "streams": 1})
+    counts = {"robot": "franka", "walls": 1, "streams": 3, "seed": 4, "jobs": 2}
+    whole = campaign.run(print, **counts)
+    file = tmp_path / "campaign.jsonl"
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(_text: str) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        campaign.run(interrupt, **counts, resume=file)
+    finished = len(file.read_text(encoding="utf-8").splitlines())
+    assert 0 < finished < 4
+    told: list[str] = []
+    again = campaign.run(told.append, **counts, resume=file)
+    assert (again.results, again.notes) == (whole.results, whole.notes)
+    assert len(told) == 4 - finished
+    assert campaign.run(told.append, **counts, resume=file).results == whole.results
+    assert len(told) == 4 - finished, "nothing is run again"
+    with pytest.raises(ConfigError, match=r"another campaign \(seed\)"):
+        campaign.run(print, **{**counts, "seed": 5}, resume=file)
 
 
 def test_an_unknown_robot_is_an_error_before_anything_runs() -> None:

@@ -9,7 +9,6 @@ import random
 import struct
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import cv2
@@ -99,7 +98,7 @@ class FuzzTarget:
     """
 
     def __init__(
-        self, example: Any, store: Store, *, contract: InputContract, read_by: ReadBy, seed: int
+        self, example: Any, store: Store, *, contract: InputContract, read_by: ReadBy, seed: str
     ) -> None:
         self._kind, self._read_by = type(example), read_by
         self.name = self._kind.__name__
@@ -184,25 +183,6 @@ def silent() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nothing)
-
-
-def targets(seed: int) -> list[FuzzTarget]:
-    """Return one target per type."""
-    sole = InputContract(sole=True, max_rate=0.0, max_ahead_ns=MAX_AHEAD_NS)
-    plain = InputContract(max_rate=0.0)
-    large = InputContract(max_rate=0.0, max_bytes=1 << 20)
-    make = partial(FuzzTarget, seed=seed)
-    guard, rclpy = ReadBy.GUARD, ReadBy.RCLPY
-    return [
-        make(_chunk(), _store_chunk(), contract=sole, read_by=guard),
-        make(_context(), _store_context(), contract=sole, read_by=rclpy),
-        make(_state(), _store_state(), contract=sole, read_by=guard),
-        make(_image(), _store_image(), contract=large, read_by=rclpy),
-        make(_jpeg(), _store_image(), contract=large, read_by=rclpy),
-        make(_trajectory(), _store_trajectory(), contract=plain, read_by=guard),
-        make(Bool(data=True), _store_flag, contract=plain, read_by=guard),
-        make(Float64(data=1.0), _store_scaling(), contract=plain, read_by=guard),
-    ]
 
 
 def _chunk() -> ActionChunk:
@@ -327,3 +307,27 @@ def _store_scaling() -> Store:
         scaling.read(float(message.data))
 
     return store
+
+
+SOLE = InputContract(sole=True, max_rate=0.0, max_ahead_ns=MAX_AHEAD_NS)
+PLAIN = InputContract(max_rate=0.0)
+LARGE = InputContract(max_rate=0.0, max_bytes=1 << 20)
+
+
+def _target(
+    example: Callable[[], Any], store: Callable[[], Store], contract: InputContract, read_by: ReadBy
+) -> Callable[[str], FuzzTarget]:
+    return lambda seed: FuzzTarget(example(), store(), contract=contract, read_by=read_by, seed=seed)
+
+
+TARGETS: dict[str, Callable[[str], FuzzTarget]] = {
+    "ActionChunk": _target(_chunk, _store_chunk, SOLE, ReadBy.GUARD),
+    "KVContext": _target(_context, _store_context, SOLE, ReadBy.RCLPY),
+    "JointState": _target(_state, _store_state, SOLE, ReadBy.GUARD),
+    "Image": _target(_image, _store_image, LARGE, ReadBy.RCLPY),
+    "CompressedImage": _target(_jpeg, _store_image, LARGE, ReadBy.RCLPY),
+    "JointTrajectory": _target(_trajectory, _store_trajectory, PLAIN, ReadBy.GUARD),
+    "Bool": _target(lambda: Bool(data=True), lambda: _store_flag, PLAIN, ReadBy.GUARD),
+    "Float64": _target(lambda: Float64(data=1.0), _store_scaling, PLAIN, ReadBy.GUARD),
+}
+"""Name of a type -> its target, made anew with a seed."""

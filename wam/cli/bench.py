@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -73,11 +74,30 @@ def bench(
     cases: Annotated[
         int | None, typer.Option(help="attack, fuzz: number of cases.", min=1, show_default=False)
     ] = None,
+    walls: Annotated[
+        int | None, typer.Option(help="attack: runs against a wall.", min=0, show_default=False)
+    ] = None,
+    streams: Annotated[
+        int | None, typer.Option(help="attack: streams of chunks.", min=0, show_default=False)
+    ] = None,
+    geometry: Annotated[
+        int | None, typer.Option(help="attack: runs on the robot's geometry.", min=0, show_default=False)
+    ] = None,
+    per_type: Annotated[
+        int | None, typer.Option(help="fuzz: messages of each type.", min=1, show_default=False)
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="attack, fuzz: seed of the campaign.", min=0, show_default=False)
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="attack: processes; default: one per core.", min=1, show_default=False)
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="attack, fuzz: file of what is finished; a later run with it goes on from there.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results, limits and machine as one JSON object.")
@@ -104,8 +124,13 @@ def bench(
         "q": q,
         "robot": robot,
         "cases": cases,
+        "walls": walls,
+        "streams": streams,
+        "geometry": geometry,
+        "per_type": per_type,
         "seed": seed,
         "jobs": jobs,
+        "resume": resume,
     }
     try:
         run = load_bench(name)
@@ -113,14 +138,18 @@ def bench(
     except ConfigError as error:
         progress.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(EXIT_UNKNOWN) from None
-    with progress.status(f"bench {name}") as status:
+    try:
+        with progress.status(f"bench {name}") as status:
 
-        def announce(text: str) -> None:
-            status.update(f"bench {name}: {text}")
-            if not progress.is_terminal:  # where nothing turns, a line tells how far it is
-                progress.print(f"bench {name}: {text}", highlight=False, soft_wrap=True)
+            def announce(text: str) -> None:
+                status.update(f"bench {name}: {text}")
+                if not progress.is_terminal:  # where nothing turns, a line tells how far it is
+                    progress.print(f"bench {name}: {text}", highlight=False, soft_wrap=True)
 
-        measured = run(announce, **options)
+            measured = run(announce, **options)
+    except ConfigError as error:
+        progress.print(f"[red]{escape(str(error))}[/red]")
+        raise typer.Exit(EXIT_UNKNOWN) from None
     if as_json:
         typer.echo(json.dumps(measured.as_json(), indent=2))
     else:
@@ -142,8 +171,8 @@ def options_for(name: str, run: Any, given: dict[str, Any]) -> dict[str, Any]:
     for option in chosen:
         if option not in has:
             raise ConfigError(
-                f"bench {name} has no option --{option}",
-                allowed=", ".join(f"--{option}" for option in has) or "no option but --json",
+                f"bench {name} has no option --{option.replace('_', '-')}",
+                allowed=", ".join(f"--{one.replace('_', '-')}" for one in has) or "no option but --json",
                 where="the command line",
             )
     return chosen

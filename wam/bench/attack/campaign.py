@@ -2,17 +2,22 @@
 """`wam bench attack`: many seeded attacks on the safety cycle of a robot, in all cores.
 
 A case is one run against a wall, one run on the robot's geometry where it has a model, and seven streams; free runs of
-the wall cases are judged as well. Every case follows from the seed and its number alone, whatever the number of jobs.
+the wall cases are judged as well. Every case follows from the seed and its number alone, whatever the number of jobs,
+and whether the campaign is run in one go or taken up again.
 """
 
 from __future__ import annotations
 
 import os
 import resource
+import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from concurrent.futures import as_completed
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +25,8 @@ from wam.bench import Announce
 from wam.bench.attack import contacts, streams, walls
 from wam.bench.attack.arm import Target
 from wam.bench.attack.judge import Violation
+from wam.bench.ledger import fingerprint, open_ledger
+from wam.bench.progress import RunsLeft
 from wam.bench.result import Bar, BenchResult
 from wam.core.worker_pool import worker_pool
 
@@ -28,8 +35,11 @@ ROBOT = "piper"
 STREAMS = 7
 """Streams per case."""
 
-BATCH = 3 * len(walls.OFFSETS)
-"""Cases that are handed to a process at once; a multiple of the walls of one free run."""
+BATCHES = {"walls": 3 * len(walls.OFFSETS), "geometry": 12, "streams": 30}
+"""Runs of a kind that are handed to a process at once: some seconds; walls in multiples of those of one free run."""
+
+JUDGED = ("core/safety", "core/trajectory", "core/chunk", "runtime/safety", "bench/attack")
+"""Folders below `wam` whose code decides what a run finds."""
 
 MEMORY_BYTES = 1 << 30
 """What a run may take beside what the imported modules have."""
@@ -212,48 +222,135 @@ def attack_stream(target: Target, seed: int, number: int) -> AttackCount:
     return count
 
 
-def attack_batch(robot: str, seed: int, first: int, cases: int) -> AttackCount:
-    """Run `cases` cases from number `first` on, in this process."""
-    target, walls_each = target_of(robot), len(walls.OFFSETS)
-    count = AttackCount()
-    for start in range(first, first + cases, walls_each):
-        count += attack_walls(target, seed, start // walls_each, min(walls_each, first + cases - start))
-    for number in range(first, first + cases):
-        if target.judged.urdf is not None:
-            count += attack_geometry(target, seed, number)
-        for part in range(STREAMS):
-            count += attack_stream(target, seed, number * STREAMS + part)
-    return count
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Runs of one kind that a process does at once.
+
+    Attributes:
+        kind: "walls", "geometry" or "streams".
+        first: number of the first.
+        runs: how many.
+    """
+
+    kind: str
+    first: int
+    runs: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.first} {self.runs}"
+
+
+def batches_of(counts: Mapping[str, int]) -> list[Batch]:
+    """Return the batches of a campaign, kinds mixed so that each of them advances by the same share."""
+    batches = [
+        Batch(kind, first, min(BATCHES[kind], count - first))
+        for kind, count in counts.items()
+        for first in range(0, count, BATCHES[kind])
+    ]
+    return sorted(batches, key=lambda one: one.first / counts[one.kind])
+
+
+def attack_batch(robot: str, seed: int, batch: Batch) -> tuple[AttackCount, float]:
+    """Run `batch` in this process; return what was found and the processor time that it took [s]."""
+    target, began = target_of(robot), time.process_time()
+    count, end = AttackCount(), batch.first + batch.runs
+    if batch.kind == "walls":
+        each = len(walls.OFFSETS)
+        for start in range(batch.first, end, each):
+            count += attack_walls(target, seed, start // each, min(each, end - start))
+    else:
+        attack = attack_geometry if batch.kind == "geometry" else attack_stream
+        for number in range(batch.first, end):
+            count += attack(target, seed, number)
+    return count, time.process_time() - began
+
+
+def counts_of(
+    target: Target, *, cases: int | None, walls: int | None, streams: int | None, geometry: int | None
+) -> dict[str, int]:
+    """Return the number of runs of each kind: what is asked for, and the usual mix of `cases` where nothing is.
+
+    Where some kinds are asked for and `cases` is not, the others are left out.
+    """
+    asked = {"walls": walls, "geometry": geometry, "streams": streams}
+    if cases is None:
+        cases = CASES if all(one is None for one in asked.values()) else 0
+    mix = {"walls": cases, "geometry": cases, "streams": cases * STREAMS}
+    counts = {kind: mix[kind] if one is None else one for kind, one in asked.items()}
+    return counts | ({"geometry": 0} if target.judged.urdf is None else {})
+
+
+def campaign_of(target: Target, seed: int) -> dict[str, str | int]:
+    """Return what has to be the same for two runs of a batch to find the same: robot, seed and the code on trial."""
+    root, judged = Path(__file__).parents[2], target.judged
+    files = [target.robot.source, *(one for one in (judged.urdf, judged.srdf) if one is not None)]
+    code = fingerprint([*(root / one for one in JUDGED), *files])
+    return {"bench": "attack", "robot": target.robot.name, "seed": seed, "code": code}
 
 
 def run(
-    stage: Announce, *, robot: str = ROBOT, cases: int = CASES, seed: int = 0, jobs: int | None = None
+    stage: Announce,
+    *,
+    robot: str = ROBOT,
+    cases: int | None = None,
+    walls: int | None = None,
+    streams: int | None = None,
+    geometry: int | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    resume: Path | None = None,
 ) -> BenchResult:
     """Run a campaign and sum up.
 
     Args:
         stage: called with the progress.
         robot: name of a robot file.
-        cases: number of cases.
+        cases: a wall run, a run on the geometry and `STREAMS` streams each; None: `CASES`, or 0 where kinds are given.
+        walls: runs against a wall, instead of those of `cases`.
+        streams: streams, likewise.
+        geometry: runs on the geometry, likewise; none for a robot without a model.
         seed: of the campaign.
         jobs: processes; None takes one per core.
+        resume: file of what is finished: what is in it is not run again.
+
+    Raises:
+        ConfigError: no such robot, or `resume` holds parts of another campaign.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by the workers when they import numpy
-    target_of(robot)  # an unknown robot is an error here, not in a worker
-    firsts = range(0, cases, BATCH)
-    parts = [min(BATCH, cases - first) for first in firsts]
-    total, done = AttackCount(), 0
+    target = target_of(robot)  # an unknown robot is an error here, not in a worker
+    counts = counts_of(target, cases=cases, walls=walls, streams=streams, geometry=geometry)
+    batches = batches_of(counts)
     workers = jobs or len(os.sched_getaffinity(0))
-    with worker_pool(workers, begin=limit_memory) as pool:
-        batches = pool.map(attack_batch, [robot] * len(parts), [seed] * len(parts), firsts, parts)
-        for part, one in zip(parts, batches, strict=True):
-            total, done = total + one, done + part
-            stage(
-                f"{done:,} of {cases:,} cases, {total.overruns + total.stream_overruns} overruns, "
-                f"{total.contacts} contacts, "
-                f"{total.violations} streams with a violation"
-            )
+    with open_ledger(resume, campaign_of(target, seed)) as ledger:
+        left = [one for one in batches if str(one) not in ledger.done]
+        progress = RunsLeft(counts, workers)
+        for one in batches:
+            if (found := ledger.done.get(str(one))) is not None:
+                progress.had(one.kind, one.runs, found["seconds"])
+        with worker_pool(workers, begin=limit_memory) as pool:
+            waiting = {pool.submit(attack_batch, robot, seed, one): one for one in left}
+            so_far = _total(ledger.done[str(one)] for one in batches if str(one) in ledger.done)
+            for future in as_completed(waiting):
+                one, (count, seconds) = waiting[future], future.result()
+                ledger.add(str(one), {"seconds": round(seconds, 3), **asdict(count)})
+                progress.ran(one.kind, one.runs, seconds)
+                so_far += count
+                stage(
+                    f"{progress.text()}; {so_far.overruns + so_far.stream_overruns} overruns, "
+                    f"{so_far.contacts} contacts, {so_far.violations} streams with a violation"
+                )
+        # In the order of the batches, so that sums are rounded the same whoever was first.
+        total = _total(ledger.done[str(one)] for one in batches)
     return summary(total, robot=robot)
+
+
+def _total(found: Iterable[Mapping[str, Any]]) -> AttackCount:
+    """Return the sum of what was found in batches, as a ledger keeps it."""
+    total = AttackCount()
+    for one in found:
+        values = {key: value for key, value in one.items() if key != "seconds"}
+        total += AttackCount(**values | {"faults": tuple(Fault(**fault) for fault in one["faults"])})
+    return total
 
 
 def summary(total: AttackCount, *, robot: str) -> BenchResult:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
+from wam.bench.soak.operator import OperatorAct, operator_act
 from wam.bench.soak.options import SoakOptions
 from wam.bench.soak.relay import REMAPS, ChunkRelay
 from wam.bench.soak.sampling import LogFolder, Segments, sample
@@ -33,6 +34,9 @@ RECOVERY_WALL_S = 120.0
 
 OPERATOR_S = 0.5
 """Time between two looks of the operator at the state of the safety node [s of simulated time]."""
+
+PRESSED_S = 0.2
+"""How long the operator presses the emergency stop [s of simulated time]."""
 
 FRESH_CHUNKS = 2
 """Chunks that the executor has sent since, before it counts as back."""
@@ -149,10 +153,15 @@ class Bed:
         status = self.watch.status
         if status is None or not status.active:
             return
-        if self.watch.rung is Ladder.STOP:
+        act = operator_act(Ladder(status.rung), status.code)
+        if act is OperatorAct.CLEAR:
             self.stack.call(Trigger, "wam_safety/clear_fault")
-        elif status.code == "awaiting_resume":
+        elif act is OperatorAct.RESUME:
             self.stack.call(Trigger, "wam_safety/resume")
+        elif act is OperatorAct.PRESS:
+            self.estop.publish(Bool(data=True))
+            self.stack.run(PRESSED_S)
+            self.estop.publish(Bool(data=False))
 
     def _state(self) -> str:
         status, watch = self.watch.status, self.watch
