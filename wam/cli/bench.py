@@ -105,7 +105,7 @@ def bench(
 ) -> None:
     """Measure a part of the suite on this machine and compare it with its limits.
 
-    Exit codes: 0 all limits met, 1 a limit missed, 2 no such bench or option.
+    Exit codes: 0 all limits met, 1 a limit missed, 2 no such bench or option, or a file of another campaign.
     """
     from wam.ros.environment import join
 
