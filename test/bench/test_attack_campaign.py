@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,7 +202,7 @@ def test_a_campaign_that_is_taken_up_again_finds_the_same_as_in_one_go(
 ) -> None:
     """Sums of floats depend on their order, and batches are finished in any order."""
     monkeypatch.setattr(campaign, "BATCHES", {"walls": 9, "geometry": 1, "streams": 1})
-    counts = {"robot": "franka", "walls": 1, "streams": 3, "seed": 4, "jobs": 2}
+    counts: dict[str, Any] = {"robot": "franka", "walls": 1, "streams": 3, "seed": 4, "jobs": 2}
     whole = campaign.run(print, **counts)
     file = tmp_path / "campaign.jsonl"
 

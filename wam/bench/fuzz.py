@@ -75,7 +75,11 @@ def run(
     )
     progress = RunsLeft(counts, 1)
     root = Path(__file__).parents[1]
-    campaign = {"bench": "fuzz", "seed": seed, "code": fingerprint([root / one for one in FUZZED])}
+    campaign: dict[str, str | int] = {
+        "bench": "fuzz",
+        "seed": seed,
+        "code": fingerprint([root / one for one in FUZZED]),
+    }
     with open_ledger(resume, campaign) as ledger, silent():
         for name, first, count in batches:
             part = f"{name} {first} {count}"
@@ -86,7 +90,7 @@ def run(
             ledger.add(part, found)
             progress.ran(name, count, found["seconds"])
             stage(progress.text())
-        done = {name: [] for name in names}
+        done: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for name, first, count in batches:
             done[name].append(ledger.done[f"{name} {first} {count}"])
     return summary(done)
@@ -96,7 +100,8 @@ def _batch(name: str, seed: str, count: int) -> dict[str, Any]:
     """Deliver `count` messages of the type called `name` and return what became of them."""
     from wam.bench.fuzz_targets import TARGETS
 
-    target, escapes, notes = TARGETS[name](seed), 0, []
+    target, escapes = TARGETS[name](seed), 0
+    notes: list[str] = []
     began = time.process_time()
     for _ in range(count):
         try:

@@ -223,7 +223,7 @@ def attack_stream(target: Target, seed: int, number: int) -> AttackCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RunBatch:
     """Runs of one kind that a process does at once.
 
     Attributes:
@@ -240,17 +240,17 @@ class Batch:
         return f"{self.kind} {self.first} {self.runs}"
 
 
-def batches_of(counts: Mapping[str, int]) -> list[Batch]:
+def batches_of(counts: Mapping[str, int]) -> list[RunBatch]:
     """Return the batches of a campaign, kinds mixed so that each of them advances by the same share."""
     batches = [
-        Batch(kind, first, min(BATCHES[kind], count - first))
+        RunBatch(kind, first, min(BATCHES[kind], count - first))
         for kind, count in counts.items()
         for first in range(0, count, BATCHES[kind])
     ]
     return sorted(batches, key=lambda one: one.first / counts[one.kind])
 
 
-def attack_batch(robot: str, seed: int, batch: Batch) -> tuple[AttackCount, float]:
+def attack_batch(robot: str, seed: int, batch: RunBatch) -> tuple[AttackCount, float]:
     """Run `batch` in this process; return what was found and the processor time that it took [s]."""
     target, began = target_of(robot), time.process_time()
     count, end = AttackCount(), batch.first + batch.runs
