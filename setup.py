@@ -50,7 +50,9 @@ setup(
     extras_require={
         "rerun": ["rerun-sdk==0.41.0"],  # wam replay --rerun
         "ray": ["ray==2.60.0"],  # wam replay scenario --ray
-        "gpu": ["triton==3.7.1; platform_system == 'Linux'"],  # own kernels; the version that torch 2.13.0 for CUDA brings
+        "gpu": [
+            "triton==3.7.1; platform_system == 'Linux'"
+        ],  # own kernels; the version that torch 2.13.0 for CUDA brings
     },
     entry_points={
         "console_scripts": [

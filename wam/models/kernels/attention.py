@@ -22,11 +22,11 @@ import triton
 import triton.language as tl
 
 from wam.models.kernels.device import await_predecessor, prefetch
-from wam.models.kernels.kinds import Pairing
+from wam.models.kernels.kinds import RotaryPairing
 from wam.models.kernels.launch import KernelLaunch, launch
 from wam.models.layers.rope import Rope
 
-ADJACENT: tl.constexpr = tl.constexpr(int(Pairing.ADJACENT))
+ADJACENT: tl.constexpr = tl.constexpr(int(RotaryPairing.ADJACENT))
 LOG2_E = 1.4426950408889634
 KEYS = 64
 
@@ -258,7 +258,7 @@ def attention(
     own: OwnRows | None = None,
     key_heads: int | None = None,
     rope: Rope | None = None,
-    pairing: Pairing = Pairing.ADJACENT,
+    pairing: RotaryPairing = RotaryPairing.ADJACENT,
     mask: torch.Tensor | None = None,
     pdl: bool = False,
 ) -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from wam.models.kernels.attention import ContextRows, OwnRows, Projected, attention
-from wam.models.kernels.kinds import Activation, Norm, Pairing
+from wam.models.kernels.kinds import Activation, Norm, RotaryPairing
 from wam.models.kernels.run import LayerRun
 from wam.models.kernels.weights import Affine, merge
 from wam.models.layers.rope import Rope
@@ -143,7 +143,7 @@ def gated_layer(
         context=prefix,
         own=OwnRows(Projected(run.qkv[:, inner : inner + keys]), run.qkv[:, inner + keys :]),
         rope=rope,
-        pairing=Pairing.HALVES,
+        pairing=RotaryPairing.HALVES,
         mask=mask,
         pdl=run.pdl,
     )

@@ -22,7 +22,7 @@ class Activation(IntEnum):
     SWIGLU = 2
 
 
-class Pairing(IntEnum):
+class RotaryPairing(IntEnum):
     """Which two channels of a head a rotary embedding turns together.
 
     ADJACENT: 2 i and 2 i + 1 (Wan). HALVES: i and i + head_dim / 2 (Llama, Emu3).
