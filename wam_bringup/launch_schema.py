@@ -40,7 +40,9 @@ ARGUMENTS: tuple[LaunchArgument, ...] = (
         "device", "auto", "device of the policy: auto (CUDA where there is one, else the CPU), cpu, cuda:N"
     ),
     LaunchArgument(
-        "backend", "auto", "backend of the network; auto takes CUDA graphs where device and policy allow it"
+        "backend",
+        "auto",
+        "backend of the network, or of single stages (auto, denoise: eager); auto: the best that is possible",
     ),
     LaunchArgument("threads", "1", "CPU threads of the policy's tensor library, per node"),
     LaunchArgument(

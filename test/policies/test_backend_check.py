@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from wam.core.errors import BundleError
 from wam.models.backends.cuda_graph import Capture, CudaGraphs
+from wam.models.backends.plan import BackendPlan
 from wam.policies.backend_check import check_backend
 from wam.policies.bundles import make_tiny_bundle
 
@@ -64,7 +65,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def checked(bundle: Path, capture: Capture) -> Any:
-    return check_backend(bundle, device="cpu", backend=CudaGraphs(new_capture=lambda: capture))
+    return check_backend(
+        bundle, device="cpu", backend=BackendPlan.of(CudaGraphs(new_capture=lambda: capture))
+    )
 
 
 def test_every_stage_and_every_length_of_the_memory_is_judged(bundle: Path) -> None:
@@ -73,6 +76,9 @@ def test_every_stage_and_every_length_of_the_memory_is_judged(bundle: Path) -> N
     assert (result.fault, result.backend) == ("", "cuda_graph")
     assert {stage: stages.count(stage) for stage in set(stages)} == {
         "vae_encode": 1,
+        "planner_text_context": 1,
+        "text_context": 1,
+        "proprio_kv": 1,
         "planner_prefill": 7,
         "route": 1,
         "denoise": 1,
@@ -86,7 +92,7 @@ def test_a_backend_that_computes_something_else_is_refused_with_the_stage_s_name
 ) -> None:
     """A graph that computed nothing was loaded, and gave the same rows for every image."""
     result = checked(bundle, wrong)
-    assert "of the captured stage" in result.fault
+    assert "on backend cuda_graph differs" in result.fault
     assert not result.verdicts[-1].passed
     assert result.verdicts[-1].stage in result.fault
 

@@ -11,7 +11,6 @@ host memory; the rolling memory is full before anything counts. Needs torch, saf
 from __future__ import annotations
 
 import dataclasses
-import functools
 import gc
 import sys
 import time
@@ -24,19 +23,19 @@ from wam.bench.policy import measure
 from wam.core.contract import CameraContract, PolicyContract
 from wam.core.errors import WamError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import Backend, PolicyPart
-from wam.models.backends.choice import choose_backend
+from wam.models.backends.choice import choose_plan
+from wam.models.backends.plan import BackendPlan
 from wam.models.images import standard_layout
 from wam.models.normalisation import Normaliser
 from wam.models.robot_layout import RobotLayout
 from wam.models.text import HashTextEncoder
-from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.config import PRESETS, AhaWamConfig, preset
 from wam.policies.aha_wam.context import codec
 from wam.policies.aha_wam.executor import AhaExecutor
 from wam.policies.aha_wam.initialise import random_vae
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.planner import AhaPlanner
+from wam.policies.aha_wam.policy import image_stage
 from wam.policies.aha_wam.vae import collapse
 from wam.policies.aha_wam.vision import VisualEncoder
 
@@ -47,7 +46,7 @@ def random_policy(
     device: torch.device | str,
     dtype: torch.dtype,
     steps: int,
-    backend: Backend,
+    plan: BackendPlan,
     seed: int = 0,
 ) -> LoadedPolicy:
     """Return both halves with random weights, without a bundle.
@@ -57,7 +56,7 @@ def random_policy(
         device: where the weights are made.
         dtype: of the weights.
         steps: integration steps.
-        backend: runs the stages.
+        plan: what runs the stages.
         seed: of weights and start noise.
     """
     robot = RobotLayout()
@@ -68,9 +67,7 @@ def random_policy(
     model.eval().requires_grad_(False)
     layout = standard_layout(robot.cameras, height=config.image_height, width=config.image_width)
     encoder = collapse(random_vae(config.vae, seed=seed), config.vae, dtype=dtype).to(device)
-    encode = backend.prepare(
-        "vae_encode", functools.partial(stages.vae_encode, encoder), part=PolicyPart.VISION
-    )
+    encode = plan.prepare(image_stage(encoder, layout, device=device))
     vision = VisualEncoder(encode, layout=layout, device=device)
     contract = PolicyContract(
         kind="aha_wam",
@@ -92,7 +89,7 @@ def random_policy(
         text=HashTextEncoder(text_len=config.context_len, width=config.text_dim),
         template="{task}",
         state_norm=state_norm,
-        backend=backend,
+        plan=plan,
     )
     executor = AhaExecutor(
         model,
@@ -102,7 +99,7 @@ def random_policy(
         action_norm=Normaliser(stats.action),
         steps=steps,
         seed=seed,
-        backend=backend,
+        plan=plan,
     )
     return LoadedPolicy(contract, planner, executor, codec())
 
@@ -123,11 +120,9 @@ def bench(
     config = preset(name)
     results: dict[str, float] = {}
     for count in steps:
-        chosen = choose_backend(backend, device=device)
-        policy = random_policy(config, device=device, dtype=dtype, steps=count, backend=chosen)
+        chosen = choose_plan(backend, device=device)
         began = time.perf_counter()
-        for half in (policy.planner, policy.executor):
-            half.warm_up()  # type: ignore[union-attr]
+        policy = random_policy(config, device=device, dtype=dtype, steps=count, plan=chosen)
         results.setdefault(f"{backend}_warm_up_s", round(time.perf_counter() - began, 2))
         timings = measure(policy, repeats=repeats)
         for what, timing in (("prefill", timings["prefill"]), (f"chunk_{count}_steps", timings["chunk"])):
@@ -135,7 +130,7 @@ def bench(
                 if key != "count":
                     results.setdefault(f"{backend}_{what}_{key}", round(value, 3))
         # A graph keeps its memory until it is collected; the next policy shall not be counted on top of this one.
-        del policy, chosen, half
+        del policy, chosen
         gc.collect()
         if device != "cpu":
             results[f"{backend}_peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / GIB, 2)

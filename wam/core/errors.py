@@ -27,6 +27,7 @@
     |   +-- LinkLost              the link itself is gone
     |   +-- FrameError            its answer is malformed
     |   +-- DeviceRefused         it answered with an error of its own
+    +-- StageUnavailable          a backend cannot run a stage here (wam.models.backends.backend)
     +-- MissingDependency         an optional part is not installed
     +-- WorldDiverged             a simulated world became unstable (wam.sim.world)
     +-- Unreachable               a scripted expert cannot reach a pose (wam.sim.experts)

@@ -242,6 +242,25 @@ class ContextReader(Protocol[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class StageBackend:
+    """What runs a stage of a policy's inference.
+
+    Attributes:
+        stage: its name.
+        backend: name of the backend.
+        reason: why it is not a better one; "" where it is the best, or was asked for by name.
+    """
+
+    stage: str
+    backend: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Return the backend, with the reason in brackets."""
+        return f"{self.backend} ({self.reason})" if self.reason else self.backend
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedPolicy:
     """Both halves of a policy, loaded from one bundle.
 
@@ -251,6 +270,7 @@ class LoadedPolicy:
         executor: the fast half, or None where only the planner was asked for.
         codec: turns the payload of its contexts into bytes and back.
         device: where it computes, e.g. "cpu" or "cuda:0".
+        stages: what runs its stages; empty where they run as they are written.
     """
 
     contract: PolicyContract
@@ -258,6 +278,7 @@ class LoadedPolicy:
     executor: Executor[Any] | None
     codec: TensorCodec[Any]
     device: str = "cpu"
+    stages: tuple[StageBackend, ...] = ()
 
 
 def routable_offset(contract: PolicyContract, header: ContextHeader, *, stamp_ns: int) -> int:

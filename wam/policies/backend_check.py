@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from wam.core.errors import PolicyFault
-from wam.models.backends.backend import AUTO, Backend, Eager
-from wam.models.backends.choice import choose_backend
+from wam.core.policy import StageBackend
+from wam.models.backends.backend import AUTO
 from wam.models.backends.gate import StageVerdict
+from wam.models.backends.plan import BackendPlan
 from wam.models.robot_layout import RobotLayout
-from wam.policies.bundles import load_policy, open_policy
-from wam.policies.registry import policy_kind
+from wam.policies.bundles import load_policy, open_policy, plan_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,10 @@ class BackendCheck:
 
     Attributes:
         policy: as it was named.
-        backend: name of the backend that runs the stages.
+        backend: names of the backends that the stages may run on, best first.
         device: where.
-        verdicts: one for every stage and set of shapes, in the order of capture.
+        verdicts: one for every stage and set of shapes, in the order in which they were judged.
+        stages: what runs every stage, and why.
         fault: why loading ended; "" where every stage passed.
     """
 
@@ -34,7 +35,13 @@ class BackendCheck:
     backend: str
     device: str
     verdicts: tuple[StageVerdict, ...]
+    stages: tuple[StageBackend, ...] = ()
     fault: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether loading succeeded and the gate refused nothing."""
+        return not self.fault and all(verdict.passed for verdict in self.verdicts)
 
     def as_json(self) -> dict[str, Any]:
         """Return the check as plain values."""
@@ -42,8 +49,9 @@ class BackendCheck:
             "policy": self.policy,
             "backend": self.backend,
             "device": self.device,
-            "passed": not self.fault,
+            "passed": self.passed,
             "fault": self.fault,
+            "runs_on": {one.stage: {"backend": one.backend, "reason": one.reason} for one in self.stages},
             "stages": [
                 {
                     "stage": verdict.stage,
@@ -63,7 +71,7 @@ def check_backend(
     policy: str | Path,
     *,
     device: torch.device | str,
-    backend: str | Backend = AUTO,
+    backend: str | BackendPlan = AUTO,
     robot: RobotLayout | None = None,
 ) -> BackendCheck:
     """Load both halves of a policy, whose warm-up meets every shape, and return what the gate finds.
@@ -71,22 +79,16 @@ def check_backend(
     Args:
         policy: as `load_policy`.
         device: where the stages run.
-        backend: name of a backend, or one that is ready.
+        backend: as `load_policy`.
         robot: as `load_policy`.
 
     Raises:
         BundleError: as `load_policy`; also where the policy has no such backend.
     """
-    module = policy_kind(open_policy(policy, robot=robot).manifest.kind).load_policy_module()
-    chosen = choose_backend(backend, device=device) if isinstance(backend, str) else backend
-    if chosen.name not in module.BACKENDS and backend == AUTO:
-        chosen = Eager()
+    plan = plan_for(open_policy(policy, robot=robot), backend, device=device)
     fault = ""
     try:
-        # A backend that was asked for by name and that this kind does not have is refused there.
-        load_policy(
-            policy, device=device, backend=chosen if chosen.name in module.BACKENDS else backend, robot=robot
-        )
+        load_policy(policy, device=device, backend=plan, robot=robot)
     except PolicyFault as error:
         fault = str(error)
-    return BackendCheck(str(policy), chosen.name, str(device), chosen.verdicts, fault)
+    return BackendCheck(str(policy), plan.name, str(device), plan.verdicts, plan.stages, fault)

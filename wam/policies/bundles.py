@@ -17,12 +17,13 @@ import torch
 import wam.models
 from wam.core.errors import BundleError, ConfigError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import AUTO, EAGER_NAME, Backend, Eager
-from wam.models.backends.choice import choose_backend
+from wam.models.backends.backend import AUTO
+from wam.models.backends.choice import choose_plan
+from wam.models.backends.plan import BackendPlan
 from wam.models.bundle import Bundle, open_bundle
 from wam.models.bundle.bundle import write_stats
 from wam.models.robot_layout import RobotLayout
-from wam.policies.kind import RANDOM, TINY, LoadOptions, PolicyKind, PolicyModule
+from wam.policies.kind import RANDOM, TINY, LoadOptions, PolicyKind
 from wam.policies.ranges import require_ranges
 from wam.policies.registry import policy_kind, registry
 from wam.policies.shipped import bundle_directory, shipped_bundles
@@ -47,7 +48,7 @@ def load_policy(
     steps: int | None = None,
     seed: int | None = None,
     sampler: Mapping[str, object] | None = None,
-    backend: str | Backend = AUTO,
+    backend: str | BackendPlan = AUTO,
     robot: RobotLayout | None = None,
     limits: RobotDescription | None = None,
 ) -> LoadedPolicy:
@@ -63,7 +64,7 @@ def load_policy(
         steps: overrides the sampler's integration steps.
         seed: overrides the sampler's seed.
         sampler: replaces entries of the bundle's `sampler` section (test-time scaling); the contract hash stays.
-        backend: one of `BACKENDS`, of which "auto" takes CUDA graphs where device and policy can; or one that is ready.
+        backend: what runs the stages, as `wam.runtime.policy.read_backend` reads it; or a plan that is ready.
         robot: joints and cameras of a built-in policy; None takes two Piper arms with three cameras.
         limits: the robot that it will move, whose limits the bundle's data must fit; None where nothing moves.
 
@@ -77,11 +78,10 @@ def load_policy(
     if sampler:
         manifest = replace(bundle.manifest, sampler={**bundle.manifest.sampler, **sampler})
         bundle = replace(bundle, manifest=manifest)
-    kind = policy_kind(bundle.manifest.kind)
-    module = kind.load_policy_module()
+    module = policy_kind(bundle.manifest.kind).load_policy_module()
     module.check(bundle)
     require_device(device)
-    chosen = _backend(kind, module, backend, device=device) if isinstance(backend, str) else backend
+    plan = plan_for(bundle, backend, device=device)
     if threads is not None:
         torch.set_num_threads(threads)
     options = LoadOptions(
@@ -91,27 +91,28 @@ def load_policy(
         dtype=dtype,
         steps=steps,
         seed=seed,
-        backend=chosen,
+        plan=plan,
     )
-    return module.load(bundle, options)
+    loaded = module.load(bundle, options)
+    plan.require_all_met()
+    return loaded
 
 
-def _backend(kind: PolicyKind, module: PolicyModule, name: str, *, device: torch.device | str) -> Backend:
-    """Return the requested backend; "auto" gives the eager one where the kind has no other.
+def plan_for(bundle: Bundle, backend: str | BackendPlan, *, device: torch.device | str) -> BackendPlan:
+    """Return the plan for the stages of a bundle's policy.
+
+    Args:
+        bundle: the policy.
+        backend: a user's choice, or a plan that is ready.
+        device: where it computes.
 
     Raises:
-        BundleError: the kind does not run on the requested backend.
+        BundleError: there is no such backend, or it does not run on this device or with this kind of policy.
     """
-    backend = choose_backend(name, device=device)
-    if backend.name in module.BACKENDS:
+    if isinstance(backend, BackendPlan):
         return backend
-    if name not in (AUTO, EAGER_NAME):
-        raise BundleError(
-            f"policies of kind {kind.name} have no backend {name}",
-            allowed=f"{AUTO} or {EAGER_NAME}",
-            where="the parameter `backend`",
-        )
-    return Eager()
+    module = policy_kind(bundle.manifest.kind).load_policy_module()
+    return choose_plan(backend, device=device, allowed=module.BACKENDS)
 
 
 def load_request(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:

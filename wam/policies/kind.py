@@ -22,7 +22,7 @@ from wam.core.policy import LoadedPolicy
 if TYPE_CHECKING:
     import torch
 
-    from wam.models.backends.backend import Backend
+    from wam.models.backends.plan import BackendPlan
     from wam.models.bundle import Bundle
     from wam.models.robot_layout import RobotLayout
     from wam.training.recipe import Recipe
@@ -45,7 +45,7 @@ class LoadOptions:
         dtype: precision of the weights; None keeps the stored one.
         steps: overrides the integration steps of the bundle's sampler.
         seed: overrides the seed of the bundle's sampler.
-        backend: runs the stages of inference, one of the policy's `BACKENDS`; None runs them eagerly.
+        plan: what runs the stages of inference, of the policy's `BACKENDS`; None runs them as they are written.
     """
 
     planner: bool = True
@@ -54,7 +54,7 @@ class LoadOptions:
     dtype: torch.dtype | None = None
     steps: int | None = None
     seed: int | None = None
-    backend: Backend | None = None
+    plan: BackendPlan | None = None
 
 
 class PolicyModule(Protocol):

@@ -24,7 +24,7 @@ from wam.ros.parameters import parameter
 from wam.ros.qos import JOINT_STATE
 from wam.ros.worker import Worker
 from wam.runtime.ingest.ingest import TRUTH_TOPIC
-from wam.runtime.policy import BACKENDS, PolicyLoader, PolicyRequest, require_fit
+from wam.runtime.policy import PolicyLoader, PolicyRequest, require_fit
 
 STATUS_PERIOD_S = 0.5
 STOP_TIMEOUT_S = 5.0
@@ -47,8 +47,8 @@ class PolicyParameters:
     )
     backend: str = parameter(
         "auto",
-        description="backend of the network: auto selects cuda_graph where device and policy allow it, else eager",
-        choices=BACKENDS,
+        description="backend of the network: auto takes the best that device and policy allow, and the eager stages "
+        "where it cannot; or eager, cuda_graph, onnxruntime; for single stages e.g. 'auto, denoise: eager'",
     )
     threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)
     seed: int = parameter(0, description="seed of the policy's noise", lower=0, upper=2**31 - 1)
@@ -102,6 +102,7 @@ class PolicyNode(WamNode[P]):
         self._fault = ""
         self._contract_hash = ""
         self._device = ""
+        self._stages: dict[str, str] = {}
         self._needs_truth = False
 
     def load(
@@ -140,6 +141,9 @@ class PolicyNode(WamNode[P]):
         self._contract_hash = policy.contract.contract_hash
         self._device = policy.device
         self.get_logger().info(f"policy {p.policy} runs on {policy.device}, {p.threads} CPU threads")
+        self._stages = {f"backend of {one.stage}": str(one) for one in policy.stages}
+        for stage, backend in self._stages.items():
+            self.get_logger().info(f"{stage}: {backend}")
         return policy
 
     def open_ingest(self, robot: RobotDescription, contract: PolicyContract) -> RosIngest:
@@ -266,7 +270,9 @@ class PolicyNode(WamNode[P]):
         streams = () if ingest is None else ingest.stream.status()
         received = {f"received {one.topic}": one.received for one in streams}
         self._diagnostics.report(
-            level, text, {"device": self._device, **values, **received, **self.inputs.values(*others)}
+            level,
+            text,
+            {"device": self._device, **self._stages, **values, **received, **self.inputs.values(*others)},
         )
 
     def _on_error(self, error: Exception) -> None:

@@ -12,14 +12,14 @@ import yaml
 
 from wam.core.clock import NS_PER_S
 from wam.core.contract import CameraContract, PolicyContract
-from wam.core.errors import ConfigError, ContractMismatch
+from wam.core.errors import BundleError, ConfigError, ContractMismatch
 from wam.core.fakes import FakeExecutor, FakePlanner, fake_contract
 from wam.core.policy import LoadedPolicy
 from wam.core.transport.numpy_codec import NumpyCodec
 from wam.robots.description import RobotDescription
 
 FAKE_POLICY = "fake"
-BACKENDS = ("auto", "eager", "cuda_graph")
+BACKENDS = ("auto", "eager", "cuda_graph", "onnxruntime")
 """What may run the stages of a policy's inference."""
 
 FAKE_ROWS_PER_SECOND = 30
@@ -42,7 +42,7 @@ class PolicyRequest:
         device: "cpu", "cuda:0", or "auto"; a device that is absent is an error.
         threads: CPU threads of the tensor library in this process.
         seed: seed of the start noise.
-        backend: what runs the stages of inference: "auto", "eager" or "cuda_graph".
+        backend: what runs the stages of inference, see `read_backend`.
         sampler: entries of the bundle's `sampler` section that are replaced, e.g. {"steps": 4}.
     """
 
@@ -81,6 +81,42 @@ def read_sampler(text: str) -> dict[str, object]:
             where="the parameter `sampler`",
         )
     return values
+
+
+@dataclass(frozen=True, slots=True)
+class BackendChoice:
+    """What runs the stages of a policy's inference, as a user chooses it.
+
+    Attributes:
+        whole: one of `BACKENDS`, for every stage that `stages` does not name.
+        stages: stage -> one of `BACKENDS`.
+    """
+
+    whole: str = "auto"
+    stages: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_backend(text: str) -> BackendChoice:
+    """Read a choice of backends from one line: "auto", or "auto, denoise: eager, route: onnxruntime".
+
+    Raises:
+        BundleError: a backend is unknown, or the line is no such list.
+    """
+    whole, stages = "", {}
+    for entry in text.split(","):
+        stage, colon, name = (part.strip() for part in entry.rpartition(":"))
+        if name not in BACKENDS or (colon and (not stage or stage in stages)) or (not colon and whole):
+            raise BundleError(
+                "backend",
+                value=text,
+                allowed=f"{', '.join(BACKENDS)}; for single stages e.g. 'auto, denoise: eager'",
+                where="the parameter `backend`",
+            )
+        if colon:
+            stages[stage] = name
+        else:
+            whole = name
+    return BackendChoice(whole or BACKENDS[0], stages)
 
 
 class PolicyLoader(Protocol):

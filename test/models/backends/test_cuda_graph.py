@@ -16,9 +16,12 @@ from torch import Tensor
 from wam.bench.policy import synthetic_observation
 from wam.core.errors import BundleError, PolicyFault
 from wam.core.observation import Instruction
-from wam.models.backends.backend import Eager, PolicyPart
-from wam.models.backends.choice import choose_backend
-from wam.models.backends.cuda_graph import MAX_SHAPES, CudaGraphs, GraphedStage, Pool
+from wam.models.backends.backend import Eager
+from wam.models.backends.bound import BoundStage
+from wam.models.backends.choice import choose_plan
+from wam.models.backends.cuda_graph import MAX_SHAPES, Capture, CudaGraphs
+from wam.models.backends.plan import BackendPlan
+from wam.models.backends.stage import PolicyPart, StageSpec
 from wam.policies.aha_wam import policy as aha
 from wam.policies.bundles import load_policy, make_tiny_bundle
 from wam.policies.kind import LoadOptions
@@ -53,8 +56,9 @@ def sum_and_product(x: Tensor, *, pair: Pair, extra: Tensor | None = None) -> Pa
     return Pair(total if extra is None else total + extra, pair.a * pair.b)
 
 
-def stage(function: Callable[..., Any] = sum_and_product) -> GraphedStage:
-    return GraphedStage("sums", function, pool=Pool(FakeCapture()))
+def stage(function: Callable[..., Any] = sum_and_product, capture: Capture | None = None) -> BoundStage:
+    graphs = CudaGraphs(new_capture=lambda: capture or FakeCapture())
+    return BoundStage(StageSpec("sums", PolicyPart.EXECUTOR, function), graphs)
 
 
 def test_a_captured_stage_gives_what_the_eager_one_gives_for_new_values() -> None:
@@ -109,16 +113,16 @@ class SharedMemory:
         self._results: list[Tensor] = []
 
     def __call__(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        result = run()
+        (result,) = run()
         mine = len(self._results)
         self._results.append(result)
 
         def replay() -> None:
             for later in self._results[mine + 1 :]:
                 later.fill_(float("nan"))
-            result.copy_(run())
+            result.copy_(run()[0])
 
-        return replay, result
+        return replay, [result]
 
 
 def test_graphs_of_planner_and_image_encoder_run_on_two_threads_without_writing_each_other_s_results() -> (
@@ -126,9 +130,9 @@ def test_graphs_of_planner_and_image_encoder_run_on_two_threads_without_writing_
 ):
     """All stages shared one pool, and each had a lock of its own: 1,877 of 2,000 results were overwritten before they
     were copied out, and nothing noticed, since they were finite."""
-    backend = CudaGraphs(new_capture=SharedMemory)
-    encode = backend.prepare("encode", lambda x: x * 2, part=PolicyPart.VISION)
-    prefill = backend.prepare("prefill", lambda x: x + 1, part=PolicyPart.PLANNER)
+    plan = BackendPlan.of(CudaGraphs(new_capture=SharedMemory))
+    encode = plan.prepare(StageSpec("encode", PolicyPart.VISION, lambda x: x * 2))
+    prefill = plan.prepare(StageSpec("prefill", PolicyPart.PLANNER, lambda x: x + 1))
     x = torch.ones(200_000)
     encode(x)
     prefill(x)
@@ -149,9 +153,9 @@ def test_graphs_of_planner_and_image_encoder_run_on_two_threads_without_writing_
 
 
 def test_graphs_of_one_part_run_one_after_another_whatever_the_thread() -> None:
-    backend = CudaGraphs(new_capture=SharedMemory)
-    first = backend.prepare("first", lambda x: x * 2, part=PolicyPart.PLANNER)
-    second = backend.prepare("second", lambda x: x + 1, part=PolicyPart.PLANNER)
+    plan = BackendPlan.of(CudaGraphs(new_capture=SharedMemory))
+    first = plan.prepare(StageSpec("first", PolicyPart.PLANNER, lambda x: x * 2))
+    second = plan.prepare(StageSpec("second", PolicyPart.PLANNER, lambda x: x + 1))
     x = torch.ones(200_000)
     first(x)
     second(x)
@@ -176,26 +180,26 @@ def test_a_graph_with_its_inputs_baked_in_is_refused() -> None:
         return (lambda: None), run()
 
     with pytest.raises(PolicyFault, match=r"differs from the eager one by .*random inputs"):
-        GraphedStage("sums", lambda x: x + 1, pool=Pool(baked))(torch.zeros(3))
+        stage(lambda x: x + 1, baked)(torch.zeros(3))
 
 
 @pytest.mark.parametrize("wrong", [1.1, float("nan")])
 def test_a_graph_that_computes_something_else_is_refused(wrong: float) -> None:
     def lying(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        result = run() * wrong
-        return (lambda: None), result
+        result = run()[0] * wrong
+        return (lambda: None), [result]
 
     with pytest.raises(PolicyFault, match="differs from the eager one"):
-        GraphedStage("sums", lambda x: x + 1, pool=Pool(lying))(torch.ones(3))
+        stage(lambda x: x + 1, lying)(torch.ones(3))
 
 
 def test_backends_are_chosen_by_device_and_name() -> None:
-    assert isinstance(choose_backend("auto", device="cpu"), Eager)
-    assert isinstance(choose_backend("eager", device="cuda:0"), Eager)
+    assert choose_plan("auto", device="cpu").name == "eager"
+    assert choose_plan("eager", device="cuda:0", allowed=("eager",)).name == "eager"
     with pytest.raises(BundleError, match="needs a CUDA device"):
-        choose_backend("cuda_graph", device="cpu")
+        choose_plan("cuda_graph", device="cpu")
     with pytest.raises(BundleError, match="tensorrt"):
-        choose_backend("tensorrt", device="cpu")
+        choose_plan("tensorrt", device="cpu")
 
 
 def test_a_kind_without_graphs_runs_eagerly_unless_graphs_are_asked_for(tmp_path: Path) -> None:
@@ -220,15 +224,15 @@ def run_policy(loaded: Any, *, prefills: int) -> list[Tensor | np.ndarray]:
     return out
 
 
-def load_with(bundle: Any, backend: Any, device: str) -> Any:
-    return aha.load(bundle, LoadOptions(device=device, steps=3, backend=backend))
+def load_with(bundle: Any, plan: BackendPlan, device: str) -> Any:
+    return aha.load(bundle, LoadOptions(device=device, steps=3, plan=plan))
 
 
 def test_aha_wam_through_captured_stages_is_aha_wam(tmp_path: Path) -> None:
     """Warm-up meets every shape: nothing is captured while the policy acts."""
     bundle = make_tiny_bundle(tmp_path / "b", "aha_wam")
     capture = FakeCapture()
-    graphed = load_with(bundle, CudaGraphs(new_capture=lambda: capture), "cpu")
+    graphed = load_with(bundle, BackendPlan.of(CudaGraphs(new_capture=lambda: capture)), "cpu")
     prefill, route, denoise = (
         graphed.planner._prefill,
         graphed.executor._route,
@@ -237,7 +241,7 @@ def test_aha_wam_through_captured_stages_is_aha_wam(tmp_path: Path) -> None:
     met = (prefill.variants, route.variants, denoise.variants)
     assert met == (7, 1, 1)
     have = run_policy(graphed, prefills=9)
-    want = run_policy(load_with(bundle, Eager(), "cpu"), prefills=9)
+    want = run_policy(load_with(bundle, BackendPlan.of(Eager()), "cpu"), prefills=9)
     for one, other in zip(have, want, strict=True):
         np.testing.assert_allclose(np.asarray(one), np.asarray(other), atol=1e-6)
     assert (prefill.variants, route.variants, denoise.variants) == met
@@ -248,7 +252,7 @@ def test_aha_wam_through_captured_stages_is_aha_wam(tmp_path: Path) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_on_a_gpu_graphs_give_what_eager_stages_give(tmp_path: Path) -> None:
     bundle = make_tiny_bundle(tmp_path / "b", "aha_wam")
-    have = run_policy(load_with(bundle, choose_backend("auto", device="cuda"), "cuda"), prefills=9)
-    want = run_policy(load_with(bundle, Eager(), "cuda"), prefills=9)
+    have = run_policy(load_with(bundle, choose_plan("auto", device="cuda"), "cuda"), prefills=9)
+    want = run_policy(load_with(bundle, BackendPlan.of(Eager()), "cuda"), prefills=9)
     for one, other in zip(have, want, strict=True):
         np.testing.assert_allclose(np.asarray(one), np.asarray(other), atol=1e-4)

@@ -1,60 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interface between a stage of inference and the backend that runs it."""
+"""The interface between the stages of inference and the backends that run them."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-from wam.models.backends.gate import StageVerdict
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from wam.core.errors import WamError
+from wam.models.backends.stage import StageInputs, StageSpec
 from wam.runtime.policy import BACKENDS
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-AUTO, EAGER_NAME, CUDA_GRAPH_NAME = BACKENDS
+AUTO, EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME = BACKENDS
 
 
-class PolicyPart(enum.Enum):
-    """What a stage belongs to; stages of one part never need each other's results at the same time."""
+class StageUnavailable(WamError):
+    """A backend cannot run a stage here: one line that names the cause and the remedy.
 
-    VISION = "vision"
-    PLANNER = "planner"
-    EXECUTOR = "executor"
+    A plan that may choose takes another backend; one that may not ends loading with a `BundleError`.
+    """
 
 
-class Backend(Protocol):
-    """Runs stages. A stage is a function of tensors, or of records of tensors, without hidden state."""
+class Runner(Protocol):
+    """Runs one stage for one set of shapes."""
 
-    @property
-    def name(self) -> str:
-        """Name for logs and reports."""
+    def bind(self) -> None:
+        """Prepare everything that a run needs (buffers, capture, session); called once, before the first run.
+
+        Raises:
+            StageUnavailable: it cannot be prepared.
+        """
         ...
 
-    @property
-    def verdicts(self) -> tuple[StageVerdict, ...]:
-        """What the gate has found so far, of every stage and set of shapes."""
-        ...
-
-    def prepare(self, stage: str, function: F, *, part: PolicyPart) -> F:
-        """Return a replacement for `function`: same arguments, same results, never an alias of an argument.
+    def run(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the stage's results, flattened; never an alias of an argument or of an earlier result.
 
         It may be called from any thread: the encoder of the images is called by planner and executor.
-
-        Args:
-            stage: name, for errors.
-            function: eager stage; its results depend on its arguments and on weights alone.
-            part: what the stage belongs to; memory may be shared with the other stages of it.
         """
         ...
 
 
-class Eager:
+class Backend(Protocol):
+    """A way to run stages."""
+
+    @property
+    def name(self) -> str:
+        """Name for choices, logs and reports."""
+        ...
+
+    @property
+    def only_examples(self) -> bool:
+        """Whether shapes that the examples do not have are left to the eager stage."""
+        ...
+
+    def probe(self) -> str:
+        """Return why it does not run on this machine, with the remedy; "" where it does."""
+        ...
+
+    def build(self, stage: StageSpec) -> None:
+        """Make what `load` needs and does not find, in a child process; may take minutes.
+
+        Raises:
+            StageUnavailable: it cannot be made.
+        """
+        ...
+
+    def load(self, stage: StageSpec, inputs: StageInputs) -> Runner:
+        """Return what runs the stage for inputs of these shapes; `bind` comes next.
+
+        Raises:
+            StageUnavailable: there is nothing to load, or it is damaged or was made for something else.
+        """
+        ...
+
+    def refused(self, stage: StageSpec, reason: str) -> None:
+        """Take note that the gate has refused the stage; what was loaded for it is not to be loaded again."""
+        ...
+
+
+class EagerRunner:
     """Runs a stage as it is written."""
 
-    name = EAGER_NAME
-    verdicts: tuple[StageVerdict, ...] = ()
+    def __init__(self, stage: StageSpec, inputs: StageInputs) -> None:
+        self._stage, self._inputs = stage, inputs
 
-    def prepare(self, stage: str, function: F, *, part: PolicyPart) -> F:
-        """Return `function` itself."""
-        return function
+    def bind(self) -> None:
+        """Nothing to prepare."""
+
+    def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return the results."""
+        args, kwargs = self._inputs.arguments(tensors)
+        results: list[Any] = pytree.tree_leaves(self._stage.module(*args, **kwargs))
+        return results
+
+
+class Eager:
+    """Runs every stage as it is written."""
+
+    name = EAGER_NAME
+    only_examples = False
+
+    def probe(self) -> str:
+        """Return "": it runs everywhere."""
+        return ""
+
+    def build(self, stage: StageSpec) -> None:
+        """Nothing to make."""
+
+    def load(self, stage: StageSpec, inputs: StageInputs) -> Runner:
+        """Return the stage itself."""
+        return EagerRunner(stage, inputs)
+
+    def refused(self, stage: StageSpec, reason: str) -> None:
+        """Nothing to note: it is what others are compared with."""

@@ -1,32 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backend that runs a policy's stages, by name and device."""
+"""The plan that runs a policy's stages, by a user's choice and the device."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
 from wam.core.errors import BundleError
-from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, Backend, Eager
+from wam.models.backends.backend import AUTO, CUDA_GRAPH_NAME, EAGER_NAME, ONNX_RUNTIME_NAME, Backend, Eager
 from wam.models.backends.cuda_graph import CudaGraphs
-from wam.runtime.policy import BACKENDS
+from wam.models.backends.plan import BackendPlan
+from wam.runtime.policy import BACKENDS, read_backend
 
 
-def choose_backend(name: str, *, device: torch.device | str) -> Backend:
-    """Return the backend of that name; "auto" takes CUDA graphs on a GPU, eager stages elsewhere.
+def choose_plan(
+    text: str,
+    *,
+    device: torch.device | str,
+    allowed: Sequence[str] = BACKENDS,
+    exported: Backend | None = None,
+) -> BackendPlan:
+    """Return the plan for a user's choice.
+
+    Where the choice is left to the suite, a GPU takes CUDA graphs and a CPU takes ONNX Runtime, and each stage that
+    cannot runs eagerly, with the reason in the plan's `stages`.
+
+    Args:
+        text: as `wam.runtime.policy.read_backend` reads it.
+        device: where the policy computes.
+        allowed: names of the backends that the kind of policy has.
+        exported: the backend ONNX Runtime with the exported stages of this policy; None where there is no bundle.
 
     Raises:
-        BundleError: there is none of that name, or it does not run on this device.
+        BundleError: there is no such backend, or it does not run on this device or with this kind of policy.
     """
-    if name not in BACKENDS:
-        raise BundleError("backend", value=name, allowed=", ".join(BACKENDS), where="the parameter `backend`")
+    choice = read_backend(text)
     on_gpu = torch.device(device).type == "cuda"
-    if name == CUDA_GRAPH_NAME and not on_gpu:
-        raise BundleError(
-            f"the backend {name} needs a CUDA device",
-            value=str(device),
-            allowed="cuda, cuda:0, ...",
-            where="the parameters `backend` and `device`",
+    have: dict[str, Backend] = {EAGER_NAME: Eager()}
+    if on_gpu and CUDA_GRAPH_NAME in allowed:
+        have[CUDA_GRAPH_NAME] = CudaGraphs()
+    if not on_gpu and ONNX_RUNTIME_NAME in allowed and exported is not None:
+        have[ONNX_RUNTIME_NAME] = exported
+
+    def one(name: str) -> Backend | None:
+        if name == AUTO:
+            return None
+        if name not in have:
+            raise _refusal(name, device=device, allowed=allowed)
+        return have[name]
+
+    named = {stage: one(name) for stage, name in choice.stages.items()}
+    ladder = tuple(backend for name, backend in have.items() if name != EAGER_NAME)
+    return BackendPlan(ladder, named=named, whole=one(choice.whole))
+
+
+def _refusal(name: str, *, device: torch.device | str, allowed: Sequence[str]) -> BundleError:
+    if name not in allowed:
+        return BundleError(
+            f"policies of this kind have no backend {name}",
+            allowed=", ".join((AUTO, *allowed)),
+            where="the parameter `backend`",
         )
-    if name == EAGER_NAME or not on_gpu:
-        return Eager()
-    return CudaGraphs()
+    wanted, example = (
+        ("a CUDA device", "cuda, cuda:0, ...") if name == CUDA_GRAPH_NAME else ("the CPU", "cpu")
+    )
+    return BundleError(
+        f"the backend {name} needs {wanted}",
+        value=str(device),
+        allowed=example,
+        where="the parameters `backend` and `device`",
+    )

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import functools
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,8 @@ from wam.core.contract import PolicyContract
 from wam.core.errors import PolicyFault
 from wam.core.observation import Observation, RobotState
 from wam.core.policy import Committed, RoutedContext, routable_offset
-from wam.models.backends.backend import Backend, Eager, PolicyPart
+from wam.models.backends.plan import BackendPlan, eager_plan
+from wam.models.backends.stage import EulerLoop, PolicyPart, StageInputs, StageSpec
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.flow import integrate, sigma_grid
 from wam.models.layers.guidance import guided, prefix_weights
@@ -56,6 +57,39 @@ class _Inputs(NamedTuple):
     rope: Rope
 
 
+class _Examples:
+    """Inputs of the executor's stages, with the shapes that every call has."""
+
+    def __init__(self, model: AhaWam) -> None:
+        self._config, self._device, self._dtype = model.config, model.device, model.dtype
+
+    def _zeros(self, *sizes: int) -> Tensor:
+        return torch.zeros(*sizes, device=self._device, dtype=self._dtype)
+
+    def _kv(self, tokens: int) -> LayerKv:
+        sizes = (self._config.action.layers, 1, tokens, self._config.action.inner)
+        return LayerKv(self._zeros(*sizes), self._zeros(*sizes))
+
+    def text(self) -> list[StageInputs]:
+        return [StageInputs.of(self._zeros(1, self._config.context_len, self._config.text_dim))]
+
+    def route(self) -> list[StageInputs]:
+        c = self._config
+        latent = self._zeros(1, c.latent_channels, 1, c.latent_rows, c.latent_columns)
+        return [StageInputs.of(latent, self._kv(c.frame_tokens))]
+
+    def proprio(self) -> list[StageInputs]:
+        state = torch.zeros(1, self._config.state_dim, device=self._device)
+        return [StageInputs.of(state, self._kv(self._config.context_len))]
+
+    def denoise(self, modulations: Tensor, rope: Rope) -> list[StageInputs]:
+        c = self._config
+        noise = torch.zeros(1, c.chunk_rows, c.action_dim, device=self._device)
+        return [
+            StageInputs.of(noise, modulations, self._kv(c.frame_tokens), self._kv(c.context_len + 1), rope)
+        ]
+
+
 class AhaExecutor:
     """OVCR and action DiT. One worker thread calls it.
 
@@ -69,7 +103,7 @@ class AhaExecutor:
         seed: of the start noise.
         guidance: largest weight of the guidance towards what is executed anyway (`wam.models.layers.guidance`); 0 for
             none. Guided chunks are denoised eagerly, whatever the backend.
-        backend: runs the routing and the denoising stage.
+        plan: what runs the stages.
     """
 
     def __init__(
@@ -83,7 +117,7 @@ class AhaExecutor:
         steps: int,
         seed: int,
         guidance: float = 0.0,
-        backend: Backend | None = None,
+        plan: BackendPlan | None = None,
     ) -> None:
         if model.action is None:
             raise ValueError("this model was built without its executor half")
@@ -98,14 +132,30 @@ class AhaExecutor:
         self._seed = seed
         self._guidance = guidance
         self._committed: Committed | None = None
-        backend = backend or Eager()
-        self._route = backend.prepare(
-            "route", functools.partial(stages.route, model), part=PolicyPart.EXECUTOR
-        )
-        self._denoise = backend.prepare("denoise", self._eager_denoise, part=PolicyPart.EXECUTOR)
         self._plan: stages.DenoisingSchedule | None = None
         self._ropes: dict[int, Rope] = {}
         self._text: tuple[Tensor, LayerKv] | None = None
+        prepare, examples = (plan or eager_plan()).prepare, _Examples(model)
+        executor, action = PolicyPart.EXECUTOR, model.action
+        self._text_context = prepare(
+            StageSpec("text_context", executor, stages.TextStage(action), examples.text)
+        )
+        # Without OVCR the planner's context is what is read.
+        self._route: Callable[[Tensor, LayerKv], LayerKv] = lambda _, context: context
+        if model.editor is not None:
+            self._route = prepare(StageSpec("route", executor, stages.RouteStage(model), examples.route))
+        self._proprio_kv = prepare(
+            StageSpec("proprio_kv", executor, stages.ProprioStage(model), examples.proprio)
+        )
+        loop = EulerLoop(stages.StepStage(model), self._sigmas)
+        self._denoise = prepare(
+            StageSpec(
+                "denoise",
+                executor,
+                loop,
+                lambda: examples.denoise(self._schedule().modulations, self._rope(0)),
+            )
+        )
 
     @property
     def model(self) -> AhaWam:
@@ -164,11 +214,7 @@ class AhaExecutor:
         else:
             with torch.inference_mode():
                 rows = self._denoise(
-                    inputs.noise,
-                    modulations=inputs.plan.modulations,
-                    context=payload.context,
-                    text=inputs.text,
-                    rope=inputs.rope,
+                    inputs.noise, inputs.plan.modulations, payload.context, inputs.text, inputs.rope
                 )
         with torch.inference_mode():
             if not all_finite(rows):
@@ -200,7 +246,7 @@ class AhaExecutor:
         return _Inputs(
             noise=noise.to(self._model.device),
             plan=self._schedule(),
-            text=stages.proprio_kv(self._model, state_1A, payload.text),
+            text=self._proprio_kv(state_1A, payload.text),
             rope=self._rope(chunk),
         )
 
@@ -229,30 +275,6 @@ class AhaExecutor:
         )
         return integrate(field, noise, sigmas=inputs.plan.sigmas)
 
-    @torch.inference_mode()
-    def warm_up(self) -> None:
-        """Run both stages once, so that a backend has seen their shapes in advance."""
-        c, device, dtype = self._config, self._model.device, self._model.dtype
-        self._vision.warm_up()
-        latent = torch.zeros(
-            1, c.latent_channels, 1, c.latent_rows, c.latent_columns, device=device, dtype=dtype
-        )
-        planned = torch.zeros(c.action.layers, 1, c.frame_tokens, c.action.inner, device=device, dtype=dtype)
-        routed = self._route(latent, LayerKv(planned, planned.clone()))
-        rows = torch.zeros(c.context_len, c.text_dim, device=device, dtype=dtype)
-        state = torch.zeros(1, c.state_dim, device=device)
-        text = stages.proprio_kv(self._model, state, self._text_kv(rows))
-        noise = torch.zeros(1, c.chunk_rows, c.action_dim, device=device)
-        modulations = self._schedule().modulations
-        self._denoise(noise, modulations=modulations, context=routed, text=text, rope=self._rope(0))
-
-    def _eager_denoise(
-        self, noise: Tensor, *, modulations: Tensor, context: LayerKv, text: LayerKv, rope: Rope
-    ) -> Tensor:
-        step = functools.partial(stages.denoise_step, self._model)
-        plan = stages.DenoisingSchedule(self._sigmas, modulations)
-        return stages.denoise(step, noise, plan=plan, context=context, text=text, rope=rope)
-
     def _schedule(self) -> stages.DenoisingSchedule:
         if self._plan is None:
             self._plan = stages.schedule(self._action, self._sigmas)
@@ -269,7 +291,7 @@ class AhaExecutor:
         rows = rows.to(device=self._model.device, dtype=self._model.dtype)
         if self._text is None or not (self._text[0] is rows or torch.equal(self._text[0], rows)):
             # The rows may be a view of memory that is recycled after this chunk.
-            self._text = (rows.clone(), stages.text_context(self._action, rows[None]))
+            self._text = (rows.clone(), self._text_context(rows[None]))
         return self._text[1]
 
     def _raise_fault(self, inputs: _Inputs, context: LayerKv) -> None:

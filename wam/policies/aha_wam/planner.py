@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 
@@ -15,7 +14,8 @@ from wam.core.contract import PolicyContract
 from wam.core.errors import StaleObservation
 from wam.core.observation import Instruction, Observation
 from wam.core.policy import Features
-from wam.models.backends.backend import Backend, Eager, PolicyPart
+from wam.models.backends.plan import BackendPlan, eager_plan
+from wam.models.backends.stage import PolicyPart, StageInputs, StageSpec
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.rope import Rope, rope_3d
 from wam.models.normalisation import Normaliser
@@ -43,7 +43,7 @@ class AhaPlanner:
         text: embeds instructions.
         template: text for the encoder; "{task}" is replaced by the instruction.
         state_norm: of the proprioception, read only where the planner sees it (Fast-WAM).
-        backend: runs the prefill stage.
+        plan: what runs the stages.
         decoder: makes the decoder of latents when a future is asked for first; None where the bundle has none.
     """
 
@@ -56,7 +56,7 @@ class AhaPlanner:
         text: TextEncoder,
         template: str,
         state_norm: Normaliser,
-        backend: Backend | None = None,
+        plan: BackendPlan | None = None,
         decoder: Callable[[], Decode] | None = None,
     ) -> None:
         if model.video is None:
@@ -69,9 +69,6 @@ class AhaPlanner:
         self._text = text
         self._template = template
         self._state_norm = state_norm
-        self._prefill = (backend or Eager()).prepare(
-            "planner_prefill", functools.partial(stages.planner_prefill, model.video), part=PolicyPart.PLANNER
-        )
         self._memory = RollingMemory(
             window=self._config.memory_window,
             spacing_rows=self._config.memory_spacing_rows,
@@ -87,6 +84,13 @@ class AhaPlanner:
         self._make_decoder = decoder
         self._decode: Decode | None = None
         self._seen: PlannedFrom | None = None
+        prepare, part = (plan or eager_plan()).prepare, PolicyPart.PLANNER
+        self._text_context = prepare(
+            StageSpec("planner_text_context", part, stages.TextStage(model.video), self._text_examples)
+        )
+        self._prefill = prepare(
+            StageSpec("planner_prefill", part, stages.PrefillStage(model.video), self._prefill_examples)
+        )
 
     @property
     def model(self) -> AhaWam:
@@ -103,36 +107,34 @@ class AhaPlanner:
         """The visual encoder, shared with the executor of the same process."""
         return self._vision
 
-    @torch.inference_mode()
-    def warm_up(self) -> None:
-        """Run a prefill at every length of the memory, so that a backend has seen all shapes in advance."""
-        c = self._config
-        self._vision.warm_up()
-        latent = torch.zeros(
-            1, c.latent_channels, 1, c.latent_rows, c.latent_columns, device=self._model.device
-        )
-        latent = latent.to(self._model.dtype)
-        rows = torch.zeros(1, c.context_len, c.text_dim, device=self._model.device, dtype=self._model.dtype)
-        text = stages.text_context(self._video, rows)
-        if c.proprio_in_planner:
-            row = stages.text_context(self._video, rows[:, :1])
-            text = LayerKv(torch.cat((text.k, row.k), dim=2), torch.cat((text.v, row.v), dim=2))
-        nothing = MemoryView((), (), 0)
-        kv = self._run(latent, text, nothing)
-        entry = MemoryEntry(0, kv.k_unrotated, kv.v)
-        for count in range(1, c.memory_window + 1):
-            self._run(latent, text, MemoryView((entry,) * count, (0,) * count, 0))
+    def _zeros(self, *sizes: int) -> Tensor:
+        return torch.zeros(*sizes, device=self._model.device, dtype=self._model.dtype)
+
+    def _text_examples(self) -> list[StageInputs]:
+        """Return an instruction, and the row of a state where the planner sees one."""
+        lengths = (self._config.context_len, *((1,) if self._config.proprio_in_planner else ()))
+        return [StageInputs.of(self._zeros(1, length, self._config.text_dim)) for length in lengths]
+
+    def _prefill_examples(self) -> list[StageInputs]:
+        """Return a prefill at every length of the memory."""
+        c, video = self._config, self._config.video
+        latent = self._zeros(1, c.latent_channels, 1, c.latent_rows, c.latent_columns)
+        rows = c.context_len + int(c.proprio_in_planner)
+        text = LayerKv(*(self._zeros(video.layers, 1, rows, video.inner) for _ in range(2)))
+        kept = MemoryEntry(0, *(self._zeros(video.layers, 1, c.frame_tokens, video.inner) for _ in range(2)))
+        return [
+            self._inputs(latent, text, MemoryView((kept,) * count, (0,) * count, 0))
+            for count in range(c.memory_window + 1)
+        ]
+
+    def _inputs(self, latent: Tensor, text: LayerKv, view: MemoryView) -> StageInputs:
+        own, past = self._rotations(view)
+        return StageInputs.of(latent, text, self._modulations(), own, view.stacked(), past)
 
     def _run(self, latent: Tensor, text: LayerKv, view: MemoryView) -> VideoKv:
         own, past = self._rotations(view)
-        return self._prefill(
-            latent,
-            text=text,
-            modulations_L6D=self._modulations(),
-            rope=own,
-            memory=view.stacked(),
-            memory_rope=past,
-        )
+        out: VideoKv = self._prefill(latent, text, self._modulations(), own, view.stacked(), past)
+        return out
 
     def reset(self) -> None:
         """Forget the rolling memory and the version count."""
@@ -221,7 +223,7 @@ class AhaPlanner:
             rows = self._text.embed(self._template.replace("{task}", task))
             rows = rows.to(device=self._model.device, dtype=self._model.dtype)
             require_finite(rows, what=f"embedding of the instruction {task!r}")
-            known = (rows, stages.text_context(self._video, rows[None]))
+            known = (rows, self._text_context(rows[None]))
             while len(self._prompts) >= KEPT_INSTRUCTIONS:
                 self._prompts.pop(next(iter(self._prompts)))
             self._prompts[task] = known
@@ -230,7 +232,7 @@ class AhaPlanner:
             return rows, text
         state = observation.state.select(self._contract.state_joints).positions
         normalised = torch.from_numpy(self._state_norm.to_model(state))[None].to(self._model.device)
-        own = stages.text_context(self._video, stages.proprio_row(self._model, normalised))
+        own = self._text_context(stages.proprio_row(self._model, normalised))
         return rows, LayerKv(torch.cat((text.k, own.k), dim=2), torch.cat((text.v, own.v), dim=2))
 
     def _rotations(self, view: MemoryView) -> tuple[Rope, Rope | None]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,13 +15,14 @@ from torch import nn
 
 from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, Backend, Eager, PolicyPart
+from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, ONNX_RUNTIME_NAME
+from wam.models.backends.plan import BackendPlan, eager_plan
+from wam.models.backends.stage import PolicyPart, StageInputs, StageSpec
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, read_tensors, write_bundle
 from wam.models.images import Composite, ImageTile, standard_layout
 from wam.models.normalisation import Normaliser, NormMode
 from wam.models.robot_layout import RobotLayout
 from wam.models.text import text_encoder
-from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.config import AhaWamConfig, Latents, preset
 from wam.policies.aha_wam.context import codec
 from wam.policies.aha_wam.executor import AhaExecutor
@@ -36,7 +36,7 @@ from wam.policies.aha_wam.vision import VisualEncoder
 from wam.policies.kind import LoadOptions
 
 KIND = "aha_wam"
-BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME)
+BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME)
 """What may run the stages."""
 VAE_PREFIX = "vae."
 
@@ -160,7 +160,7 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
     config = check(bundle)
     manifest = bundle.manifest
     sampler = sampler_of(manifest)
-    device, backend = options.device, options.backend
+    device, plan = options.device, options.plan or eager_plan()
     text = (
         text_encoder(
             manifest.text,
@@ -173,7 +173,7 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
         else None
     )
     precision = options.dtype or getattr(torch, manifest.dtype)
-    vision = _shared_vision(bundle, config, device=device, dtype=precision, backend=backend or Eager())
+    vision = _shared_vision(bundle, config, device=device, dtype=precision, plan=plan)
     with torch.device("meta"):
         model = AhaWam(config, planner=options.planner, executor=options.executor)
     load_into(model, bundle.weights, device=device, dtype=options.dtype)
@@ -187,7 +187,7 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
             text=text,
             template=manifest.instruction_template,
             state_norm=state_norm,
-            backend=backend,
+            plan=plan,
             decoder=_decoder(bundle, config, device=device),
         )
         if text is not None
@@ -203,16 +203,12 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
             steps=options.steps or sampler.steps,
             seed=sampler.seed if options.seed is None else options.seed,
             guidance=sampler.guidance,
-            backend=backend,
+            plan=plan,
         )
         if options.executor
         else None
     )
-    if backend is not None and not isinstance(backend, Eager):
-        for half in (slow, fast):
-            if half is not None:
-                half.warm_up()
-    return LoadedPolicy(bundle.contract, slow, fast, codec())
+    return LoadedPolicy(bundle.contract, slow, fast, codec(), stages=plan.stages)
 
 
 _visions: WeakValueDictionary[tuple[str, str, torch.dtype, str], VisualEncoder] = WeakValueDictionary()
@@ -224,19 +220,29 @@ def _shared_vision(
     *,
     device: torch.device | str,
     dtype: torch.dtype,
-    backend: Backend,
+    plan: BackendPlan,
 ) -> VisualEncoder:
     """Return the visual encoder of a bundle, one for the planner and the executor of a process."""
-    key = (f"{bundle.directory.resolve()}:{bundle.contract.contract_hash}", str(device), dtype, backend.name)
+    key = (f"{bundle.directory.resolve()}:{bundle.contract.contract_hash}", str(device), dtype, plan.name)
     vision = _visions.get(key)
     if vision is None:
         encoder = _image_encoder(bundle, config, dtype=dtype).to(device)
-        encode = backend.prepare(
-            "vae_encode", functools.partial(stages.vae_encode, encoder), part=PolicyPart.VISION
-        )
-        vision = VisualEncoder(encode, layout=layout_of(bundle.manifest, config), device=device)
+        layout = layout_of(bundle.manifest, config)
+        encode = plan.prepare(image_stage(encoder, layout, device=device))
+        vision = VisualEncoder(encode, layout=layout, device=device, stage=plan.stages[-1])
         _visions[key] = vision
+    elif vision.stage is not None:
+        plan.adopt(vision.stage)
     return vision
+
+
+def image_stage(encoder: nn.Module, layout: Composite, *, device: torch.device | str) -> StageSpec:
+    """Return the stage `vae_encode`."""
+
+    def grey() -> list[StageInputs]:
+        return [StageInputs.of(torch.zeros(1, 3, layout.height, layout.width, device=device))]
+
+    return StageSpec("vae_encode", PolicyPart.VISION, encoder, grey)
 
 
 def _image_encoder(bundle: Bundle, config: AhaWamConfig, *, dtype: torch.dtype) -> nn.Module:

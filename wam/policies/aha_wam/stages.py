@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inference as stages that a backend may compile, capture or export.
 
-Each stage is a function of tensors with fixed shapes and no hidden state. They run in this order:
+Each stage is a function of tensors with fixed shapes and no hidden state; the classes at the end are the same functions
+as modules, which hold the weights that a stage reads and no others. They run in this order:
 
     stage            when                 in -> out
     text_context     new instruction      text rows -> cross-attention K/V of planner, of executor
@@ -10,7 +11,7 @@ Each stage is a function of tensors with fixed shapes and no hidden state. They 
     planner_prefill  planner refresh      latent, text K/V, memory -> K/V of every layer
     route            every chunk          latent, planner K/V -> routed K/V
     proprio_kv       every chunk          joint state -> one more row of the executor's text K/V
-    denoise_step     every step           rows, modulations, K/V -> velocity
+    denoise_step     every step           rows, modulations, K/V -> velocity; all N steps are the stage `denoise`
 
 Shapes: B batch, L layers, S planner tokens, M memory tokens, T text rows, R rows of a chunk, A action
 values, E text width, I attention width, N steps.
@@ -203,3 +204,101 @@ def denoise(
         return step(x, modulations=plan.modulations[i], context=context, text=text, rope=rope)
 
     return integrate(velocity, noise_BRA, sigmas=plan.sigmas)
+
+
+class PrefillStage(nn.Module):
+    """`planner_prefill` as a module."""
+
+    def __init__(self, video: VideoDit) -> None:
+        super().__init__()
+        self.video = video
+
+    def forward(
+        self,
+        z_BC1HW: Tensor,
+        text: LayerKv,
+        modulations_L6D: Tensor,
+        rope: Rope,
+        memory: LayerKv | None = None,
+        memory_rope: Rope | None = None,
+    ) -> VideoKv:
+        """Run one clean frame through the video DiT."""
+        return planner_prefill(
+            self.video,
+            z_BC1HW,
+            text=text,
+            modulations_L6D=modulations_L6D,
+            rope=rope,
+            memory=memory,
+            memory_rope=memory_rope,
+        )
+
+
+class TextStage(nn.Module):
+    """`text_context` as a module."""
+
+    def __init__(self, network: VideoDit | ActionDit) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, text_BTE: Tensor) -> LayerKv:
+        """Project text rows to the cross-attention K/V of every layer."""
+        return text_context(self.network, text_BTE)
+
+
+class _ModelStage(nn.Module):
+    """A stage of the executor; registers those parts of the model alone that it reads.
+
+    Args:
+        model: with its executor half.
+        parts: names of the parts.
+    """
+
+    def __init__(self, model: AhaWam, parts: Sequence[str]) -> None:
+        super().__init__()
+        for part in parts:
+            setattr(self, part, getattr(model, part))
+        # Not as a submodule: the weights of the other parts are none of this stage's.
+        self.__dict__["_model"] = model
+
+    @property
+    def _whole(self) -> AhaWam:
+        model: AhaWam = self.__dict__["_model"]
+        return model
+
+
+class RouteStage(_ModelStage):
+    """`route` as a module."""
+
+    def __init__(self, model: AhaWam) -> None:
+        super().__init__(model, ("visual_projection", "query_encoder", "editor"))
+
+    def forward(self, z_BC1HW: Tensor, context: LayerKv) -> LayerKv:
+        """Adapt the planner's K/V to the newest image."""
+        return route(self._whole, z_BC1HW, context)
+
+
+class ProprioStage(_ModelStage):
+    """`proprio_kv` as a module."""
+
+    def __init__(self, model: AhaWam) -> None:
+        super().__init__(model, ("proprio", "action"))
+
+    def forward(self, state_BA: Tensor, text: LayerKv) -> LayerKv:
+        """Append the state token to the executor's text K/V."""
+        return proprio_kv(self._whole, state_BA, text)
+
+
+class StepStage(_ModelStage):
+    """`denoise_step` as a module."""
+
+    def __init__(self, model: AhaWam) -> None:
+        super().__init__(model, ("action", "branch_embedding"))
+
+    def forward(
+        self, x_BRA: Tensor, modulations: Tensor, context: LayerKv, text: LayerKv, rope: Rope
+    ) -> Tensor:
+        """Predict the velocity of the noisy rows."""
+        return denoise_step(
+            self._whole, x_BRA, modulations=modulations, context=context, text=text, rope=rope
+        )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from wam.core.observation import CameraFrame, Observation
+from wam.core.policy import StageBackend
 from wam.models.finite import require_finite
 from wam.models.images import Composite, compose, to_model_pixels
 
@@ -24,17 +25,24 @@ class VisualEncoder:
         encode: [1, 3, H, W] in [-1, 1] -> latent; the stage `vae_encode`, eager or replaced.
         layout: composite of the policy.
         device: where the latent is made.
+        stage: what runs `encode`, for reports; None where it is not known.
 
     Attributes:
         encoded: images encoded so far; a repeated observation does not count.
     """
 
     def __init__(
-        self, encode: Callable[[Tensor], Tensor], *, layout: Composite, device: torch.device | str
+        self,
+        encode: Callable[[Tensor], Tensor],
+        *,
+        layout: Composite,
+        device: torch.device | str,
+        stage: StageBackend | None = None,
     ) -> None:
         self._encode = encode
         self._layout = layout
         self._device = device
+        self.stage = stage
         self._lock = threading.Lock()
         self._kept: list[tuple[tuple[CameraFrame, ...], Tensor]] = []
         self.encoded = 0
@@ -43,10 +51,6 @@ class VisualEncoder:
     def layout(self) -> Composite:
         """Where each camera lies in the picture."""
         return self._layout
-
-    def warm_up(self) -> None:
-        """Encode a grey image, so that a backend has seen the shape in advance."""
-        self._encode(torch.zeros(1, 3, self._layout.height, self._layout.width, device=self._device))
 
     def latent(self, observation: Observation) -> Tensor:
         """Return the latent [1, C, 1, h, w] of the observation's images.

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which backend runs which stage of a policy: resolved once, while the policy is loaded, and told afterwards.
+
+A choice that was left to the suite ("auto") falls back, stage by stage, down a ladder that ends with the eager stage;
+why is part of the report. A backend that was asked for by name is used or refused, never replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from wam.core.errors import BundleError, PolicyFault
+from wam.core.policy import StageBackend
+from wam.models.backends.backend import EAGER_NAME, Backend, Eager, StageUnavailable
+from wam.models.backends.bound import BoundStage
+from wam.models.backends.gate import StageVerdict
+from wam.models.backends.stage import StageSpec
+
+
+class BackendPlan:
+    """Prepares the stages of one policy.
+
+    Args:
+        ladder: backends of "auto", best first; the eager stage stands below the last one.
+        named: stage -> the backend that was asked for by name; None takes the ladder for it.
+        whole: the backend that was asked for by name for every other stage; None takes the ladder.
+    """
+
+    def __init__(
+        self,
+        ladder: Sequence[Backend] = (),
+        *,
+        named: Mapping[str, Backend | None] | None = None,
+        whole: Backend | None = None,
+    ) -> None:
+        self._ladder, self._named, self._whole = tuple(ladder), dict(named or {}), whole
+        self._met: set[str] = set()
+        self._stages: list[StageBackend] = []
+        self._bound: list[BoundStage] = []
+
+    @staticmethod
+    def of(backend: Backend) -> BackendPlan:
+        """Return a plan that runs every stage on one backend."""
+        return BackendPlan(whole=backend)
+
+    @property
+    def name(self) -> str:
+        """Names of the backends that the plan may use, for logs and as a key."""
+        choices = (self._whole,) if self._whole is not None else (*self._ladder, Eager())
+        named = tuple(f"{stage}: {one.name if one else 'auto'}" for stage, one in sorted(self._named.items()))
+        return ", ".join((*(one.name for one in choices), *named))
+
+    @property
+    def stages(self) -> tuple[StageBackend, ...]:
+        """What runs every stage that has been prepared, and why."""
+        return tuple(self._stages)
+
+    @property
+    def verdicts(self) -> tuple[StageVerdict, ...]:
+        """What the gate has found so far, of every stage and set of shapes; also of backends that were refused."""
+        return tuple(verdict for stage in self._bound for verdict in stage.verdicts)
+
+    def prepare(self, stage: StageSpec) -> Callable[..., Any]:
+        """Return what runs the stage: same arguments, same results, never an alias of an argument.
+
+        Raises:
+            BundleError: a backend that was asked for by name cannot run it; the text names cause and remedy.
+            PolicyFault: such a backend does not compute what the eager stage does.
+        """
+        asked = self._named.get(stage.name, self._whole)
+        self._met.add(stage.name)
+        if asked is not None:
+            return self._on(stage, asked)
+        reasons = []
+        for backend in self._ladder:
+            try:
+                return self._bind(stage, backend, note="; ".join(reasons))
+            except (StageUnavailable, PolicyFault) as error:
+                reasons.append(f"not {backend.name}: {error}")
+        self._stages.append(StageBackend(stage.name, EAGER_NAME, "; ".join(reasons)))
+        return stage.module
+
+    def adopt(self, stage: StageBackend) -> None:
+        """Take over a stage that another plan of the same name has prepared, and that is shared with it."""
+        self._met.add(stage.stage)
+        self._stages.append(stage)
+
+    def require_all_met(self) -> None:
+        """Refuse a choice for a stage that the policy does not have.
+
+        Raises:
+            BundleError: the text names the stages that it has.
+        """
+        if strange := sorted(set(self._named) - self._met):
+            raise BundleError(
+                "backend: the policy has no such stage",
+                value=", ".join(strange),
+                allowed=", ".join(sorted(self._met)) or "none: its stages run as they are written",
+                where="the parameter `backend`",
+            )
+
+    def _on(self, stage: StageSpec, backend: Backend) -> Callable[..., Any]:
+        if isinstance(backend, Eager):
+            self._stages.append(StageBackend(stage.name, backend.name, ""))
+            return stage.module
+        if reason := backend.probe():
+            raise self._refusal(stage, backend, reason)
+        try:
+            try:
+                return self._bind(stage, backend, note="")
+            except StageUnavailable:
+                backend.build(stage)
+                return self._bind(stage, backend, note="")
+        except StageUnavailable as error:
+            raise self._refusal(stage, backend, str(error)) from error
+
+    def _bind(self, stage: StageSpec, backend: Backend, *, note: str) -> BoundStage:
+        if reason := backend.probe():
+            raise StageUnavailable(reason)
+        bound = BoundStage(stage, backend)
+        try:
+            bound.meet_examples()
+        finally:
+            self._bound.append(bound)
+        self._stages.append(StageBackend(stage.name, backend.name, note))
+        return bound
+
+    def _refusal(self, stage: StageSpec, backend: Backend, reason: str) -> BundleError:
+        return BundleError(
+            f"stage {stage.name} cannot run on backend {backend.name}: {reason}",
+            allowed="auto falls back to the eager stage",
+            where="the parameter `backend`",
+        )
+
+
+def eager_plan() -> BackendPlan:
+    """Return a plan that runs every stage as it is written."""
+    return BackendPlan.of(Eager())
