@@ -116,14 +116,16 @@ def bench_chunk(
     threads: int = 1,
     steps: int | None = None,
     repeats: int = REPEATS,
+    backend: str = "auto",
 ) -> dict[str, Timing]:
     """Load a policy and time it; see `measure`."""
-    return measure(load_policy(policy, device=device, threads=threads, steps=steps), repeats=repeats)
+    loaded = load_policy(policy, device=device, threads=threads, steps=steps, backend=backend)
+    return measure(loaded, repeats=repeats)
 
 
 def headline(repeats: int = REPEATS) -> dict[str, float]:
     """Return the figures of the tiny policy that are tracked from commit to commit, one CPU thread, eager."""
-    timings = bench_chunk(repeats=repeats)
+    timings = bench_chunk(repeats=repeats, backend="eager")
     return {
         "prefill_tiny_eager_p50_ms": timings["prefill"].p50_ms,
         "chunk_tiny_eager_p50_ms": timings["chunk"].p50_ms,

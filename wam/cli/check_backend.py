@@ -28,8 +28,15 @@ def check_backend(
         str, typer.Option(help="Device of the policy: cpu, cuda:0, or auto for the best there is.")
     ] = "auto",
     backend: Annotated[
-        str, typer.Option(help="Backend to judge: auto (what a node would take), eager or cuda_graph.")
+        str,
+        typer.Option(
+            help="Backend to judge: auto (what a node would take), eager, cuda_graph or onnxruntime."
+        ),
     ] = "auto",
+    export: Annotated[
+        bool,
+        typer.Option("--export", help="First export the stages for ONNX Runtime, into the user's cache."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Load a policy on a backend and compare every stage with the eager one, as a node does before it is active.
@@ -40,22 +47,29 @@ def check_backend(
 
     Exit codes: 0 every stage passed, 1 could not run, 2 the backend computes something else.
 
-    Example: wam check-backend bundles/aha_wam --device cuda:0
+    A stage that auto leaves to the eager backend says why: not exported, damaged, exported from other weights or with
+    another version, refused before.
+
+    Examples: wam check-backend bundles/aha_wam --device cuda:0, wam check-backend bundles/aha_wam --export
     """
     from wam.policies.backend_check import check_backend as check
-    from wam.policies.bundles import choose_device
+    from wam.policies.bundles import choose_device, export_stages
 
+    if export:
+        export_stages(policy)
     result = check(policy, device=choose_device(device), backend=backend)
     if as_json:
         typer.echo(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
     else:
         _show(Console(), result)
-    if result.fault:
+    if not result.passed:
         raise typer.Exit(EXIT_REFUSED)
 
 
 def _show(console: Console, result: BackendCheck) -> None:
     console.print(f"{escape(result.policy)} on {result.device}, backend {result.backend}", highlight=False)
+    for stage in result.stages:
+        console.print(f"  {stage.stage}: {escape(str(stage))}", highlight=False, soft_wrap=True)
     if not result.verdicts and not result.fault:
         console.print("nothing to compare: its stages run as they are written")
         return

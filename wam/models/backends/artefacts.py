@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exported stages on disk: a graph without its weights, and what it was exported from.
+
+    <place>/<stage>.<number>.onnx    graph of the stage for one set of shapes; its weights are the policy's own
+    <place>/<stage>.<number>.json    contract, weights, versions, size and SHA-256
+
+A place is the bundle's directory or the user's cache. An artefact is used only if everything in its manifest agrees
+with the policy that is loaded; which of them does not is part of the reason for which it is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from wam.models.backends.backend import StageUnavailable
+
+FORMAT = 1
+REMEDY = "export it: wam check-backend POLICY --export"
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """A graph that was read and agrees with the policy.
+
+    Attributes:
+        graph: serialised ONNX model.
+        weights: name in the graph -> name of the stage's parameter or buffer.
+        digest: SHA-256 of the graph.
+    """
+
+    graph: bytes
+    weights: Mapping[str, str]
+    digest: str
+
+
+class ArtefactStore:
+    """Finds and writes the artefacts of one policy.
+
+    Args:
+        contract: hash of the bundle's contract.
+        places: folders to look in, in order; what is written goes to the last one, which also keeps the quarantine.
+        versions: of everything that a graph depends on.
+    """
+
+    def __init__(self, contract: str, places: Sequence[Path], *, versions: Mapping[str, str]) -> None:
+        self._contract, self._places, self._versions = contract, tuple(places), dict(versions)
+
+    def read(self, name: str, module: nn.Module) -> Artefact:
+        """Return the artefact called `name`.
+
+        Raises:
+            StageUnavailable: there is none, or it is damaged, in quarantine, or of another policy or version.
+        """
+        place = next((place for place in self._places if (place / f"{name}.json").is_file()), None)
+        if place is None:
+            raise StageUnavailable(f"it has not been exported; {REMEDY}")
+        try:
+            manifest = json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
+            graph = (place / f"{name}.onnx").read_bytes()
+            size, digest = int(manifest["size"]), str(manifest["sha256"])
+            weights = {str(k): str(v) for k, v in manifest["weights"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StageUnavailable(f"{place / name}.json cannot be read ({error}); {REMEDY}") from error
+        if len(graph) != size:
+            raise StageUnavailable(
+                f"{place / name}.onnx is truncated: {len(graph)} of {size} bytes; {REMEDY}"
+            )
+        if hashlib.sha256(graph).hexdigest() != digest:
+            raise StageUnavailable(f"{place / name}.onnx is damaged: its SHA-256 is another; {REMEDY}")
+        for what, want in self._key(module).items():
+            if manifest.get(what) != want:
+                raise StageUnavailable(
+                    f"{place / name}.onnx was exported for {what} {_short(manifest.get(what))}, "
+                    f"this is {_short(want)}; {REMEDY}"
+                )
+        quarantine = self._quarantine(digest)
+        if quarantine.is_file():
+            raise StageUnavailable(f"it was refused before ({quarantine.read_text('utf-8')}); {REMEDY}")
+        return Artefact(graph, weights, digest)
+
+    def write(self, name: str, module: nn.Module, *, graph: bytes, weights: Mapping[str, str]) -> Path:
+        """Write an artefact, so that a reader finds all of it or none."""
+        place = self._places[-1]
+        place.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(graph).hexdigest()
+        manifest = {
+            **self._key(module),
+            "size": len(graph),
+            "sha256": digest,
+            "weights": dict(weights),
+        }
+        self._quarantine(digest).unlink(missing_ok=True)
+        _replace(place / f"{name}.onnx", graph)
+        _replace(place / f"{name}.json", json.dumps(manifest, indent=1).encode("utf-8"))
+        return place / f"{name}.onnx"
+
+    def refuse(self, digest: str, reason: str) -> None:
+        """Put a graph into quarantine: it is not used again until it has been exported again."""
+        try:
+            self._places[-1].mkdir(parents=True, exist_ok=True)
+            _replace(self._quarantine(digest), reason.encode("utf-8"))
+        except OSError:
+            # A cache that cannot be written costs the gate's time at the next start, nothing else.
+            pass
+
+    def _quarantine(self, digest: str) -> Path:
+        return self._places[-1] / f"refused-{digest[:16]}.txt"
+
+    def _key(self, module: nn.Module) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "contract": self._contract,
+            "parameters": weights_digest(module),
+            "versions": self._versions,
+        }
+
+
+def named_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and stored buffers of a stage by name."""
+    return dict(module.state_dict(keep_vars=False))
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Return the SHA-256 (hex) of names, types, shapes and values of a stage's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(named_weights(module).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    return str(value)[:12]
+
+
+def _replace(path: Path, data: bytes) -> None:
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(scratch).replace(path)
