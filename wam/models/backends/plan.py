@@ -72,7 +72,7 @@ class BackendPlan:
         self._met.add(stage.name)
         if asked is not None:
             return self._on(stage, asked)
-        reasons = []
+        reasons: list[str] = []
         for backend in self._ladder:
             try:
                 return self._bind(stage, backend, note="; ".join(reasons))
