@@ -202,3 +202,54 @@ def test_a_folder_that_is_no_environment_is_not_overwritten(copy: Path) -> None:
     assert done.returncode == 1
     assert "is not a virtual environment" in done.stderr
     assert (copy / ".venv" / "thesis.tex").read_text() == "precious"
+
+
+def run_prepare(root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-I", str(root / "tools" / "setup" / "prepare.py")],
+        env={"PATH": os.environ["PATH"], "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_path_that_is_not_ascii_is_named_before_anything_is_downloaded(copy: Path, tmp_path: Path) -> None:
+    """CMake failed in the messages, after the whole download."""
+    moved = copy.rename(tmp_path / "Übung")
+    done = run_prepare(moved)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "has other than ASCII characters" in done.stderr
+    assert not (moved / ".venv").exists()
+
+
+def test_a_checkout_that_cannot_be_written_is_named_in_one_line(
+    prepare: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ended in a traceback of the lock file."""
+    monkeypatch.setattr(prepare.os, "access", lambda path, mode: Path(path) != prepare.ROOT)
+    assert prepare.main() == 1
+    error = capsys.readouterr().err
+    assert "is not writable" in error
+    assert len(error.splitlines()) == 1
+    assert prepare.ran == []
+
+
+def test_a_disk_that_is_too_full_is_named_before_anything_is_downloaded(
+    prepare: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setenv("WAM_TORCH", "cuda")
+    monkeypatch.setattr(prepare.shutil, "disk_usage", lambda place: usage._replace(free=5_000_000_000))
+    assert prepare.main() == 1
+    assert "5.0 GB are free" in (error := capsys.readouterr().err)
+    assert "about 7 GB; WAM_TORCH=cpu takes 3 GB" in error
+    assert prepare.ran == []
+
+
+def test_an_unknown_installer_is_refused(prepare: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAM_INSTALLER", "conda")
+    prepare._installer.cache_clear()
+    with pytest.raises(prepare.SetupError, match="got 'conda'; allowed: uv, pip, or unset"):
+        prepare._installer()

@@ -20,10 +20,15 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "setup"))
+
+from packages import INSTALLERS, Installer  # noqa: E402
+
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STATE = VENV / ".wam"
@@ -36,6 +41,11 @@ REQUIREMENTS = [
 WHEEL_INCLUDES = ROOT / "tools" / "setup" / "wheel_includes.cmake"
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 MIN_CMAKE = (3, 20)
+DISK_GB = {"cpu": 3.0, "cuda": 7.0}
+"""Size of `.venv`, by the build of torch."""
+
+SIGN_OF_LIFE_S = 15.0
+"""Where the output is no terminal: the time between two lines that say what is being done."""
 FOREIGN = re.compile(
     r"PYTHONPATH|PYTHONHOME|PYTHONSTARTUP|VIRTUAL_ENV|_ROS_WHEELS_BOOTSTRAP_COMPLETE|LD_LIBRARY_PATH|LD_PRELOAD"
     r"|MAKEFLAGS|MFLAGS|MAKELEVEL|AMENT_.*|COLCON_.*|ROS_.*|RMW_.*|CMAKE_PREFIX_PATH|PIP_(TARGET|PREFIX|ROOT|USER|REQUIREMENT|CONSTRAINT)"
@@ -55,6 +65,7 @@ def main() -> int:
             line_buffering=True
         )  # in a log, the stages come before what went wrong in them
     try:
+        _check_place()
         with _only_one():
             worked = _prepare()
     except SetupError as error:
@@ -152,13 +163,14 @@ def _make_venv() -> None:
 
 
 def _install_requirements() -> None:
-    print("[2/4] pinned requirements, including ROS 2 (the first time: some minutes and about 3 GB of disk)")
+    size = DISK_GB[_torch_flavour()]
+    print(f"[2/4] pinned requirements, including ROS 2 (the first time: about {size:.0f} GB of disk)")
     STATE.mkdir(parents=True, exist_ok=True)
     INSTALLING.touch()
     if _torch_flavour() == "cpu" and not _torch_installed():
         _install_cpu_torch()
     files = [part for path in REQUIREMENTS for part in ("-r", str(path))]
-    _pip([*files, "--prefer-binary"], "pip")
+    _installer().install([*files, "--prefer-binary"], "requirements", wheels_only=True)
     INSTALLING.unlink()
 
 
@@ -167,7 +179,7 @@ def _install_cpu_torch() -> None:
     wanted = f"{_torch_pin()}+cpu"
     for extra in ([], ["--index-url", CPU_TORCH_INDEX, "--retries", "1", "--timeout", "15"]):
         with contextlib.suppress(SetupError):
-            _pip(["--no-deps", *extra, wanted], "torch")
+            _installer().install(["--no-deps", *extra, wanted], "torch", wheels_only=True)
             return
     print(
         "note: no CPU build of torch is reachable; installing PyPI's, which includes CUDA (several GB)",
@@ -210,10 +222,33 @@ def _remove_installed_messages(files: Sequence[str]) -> None:
 
 def _install_project() -> None:
     print("[4/4] the wam command")
-    _pip(["--no-deps", "--no-build-isolation", "--editable", str(ROOT)], "project")
+    _installer().install(["--no-deps", "--no-build-isolation", "--editable", str(ROOT)], "project")
 
 
 # -- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _check_place() -> None:
+    """Refuse, before anything is downloaded, a checkout that the set-up cannot work in.
+
+    Raises:
+        SetupError: its path or its file system is in the way.
+    """
+    if not str(ROOT).isascii():
+        raise SetupError(
+            f"the path of this checkout, {ROOT}, has other than ASCII characters, which the generators of ROS "
+            "messages cannot write into their files; move the checkout, e.g. to ~/wam_deploy"
+        )
+    place = VENV if VENV.is_dir() else ROOT
+    if not os.access(ROOT, os.W_OK | os.X_OK) or not os.access(place, os.W_OK | os.X_OK):
+        raise SetupError(f"{place} is not writable, and .venv has to be made in it; copy the checkout")
+    if not (STATE / "requirements").is_file():
+        needed, free = DISK_GB[_torch_flavour()], shutil.disk_usage(ROOT).free / 1e9
+        if free < needed:
+            raise SetupError(
+                f"{free:.1f} GB are free where {ROOT} lies, and the set-up takes about {needed:.0f} GB"
+                + ("; WAM_TORCH=cpu takes 3 GB" if needed > DISK_GB["cpu"] else "")
+            )
 
 
 def _check_system() -> None:
@@ -331,11 +366,16 @@ def _clean_environment() -> dict[str, str]:
     return environment
 
 
-def _pip(arguments: Sequence[str], log: str) -> None:
-    _run([str(PYTHON), "-I", "-m", "pip", "install", "--no-input", *arguments], log)
+@lru_cache(maxsize=1)
+def _installer() -> Installer:
+    """Return what installs packages: WAM_INSTALLER, or uv with pip behind it."""
+    chosen = os.environ.get("WAM_INSTALLER", "")
+    if chosen not in ("", *INSTALLERS):
+        raise SetupError(f"WAM_INSTALLER: got {chosen!r}; allowed: {', '.join(INSTALLERS)}, or unset")
+    return Installer(PYTHON, _run, chosen, _clean_environment())
 
 
-def _run(command: Sequence[str], log_name: str) -> None:
+def _run(command: Sequence[str], log_name: str, variables: Mapping[str, str] | None = None) -> None:
     """Run a command with its output in `.venv/.wam/NAME.log` and, on a terminal, its last line on the screen.
 
     Raises:
@@ -343,6 +383,7 @@ def _run(command: Sequence[str], log_name: str) -> None:
     """
     lines: list[str] = []
     live = sys.stdout.isatty()
+    said = time.monotonic()
     width = shutil.get_terminal_size().columns - 7
     process = subprocess.Popen(
         command,
@@ -350,7 +391,7 @@ def _run(command: Sequence[str], log_name: str) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=_clean_environment(),
+        env={**_clean_environment(), **(variables or {})},
         cwd=ROOT,
         close_fds=False,  # the children hold the lock, so a pip that outlives this process keeps the next one waiting
     )
@@ -358,8 +399,13 @@ def _run(command: Sequence[str], log_name: str) -> None:
     try:
         for line in process.stdout:
             lines.append(line)
-            if live and line.strip():
+            if not line.strip():
+                continue
+            if live:
                 print(f"\r\x1b[K      {line.strip()[:width]}", end="", flush=True)
+            elif time.monotonic() - said > SIGN_OF_LIFE_S:
+                said = time.monotonic()
+                print(f"      {line.strip()[:100]}")
     except KeyboardInterrupt:
         process.terminate()
         process.wait()
