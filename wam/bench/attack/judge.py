@@ -177,8 +177,8 @@ class StreamJudge:
         self._lower, self._upper = lowers[-1], uppers[-1]
         outside = np.maximum(lowers - self._margin - rows, rows - uppers - self._margin)
         over = np.abs(velocities) - self._allowed(rows, velocities)
-        beyond: Flags = (over > ENVELOPE_TOLERANCE * robot.velocity).any(axis=1)
-        above: Flags = (shares > 1.0 + TOLERANCE).any(axis=2)
+        beyond: Flags = np.logical_or.reduce(over > ENVELOPE_TOLERANCE * robot.velocity, axis=1)
+        above: Flags = np.logical_or.reduce(shares > 1.0 + TOLERANCE, axis=2)
         wrong = (outside > 0.0).any(axis=1) | above.any(axis=0) | beyond
         for row in np.flatnonzero(wrong).tolist():
             if (outside[row] > 0.0).any():
@@ -301,7 +301,7 @@ class StreamJudge:
     def _come_to_rest(self, rows: Rows, steps: Rows, *, after: int) -> int:
         """Judge `rows` until the arm rests or a violation is found; return how many of them were judged."""
         robot = self._robot
-        still: Flags = (steps <= STILL_SHARE * robot.velocity * self._period).all(axis=1)
+        still: Flags = np.logical_and.reduce(steps <= STILL_SHARE * robot.velocity * self._period, axis=1)
         resting = np.flatnonzero(still[1:] & still[:-1])
         moving = int(resting[0]) if len(resting) else len(rows)
         travelled = np.add.accumulate(np.concatenate([self._stop_travel[None], steps[1 : 1 + moving]]))[1:]
