@@ -8,6 +8,7 @@
 # make setup  only the set-up that all other targets run first: .venv, pinned requirements, ROS 2 wheels, wam_msgs
 #
 # PYTHON=python3.12   the Python used to create .venv (3.10-3.13)
+# WAM_INSTALLER=pip   install with pip instead of uv
 # ARGS=...            additional arguments: make test ARGS="test/core -x"; make demo ARGS="--seconds 10"
 # WAM_DOMAIN_ID=7     the ROS domain (1..101) of demos, tests and benches; by default one of their own
 
