@@ -22,3 +22,16 @@ function(wam_drop_missing_includes)
 endfunction()
 
 cmake_language(DEFER CALL wam_drop_missing_includes)
+
+# The C++ sources of a message are short and include the same large headers: together they compile in a third of the
+# time. (Those of the introspection and those in C define names that clash in one file.)
+function(wam_join_cpp_sources)
+  get_property(targets DIRECTORY PROPERTY BUILDSYSTEM_TARGETS)
+  foreach(target IN LISTS targets)
+    if(target MATCHES "__rosidl_typesupport_(cpp|fastrtps_c|fastrtps_cpp)$")
+      set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 16)
+    endif()
+  endforeach()
+endfunction()
+
+cmake_language(DEFER CALL wam_join_cpp_sources)
