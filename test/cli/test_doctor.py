@@ -43,7 +43,7 @@ def test_the_table_shows_outcome_finding_and_remedy(
     assert "FAIL" in text
     assert "not installed [rclpy]" in text
     assert "→ make setup" in text
-    assert "2 checks: 0 warnings, 1 failures" in text
+    assert "2 checks: 0 warnings, 1 failure\n" in text
 
 
 def test_json_holds_the_same_checks(

@@ -149,7 +149,7 @@ def test_a_data_set_without_cameras_is_recorded_and_listed(
     caught = capsys.readouterr()
     shown = json.loads(caught.out)
     assert [one["success"] for one in shown["episodes"]] == [True]
-    assert f"LeRobot v3.0 data set: {out} (1 episodes, " in caught.err
+    assert f"LeRobot v3.0 data set: {out} (1 episode, " in caught.err
     dataset = open_dataset(out)
     assert dataset.cameras == ()
     assert [one.length for one in dataset.episodes] == [one["rows"] for one in shown["episodes"]]

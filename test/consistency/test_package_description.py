@@ -25,6 +25,7 @@ ROS_PACKAGES = {
 DISTRIBUTIONS = {
     "rerun": None,  # extra `rerun` of setup.py, detected by name
     "triton": None,  # extra `gpu` of setup.py, detected by name
+    "packages": None,  # beside it in tools/setup
     "ray": None,  # extra `ray` of setup.py, detected by name
     "moveit": None,  # moveit_py of a ROS distribution: optional, detected by name
     "PIL": "pillow",

@@ -53,7 +53,8 @@ def check_backend(
     Examples: wam check-backend bundles/aha_wam --device cuda:0, wam check-backend bundles/aha_wam --export
     """
     from wam.policies.backend_check import check_backend as check
-    from wam.policies.bundles import choose_device, export_stages
+    from wam.policies.bundles import choose_device
+    from wam.policies.stage_export import export_stages
 
     if export:
         export_stages(policy)

@@ -17,13 +17,13 @@ import torch
 import wam.models
 from wam.core.errors import BundleError, ConfigError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import AUTO, ONNX_RUNTIME_NAME
+from wam.models.backends.backend import AUTO
 from wam.models.backends.choice import choose_plan
 from wam.models.backends.plan import BackendPlan
 from wam.models.bundle import Bundle, open_bundle
 from wam.models.bundle.bundle import write_stats
 from wam.models.robot_layout import RobotLayout
-from wam.policies.export import export_plan, exported
+from wam.policies.export import exported
 from wam.policies.kind import RANDOM, TINY, LoadOptions, PolicyKind
 from wam.policies.ranges import require_ranges
 from wam.policies.registry import policy_kind, registry
@@ -114,31 +114,8 @@ def plan_for(bundle: Bundle, backend: str | BackendPlan, *, device: torch.device
         return backend
     module = policy_kind(bundle.manifest.kind).load_policy_module()
     return choose_plan(
-        backend, device=device, allowed=module.BACKENDS, exported=exported(bundle, cache=_cache())
+        backend, device=device, allowed=module.BACKENDS, exported=exported(bundle, cache=cache_folder())
     )
-
-
-def export_stages(policy: str | Path, *, robot: RobotLayout | None = None) -> tuple[str, ...]:
-    """Export every stage of a policy into the user's cache and return their names.
-
-    Args:
-        policy: as `load_policy`.
-        robot: as `load_policy`.
-
-    Raises:
-        BundleError: as `load_policy`; also where the kind has no exported stages, or a stage cannot be exported.
-    """
-    bundle = open_policy(policy, robot=robot)
-    module = policy_kind(bundle.manifest.kind).load_policy_module()
-    if ONNX_RUNTIME_NAME not in module.BACKENDS:
-        raise BundleError(
-            f"policies of kind {bundle.manifest.kind} have no backend {ONNX_RUNTIME_NAME}",
-            allowed=", ".join(module.BACKENDS),
-            where="the policy",
-        )
-    plan, exporter = export_plan(bundle, cache=_cache())
-    load_policy(policy, backend=plan, robot=robot)
-    return tuple(exporter.written)
 
 
 def load_request(request: PolicyRequest, *, robot: RobotDescription) -> LoadedPolicy:
@@ -264,7 +241,8 @@ def require_device(device: torch.device | str) -> None:
         )
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Return the folder of this suite in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wam"
 
 
@@ -272,7 +250,7 @@ def _built_in(kind: PolicyKind, robot: RobotLayout) -> Path:
     """Return the directory of the random bundle in the user's cache; written where it is not there."""
     key = _code_digest(kind)
     key.update(repr(robot).encode("utf-8"))
-    cache = _cache() / "bundles"
+    cache = cache_folder() / "bundles"
     target = cache / f"{kind.name}-{RANDOM}-{key.hexdigest()[:16]}"
     if not target.is_dir():
         cache.mkdir(parents=True, exist_ok=True)

@@ -1,19 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports the stages of a policy for ONNX Runtime: into the user's cache, keyed by contract, weights and versions.
-
-    python -m wam.policies.export BUNDLE
-
-is the child process in which a loading policy does it, so that a crash or a leak of the exporter stays there.
-"""
+"""Where the stages of a policy lie that were exported for ONNX Runtime, and what exports those that are missing."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from wam.core.errors import WamError
 from wam.models.backends.artefacts import ArtefactStore
 from wam.models.backends.backend import StageUnavailable
 from wam.models.backends.onnx_export import OnnxExporter, export_versions
@@ -40,7 +33,7 @@ def exported(bundle: Bundle, *, cache: Path) -> OnnxRuntime:
     """Return the backend ONNX Runtime with the exported stages of a policy."""
 
     def build() -> None:
-        command = [sys.executable, "-m", "wam.policies.export", str(bundle.directory)]
+        command = [sys.executable, "-m", "wam.policies.stage_export", str(bundle.directory)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=EXPORT_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
@@ -58,20 +51,3 @@ def export_plan(bundle: Bundle, *, cache: Path) -> tuple[BackendPlan, OnnxExport
     """Return a plan that exports every stage while the policy is loaded, and its exporter."""
     exporter = OnnxExporter(store_of(bundle, cache=cache))
     return BackendPlan.of(exporter), exporter
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Export the bundle that the command line names."""
-    from wam.policies.bundles import export_stages
-
-    (directory,) = sys.argv[1:] if arguments is None else arguments
-    try:
-        export_stages(directory)
-    except WamError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
