@@ -147,6 +147,9 @@ def run(
         Path | None,
         typer.Option(help="Also write this .rrd file for the rerun viewer.", show_default=False),
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Write index.html; without it nothing is filmed.")
+    ] = True,
     export: Export = None,
     junit: Junit = None,
     markdown: Markdown = None,
@@ -229,6 +232,7 @@ def run(
         gate=gate_option(gate),
         mode=mode,
         rerun=rerun,
+        page=page,
     )
     # Cheap checks come before the policy is loaded.
     require_known(options.gate.thresholds, gate_names(), where=f"--gate {gate}")

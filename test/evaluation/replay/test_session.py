@@ -290,6 +290,17 @@ def test_receive_time_decides_when_asked_for(tmp_path: Path) -> None:
     assert chunks["receive"]["stamp_ns"] - chunks["stamps"]["stamp_ns"] == 250 * MS
 
 
+def test_without_a_page_everything_else_is_the_same(tmp_path: Path, bag: Path) -> None:
+    whole = go(bag, tmp_path / "whole")
+    bare = go(bag, tmp_path / "bare", page=False)
+    assert bare.summary == whole.summary
+    assert bare.page == tmp_path / "bare" / "summary.json"
+    files = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert {path.name for path in (tmp_path / "bare").iterdir()} == files - {"index.html"}
+    for name in ("summary.json", "events.jsonl", "timeline.parquet"):
+        assert (tmp_path / "bare" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("limits", "passed"),
     [

@@ -77,6 +77,7 @@ class ReplayOptions:
         gate: what decides the verdict.
         mode: "offline" (cycles on the recording's clock) or "live" (real nodes), for the report.
         rerun: .rrd file to write beside the report, or None.
+        page: write index.html and film the cameras for it.
     """
 
     bag: Path
@@ -91,6 +92,7 @@ class ReplayOptions:
     gate: Gate = field(default_factory=Gate)
     mode: str = "offline"
     rerun: Path | None = None
+    page: bool = True
 
 
 def parse_latency(text: str, *, option: str) -> int | None:

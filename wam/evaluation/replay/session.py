@@ -78,7 +78,7 @@ class ReplayOutcome:
         summary: content of summary.json.
         timing: content of timing.json.
         figures: every figure, with the checked gate and the verdict.
-        page: path of index.html.
+        page: path of index.html, or of summary.json where no page was asked for.
         latencies: "l_prefill" and "l_chunk" of every call on this host [ms].
     """
 
@@ -144,10 +144,12 @@ def replay(
         write_json(folder / SUMMARY, summary)
         write_json(folder / TIMING, timing)
         write_timeline(folder / TIMELINE, data)
-        (folder / INDEX).write_text(build_page(data, figures, summary, timing), encoding="utf-8")
+        if options.page:
+            (folder / INDEX).write_text(build_page(data, figures, summary, timing), encoding="utf-8")
         if options.rerun is not None:
             write_rerun(options.rerun, data, folder / EVENTS)
-    return ReplayOutcome(summary, timing, figures, report / INDEX, session.collector.latencies())
+    first = report / (INDEX if options.page else SUMMARY)
+    return ReplayOutcome(summary, timing, figures, first, session.collector.latencies())
 
 
 class _Session:
@@ -215,7 +217,7 @@ class _Session:
             expected={
                 feed.camera: counts.get(feed.topic, 0)
                 for feed in binding.feeds.values()
-                if feed.role is Role.CAMERA
+                if feed.role is Role.CAMERA and (options.page or options.rerun is not None)
             },
             seconds=self._seconds,
         )
