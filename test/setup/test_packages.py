@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def installer(
     chosen: str = "",
     config: str = "",
     path: str = "",
-) -> object:
+) -> Any:
     monkeypatch.setattr(packages.Installer, "_pip_config", lambda self: config)
     return packages.Installer(Path("/venv/bin/python"), commands, chosen, {"PATH": path})
 
@@ -81,7 +82,7 @@ def test_a_setting_that_uv_has_no_word_for_means_pip_and_is_named(
 ) -> None:
     commands = Commands()
     tool = installer(packages, commands, monkeypatch, config="install.require-hashes='true'")
-    tool.install(["-r", "base.txt"], "log")  # type: ignore[attr-defined]
+    tool.install(["-r", "base.txt"], "log")
     assert [command[1:4] for command in commands.seen] == [("-I", "-m", "pip")]
     assert "uv cannot be used (require-hashes = true)" in capsys.readouterr().out
 
@@ -91,7 +92,7 @@ def test_uv_comes_from_pypi_where_it_is_not_on_the_path(
 ) -> None:
     commands = Commands()
     tool = installer(packages, commands, monkeypatch, config="global.index-url='https://mirror'")
-    tool.install(["-r", "base.txt", "--prefer-binary"], "log", wheels_only=True)  # type: ignore[attr-defined]
+    tool.install(["-r", "base.txt", "--prefer-binary"], "log", wheels_only=True)
     assert commands.seen[0][-1] == packages.UV_PIN
     assert commands.seen[1] == (
         "/venv/bin/uv", "pip", "install", "--python", "/venv/bin/python", "--only-binary", ":all:",
@@ -108,7 +109,7 @@ def test_a_uv_on_the_path_is_taken(
     uv.chmod(0o755)
     commands = Commands()
     tool = installer(packages, commands, monkeypatch, path=str(tmp_path))
-    tool.install(["numpy"], "log")  # type: ignore[attr-defined]
+    tool.install(["numpy"], "log")
     assert [command[0] for command in commands.seen] == [str(uv)]
 
 
@@ -118,7 +119,7 @@ def test_pip_installs_what_uv_could_not(
 ) -> None:
     commands = Commands(failing)
     tool = installer(packages, commands, monkeypatch)
-    tool.install(["numpy", "--retries", "1"], "log")  # type: ignore[attr-defined]
+    tool.install(["numpy", "--retries", "1"], "log")
     assert commands.seen[-1][1:] == ("-I", "-m", "pip", "install", "--no-input", "numpy", "--retries", "1")
 
 
@@ -126,12 +127,12 @@ def test_a_chosen_uv_that_fails_is_an_error(packages: ModuleType, monkeypatch: p
     commands = Commands("uv")
     tool = installer(packages, commands, monkeypatch, chosen="uv")
     with pytest.raises(OSError, match="no route"):
-        tool.install(["numpy"], "log")  # type: ignore[attr-defined]
+        tool.install(["numpy"], "log")
 
 
 def test_a_chosen_pip_asks_for_no_uv(packages: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = Commands()
     tool = installer(packages, commands, monkeypatch, chosen="pip")
-    tool.install(["numpy"], "log")  # type: ignore[attr-defined]
+    tool.install(["numpy"], "log")
     assert len(commands.seen) == 1
     assert "pip" in commands.seen[0]

@@ -23,8 +23,8 @@ endfunction()
 
 cmake_language(DEFER CALL wam_drop_missing_includes)
 
-# The C++ sources of a message are short and include the same large headers: together they compile in a third of the
-# time. (Those of the introspection and those in C define names that clash in one file.)
+# The C++ sources of a message are short and include the same large headers: together they compile
+# faster. (Those of the introspection and those in C define names that clash in one file.)
 function(wam_join_cpp_sources)
   get_property(targets DIRECTORY PROPERTY BUILDSYSTEM_TARGETS)
   foreach(target IN LISTS targets)

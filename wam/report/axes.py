@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 import numpy as np
@@ -142,8 +142,7 @@ class Axes:
             )
 
     @staticmethod
-    def _places(marked: Sequence[tuple[float, str]], place: object) -> list[float]:
-        assert callable(place)
+    def _places(marked: Sequence[tuple[float, str]], place: Callable[[Values], Values]) -> list[float]:
         return [float(value) for value in place(np.array([value for value, _ in marked], dtype=np.float64))]
 
 
