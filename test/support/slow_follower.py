@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.safety.limits import JointLimits
-from wam.core.trajectory import follower as follower_module
-from wam.core.trajectory import rollout
+from wam.core.trajectory import joint_law, rollout
+from wam.core.trajectory.follower import REST_SHARE
 from wam.core.trajectory.reference import Reference
 
 Vector = npt.NDArray[np.float64]
@@ -39,15 +39,15 @@ class SlowFollower:
         self._dt = dt = period
         self._a_max, self._j_dt = limits.acceleration, limits.jerk * dt
         self._v_max = limits.velocity
-        release = follower_module.RELEASE_SHARE * limits.jerk
-        slope, corner, upper, lower = follower_module._envelope(limits, release)
+        release = joint_law.RELEASE_SHARE * limits.jerk
+        slope, corner, upper, lower = joint_law.envelope_of(limits, release)
         self._slope, self._corner, self._corner2 = slope, corner, corner * corner
         self._half_slope = 0.5 * slope
         self._release, self._two_by_release = release, 2.0 / release
         self._buffers = np.empty((7, 2, len(slope)))
         self._ends = np.stack([upper, -lower])
         self._sign = np.array([[1.0], [-1.0]])
-        self._rest_velocity = follower_module.REST_SHARE * 50.0 * self._j_dt * period
+        self._rest_velocity = REST_SHARE * 50.0 * self._j_dt * period
         self._brake_law = 1.6 * limits.jerk
         self._track_law = limits.jerk
         self.position = np.zeros(0)
@@ -78,9 +78,7 @@ class SlowFollower:
         """
         error = position - velocity * self._dt - self.position
         size = np.abs(error)
-        wish = np.copysign(
-            np.minimum(follower_module.POSITION_GAIN * size, np.sqrt(self._a_max * size)), error
-        )
+        wish = np.copysign(np.minimum(joint_law.POSITION_GAIN * size, np.sqrt(self._a_max * size)), error)
         wish += velocity - acceleration * self._dt - self.velocity
         return self._apply(acceleration + self._accelerate(wish, self._track_law))
 
@@ -92,13 +90,11 @@ class SlowFollower:
         """Return whether every joint has stopped, to within what one tick of jerk could do."""
         if not (np.abs(self.velocity) <= self._rest_velocity).all():
             return False
-        return bool((np.abs(self.acceleration) <= follower_module.REST_SHARE * self._a_max).all())
+        return bool((np.abs(self.acceleration) <= REST_SHARE * self._a_max).all())
 
     def _accelerate(self, velocity_error: Vector, law: Vector) -> Vector:
         size = np.abs(velocity_error)
-        return np.copysign(
-            np.minimum(follower_module.VELOCITY_GAIN * size, np.sqrt(law * size)), velocity_error
-        )
+        return np.copysign(np.minimum(joint_law.VELOCITY_GAIN * size, np.sqrt(law * size)), velocity_error)
 
     def _apply(self, wish: Vector) -> Vector:
         dt = self._dt
