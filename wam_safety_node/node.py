@@ -63,6 +63,11 @@ MAX_FAILURES = 3
 """Cycles that may fail in a row before the stream is ended."""
 
 
+def awake_or_asleep_ns() -> int:
+    """Return monotonic time that goes on while the computer is suspended [ns]."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 class SafetyNode(WamNode[SafetyParameters]):
     """Lifecycle node `wam_safety`: chunks and joint states in, bounded commands out.
 
@@ -128,7 +133,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             efforts=efforts if efforts.guarded and not p.dry_run else None,
             remote=self._remote,
             remote_budget_ns=seconds_to_ns(p.moveit_budget),
-            wall=self.clock.now_ns if p.lock_step else time.monotonic_ns,
+            wall=self.clock.now_ns if p.lock_step else awake_or_asleep_ns,
             receipt=self.clock.now_ns if self.simulated_time else time.monotonic_ns,
         )
         self._robot, self.cycle, self._period_ns = robot, cycle, settings.tick_ns

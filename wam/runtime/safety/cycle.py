@@ -61,7 +61,8 @@ CONTROLLER_RESTS_NS = 200_000_000
 """A controller that has come to the end of its plan stands there by then: what is sent takes time to reach it [ns]."""
 
 AWAY_NS = 500_000_000
-"""Joint states that are missing for so long are those of a driver that was away [ns]."""
+"""Joint states that are missing for so long are those of a driver that was away [ns]. A process that has slept for so
+long has heard nobody: what an emergency stop said meanwhile may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +238,8 @@ class SafetyCycle(CycleView):
 
     def _after(self, time: TimePassed) -> None:
         """Take note of a break of time."""
+        if time.broken is Break.GAP and time.silent_ns > AWAY_NS:
+            self._need_go()
         if time.broken is Break.JUMP:
             self._planning.forget()
             self._measured.forget()
