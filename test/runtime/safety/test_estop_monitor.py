@@ -376,3 +376,16 @@ def test_copies_and_their_order_do_not_matter(orders: list[tuple[bytes, bool]], 
         desk.hear(who, says, sequence=number)
     last = {who: says for who, says, _ in numbered}
     assert ("estop" in desk.codes) == any(last.values())
+
+
+def test_a_press_that_one_reader_has_lost_and_another_hears_after_the_release_still_stops(
+    topic: Desk,
+) -> None:
+    """The best-effort reader lost the true and heard the false; the reliable one brought the true a moment later, which
+    was put aside as old: the arm went on through a press of 1 ms."""
+    topic.hear(A, False, sequence=1)
+    assert not topic.hear(A, False, sequence=3)
+    assert topic.hear(A, True, sequence=2)
+    assert not topic.hear(A, False, sequence=3)
+    assert topic.codes == set(), "it is released: what stays is the STOP that the press has latched"
+    assert not topic.hear(A, True, sequence=2, live=False), "what was latched is not said anew"

@@ -168,7 +168,8 @@ class EstopMonitor:
                     source.armed = False
                 vote = source.votes[publisher] = _Vote(pressed, now_ns, now_ns, now_ns, sequence)
             elif sequence and sequence < vote.sequence:
-                return False
+                # Another reader has heard what came after it; a press in between is a press all the same.
+                return pressed and live
             elif not sequence or sequence > vote.sequence:
                 vote.pressed, vote.sequence = pressed, sequence
                 vote.gone = False
