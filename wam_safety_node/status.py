@@ -159,8 +159,17 @@ class SafetyState:
 
     def publish(self) -> None:
         """Publish the state."""
+        # One thread at a time from the first look on: a state that was read earlier must not be published later, where
+        # it would stay as the newest.
+        with self._lock:
+            if self._publisher is not None:
+                self._sequence += 1
+                self._publisher.publish(self._message(self._sequence))
+
+    def _message(self, sequence: int) -> SafetyStatus:
         ladder, cause = self._cycle.ladder, self._cycle.ladder.cause
         message = SafetyStatus(
+            sequence=sequence,
             active=self.active,
             dry_run=self._dry_run,
             silent=self.silent or not self.active or self._dry_run,
@@ -176,11 +185,7 @@ class SafetyState:
             load=math.nan if self._cycle.efforts is None else self._cycle.efforts.share,
         )
         message.header.stamp = ns_to_time(self._node.clock.now_ns())
-        with self._lock:
-            if self._publisher is not None:
-                self._sequence += 1
-                message.sequence = self._sequence
-                self._publisher.publish(message)
+        return message
 
     def close(self) -> None:
         """Remove the publisher and bring what is waiting to the audit file."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,13 @@ from rclpy.qos import LivelinessPolicy, QoSDurabilityPolicy, QoSProfile, QoSReli
 from safety_bench import Bench
 from std_msgs.msg import Bool
 
+from wam.core.ladder import DegradeLadder, finding
 from wam.core.verdict import Ladder
+from wam.devices.loader import load_robot
 from wam.ros.qos import SAFETY_STATUS
+from wam.runtime.safety.inputs import InputLog
 from wam_msgs.msg import SafetyStatus
+from wam_safety_node.status import SafetyState
 
 pytestmark = pytest.mark.ros
 
@@ -158,3 +164,38 @@ def test_no_audit_file_is_written_where_that_was_asked_for(
     bench.activate()
     assert bench.arms.wait_for(lambda: all(bench.arms.commands.values()))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_that_was_read_before_a_stop_is_not_published_after_it() -> None:
+    """The timer had read HOLD and was put aside; the command thread published STOP, and then the timer its HOLD, which
+    stayed as the latched state until the next period."""
+    published: list[SafetyStatus] = []
+    done, ladder, others = threading.Event(), DegradeLadder(), []
+    cycle: Any = SimpleNamespace(ladder=ladder, efforts=None, rested=threading.Event(), rate=0.5, scale=1.0)
+    node: Any = SimpleNamespace(
+        clock=SimpleNamespace(now_ns=lambda: 1),
+        create_publisher=lambda *_: SimpleNamespace(publish=published.append),
+    )
+
+    def command_thread() -> None:
+        state.publish()
+        done.set()
+
+    def estops() -> tuple[()]:
+        if not others:
+            ladder.update([finding("estop")])
+            others.append(threading.Thread(target=command_thread))
+            others[0].start()
+            done.wait(
+                0.2
+            )  # it may finish first, or have to wait for this one: the newest word is what counts
+        return ()
+
+    robot = load_robot("piper")
+    state = SafetyState(
+        node, robot, cycle, InputLog({}), estops=estops, tick_ns=10**7, dry_run=False, audit_dir=""
+    )
+    state.publish()
+    others[0].join()
+    assert [one.rung for one in published] == [Ladder.HOLD, Ladder.STOP]
+    assert [one.sequence for one in published] == [1, 2]
