@@ -9,8 +9,6 @@ import traceback
 from functools import partial
 from typing import Any
 
-from std_msgs.msg import Bool
-
 from wam import __version__
 from wam.core.chunk.admission import check_chunk_size
 from wam.core.chunk.splice import Strategy
@@ -29,14 +27,14 @@ from wam.ros.lifecycle import WamNode
 from wam.ros.lock_step import SteppedStream
 from wam.ros.moveit.process import ProcessChecker, helper_command
 from wam.ros.moveit.service import make_service_checker
-from wam.ros.qos import CHUNK, EVENT, EVENT_KEPT
+from wam.ros.qos import CHUNK, EVENT_KEPT
 from wam.runtime.safety.build import build_cycle, settings_for
 from wam.runtime.safety.cycle import CycleResult, SafetyCycle
 from wam.runtime.safety.effort_guard import EffortGuard
 from wam.runtime.safety.filters import build_chain, build_measured_check, build_speed_limits
 from wam.runtime.safety.stream import CommandStream, StreamHealth
 from wam_msgs.msg import ActionChunk, SafetyEvent
-from wam_safety_node.arm_watch import LOOK_PERIOD_S, ArmWatch
+from wam_safety_node.arm_watch import LOOK_PERIOD_S, ArmWatch, ReducedSpeedSwitch
 from wam_safety_node.claim import Claim, command_topics
 from wam_safety_node.contracts import chunk_contract, driver_contract, refusal_code
 from wam_safety_node.estop import EstopListener
@@ -203,8 +201,8 @@ class SafetyNode(WamNode[SafetyParameters]):
         self.at_cleanup(self._estop.close)
         arm = ArmWatch(None if p.dry_run else build_measured_check(robot, p), cycle, self.clock.now_ns)
         self.add_steady_timer(LOOK_PERIOD_S, arm.look)
-        cycle.reduce_speed(p.reduced_speed)
-        self.add_subscription(Bool, p.reduced_speed_topic, arm.store_reduced, EVENT)
+        switch = ReducedSpeedSwitch(self, p.reduced_speed_topic, cycle, asked=p.reduced_speed)
+        self.add_steady_timer(LOOK_PERIOD_S, switch.look)
         asked = OperatorServices(
             self, cycle, lambda: self._stream, watch=self._watch, estop=self._estop, readiness=readiness
         )

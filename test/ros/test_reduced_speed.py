@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from safety_bench import Bench
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
@@ -56,3 +58,31 @@ def test_reduced_speed_is_kept_by_tools_and_lifted_again(make_bench: Callable[..
     bench.more_commands(300)
     assert fastest(bench, left[len(slow) :]) > 0.3
     assert not [event for event in arms.events if event.ladder_to == 5]
+
+
+@pytest.mark.parametrize("reliability", [QoSReliabilityPolicy.RELIABLE, QoSReliabilityPolicy.BEST_EFFORT])
+@pytest.mark.parametrize("durability", [QoSDurabilityPolicy.TRANSIENT_LOCAL, QoSDurabilityPolicy.VOLATILE])
+def test_a_switch_of_any_qos_is_heard_and_one_that_latches_also_by_a_node_that_starts_later(
+    make_bench: Callable[..., Bench], reliability: QoSReliabilityPolicy, durability: QoSDurabilityPolicy
+) -> None:
+    """The node only heard what was said reliably while it ran: restarted in reduced mode, it moved tools at full speed,
+    and a best-effort switch was never heard."""
+    bench = make_bench()
+    arms = bench.arms
+    silent = PublisherEventCallbacks(incompatible_qos=lambda _info: None)
+    qos = QoSProfile(depth=1, reliability=reliability, durability=durability)
+    switch = arms.create_publisher(Bool, "reduced_speed", qos, event_callbacks=silent)
+    latches = qos.reliability is QoSReliabilityPolicy.RELIABLE and (
+        qos.durability is QoSDurabilityPolicy.TRANSIENT_LOCAL
+    )
+    if latches:
+        switch.publish(Bool(data=True))
+    bench.activate()
+    cycle = bench.safety.cycle
+    assert cycle is not None
+    if not latches:
+        assert arms.wait_for(lambda: switch.get_subscription_count() > 0)
+        switch.publish(Bool(data=True))
+    assert arms.wait_for(lambda: cycle._intake.reduced)
+    switch.publish(Bool(data=False))
+    assert arms.wait_for(lambda: not cycle._intake.reduced)
