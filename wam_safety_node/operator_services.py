@@ -95,13 +95,15 @@ class OperatorServices:
 
     def _resume(self, _request: Any, response: Any) -> Any:
         cycle = self._cycle
-        active = self._stream() is not None
-        response.success = active and not cycle.ladder.stopped and not cycle.retreating
+        active, waiting = self._stream() is not None, cycle.not_armed()
+        response.success = active and waiting is None and not cycle.ladder.stopped and not cycle.retreating
         if response.success:
             cycle.resume()
             response.message = "the arm may move: slowly at first, with the next valid chunk"
         elif active and cycle.retreating:
             response.message = f"not resumed: {GOING_BACK}"
+        elif active and waiting is not None and not cycle.ladder.stopped:
+            response.message = f"not resumed: {waiting.text}; then call again"
         else:
             response.message = "not resumed: " + (
                 "the node is not active"

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from safety_bench import Bench
 
+from wam.core.ladder import finding
+
 pytestmark = pytest.mark.ros
 
 
@@ -46,6 +48,25 @@ def test_an_inactive_node_is_not_resumed(make_bench: Callable[..., Bench]) -> No
     answer = bench.call("resume")
     assert not answer.success
     assert "not active" in answer.message
+
+
+def test_no_go_is_kept_for_an_emergency_stop_that_is_not_armed(make_bench: Callable[..., Bench]) -> None:
+    """The answer was yes, and the first false of the button set the arm in motion, however much later."""
+    bench = make_bench(simulated=False)
+    bench.activate()
+    arms, cycle = bench.arms, bench.safety.cycle
+    assert cycle is not None
+    arms.sending = True
+    assert arms.wait_for(lambda: arms.saw("awaiting_resume"))
+    cycle.raise_cause(finding("estop_waiting"), of="desk")
+    answer = bench.call("resume")
+    assert not answer.success
+    assert "has not said false" in answer.message
+    cycle.withdraw_cause("estop_waiting", of="desk")
+    bench.more_commands(60)
+    assert np.ptp(np.array(arms.commands["left"]), axis=0).max() < 1e-9
+    assert bench.call("resume").success
+    assert arms.wait_for(lambda: arms.saw("recovered"))
 
 
 def test_a_go_lasts_until_the_node_is_deactivated(make_bench: Callable[..., Bench]) -> None:

@@ -231,6 +231,25 @@ def test_after_a_long_sleep_of_the_process_the_arm_waits_for_a_go(slept_ms: int,
     assert world.rung is Ladder.NOMINAL
 
 
+def test_a_go_before_an_emergency_stop_is_armed_does_not_count_once_it_is() -> None:
+    """A go was kept for as long as a button was not armed: 15 s later its first false set the arm in motion."""
+    world = World(start_by_itself=False)
+    world.step(10)
+    world.cycle.raise_cause(finding("estop_waiting"), of="desk")
+    assert world.cycle.not_armed() is not None
+    world.step(10)
+    world.cycle.resume()
+    world.step(10)
+    world.cycle.withdraw_cause("estop_waiting", of="desk")
+    assert world.cycle.not_armed() is None
+    world.step(60)
+    assert world.cycle.ladder.code == "awaiting_resume"
+    np.testing.assert_array_equal(np.ptp(world.stream, axis=0), 0.0)
+    world.cycle.resume()
+    world.step(60)
+    assert world.rung is Ladder.NOMINAL
+
+
 def test_the_time_between_two_activations_is_no_gap_of_the_commands() -> None:
     """Each activation after the first reported `command_gap`, and held the arm for it, since no step had run before."""
     world = running(60)

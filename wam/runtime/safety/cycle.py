@@ -21,7 +21,7 @@ from wam.runtime.safety.alignment import Realignment
 from wam.runtime.safety.clock_watch import Break, ClockWatch, TimePassed
 from wam.runtime.safety.cycle_view import CycleView
 from wam.runtime.safety.intake import ChunkIntake, ChunkOutcome, CycleSettings
-from wam.runtime.safety.mailbox import Mail
+from wam.runtime.safety.mailbox import NOT_ARMED, Mail
 from wam.runtime.safety.measured import MeasuredRobot, MeasuredState
 from wam.runtime.safety.overdue import Overdue
 from wam.runtime.safety.planning import Answer, Planning
@@ -227,7 +227,8 @@ class SafetyCycle(CycleView):
             self._measured.let_off()
         if mail.clear_requested and self.ladder.stopped and not busy:
             self._hold = finding("no_chunk_yet")
-        if mail.resume_requested and not self.ladder.stopped and not self._go and not busy:
+        armed = all(one.code != NOT_ARMED for one in mail.causes)
+        if mail.resume_requested and armed and not self.ladder.stopped and not self._go and not busy:
             self._go, self._hold = True, finding("no_chunk_yet")
             self._playback.start_gently()
         causes = [one for one in mail.causes if one.code in CAUSES]

@@ -13,6 +13,9 @@ from wam.core.verdict import Finding, Verdict
 
 ONCE = "once"
 
+NOT_ARMED = "estop_waiting"
+"""Cause of an emergency stop that has not said false since the activation."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retreated:
@@ -80,6 +83,11 @@ class Mailbox:
         """
         with self._lock:
             self._causes[(ONCE if once else of, cause.code)] = cause
+
+    def not_armed(self) -> Finding | None:
+        """Return the cause of an emergency stop that is not armed, or None; until it is, a go counts for nothing."""
+        with self._lock:
+            return next((one for one in self._causes.values() if one.code == NOT_ARMED), None)
 
     def withdraw_cause(self, code: str, *, of: str = "") -> None:
         """Remove a cause that was raised; a latched STOP stays until `clear_fault`."""
