@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wam.core.clock import NS_PER_MS, NS_PER_S, ManualClock
+from wam.core.errors import ConfigError
 from wam.core.ladder import CAUSES
 from wam.core.verdict import Ladder
 from wam.runtime.safety.estop import (
@@ -389,3 +390,9 @@ def test_a_press_that_one_reader_has_lost_and_another_hears_after_the_release_st
     assert not topic.hear(A, False, sequence=3)
     assert topic.codes == set(), "it is released: what stays is the STOP that the press has latched"
     assert not topic.hear(A, True, sequence=2, live=False), "what was latched is not said anew"
+
+
+def test_two_emergency_stops_of_one_name_are_named_with_what_to_change() -> None:
+    """A source called estop, beside the topic of that name, ended the node with a traceback."""
+    with pytest.raises(ConfigError, match=r"(?s)one name.*desk.*estop_sources"):
+        EstopMonitor([SourceRule("desk"), SourceRule("desk", BEAT_NS)], clock=lambda: 0)

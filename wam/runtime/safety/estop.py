@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from wam.core.clock import NS_PER_S
+from wam.core.errors import ConfigError
 from wam.core.verdict import Finding, Verdict
 
 ANONYMOUS = b""
@@ -119,12 +120,22 @@ class EstopMonitor:
     Args:
         rules: one per source; names are unique.
         clock: monotonic time [ns].
+
+    Raises:
+        ConfigError: two sources have one name.
     """
 
     def __init__(self, rules: Sequence[SourceRule], *, clock: Callable[[], int]) -> None:
         self._sources = {rule.name: _Source(rule) for rule in rules}
-        if len(self._sources) != len(rules):
-            raise ValueError(f"two e-stop sources share a name: {[rule.name for rule in rules]}")
+        names = [rule.name for rule in rules]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ConfigError(
+                "two emergency stops have one name",
+                value=twice,
+                allowed="a name of its own for each; `estop` is that of the parameter estop_topic, unless it is empty",
+                where="safety.estop_sources of the robot file, or the parameter estop_sources",
+            )
         self._clock = clock
         self._lock = threading.Lock()
         self._active_ns: int | None = None
