@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of AHA-WAM: `wam convert aha-wam|fast-wam|add-vae|add-text` and `wam init action-dit`."""
+"""Commands of AHA-WAM: `wam convert aha-wam|fast-wam|lerobot-fastwam|add-vae|add-text`, `wam init action-dit`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,6 +131,68 @@ def fast_wam(
     )
 
 
+def lerobot_fastwam(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="What LeRobot saved: config.json, model.safetensors, two processors."
+        ),
+    ],
+    out: Out,
+    state_joints: Annotated[
+        str, typer.Option(help="Joint names of the robot file for observation.state, comma separated.")
+    ],
+    control_rate: Annotated[
+        float, typer.Option(min=0.1, max=1000.0, help="Frames per second of its data set [Hz].")
+    ],
+    action_joints: Annotated[
+        str, typer.Option(help="The same for action.", show_default="as the state")
+    ] = "",
+    cameras: Annotated[
+        str,
+        typer.Option(
+            help="Camera names of the robot file in the order of the policy's images (by name), comma separated; "
+            "head,left,right for one image that is a composite.",
+            show_default="as in the policy",
+        ),
+    ] = "",
+    vae: Vae = None,
+    options: Options = None,
+    instruction: Task = "",
+    embodiment: Embodiment = "",
+    units: Units = None,
+    robot: Robot = "",
+    as_json: AsJson = False,
+) -> None:
+    """Turn a Fast-WAM that LeRobot trained (`policy.type=fastwam`) into a policy bundle.
+
+    Sizes, sampler, prompt, image order and statistics come from the folder. What a bundle cannot do is refused by name:
+    a toggled action column, an adapter that is not merged, another processor step, a policy without the state.
+
+    Example: wam convert lerobot-fastwam outputs/train/fold/checkpoints/last/pretrained_model bundles/fold
+    --state-joints joint1,joint2,joint3,joint4,joint5,joint6,gripper --control-rate 30 --cameras head,wrist
+    """
+    from wam.policies.aha_wam.convert.lerobot import convert_lerobot_fast_wam
+
+    joints = _names(state_joints) or ()
+    _convert(
+        partial(
+            convert_lerobot_fast_wam,
+            state_joints=joints,
+            action_joints=_names(action_joints) or joints,
+            control_rate=control_rate,
+            cameras=_names(cameras) or (),
+        ),
+        folder,
+        None,
+        out,
+        vae,
+        _options(options, {"instruction": instruction} if instruction else {}),
+        unit_statements(units, embodiment=embodiment, robot=robot),
+        as_json,
+    )
+
+
 def add_vae(
     source: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle without a VAE.")],
     vae: Annotated[Path, typer.Argument(metavar="VAE", help="Wan 2.2 VAE, original or diffusers layout.")],
@@ -215,7 +278,13 @@ def action_dit(
     return 0
 
 
-CONVERT = {"aha-wam": aha_wam, "fast-wam": fast_wam, "add-vae": add_vae, "add-text": add_text}
+CONVERT = {
+    "aha-wam": aha_wam,
+    "fast-wam": fast_wam,
+    "lerobot-fastwam": lerobot_fastwam,
+    "add-vae": add_vae,
+    "add-text": add_text,
+}
 """What `wam convert` adds for this policy."""
 INIT = {"action-dit": action_dit}
 """What `wam init` adds for this policy."""
@@ -253,7 +322,7 @@ def _options(path: Path | None, given: dict[str, Any]) -> Any:
         ConfigError: the file is malformed or has an unknown key.
     """
     from wam.policies.aha_wam.config import VaeConfig
-    from wam.policies.aha_wam.convert.aha_wam import ConversionOptions
+    from wam.policies.aha_wam.convert.source import ConversionOptions
 
     values: dict[str, Any] = {}
     if path is not None:
@@ -278,7 +347,7 @@ def _known(raw: Any, kind: type[Any], what: str) -> dict[str, Any]:
 def _convert(
     convert: Callable[..., Any],
     checkpoint: Path,
-    stats: Path,
+    stats: Path | None,
     out: Path,
     vae: Path | None,
     options: Any,
@@ -288,7 +357,8 @@ def _convert(
     from wam.policies.aha_wam.convert.aha_wam import describe
 
     with Console(stderr=True).status(f"converting {checkpoint.name}"):
-        bundle = convert(checkpoint, stats, out, options=options, vae=vae, units=units)
+        files = (checkpoint,) if stats is None else (checkpoint, stats)
+        bundle = convert(*files, out, options=options, vae=vae, units=units)
     warn_of_ranges(bundle, units)
     facts = {"bundle": str(out), "contract": bundle.contract.contract_hash, **describe(out)}
     if as_json:

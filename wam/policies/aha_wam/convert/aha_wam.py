@@ -7,37 +7,36 @@ the released value as its default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from wam.core.clock import NS_PER_S
 from wam.core.errors import BundleError
-from wam.models.bundle import Bundle, BundleCamera, Manifest, open_bundle, write_bundle
+from wam.models.bundle import Bundle, open_bundle, write_bundle
 from wam.models.bundle.bundle import read_stats
 from wam.models.bundle.manifest import read_manifest
-from wam.models.bundle.weights import DEFAULT_SHARD_BYTES, iterate, listed, open_weights
+from wam.models.bundle.weights import DEFAULT_SHARD_BYTES, iterate, open_weights
 from wam.models.container import Container, read_pt
 from wam.models.images import standard_layout
-from wam.models.normalisation import NormMode
-from wam.models.robot_layout import PIPER_JOINTS
 from wam.models.text import CACHE_NAME, TextEncoder, embed_all, prompt_key, write_cache
-from wam.policies.aha_wam.config import AhaWamConfig, ExpertConfig, VaeConfig
 from wam.policies.aha_wam.convert.dataset_stats import read_dataset_stats
+from wam.policies.aha_wam.convert.source import (
+    ConversionOptions,
+    ForeignPolicy,
+    require_whole,
+    sizes_of,
+    without_branch_embedding,
+    write_policy,
+)
 from wam.policies.aha_wam.convert.wan_weights import read_vae
-from wam.policies.aha_wam.key_map import rename_released, require_same_keys
+from wam.policies.aha_wam.key_map import rename_released
 from wam.policies.aha_wam.policy import (
-    KIND,
-    RELEASED_TEMPLATE,
     VAE_PREFIX,
     config_of,
-    expected_shapes,
     layout_of,
-    model_section,
 )
 from wam.policies.units import SI_UNITS, UnitStatements
 
@@ -45,152 +44,14 @@ TEACHER_STEPS = 10
 FLASH_STEPS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class ConversionOptions:
-    """What a checkpoint does not contain.
-
-    Attributes:
-        cameras: names in the robot file: one, or head, left wrist, right wrist.
-        state_joints: joint names of the proprioception; None takes two Piper arms where there are 14 values.
-        action_joints: joint names of the action rows; None as above.
-        image_height: rows of the composite image [px].
-        image_width: columns [px].
-        head_dim: channels per attention head.
-        context_len: text rows.
-        chunk_rows: rows denoised together; None takes 16, or 32 for Fast-WAM.
-        horizon_rows: rows that training covered; None takes 64, or 80 with offset training, 32 for Fast-WAM.
-        offset_training: the checkpoint was trained with random phase offsets (task robotwin_ahawam_offset).
-        control_rate: rows per second [Hz].
-        memory_window: earlier prefills that a prefill reads.
-        steps: integration steps; None takes 10, or 2 for a distilled checkpoint.
-        seed: of the start noise.
-        instruction: task text used when nobody sets another.
-        vae: sizes of the VAE.
-    """
-
-    cameras: tuple[str, ...] = ("head", "left_wrist", "right_wrist")
-    state_joints: tuple[str, ...] | None = None
-    action_joints: tuple[str, ...] | None = None
-    image_height: int = 384
-    image_width: int = 320
-    head_dim: int = 128
-    context_len: int = 128
-    chunk_rows: int | None = None
-    horizon_rows: int | None = None
-    offset_training: bool = False
-    control_rate: float = 30.0
-    memory_window: int = 6
-    steps: int | None = None
-    seed: int = 42
-    instruction: str = "do the task"
-    vae: VaeConfig = field(default_factory=VaeConfig)
-
-
-def _layers(names: Mapping[str, Any], prefix: str) -> int:
-    numbers = {int(n.removeprefix(prefix).split(".")[0]) for n in names if n.startswith(prefix)}
-    return max(numbers, default=-1) + 1
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    if name not in tensors:
-        raise BundleError(f"the checkpoint lacks {name}, which is needed to determine its sizes")
-    return tuple(tensors[name].shape)
-
-
-def sizes_of(tensors: Mapping[str, Tensor], options: ConversionOptions, *, fast: bool) -> AhaWamConfig:
-    """Read the sizes of a checkpoint from its tensors.
-
-    Args:
-        tensors: by our names.
-        options: what the tensors do not determine.
-        fast: it is Fast-WAM.
-
-    Raises:
-        BundleError: a tensor that determines a size is missing, or the sizes are impossible.
-    """
-
-    def expert(part: str) -> ExpertConfig:
-        inner, width = _shape(tensors, f"{part}.blocks.0.self_attn.q.weight")
-        if inner % options.head_dim:
-            raise BundleError(
-                f"{part}: attention width {inner} is no multiple of head_dim",
-                value=options.head_dim,
-                where="head_dim",
-            )
-        return ExpertConfig(
-            layers=_layers(tensors, f"{part}.blocks."),
-            width=width,
-            ffn=_shape(tensors, f"{part}.blocks.0.ffn.0.weight")[0],
-            heads=inner // options.head_dim,
-            head_dim=options.head_dim,
-            freq_dim=_shape(tensors, f"{part}.time_embedding.0.weight")[1],
-        )
-
-    z_dim, patch = _shape(tensors, "video.patch_embedding.weight")[1::3]
-    queries = 0 if fast else _shape(tensors, "query_encoder.base_queries")[2]
-    chunk = options.chunk_rows or (32 if fast else 16)
-    horizon = options.horizon_rows or (32 if fast else 80 if options.offset_training else 64)
-    try:
-        return AhaWamConfig(
-            video=expert("video"),
-            action=expert("action"),
-            text_dim=_shape(tensors, "video.text_embedding.0.weight")[1],
-            context_len=options.context_len,
-            state_dim=_shape(tensors, "proprio.weight")[1],
-            action_dim=_shape(tensors, "action.action_encoder.weight")[1],
-            image_height=options.image_height,
-            image_width=options.image_width,
-            patch=patch,
-            queries=queries,
-            memory_window=0 if fast else options.memory_window,
-            memory_spacing_rows=96 if options.offset_training else 64,
-            chunk_rows=chunk,
-            horizon_rows=horizon,
-            proprio_in_planner=fast,
-            first_frame_causal=fast,
-            vae=replace(options.vae, z_dim=z_dim),
-        )
-    except ValueError as error:
-        raise BundleError(
-            f"the checkpoint's sizes are impossible: {error}", where="the conversion options"
-        ) from error
-
-
 def _tensors(container: Container, *, fast: bool) -> dict[str, Tensor]:
     tensors = rename_released(container.tensors)
     branch = tensors.get("branch_embedding")
     if fast:
-        width = _shape(tensors, "action.head.weight")[1]
-        # Fast-WAM never adds this embedding, though files written by AHA-WAM's code contain it.
-        like = tensors["action.head.weight"]
-        tensors["branch_embedding"] = torch.zeros(2, width, dtype=like.dtype)
-    elif branch is not None and branch.dim() == 2 and branch.shape[0] == 1:
+        return without_branch_embedding(tensors)
+    if branch is not None and branch.dim() == 2 and branch.shape[0] == 1:
         tensors["branch_embedding"] = torch.cat((torch.zeros_like(branch), branch))
     return tensors
-
-
-def _dtype_of(container: Container, tensors: Mapping[str, Tensor]) -> str:
-    stated = str(container.values.get("torch_dtype", "")).removeprefix("torch.")
-    found = sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values()})
-    if len(found) != 1 or (stated and stated != found[0]):
-        raise BundleError(
-            f"{container.path} says that it is {stated or 'nothing'} but its tensors are {found}",
-            allowed="one precision for all tensors",
-            where="the checkpoint",
-        )
-    return found[0]
-
-
-def _joints(given: tuple[str, ...] | None, width: int, *, what: str) -> tuple[str, ...]:
-    names = given if given is not None else PIPER_JOINTS if width == len(PIPER_JOINTS) else ()
-    if len(names) != width:
-        raise BundleError(
-            f"the checkpoint has {width} {what} values for {len(names)} joint names",
-            value=list(names),
-            allowed=f"{width} joint names",
-            where=f"the option {what}_joints",
-        )
-    return names
 
 
 def convert(
@@ -227,55 +88,29 @@ def convert(
     container = read_pt(checkpoint)
     tensors = _tensors(container, fast=fast)
     config = sizes_of(tensors, options, fast=fast)
-    want = expected_shapes(config)
-    require_same_keys(have=tensors, want=want, what=str(checkpoint))
-    wrong = [
-        f"{n} is {tuple(t.shape)}, not {want[n]}" for n, t in tensors.items() if tuple(t.shape) != want[n]
-    ]
-    if wrong:
-        raise BundleError(f"{checkpoint}: {len(wrong)} tensors have another shape: {listed(wrong)}")
-    dtype = _dtype_of(container, tensors)
+    distilled = any(name.startswith("ode_metadata") for name in container.values)
     try:
         layout = standard_layout(options.cameras, height=config.image_height, width=config.image_width)
     except ValueError as error:
         raise BundleError(f"camera layout: {error}", where="the option cameras") from error
-    distilled = any(name.startswith("ode_metadata") for name in container.values)
-    manifest = Manifest(
-        kind=KIND,
-        model=model_section(config),
-        cameras=tuple(BundleCamera(t.camera, t.height, t.width, t.top, t.left) for t in layout.tiles),
-        state_joints=_joints(options.state_joints, config.state_dim, what="state"),
-        action_joints=_joints(options.action_joints, config.action_dim, what="action"),
-        control_period_ns=round(NS_PER_S / options.control_rate),
-        chunk_rows=config.chunk_rows,
-        horizon_rows=config.horizon_rows,
-        instruction=options.instruction,
-        instruction_template=RELEASED_TEMPLATE,
-        state_norm=NormMode.Z_SCORE,
-        action_norm=NormMode.Z_SCORE,
-        dtype=dtype,
-        text={"kind": "cache", "file": CACHE_NAME},
-        sampler={
-            "steps": options.steps or (FLASH_STEPS if distilled else TEACHER_STEPS),
-            "seed": options.seed,
-        },
-        source={
-            "weights": checkpoint.name,
-            "policy": "Fast-WAM" if fast else "AHA-WAM-Flash" if distilled else "AHA-WAM",
-            "offset_training": options.offset_training,
-            **{k: v for k, v in container.values.items() if isinstance(v, (str, int, float, bool))},
-        },
+    plain = {k: v for k, v in container.values.items() if isinstance(v, (str, int, float, bool))}
+    source = ForeignPolicy(
+        checkpoint,
+        tensors,
+        {"offset_training": options.offset_training, **plain},
+        "Fast-WAM" if fast else "AHA-WAM-Flash" if distilled else "AHA-WAM",
     )
-    statistics = units.apply(
-        read_dataset_stats(stats, state_width=config.state_dim, action_width=config.action_dim),
-        state_joints=manifest.state_joints,
-        action_joints=manifest.action_joints,
-    )
-    stored = {name: tensors[name] for name in want}
-    if vae is not None:
-        stored.update({VAE_PREFIX + n: t for n, t in read_vae(vae, config.vae).items()})
-    return write_bundle(
-        out, manifest=manifest, stats=statistics, tensors=stored, max_shard_bytes=max_shard_bytes
+    require_whole(source, config)
+    return write_policy(
+        source,
+        out,
+        config=config,
+        layout=layout,
+        statistics=read_dataset_stats(stats, state_width=config.state_dim, action_width=config.action_dim),
+        options=replace(options, steps=options.steps or (FLASH_STEPS if distilled else TEACHER_STEPS)),
+        vae=vae,
+        units=units,
+        max_shard_bytes=max_shard_bytes,
     )
 
 
