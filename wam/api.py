@@ -13,7 +13,7 @@ Everything raises `wam.core.errors.WamError` for what a person can fix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,6 +94,7 @@ def replay(
     seed: int = 0,
     device: str = "cpu",
     lenient: bool = False,
+    extra_filters: Sequence[str] = (),
 ) -> Report:
     """Replay a recording through planner and executor on its own clock, and return the report.
 
@@ -112,6 +113,7 @@ def replay(
         seed: of the policy's noise.
         device: of the policy.
         lenient: report faults of the recording that leave usable data as warnings.
+        extra_filters: safety filters of other packages, each as "module:factory".
 
     Raises:
         WamError: the recording, the policy or an option cannot be used; nothing is written.
@@ -126,7 +128,11 @@ def replay(
     options = ReplayOptions(
         bag=Path(bag),
         policy_name=policy,
-        settings=ReplaySettings(seconds_to_ns(planner_latency), seconds_to_ns(executor_latency)),
+        settings=ReplaySettings(
+            seconds_to_ns(planner_latency),
+            seconds_to_ns(executor_latency),
+            extra_filters=tuple(extra_filters),
+        ),
         names=TopicNames(namespace=namespace, renamed=dict(remap or {}), actions=dict(action_topics or {})),
         instruction=instruction,
         seed=seed,

@@ -18,7 +18,7 @@ CODE = (
 """The Python packages of the suite."""
 SCRIPTS = ("tools", "launch", "benchmarks", "examples")
 """Folders with Python files that are no packages."""
-EXAMPLES = ("example_policy",)
+EXAMPLES = ("example_policy", "example_filter")
 """Packages of their own below examples/, which import themselves."""
 SUPPORT = {path.stem for path in (ROOT / "test" / "support").glob("*.py")}
 """Modules that tests of several folders share; pytest puts them on the import path."""
