@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from robot_file_texts import COMPLETE, DRAFT, without_the_flag
 
 from wam.cli.main import run
 from wam.core.errors import ConfigError
@@ -17,36 +18,11 @@ from wam.robots.description import NO_BUDGET, UNSTATED, CommandKind
 
 ROOT = Path(__file__).resolve().parents[2]
 
-DRAFT = """\
-title: A recorded arm
-replay_only: true
-groups:
-  - name: arm
-    state: {topic: joint_states, rate: 30, max_age: {value: 200, unit: ms}}
-    joints:
-      - {driver_name: d0, name: j0, kind: revolute, lower: {observed: -1}, upper: {observed: 1}, \
-velocity: {observed: 2}, acceleration: TODO, jerk: TODO}
-"""
-COMPLETE = """\
-cameras:
-  - {name: head, topic: head/image_raw, transport: raw, encoding: rgb8, height: 48, width: 64, rate: 15, \
-max_age: 0.2, frame_id: head}
-safety: {chunk_timeout: 0.25, max_jump: 0.2, tracking_error: 0.3, lead: 0.04, blend: 0.1}
-"""
-COMMAND = "    command: {kind: joint_trajectory, topic: arm/command, rate: 100}\n"
-
 
 def write(tmp_path: Path, text: str) -> Path:
     file = tmp_path / "draft.yaml"
     file.write_text(text, encoding="utf-8")
     return file
-
-
-def without_the_flag(text: str = DRAFT) -> str:
-    """Return what a person has who removes the flag and adds all that the file then lacks as a whole."""
-    return (
-        text.replace("replay_only: true\n", "").replace("    joints:\n", COMMAND + "    joints:\n") + COMPLETE
-    )
 
 
 def test_a_file_for_replay_needs_no_cameras_no_command_and_no_budgets(tmp_path: Path) -> None:
@@ -171,6 +147,7 @@ def test_info_shows_what_a_file_for_replay_does_not_state(
 
 MOVE_NOTHING = {
     "examples/policy/example_policy/commands.py",  # a bundle from a table
+    "examples/safety_filter/run.py",  # a replay
     "wam/cli/convert.py",
     "wam/cli/convert_bag.py",
     "wam/cli/info.py",

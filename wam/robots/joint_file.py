@@ -24,7 +24,7 @@ from wam.robots.yaml_reader import Value
 OBSERVED = "observed"
 """Key of a number that a recording shows where the robot's own limit is not known."""
 
-_MOTION = {
+MOTION = {
     JointKind.REVOLUTE: (
         Dimension.ANGLE,
         Dimension.ANGULAR_VELOCITY,
@@ -39,6 +39,7 @@ _MOTION = {
         Dimension.RATIO_JERK,
     ),
 }
+"""Kind of a joint -> dimensions of its position and of the derivatives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def read_joint(value: Value, *, prefix: str, has_model: bool, openings: Openings
         ),
     )
     kind = fields["kind"].choice(JointKind)
-    position, velocity, acceleration, jerk = _MOTION[kind]
+    position, velocity, acceleration, jerk = MOTION[kind]
     lower, upper = (openings.limit(fields[key], position) for key in ("lower", "upper"))
     if lower >= upper:
         raise fields["lower"].error(
@@ -156,7 +157,7 @@ def read_joint(value: Value, *, prefix: str, has_model: bool, openings: Openings
 
 
 def _envelope(value: Value, kind: JointKind, lower: float, upper: float) -> JointEnvelope:
-    position, velocity, acceleration, _ = _MOTION[kind]
+    position, velocity, acceleration, _ = MOTION[kind]
     fields = value.fields(("slope", "corner", "upper_end", "lower_end"))
     return JointEnvelope(
         slope=fields["slope"].quantity(acceleration, lower=1e-9),

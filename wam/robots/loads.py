@@ -14,11 +14,12 @@ MAX_MASS = 100.0
 EFFORT_DIMENSIONS = (Dimension.TORQUE, Dimension.FORCE, Dimension.CURRENT)
 """What drivers report as effort of a joint."""
 
-_SERVO = {
+SERVO = {
     JointKind.REVOLUTE: (Dimension.ROTATIONAL_STIFFNESS, Dimension.ROTATIONAL_DAMPING, Dimension.TORQUE),
     JointKind.PRISMATIC: (Dimension.STIFFNESS, Dimension.DAMPING, Dimension.FORCE),
     JointKind.RATIO: (Dimension.ROTATIONAL_STIFFNESS, Dimension.ROTATIONAL_DAMPING, Dimension.TORQUE),
 }
+"""Kind of a joint -> dimensions of stiffness, damping and force of its servo."""
 
 
 def read_servo(value: Value, kind: JointKind, speed: Dimension) -> ServoSpec:
@@ -27,7 +28,7 @@ def read_servo(value: Value, kind: JointKind, speed: Dimension) -> ServoSpec:
     Raises:
         ConfigError: a key is missing or unknown, or a number is out of range.
     """
-    stiffness, damping, force = _SERVO[kind]
+    stiffness, damping, force = SERVO[kind]
     fields = value.fields(("stiffness", "damping", "force", "speed"))
     return ServoSpec(
         stiffness=fields["stiffness"].quantity(stiffness, lower=1e-9),
@@ -50,7 +51,7 @@ def read_effort_limits(value: Value, kind: JointKind) -> EffortLimits:
     fields = value.fields((), ("hold", "stop"))
     if not fields:
         raise value.error("has no limit", allowed="hold, stop or both")
-    own = _SERVO[kind][2]
+    own = SERVO[kind][2]
     dimensions = (own, *(one for one in EFFORT_DIMENSIONS if one is not own))
     read = {key: one.quantity_of(dimensions, lower=1e-9) for key, one in fields.items()}
     units = {dimension.value for _, dimension in read.values()}

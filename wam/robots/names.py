@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from wam.robots.yaml_reader import Value
 
-_TOPIC = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+TOPIC_FORM = r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*"
+NAME_FORM = r"[A-Za-z_][A-Za-z0-9_.-]*"
+_TOPIC, _NAME = re.compile(TOPIC_FORM), re.compile(NAME_FORM)
 
 
 def is_topic(text: str) -> bool:

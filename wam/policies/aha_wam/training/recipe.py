@@ -51,7 +51,7 @@ from wam.training.episodes import Columns, EpisodeTable, RunData, VideoTable, jo
 from wam.training.objective import Objective
 from wam.training.parallel import World, recompute, wait_for_all
 from wam.training.recipe import Recipe, Trained
-from wam.training.source import ForeignPolicy, batch_sampler
+from wam.training.source import Source, batch_sampler
 from wam.training.statistics import DatasetStats
 
 SAMPLER_STEPS = 10
@@ -149,7 +149,7 @@ class _Recipe:
         world: World,
         training: bool,
         on_episode: Callable[[int, int], None],
-    ) -> ForeignPolicy[LatentBatch]:
+    ) -> Source[LatentBatch]:
         """Return batches of latents, from the cache where the configuration names one.
 
         Raises:
@@ -187,7 +187,7 @@ class _Recipe:
             return moved if isinstance(moved, LatentBatch) else start.encoder.batch(moved)
 
         warnings = history_warnings(lengths, layout, fps=table.dataset.fps)
-        return ForeignPolicy(samples, sampler, collate, prepare, config.data.workers, warnings)
+        return Source(samples, sampler, collate, prepare, config.data.workers, warnings)
 
     def _export(
         self, directory: Path, config: AhaWamTrainConfig, start: AhaWamRun, trained: Trained, *, steps: int
@@ -235,7 +235,7 @@ class AhaWamRecipe(_Recipe):
     keeps_units = False
 
     def objective(
-        self, config: AhaWamTrainConfig, start: AhaWamRun, source: ForeignPolicy[LatentBatch], *, world: World
+        self, config: AhaWamTrainConfig, start: AhaWamRun, source: Source[LatentBatch], *, world: World
     ) -> Objective[LatentBatch]:
         """Return the joint objective (Eq. 7)."""
         model, optim = start.begin.model, config.optim
@@ -278,7 +278,7 @@ class AhaWamFlashRecipe(_Recipe):
         return super().start(config, data, world=world)
 
     def objective(
-        self, config: AhaWamTrainConfig, start: AhaWamRun, source: ForeignPolicy[LatentBatch], *, world: World
+        self, config: AhaWamTrainConfig, start: AhaWamRun, source: Source[LatentBatch], *, world: World
     ) -> Objective[LatentBatch]:
         """Return the distance between the student's and the teacher's final actions."""
         options = config.distill
