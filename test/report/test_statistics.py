@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from wam.report.numbers import distribution, interval_errors
 from wam.report.page import evenly, number
@@ -30,6 +31,17 @@ def test_wilson_gives_the_published_values() -> None:
     ):
         interval = wilson(successes, trials)
         assert (interval.low, interval.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_wilson_is_scipy_s() -> None:
+    """Written out, since the import of scipy.stats takes half as long as the replay of a short recording."""
+    for trials in (1, 2, 7, 20, 150):
+        for successes in range(trials + 1):
+            ours, theirs = (
+                wilson(successes, trials),
+                binomtest(successes, trials).proportion_ci(0.95, "wilson"),
+            )
+            assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 def test_wilson_of_nothing_is_unknown_and_of_nonsense_an_error() -> None:

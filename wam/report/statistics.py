@@ -91,7 +91,8 @@ def sign_test(won: int, lost: int) -> float:
 
 
 def wilson(successes: int, trials: int) -> Interval:
-    """Return a rate with its Wilson score interval; NaN for no trials."""
+    """Return a rate with its Wilson score interval, that of `scipy.stats`; NaN for no trials."""
+    # Every replay needs it, and the import of scipy.stats would take longer than all else that a report does.
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes in {trials} trials")
     if trials == 0:

@@ -7,15 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fastjsonschema
 import pytest
 import yaml
 
 from wam.cli.main import EXIT_COULD_NOT_RUN, EXIT_OK, run
 from wam.core.errors import ConfigError
 from wam.evaluation.closed_loop.comparison import comparison_as_markdown, pair
-from wam.evaluation.closed_loop.comparison_file import read_comparison
+from wam.evaluation.closed_loop.comparison_file import read_comparison, schema_text
 
 TASK = "franka_box_to_bowl"
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def write(folder: Path, **changes: Any) -> Path:
@@ -73,6 +76,44 @@ def test_what_is_wrong_in_the_file_is_named_with_its_place(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         read_comparison(write(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("tables: []", r"tables: got \[\]; allowed: a list of tables"),
+        ("[1]", r"comparison.yaml: got \[1\]; allowed: a mapping of tables"),
+        ("", r"comparison.yaml is empty; allowed: a mapping of tables"),
+        ("rows: {}", r"comparison.yaml: got \['rows'\]; allowed: a mapping of tables"),
+        ("tables: [{task: a, seeds: {count: 1}}]", r"tables\[0\].rows is missing; allowed: label: "),
+        ("tables: [{task: 3, seeds: {count: 1}, rows: {a: {policy: b}}}]", r"tables\[0\].task: got 3"),
+        ("tables: [3]", r"tables\[0\]: got 3; allowed: a mapping of task, setting"),
+        (
+            "tables: [{task: a, seeds: {count: 1}, rows: {a: {policy: '', any_task: 1}}}]",
+            r"tables\[0\].rows\['a'\].policy: got ''; allowed: a bundle's directory or a name",
+        ),
+        (
+            "tables: [{task: a, seeds: {count: true}, rows: {a: {policy: b}}}]",
+            r"tables\[0\].seeds.count: got True; allowed: 1 or more",
+        ),
+        ("a: [", r"comparison.yaml cannot be read \(while parsing"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "comparison.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=said):
+        read_comparison(path)
+
+
+def test_the_published_schema_is_current_and_takes_the_file_that_ships(tmp_path: Path) -> None:
+    published = ROOT / "docs" / "reference" / "comparison-file.schema.json"
+    assert published.read_text(encoding="utf-8") == schema_text()
+    check = fastjsonschema.compile(json.loads(schema_text()))
+    check(yaml.safe_load((ROOT / "config" / "evaluation" / "policies.yaml").read_text(encoding="utf-8")))
+    for changes in ({"quality": "nice"}, {"colour": "red"}, {"executor_latency": -1}, {"rows": {}}):
+        with pytest.raises(fastjsonschema.JsonSchemaException):
+            check(yaml.safe_load(write(tmp_path, **changes).read_text(encoding="utf-8")))
 
 
 def test_a_bundle_beside_the_file_is_found_from_anywhere(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The file of a comparison: tables of policies and controls that play the same seeds of a task.
 
+`python -m wam.evaluation.closed_loop.comparison_file` prints its JSON Schema, docs/reference/comparison-file.schema.json.
+
 tables:
   - task: piper_move_large_object
     seeds: {first: 1000, count: 100}
@@ -15,24 +17,28 @@ tables:
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+from pydantic import Field
 
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
 from wam.evaluation.closed_loop.options import EvalOptions
+from wam.evaluation.file_model import FileModel, read_model
 from wam.evaluation.replay.engine import ReplaySettings
 from wam.runtime.schedule import SCHEDULE
 from wam.sim.quality import Quality
 from wam.sim.tasks.registry import find_setting, find_task
 
+Seconds = Annotated[float, Field(ge=0.0, le=3600.0, description="0 .. 3600 s")]
 
-@dataclass(frozen=True, slots=True)
-class ComparisonRow:
+
+class ComparisonRow(FileModel):
     """One policy of a table.
 
     Attributes:
@@ -41,9 +47,40 @@ class ComparisonRow:
         any_task: play it although it was trained for another task.
     """
 
-    policy: str
-    sampler: Mapping[str, object] = field(default_factory=dict)
-    any_task: bool = False
+    policy: str = Field(min_length=1, description="a bundle's directory or a name")
+    sampler: dict[str, Any] = Field(default={}, description="name: value")
+    any_task: bool = Field(default=False, description="true or false")
+
+
+class SeedRange(FileModel):
+    """Seeds that every row plays."""
+
+    first: int = Field(default=0, ge=0, description="0 or more")
+    count: int = Field(ge=1, description="1 or more")
+
+
+class TableEntry(FileModel):
+    """One table of the file."""
+
+    task: str = Field(description="a task; `wam sim tasks` lists them")
+    setting: str = Field(default="seen", description="a setting of the task")
+    seeds: SeedRange = Field(description="first (0 or more) and count (1 or more)")
+    quality: Quality = Field(
+        default=Quality.FULL, strict=False, description=" or ".join(one.value for one in Quality)
+    )
+    time_limit: Seconds | None = Field(default=None, description="0 .. 3600 s")
+    against: str = Field(default="", description="the label of a row")
+    rows: dict[str, ComparisonRow] = Field(min_length=1, description="label: {policy: ...}, one row at least")
+    planner_latency: Seconds = SCHEDULE.planner_latency
+    executor_latency: Seconds = SCHEDULE.executor_latency
+    planner_period: Seconds = SCHEDULE.planner_period
+    executor_period: Seconds = SCHEDULE.executor_period
+
+
+class ComparisonFile(FileModel):
+    """Content of the file."""
+
+    tables: list[TableEntry] = Field(min_length=1, description="a list of tables")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,84 +98,50 @@ class ComparisonTable:
     against: str
 
 
-_TIMES = ("planner_latency", "executor_latency", "planner_period", "executor_period")
-_TABLE = ("task", "setting", "seeds", "quality", "time_limit", "against", "rows", *_TIMES)
-_ROW = ("policy", "sampler", "any_task")
-
-
 def read_comparison(path: Path) -> tuple[ComparisonTable, ...]:
     """Read the file of a comparison.
 
     Raises:
         ConfigError: it is missing or illegal; the text names the place.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read ({str(error).splitlines()[0]})", where=str(path)) from error
-    tables = _mapping(content, f"{path}", ("tables",)).get("tables")
-    if not isinstance(tables, list) or not tables:
-        raise ConfigError(f"{path}: tables", value=tables, allowed="a list of tables", where=str(path))
-    return tuple(_table(table, f"{path}: tables[{place}]", path.parent) for place, table in enumerate(tables))
+    tables = read_model(ComparisonFile, path).tables
+    return tuple(_table(table, f"{path}: tables[{at}]", path.parent) for at, table in enumerate(tables))
 
 
-def _table(content: Any, place: str, folder: Path) -> ComparisonTable:
-    values = _mapping(content, place, _TABLE)
-    seeds = _mapping(values.get("seeds", {}), f"{place}.seeds", ("first", "count"))
-    task = find_task(str(values.get("task", "")))
-    first, count = seeds.get("first", 0), seeds.get("count", 0)
-    if not isinstance(first, int) or not isinstance(count, int) or first < 0 or count < 1:
-        raise ConfigError(
-            f"{place}.seeds", value=dict(seeds), allowed="first (0 or more) and count (1 or more)"
-        )
-    qualities = [quality.value for quality in Quality]
-    quality = values.get("quality", Quality.FULL.value)
-    if quality not in qualities:
-        raise ConfigError(f"{place}.quality", value=quality, allowed=" or ".join(qualities))
-    limit = values.get("time_limit")
-    times = {name: values.get(name, getattr(SCHEDULE, name)) for name in _TIMES}
-    for name, time in {**times, **({} if limit is None else {"time_limit": limit})}.items():
-        if isinstance(time, bool) or not isinstance(time, int | float) or not 0.0 <= time <= 3600.0:
-            raise ConfigError(f"{place}.{name}", value=time, allowed="0 .. 3600 s")
+def _table(given: TableEntry, place: str, folder: Path) -> ComparisonTable:
+    task = find_task(given.task)
+    against = given.against or next(iter(given.rows))
+    if against not in given.rows:
+        raise ConfigError(f"{place}.against", value=against, allowed=", ".join(given.rows))
     options = EvalOptions(
         task=task,
-        setting=find_setting(task, str(values.get("setting", "seen"))),
+        setting=find_setting(task, given.setting),
         policy="",
-        seeds=tuple(range(first, first + count)),
+        seeds=tuple(range(given.seeds.first, given.seeds.first + given.seeds.count)),
         schedule=ReplaySettings(
-            planner_latency_ns=seconds_to_ns(times["planner_latency"]),
-            executor_latency_ns=seconds_to_ns(times["executor_latency"]),
-            planner_period_ns=seconds_to_ns(times["planner_period"]),
-            executor_period_ns=seconds_to_ns(times["executor_period"]),
+            planner_latency_ns=seconds_to_ns(given.planner_latency),
+            executor_latency_ns=seconds_to_ns(given.executor_latency),
+            planner_period_ns=seconds_to_ns(given.planner_period),
+            executor_period_ns=seconds_to_ns(given.executor_period),
         ),
-        time_limit=limit,
+        time_limit=given.time_limit,
         videos=False,
-        quality=Quality(quality),
+        quality=given.quality,
     )
-    raw = values.get("rows")
-    if not isinstance(raw, dict) or not raw:
-        raise ConfigError(f"{place}.rows", value=raw, allowed="label: {policy: ...}, one row at least")
-    rows = {str(label): _row(row, f"{place}.rows[{label!r}]", folder) for label, row in raw.items()}
-    against = values.get("against", next(iter(rows)))
-    if against not in rows:
-        raise ConfigError(f"{place}.against", value=against, allowed=", ".join(rows))
+    rows = {
+        label: row.model_copy(update={"policy": str(folder / row.policy)})
+        if (folder / row.policy).is_dir()
+        else row
+        for label, row in given.rows.items()
+    }
     return ComparisonTable(options, rows, against)
 
 
-def _row(content: Any, place: str, folder: Path) -> ComparisonRow:
-    values = _mapping(content, place, _ROW)
-    policy = values.get("policy")
-    if not isinstance(policy, str) or not policy:
-        raise ConfigError(f"{place}.policy", value=policy, allowed="a bundle's directory or a name")
-    sampler, any_task = values.get("sampler", {}), values.get("any_task", False)
-    if not isinstance(sampler, dict) or not isinstance(any_task, bool):
-        raise ConfigError(place, value=values, allowed="sampler: {name: value}, any_task: true or false")
-    beside = folder / policy
-    return ComparisonRow(str(beside) if beside.is_dir() else policy, sampler, any_task)
+def schema_text() -> str:
+    """Return the JSON Schema of the file, as docs/reference has it."""
+    comment = {"$comment": "SPDX-License-Identifier: Apache-2.0"}
+    return json.dumps({**comment, **ComparisonFile.model_json_schema()}, indent=1) + "\n"
 
 
-def _mapping(content: Any, place: str, known: tuple[str, ...]) -> Mapping[str, Any]:
-    if not isinstance(content, dict) or not set(content) <= set(known):
-        unknown = sorted(map(str, set(content) - set(known))) if isinstance(content, dict) else content
-        raise ConfigError(place, value=unknown, allowed=f"a mapping of {', '.join(known)}")
-    return content
+if __name__ == "__main__":
+    sys.stdout.write(schema_text())
