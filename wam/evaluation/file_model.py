@@ -61,9 +61,8 @@ def _told(model: type[BaseModel], first: Any, unknown: list[Any], path: Path) ->
             place, value = f"{place} is missing", None
     if kind in ("extra_forbidden", "model_type") and inside is not None:
         allowed = f"a mapping of {', '.join(inside.model_fields)}"
-    return ConfigError(
-        f"{path}: {place}" if place else str(path), value=value, allowed=allowed, where=str(path)
-    )
+    what = f"{path}: {place}" if place else str(path) if value is not None else f"{path} is empty"
+    return ConfigError(what, value=value, allowed=allowed, where=str(path))
 
 
 def _place(

@@ -189,8 +189,16 @@ def _group(*, replay_only: bool) -> Schema:
 def _joint(*, replay_only: bool) -> Schema:
     limits = ("lower", "upper", "velocity")
     required = ("driver_name", "kind", *limits, "acceleration", "jerk")
-    by_kind = ("lower", "upper", "velocity", "acceleration", "jerk", "home", "servo", "velocity_envelope")
-    by_kind += ("effort", "external_torque")
+    by_kind = (
+        *limits,
+        "acceleration",
+        "jerk",
+        "home",
+        "servo",
+        "velocity_envelope",
+        "effort",
+        "external_torque",
+    )
     ratio = _quantity(Dimension.RATIO)
     factor = _quantity(Dimension.RATIO, 1e-6, 1e6)
     model = _mapping(

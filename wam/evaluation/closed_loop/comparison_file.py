@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The file of a comparison: tables of policies and controls that play the same seeds of a task.
 
-`python -m wam.evaluation.closed_loop.comparison_file` prints its JSON Schema, docs/reference/comparison-file.schema.json.
+`python -m wam.evaluation.closed_loop.comparison_file` prints docs/reference/comparison-file.schema.json.
 
 tables:
   - task: piper_move_large_object
