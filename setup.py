@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ament_python package `wam_deploy`; tool settings are in pyproject.toml, ROS dependencies in package.xml."""
+"""The ament_python package `wam_deploy`; tool settings are in pyproject.toml, ROS dependencies in package.xml.
 
+Versions stand in two places only: that of the package in wam/__init__.py, those of other packages in requirements/.
+A wheel asks for ranges made of these pins: from the oldest release that is tested up to, not including, the next
+incompatible one after the newest.
+"""
+
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -17,6 +23,55 @@ EXECUTABLES = (
 POLICIES = ("aha_wam", "dust", "state", "ud_vla")
 """Folders of wam/policies; policies of other packages register themselves in the same group."""
 SHARED = ("launch", "config", "urdf")
+
+BARE = ("base",)
+"""What `pip install` brings without an extra: files of requirements/."""
+EXTRAS = {
+    "replay": ("model",),  # to run policies on recordings
+    "sim": ("model", "sim"),
+    "train": ("model", "train"),
+    "drivers": ("robots",),  # drivers of hands
+    "security": ("security",),  # wam secure
+    "export": ("model", "export"),  # wam check-backend --export
+    "gpu": ("gpu",),  # own kernels
+    "tensorrt": ("tensorrt",),
+    "rerun": ("rerun",),  # wam replay --rerun
+    "ray": ("ray",),  # --ray
+    "all": ("model", "sim", "train", "robots", "security", "export", "rerun", "ray"),
+}
+"""Extra -> the files of requirements/ that it adds to the bare installation."""
+PIN = re.compile(r"(?P<name>[\w.-]+)(?P<parts>\[\w+\])?==(?P<version>[\d.]+)(; *(?P<mark>.+))?")
+
+
+def package_version() -> str:
+    """`__version__` of the package, read without importing it."""
+    found = re.search(r'^__version__ = "(.+)"$', Path("wam/__init__.py").read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def next_incompatible(version: str) -> str:
+    """2.4.6 -> 3, 0.29.2 -> 0.30: the first release that may break what works with `version`."""
+    first, second = (int(part) for part in version.split(".")[:2])
+    return str(first + 1) if first else f"0.{second + 1}"
+
+
+def ranges(*stems: str) -> list[str]:
+    """The pins of files in requirements/ as ranges; pins that differ by Python are one range."""
+    pins: dict[tuple[str, str], list[str]] = {}
+    for stem in stems:
+        for line in Path("requirements", f"{stem}.txt").read_text().splitlines():
+            match = PIN.fullmatch(line.partition("#")[0].strip())
+            if match is not None:
+                mark = match["mark"] or ""
+                key = (match["name"] + (match["parts"] or ""), "" if "python_version" in mark else mark)
+                pins.setdefault(key, []).append(match["version"])
+    found = []
+    for (name, mark), versions in pins.items():
+        versions.sort(key=lambda version: [int(part) for part in version.split(".")])
+        text = f"{name}>={versions[0]},<{next_incompatible(versions[-1])}"
+        found.append(f"{text}; {mark}" if mark else text)
+    return found
 
 
 def data_files() -> list[tuple[str, list[str]]]:
@@ -37,23 +92,28 @@ def data_files() -> list[tuple[str, list[str]]]:
 
 setup(
     name=NAME,
-    version="0.1.0",
+    version=package_version(),
     description="World-action-model policies on real robots, through ROS 2",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
     maintainer="The wam_deploy maintainers",
     maintainer_email="wam-deploy@example.org",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["wam", "wam.*", *EXECUTABLES, *(f"{name}.*" for name in EXECUTABLES)]),
     package_data={"": ["*.j2", "*.js", "*.json", "*.yaml", "py.typed"], "wam.policies": ["shipped/*/*/*"]},
     data_files=data_files(),
     zip_safe=False,
-    extras_require={
-        "rerun": ["rerun-sdk==0.41.0"],  # wam replay --rerun
-        "ray": ["ray==2.60.0"],  # wam replay scenario --ray
-        "gpu": [
-            "triton==3.7.1; platform_system == 'Linux'"
-        ],  # own kernels; the version that torch 2.13.0 for CUDA brings
-    },
+    install_requires=ranges(*BARE),
+    extras_require={name: ranges(*stems) for name, stems in EXTRAS.items()},
     entry_points={
         "console_scripts": [
             "wam = wam.cli.main:main",

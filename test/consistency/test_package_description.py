@@ -6,14 +6,22 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+import subprocess
+import sys
+import tarfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
 import setuptools
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import wam
+from wam.core.extras import BARE, MODULES, WITH_MODEL
+from wam.core.extras import VERBS as VERBS_EXTRAS
 
 ROS_PACKAGES = {
     "action_msgs", "ament_index_python",
@@ -23,10 +31,8 @@ ROS_PACKAGES = {
 }  # fmt: skip
 """Modules that a ROS distribution provides under the same name."""
 DISTRIBUTIONS = {
-    "rerun": None,  # extra `rerun` of setup.py, detected by name
-    "triton": None,  # extra `gpu` of setup.py, detected by name
+    "rerun": "rerun-sdk",
     "packages": None,  # beside it in tools/setup
-    "ray": None,  # extra `ray` of setup.py, detected by name
     "moveit": None,  # moveit_py of a ROS distribution: optional, detected by name
     "PIL": "pillow",
     "OpenGL": "pyopengl",
@@ -70,6 +76,15 @@ def pinned(root: Path) -> dict[str, set[str]]:
         names = (re.split(r"[=\[;]", line)[0] for line in lines if line and not line.startswith("-"))
         files[path.stem] = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
     return files
+
+
+def test_the_newest_release_of_the_changelog_and_the_citation_are_of_this_version(tree: Any) -> None:
+    """Before the first release the changelog has no number; from then on the newest one is the package's."""
+    changelog = (tree.root / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert headings[1:2] in ([], [wam.__version__])
+    assert f"version: {wam.__version__}\n" in (tree.root / "CITATION.cff").read_text(encoding="utf-8")
 
 
 def test_all_files_name_the_same_version_and_package(tree: Any, described: dict[str, Any]) -> None:
@@ -163,8 +178,13 @@ def test_every_requirement_has_an_exact_version_once_per_python(tree: Any) -> No
             text = line.partition("#")[0].strip()
             if not text or text == "-c constraints.txt":
                 continue
-            match = re.fullmatch(r"([\w.-]+)(\[\w+\])?==([\w.]+)(; python_version (<|>=) \"3\.11\")?", text)
-            assert match, f"{path.name}: {text!r} is not NAME==VERSION with at most a mark for Python 3.11"
+            match = re.fullmatch(
+                r"([\w.-]+)(\[\w+\])?==([\w.]+)(; python_version (?:<|>=) \"3\.11\"|; platform_system == 'Linux')?",
+                text,
+            )
+            assert match, (
+                f"{path.name}: {text!r} is not NAME==VERSION with at most a mark for Python 3.11 or Linux"
+            )
             key = (re.sub(r"[-_.]+", "-", match[1]).lower(), match[4] or "")
             assert key not in seen, f"{text!r} is in {path.name} and in {seen[key]}"
             seen[key] = path.name
@@ -190,3 +210,83 @@ def test_wam_msgs_builds_every_file_and_declares_what_its_fields_use(tree: Any) 
     assert set(block[1].split()) == used
     declared = {str(node.text) for node in xml_of(folder / "package.xml") if node.tag == "depend"}
     assert declared == used
+
+
+def test_extras_are_ranges_around_the_pins_of_requirements(tree: Any, described: dict[str, Any]) -> None:
+    """`pip install .` succeeded, and then `wam` failed: no dependency was declared."""
+    extras = {"": described["install_requires"], **described["extras_require"]}
+    assert {"replay", "sim", "train", "gpu", "tensorrt", "drivers", "security", "export", "all"} <= set(
+        extras
+    )
+    pins: dict[str, list[Version]] = {}
+    for path in (tree.root / "requirements").glob("*.txt"):
+        for name, version in re.findall(r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)", path.read_text(), re.MULTILINE):
+            pins.setdefault(canonicalize_name(name), []).append(Version(version))
+    for extra, texts in extras.items():
+        for text in texts:
+            asked = Requirement(text)
+            versions = pins[canonicalize_name(asked.name)]
+            assert all(version in asked.specifier for version in versions), f"{extra}: {text}"
+            low = next(one.version for one in asked.specifier if one.operator == ">=")
+            assert Version(low) == min(versions), f"{extra}: {text} admits a release that no test has seen"
+            next_major = Version(f"{max(versions).major + 1}")
+            assert next_major not in asked.specifier, f"{extra}: {text} admits the next major release"
+
+
+def test_every_requirements_file_is_in_an_extra_or_of_the_checkout_only(
+    tree: Any, described: dict[str, Any]
+) -> None:
+    own = {"constraints", "dev", "docs", "ros"}
+    wheel = [described["install_requires"], *described["extras_require"].values()]
+    asked = {canonicalize_name(Requirement(text).name) for texts in wheel for text in texts}
+    for stem, names in pinned(tree.root).items():
+        assert (stem in own) != (names <= asked), f"requirements/{stem}.txt"
+
+
+def test_the_module_table_names_the_extra_that_setup_py_has(described: dict[str, Any]) -> None:
+    extras = {BARE: described["install_requires"], **described["extras_require"]}
+    names = {
+        extra: {canonicalize_name(Requirement(text).name) for text in texts}
+        for extra, texts in extras.items()
+    }
+    for extra, modules in MODULES.items():
+        for module in modules:
+            distribution = DISTRIBUTIONS.get(module) or module.lower().replace("_", "-")
+            assert distribution in names[extra], f"extra {extra!r} does not bring {distribution}"
+    for verb, extra in VERBS_EXTRAS.items():
+        assert extra in names, f"wam {verb}"
+    for extra in WITH_MODEL:
+        assert names["replay"] <= names[extra]
+
+
+def test_every_module_that_the_product_imports_from_pypi_is_in_the_table(tree: Any) -> None:
+    known = {module for modules in MODULES.values() for module in modules}
+    for name, files in tree.external_imports(*tree.packages).items():
+        if name not in ROS_PACKAGES and name not in ("moveit", "compression"):
+            assert name in known, f"{name}, imported by {sorted(map(str, files))[0]}: wam/core/extras.py"
+
+
+def test_package_xml_names_the_packages_that_launch_files_start(tree: Any) -> None:
+    started = set()
+    for path in tree.python_files("launch", "wam_bringup"):
+        started |= set(re.findall(r"\bpackage=\"(\w+)\"", path.read_text(encoding="utf-8")))
+    assert {"robot_state_publisher", "rviz2", "controller_manager"} <= started
+    assert started <= dependencies(tree.root / "package.xml")
+
+
+@pytest.mark.slow
+def test_a_source_distribution_is_the_checkout(tree: Any, tmp_path: Path) -> None:
+    """wam_msgs, requirements and docs were missing in it."""
+    tracked = {str(path.relative_to(tree.root)) for path in tree.tracked_files()}
+    copy = tmp_path / "checkout"
+    for name in tracked:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes((tree.root / name).read_bytes())
+    code = "from setuptools import build_meta; print(build_meta.build_sdist('dist'))"
+    subprocess.run([sys.executable, "-c", code], cwd=copy, check=True, capture_output=True)
+    (archive,) = (copy / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        inside = {member.name.partition("/")[2] for member in file.getmembers() if member.isfile()}
+    assert not tracked - inside, "MANIFEST.in leaves these out"
+    made = {"PKG-INFO"} | {name for name in inside if name.startswith("wam_deploy.egg-info/")}
+    assert inside - tracked == made

@@ -36,7 +36,7 @@ INSTALLING = STATE / "installing"
 """Exists while pip changes the environment; if it exists at the start, pip was killed before it finished."""
 REQUIREMENTS = [
     ROOT / "requirements" / f"{name}.txt"
-    for name in ("base", "ros", "model", "sim", "robots", "security", "export", "dev")
+    for name in ("base", "ros", "model", "train", "sim", "robots", "security", "export", "dev")
 ]
 WHEEL_INCLUDES = ROOT / "tools" / "setup" / "wheel_includes.cmake"
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"

@@ -215,7 +215,7 @@ def preset_values(name: str) -> dict[str, Any]:
     """
     names = _preset_names()
     if name not in names:
-        raise ConfigError("unknown preset", value=name, allowed=", ".join(names), where="--preset")
+        raise ConfigError("unknown preset", value=name, known=names, where="--preset")
     kind_name, _, preset = name.partition("/")
     kind = policy_kind(kind_name)
     config = kind.load_presets()[preset]()
@@ -241,6 +241,7 @@ def bundle_values(policy: str) -> dict[str, Any]:
             value=policy,
             allowed=", ".join(("a directory with policy.yaml", *shipped_bundles())),
             where="--policy",
+            known=shipped_bundles(),
         )
     bundle = open_bundle(directory)
     contract = bundle.contract

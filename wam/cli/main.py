@@ -18,7 +18,9 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from wam import __version__
+from wam.cli.usage import usage_text
 from wam.core.errors import MissingDependency, WamError
+from wam.core.extras import missing
 
 # typer brings its own click from 0.26 on and uses the installed one before; these are the same classes either way.
 _UsageError: type[Any]
@@ -103,16 +105,8 @@ def _is_ours(error: ModuleNotFoundError) -> bool:
 def missing_dependency(error: ModuleNotFoundError, *, needed_by: str) -> MissingDependency:
     """Return the error that says what to install."""
     module = (error.name or str(error)).partition(".")[0]
-    remedies = {
-        "rclpy": "run `make setup` or source a ROS 2 distribution",
-        "cryptography": "pip install -r requirements/security.txt",
-        "triton": "pip install 'wam_deploy[gpu]'",
-        "wam_msgs": "run `make setup`, or `tools/colcon_build.sh` and source the result",
-    }
-    remedy = remedies.get(module, "run `make setup`, or pip install the version pinned in requirements/")
-    return MissingDependency(
-        f"{needed_by} needs the Python module {module}, which is not installed; {remedy}"
-    )
+    verb = needed_by.removeprefix("wam").strip()
+    return missing(f"{needed_by} needs the Python module {module}", module, verb=verb)
 
 
 class LazyVerb(TyperCommand):
@@ -140,7 +134,6 @@ class Verbs(TyperGroup):
 
 app = typer.Typer(
     cls=Verbs,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     invoke_without_command=True,
@@ -182,13 +175,18 @@ def run(arguments: Sequence[str], *, command: Callable[[], Any] | None = None) -
     except ModuleNotFoundError as error:
         if _is_ours(error):
             raise
-        return _refuse(str(missing_dependency(error, needed_by="wam")))
+        return _refuse(str(missing_dependency(error, needed_by=_verb_of(arguments))))
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except _ClickException as error:
         return _refuse_usage(error)
     return result if isinstance(result, int) else EXIT_OK
+
+
+def _verb_of(arguments: Sequence[str]) -> str:
+    """Return `wam VERB` of a command line, or `wam` where it names none."""
+    return next((f"wam {word}" for word in arguments if word in VERBS), "wam")
 
 
 def _refuse(text: str, *, after: str = "") -> int:
@@ -206,7 +204,7 @@ def _refuse_usage(error: Any) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "wam"
     after = f"; see `{path} --help`" if isinstance(error, _UsageError) else ""
-    return _refuse(error.format_message().rstrip("."), after=after)
+    return _refuse(usage_text(error), after=after)
 
 
 def main() -> None:

@@ -342,7 +342,7 @@ def scenario(
     ray: Annotated[
         str,
         typer.Option(
-            help="Run on a Ray cluster instead: local, auto, HOST:PORT or ray://HOST:PORT (needs pip install ray).",
+            help="Run on a Ray cluster instead: local, auto, HOST:PORT or ray://HOST:PORT (extra ray).",
             show_default=False,
         ),
     ] = "",

@@ -40,6 +40,10 @@ and impossible sizes given to a constructor.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from wam.core.suggest import did_you_mean
+
 
 class WamError(Exception):
     """An error that a person can fix.
@@ -49,11 +53,22 @@ class WamError(Exception):
         value: the offending value; omitted from the text when it is None.
         allowed: what would have been accepted, with unit.
         where: the file, parameter or command that changes it.
+        known: the names of which `value` had to be one: a name that is like it is suggested. They are what is allowed,
+            where `allowed` says nothing else.
     """
 
     def __init__(
-        self, what: str, *, value: object = None, allowed: str | None = None, where: str | None = None
+        self,
+        what: str,
+        *,
+        value: object = None,
+        allowed: str | None = None,
+        where: str | None = None,
+        known: Iterable[str] = (),
     ) -> None:
+        names = list(known)
+        if names and allowed is None:
+            allowed = ", ".join(names)
         self.what = what
         self.value = value
         self.allowed = allowed
@@ -61,6 +76,8 @@ class WamError(Exception):
         text = what
         if value is not None:
             text += f": got {value!r}" if isinstance(value, str) else f": got {value}"
+            word = value[0] if isinstance(value, list | tuple) and value else value
+            text += did_you_mean(str(word), names)
         if allowed:
             text += f"; allowed: {allowed}"
         if where:

@@ -62,6 +62,6 @@ def require_device(group: JointGroup, value: Value) -> None:
     """
     kind = find_kind(group.driver)
     if kind is None:
-        raise value.table()["driver"].error("is illegal", value=group.driver, allowed=", ".join(kind_names()))
+        raise value.table()["driver"].error("is illegal", value=group.driver, known=kind_names())
     require_rule(kind.rule, group, value)
     require_effort(kind.effort.dimensions, bool(kind.effort.external_topic), group, value)

@@ -151,12 +151,13 @@ def open_policy(policy: str | Path, *, robot: RobotLayout | None = None) -> Bund
     table = registry()
     if name in (RANDOM, TINY) and (kind in table.kinds or kind in table.faults):
         return open_bundle(_built_in(policy_kind(kind), robot or RobotLayout()))
-    random = (f"{known}/{RANDOM}" for known in table.kinds)
+    names = (*shipped_bundles(), *(f"{known}/{RANDOM}" for known in table.kinds))
     raise BundleError(
         "no policy bundle of that name",
         value=str(policy),
-        allowed=f"a directory with policy.yaml, or one of {', '.join((*shipped_bundles(), *random))}",
+        allowed=f"a directory with policy.yaml, or one of {', '.join(names)}",
         where="the parameter `policy`",
+        known=names,
     )
 
 

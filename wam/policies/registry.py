@@ -73,7 +73,7 @@ def policy_kind(name: str) -> PolicyKind:
     raise BundleError(
         "policy.yaml: kind",
         value=name,
-        allowed=f"one of {tuple(table.kinds)}",
+        known=table.kinds,
         where=f"policy.yaml, or install the package with that entry point of {GROUP}",
     )
 

@@ -174,7 +174,7 @@ def _preset(name: str, *, side: str, width: int) -> tuple[Statement, ...]:
         BundleError: it is for other widths.
     """
     if name not in PRESETS:
-        raise ConfigError("embodiment", value=name, allowed=", ".join(PRESETS), where="--embodiment")
+        raise ConfigError("embodiment", value=name, known=PRESETS, where="--embodiment")
     preset = PRESETS[name]
     if width not in preset.widths:
         raise BundleError(

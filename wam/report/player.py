@@ -14,8 +14,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from wam.core.extras import BARE, command_for
+
 NO_PLOTLY = (
-    "The interactive view needs plotly, which was not installed when this page was made: pip install plotly."
+    "The interactive view needs plotly, which was not installed when this page was made: "
+    f"{command_for(BARE)}."
 )
 
 

@@ -53,7 +53,7 @@ def read_camera(value: Value) -> CameraSpec:
     encodings = ENCODINGS[transport]
     encoding = fields["encoding"].text()
     if encoding not in encodings:
-        raise fields["encoding"].error("is illegal", value=encoding, allowed=", ".join(encodings))
+        raise fields["encoding"].error("is illegal", value=encoding, known=encodings)
     fov = (
         fields["vertical_fov"].quantity(Dimension.ANGLE, lower=0.01, upper=3.0)
         if "vertical_fov" in fields
@@ -86,7 +86,7 @@ def _preset(value: Value, camera: str) -> dict[str, Value]:
     name = value.text()
     file = _file(name)
     if file is None:
-        raise value.error("is no known camera", value=name, allowed=", ".join(list_presets()))
+        raise value.error("is no known camera", value=name, known=list_presets())
     fields = read_yaml(file).fields(("title", *PRESET), OPTIONAL)
     del fields["title"]
     return {

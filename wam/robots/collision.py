@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wam.core.errors import ConfigError, MissingDependency
+from wam.core.errors import ConfigError
+from wam.core.extras import missing
 from wam.core.observation import Vector
 from wam.core.safety.collision import Contact
 from wam.robots.description import RobotDescription
@@ -254,7 +255,5 @@ def _pinocchio() -> Any:
     except ModuleNotFoundError as error:
         if error.name not in ("pinocchio", "coal"):
             raise
-        raise MissingDependency(
-            "collision checks need Pinocchio and coal", where="the environment: pip install pin"
-        ) from None
+        raise missing("collision checks need Pinocchio with coal", "coal") from None
     return pinocchio

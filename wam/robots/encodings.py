@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wam.core.errors import MissingDependency
+from wam.core.extras import missing
 from wam.core.observation import Rgb
 
 Bytes = npt.NDArray[np.uint8]
@@ -128,7 +128,5 @@ def opencv(what: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "cv2":
             raise
-        raise MissingDependency(
-            f"{what} needs OpenCV", where="the environment: pip install opencv-python-headless"
-        ) from None
+        raise missing(f"{what} needs OpenCV", "cv2") from None
     return cv2

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wam.core.errors import ConfigError, InputError, MissingDependency
+from wam.core.errors import ConfigError, InputError
+from wam.core.extras import missing
 from wam.core.observation import Vector
 from wam.robots.description import JointSpec, ModelJoint, RobotDescription
 from wam.robots.urdf import UrdfJoint, robot_urdf, urdf_joints
@@ -51,7 +52,7 @@ class RobotModel:
                     raise ConfigError(
                         f"{robot.source.name}: joint {spec.name} drives a joint that the URDF does not have",
                         value=coupled.name,
-                        allowed=", ".join(moving),
+                        known=moving,
                         where=str(robot.source),
                     )
                 self._require_range(spec, coupled)
@@ -180,7 +181,7 @@ class RobotModel:
                     raise ConfigError(
                         f"{place}: groups[{number}].{key}: the URDF lacks a link of this name",
                         value=link,
-                        allowed=", ".join(links),
+                        known=links,
                         where=str(self.robot.source),
                     )
 
@@ -189,7 +190,7 @@ class RobotModel:
             raise InputError(
                 f"robot {self.robot.name} has no link of this name",
                 value=link,
-                allowed=", ".join(self.links),
+                known=self.links,
                 where="the link asked for",
             )
         return int(self._model.getFrameId(link))
@@ -240,7 +241,5 @@ def _pinocchio() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "pinocchio":
             raise
-        raise MissingDependency(
-            "kinematics need Pinocchio", where="the environment: pip install pin"
-        ) from None
+        raise missing("kinematics need Pinocchio", "pinocchio") from None
     return pinocchio

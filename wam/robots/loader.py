@@ -98,6 +98,7 @@ def find_robot(name_or_path: str | Path) -> Path:
         value=given,
         allowed=f"{', '.join(list_robots()) or 'none installed'}, or the path of a YAML file",
         where="the argument or parameter `robot`",
+        known=list_robots(),
     )
 
 

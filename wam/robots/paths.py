@@ -16,7 +16,10 @@ PACKAGE = "wam_deploy"
 def share_roots() -> Iterator[Path]:
     """Yield the directories that may hold config/ and urdf/, best first; those that lack config/ are left out."""
     prefixes = [prefix for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
-    candidates = [Path(__file__).resolve().parents[2]]
+    here = Path(__file__).resolve().parents[2:]
+    # A wheel's files lie below the prefix whose lib/pythonX/site-packages holds the package, or beside the package
+    # (pip install --target); the prefix is that of the environment, of the user (--user) or of Debian (/usr/local).
+    candidates = [here[0], *(place / "share" / PACKAGE for place in here[:4])]
     candidates += [Path(prefix) / "share" / PACKAGE for prefix in (*prefixes, sys.prefix)]
     for root in dict.fromkeys(candidates):
         if (root / "config" / "robots").is_dir():

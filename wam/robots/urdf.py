@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
-from wam.core.errors import ConfigError, MissingDependency
+from wam.core.errors import ConfigError
+from wam.core.extras import missing
 from wam.robots.description import RobotDescription
 
 _ARGUMENT = re.compile(r"<xacro:arg\s[^>]*?\bname\s*=\s*[\"']([^\"']+)[\"']")
@@ -94,9 +95,7 @@ def expand_xacro(file: Path, arguments: dict[str, str]) -> str:
     except ModuleNotFoundError as error:
         if error.name != "xacro":
             raise
-        raise MissingDependency(
-            "robot models need xacro", where="the environment: pip install xacro"
-        ) from None
+        raise missing("robot models need xacro", "xacro") from None
     try:
         return str(xacro.process_file(str(file), mappings=arguments).toxml())
     except Exception as error:  # xacro raises what the expressions in a file raise

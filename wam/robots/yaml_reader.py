@@ -12,6 +12,7 @@ from typing import TypeVar
 import yaml
 
 from wam.core.errors import ConfigError
+from wam.core.suggest import did_you_mean
 from wam.robots.units import UNITS, Dimension
 
 E = TypeVar("E", bound=enum.Enum)
@@ -41,11 +42,17 @@ class Value:
         """Line in the file, from 1."""
         return int(self._node.start_mark.line) + 1
 
-    def error(self, problem: str, *, value: object = None, allowed: str | None = None) -> ConfigError:
-        """Return an error about this value; the caller raises it."""
+    def error(
+        self, problem: str, *, value: object = None, allowed: str | None = None, known: Sequence[str] = ()
+    ) -> ConfigError:
+        """Return an error about this value; the caller raises it. Of `known`, one like `value` is suggested."""
         place = f"{self.file.name}:{self.line}: {self.path or 'top level'}"
         return ConfigError(
-            f"{place} {problem}", value=value, allowed=allowed, where=f"{self.file}, line {self.line}"
+            f"{place} {problem}",
+            value=value,
+            allowed=allowed,
+            where=f"{self.file}, line {self.line}",
+            known=known,
         )
 
     def fields(self, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Value]:
@@ -137,7 +144,7 @@ class Value:
         for member in kind:
             if member.value == text:
                 return member
-        raise self.error("is illegal", value=text, allowed=", ".join(str(member.value) for member in kind))
+        raise self.error("is illegal", value=text, known=[str(member.value) for member in kind])
 
     def integer(self, *, lower: int, upper: int) -> int:
         """Return a whole number in `lower`..`upper`.
@@ -169,7 +176,7 @@ class Value:
             unit = fields["unit"].text()
             factor = UNITS[dimension].get(unit)
             if factor is None:
-                raise fields["unit"].error("does not fit", value=unit, allowed=", ".join(UNITS[dimension]))
+                raise fields["unit"].error("does not fit", value=unit, known=list(UNITS[dimension]))
             number = fields["value"]._number(f"a number in {unit}") * factor
         else:
             number = self._number(f"a number in {si}, or {{value: ..., unit: ...}}")
@@ -216,7 +223,7 @@ class Value:
             prefix = f"{self.path}." if self.path else ""
             at_key = Value(self.file, prefix + key, key_node)
             if known is not None and key not in known:
-                raise at_key.error("is an unknown key", allowed=", ".join(known))
+                raise at_key.error(f"is an unknown key{did_you_mean(key, known)}", allowed=", ".join(known))
             if key in found:
                 raise at_key.error("is written twice", allowed="one entry per key")
             found[key] = Value(self.file, prefix + key, value_node)

@@ -134,7 +134,7 @@ def network_of(environment: Mapping[str, str]) -> Network:
     domain = _number(text, DOMAIN, "export ROS_DOMAIN_ID=42")
     reach = environment.get(RANGE, "")
     if reach and reach not in RANGES:
-        raise ConfigError(RANGE, value=reach, allowed=", ".join(RANGES), where="the environment")
+        raise ConfigError(RANGE, value=reach, known=RANGES, where="the environment")
     if environment.get(LOCALHOST_ONLY) == "1":
         reached = ("LOCALHOST", LOCALHOST_ONLY)
     else:

@@ -92,7 +92,7 @@ def _add_servos(spec: mujoco.MjSpec, robot: RobotDescription) -> None:
                     raise ConfigError(
                         f"{robot.source.name}: joint {driven.name} drives a joint that the URDF does not have",
                         value=coupled.name,
-                        allowed=", ".join(joints),
+                        known=joints,
                         where=str(robot.source),
                     )
                 slides = joint.type == mujoco.mjtJoint.mjJNT_SLIDE
@@ -117,7 +117,7 @@ def _ignore_contacts(spec: mujoco.MjSpec, robot: RobotDescription) -> None:
             raise ConfigError(
                 f"the SRDF of {robot.name} names a link that the URDF does not have",
                 value=", ".join(missing),
-                allowed=", ".join(sorted(bodies)),
+                known=sorted(bodies),
                 where=str(robot.srdf),
             )
         spec.add_exclude(bodyname1=pair[0], bodyname2=pair[1])
@@ -132,7 +132,7 @@ def _add_cameras(spec: mujoco.MjSpec, robot: RobotDescription) -> None:
             raise ConfigError(
                 f"{robot.source.name}: frame_id of camera {camera.name} is no link of the URDF",
                 value=camera.frame_id,
-                allowed=", ".join(bodies),
+                known=bodies,
                 where=str(robot.source),
             )
         # An optical frame looks along z with y down; a MuJoCo camera looks along -z with y up.

@@ -367,7 +367,7 @@ def find_camera(robot: RobotDescription, name: str) -> CameraSpec:
         raise ConfigError(
             f"robot {robot.name} has no camera of this name",
             value=name,
-            allowed=", ".join(cameras),
+            known=cameras,
             where="the requested cameras",
         )
     return cameras[name]

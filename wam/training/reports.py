@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wam.core.errors import MissingDependency
+from wam.core.extras import missing
 from wam.training.action_error import ActionError
 
 CSV_NAME = "losses.csv"
@@ -102,8 +102,8 @@ def _event_writer(folder: Path, *, purge_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
-        raise MissingDependency(
-            "TensorBoard logs need tensorboard", where="pip install tensorboard, or run.tensorboard: false"
+        raise missing(
+            "TensorBoard logs (off with run.tensorboard: false) need tensorboard", "tensorboard"
         ) from error
     return SummaryWriter(str(folder), purge_step=purge_step)
 
@@ -140,7 +140,7 @@ def plot_losses(path: Path, target: Path, *, title: str) -> Path:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise MissingDependency("the loss curve needs matplotlib", where="pip install matplotlib") from error
+        raise missing("the loss curve needs matplotlib", "matplotlib") from error
     rows = read_losses(path)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)

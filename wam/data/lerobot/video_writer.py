@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from wam.core.errors import MissingDependency, RecordingError
+from wam.core.errors import RecordingError
+from wam.core.extras import missing
 from wam.core.observation import Rgb
 
 CODEC = "libx264"
@@ -55,7 +56,7 @@ class VideoEncoder:
         try:
             import av
         except ModuleNotFoundError as error:
-            raise MissingDependency("encoding video needs PyAV", where="pip install av") from error
+            raise missing("encoding video needs PyAV", "av") from error
         self._av = av
         self._name = str(target) if isinstance(target, Path) else "in memory"
         self._rate, self._time_base = rate, time_base or 1 / rate

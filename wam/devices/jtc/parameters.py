@@ -36,7 +36,7 @@ def distribution_or_default(name: str = "") -> Distribution:
         raise ConfigError(
             "ROS 2 distribution",
             value=name,
-            allowed=", ".join(one.value for one in Distribution),
+            known=[one.value for one in Distribution],
             where="the parameter `distribution`",
         )
     return WITHOUT_ROS

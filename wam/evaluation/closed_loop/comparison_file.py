@@ -112,7 +112,7 @@ def _table(given: TableEntry, place: str, folder: Path) -> ComparisonTable:
     task = find_task(given.task)
     against = given.against or next(iter(given.rows))
     if against not in given.rows:
-        raise ConfigError(f"{place}.against", value=against, allowed=", ".join(given.rows))
+        raise ConfigError(f"{place}.against", value=against, known=given.rows)
     options = EvalOptions(
         task=task,
         setting=find_setting(task, given.setting),

@@ -169,7 +169,7 @@ def require_known(thresholds: Sequence[Threshold], names: Collection[str], *, wh
     for threshold in thresholds:
         if threshold.metric not in names:
             raise ConfigError(
-                f"gate: metric {threshold.metric} is unknown", allowed=", ".join(sorted(names)), where=where
+                "gate: unknown metric", value=threshold.metric, known=sorted(names), where=where
             )
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from wam.core.errors import ConfigError, MissingDependency
+from wam.core.errors import ConfigError
+from wam.core.extras import missing
 from wam.evaluation.replay.job import Job, failed_run, run_job
 from wam.evaluation.replay.scenario import Run
 
@@ -43,9 +44,7 @@ def require_ray() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise MissingDependency(
-            "--ray needs Ray, which is not installed", where="pip install ray, or without --ray"
-        ) from error
+        raise missing("--ray needs Ray", "ray") from error
     return ray
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from wam.core.errors import MissingDependency, RecordingError
+from wam.core.extras import command_for, missing
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.viewer import fill
 from wam.evaluation.replay.viewer_sink import (
@@ -43,14 +44,12 @@ def require_rerun() -> Any:
     try:
         import rerun
     except ModuleNotFoundError as error:
-        raise MissingDependency(
-            "--rerun needs rerun-sdk, which is not installed: pip install rerun-sdk"
-        ) from error
+        raise missing("--rerun needs rerun-sdk", "rerun") from error
     version = tuple(int(part) for part in rerun.__version__.split(".")[:2])
     if version < OLDEST:
         raise MissingDependency(
             f"--rerun needs rerun-sdk {OLDEST[0]}.{OLDEST[1]} or newer, and {rerun.__version__} is installed: "
-            "pip install --upgrade rerun-sdk"
+            f"{command_for('rerun')}"
         )
     return rerun
 

@@ -172,7 +172,7 @@ def read_scenario(path: Path) -> Scenario:
         )
     unknown = sorted(str(key) for key in content if key not in KEYS)
     if unknown:
-        raise ConfigError(f"{path}: unknown keys", value=unknown, allowed=", ".join(KEYS), where=str(path))
+        raise ConfigError(f"{path}: unknown keys", value=unknown, known=KEYS, where=str(path))
     dataset, recordings = _sources(content, path)
     robot = content.get("robot")
     if not isinstance(robot, str) or not robot:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from wam.core.extras import remedy
 from wam.models.backends.artefacts import ArtefactStore, named_weights
 from wam.models.backends.backend import EagerRunner, Runner, StageUnavailable
 from wam.models.backends.onnx_runtime import artefact_name
@@ -66,7 +67,7 @@ class OnnxExporter:
             except ModuleNotFoundError as error:
                 if error.name != name:
                     raise
-                return f"{name} is not installed: pip install -r requirements/export.txt"
+                return f"{name} is not installed: {remedy(name)}"
         return ""
 
     def build(self, stage: StageSpec) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from wam.core.extras import remedy
 from wam.models.backends.artefacts import REMEDY, Artefact, ArtefactStore, named_weights
 from wam.models.backends.backend import ONNX_RUNTIME_NAME, Runner, StageUnavailable
 from wam.models.backends.stage import EulerLoop, StageInputs, StageSpec
@@ -36,7 +37,7 @@ def missing() -> str:
     except ModuleNotFoundError as error:
         if error.name != "onnxruntime":
             raise
-        return "onnxruntime is not installed: pip install -r requirements/model.txt"
+        return f"onnxruntime is not installed: {remedy('onnxruntime')}"
     return ""
 
 

@@ -9,8 +9,9 @@ import os
 import torch
 
 from wam.core.errors import MissingDependency
+from wam.core.extras import command_for
 
-INSTALL = "pip install 'wam_deploy[gpu]'"
+INSTALL = command_for("gpu")
 
 
 def unavailable_because(device: torch.device) -> str | None:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wam.core.errors import BundleError, InputError, MissingDependency
+from wam.core.errors import BundleError, InputError
+from wam.core.extras import missing
 from wam.models.container import read_tensors
 from wam.models.text.encoder import pad_rows
 
@@ -54,9 +55,7 @@ def build_umt5(tensors: Mapping[str, Tensor]) -> Any:
     try:
         from transformers import UMT5Config, UMT5EncoderModel
     except ModuleNotFoundError as error:
-        raise MissingDependency(
-            "the text encoder needs transformers", where="pip install transformers"
-        ) from error
+        raise missing("the text encoder needs transformers", "transformers") from error
     state = {text_to_transformers(name): tensor for name, tensor in tensors.items()}
     first = "encoder.block.0.layer."
     try:
@@ -138,9 +137,7 @@ class Umt5TextEncoder:
         try:
             from transformers import AutoTokenizer, UMT5EncoderModel
         except ModuleNotFoundError as error:
-            raise MissingDependency(
-                "the text encoder needs transformers", where="pip install transformers"
-            ) from error
+            raise missing("the text encoder needs transformers", "transformers") from error
         model: Any
         if library.is_dir():
             model = UMT5EncoderModel.from_pretrained(library, local_files_only=True)
@@ -177,8 +174,6 @@ def clean_prompt(prompt: str) -> str:
         try:
             import ftfy
         except ModuleNotFoundError as error:
-            raise MissingDependency(
-                f"the instruction {prompt!r} is not plain ASCII and needs ftfy", where="pip install ftfy"
-            ) from error
+            raise missing(f"the instruction {prompt!r} is not plain ASCII and needs ftfy", "ftfy") from error
         prompt = ftfy.fix_text(prompt)
     return " ".join(html.unescape(html.unescape(prompt)).split())

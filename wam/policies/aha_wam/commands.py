@@ -340,7 +340,7 @@ def _known(raw: Any, kind: type[Any], what: str) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(kind)]
     if not isinstance(raw, dict) or any(key not in names for key in raw):
         unknown = [key for key in raw if key not in names] if isinstance(raw, dict) else raw
-        raise ConfigError(f"{what}: unknown key", value=unknown, allowed=", ".join(names), where="--options")
+        raise ConfigError(f"{what}: unknown key", value=unknown, known=names, where="--options")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
 
 

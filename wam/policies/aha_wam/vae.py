@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wam.core.errors import BundleError, MissingDependency
+from wam.core.errors import BundleError
+from wam.core.extras import missing
 from wam.policies.aha_wam.config import VaeConfig
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def autoencoder(config: VaeConfig) -> AutoencoderKLWan:
     try:
         from diffusers import AutoencoderKLWan
     except ModuleNotFoundError as error:
-        raise MissingDependency("videos need diffusers", where="pip install diffusers") from error
+        raise missing("videos need diffusers", "diffusers") from error
     return AutoencoderKLWan(
         base_dim=config.base_dim,
         decoder_base_dim=config.decoder_base_dim,

@@ -33,7 +33,7 @@ def make_expert(world: TaskWorld) -> Expert:
         raise ConfigError(
             "this task has no expert",
             value=world.task.name,
-            allowed=", ".join(SCRIPTS),
+            known=SCRIPTS,
             where="the requested task",
         )
     effectors, script = known

@@ -31,9 +31,7 @@ def find_task(name: str, *, robot: str = "") -> Task:
         return free_task(robot)
     task = TASKS.get(name)
     if task is None:
-        raise ConfigError(
-            "there is no task of this name", value=name, allowed=", ".join(TASKS), where="the option --task"
-        )
+        raise ConfigError("there is no task of this name", value=name, known=TASKS, where="the option --task")
     return task
 
 
@@ -65,7 +63,7 @@ def find_setting(task: Task, name: str) -> Setting:
     raise ConfigError(
         f"task {task.name} does not have this setting" if known else "there is no such setting",
         value=name,
-        allowed=", ".join(setting.value for setting in task.settings),
+        known=[setting.value for setting in task.settings],
         where="the option --setting",
     )
 
