@@ -33,6 +33,24 @@ def test_every_source_file_names_its_licence(tree: Any) -> None:
     assert not lacking, f"no `{LICENCE}` in the first lines of {lacking}"
 
 
+def test_every_other_file_has_its_licence_named_for_it(tree: Any) -> None:
+    """CONTRIBUTING.md said that every file names it; messages, pages and pictures did not."""
+    (block,) = re.findall(
+        r"^path = \[(.*?)^\]", (tree.root / "REUSE.toml").read_text(), re.DOTALL | re.MULTILINE
+    )
+    patterns = [
+        re.compile(re.escape(one).replace(r"\*\*", ".*").replace(r"\*", "[^/]*"))
+        for one in re.findall(r'"(.+?)"', block)
+    ]
+    lacking = [
+        relative(tree, path)
+        for path in tree.tracked_files()
+        if LICENCE.encode() not in b"\n".join(path.read_bytes().splitlines()[:LICENCE_LINES])
+        and not any(one.fullmatch(relative(tree, path)) for one in patterns)
+    ]
+    assert not lacking, f"neither in the file nor in REUSE.toml: {lacking}"
+
+
 def test_no_file_is_longer_than_a_reader_can_hold(tree: Any) -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in tree.python_files()}
     assert not [f"{relative(tree, p)}: {n}" for p, n in lengths.items() if n > HARD_LIMIT]

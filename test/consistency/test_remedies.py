@@ -48,7 +48,7 @@ REACHED_FROM: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Module -> the commands that reach it; every option that it names is an option of each of them. First match counts."""
 
 
-OF_OTHER_PROGRAMS = {"--shm-size": "docker", "--nproc-per-node": "torchrun", "--upgrade": "pip install"}
+OF_OTHER_PROGRAMS = {"--shm-size": "docker", "--nproc-per-node": "torchrun"}
 """Options of other programs, which the text has to name."""
 
 

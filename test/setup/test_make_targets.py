@@ -108,7 +108,10 @@ def test_continuous_integration_calls_lint_and_test_only() -> None:
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     commands = [line for line in lines if line and not line.startswith("#")]
     assert commands[0] == "set -e"
-    assert [line for line in commands[1:] if not line.startswith("cd ")] == ["make lint", "make test"]
+    assert [line for line in commands[1:] if not line.startswith("cd ")] == [
+        "make lint",
+        'make test ARGS="$*"',
+    ]
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from wam.core.suggest import did_you_mean
 
 UNKNOWN_COMMAND = re.compile(r"No such command '(?P<word>[^']*)'")
-UNKNOWN_CHOICE = re.compile(r"'(?P<word>[^']*)' is not one of")
+UNKNOWN_CHOICE = re.compile(r"'(?P<word>[^']*)' is not one of (?P<choices>.+)$")
 
 
 def usage_text(error: Any) -> str:
@@ -19,17 +19,16 @@ def usage_text(error: Any) -> str:
     An unknown command, option or choice is followed by the known one that is most like it.
     """
     context = getattr(error, "ctx", None)
-    text = str(error.format_message()).rstrip(".")
+    text = str(error.format_message()).rstrip(".").replace("Value error, ", "")  # of pydantic, under typer
     option = getattr(error, "option_name", None)
     if option is not None and type(error).__name__ == "NoSuchOption":
         return f"No such option: {option}" + did_you_mean(option, _options(context))
     command = UNKNOWN_COMMAND.match(text)
     if command is not None and hasattr(getattr(context, "command", None), "list_commands"):
         return command[0] + did_you_mean(command["word"], context.command.list_commands(context))
-    choices = getattr(getattr(getattr(error, "param", None), "type", None), "choices", None)
     choice = UNKNOWN_CHOICE.search(text)
-    if choices is not None and choice is not None:
-        return text + did_you_mean(choice["word"], [str(getattr(one, "value", one)) for one in choices])
+    if choice is not None:
+        return text + did_you_mean(choice["word"], re.findall(r"'([^']*)'", choice["choices"]))
     return text
 
 

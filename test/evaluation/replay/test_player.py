@@ -199,7 +199,7 @@ def test_without_plotly_the_page_is_made_and_says_so(
 ) -> None:
     monkeypatch.setattr(player_page, "plotly_script", lambda: "")
     text = go(report.parent / "bag", tmp_path / "out")
-    assert "pip install plotly" in text
+    assert "pip install wam_deploy" in text
     assert "player-data" not in text
     assert "Joints: recorded against predicted" in text
 

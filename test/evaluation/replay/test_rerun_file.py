@@ -41,7 +41,7 @@ def test_without_rerun_the_remedy_is_told_and_nothing_is_written(
 ) -> None:
     monkeypatch.setitem(sys.modules, "rerun", None)
     assert run(arguments(tmp_path)) == 1
-    assert "which is not installed: pip install rerun-sdk" in capsys.readouterr().err
+    assert "which is not installed; pip install 'wam_deploy[rerun]'" in capsys.readouterr().err
     assert not (tmp_path / "report").exists()
     assert not (tmp_path / "out.rrd").exists()
 

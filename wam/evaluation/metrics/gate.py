@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from wam.core.errors import ConfigError
+from wam.core.suggest import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +169,11 @@ def require_known(thresholds: Sequence[Threshold], names: Collection[str], *, wh
     """
     for threshold in thresholds:
         if threshold.metric not in names:
+            guess = did_you_mean(threshold.metric, names)
             raise ConfigError(
-                "gate: unknown metric", value=threshold.metric, known=sorted(names), where=where
+                f"gate: metric {threshold.metric} is unknown{guess}",
+                allowed=", ".join(sorted(names)),
+                where=where,
             )
 
 

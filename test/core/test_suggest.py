@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A mistyped word is answered with the one that was meant, and only where one is alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from wam.core.errors import ConfigError
+from wam.core.suggest import did_you_mean, nearest
+
+POLICIES = ("dust/franka_box_to_bowl_near", "state/piper_move_large_object", "aha_wam/random")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("aha_wam/randm", "aha_wam/random"),
+        ("piper_move_large_objct", "state/piper_move_large_object"),
+        ("AHA_WAM/RANDOM", "aha_wam/random"),
+        ("quaternion", None),
+        ("", None),
+    ],
+)
+def test_the_nearest_name_is_found_by_the_whole_or_by_a_part(word: str, meant: str | None) -> None:
+    assert nearest(word, POLICIES) == meant
+
+
+def test_a_word_that_is_known_is_not_suggested_to_itself() -> None:
+    assert did_you_mean("piper", ("piper", "franka")) == ""
+
+
+def test_an_error_with_known_names_lists_and_suggests_them() -> None:
+    error = ConfigError("robot", value="pipre", known=("franka", "piper"), where="--robot")
+    assert (
+        str(error)
+        == "robot: got 'pipre', did you mean 'piper'?; allowed: franka, piper; change it in --robot"
+    )
+
+
+def test_what_is_allowed_may_be_said_in_other_words_than_the_known_names() -> None:
+    error = ConfigError("robot", value="pipre", allowed="a name or a file", known=iter(("piper",)))
+    assert str(error) == "robot: got 'pipre', did you mean 'piper'?; allowed: a name or a file"
+
+
+def test_of_several_unknown_keys_the_first_is_answered() -> None:
+    assert "did you mean 'robot'?" in str(
+        ConfigError("keys", value=["robto", "zzz"], known=("robot", "bags"))
+    )
+
+
+def test_an_error_without_known_names_suggests_nothing() -> None:
+    assert str(ConfigError("rate", value="piper", allowed="> 0")) == "rate: got 'piper'; allowed: > 0"
