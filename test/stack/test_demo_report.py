@@ -20,11 +20,13 @@ from wam.core.errors import ConfigError
 from wam.core.observation import CameraFrame
 from wam.core.verdict import Ladder, Verdict
 from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation
+from wam.evaluation.happened import Motion
 from wam.evaluation.records import ChunkRecord, ContextRecord, SafetyRecord, TopicSeries
 from wam.report.imagined import ImaginedPairs, ImaginedRecord, side_by_side
 from wam.report.machine import machine_info
-from wam.stack.demo_page import build_demo_report, demo_summary, ladder_spans
+from wam.stack.demo_page import build_demo_report, demo_summary
 from wam.stack.demo_recording import DemoRecording, DemoSignals
+from wam.stack.demo_sections import ladder_spans
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -117,7 +119,7 @@ def test_the_page_is_self_contained_opens_with_the_film_and_escapes_the_instruct
     html = build_demo_report(recording(), tmp_path / "report").read_text()
     assert "<strong>not done: never grasped, in 3.0 s</strong>" in html
     assert "carry &lt;slowly&gt; &amp; well" in html
-    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", html)
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#|logs/)""", html)
     assert not re.search(r"url\((?!#|&#34;#|'#|\"#)", html)
     assert html.count("<svg") >= 2 + 4 + 1  # two joints, four or more histograms, the ladder
     film = base64.b64encode(b"the film").decode()
@@ -136,7 +138,19 @@ def test_the_page_is_self_contained_opens_with_the_film_and_escapes_the_instruct
                 "held": {"chunk_timeout": 0.6, "jump": 0.3},
             },
             "not done: carried, but never placed, in 3.0 s; the robot was held 30 % of the time "
-            "(chunk_timeout 20 %, jump 10 %)",
+            "(no valid chunk in time 20 %, beginning too far from where the arm is 10 %)",
+        ),
+        (
+            {
+                "motion": Motion("left_joint2", 0.0, 0.0, "rad"),
+                "refused": 71,
+                "held": {"jump": 3.0},
+                "slow": "this machine was too slow: simulated time passed at 0.40 of real time",
+            },
+            "not done: never grasped, in 3.0 s; the robot did not move (most: left_joint2 by 0 rad, 0 % of its range); "
+            "the robot was held 100 % of the time (beginning too far from where the arm is 100 %); "
+            "71 of 71 chunks were refused; "
+            "this machine was too slow: simulated time passed at 0.40 of real time",
         ),
         (
             {"success": True, "score": 3, "stages": (("grasped", 0.5), ("carried", 1.5), ("placed", 3.0))},
@@ -160,14 +174,15 @@ def test_the_headline_says_how_far_the_task_came_and_what_held_the_robot(
         run.episode.score,
         1000,
     )
-    assert summary["held_share"] == (pytest.approx(0.3) if "held" in episode else None)
+    share = sum(episode["held"].values()) / 3.0 if "held" in episode else None
+    assert summary["held_share"] == (None if share is None else pytest.approx(share))
     assert list(summary["held_causes"]) == list(episode.get("held", {}))
 
 
-def test_a_demo_without_a_task_says_only_that_the_robot_moved(tmp_path: Path) -> None:
+def test_a_demo_without_a_task_does_not_claim_that_the_robot_moved(tmp_path: Path) -> None:
     run = recording()
     run = replace(run, evaluation=replace(run.evaluation, task="free"), trained=False)
-    assert run.headline == "there is no task: the policy moved the robot for 3.0 s"
+    assert run.headline == "there is no task: the policy ran for 3.0 s"
     assert "<h2>Stages</h2>" not in build_demo_report(run, tmp_path / "report").read_text()
 
 
@@ -178,6 +193,19 @@ def test_only_a_policy_that_was_trained_for_the_task_has_to_do_it() -> None:
     assert random.is_well
     assert random.headline.endswith("; random weights")
     assert not replace(random, problems=("wam_sim died",)).is_well
+
+
+def test_a_robot_that_never_moved_is_not_well_whatever_its_policy() -> None:
+    """A run held for all of its time was told as "the robot moved", with exit code 0."""
+    still = recording(motion=Motion("left_joint2", 1e-20, 0.0, "rad"))
+    assert not replace(still, trained=False).is_well
+    assert replace(recording(motion=Motion("left_joint2", 0.5, 0.2, "rad")), trained=False).is_well
+
+
+def test_an_interrupted_demo_says_so_first() -> None:
+    run = replace(recording(), stopped=True)
+    assert run.headline.startswith("stopped after 3.0 s; not done")
+    assert demo_summary(run)["stopped"] is True
 
 
 def test_problems_head_the_page(tmp_path: Path) -> None:
@@ -197,7 +225,7 @@ def test_a_cause_that_held_many_times_is_told_once(tmp_path: Path) -> None:
         recording(safety=safety, held={"chunk_timeout": 0.9}), tmp_path / "r"
     ).read_text()
     banner = html.partition('<div class="verdict')[2].partition("</div>")[0]
-    assert banner.count("chunk_timeout") == 1
+    assert banner.count("no valid chunk in time") == 1
     assert "no chunk" not in banner
 
 

@@ -21,6 +21,7 @@ from wam.cli.timing_checks import clock_check, realtime_check
 from wam.core.transport.identity import is_alive
 from wam.core.transport.segment import SHM_DIRECTORY, SegmentName
 from wam.ros.environment import MAX_DOMAIN_ID, OLD_PROFILE, PROFILE, images_remedy, network_of
+from wam.sim.gl import rendering_remedy
 
 GIB = 2**30
 MIN_SHM_BYTES = 512 * 2**20
@@ -143,8 +144,9 @@ def render_check(environment: Mapping[str, str]) -> Check:
     """Render a small image without a display."""
     answer, error = probe("render", environment)
     if answer is None:
-        remedy = "sudo apt install libegl1 libgl1-mesa-dri (only simulated cameras need it)"
-        return Check("rendering", Outcome.WARN, error, remedy)
+        helps = rendering_remedy(environment)
+        sudo = "sudo " if helps.startswith("apt") else ""
+        return Check("rendering", Outcome.WARN, error, f"{sudo}{helps} (only simulated cameras need it)")
     found = f"MuJoCo {answer['version']}, {answer['backend']}, {answer['render_ms']} ms for a small image"
     if not answer["red"]:
         return Check(

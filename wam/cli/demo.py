@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from rich.markup import escape
 from wam.sim.quality import Quality
 
 EXIT_NOT_WELL = 2
+EXIT_INTERRUPTED = 130
 
 DEMO_SEED = 1000
 """The first of the evaluations' seeds; recordings for training begin at 0."""
@@ -85,16 +87,19 @@ def demo(
 ) -> None:
     """Run one episode of a task on a simulated robot with the real nodes and write a report with its video.
 
-    It ends when the task is done, or at its time limit. Exit codes: 0 success, 1 could not run, 2 ran with problems, or
-    the task that the policy was trained for was not done (the report says why).
+    It ends when the task is done, or at its time limit. Ctrl-C ends it with a report of what there was.
+
+    Exit codes: 0 success, 1 could not run, 2 ran with problems, the robot never moved, or the task that the policy was
+    trained for was not done (the report says why), 3 this machine refused (disk, permission, display), 130 stopped.
     """
+    from wam.core.signals import stop_on_signals
     from wam.ros.environment import join
 
     console = Console(stderr=as_json)
     network = join("demo", os.environ)
     # rclpy reads the environment when it is imported.
     from wam.evaluation.closed_loop.page import LOGS
-    from wam.report.folder import require_free
+    from wam.report.folder import new_folder, require_free
     from wam.sim.rendering import require_egl
     from wam.stack.demo import run_demo
     from wam.stack.demo_page import build_demo_report, demo_summary
@@ -114,17 +119,21 @@ def demo(
     plan = plan_demo(wanted, task=task, any_task=any_task, seconds=seconds, quality=quality)
     if plan.robot.cameras:
         require_egl()
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    out = report or Path("reports") / f"{plan.robot.name}-{stamp}"
-    require_free(out, keep=(LOGS,))
-    out.mkdir(parents=True, exist_ok=True)
+    if report is None:
+        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        out = new_folder(Path("reports"), f"{plan.robot.name}-{stamp}")
+    else:
+        out = report
+        require_free(out, keep=(LOGS,))
+        out.mkdir(parents=True, exist_ok=True)
     look = f"ROS_DOMAIN_ID={network.domain[0]} ROS_AUTOMATIC_DISCOVERY_RANGE={network.reach[0]}"
     console.print(f"[dim]runs on its own ROS domain; to inspect it, set: {look}[/dim]", soft_wrap=True)
     for note in plan.notes:
         console.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
     title = f"wam demo: {plan.robot.title}, task {plan.options.task.name}, policy {plan.stack.policy}"
-    with LiveTable(console, title) as table:
-        recording = run_demo(plan, log_dir=out / LOGS, on_progress=table.show)
+    stop = threading.Event()
+    with stop_on_signals(stop), LiveTable(console, title) as table:
+        recording = run_demo(plan, log_dir=out / LOGS, on_progress=table.show, stopped=stop.is_set)
     page = build_demo_report(recording, out)
     if as_json:
         shown = {**demo_summary(recording), "report": str(page.resolve())}
@@ -136,5 +145,7 @@ def demo(
     colour = "green" if recording.episode.success else "yellow" if recording.is_well else "red"
     console.print(f"[bold {colour}]{escape(recording.headline)}[/bold {colour}]", soft_wrap=True)
     console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
+    if recording.stopped:
+        raise typer.Exit(EXIT_INTERRUPTED)
     if not recording.is_well:
         raise typer.Exit(EXIT_NOT_WELL)

@@ -19,6 +19,7 @@ from wam.cli.groups import RunByDefault
 from wam.cli.progress import row_progress
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
+from wam.evaluation.happened import plain
 from wam.runtime.schedule import SCHEDULE
 from wam.sim.quality import Quality
 
@@ -152,7 +153,13 @@ def evaluate(
     from wam.devices.loader import load_robot
     from wam.evaluation.closed_loop.controls import CONTROLS
     from wam.evaluation.closed_loop.options import FAST, NODES, EvalOptions
-    from wam.evaluation.closed_loop.page import LOGS, build_evaluation_report, summary_of, timing_of
+    from wam.evaluation.closed_loop.page import (
+        LOGS,
+        build_evaluation_report,
+        headline,
+        summary_of,
+        timing_of,
+    )
     from wam.evaluation.closed_loop.player import PlayerJob
     from wam.evaluation.closed_loop.pool import play_in_processes
     from wam.evaluation.closed_loop.ray import play_on_ray
@@ -260,7 +267,7 @@ def evaluate(
         both = {"summary": summary_of(run, figures), "timing": timing_of(run, figures)}
         typer.echo(json.dumps(both, indent=2, ensure_ascii=False))
     else:
-        _print(Console(), run, figures)
+        _print(Console(), run, figures, headline(run, figures))
     for warning in run.warnings:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     for episode in run.episodes:
@@ -273,7 +280,8 @@ def evaluate(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _print(console: Console, run: Evaluation, figures: EvaluationFigures) -> None:
+def _print(console: Console, run: Evaluation, figures: EvaluationFigures, said: str) -> None:
+    console.print(f"[bold]{escape(said)}[/bold]", soft_wrap=True, highlight=False)
     scores, times = figures.scores.metrics, figures.times.metrics
 
     def shown(value: float | None, form: str) -> str:
@@ -303,7 +311,7 @@ def _print(console: Console, run: Evaluation, figures: EvaluationFigures) -> Non
             f"that stopped: {shown(stops, '.0f')}",
         )
     if figures.held:
-        causes = ", ".join(f"{cause} {time:.1f} s" for cause, time in figures.held.items())
+        causes = ", ".join(f"{plain(cause)} {time:.1f} s" for cause, time in figures.held.items())
         table.add_row("held", f"{100 * (scores['held_share'] or 0.0):.1f} % of the time: {causes}")
     for check in figures.checks:
         mark = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"

@@ -8,6 +8,7 @@ subcommands of its own. It is imported when it is called, not before.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,8 +20,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from wam import __version__
 from wam.cli.usage import usage_text
-from wam.core.errors import MissingDependency, WamError
+from wam.core.errors import MissingDependency, WamError, is_machine_fault, named_os_error
 from wam.core.extras import missing
+from wam.sim.gl import refusal_of_mujoco
 
 # typer brings its own click from 0.26 on and uses the installed one before; these are the same classes either way.
 _UsageError: type[Any]
@@ -30,6 +32,7 @@ _UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
 EXIT_OK = 0
 EXIT_COULD_NOT_RUN = 1
 EXIT_FAILED_CHECK = 2
+EXIT_MACHINE = 3
 EXIT_INTERRUPTED = 130
 
 VERBS = {
@@ -60,7 +63,8 @@ Deploy world-action-model policies on robots: a slow [bold]planner[/bold] provid
 New here? [bold]wam doctor[/bold] checks the machine, [bold]wam demo piper[/bold] moves a simulated robot,
 [bold]wam replay[/bold] evaluates a policy on your recording.
 
-Exit codes: 0 success, 1 could not run (the last line says why), 2 ran, but a check failed.
+Exit codes: 0 success, 1 could not run (the last line says why), 2 ran, but a check failed,
+3 this machine refused (disk, permission, display), 130 interrupted.
 """
 
 
@@ -171,7 +175,11 @@ def run(arguments: Sequence[str], *, command: Callable[[], Any] | None = None) -
     try:
         result = make().main(args=list(arguments), prog_name="wam", standalone_mode=False)
     except WamError as error:
-        return _refuse(str(error))
+        return _refuse_error(error)
+    except BrokenPipeError:
+        return _end_unread()
+    except OSError as error:
+        return _refuse_error(named_os_error(error))
     except ModuleNotFoundError as error:
         if _is_ours(error):
             raise
@@ -181,12 +189,28 @@ def run(arguments: Sequence[str], *, command: Callable[[], Any] | None = None) -
         return EXIT_INTERRUPTED
     except _ClickException as error:
         return _refuse_usage(error)
+    except RuntimeError as error:
+        if (refusal := refusal_of_mujoco(error, os.environ)) is None:
+            raise
+        return _refuse_error(refusal)
     return result if isinstance(result, int) else EXIT_OK
 
 
 def _verb_of(arguments: Sequence[str]) -> str:
     """Return `wam VERB` of a command line, or `wam` where it names none."""
     return next((f"wam {word}" for word in arguments if word in VERBS), "wam")
+
+
+def _refuse_error(error: WamError) -> int:
+    """Report an error; one of this machine (disk, permission, display) has an exit code of its own."""
+    code = _refuse(str(error))
+    return EXIT_MACHINE if is_machine_fault(error) else code
+
+
+def _end_unread() -> int:
+    """End when nobody reads the output any more (`wam info | head`), without a second complaint at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_COULD_NOT_RUN
 
 
 def _refuse(text: str, *, after: str = "") -> int:

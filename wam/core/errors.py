@@ -29,6 +29,8 @@
     |   +-- DeviceRefused         it answered with an error of its own
     +-- StageUnavailable          a backend cannot run a stage here (wam.models.backends.backend)
     +-- MissingDependency         an optional part is not installed
+    +-- MachineFault              this machine refused: disk, permission, display; never a result of what was run
+    |   +-- CannotRender          images cannot be rendered here; also a MissingDependency
     +-- WorldDiverged             a simulated world became unstable (wam.sim.world)
     +-- Unreachable               a scripted expert cannot reach a pose (wam.sim.experts)
     +-- RobotHeld                 another safety node commands the robot (wam.runtime.safety.lease)
@@ -40,9 +42,16 @@ and impossible sizes given to a constructor.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
+from typing import Any
 
 from wam.core.suggest import did_you_mean
+
+DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE}
+)
+PERMISSION = frozenset({errno.EACCES, errno.EPERM})
 
 
 class WamError(Exception):
@@ -83,6 +92,10 @@ class WamError(Exception):
         if where:
             text += f"; change it in {where}"
         super().__init__(text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it with what only its cause tells, which another process does not get."""
+        return type(self), self.args, {**vars(self), "of_machine": is_machine_fault(self)}
 
 
 class ConfigError(WamError):
@@ -151,3 +164,40 @@ class UndecodableChunk(PolicyFault):
 
 class MissingDependency(WamError):
     """An optional part is not installed; the text names it and how to get it."""
+
+
+class MachineFault(WamError):
+    """This machine refused: its disk, a permission, its display. Whoever books results lets it pass."""
+
+
+class CannotRender(MachineFault, MissingDependency):
+    """Images cannot be rendered on this machine."""
+
+
+def is_machine_fault(error: BaseException) -> bool:
+    """Return whether an error, or what caused it, is a refusal of this machine: disk, permission or display.
+
+    Such an error says nothing about a policy, an expert or a recording. Code that turns errors into results asks
+    this first and raises it again.
+    """
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        if isinstance(one, MachineFault) or getattr(one, "of_machine", False):
+            return True
+        if isinstance(one, OSError) and one.errno in DISK | PERMISSION:
+            return True
+        seen.add(id(one))
+        one = one.__cause__ or one.__context__
+    return False
+
+
+def named_os_error(error: OSError) -> WamError:
+    """Return an `OSError` that nobody has named yet as an error with place, reason and remedy."""
+    place = f"{error.filename}: " if error.filename is not None else ""
+    text = f"{place}{error.strerror or error}"
+    if error.errno in PERMISSION:
+        return MachineFault(text, where="its permissions, or take another place")
+    if error.errno in DISK:
+        return MachineFault(text, where="the disk (free space on it), or take another place")
+    return WamError(text)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -51,6 +52,23 @@ def require_free(out_dir: Path, *, keep: Collection[str] = ()) -> None:
     if RUNS in entries:
         for run in sorted((out_dir / RUNS).iterdir()):
             require_free(run)
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make and return a folder that nobody else has: `name`, or `name-2` and so on where that is taken.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("counting does not end")
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ has its own copy of the state, is given snapshots, and leaves the world alone.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +17,14 @@ import cv2
 import mujoco
 import numpy as np
 
-from wam.core.errors import ConfigError, MissingDependency
+from wam.core.errors import CannotRender, ConfigError
 from wam.core.observation import Rgb
 from wam.robots.description import CameraSpec
+from wam.sim.gl import rendering_remedy
 from wam.sim.model import VISIBLE_GROUP
 from wam.sim.quality import SUPERSAMPLE, Quality
 from wam.sim.world import SimWorld, Snapshot
 
-DEBIAN_PACKAGES = "libegl1 libgl1-mesa-dri"
 MAX_GEOMETRIES = 1000
 AZIMUTHS_DEG = (140.0, 220.0, 115.0, 245.0)
 """Candidate views of a spectator, preferred ones first [deg]."""
@@ -79,7 +80,7 @@ class _Renderer:
         """Return the image of `snapshot`: uint8 [H, W, 3], red first, of the camera's size.
 
         Raises:
-            MissingDependency: EGL cannot be used on this machine; the text names the Debian packages.
+            CannotRender: EGL cannot be used on this machine; the text says what helps.
         """
         self.open()
         if self._thread != threading.get_ident():
@@ -106,7 +107,7 @@ class _Renderer:
         """Make the context in this thread, which owns it from then on; it takes some tenths of a second.
 
         Raises:
-            MissingDependency: EGL cannot be used on this machine; the text names the Debian packages.
+            CannotRender: EGL cannot be used on this machine; the text says what helps.
         """
         if self._gl is None:
             with _DRIVER:
@@ -234,7 +235,7 @@ def require_egl() -> None:
     """Check that images can be rendered here.
 
     Raises:
-        MissingDependency: they cannot; the text names the Debian packages.
+        CannotRender: they cannot; the text says what helps.
     """
     with _DRIVER:
         context, _ = _open_egl(16, 16)
@@ -251,8 +252,8 @@ def _open_egl(width: int, height: int) -> tuple[Any, Any]:
         from OpenGL import GL
     # PyOpenGL and MuJoCo raise all of these for one cause: no EGL library, or no driver behind it.
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
-        raise MissingDependency(
-            f"simulated cameras need EGL, which cannot be used here ({type(error).__name__}: {error})",
-            where=f"the machine: apt install {DEBIAN_PACKAGES}; or run the simulation without cameras",
+        raise CannotRender(
+            f"simulated cameras need EGL, which cannot be used here ({type(error).__name__}: {error}); "
+            f"{rendering_remedy(os.environ)}"
         ) from None
     return context, GL.glFinish

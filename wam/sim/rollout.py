@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
-from wam.core.errors import ConfigError, WamError
+from wam.core.errors import ConfigError, WamError, is_machine_fault
 from wam.core.observation import CameraFrame, Observation, RobotState
 from wam.devices.twin import JointFeedback
 from wam.robots.description import CameraSpec, RobotDescription
@@ -280,6 +280,8 @@ class _Run:
         except WorldDiverged as fault:
             error = str(fault)
         except WamError as fault:
+            if is_machine_fault(fault):
+                raise  # a full disk is no failure of who acts
             error = f"at {world.time:.2f} s: {fault}"
         self._hand_over(self._targets)
         return EpisodeResult(

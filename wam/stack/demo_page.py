@@ -3,50 +3,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wam.core.chunk import ActionChunk
-from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder
 from wam.evaluation.closed_loop.page import LOGS, video_sections
-from wam.evaluation.records import SafetyRecord, TopicSeries
+from wam.evaluation.happened import plain
 from wam.report import plots
 from wam.report.folder import INDEX, SUMMARY, report_folder, write_json
 from wam.report.imagined import imagined_section
 from wam.report.numbers import SampleSummary, distribution, finite_or_none, interval_errors
 from wam.report.page import (
-    Block,
     Chart,
     Charts,
     Page,
     Section,
     Table,
-    Text,
     Tile,
-    evenly,
     number,
     render,
 )
+from wam.report.read_on import words_section
 from wam.report.tone import Tone
 from wam.sim.tasks.free import FREE
 from wam.stack.demo_recording import DemoRecording, DemoSignals
+from wam.stack.demo_sections import event_section, joint_section, ladder_section, steps_section
 
 DEMO_SCHEMA = "wam/demo-report/2"
-CHUNKS_SHOWN = 40
-EVENTS_SHOWN = 60
-
-_RUNG_COLORS = {
-    Ladder.NOMINAL: "#86c79b",
-    Ladder.LATE: "#f4c95d",
-    Ladder.SLOW: "#f0a04b",
-    Ladder.HOLD: "#e0724f",
-    Ladder.STOP: "#b91c1c",
-}
 
 Values = npt.NDArray[np.float64]
 
@@ -86,6 +72,11 @@ def demo_summary(run: DemoRecording) -> dict[str, Any]:
         "stages": {name: round(at, 6) for name, at in episode.stages},
         "held_share": finite_or_none(episode.held_share),
         "held_causes": run.held_causes,
+        "motion": None if episode.motion is None else episode.motion.as_json(),
+        "chunks_refused": episode.refused,
+        "chunks_accepted": episode.accepted,
+        "machine_too_slow": episode.slow,
+        "stopped": run.stopped,
         "seed": episode.seed,
         "task": evaluation.task,
         "policy": evaluation.policy,
@@ -108,23 +99,6 @@ def demo_summary(run: DemoRecording) -> dict[str, Any]:
         "settings": dict(evaluation.settings),
         "machine": dict(evaluation.machine),
     }
-
-
-def ladder_spans(
-    events: Sequence[SafetyRecord], *, start_ns: int, end_ns: int
-) -> tuple[tuple[float, float, Ladder], ...]:
-    """Return the rungs in force as (start, end, rung), in seconds from `start_ns`.
-
-    The rung before the first event is the one the event left; without events it is NOMINAL.
-    """
-    current = events[0].ladder_from if events else Ladder.NOMINAL
-    since, spans = start_ns, []
-    for event in events:
-        if event.ladder_to != current:
-            spans.append((since, event.stamp_ns, current))
-            current, since = event.ladder_to, event.stamp_ns
-    spans.append((since, max(end_ns, since), current))
-    return tuple(((a - start_ns) / NS_PER_S, (b - start_ns) / NS_PER_S, rung) for a, b, rung in spans)
 
 
 def _samples(signals: DemoSignals) -> dict[str, Values]:
@@ -158,9 +132,25 @@ def _page(run: DemoRecording, samples: dict[str, Values], times: dict[str, Sampl
         *video_sections(evaluation),
         _stage_section(run),
         _times_section(samples, times),
-        _ladder_section(run),
+        ladder_section(run),
+        event_section(run),
         imagined_section(signals.imagined, start_ns=signals.start_ns),
-        _joint_section(signals),
+        joint_section(signals),
+        steps_section(run),
+        words_section(
+            "planner context",
+            "context age",
+            "chunk",
+            "chunk latency",
+            "phase offset",
+            "command jitter",
+            "rung",
+            "held",
+            "refused",
+            "moved",
+            "stage",
+            "contract hash",
+        ),
         _facts_section(run),
     )
     return Page(
@@ -199,7 +189,7 @@ def _tiles(run: DemoRecording, times: dict[str, SampleSummary]) -> tuple[Tile, .
         Tile(
             "held",
             f"{number(100 * episode.held_share)} %",
-            next((f"most by {cause}" for cause in episode.held), "from the go to the end"),
+            next((f"most of it: {plain(cause)}" for cause in episode.held), "from the go to the end"),
         ),
         Tile(
             "chunk latency p50", f"{number(chunk.p50)} ms", f"p99 {number(chunk.p99)} ms, {number(rate)} /s"
@@ -266,83 +256,6 @@ def _times_section(samples: dict[str, Values], times: dict[str, SampleSummary]) 
         intro="Latencies are of this machine; ages are simulated time. Command jitter is the deviation of each "
         "interval between two commands, as received, from the nominal interval.",
     )
-
-
-def _ladder_section(run: DemoRecording) -> Section:
-    episode = run.episode
-    spans = ladder_spans(episode.safety, start_ns=0, end_ns=round(episode.time * NS_PER_S))
-    drawing = plots.timeline(
-        [plots.Span(a, b, rung - 1, _RUNG_COLORS[rung]) for a, b, rung in spans],
-        [rung.name for rung in Ladder],
-        x_label="time [s]",
-        x_range=(0.0, max(episode.time, 1e-3)),
-    )
-    blocks: list[Block] = [Charts((Chart("rung in force", drawing),), wide=True)]
-    if episode.held:
-        texts = {event.code: event.text for event in reversed(episode.safety)}
-        held = tuple(
-            (cause, f"{100 * share:.0f} %", texts.get(cause, "before the first event"))
-            for cause, share in run.held_causes.items()
-        )
-        blocks.append(Table(("held by", "time", "for example"), held, text=True))
-    shown = episode.safety[:EVENTS_SHOWN]
-    rows = tuple(
-        (
-            f"{event.stamp_ns / NS_PER_S:.2f} s",
-            f"{event.ladder_from.name} → {event.ladder_to.name}",
-            f"{event.code}: {event.text}",
-        )
-        for event in shown
-    )
-    table = Table(
-        ("time", "ladder", "cause"),
-        rows,
-        caption=f"the first {len(shown)} of {len(episode.safety)} events"
-        if len(episode.safety) > len(shown)
-        else "",
-        text=True,
-    )
-    blocks.append(table if rows else Text(("No safety event.",)))
-    return Section("Degrade ladder and safety events", tuple(blocks))
-
-
-def _joint_section(run: DemoSignals) -> Section:
-    commanded = {name: (series, i) for series in run.commanded for i, name in enumerate(series.joint_names)}
-    chunks = [run.chunks[i].chunk for i in evenly(len(run.chunks), CHUNKS_SHOWN)]
-    charts = []
-    for series in run.measured:
-        for column, joint in enumerate(series.joint_names):
-            lines = [_series_line("measured", series, column, plots.RECORDED, run.start_ns)]
-            if joint in commanded:
-                other, i = commanded[joint]
-                lines.append(_series_line("commanded", other, i, plots.PREDICTED, run.start_ns))
-            lines.append(_chunk_line(chunks, joint, run.start_ns))
-            charts.append(Chart(joint, plots.line_chart(lines, x_label="time [s]", y_label="rad or m")))
-    legend = (
-        ("measured", plots.RECORDED),
-        ("commanded", plots.PREDICTED),
-        (f"rows of {len(chunks)} of {len(run.chunks)} chunks", plots.ROWS),
-    )
-    return Section("Joints", (Charts(tuple(charts), legend=legend),))
-
-
-def _series_line(label: str, series: TopicSeries, column: int, color: str, start_ns: int) -> plots.Line:
-    x = (series.stamps_ns - start_ns) / NS_PER_S
-    return plots.Line(label, x, series.positions[:, column], color)
-
-
-def _chunk_line(chunks: Sequence[ActionChunk], joint: str, start_ns: int) -> plots.Line:
-    """Return all rows of `chunks` for one joint as a single line, broken between chunks."""
-    xs, ys = [], []
-    for chunk in chunks:
-        if joint not in chunk.joint_names:
-            continue
-        rows = np.arange(len(chunk.rows)) * chunk.row_period_ns
-        xs.append(np.append((chunk.stamp_ns - start_ns + rows) / NS_PER_S, np.nan))
-        ys.append(np.append(chunk.rows[:, chunk.joint_names.index(joint)], np.nan))
-    x = np.concatenate(xs) if xs else np.empty(0)
-    y = np.concatenate(ys) if ys else np.empty(0)
-    return plots.Line("chunk rows", x, y, plots.ROWS, width=0.8)
 
 
 def _facts_section(run: DemoRecording) -> Section:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder
@@ -25,6 +26,7 @@ class DemoSignals:
         chunks: chunks in order of arrival.
         contexts: planner contexts in order of arrival.
         imagined: what the policy expected its cameras to see, in order of time; a few per camera are enough.
+        units: joint -> unit of its position: rad, m or 1.
     """
 
     start_ns: int
@@ -34,6 +36,7 @@ class DemoSignals:
     chunks: tuple[ChunkRecord, ...]
     contexts: tuple[ContextRecord, ...]
     imagined: tuple[ImaginedRecord, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class DemoRecording:
         trained: whether the policy was trained for this task.
         notes: a sentence for each thing worth knowing beside the result, e.g. that the weights are random.
         problems: a sentence for each thing that went wrong (a node died, a message could not be read).
+        stopped: whether it was interrupted from outside (Ctrl-C) before its end.
     """
 
     robot_title: str
@@ -55,6 +59,7 @@ class DemoRecording:
     trained: bool
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    stopped: bool = False
 
     @property
     def episode(self) -> EpisodeRecord:
@@ -64,24 +69,30 @@ class DemoRecording:
     @property
     def held_causes(self) -> dict[str, float]:
         """Cause -> share of the episode for which it held the robot, 0..1, the largest first."""
-        time = self.episode.time
-        return {cause: held / time for cause, held in self.episode.held.items()} if time > 0.0 else {}
+        return self.episode.held_causes
+
+    @property
+    def stood_still(self) -> bool:
+        """Whether the robot was measured and did not move."""
+        motion = self.episode.motion
+        return motion is not None and bool(motion.joint) and not motion.moved
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing went wrong, and the task is done if the policy was trained for it."""
-        return not self.problems and (self.episode.success or not self.trained)
+        """Whether nothing went wrong and the task is done; a policy not trained for it has only to move the robot."""
+        done = self.episode.success or not (self.trained or self.stood_still)
+        return not self.problems and done
 
     @property
     def headline(self) -> str:
-        """One sentence: whether the task is done, and if not, how far it came and what held the robot."""
+        """One sentence: whether the task is done, how far it came, and whether the robot moved, was held, and why."""
         return "; ".join([*self._outcome(), *self.notes[:1]])
 
     def _outcome(self) -> list[str]:
         run, episode = self.evaluation, self.episode
         parts = []
         if run.task == FREE:
-            parts.append(f"there is no task: the policy moved the robot for {episode.time:.1f} s")
+            parts.append(f"there is no task: the policy ran for {episode.time:.1f} s")
         elif episode.success:
             parts.append(f"done: {run.title}, in {episode.time:.1f} s")
         else:
@@ -91,7 +102,6 @@ class DemoRecording:
         if episode.worst_rung is Ladder.STOP:
             at = next(event.stamp_ns for event in episode.safety if event.ladder_to is Ladder.STOP)
             parts.append(f"the safety node stopped the robot at {at / NS_PER_S:.1f} s")
-        if episode.held_share >= 0.005:
-            causes = ", ".join(f"{cause} {share:.0%}" for cause, share in self.held_causes.items())
-            parts.append(f"the robot was held {episode.held_share:.0%} of the time ({causes})")
-        return [part.replace("%", " %") for part in parts]
+        if self.stopped:
+            parts.insert(0, f"stopped after {episode.time:.1f} s")
+        return [*parts, *episode.happened]

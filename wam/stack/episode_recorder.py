@@ -13,19 +13,23 @@ import numpy.typing as npt
 from wam.core.clock import NS_PER_S
 from wam.core.observation import CameraFrame, Rgb
 from wam.core.verdict import Ladder
+from wam.evaluation.happened import NOT_MEASURED, Motion, farthest, motion_of
 from wam.evaluation.records import SafetyRecord
 from wam.report.imagined import ImaginedPairs
 from wam.robots.description import RobotDescription
 from wam.ros.conversions import time_to_ns
 from wam.stack import topics
 from wam.stack.recorder import IMAGINED_PERIOD_NS, Recorder
-from wam.stack.topics import ImageSample
+from wam.stack.topics import ImageSample, NodeDiagnostics
 from wam_msgs.msg import TaskStatus
 
 Values = npt.NDArray[np.float64]
 
 FILM_FPS = 5.0
 """Images of the film per second of simulated time [Hz]."""
+
+SAFETY_REPORT = "wam_safety:"
+"""How the name of the safety node's diagnostics begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,18 @@ class EpisodeMessages:
         prefill_ms: float64 [M], planning time of each context [ms].
         context_age_ms: float64 [K] [ms].
         safety: events; stamps count from the start of the episode [ns].
+        accepted: chunks that the safety node took, as it last counted them, twice a second.
+        refused: chunks that it refused.
+        motion: the joint that moved most.
     """
 
     chunk_ms: Values
     prefill_ms: Values
     context_age_ms: Values
     safety: tuple[SafetyRecord, ...]
+    accepted: int
+    refused: int
+    motion: Motion
 
 
 class EpisodeRecorder(Recorder):
@@ -65,6 +75,8 @@ class EpisodeRecorder(Recorder):
         self._newest: dict[str, CameraFrame] = {}
         self._filmed_ns = -math.inf
         self._pictures: deque[tuple[Rgb, ...]] = deque()
+        self._joints = {group.name: group.joints for group in robot.groups}
+        self._counted = self._counted_before = (0, 0)
         super().__init__(robot, in_bulk=True)
 
     @property
@@ -110,11 +122,15 @@ class EpisodeRecorder(Recorder):
                 series.clear()
             self.start_ns = 0 if self.task is None else time_to_ns(self.task.header.stamp)
             self._filmed_ns = -math.inf
+            self._counted_before = self._counted
 
     def take(self) -> EpisodeMessages:
         """Return what was published since `begin`."""
         with self.listener.locked():
             chunks = [record.chunk for record in self.chunks]
+            accepted, refused = (
+                max(0, now - before) for now, before in zip(self._counted, self._counted_before, strict=True)
+            )
             return EpisodeMessages(
                 chunk_ms=np.array([chunk.inference_ns * 1e-6 for chunk in chunks]),
                 prefill_ms=np.array([record.header.plan_ns * 1e-6 for record in self.contexts]),
@@ -122,7 +138,16 @@ class EpisodeRecorder(Recorder):
                 safety=tuple(
                     replace(event, stamp_ns=event.stamp_ns - self.start_ns) for event in self.safety
                 ),
+                accepted=accepted,
+                refused=refused,
+                motion=self._motion(),
             )
+
+    def _motion(self) -> Motion:
+        motions = [
+            motion_of(self._joints[name], series.series().positions) for name, series in self.measured.items()
+        ]
+        return farthest(motions) or NOT_MEASURED
 
     def take_pictures(self) -> list[tuple[Rgb, ...]]:
         """Return the film's images since the last call: one per camera and moment."""
@@ -134,9 +159,18 @@ class EpisodeRecorder(Recorder):
     def _subscribe(self, robot: RobotDescription) -> None:
         super()._subscribe(robot)
         self.listener.listen(topics.TASK_STATUS, self._take_task)
+        self.listener.listen(topics.DIAGNOSTICS, self._take_diagnostics)
 
     def _take_task(self, status: TaskStatus, arrival_ns: int) -> None:
         self.task = status
+
+    def _take_diagnostics(self, reports: tuple[NodeDiagnostics, ...], arrival_ns: int) -> None:
+        for report in reports:
+            if report.name.startswith(SAFETY_REPORT):
+                self._counted = (
+                    int(report.values.get("chunks_accepted", 0)),
+                    int(report.values.get("chunks_refused", 0)),
+                )
 
     def _take_image(self, image: ImageSample, arrival_ns: int) -> None:
         super()._take_image(image, arrival_ns)

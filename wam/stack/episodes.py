@@ -12,12 +12,13 @@ skipped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from std_srvs.srv import SetBool, Trigger
@@ -29,12 +30,13 @@ from wam.evaluation.closed_loop.options import NODES, EvalOptions, settings_of, 
 from wam.evaluation.closed_loop.player import Stopped, never
 from wam.evaluation.closed_loop.run import Done, not_played
 from wam.evaluation.closed_loop.scores import EpisodeRecord, EpisodeTimes, Evaluation
+from wam.evaluation.happened import LATENESS, SLOW_FACTOR, slow_text
 from wam.evaluation.held import held_times
 from wam.report.machine import machine_info
 from wam.robots.description import RobotDescription
 from wam.ros.command_line import ParameterValue
 from wam.ros.conversions import time_to_ns
-from wam.stack.episode_recorder import FILM_FPS, EpisodeRecorder
+from wam.stack.episode_recorder import FILM_FPS, EpisodeMessages, EpisodeRecorder
 from wam.stack.node_specs import StackOptions, on_simulated_time, policy_processes, safety, sim
 from wam.stack.runner import POLL_S, StackFailed, StackRunner
 from wam.stack.start import ServiceCalls, start_simulated
@@ -47,11 +49,15 @@ STANDSTILL_S = 30.0
 SILENCE_S = 0.3
 """After this long without commands the safety node restarts its stream from where the robot then stands [s]."""
 
-SLOW_FACTOR = 0.8
-"""A run whose simulated time passed more slowly than this is reported as slow."""
+STOPPED = "stopped"
+"""Error of an episode that was interrupted from outside."""
 
 STOPPED_GRACE_S = 1.0
 """An episode ends this long after the safety node has latched STOP, which only an operator may clear [s]."""
+
+
+MakeRecorder = Callable[[RobotDescription, tuple[str, ...]], EpisodeRecorder]
+"""From a robot and the cameras to film to what listens to its nodes."""
 
 
 class NodeEpisodes:
@@ -82,7 +88,7 @@ class NodeEpisodes:
         parameters: dict[str, dict[str, ParameterValue]],
         log_dir: Path,
         watch: Callable[[str, float], None] = lambda phase, elapsed: None,
-        recorder: Callable[[RobotDescription, tuple[str, ...]], EpisodeRecorder] = EpisodeRecorder,
+        recorder: MakeRecorder = EpisodeRecorder,
     ) -> None:
         self._options, self._robot, self._contract = options, robot, contract
         self._log_dir = log_dir
@@ -90,8 +96,9 @@ class NodeEpisodes:
         self._report = watch
         filmed = contract.camera_names or tuple(camera.name for camera in robot.cameras[:1])
         self.recorder = recorder(robot, filmed)
+        self._stopped: Stopped = never
         self._runner = StackRunner(
-            log_dir=log_dir, messages=self.recorder.listener, on_wait=lambda phase: watch(phase, 0.0)
+            log_dir=log_dir, messages=self.recorder.listener, on_wait=self._while_waiting
         )
         self._services = ServiceCalls(self.recorder.listener, self._runner)
         self._watched = 0.0  # wall time of the episodes themselves [s]
@@ -108,15 +115,17 @@ class NodeEpisodes:
             if process.exit_code() is None
         }
 
-    def run(self, done: Done, stopped: Stopped = never) -> Evaluation:
+    def run(self, done: Done, stopped: Stopped = never, *, keep_stopped: bool = False) -> Evaluation:
         """Run every episode; an episode during which a node ends is the last.
 
         Args:
             done: called after every episode.
             stopped: asked several times a second whether to end; episodes that have ended by then are kept.
+            keep_stopped: keep the episode that was running then, too; its error is `STOPPED`.
 
         Raises:
             StackFailed: the nodes could not be started.
+            KeyboardInterrupt: `stopped` returned True before the nodes were ready.
         """
         episodes: list[EpisodeRecord] = []
         warnings: list[str] = []
@@ -125,15 +134,22 @@ class NodeEpisodes:
         videos = VideoChoice()
         try:
             with self._runner, Films(fps=FILM_FPS) as films:
-                self._start()
+                try:
+                    self._start()
+                except StackFailed:
+                    if stopped():
+                        raise KeyboardInterrupt from None
+                    raise
                 began = time.monotonic()
                 for seed in options.seeds:
                     episode = self._play(seed, films)
-                    if stopped():
+                    if stopped() and not (keep_stopped and episode.time > 0.0):
                         break
                     videos.offer(episode, films.finish())
                     episodes.append(episode)
                     done(episode)
+                    if stopped():
+                        break
                     if self._runner.dead():
                         warnings.append("a node has ended")
                         break
@@ -197,7 +213,7 @@ class NodeEpisodes:
         recorder, task = self.recorder, self._options.task
         limit = task.time_limit if self._options.time_limit is None else self._options.time_limit
         variant, instruction, error = "", "", ""
-        begin = 0.0
+        begin, watched = 0.0, self._watched
         try:
             variant, instruction = self._prepare(seed)
             begin = recorder.task_time
@@ -209,6 +225,7 @@ class NodeEpisodes:
         stages = () if status is None else zip(status.stages, status.stage_times, strict=True)
         published = recorder.take()
         length = max(0.0, recorder.task_time - begin)
+        held = held_times(published.safety, begin_ns=0, end_ns=seconds_to_ns(length))
         return EpisodeRecord(
             seed=seed,
             variant=variant,
@@ -221,7 +238,24 @@ class NodeEpisodes:
             error=error,
             times=EpisodeTimes(published.chunk_ms, published.prefill_ms, published.context_age_ms),
             safety=published.safety,
-            held=held_times(published.safety, begin_ns=0, end_ns=seconds_to_ns(length)),
+            held=held,
+            accepted=published.accepted,
+            refused=published.refused,
+            motion=published.motion,
+            slow=self._slow(published, held, length=length, wall=self._watched - watched),
+        )
+
+    def _slow(
+        self, published: EpisodeMessages, held: Mapping[str, float], *, length: float, wall: float
+    ) -> str:
+        """Return how this machine was too slow for an episode of `length` [s] that took `wall` [s], or ""."""
+        if length <= 0.0:
+            return ""
+        return slow_text(
+            length / max(wall, 1e-3),
+            float(np.median(published.chunk_ms)) if len(published.chunk_ms) else 0.0,
+            late_share=sum(held.get(cause, 0.0) for cause in LATENESS) / length,
+            period_ms=1e3 * self._stack.chunk_period,
         )
 
     def _prepare(self, seed: int) -> tuple[str, str]:
@@ -256,6 +290,11 @@ class NodeEpisodes:
         call(SetBool, "wam_executor/set_acting", SetBool.Request(data=True))
         return str(started.variant), instruction
 
+    def _while_waiting(self, phase: str) -> None:
+        self._report(phase, 0.0)
+        if self._stopped():
+            raise StackFailed(STOPPED)
+
     def _require(self, answer: Any, what: str) -> None:
         if not answer.success:
             raise StackFailed(f"{what} was refused: {answer.message}")
@@ -274,7 +313,7 @@ class NodeEpisodes:
         while True:
             recorder.listener.wait_for(lambda: recorder.ended, timeout=POLL_S)
             if self._stopped():
-                return "stopped"
+                return STOPPED
             if self._options.videos:
                 for pictures in recorder.take_pictures():
                     films.add(*pictures)

@@ -22,7 +22,7 @@ from wam.bench.soak.bed import Bed
 from wam.bench.soak.faults import ACTS
 from wam.bench.soak.options import END, FAULTS, RUN, SAMPLES, SoakOptions
 from wam.bench.soak.schedule import PlannedFault, schedule
-from wam.core.errors import WamError
+from wam.core.errors import WamError, is_machine_fault
 from wam.core.verdict import Ladder
 from wam.devices.loader import load_robot
 from wam.report.machine import machine_info
@@ -119,6 +119,8 @@ class SoakRun:
             record["recovered"] = bed.recover()
             record |= {"recovered_wall": time.monotonic() - acted, "rung": bed.watch.highest.name}
         except WamError as error:
+            if is_machine_fault(error):
+                raise
             self._failures += 1
             record |= {"failure": str(error), "rung": bed.watch.highest.name, "logs": dict(bed.tails())}
             self._append(FAULTS, record)

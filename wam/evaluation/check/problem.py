@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wam.core.errors import WamError
+from wam.core.errors import WamError, is_machine_fault
 
 
 class Severity(enum.Enum):
@@ -160,7 +160,13 @@ class Problems:
         severity: Severity = Severity.ERROR,
         times: int = 1,
     ) -> None:
-        """Add what a reader refuses; its text is split into what is wrong and what helps."""
+        """Add what a reader refuses; its text is split into what is wrong and what helps.
+
+        Raises:
+            WamError: this machine refused (disk, permission), which says nothing about the recording.
+        """
+        if is_machine_fault(error):
+            raise error
         text = str(error).partition("; change it in ")[0]
         self.add(severity, kind, where, text, remedy=error.where or "", times=times)
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from wam.core.verdict import Ladder
-from wam.core.words import counted
 from wam.evaluation.closed_loop import table
+from wam.evaluation.closed_loop.controls import CONTROLS
+from wam.evaluation.closed_loop.options import NODES
 from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation, seconds
 from wam.evaluation.closed_loop.table import EvaluationFigures
+from wam.evaluation.closed_loop.verdict import headline, verdict_of
+from wam.evaluation.happened import plain
 from wam.evaluation.metrics.gate import GateCheck
 from wam.report import plots
 from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, write_json
@@ -33,8 +36,10 @@ from wam.report.page import (
     render,
     video,
 )
+from wam.report.read_on import next_section, words_section
 from wam.report.statistics import wilson
 from wam.report.tone import Tone
+from wam.sim.recording.sinks import EXPERT
 
 EVAL_SCHEMA = "wam/eval-report/1"
 EVAL_TIMING_SCHEMA = "wam/eval-timing/1"
@@ -79,6 +84,7 @@ def summary_of(run: Evaluation, figures: EvaluationFigures) -> dict[str, Any]:
         "contract_hash": run.contract_hash,
         "mode": run.mode,
         "verdict": figures.verdict,
+        "headline": headline(run, figures),
         "metrics": dict(figures.scores.metrics),
         "held_s": _rounded(figures.held),
         "episodes": [
@@ -95,6 +101,10 @@ def summary_of(run: Evaluation, figures: EvaluationFigures) -> dict[str, Any]:
                 "held_s": _rounded(one.held),
                 "worst_rung": one.worst_rung.name,
                 "safety_events": len(one.moving),
+                "chunks_accepted": one.accepted,
+                "chunks_refused": one.refused,
+                "motion": None if one.motion is None else one.motion.as_json(),
+                "machine_too_slow": one.slow,
                 "error": one.error,
             }
             for one in run.episodes
@@ -162,7 +172,7 @@ def _write_events(file: IO[str], episode: EpisodeRecord) -> None:
 
 
 def _page(run: Evaluation, figures: EvaluationFigures) -> Page:
-    tone, verdict, reasons = _verdict(run, figures)
+    tone, verdict, reasons = verdict_of(run, figures)
     sections = (
         *video_sections(run),
         _episode_section(run),
@@ -171,6 +181,19 @@ def _page(run: Evaluation, figures: EvaluationFigures) -> Page:
         *_held_sections(run, figures),
         _safety_section(run),
         *_gate_sections(figures.checks),
+        _next_section(run),
+        words_section(
+            "planner context",
+            "context age",
+            "chunk",
+            "rung",
+            "held",
+            "refused",
+            "moved",
+            "stage",
+            "score",
+            "contract hash",
+        ),
         _figure_section(figures),
         _facts_section(run),
     )
@@ -184,31 +207,6 @@ def _page(run: Evaluation, figures: EvaluationFigures) -> Page:
         sections=sections,
         footer="Written by wam eval. Everything on this page is inside this file.",
     )
-
-
-def _verdict(run: Evaluation, figures: EvaluationFigures) -> tuple[Tone, str, tuple[str, ...]]:
-    good = sum(one.success for one in run.episodes)
-    text = f"{good} of {counted(len(run.episodes), 'episode')} succeeded"
-    reasons = [f"seed {one.seed}: {one.error}" for one in run.episodes if one.error]
-    reasons += [
-        f"gate: {check.threshold.metric} is {'not known' if check.value is None else f'{check.value:.4g}'}, "
-        f"allowed {check.threshold.text()}"
-        for check in figures.checks
-        if not check.passed
-    ]
-    state = figures.verdict
-    if state == "fault":
-        return (
-            Tone.BAD,
-            f"{text}; {sum(bool(one.error) for one in run.episodes)} ended in an error",
-            tuple(reasons),
-        )
-    if state == "fail":
-        return Tone.BAD, f"{text}; the gate failed", tuple(reasons)
-    if state == "pass":
-        return Tone.GOOD, f"{text}; the gate passed", run.warnings
-    tone = Tone.GOOD if good == len(run.episodes) else Tone.WARN if good else Tone.BAD
-    return tone, text, run.warnings
 
 
 def _tiles(run: Evaluation, figures: EvaluationFigures) -> tuple[Tile, ...]:
@@ -252,7 +250,7 @@ def _tiles(run: Evaluation, figures: EvaluationFigures) -> tuple[Tile, ...]:
             Tile(
                 "held",
                 "–" if scores["held_share"] is None else f"{100 * scores['held_share']:.0f} %",
-                f"of the time; most of it: {next(iter(figures.held), '–')}",
+                f"of the time; most of it: {next((plain(cause) for cause in figures.held), '–')}",
             ),
             Tile(
                 "worst rung",
@@ -338,7 +336,7 @@ def _held_sections(run: Evaluation, figures: EvaluationFigures) -> tuple[Section
     total = sum(one.time for one in run.episodes)
     rows = tuple(
         (
-            cause,
+            f"{plain(cause)} ({cause})",
             f"{time:.1f} s",
             f"{100 * time / total:.1f} %",
             str(sum(cause in one.held for one in run.episodes)),
@@ -347,7 +345,7 @@ def _held_sections(run: Evaluation, figures: EvaluationFigures) -> tuple[Section
     )
     block = Table(("cause", "time", "share", "episodes"), rows, text=True)
     intro = (
-        "Time on HOLD and STOP, by the cause that was reported last; no_chunk_yet is the wait at the start."
+        "Time on HOLD and STOP, by the cause that was reported last; “no chunk yet” is the wait at the start."
     )
     return (Section("Time held", (block,), intro=intro),)
 
@@ -394,6 +392,22 @@ def _figure_section(figures: EvaluationFigures) -> Section:
     return Section(
         "Figures", (Table(("", "value", "unit", "name in a gate"), rows, last_is_detail=True),), folded=True
     )
+
+
+def _next_section(run: Evaluation) -> Section:
+    """Return what to do next; the worst episode is the one to look at."""
+    named = f"--task {run.task} --policy {run.policy}"
+    steps = [("compare policies on the same seeds", "wam eval compare FILE")]
+    if run.episodes and run.policy not in (EXPERT, *CONTROLS):
+        worst = min(run.episodes, key=lambda one: one.rank)
+        steps.insert(
+            0,
+            (
+                "look at the worst episode with the real nodes",
+                f"wam demo {run.robot} {named} --seed {worst.seed}",
+            ),
+        )
+    return next_section(steps, logs=LOGS if run.mode == NODES else "")
 
 
 def _facts_section(run: Evaluation) -> Section:

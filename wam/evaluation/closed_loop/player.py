@@ -15,8 +15,9 @@ from wam.evaluation.closed_loop.filming import Films
 from wam.evaluation.closed_loop.options import EvalOptions
 from wam.evaluation.closed_loop.policy_actor import PolicyActor
 from wam.evaluation.closed_loop.scores import EpisodeRecord, EpisodeTimes
+from wam.evaluation.happened import motion_of
 from wam.evaluation.held import held_times
-from wam.robots.description import RobotDescription
+from wam.robots.description import JointSpec, RobotDescription
 from wam.runtime.policy import PolicyRequest, require_fit
 from wam.sim.actors import ExpertActor
 from wam.sim.experts.registry import make_expert
@@ -117,9 +118,8 @@ class EpisodePlayer:
             result = rollout(self._world, actor, seed=seed, options=self._options, observers=self._observers)
         except _Stopped:
             return None
-        if isinstance(actor, PolicyActor):
-            return Play(_record(result, actor), self._films.finish())
-        return Play(_record(result, None), self._films.finish())
+        policy = actor if isinstance(actor, PolicyActor) else None
+        return Play(_record(result, policy, self._world.robot.joints), self._films.finish())
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +200,8 @@ class _StopWatch:
             raise _Stopped
 
 
-def _record(result: EpisodeResult, actor: PolicyActor | None) -> EpisodeRecord:
-    """Return the record of an episode; `actor` is the policy's."""
+def _record(result: EpisodeResult, actor: PolicyActor | None, joints: Sequence[JointSpec]) -> EpisodeRecord:
+    """Return the record of an episode; `actor` is the policy's, `joints` those of the traces."""
     end_ns = round(result.time * NS_PER_S)
     return EpisodeRecord(
         seed=result.seed,
@@ -216,4 +216,7 @@ def _record(result: EpisodeResult, actor: PolicyActor | None) -> EpisodeRecord:
         times=EpisodeTimes() if actor is None else actor.times(),
         safety=() if actor is None else tuple(actor.records),
         held={} if actor is None else held_times(actor.records, begin_ns=0, end_ns=end_ns),
+        accepted=0 if actor is None else actor.accepted,
+        refused=0 if actor is None else actor.refused,
+        motion=motion_of(joints, result.traces.positions),
     )

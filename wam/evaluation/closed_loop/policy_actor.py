@@ -73,6 +73,16 @@ class PolicyActor:
         """Whether the safety cycle has stopped for good, which only an operator may clear."""
         return self._safety.ladder.stopped
 
+    @property
+    def accepted(self) -> int:
+        """Chunks that the safety cycle took since `begin`."""
+        return self._safety.accepted
+
+    @property
+    def refused(self) -> int:
+        """Chunks that it refused."""
+        return self._safety.refused
+
     def begin(self, episode: Episode) -> None:
         """Start both cycles and the safety cycle anew."""
         self.close()

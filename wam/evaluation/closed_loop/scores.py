@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder
+from wam.evaluation.happened import Motion, held_text, refused_text
 from wam.evaluation.records import SafetyRecord
 
 Values = npt.NDArray[np.float64]
@@ -50,6 +51,10 @@ class EpisodeRecord:
         times: of the policy.
         safety: events of the safety node; stamps count from the start [ns].
         held: why and for how long the safety node held the robot, cause -> time [s]; empty for the expert.
+        accepted: chunks that the safety node took.
+        refused: chunks that it refused.
+        motion: the joint that moved most, as measured; None where nothing was measured.
+        slow: how the machine was too slow, or "".
     """
 
     seed: int
@@ -64,6 +69,10 @@ class EpisodeRecord:
     times: EpisodeTimes = field(default_factory=EpisodeTimes)
     safety: tuple[SafetyRecord, ...] = ()
     held: Mapping[str, float] = field(default_factory=dict)
+    accepted: int = 0
+    refused: int = 0
+    motion: Motion | None = None
+    slow: str = ""
 
     @property
     def rank(self) -> tuple[bool, int, float]:
@@ -76,12 +85,28 @@ class EpisodeRecord:
         # One that runs holds at least until the first chunk.
         return min(1.0, sum(self.held.values()) / self.time) if self.held else math.nan
 
+    @property
+    def held_causes(self) -> dict[str, float]:
+        """Cause -> share of the episode for which it held the robot, 0..1, the largest first."""
+        return {cause: held / self.time for cause, held in self.held.items()} if self.time > 0.0 else {}
+
+    @property
+    def happened(self) -> tuple[str, ...]:
+        """What the robot and its safety node did, a clause each: moved, held, refused; and a machine too slow."""
+        told = (
+            "" if self.motion is None else self.motion.text,
+            held_text(self.held_share, self.held_causes),
+            refused_text(self.refused, self.accepted + self.refused),
+            self.slow,
+        )
+        return tuple(one for one in told if one)
+
     def line(self, count: int, episodes: int) -> str:
         """Return one line about the episode, the `count`-th of `episodes` that have ended."""
         outcome = "error" if self.error else "success" if self.success else "no success"
-        held = "" if math.isnan(self.held_share) else f", held {100 * self.held_share:.0f} %"
+        told = "".join(f"; {one}" for one in self.happened)
         return (
-            f"[{count}/{episodes}] seed {self.seed}: {outcome}, score {self.score}, {self.time:.1f} s{held}"
+            f"[{count}/{episodes}] seed {self.seed}: {outcome}, score {self.score}, {self.time:.1f} s{told}"
         )
 
     @property

@@ -16,8 +16,8 @@ from wam.evaluation.metrics.chunks import Stamps, Table
 from wam.evaluation.metrics.time_gaps import seconds_recorded
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.player import FanChunk, MarkKind
-from wam.evaluation.replay.safety_page import LADDER_COLORS
 from wam.report import plots
+from wam.report.ladder import RUNG_COLORS
 from wam.report.page import Section, evenly
 from wam.report.player import NO_PLOTLY, PlayerVideo, Scrubber, as_json, plotly_script
 
@@ -101,7 +101,7 @@ def player_data(data: ReplayData, *, every: int = 1) -> dict[str, Any]:
         ],
         "events": _events(data),
         "rungs": _rungs(data),
-        "colors": {rung.name: color for rung, color in LADDER_COLORS.items()},
+        "colors": {rung.name: color for rung, color in RUNG_COLORS.items()},
         "films": [{"camera": one.camera, "images": list(one.images_ms)} for one in data.player.filmed],
     }
 

@@ -8,16 +8,9 @@ import itertools
 from wam.core.verdict import Ladder, Verdict
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.safety_events import SafetySource
-from wam.report import plots
+from wam.report.ladder import ladder_drawing
 from wam.report.page import Chart, Charts, Section, Table, number
 
-LADDER_COLORS = {
-    Ladder.NOMINAL: "#16a34a",
-    Ladder.LATE: "#eab308",
-    Ladder.SLOW: "#f97316",
-    Ladder.HOLD: "#dc2626",
-    Ladder.STOP: "#7f1d1d",
-}
 INTROS = {
     SafetySource.OFFLINE_FILTERS: "Measured by the offline filters: the safety node's own cycle, dry, on the "
     "recording's clock and with the recorded joint states. A latched stop is cleared after 1 s, so that later chunks "
@@ -28,9 +21,6 @@ INTROS = {
     SafetySource.NOBODY: "Nothing was judged: ",
 }
 """Introduction of the section by the source of the figures."""
-
-MAX_SPANS = 2000
-"""Most stretches in the drawing of the ladder; more could not be distinguished."""
 
 
 def safety_section(data: ReplayData) -> Section | None:
@@ -82,9 +72,7 @@ def _ladder_chart(data: ReplayData) -> Charts:
     ]
     end = data.duration
     spans = [
-        plots.Span(start, following, len(Ladder) - rung.value, LADDER_COLORS[rung])
+        (start, following, rung)
         for (start, rung), (following, _) in itertools.pairwise([*moves, (end, Ladder.HOLD)])
     ]
-    names = [rung.name for rung in sorted(Ladder, reverse=True)]
-    svg = plots.timeline(spans[:MAX_SPANS], names, x_label="time [s]", x_range=(0.0, max(end, 1e-3)))
-    return Charts((Chart("rung of the degrade ladder", svg),), wide=True)
+    return Charts((Chart("rung of the degrade ladder", ladder_drawing(spans, end=end)),), wide=True)

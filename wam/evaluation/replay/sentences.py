@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from wam.evaluation.happened import plain
 from wam.evaluation.metrics.gate import GateCheck
 
 Metrics = Mapping[str, float | None]
@@ -39,22 +40,6 @@ class Evidence:
     joints: int = 0
     reference: str = "recorded action"
     switching: tuple[int, int] = (0, 0)
-
-
-_PLAIN: Mapping[str, str] = {
-    "jump": "beginning too far from where the arm is",
-    "collision": "a collision",
-    "workspace": "a tool outside its workspace",
-    "stop_zone": "a zone that must not be entered",
-    "position_limit": "far beyond a position limit",
-    "velocity_limit": "too fast for a joint",
-    "acceleration_limit": "too sudden for a joint",
-    "jerk_limit": "too jerky for a joint",
-    "plan_limit": "no way to stop within the limits",
-    "stale_chunk": "all rows in the past",
-    "chunk_timeout": "no valid chunk in time",
-}
-"""Frequent findings in plain words; the others are told by their code."""
 
 
 def sentence(check: GateCheck, metrics: Metrics, evidence: Evidence) -> str:
@@ -227,4 +212,4 @@ def _times(number: int) -> str:
 def _listed(counts: Mapping[str, int]) -> str:
     """Return up to three findings in plain words with their counts, the most frequent first."""
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:3]
-    return ", ".join(f"{_PLAIN.get(code, code.replace('_', ' '))} ({_times(count)})" for code, count in most)
+    return ", ".join(f"{plain(code)} ({_times(count)})" for code, count in most)
