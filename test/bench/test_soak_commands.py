@@ -13,7 +13,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed (make setup)")
 from wam.bench.soak.commands import GroupJudge
 from wam.devices.loader import load_robot
 from wam.robots.paths import config_dir
-from wam.stack.topics import JointSample
+from wam.stack.samples import JointSample
 
 pytestmark = pytest.mark.ros
 

@@ -179,3 +179,10 @@ def test_a_value_that_mujoco_refuses_is_told_in_one_line(
     assert cli.run([], command=lambda: typer.main.get_command(app)) == cli.EXIT_MACHINE
     assert "environment variable MUJOCO_GL: got 'nonsense'" in capsys.readouterr().err
     assert refusal_of_mujoco(RuntimeError("another"), {"MUJOCO_GL": "nonsense"}) is None
+
+
+@pytest.mark.parametrize("words", verbs_with_subcommands(), ids=" ".join)
+def test_no_help_text_shows_markup(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """Two help texts said "[bold]wam train[/bold]"."""
+    assert cli.run([*words, "--help"]) == cli.EXIT_OK
+    assert "[bold]" not in capsys.readouterr().out

@@ -31,7 +31,8 @@ from wam.stack.episode_recorder import EpisodeRecorder
 from wam.stack.episodes import NodeEpisodes
 from wam.stack.node_specs import StackOptions
 from wam.stack.recorder import GrowingSeries
-from wam.stack.topics import DIAGNOSTICS, JointSample, NodeDiagnostics
+from wam.stack.samples import JointSample, NodeDiagnostics
+from wam.stack.topics import DIAGNOSTICS
 
 ROBOT = "piper"
 SECONDS = 30.0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -81,6 +82,15 @@ def demo(
             "--separate", help="Run planner and executor in two processes (contexts in shared memory)."
         ),
     ] = False,
+    rerun: Annotated[
+        str,
+        typer.Option(
+            metavar="WHERE",
+            help="Watch it in the rerun viewer: 'live' opens one here, rerun+http://HOST:9876/proxy is one that is "
+            "open, anything else is an .rrd file to write.",
+            show_default=False,
+        ),
+    ] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object at the end.")
     ] = False,
@@ -132,7 +142,13 @@ def demo(
         console.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
     title = f"wam demo: {plan.robot.title}, task {plan.options.task.name}, policy {plan.stack.policy}"
     stop = threading.Event()
-    with stop_on_signals(stop), LiveTable(console, title) as table:
+    with contextlib.ExitStack() as stack:
+        if rerun:
+            from wam.stack.live_viewer import watched
+
+            stack.enter_context(watched(rerun, robot=plan.stack.robot, about=title, log_dir=out / LOGS))
+        stack.enter_context(stop_on_signals(stop))
+        table = stack.enter_context(LiveTable(console, title))
         recording = run_demo(plan, log_dir=out / LOGS, on_progress=table.show, stopped=stop.is_set)
     page = build_demo_report(recording, out)
     if as_json:
@@ -144,6 +160,10 @@ def demo(
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     colour = "green" if recording.episode.success else "yellow" if recording.is_well else "red"
     console.print(f"[bold {colour}]{escape(recording.headline)}[/bold {colour}]", soft_wrap=True)
+    if rerun:
+        console.print(
+            f"rerun: {rerun} (its cost is in {out / LOGS / 'viewer.log'})", soft_wrap=True, highlight=False
+        )
     console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
     if recording.stopped:
         raise typer.Exit(EXIT_INTERRUPTED)

@@ -185,14 +185,15 @@ def run(arguments: Sequence[str], *, command: Callable[[], Any] | None = None) -
             raise
         return _refuse(str(missing_dependency(error, needed_by=_verb_of(arguments))))
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        result = EXIT_INTERRUPTED
     except _ClickException as error:
         return _refuse_usage(error)
     except RuntimeError as error:
         if (refusal := refusal_of_mujoco(error, os.environ)) is None:
             raise
         return _refuse_error(refusal)
+    if result == EXIT_INTERRUPTED:  # typer itself turns Ctrl-C into this result
+        print("interrupted", file=sys.stderr)
     return result if isinstance(result, int) else EXIT_OK
 
 

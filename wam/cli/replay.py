@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,7 @@ from wam.cli.replay_files import Export, Junit, Markdown, require_export, write_
 from wam.cli.replay_files import export as export_files
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
+from wam.core.signals import stop_on_signals
 from wam.runtime.schedule import SCHEDULE
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 EXIT_COULD_NOT_RUN = 1
 EXIT_FAILED_GATE = 2
+EXIT_INTERRUPTED = 130
 OFFLINE, LIVE = "offline", "live"
 PLANNER_LATENCY, EXECUTOR_LATENCY = f"{SCHEDULE.planner_latency:g}", f"{SCHEDULE.executor_latency:g}"
 
@@ -166,13 +169,13 @@ def run(
 
     Both run on the recording's clock with the latencies given here, so context ages and phase offsets are those
     of a real run, and repeating it gives the same summary.json and events.jsonl, byte for byte (except with 'measured'
-    latencies). Compare two reports with [bold]wam replay compare A B[/bold].
+    latencies). Compare two reports with `wam replay compare A B`. Ctrl-C ends it with a report of what was replayed.
 
     The report first answers two questions: would this have been safe, and would it have done what the person did? Both
     are answered by the default gate, which also decides the verdict where no gate is given.
 
     Exit codes: 0 the gate passed, could not judge ("cannot be told") or was 'none'; 1 could not run; 2 the gate failed
-    or the policy produced invalid output.
+    or the policy produced invalid output; 3 this machine refused (disk, permission, display); 130 stopped.
 
     Example: wam replay g1_ep1 --robot g1_inspire --policy aha_wam/random --report out
     """
@@ -249,7 +252,9 @@ def run(
             policy, planner=not live, executor=not live, device=device, threads=threads, seed=seed
         )
         loaded = load_policy(request, robot=description)
+    stop = threading.Event()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(stop_on_signals(stop))
         make_engine = None
         if live:
             from wam.cli.replay_live import live_engine
@@ -262,6 +267,7 @@ def run(
                 device=device,
                 threads=threads,
                 log_dir=Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wam-replay-"))),
+                stopped=stop.is_set,
             )
         progress = stack.enter_context(row_progress(console, f"replaying {bag.name}", unit="messages"))
         outcome = run_replay(
@@ -271,6 +277,7 @@ def run(
             report=report,
             progress=progress,
             make_engine=make_engine,
+            stopped=stop.is_set,
         )
     write_files(report, outcome.summary, export=export, junit=junit, markdown=markdown)
     if as_json:
@@ -282,6 +289,8 @@ def run(
     for warning in outcome.summary["warnings"]:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     console.print(f"report: {outcome.page.resolve()}", soft_wrap=True, highlight=False)
+    if outcome.stopped:
+        raise typer.Exit(EXIT_INTERRUPTED)
     if not outcome.passed:
         raise typer.Exit(EXIT_FAILED_GATE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from wam.core.clock import ns_to_seconds
@@ -24,6 +25,7 @@ def live_engine(
     device: str,
     threads: int,
     log_dir: Path,
+    stopped: Callable[[], bool],
 ) -> MakeEngine:
     """Return the function that creates the live engine of a replay; its ROS graph is one of its own.
 
@@ -35,6 +37,7 @@ def live_engine(
         device: of the policy in the nodes.
         threads: CPU threads of each half.
         log_dir: where the processes write their logs.
+        stopped: asked while the nodes start whether to give up.
     """
     from wam.ros.environment import join
 
@@ -76,6 +79,7 @@ def live_engine(
             binding=binding,
             log_dir=log_dir,
             instruction=instruction,
+            stopped=stopped,
         )
 
     return make

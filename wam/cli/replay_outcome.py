@@ -31,6 +31,8 @@ def print_outcome(console: Console, outcome: ReplayOutcome) -> None:
     from wam.evaluation.metrics.table import shown
 
     figures, metrics = outcome.figures, outcome.summary["metrics"]
+    if outcome.stopped:
+        console.print("[bold yellow]Stopped before the end: what follows is of a part of the recording.[/]\n")
     for answer in figures.answers.both:
         _print_answer(console, answer)
     color = VERDICT_COLORS.get(figures.verdict, "default")

@@ -3,19 +3,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
+from wam.runtime.schedule import SCHEDULE
+
+if TYPE_CHECKING:
+    from wam.core.observation import Rgb
+    from wam.evaluation.closed_loop.scores import EpisodeRecord
+    from wam.sim.tasks.task import Setting, Task
+
+EXIT_NOT_DONE = 2
 
 RATE = 8.0
 """Images per second of simulated time [Hz]."""
 
 SPEED = 1.5
 """Playback speed of a GIF relative to real time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Size of an image [px]."""
+
+    height: int
+    width: int
+
 
 TaskOption = Annotated[
     list[str] | None,
@@ -67,32 +86,96 @@ def gif(
     max_kb: Annotated[
         int, typer.Option(help="Maximum file size [kB]; larger GIFs use fewer colours.", min=20)
     ] = 700,
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="Show this policy instead of the expert: a name of `wam info`, or the directory of a bundle.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
-    """Render an episode of a task's expert as a GIF at 1.5 times real time.
+    """Render an episode of a task as a GIF at 1.5 times real time: its expert, or a policy and its safety chain.
 
-    Example: wam sim gif --out docs/images
+    A policy plays as in `wam eval --mode fast`: the result does not depend on how fast this machine is. Exit code 2 if
+    an episode did not succeed.
+
+    Example: wam sim gif --task franka_box_to_bowl_near --policy state/franka_box_to_bowl_near --seed 1000 --out a.gif
     """
     from wam.sim.recording.pictures import film_expert, write_gif
     from wam.sim.tasks.registry import TASKS, find_setting, find_task
 
     console = Console(stderr=True)
+    failed = False
     for name, path in _files(task or list(TASKS), out, ".gif").items():
         chosen = find_task(name)
-        result, pictures = film_expert(
-            chosen,
-            setting=find_setting(chosen, setting),
-            seed=seed,
-            height=width * 3 // 4,
-            width=width,
-            rate=RATE,
-        )
-        if not result.success:
+        size = Size(height=width * 3 // 4, width=width)
+        if policy:
+            episode, pictures = film_policy(
+                chosen, policy, setting=find_setting(chosen, setting), seed=seed, size=size, rate=RATE
+            )
+            success, score = episode.success, episode.score
+        else:
+            result, pictures = film_expert(
+                chosen,
+                setting=find_setting(chosen, setting),
+                seed=seed,
+                height=size.height,
+                width=size.width,
+                rate=RATE,
+            )
+            success, score = result.success, result.progress
+        if not success:
+            failed = True
             console.print(
-                f"[yellow]warning:[/yellow] the expert of {name} failed, seed {seed}: {result.progress} of 3 stages",
+                f"[yellow]warning:[/yellow] {policy or 'the expert'} did not do {name}, seed {seed}: "
+                f"{score} of 3 stages",
                 soft_wrap=True,
             )
-        size = write_gif(path, pictures, period=1 / (RATE * SPEED), max_bytes=1000 * max_kb)
-        typer.echo(f"{path} ({size // 1000} kB)")
+        written = write_gif(path, pictures, period=1 / (RATE * SPEED), max_bytes=1000 * max_kb)
+        typer.echo(f"{path} ({written // 1000} kB)")
+    if failed:
+        raise typer.Exit(EXIT_NOT_DONE)
+
+
+def film_policy(
+    task: Task, policy: str, *, setting: Setting, seed: int, size: Size, rate: float
+) -> tuple[EpisodeRecord, list[Rgb]]:
+    """Return an episode of a policy with about `rate` images per second [Hz] of simulated time.
+
+    Raises:
+        WamError: the policy cannot be loaded, or does not fit the task.
+        MissingDependency: images cannot be rendered here.
+    """
+    from wam.devices.loader import load_robot
+    from wam.evaluation.closed_loop.options import EvalOptions
+    from wam.evaluation.closed_loop.player import EpisodePlayer
+    from wam.evaluation.replay.engine import ReplaySettings
+    from wam.policies.loading import load_policy
+    from wam.runtime.policy import PolicyRequest, require_task
+    from wam.sim.quality import Quality
+
+    robot = load_robot(task.robot)
+    loaded = load_policy(PolicyRequest(policy, planner=True, executor=True), robot=robot)
+    require_task(loaded.contract, task.name, policy=policy, any_task=False)
+    options = EvalOptions(
+        task=task,
+        setting=setting,
+        policy=policy,
+        seeds=(seed,),
+        schedule=ReplaySettings(
+            planner_latency_ns=seconds_to_ns(SCHEDULE.planner_latency),
+            executor_latency_ns=seconds_to_ns(SCHEDULE.executor_latency),
+        ),
+        time_limit=None,
+        videos=False,
+        quality=Quality(loaded.contract.trained_on.images or Quality.FULL),
+    )
+    pictures: list[Rgb] = []
+    with EpisodePlayer(options, loaded, robot=robot) as player:
+        player.film(pictures.append, height=size.height, width=size.width, rate=rate)
+        play = player.play(seed)
+    assert play is not None  # nobody stops it
+    return play.episode, pictures
 
 
 def _files(tasks: list[str], out: Path, suffix: str) -> dict[str, Path]:

@@ -65,7 +65,7 @@ def record(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was recorded as JSON.")] = False,
 ) -> None:
-    """Record episodes of a task's expert: bags for [bold]wam replay[/bold], or a data set for [bold]wam train[/bold].
+    """Record episodes of a task's expert: bags for `wam replay`, or a data set for `wam train`.
 
     Records successful episodes only, in the order of their seeds. An interrupted recording (Ctrl-C, kill -9, a full
     disk) is resumed by the same command; finished episodes are readable in OUT.partial until then.

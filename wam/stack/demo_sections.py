@@ -68,7 +68,7 @@ def _cause_table(episode: EpisodeRecord) -> Table:
     times = Counter(event.code for event in episode.safety)
     rows = tuple(
         (
-            plain(code),
+            code.replace("_", " "),
             str(times[code]),
             f"{event.stamp_ns / NS_PER_S:.2f} s",
             f"{event.ladder_from.name} → {event.ladder_to.name}",

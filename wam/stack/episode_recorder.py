@@ -20,7 +20,7 @@ from wam.robots.description import RobotDescription
 from wam.ros.conversions import time_to_ns
 from wam.stack import topics
 from wam.stack.recorder import IMAGINED_PERIOD_NS, Recorder
-from wam.stack.topics import ImageSample, NodeDiagnostics
+from wam.stack.samples import ImageSample, NodeDiagnostics
 from wam_msgs.msg import TaskStatus
 
 Values = npt.NDArray[np.float64]

@@ -164,8 +164,8 @@ class NodeEpisodes:
         factor = sum(episode.time for episode in episodes) / max(self._watched, 1e-3)
         if factor < SLOW_FACTOR:
             warnings.append(
-                f"this machine simulated at {factor:.2f} of real time: the policy had that much more time than on a "
-                "robot, and a clock that stands still for 0.1 s makes the safety node hold"
+                f"at {factor:.2f} of real time the policy had that much more time than on a robot, and a clock that "
+                "stands still for 0.1 s makes the safety node hold"
             )
         return Evaluation(
             task=options.task.name,

@@ -16,7 +16,7 @@ from wam.report.imagined import ImaginedPairs
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.stack import topics
 from wam.stack.listener import TopicListener
-from wam.stack.topics import ImageSample, JointSample, SafetyMove
+from wam.stack.samples import ImageSample, JointSample, SafetyMove
 from wam_msgs.msg import ExecutorStatus, PlannerStatus
 
 IMAGINED_PERIOD_NS = NS_PER_S

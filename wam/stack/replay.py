@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ from wam.stack.listener import TopicListener
 from wam.stack.live_safety import LiveSafety
 from wam.stack.node_specs import StackOptions, on_simulated_time, policy_processes, safety
 from wam.stack.runner import StackFailed, StackRunner
-from wam.stack.topics import JointSample, NodeDiagnostics, SafetyMove
+from wam.stack.samples import JointSample, NodeDiagnostics, SafetyMove
 from wam_msgs.msg import ExecutorStatus, PlannerStatus
 from wam_msgs.srv import SetInstruction
 
@@ -82,6 +82,7 @@ class LiveReplay:
         binding: topics of the recording.
         log_dir: where every process writes its log.
         instruction: first task text; "" takes the policy's default.
+        stopped: asked while the nodes start whether to give up.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class LiveReplay:
         binding: Binding,
         log_dir: Path,
         instruction: str,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._robot = robot
         self._stack = stack
@@ -110,7 +112,8 @@ class LiveReplay:
         commanded = any(group.command_kind is not CommandKind.NONE for group in robot.groups)
         self._safety = LiveSafety(robot) if commanded else None
         self._listener = TopicListener("wam_player", now=self._now_ns)
-        self._runner = StackRunner(log_dir=log_dir, messages=self._listener)
+        self._stopped = stopped
+        self._runner = StackRunner(log_dir=log_dir, messages=self._listener, on_wait=self._while_waiting)
         node = self._listener.node
         self._clock = node.create_publisher(Clock, "/clock", 10)
         self._publishers = self._make_publishers()
@@ -215,6 +218,10 @@ class LiveReplay:
         self._runner.wait_for("the nodes to subscribe", self._is_ready)
         self._refuse_company()
         self._began = time.monotonic()
+
+    def _while_waiting(self, phase: str) -> None:
+        if self._stopped():
+            raise KeyboardInterrupt
 
     def _refuse_company(self) -> None:
         """Refuse to play where others publish the same streams: the nodes would mix two robots."""

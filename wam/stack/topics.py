@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -15,7 +15,7 @@ from sensor_msgs.msg import Image, JointState
 
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHeader
-from wam.core.observation import CameraFrame, Rgb, index_of
+from wam.core.observation import index_of
 from wam.core.verdict import Event as LadderMove
 from wam.robots.description import CameraSpec, JointGroup, RobotDescription
 from wam.robots.images import decode_image
@@ -25,6 +25,7 @@ from wam.ros.conversions import event_to_finding, message_to_chunk, time_to_ns
 from wam.ros.imagination import message_to_error
 from wam.ros.qos import CHUNK, CONTEXT, EVENT, EVENT_KEPT, IMAGE, IMAGINED, JOINT_STATE, STATUS
 from wam.runtime.imagination import ImaginationError
+from wam.stack.samples import ImageSample, JointSample, NodeDiagnostics, SafetyMove
 from wam_msgs.msg import ActionChunk as ActionChunkMessage
 from wam_msgs.msg import ExecutorStatus, KVContext, PlannerStatus, SafetyEvent, TaskStatus
 
@@ -46,66 +47,6 @@ class StackTopic(Generic[Value]):
     kind: type[Any]
     qos: QoSProfile
     decode: Callable[[Any], Value]
-
-
-@dataclass(frozen=True, slots=True)
-class JointSample:
-    """One joint state or joint command.
-
-    Attributes:
-        stamp_ns: header stamp [ns].
-        positions: float64 [N], in the order of the group or the robot; rad or m.
-    """
-
-    stamp_ns: int
-    positions: npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSample:
-    """One camera image, decoded on demand.
-
-    Attributes:
-        camera: name of the camera.
-        stamp_ns: header stamp [ns].
-        decode: returns uint8 [H, W, 3]; raises `ImageError` for one that does not fit.
-    """
-
-    camera: str
-    stamp_ns: int
-    decode: Callable[[], Rgb]
-
-    def frame(self) -> CameraFrame:
-        """Return the decoded image."""
-        return CameraFrame(self.camera, self.stamp_ns, self.decode())
-
-
-@dataclass(frozen=True, slots=True)
-class SafetyMove:
-    """One event of the safety node.
-
-    Attributes:
-        stamp_ns: when the node decided [ns].
-        move: the finding, and the rungs before and after.
-    """
-
-    stamp_ns: int
-    move: LadderMove
-
-
-@dataclass(frozen=True, slots=True)
-class NodeDiagnostics:
-    """One status on /diagnostics.
-
-    Attributes:
-        stamp_ns: header stamp [ns].
-        name: "NODE: TASK".
-        values: key -> value.
-    """
-
-    stamp_ns: int
-    name: str
-    values: Mapping[str, str]
 
 
 CHUNKS: StackTopic[ActionChunk] = StackTopic(

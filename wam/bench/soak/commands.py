@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from wam.bench.attack.robot_file import read_judged_robot
 from wam.robots.description import JointGroup
-from wam.stack.topics import JointSample
+from wam.stack.samples import JointSample
 
 Vector = npt.NDArray[np.float64]
 

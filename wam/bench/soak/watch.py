@@ -14,7 +14,8 @@ from wam.ros.conversions import time_to_ns
 from wam.ros.qos import CHUNK, SAFETY_STATUS
 from wam.stack import topics
 from wam.stack.listener import TopicListener
-from wam.stack.topics import SafetyMove, StackTopic
+from wam.stack.samples import SafetyMove
+from wam.stack.topics import StackTopic
 from wam_msgs.msg import ActionChunk, SafetyStatus
 
 # Their decoding is the business of the nodes; here they are only counted, or read field by field.

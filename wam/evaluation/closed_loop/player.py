@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from wam.core.clock import NS_PER_S
+from wam.core.observation import Rgb
 from wam.core.policy import LoadedPolicy
 from wam.evaluation.closed_loop.controls import CONTROLS, control_policy
 from wam.evaluation.closed_loop.filming import Films
@@ -92,6 +93,19 @@ class EpisodePlayer:
                 self._actor = PolicyActor(robot, policy, options.schedule)
                 stack.callback(self._actor.close)
             self._stack = stack.pop_all()
+
+    def film(self, take: Callable[[Rgb], None], *, height: int, width: int, rate: float) -> None:
+        """Have a spectator film what is played from now on.
+
+        Args:
+            take: called with every image, uint8 [H, W, 3].
+            height: of the images [px].
+            width: of the images [px].
+            rate: at most so many images per second of simulated time [Hz].
+        """
+        filmer = Filmer(self._world, height=height, width=width, take=take)
+        self._stack.callback(filmer.close)
+        self._observers.append(_NowAndThen(filmer, self._world, rate=rate))
 
     def __enter__(self) -> EpisodePlayer:
         """Return itself."""
@@ -183,6 +197,20 @@ class _CameraFilm:
 
     def on_frame(self, frame: Frame) -> None:
         self._films.add(*(frame.observation.frames[name].rgb for name in self._cameras))
+
+
+class _NowAndThen:
+    """Hands a frame on when the time for the next image has come."""
+
+    def __init__(self, observer: Observer, world: TaskWorld, *, rate: float) -> None:
+        self._observer, self._world, self._period = observer, world, 1.0 / rate
+        self._due = 0.0
+
+    def on_frame(self, frame: Frame) -> None:
+        if self._world.time < self._due - 1e-6:
+            return
+        self._due += self._period
+        self._observer.on_frame(frame)
 
 
 class _Stopped(Exception):

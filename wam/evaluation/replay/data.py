@@ -40,6 +40,7 @@ class ReplayData:
         damaged: messages that were read, and whose images are damaged.
         content: topic read -> hash of its messages.
         refused_messages: messages that the ingest refused.
+        stopped: whether the replay was stopped before the end of the recording.
         warnings: one sentence each, for the user.
     """
 
@@ -60,6 +61,7 @@ class ReplayData:
     damaged: tuple[RecordingLoss, ...]
     content: Mapping[str, str]
     refused_messages: int
+    stopped: bool
     warnings: tuple[str, ...]
 
     @property

@@ -27,6 +27,9 @@ from wam.evaluation.replay.viewer_sink import (
 
 APPLICATION = "wam replay"
 TIMELINE = "recording"
+LIVE = "live"
+"""Target that opens a viewer on this machine."""
+
 STRIP_RADIUS = -1.5
 """Of lines in 3D; negative: in pixels, whatever the distance."""
 
@@ -81,17 +84,28 @@ def write_rerun(path: Path, data: ReplayData, events: Path) -> None:
 
 
 class RerunSink:
-    """Writes what a replay shows as .rrd.
+    """Writes what a replay or a running robot shows: to a file, or to a viewer.
 
     Args:
         rerun: the module.
-        path: the file.
+        target: an .rrd file, `LIVE` to open a viewer here, or the address of an open one (rerun+http://...).
+        application: what the viewer calls it.
+        timeline: name of its time.
     """
 
-    def __init__(self, rerun: Any, path: Path) -> None:
+    def __init__(
+        self, rerun: Any, target: Path | str, *, application: str = APPLICATION, timeline: str = TIMELINE
+    ) -> None:
         self._rerun = rerun
-        self._stream: Any = rerun.RecordingStream(APPLICATION)
-        self._stream.save(str(path))
+        self._timeline = timeline
+        self._trees: dict[str, Any] = {}
+        self._stream: Any = rerun.RecordingStream(application)
+        if isinstance(target, Path):
+            self._stream.save(str(target))
+        elif target == LIVE:
+            self._stream.spawn()
+        else:
+            self._stream.connect_grpc(target)
 
     def style(self, entity: Entity, *, label: str, colour: Colour, width: float, steps: bool = False) -> None:
         """See `ViewerSink.style`."""
@@ -146,6 +160,12 @@ class RerunSink:
         # The name of the robot alone is a frame too, so that others need not know its root link.
         self._fix(f"{robot.name}/root", parent=robot.stands_on or "world", child=robot.name)
         self._fix(f"{robot.name}/base", parent=robot.name, child=f"{robot.name}/{root}")
+        self._trees[robot.name] = tree
+        self.move(robot)
+
+    def move(self, robot: RobotPose) -> None:
+        """See `LiveSink.move`."""
+        tree = self._trees[robot.name]
         for name, positions in robot.joints.items():
             joint = tree.get_joint_by_name(name)
             if joint is None or not len(positions):
@@ -205,7 +225,7 @@ class RerunSink:
         self._stream.send_blueprint(
             rrb.Blueprint(
                 rrb.Vertical(*rows, below, row_shares=[*([4] * len(rows)), 3]),
-                rrb.TimePanel(timeline=TIMELINE, state="collapsed"),
+                rrb.TimePanel(timeline=self._timeline, state="collapsed"),
                 rrb.SelectionPanel(state="collapsed"),
                 auto_views=False,
             )
@@ -223,7 +243,7 @@ class RerunSink:
         self._stream.log(entity, transform, static=True)
 
     def _send(self, entity: Entity, times_ns: Times, columns: Any) -> None:
-        index = self._rerun.TimeColumn(TIMELINE, timestamp=times_ns.astype("datetime64[ns]"))
+        index = self._rerun.TimeColumn(self._timeline, timestamp=times_ns.astype("datetime64[ns]"))
         self._stream.send_columns(self._path(entity), indexes=[index], columns=columns)
 
     def _path(self, entity: Entity) -> str:

@@ -80,6 +80,7 @@ class ReplayOutcome:
         figures: every figure, with the checked gate and the verdict.
         page: path of index.html, or of summary.json where no page was asked for.
         latencies: "l_prefill" and "l_chunk" of every call on this host [ms].
+        stopped: whether it was stopped before the end of the recording.
     """
 
     summary: dict[str, Any]
@@ -87,6 +88,7 @@ class ReplayOutcome:
     figures: Figures
     page: Path
     latencies: Mapping[str, tuple[float, ...]]
+    stopped: bool = False
 
     @property
     def passed(self) -> bool:
@@ -102,6 +104,7 @@ def replay(
     report: Path,
     progress: Progress = lambda done, total: None,
     make_engine: MakeEngine | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> ReplayOutcome:
     """Replay a recording and write its report.
 
@@ -112,8 +115,10 @@ def replay(
         report: folder of the report: absent, empty, or an earlier report.
         progress: called with messages done and messages in all.
         make_engine: makes the engine; None runs both cycles on the recording's clock.
+        stopped: asked at every message whether to end; the report then is of what was replayed until then.
 
     Raises:
+        KeyboardInterrupt: it was stopped before the first chunk; nothing is written.
         RecordingError: the recording cannot be used; nothing is written.
         ConfigError: the report folder is taken, or the gate names an unknown metric; nothing is written.
         ContractMismatch: policy and robot do not fit.
@@ -133,7 +138,7 @@ def replay(
     made = Recording(options.bag, lenient=options.lenient, clock_offsets=clocks)
     with made as recording, report_folder(report) as folder:
         binding = bind(recording, robot=robot, contract=policy.contract, names=options.names)
-        session = _Session(options, recording, binding, robot, policy, make_engine)
+        session = _Session(options, recording, binding, robot, policy, make_engine, stopped)
         with (folder / EVENTS).open("w", encoding="utf-8") as file:
             session.run(file, progress)
         wall, processor = time.perf_counter() - started, time.process_time() - started_cpu
@@ -149,7 +154,8 @@ def replay(
         if options.rerun is not None:
             write_rerun(options.rerun, data, folder / EVENTS)
     first = report / (INDEX if options.page else SUMMARY)
-    return ReplayOutcome(summary, timing, figures, first, session.collector.latencies())
+    latencies = session.collector.latencies()
+    return ReplayOutcome(summary, timing, figures, first, latencies, stopped=data.stopped)
 
 
 class _Session:
@@ -163,7 +169,9 @@ class _Session:
         robot: RobotDescription,
         policy: LoadedPolicy,
         make_engine: MakeEngine | None,
+        stopped: Callable[[], bool],
     ) -> None:
+        self._stopped, self._was_stopped = stopped, False
         self._options = options
         self._recording = recording
         self._binding = binding
@@ -252,6 +260,8 @@ class _Session:
                 self._add_reference(sample, self._binding.feeds[topic])
         self._write_scores(writer, self.collector.finish(self._last_ns))
         if not self.collector.chunks and not self.collector.faults:
+            if self._was_stopped:
+                raise KeyboardInterrupt
             self._refuse_silence()
 
     def _write_scores(self, writer: EventWriter, scores: list[ChunkScore]) -> None:
@@ -282,7 +292,9 @@ class _Session:
             damaged=damaged,
             content=self._content.topics((feed.topic, feed.msgtype) for feed in self._binding.feeds.values()),
             refused_messages=sum(stream.refused for stream in self._engine.ingest.status()),
+            stopped=self._was_stopped,
             warnings=(
+                *self._stop_warnings(),
                 *self._recording.warnings,
                 *loss_lines(damaged),
                 *self._binding.warnings,
@@ -296,10 +308,19 @@ class _Session:
             ),
         )
 
+    def _stop_warnings(self) -> tuple[str, ...]:
+        if not self._was_stopped:
+            return ()
+        done = self._seconds(self._last_ns)
+        return (f"stopped after {done:.1f} of {self._recording.duration:.1f} s: the rest was not replayed",)
+
     def _deliveries(self, messages: Iterator[BagMessage], progress: Progress) -> Iterator[Delivery]:
         # Messages and not time: a clock that was set would make the line jump, or stand still.
         total = sum(topic.count for topic in self._recording.topics if topic.name in self._binding.feeds)
         for message in messages:
+            if self._stopped():
+                self._was_stopped = True
+                return
             feed = self._binding.feeds[message.topic]
             if message.msgtype != feed.msgtype:
                 continue

@@ -23,6 +23,14 @@ MAX_REMARKS = 6
 
 def headline_of(data: ReplayData, figures: Figures) -> tuple[Tone, str, tuple[str, ...]]:
     """Return colour, sentence and reasons of the verdict."""
+    tone, text, reasons = _headline_of(data, figures)
+    if not data.stopped:
+        return tone, text, reasons
+    # A part of a recording may fail, but does not pass for the whole.
+    return Tone.WARN if tone is Tone.GOOD else tone, f"Stopped before the end. {text}", reasons
+
+
+def _headline_of(data: ReplayData, figures: Figures) -> tuple[Tone, str, tuple[str, ...]]:
     remarks = data.warnings[:MAX_REMARKS]
     checks = figures.checks
     if figures.verdict == "fault":

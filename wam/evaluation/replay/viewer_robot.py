@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.evaluation.replay.viewer_sink import Points, RobotPose, Strips, Times, Values
-from wam.robots.description import RobotDescription
+from wam.robots.description import JointSpec, RobotDescription
 from wam.robots.kinematics import RobotModel
 
 Rows = npt.NDArray[np.float64]
@@ -91,13 +91,14 @@ class ViewedRobot:
             positions: float64 [T, N], all joints of the robot; they stand for joints that are not the policy's.
         """
         tips = dict.fromkeys(group.tip_link for group in self._robot.groups if group.tip_link)
-        ways = {tip: [self._way(tip, chunk, times_ns, positions) for chunk in chunks] for tip in tips}
+        ways = {tip: [self.way(tip, chunk, times_ns, positions) for chunk in chunks] for tip in tips}
         return {
-            tip: tuple(_fan(chunks[: i + 1], lines[: i + 1]) for i in range(len(chunks)))
+            tip: tuple(fan(chunks[: i + 1], lines[: i + 1]) for i in range(len(chunks)))
             for tip, lines in ways.items()
         }
 
-    def _way(self, tip: str, chunk: TipChunk, times_ns: Times, positions: Rows) -> Points:
+    def way(self, tip: str, chunk: TipChunk, times_ns: Times, positions: Rows) -> Points:
+        """Return the way that a chunk would have led a tip, float64 [K, 3] [m]; see `fans`."""
         measured = self._home
         if len(times_ns):
             latest = positions[max(0, int(np.searchsorted(times_ns, chunk.ready_ns, side="right")) - 1)]
@@ -111,18 +112,28 @@ class ViewedRobot:
 
     def _pose(self, name: str, urdf: str, times_ns: Times, positions: Rows, stands_on: str) -> RobotPose:
         known = np.where(np.isfinite(positions), positions, self._home)
-        joints: dict[str, Values] = {
-            coupled.name: known[:, column] * coupled.ratio + coupled.offset
-            for column, spec in enumerate(self._robot.joints)
-            for coupled in spec.model_joints
-        }
-        return RobotPose(name, urdf, joints, times_ns, stands_on)
+        return RobotPose(name, urdf, model_joints(self._robot.joints, known), times_ns, stands_on)
 
 
-def _fan(chunks: Sequence[TipChunk], lines: Sequence[Points]) -> Strips:
+def fan(chunks: Sequence[TipChunk], lines: Sequence[Points]) -> Strips:
+    """Return the newest ways as lines that stand from the newest chunk on; older ones are fainter."""
     shown = tuple(lines[-FAN:])
     colours = tuple((*FAN_COLOUR, round(255 * (i + 1) / len(shown))) for i in range(len(shown)))
     return Strips(chunks[-1].ready_ns, shown, colours)
+
+
+def model_joints(joints: Sequence[JointSpec], positions: Rows) -> dict[str, Values]:
+    """Return the positions of the URDF's joints, float64 [T] each.
+
+    Args:
+        joints: of the robot, one per column.
+        positions: float64 [T, N] [rad, m or 1].
+    """
+    return {
+        coupled.name: positions[:, column] * coupled.ratio + coupled.offset
+        for column, spec in enumerate(joints)
+        for coupled in spec.model_joints
+    }
 
 
 def viewer_urdf(urdf: str, folder: Path, *, colour: str = "") -> str:

@@ -118,3 +118,10 @@ class ViewerSink(Protocol):
 
     def close(self) -> None:
         """Write what is left; safe to call twice."""
+
+
+class LiveSink(ViewerSink, Protocol):
+    """Takes what a running robot shows, piece by piece."""
+
+    def move(self, robot: RobotPose) -> None:
+        """Go on with a robot that was added before; its URDF is not looked at."""
