@@ -20,7 +20,7 @@ from wam.core.errors import ConfigError
 from wam.core.observation import CameraFrame
 from wam.core.verdict import Ladder, Verdict
 from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation
-from wam.evaluation.happened import Motion
+from wam.evaluation.happened import MeasuredMotion
 from wam.evaluation.records import ChunkRecord, ContextRecord, SafetyRecord, TopicSeries
 from wam.report.imagined import ImaginedPairs, ImaginedRecord, side_by_side
 from wam.report.machine import machine_info
@@ -142,7 +142,7 @@ def test_the_page_is_self_contained_opens_with_the_film_and_escapes_the_instruct
         ),
         (
             {
-                "motion": Motion("left_joint2", 0.0, 0.0, "rad"),
+                "motion": MeasuredMotion("left_joint2", 0.0, 0.0, "rad"),
                 "refused": 71,
                 "held": {"jump": 3.0},
                 "slow": "this machine was too slow: simulated time passed at 0.40 of real time",
@@ -197,9 +197,9 @@ def test_only_a_policy_that_was_trained_for_the_task_has_to_do_it() -> None:
 
 def test_a_robot_that_never_moved_is_not_well_whatever_its_policy() -> None:
     """A run held for all of its time was told as "the robot moved", with exit code 0."""
-    still = recording(motion=Motion("left_joint2", 1e-20, 0.0, "rad"))
+    still = recording(motion=MeasuredMotion("left_joint2", 1e-20, 0.0, "rad"))
     assert not replace(still, trained=False).is_well
-    assert replace(recording(motion=Motion("left_joint2", 0.5, 0.2, "rad")), trained=False).is_well
+    assert replace(recording(motion=MeasuredMotion("left_joint2", 0.5, 0.2, "rad")), trained=False).is_well
 
 
 def test_an_interrupted_demo_says_so_first() -> None:

@@ -156,7 +156,6 @@ def evaluate(
     from wam.evaluation.closed_loop.page import (
         LOGS,
         build_evaluation_report,
-        headline,
         summary_of,
         timing_of,
     )
@@ -165,6 +164,7 @@ def evaluate(
     from wam.evaluation.closed_loop.ray import play_on_ray
     from wam.evaluation.closed_loop.run import evaluate_fast
     from wam.evaluation.closed_loop.table import compute_evaluation
+    from wam.evaluation.closed_loop.verdict import headline
     from wam.evaluation.metrics.gate import read_gate
     from wam.evaluation.replay.engine import ReplaySettings, parse_latency, parse_strategy
     from wam.evaluation.replay.ray import require_ray

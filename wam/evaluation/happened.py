@@ -58,7 +58,7 @@ LATE_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Motion:
+class MeasuredMotion:
     """The joint that moved most, as measured.
 
     Attributes:
@@ -93,10 +93,10 @@ class Motion:
         return f"the robot moved ({amount})" if self.moved else f"the robot did not move (most: {amount})"
 
 
-NOT_MEASURED = Motion("", 0.0, 0.0, "")
+NOT_MEASURED = MeasuredMotion("", 0.0, 0.0, "")
 
 
-def motion_of(joints: Sequence[JointSpec], positions: npt.NDArray[np.float64]) -> Motion:
+def motion_of(joints: Sequence[JointSpec], positions: npt.NDArray[np.float64]) -> MeasuredMotion:
     """Return the joint that moved most.
 
     Args:
@@ -112,10 +112,12 @@ def motion_of(joints: Sequence[JointSpec], positions: npt.NDArray[np.float64]) -
     ranges = np.array([joint.upper - joint.lower for joint in joints])
     shares = np.divide(amounts, ranges, out=np.zeros(len(joints)), where=ranges > 0)
     most = int(np.argmax(shares))
-    return Motion(joints[most].name, float(amounts[most]), float(shares[most]), joints[most].kind.unit)
+    return MeasuredMotion(
+        joints[most].name, float(amounts[most]), float(shares[most]), joints[most].kind.unit
+    )
 
 
-def farthest(motions: Sequence[Motion | None]) -> Motion | None:
+def farthest(motions: Sequence[MeasuredMotion | None]) -> MeasuredMotion | None:
     """Return the largest of several motions, None where nothing was measured."""
     known = [one for one in motions if one is not None and one.joint]
     return max(known, key=lambda one: one.share, default=None)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from wam.core.clock import NS_PER_S
 from wam.core.observation import CameraFrame, Rgb
 from wam.core.verdict import Ladder
-from wam.evaluation.happened import NOT_MEASURED, Motion, farthest, motion_of
+from wam.evaluation.happened import NOT_MEASURED, MeasuredMotion, farthest, motion_of
 from wam.evaluation.records import SafetyRecord
 from wam.report.imagined import ImaginedPairs
 from wam.robots.description import RobotDescription
@@ -52,7 +52,7 @@ class EpisodeMessages:
     safety: tuple[SafetyRecord, ...]
     accepted: int
     refused: int
-    motion: Motion
+    motion: MeasuredMotion
 
 
 class EpisodeRecorder(Recorder):
@@ -143,7 +143,7 @@ class EpisodeRecorder(Recorder):
                 motion=self._motion(),
             )
 
-    def _motion(self) -> Motion:
+    def _motion(self) -> MeasuredMotion:
         motions = [
             motion_of(self._joints[name], series.series().positions) for name, series in self.measured.items()
         ]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder
-from wam.evaluation.happened import Motion, held_text, refused_text
+from wam.evaluation.happened import MeasuredMotion, held_text, refused_text
 from wam.evaluation.records import SafetyRecord
 
 Values = npt.NDArray[np.float64]
@@ -71,7 +71,7 @@ class EpisodeRecord:
     held: Mapping[str, float] = field(default_factory=dict)
     accepted: int = 0
     refused: int = 0
-    motion: Motion | None = None
+    motion: MeasuredMotion | None = None
     slow: str = ""
 
     @property

@@ -415,7 +415,7 @@ METRICS: tuple[Row, ...] = (
         shown=PAGE,
         known=lambda basis: basis.is_judged,
     ),
-    ladder_share(Ladder.NOMINAL, "share of time on NOMINAL, the ladder's lowest rung", shown=PAGE),
+    ladder_share(Ladder.NOMINAL, "share of time on NOMINAL, the ladder's first rung", shown=PAGE),
     ladder_share(Ladder.LATE, "share of time on LATE"),
     ladder_share(Ladder.SLOW, "share of time on SLOW"),
     ladder_share(Ladder.HOLD, "share of time on HOLD, the arm standing still", shown=PAGE),
