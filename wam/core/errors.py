@@ -197,7 +197,7 @@ def named_os_error(error: OSError) -> WamError:
     place = f"{error.filename}: " if error.filename is not None else ""
     text = f"{place}{error.strerror or error}"
     if error.errno in PERMISSION:
-        return MachineFault(text, where="its permissions, or take another place")
+        return MachineFault(f"{text}; change its permissions, or take another place")
     if error.errno in DISK:
-        return MachineFault(text, where="the disk (free space on it), or take another place")
+        return MachineFault(f"{text}; free space on its disk, or take another place")
     return WamError(text)

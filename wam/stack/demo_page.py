@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.verdict import Ladder
+from wam.core.words import counted
 from wam.evaluation.closed_loop.page import LOGS, video_sections
 from wam.evaluation.happened import plain
 from wam.report import plots
@@ -157,8 +158,8 @@ def _page(run: DemoRecording, samples: dict[str, Values], times: dict[str, Sampl
         title=f"Demo on {run.robot_title}",
         subtitle=f"task {evaluation.task} · policy {evaluation.policy} · “{run.episode.instruction}”",
         tone=_tone(run),
-        verdict=run.headline,
-        reasons=(*run.problems, *run.notes[1:], *evaluation.warnings),
+        verdict=run.outcome,
+        reasons=(*run.problems, *run.episode.happened, *run.notes, *evaluation.warnings),
         tiles=_tiles(run, times),
         sections=tuple(section for section in sections if section is not None),
         footer="Written by wam demo. Everything on this page is inside this file.",
@@ -195,7 +196,7 @@ def _tiles(run: DemoRecording, times: dict[str, SampleSummary]) -> tuple[Tile, .
             "chunk latency p50", f"{number(chunk.p50)} ms", f"p99 {number(chunk.p99)} ms, {number(rate)} /s"
         ),
         Tile("context age p50", f"{number(age.p50)} ms", f"p99 {number(age.p99)} ms"),
-        Tile("worst rung", rung.name, f"{len(episode.moving)} safety events", rung_tone),
+        Tile("worst rung", rung.name, counted(len(episode.moving), "safety event"), rung_tone),
     )
 
 

@@ -86,7 +86,12 @@ class DemoRecording:
     @property
     def headline(self) -> str:
         """One sentence: whether the task is done, how far it came, and whether the robot moved, was held, and why."""
-        return "; ".join([*self._outcome(), *self.notes[:1]])
+        return "; ".join([self.outcome, *self.episode.happened, *self.notes[:1]])
+
+    @property
+    def outcome(self) -> str:
+        """The first part of the headline: whether the task is done, and if not, how far it came."""
+        return "; ".join(self._outcome())
 
     def _outcome(self) -> list[str]:
         run, episode = self.evaluation, self.episode
@@ -104,4 +109,4 @@ class DemoRecording:
             parts.append(f"the safety node stopped the robot at {at / NS_PER_S:.1f} s")
         if self.stopped:
             parts.insert(0, f"stopped after {episode.time:.1f} s")
-        return [*parts, *episode.happened]
+        return parts

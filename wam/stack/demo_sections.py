@@ -69,14 +69,12 @@ def _cause_table(episode: EpisodeRecord) -> Table:
     rows = tuple(
         (
             code.replace("_", " "),
-            str(times[code]),
-            f"{event.stamp_ns / NS_PER_S:.2f} s",
-            f"{event.ladder_from.name} → {event.ladder_to.name}",
-            event.text,
+            f"{times[code]}, first at {event.stamp_ns / NS_PER_S:.2f} s",
+            f"{event.ladder_from.name} → {event.ladder_to.name}: {event.text}",
         )
         for code, event in first.items()
     )
-    return Table(("event", "times", "first at", "ladder then", "what was said then"), rows, text=True)
+    return Table(("event", "times", "what was said first"), rows, text=True)
 
 
 def event_section(run: DemoRecording) -> Section | None:

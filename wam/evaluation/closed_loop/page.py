@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from wam.core.verdict import Ladder
+from wam.core.words import counted
 from wam.evaluation.closed_loop import table
 from wam.evaluation.closed_loop.controls import CONTROLS
 from wam.evaluation.closed_loop.options import NODES
@@ -255,7 +256,7 @@ def _tiles(run: Evaluation, figures: EvaluationFigures) -> tuple[Tile, ...]:
             Tile(
                 "worst rung",
                 rung.name,
-                f"{events:.0f} safety events",
+                counted(round(events), "safety event"),
                 Tone.GOOD if rung <= Ladder.LATE else Tone.WARN if rung < Ladder.STOP else Tone.BAD,
             ),
         ]
@@ -355,7 +356,10 @@ def _safety_section(run: Evaluation) -> Section:
     texts = {event.code: event.text for one in run.episodes for event in one.moving}
     if not counts:
         return Section("Safety events", (Text(("None.",)),))
-    rows = tuple((code, rung.name, str(count), texts[code]) for (code, rung), count in counts.most_common())
+    rows = tuple(
+        (code.replace("_", " "), rung.name, str(count), texts[code])
+        for (code, rung), count in counts.most_common()
+    )
     block: Block = Table(("cause", "rung", "times", "for example"), rows, text=True)
     return Section(
         "Safety events", (block,), intro="Counted once the robot follows the policy; before that it holds."
