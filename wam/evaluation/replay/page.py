@@ -34,6 +34,7 @@ from wam.report.page import (
     picture,
     render,
 )
+from wam.report.read_on import next_section, words_section
 
 MIXED = "The joints have different units; figures that would mix them are left out here, see the next table."
 
@@ -70,6 +71,17 @@ def build_page(data: ReplayData, figures: Figures, summary: dict[str, Any], timi
                 _camera_section(data),
                 imagined_section(data.collector.imagined.records(), start_ns=data.first_ns),
                 _recording_section(data, summary),
+                next_section(STEPS),
+                words_section(
+                    "planner context",
+                    "context age",
+                    "chunk",
+                    "chunk latency",
+                    "phase offset",
+                    "rung",
+                    "held",
+                    "refused",
+                ),
                 _environment_section(data, summary, timing),
             )
             if section is not None
@@ -77,6 +89,15 @@ def build_page(data: ReplayData, figures: Figures, summary: dict[str, Any], timi
         footer="Written by wam replay. Everything on this page is inside this file; the figures are in summary.json.",
     )
     return render(page)
+
+
+STEPS = (
+    ("two policies on this recording", "wam replay compare A B --page compare.html"),
+    ("look at it in 3D", "wam replay BAG --robot ROBOT --policy POLICY --report OUT --rerun out.rrd"),
+    ("what is wrong with the recording", "wam check BAG --robot ROBOT"),
+    ("in closed loop, where it matters", "wam eval --task TASK --policy POLICY --report OUT"),
+)
+"""What to do after a replay."""
 
 
 def _tiles(data: ReplayData, figures: Figures, timing: dict[str, Any]) -> tuple[Tile, ...]:

@@ -14,6 +14,7 @@ from wam.evaluation.metrics.table import shown
 from wam.evaluation.replay.scenario import FEWEST_FOR_INTERVAL, Checked, Run, Scenario
 from wam.evaluation.replay.scenario_browser import browser_section
 from wam.report.page import Page, Section, Table, Tile, number, render
+from wam.report.read_on import next_section, words_section
 from wam.report.tone import Tone
 
 TONES = {
@@ -81,6 +82,7 @@ def build_scenario_page(
             sections=(
                 _variant_section(summary),
                 browser_section(runs, folder, tones=TONES, intro=RUN_VERDICTS[summary["gate_source"]]),
+                *_last_sections(),
                 _timing_section(timing),
             ),
             footer="Written by wam replay scenario. Every run has a report of its own in runs/.",
@@ -147,13 +149,29 @@ def _variant_section(summary: dict[str, Any]) -> Section:
 
 
 def _timing_section(timing: dict[str, Any]) -> Section:
-    rows = [(name, _cell(value)) for name, value in timing["results"].items()]
+    measured = [(name, number(value)) for name, value in timing["results"].items() if value is not None]
+    rows = measured or [
+        ("L_prefill, L_chunk", "no variant was timed: each needs two recordings, the first warms up")
+    ]
     rows += [(name.replace("_", " "), str(value)) for name, value in timing["machine"].items()]
     return Section(
         "Times and machine",
         (Table((), (("processes at a time", str(timing["jobs"])), *rows), text=True),),
         intro="L_prefill and L_chunk: means per recording, averaged, without the first of a variant (warm-up).",
+        folded=True,
     )
+
+
+def _last_sections() -> tuple[Section, ...]:
+    steps = (
+        ("two runs side by side", "wam replay compare OUT/runs/A OUT/runs/B --page compare.html"),
+        (
+            "one run on the real nodes",
+            "wam replay BAG --robot ROBOT --policy POLICY --mode live --report live",
+        ),
+        ("for CI", "wam replay scenario FILE --report OUT --junit junit.xml --markdown summary.md"),
+    )
+    return next_section(steps), words_section("planner context", "chunk", "held", "refused")
 
 
 def _cell(value: float | None) -> str:
