@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from .pages import ROOT, StaleEntry, head, sentence, table
+from .pages import ROOT, StaleEntry, foot, head, sentence, table
 
 KINDS = (("msg", "Messages"), ("srv", "Services"), ("action", "Actions"))
 PARTS = {"msg": ("",), "srv": ("Request", "Response"), "action": ("Goal", "Result", "Feedback")}
@@ -22,13 +22,14 @@ def page() -> str:
     Raises:
         StaleEntry: a line of a file is none that this knows.
     """
-    parts = [head("Messages, services and actions", "the files in `wam_msgs` and the comments in them")]
+    parts = [head("Messages, services and actions")]
     parts.append("\n`ros2 interface show wam_msgs/msg/KVContext` shows the same in a terminal.\n")
     for folder, title in KINDS:
         parts.append(f"\n## {title}\n")
         for path in sorted((ROOT / "wam_msgs" / folder).glob(f"*.{folder}")):
             parts.append(f"\n### {path.stem}\n\n{_about(path)}\n")
             parts += list(_sections(path, PARTS[folder]))
+    parts.append(foot("the files in `wam_msgs` and the comments in them"))
     return "".join(parts)
 
 

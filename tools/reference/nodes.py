@@ -16,7 +16,7 @@ from wam.robots.description import RobotDescription
 from wam_sim_node.arm import offer_of
 
 from .live import ROBOTS, Endpoint, NodeFacts
-from .pages import REFERENCE, StaleEntry, by_hand, head, sentence, table
+from .pages import REFERENCE, StaleEntry, by_hand, foot, head, sentence, table
 
 FILE = "nodes.yaml"
 INDEX = REFERENCE / "nodes.md"
@@ -90,12 +90,12 @@ def _index(nodes: Mapping[str, Any]) -> str:
         for name, about in nodes.items()
     ]
     return (
-        head("Nodes", "the nodes themselves")
+        head("Nodes")
         + "\nEvery node but `wam_gate` and `wam_estop_button` is a lifecycle node: `configure` loads and checks "
         "everything, `activate` begins to act. Names are relative to the namespace in which the nodes are started.\n\n"
         + table(("node", "what it is", "executable"), rows)
         + "\n[Messages, services and actions](messages.md), [what helps where something is wrong](troubleshooting.md), "
-        "[how the nodes work together](../explanation/architecture.md).\n"
+        "[how the nodes work together](../explanation/architecture.md).\n" + foot("the nodes themselves")
     )
 
 
@@ -109,7 +109,7 @@ def _page(
 ) -> str:
     lifecycle = name not in ("wam_gate", "wam_estop_button")
     parts = [
-        head(f"{name}: {about['title']}", "its parameter class and of what the running node has"),
+        head(f"{name}: {about['title']}"),
         f"\n{sentence(about['about'])}\n\n    ros2 run wam_deploy {about['executable']} --ros-args -p ...\n",
     ]
     if lifecycle:
@@ -144,6 +144,7 @@ def _page(
             "([the ladder](../../explanation/execution-and-safety.md#the-ladder)); "
             "[every cause, with what helps](../troubleshooting.md#causes-of-the-degrade-ladder).\n"
         )
+    parts.append(foot("the node's parameter class and what it has when it runs"))
     return "".join(parts)
 
 

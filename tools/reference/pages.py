@@ -19,15 +19,14 @@ class StaleEntry(Exception):
     """What is written by hand does not fit the code; the text says which entry, in which file."""
 
 
-def head(title: str, source: str) -> str:
-    """Return the first lines of a page.
+def head(title: str) -> str:
+    """Return the first lines of a page."""
+    return f"<!-- SPDX-License-Identifier: Apache-2.0; made by `{COMMAND}`: do not edit -->\n\n# {title}\n"
 
-    Args:
-        title: of the page.
-        source: what it is made of, as Markdown.
-    """
-    note = f"<!-- SPDX-License-Identifier: Apache-2.0; made by `{COMMAND}`: do not edit -->"
-    return f"{note}\n\n# {title}\n\nMade of {source} by `{COMMAND}`; a test compares it with the code.\n"
+
+def foot(source: str) -> str:
+    """Return the last lines of a page that is made of `source`, in Markdown."""
+    return f"\n---\n\nMade of {source}; a test holds the page to it. `{COMMAND}` writes it anew.\n"
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

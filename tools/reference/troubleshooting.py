@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from wam.core.ladder import CAUSES, may_retreat
+from wam.core.ladder import CAUSES, LEFT_BEHIND, may_retreat
 from wam.core.verdict import Finding, Ladder, Verdict
 from wam.runtime.task import Result
 
 from .codes import all_codes
-from .pages import ROOT, StaleEntry, by_hand, head, same_names, sentence, table
+from .pages import ROOT, StaleEntry, by_hand, foot, head, same_names, sentence, table
 
 CAUSE_FILE, ERROR_FILE = "causes.yaml", "errors.yaml"
 
@@ -65,10 +65,7 @@ def page() -> str:
     Raises:
         StaleEntry: a cause, error or ending has no entry, or an entry has none of these.
     """
-    parts = [
-        head("Troubleshooting", "the tables of causes and errors in the code and what helps"),
-        INTRODUCTION,
-    ]
+    parts = [head("Troubleshooting"), INTRODUCTION]
     for title, rows in BEGINNINGS:
         parts.append(f"\n## {title}\n\n" + table(("what you see", "what helps"), rows))
     parts.append("\n## Causes of the degrade ladder\n" + _causes())
@@ -82,6 +79,7 @@ def page() -> str:
         "classes. The line says what, the value, what is allowed, and where to change it. A traceback is a bug.\n\n"
         + _errors(errors["errors"])
     )
+    parts.append(foot("the tables of causes and errors in the code, and of what helps in `tools/reference`"))
     return "".join(parts)
 
 
@@ -93,17 +91,10 @@ def _causes() -> str:
             raise StaleEntry(f"tools/reference/{CAUSE_FILE}: {code} needs meaning, check and remedy")
     text = ""
     for title, about, codes in _sections(entries):
-        text += f"\n### {title}\n\n{about}\n\n" + table(
-            ("code", "meaning", "check", "remedy", "way back"),
-            [
-                (
-                    f"`{code}`",
-                    *(entries[code][key] for key in ("meaning", "check", "remedy")),
-                    _way_back(code),
-                )
-                for code in codes
-            ],
-        )
+        rows = [
+            (f"`{code}`", *(entries[code][key] for key in ("meaning", "check", "remedy"))) for code in codes
+        ]
+        text += f"\n### {title}\n\n{about}\n\n" + table(("code", "meaning", "check", "remedy"), rows)
     return text
 
 
@@ -113,8 +104,9 @@ def _sections(entries: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str]]
     }
     yield (
         "STOP",
-        "Latched: `~/clear_fault` once the cause has gone. With *yes* in the last column, `~/retreat` may lead the arm "
-        "back before.",
+        "Latched: `~/clear_fault` once the cause has gone; before that, "
+        "[`~/retreat`](../how-to/leave-a-contact.md) may "
+        f"lead the arm back from {_named(code for code in entries if _rung(code) is Ladder.STOP and _way_back(code))}.",
         of_rung[Ladder.STOP],
     )
     yield (
@@ -132,9 +124,19 @@ def _sections(entries: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str]]
     )
 
 
-def _way_back(code: str) -> str:
+def _rung(code: str) -> Ladder | None:
+    """Return the rung of a cause; the verdict STOP of a filter is none of the table's."""
+    return CAUSES[code].rung if code in CAUSES else Ladder.STOP if code in LEFT_BEHIND else None
+
+
+def _way_back(code: str) -> bool:
     verdict = CAUSES[code].verdict if code in CAUSES else Verdict.STOP
-    return "yes" if may_retreat(Finding(verdict, code, "")) else "no"
+    return may_retreat(Finding(verdict, code, ""))
+
+
+def _named(codes: Iterable[str]) -> str:
+    *most, last = (f"`{code}`" for code in codes)
+    return f"{', '.join(most)} and {last}"
 
 
 def _endings(entries: Mapping[str, str]) -> str:
