@@ -110,7 +110,7 @@ def _page(
     lifecycle = name not in ("wam_gate", "wam_estop_button")
     parts = [
         head(f"{name}: {about['title']}"),
-        f"\n{sentence(about['about'])}\n\n    ros2 run wam_deploy {about['executable']} --ros-args -p ...\n",
+        f"\n{sentence(about['about'])}\n\n    ros2 run wam_deploy {about['executable']} --ros-args -p NAME:=VALUE\n",
     ]
     if lifecycle:
         parts.append(
