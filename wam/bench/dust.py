@@ -19,12 +19,12 @@ import torch
 from wam.policies.bundles import open_policy, require_device
 from wam.policies.dust.config import DustConfig
 from wam.policies.dust.cost import chunk_cost
-from wam.policies.dust.executor import SLOT
 from wam.policies.dust.head import DustHead
 from wam.policies.dust.policy import check, load_head, prompter_of
 from wam.policies.dust.records import FeatureKv
 from wam.policies.dust.sampling import build_tables, noise, sample
 from wam.policies.dust.schedule import ALL_SAVINGS, NO_SAVINGS, ActionRule, SamplerSettings, Savings, schedule
+from wam.policies.dust.stages import SLOT
 
 VARIANTS: dict[str, Savings] = {"naive": NO_SAVINGS, "cached": ALL_SAVINGS}
 WARM_UP = 2

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -260,6 +260,19 @@ class StageBackend:
         return f"{self.backend} ({self.reason})" if self.reason else self.backend
 
 
+_STAGE_KEY = "backend of "
+
+
+def stages_to_values(stages: Iterable[StageBackend]) -> dict[str, str]:
+    """Return what runs every stage as a node's diagnostics state it, e.g. "backend of denoise" -> "eager"."""
+    return {f"{_STAGE_KEY}{one.stage}": str(one) for one in stages}
+
+
+def backends_in_values(values: Mapping[str, str]) -> dict[str, str]:
+    """Return stage -> what runs it, from a node's diagnostics."""
+    return {key.removeprefix(_STAGE_KEY): text for key, text in values.items() if key.startswith(_STAGE_KEY)}
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
     """Both halves of a policy, loaded from one bundle.
@@ -270,7 +283,7 @@ class LoadedPolicy:
         executor: the fast half, or None where only the planner was asked for.
         codec: turns the payload of its contexts into bytes and back.
         device: where it computes, e.g. "cpu" or "cuda:0".
-        stages: what runs its stages; empty where they run as they are written.
+        stages: what runs its stages; empty for a policy without any.
     """
 
     contract: PolicyContract
@@ -279,6 +292,11 @@ class LoadedPolicy:
     codec: TensorCodec[Any]
     device: str = "cpu"
     stages: tuple[StageBackend, ...] = ()
+
+    @property
+    def backends(self) -> dict[str, str]:
+        """Stage -> what runs it, as reports state it."""
+        return {one.stage: str(one) for one in self.stages}
 
 
 def routable_offset(contract: PolicyContract, header: ContextHeader, *, stamp_ns: int) -> int:

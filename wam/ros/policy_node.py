@@ -12,7 +12,7 @@ from sensor_msgs.msg import JointState
 
 from wam.core.contract import PolicyContract
 from wam.core.errors import ContractMismatch
-from wam.core.policy import LoadedPolicy, Perceiving
+from wam.core.policy import LoadedPolicy, Perceiving, stages_to_values
 from wam.robots.description import RobotDescription
 from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import DiagnosticLevel, Diagnostics
@@ -141,7 +141,7 @@ class PolicyNode(WamNode[P]):
         self._contract_hash = policy.contract.contract_hash
         self._device = policy.device
         self.get_logger().info(f"policy {p.policy} runs on {policy.device}, {p.threads} CPU threads")
-        self._stages = {f"backend of {one.stage}": str(one) for one in policy.stages}
+        self._stages = stages_to_values(policy.stages)
         for stage, backend in self._stages.items():
             self.get_logger().info(f"{stage}: {backend}")
         return policy

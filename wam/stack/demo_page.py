@@ -84,6 +84,7 @@ def demo_summary(run: DemoRecording) -> dict[str, Any]:
         "trained_for_task": run.trained,
         "robot": evaluation.robot,
         "contract_hash": evaluation.contract_hash,
+        "backends": dict(evaluation.backends),
         "instruction": episode.instruction,
         "notes": list(run.notes),
         "problems": list(run.problems),
@@ -265,6 +266,7 @@ def _facts_section(run: DemoRecording) -> Section:
         ("robot", f"{evaluation.robot} ({run.robot_title})"),
         ("variant", run.episode.variant),
         ("contract hash", evaluation.contract_hash),
+        *((f"stage {name}", text) for name, text in evaluation.backends.items()),
         *((name, str(value)) for name, value in evaluation.settings.items()),
         *((name.replace("_", " "), str(value)) for name, value in evaluation.machine.items()),
     ]

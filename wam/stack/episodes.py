@@ -179,6 +179,7 @@ class NodeEpisodes:
             episodes=tuple(episodes),
             videos=videos.chosen() if options.videos else {},
             warnings=tuple(warnings),
+            backends=dict(self.recorder.backends),
             settings={
                 **settings_of(options, mode=NODES),
                 "simulated over wall time": f"{factor:.2f}",

@@ -16,7 +16,7 @@ from wam.report.imagined import ImaginedPairs
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.stack import topics
 from wam.stack.listener import TopicListener
-from wam.stack.samples import ImageSample, JointSample, SafetyMove
+from wam.stack.samples import ImageSample, JointSample, NodeDiagnostics, SafetyMove
 from wam_msgs.msg import ExecutorStatus, PlannerStatus
 
 IMAGINED_PERIOD_NS = NS_PER_S
@@ -83,6 +83,7 @@ class Recorder:
         images: number of images received.
         planner_status: newest status of the planner, None before the first.
         executor_status: newest status of the executor, None before the first.
+        backends: stage of the policy -> what runs it, from the nodes' diagnostics.
     """
 
     def __init__(self, robot: RobotDescription, *, namespace: str = "", in_bulk: bool = False) -> None:
@@ -101,6 +102,7 @@ class Recorder:
         self.images = 0
         self.planner_status: PlannerStatus | None = None
         self.executor_status: ExecutorStatus | None = None
+        self.backends: dict[str, str] = {}
         self._subscribe(robot)
         self.listener.start()
 
@@ -143,6 +145,7 @@ class Recorder:
         listen(topics.SAFETY_EVENTS, self._take_safety)
         listen(topics.PLANNER_STATUS, self._take_planner_status)
         listen(topics.EXECUTOR_STATUS, self._take_executor_status)
+        listen(topics.DIAGNOSTICS, self._take_diagnostics)
 
     def _take_image(self, image: ImageSample, arrival_ns: int) -> None:
         self.images += 1
@@ -176,6 +179,10 @@ class Recorder:
 
     def _take_planner_status(self, status: PlannerStatus, arrival_ns: int) -> None:
         self.planner_status = status
+
+    def _take_diagnostics(self, reports: tuple[NodeDiagnostics, ...], arrival_ns: int) -> None:
+        for report in reports:
+            self.backends.update(report.backends)
 
     def _take_executor_status(self, status: ExecutorStatus, arrival_ns: int) -> None:
         self.executor_status = status

@@ -111,6 +111,7 @@ class LiveReplay:
         self._worst_late_ns = 0
         commanded = any(group.command_kind is not CommandKind.NONE for group in robot.groups)
         self._safety = LiveSafety(robot) if commanded else None
+        self.backends: dict[str, str] = {}
         self._listener = TopicListener("wam_player", now=self._now_ns)
         self._stopped = stopped
         self._runner = StackRunner(log_dir=log_dir, messages=self._listener, on_wait=self._while_waiting)
@@ -202,9 +203,9 @@ class LiveReplay:
         for name in ("wam_planner", "wam_executor"):
             listen(topics.imagination_errors(name), self._take_imagination)
         listen(topics.EXECUTOR_STATUS, partial(self._take_status, EXECUTOR, ExecutorStatus.STATE_FAULT))
+        listen(topics.DIAGNOSTICS, self._take_diagnostics)
         if self._safety is not None:
             listen(topics.SAFETY_EVENTS, partial(self._take_safety_event, self._safety))
-            listen(topics.DIAGNOSTICS, partial(self._take_diagnostics, self._safety))
             listen(topics.command_preview(self._robot), partial(self._take_command, self._safety))
 
     def _start(self, start_ns: int) -> None:
@@ -326,12 +327,11 @@ class LiveReplay:
     def _take_safety_event(self, safety: LiveSafety, event: SafetyMove, now_ns: int) -> None:
         safety.take_move(event.stamp_ns, event.move)
 
-    def _take_diagnostics(
-        self, safety: LiveSafety, reports: tuple[NodeDiagnostics, ...], now_ns: int
-    ) -> None:
+    def _take_diagnostics(self, reports: tuple[NodeDiagnostics, ...], now_ns: int) -> None:
         for report in reports:
-            if report.name.startswith("wam_safety:"):
-                safety.take_diagnostics(report.values, now_ns=now_ns)
+            self.backends.update(report.backends)
+            if self._safety is not None and report.name.startswith("wam_safety:"):
+                self._safety.take_diagnostics(report.values, now_ns=now_ns)
 
     def _take_command(self, safety: LiveSafety, command: JointSample, now_ns: int) -> None:
         safety.take_command(command.stamp_ns, command.positions)

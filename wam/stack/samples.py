@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.observation import CameraFrame, Rgb
+from wam.core.policy import backends_in_values
 from wam.core.verdict import Event as LadderMove
 
 
@@ -71,3 +72,8 @@ class NodeDiagnostics:
     stamp_ns: int
     name: str
     values: Mapping[str, str]
+
+    @property
+    def backends(self) -> dict[str, str]:
+        """Stage of the policy -> what runs it; empty for nodes without one."""
+        return backends_in_values(self.values)

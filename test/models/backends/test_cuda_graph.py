@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from fake_graphs import FakeCapture, SharedMemory
 from torch import Tensor
 
 from wam.bench.policy import synthetic_observation
@@ -19,9 +20,9 @@ from wam.core.observation import Instruction
 from wam.models.backends.backend import Eager
 from wam.models.backends.bound import BoundStage
 from wam.models.backends.choice import choose_plan
-from wam.models.backends.cuda_graph import MAX_SHAPES, Capture, CudaGraphs
+from wam.models.backends.cuda_graph import MAX_SHAPES, Capture, CudaGraphRunner, CudaGraphs
 from wam.models.backends.plan import BackendPlan
-from wam.models.backends.stage import PolicyPart, StageSpec
+from wam.models.backends.stage import PolicyPart, StageInputs, StageSpec
 from wam.policies.aha_wam import policy as aha
 from wam.policies.bundles import load_policy, make_tiny_bundle
 from wam.policies.kind import LoadOptions
@@ -30,25 +31,6 @@ from wam.policies.kind import LoadOptions
 class Pair(NamedTuple):
     a: Tensor
     b: Tensor
-
-
-class FakeCapture:
-    """What a graph does, without a GPU: the results keep their memory, and a replay writes into it."""
-
-    def __init__(self) -> None:
-        self.replays = 0
-
-    def __call__(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        results = run()
-        static = [results] if isinstance(results, Tensor) else list(results)
-
-        def replay() -> None:
-            self.replays += 1
-            again = run()
-            for old, new in zip(static, [again] if isinstance(again, Tensor) else again, strict=True):
-                old.copy_(new)
-
-        return replay, results
 
 
 def sum_and_product(x: Tensor, *, pair: Pair, extra: Tensor | None = None) -> Pair:
@@ -104,25 +86,6 @@ def test_shapes_that_keep_changing_are_refused_by_the_stage_s_name() -> None:
         graphed(torch.zeros(size))
     with pytest.raises(PolicyFault, match="stage sums"):
         graphed(torch.zeros(MAX_SHAPES + 1))
-
-
-class SharedMemory:
-    """A capture that obeys the documented rule of a pool: a replay may write the results of graphs captured later."""
-
-    def __init__(self) -> None:
-        self._results: list[Tensor] = []
-
-    def __call__(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        (result,) = run()
-        mine = len(self._results)
-        self._results.append(result)
-
-        def replay() -> None:
-            for later in self._results[mine + 1 :]:
-                later.fill_(float("nan"))
-            result.copy_(run()[0])
-
-        return replay, [result]
 
 
 def test_graphs_of_planner_and_image_encoder_run_on_two_threads_without_writing_each_other_s_results() -> (
@@ -193,6 +156,73 @@ def test_a_graph_that_computes_something_else_is_refused(wrong: float) -> None:
         stage(lambda x: x + 1, lying)(torch.ones(3))
 
 
+def test_of_immutable_arguments_the_same_tensor_is_copied_once_and_another_one_again() -> None:
+    stage = StageSpec("sums", PolicyPart.EXECUTOR, sum_and_product, immutable=True)
+    runner = CudaGraphs(new_capture=FakeCapture).load(
+        stage, StageInputs.of(torch.zeros(2), pair=Pair(torch.zeros(2), torch.zeros(2)))
+    )
+    assert isinstance(runner, CudaGraphRunner)
+    runner.bind()
+    kept, changing = torch.ones(2), [torch.full((2,), value) for value in (2.0, 3.0, 4.0)]
+    for x in changing:
+        total, product = runner.run((x, kept, kept))
+        torch.testing.assert_close(total, x + 2)
+        torch.testing.assert_close(product, torch.ones(2))
+    assert runner.copied == 3 + 2
+    address = kept.data_ptr()
+    del kept
+    other = torch.full((2,), 7.0)  # may well lie where the other one lay
+    total, _ = runner.run((changing[-1], other, other))
+    torch.testing.assert_close(total, changing[-1] + 14, msg=f"addresses {address} and {other.data_ptr()}")
+
+
+def test_what_cannot_be_captured_runs_eagerly_with_the_reason() -> None:
+    def refuses(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore lines")
+
+    plan = BackendPlan([CudaGraphs(new_capture=lambda: refuses)])
+    run = plan.prepare(
+        StageSpec("sums", PolicyPart.EXECUTOR, lambda x: x + 1, lambda: [StageInputs.of(torch.zeros(2))])
+    )
+    torch.testing.assert_close(run(torch.ones(2)), torch.full((2,), 2.0))
+    (stage,) = plan.stages
+    assert str(stage).startswith("eager (not cuda_graph: it cannot be captured (CUDA error: operation not")
+
+
+def test_policies_with_1_2_4_and_10_steps_share_a_pool_and_never_overlap(tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path / "b", "aha_wam")
+    shared = CudaGraphs(new_capture=SharedMemory)
+
+    def load(steps: int, plan: BackendPlan) -> Any:
+        return aha.load(bundle, LoadOptions(planner=False, steps=steps, plan=plan))
+
+    planner = load_with(bundle, BackendPlan.of(Eager()), "cpu").planner
+    seen = synthetic_observation(bundle.contract, stamp_ns=0, seed=1)
+    with torch.inference_mode():
+        context = planner.plan(seen, instruction=Instruction(bundle.contract.instruction))
+
+    def rows(policy: Any) -> np.ndarray:
+        return policy.executor.act(policy.executor.route(seen, context=context), proprio=seen.state).rows
+
+    counts = (1, 2, 4, 10)
+    want = {steps: rows(load(steps, BackendPlan.of(Eager()))) for steps in counts}
+    captured = {steps: load(steps, BackendPlan.of(shared)) for steps in counts}
+    right: list[bool] = []
+    threads = [
+        threading.Thread(
+            target=lambda steps=steps: right.extend(
+                np.allclose(rows(captured[steps]), want[steps], atol=1e-6) for _ in range(4)
+            )
+        )
+        for steps in counts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert right == [True] * 16
+
+
 def test_backends_are_chosen_by_device_and_name() -> None:
     assert choose_plan("auto", device="cpu").name == "eager"
     assert choose_plan("eager", device="cuda:0", allowed=("eager",)).name == "eager"
@@ -203,8 +233,8 @@ def test_backends_are_chosen_by_device_and_name() -> None:
 
 
 def test_a_kind_without_graphs_runs_eagerly_unless_graphs_are_asked_for(tmp_path: Path) -> None:
-    bundle = make_tiny_bundle(tmp_path / "dust", "dust").directory
-    assert load_policy(bundle, planner=False, backend="auto").executor is not None
+    bundle = make_tiny_bundle(tmp_path / "state", "state").directory
+    assert load_policy(bundle, planner=False, backend="auto").backends == {"network": "eager"}
     with pytest.raises(BundleError, match="cuda_graph"):
         load_policy(bundle, planner=False, backend="cuda_graph")
 

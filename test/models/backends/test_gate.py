@@ -133,3 +133,21 @@ def test_an_input_without_influence_is_named_as_not_judged() -> None:
 
     verdict = judge_stage("blind", blind, blind, (torch.ones(4), torch.ones(4)), {})
     assert (verdict.passed, verdict.unseen) == (True, (1,))
+
+
+def test_token_ids_are_varied_among_themselves_and_one_that_became_a_constant_is_refused() -> None:
+    """Only numbers with a fraction were varied: a decoder with its prompt baked in passed."""
+    table = torch.randn(50, 8, generator=torch.Generator().manual_seed(1))
+    recorded = torch.tensor([3, 41, 7, 3, 0, 12])
+
+    def look_up(ids: Tensor, factor: Tensor) -> Tensor:
+        assert sorted(ids.tolist()) == sorted(recorded.tolist())
+        return table[ids] * factor
+
+    def baked(ids: Tensor, factor: Tensor) -> Tensor:
+        return table[recorded] * factor
+
+    given = (recorded, torch.ones(8))
+    verdict = judge_stage("look_up", look_up, look_up, given, {})
+    assert (verdict.passed, verdict.unseen) == (True, ())
+    assert not judge_stage("look_up", look_up, baked, given, {}).passed

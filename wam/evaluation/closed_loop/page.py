@@ -84,6 +84,7 @@ def summary_of(run: Evaluation, figures: EvaluationFigures) -> dict[str, Any]:
         "policy": run.policy,
         "contract_hash": run.contract_hash,
         "mode": run.mode,
+        "backends": dict(run.backends),
         "verdict": figures.verdict,
         "headline": headline(run, figures),
         "metrics": dict(figures.scores.metrics),
@@ -419,6 +420,7 @@ def _facts_section(run: Evaluation) -> Section:
         ("robot", run.robot),
         ("policy", run.policy),
         ("contract hash", run.contract_hash or "–"),
+        *((f"stage {name}", text) for name, text in run.backends.items()),
         *run.settings.items(),
         *((name.replace("_", " "), str(value)) for name, value in run.machine.items()),
     ]

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from wam.core.clock import NS_PER_S
@@ -45,10 +45,12 @@ class Play:
     Attributes:
         episode: what it left.
         video: MP4; empty where none was filmed.
+        backends: stage of the policy -> what ran it, in the process that played.
     """
 
     episode: EpisodeRecord
     video: bytes = b""
+    backends: Mapping[str, str] = field(default_factory=dict)
 
 
 class EpisodePlayer:
@@ -74,6 +76,7 @@ class EpisodePlayer:
         stopped: Stopped = never,
     ) -> None:
         self.cameras: tuple[str, ...] = ()
+        self._backends = {} if policy is None else policy.backends
         if policy is not None:
             require_fit(policy.contract, robot)
             require_truth(options.task, policy.contract)
@@ -133,7 +136,8 @@ class EpisodePlayer:
         except _Stopped:
             return None
         policy = actor if isinstance(actor, PolicyActor) else None
-        return Play(_record(result, policy, self._world.robot.joints), self._films.finish())
+        record = _record(result, policy, self._world.robot.joints)
+        return Play(record, self._films.finish(), {} if policy is None else self._backends)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,10 @@ def evaluate_fast(
     episodes = []
     began = time.monotonic()
     videos = VideoChoice()
+    backends: dict[str, str] = {}
     for play in plays if plays is not None else play_here(options, policy, robot=robot, stopped=stopped):
         videos.offer(play.episode, play.video)
+        backends.update(play.backends)
         episodes.append(play.episode)
         done(play.episode)
     order = {seed: place for place, seed in enumerate(options.seeds)}
@@ -67,6 +69,7 @@ def evaluate_fast(
             *(training_warnings(options, policy.contract) if policy is not None else ()),
         ),
         settings=settings_of(options, mode=FAST),
+        backends=backends,
         machine=machine_info(),
         wall=time.monotonic() - began,
     )

@@ -140,6 +140,7 @@ class Evaluation:
         videos: caption -> MP4, the worst first.
         warnings: one sentence each, for the user.
         settings: further facts worth showing, name -> text.
+        backends: stage of the policy -> what ran it; empty for the expert.
         machine: facts of the machine.
         wall: time that all episodes took [s].
     """
@@ -156,6 +157,7 @@ class Evaluation:
     videos: Mapping[str, bytes] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    backends: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, str | int | float] = field(default_factory=dict)
     wall: float = math.nan
 

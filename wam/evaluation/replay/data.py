@@ -41,6 +41,7 @@ class ReplayData:
         content: topic read -> hash of its messages.
         refused_messages: messages that the ingest refused.
         stopped: whether the replay was stopped before the end of the recording.
+        backends: stage of the policy -> what ran it.
         warnings: one sentence each, for the user.
     """
 
@@ -62,6 +63,7 @@ class ReplayData:
     content: Mapping[str, str]
     refused_messages: int
     stopped: bool
+    backends: Mapping[str, str]
     warnings: tuple[str, ...]
 
     @property

@@ -249,6 +249,10 @@ class Engine(Protocol):
     def safety(self) -> SafetyInfo | None:
         """Who judges the chunks in the safety events of `run`; None for an engine without such events."""
 
+    @property
+    def backends(self) -> Mapping[str, str]:
+        """Stage of the policy -> what runs it, as far as it is known by now."""
+
     def run(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
         """Yield the events in order of time."""
 

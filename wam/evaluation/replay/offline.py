@@ -13,7 +13,7 @@ latencies and one seed therefore yield the same events, byte for byte.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,7 @@ class OfflineReplay:
             max_context_age_ns=settings.max_context_age_ns,
             stopwatch=_watch(stopwatch, settings.executor_latency_ns),
         )
+        self._backends = policy.backends
         self._due: list[_Due] = []
         self._numbers = 0
         self._now_ns: int | None = None
@@ -176,6 +177,11 @@ class OfflineReplay:
     def instruction(self) -> str:
         """Task text in force."""
         return self.planner.instruction.text
+
+    @property
+    def backends(self) -> Mapping[str, str]:
+        """What runs the policy's stages."""
+        return self._backends
 
     @property
     def safety(self) -> SafetyInfo | None:

@@ -308,6 +308,7 @@ def _environment_section(data: ReplayData, summary: dict[str, Any], timing: dict
         ("robot", f"{data.robot.name} ({data.robot.title})"),
         ("policy", f"{policy['name']} ({policy['kind']})"),
         ("contract hash", policy["contract_hash"]),
+        *((f"stage {name}", text) for name, text in policy["backends"].items()),
         *((name.replace("_", " "), str(value)) for name, value in settings.items() if value != ""),
         *((name.replace("_", " "), str(value)) for name, value in timing["machine"].items()),
         ("run time", f"{timing['results']['wall_s']} s"),

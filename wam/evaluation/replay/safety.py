@@ -11,7 +11,7 @@ What a recording does not contain (e-stop, other publishers, speed scaling) is t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -209,6 +209,11 @@ class OfflineSafety:
     def instruction(self) -> str:
         """Task text in force."""
         return self._engine.instruction
+
+    @property
+    def backends(self) -> Mapping[str, str]:
+        """What runs the policy's stages."""
+        return self._engine.backends
 
     @property
     def safety(self) -> SafetyInfo:

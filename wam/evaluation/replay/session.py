@@ -293,6 +293,7 @@ class _Session:
             content=self._content.topics((feed.topic, feed.msgtype) for feed in self._binding.feeds.values()),
             refused_messages=sum(stream.refused for stream in self._engine.ingest.status()),
             stopped=self._was_stopped,
+            backends=dict(self._engine.backends),
             warnings=(
                 *self._stop_warnings(),
                 *self._recording.warnings,

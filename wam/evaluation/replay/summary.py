@@ -77,6 +77,7 @@ def build_summary(data: ReplayData, figures: Figures) -> dict[str, Any]:
             "row_period_s": contract.control_period_ns / NS_PER_S,
             "chunk_rows": contract.chunk_rows,
             "horizon_rows": contract.horizon_rows,
+            "backends": dict(data.backends),
         },
         "settings": {
             "mode": options.mode,

@@ -14,6 +14,8 @@ from wam.models.backends.stage import StageInputs, StageSpec
 from wam.runtime.policy import BACKENDS
 
 AUTO, EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME = BACKENDS
+HOST_NAME = "host"
+"""What runs the work of a policy that no backend may take over: it is none on the device's tensors."""
 
 
 class StageUnavailable(WamError):

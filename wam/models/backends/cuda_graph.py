@@ -3,8 +3,10 @@
 
 At batch 1 a GPU finishes most kernels of a stage sooner than Python can launch the next. A captured stage is launched
 whole; it works on buffers of its own, so arguments are copied in and results copied out (44 MB of keys and values take
-about 40 us on an H200), and nothing that a caller holds is ever written again. What is captured is the runner of
-another backend: eager, or any other whose runs launch kernels alone.
+about 40 us on an H200), and nothing that a caller holds is ever written again. Where a stage's arguments are immutable,
+the tensor that a buffer was filled from last is not copied again: keys and values of a context lie there for all
+evaluations of a chunk. What is captured is the runner of another backend: eager, or any other whose runs launch
+kernels alone.
 
 Graphs that share a pool of memory may write each other's results when they are replayed, so planner, executor and the
 image encoder that both call have a pool each, and a pool's lock is held from copying in to having copied out.
@@ -17,6 +19,7 @@ stalls.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,10 +57,17 @@ class CudaGraphRunner:
         inner: what is captured.
         inputs: of the stage; copied.
         pool: where the graph lives.
+        immutable: as `StageSpec.immutable`.
+
+    Attributes:
+        copied: arguments that were copied in so far.
     """
 
-    def __init__(self, inner: Runner, inputs: StageInputs, *, pool: Pool) -> None:
-        self._inner, self._pool = inner, pool
+    def __init__(self, inner: Runner, inputs: StageInputs, *, pool: Pool, immutable: bool = False) -> None:
+        self._inner, self._pool, self._immutable = inner, pool, immutable
+        # Weak: a context whose lease has ended must not be kept, and whatever takes its address is another object.
+        self._from: list[weakref.ref[Tensor] | None] = [None for _ in inputs.tensors]
+        self.copied = 0
         self._inputs = tuple(tensor.clone() for tensor in inputs.tensors)
         self._outputs: tuple[Tensor, ...] = ()
         self._replay: Callable[[], None] | None = None
@@ -66,7 +76,7 @@ class CudaGraphRunner:
         """Capture.
 
         Raises:
-            StageUnavailable: the device has no memory left for it.
+            StageUnavailable: the device has no memory left for it, or the stage does what a graph cannot hold.
         """
         self._inner.bind()
         try:
@@ -77,14 +87,25 @@ class CudaGraphRunner:
                 f"the device has no memory left for its graph ({str(error).splitlines()[0]}): "
                 "free some, or take backend eager"
             ) from error
+        except RuntimeError as error:
+            raise StageUnavailable(
+                f"it cannot be captured ({(str(error).splitlines() or [type(error).__name__])[0]}): "
+                "take backend eager, and report it with GPU, driver and versions"
+            ) from error
         self._outputs = tuple(results)
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Copy the arguments in, replay, and return copies of the results."""
         assert self._replay is not None, "`bind` comes before `run`"
         with self._pool.lock:
-            for static, tensor in zip(self._inputs, tensors, strict=True):
+            for place, (static, tensor) in enumerate(zip(self._inputs, tensors, strict=True)):
+                last = self._from[place]
+                if last is not None and last() is tensor:
+                    continue
                 static.copy_(tensor)
+                self.copied += 1
+                if self._immutable:
+                    self._from[place] = weakref.ref(tensor)
             self._replay()
             return [out.clone() for out in self._outputs]
 
@@ -130,7 +151,8 @@ class CudaGraphs:
                 where="the parameter `backend` (eager takes any shape)",
             )
         self._captured[stage.name] = captured + 1
-        return CudaGraphRunner(self._inner.load(stage, inputs), inputs, pool=self._pools[stage.part])
+        inner, pool = self._inner.load(stage, inputs), self._pools[stage.part]
+        return CudaGraphRunner(inner, inputs, pool=pool, immutable=stage.immutable)
 
     def refused(self, stage: StageSpec, reason: str) -> None:
         """Pass it on to the captured backend."""

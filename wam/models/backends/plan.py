@@ -81,6 +81,16 @@ class BackendPlan:
         self._stages.append(StageBackend(stage.name, EAGER_NAME, "; ".join(reasons)))
         return stage.module
 
+    def declare(self, stage: str, backend: str, reason: str) -> None:
+        """Report work that no backend may take over, so that reports name all of a policy's stages.
+
+        Args:
+            stage: its name.
+            backend: what runs it: "eager", or "host" where it is no work on tensors.
+            reason: why it is left there.
+        """
+        self._stages.append(StageBackend(stage, backend, reason))
+
     def adopt(self, stage: StageBackend) -> None:
         """Take over a stage that another plan of the same name has prepared, and that is shared with it."""
         self._met.add(stage.stage)

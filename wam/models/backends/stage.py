@@ -92,13 +92,17 @@ class StageSpec:
         module: the stage as it is written; its results depend on its arguments and its weights alone, and it may be
             any callable where no backend exports it.
         examples: makes inputs of every shape that calls will have, zeros are good enough; called once, and only where
-            a backend needs them. Without any, shapes are met as they come.
+            a backend needs them. Without any, shapes are met as they come. Whole numbers should not be all alike, or
+            the gate cannot vary them.
+        immutable: arguments are never written once they have been handed over, so that a backend with buffers of its
+            own need not copy the same tensor a second time.
     """
 
     name: str
     part: PolicyPart
     module: nn.Module | Callable[..., Any]
     examples: Callable[[], Sequence[StageInputs]] = _no_examples
+    immutable: bool = False
 
     def outputs(self, inputs: StageInputs) -> StaticOutputs:
         """Return what the stage gives for inputs of these shapes; runs it once."""

@@ -16,6 +16,7 @@ from wam.core.contract import PolicyContract
 from wam.core.errors import PolicyFault
 from wam.core.observation import Observation, RobotState
 from wam.core.policy import Committed, RoutedContext, routable_offset
+from wam.models.backends.backend import EAGER_NAME
 from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.backends.stage import EulerLoop, PolicyPart, StageInputs, StageSpec
 from wam.models.finite import all_finite, require_finite, require_finite_layers
@@ -145,7 +146,7 @@ class AhaExecutor:
         if model.editor is not None:
             self._route = prepare(StageSpec("route", executor, stages.RouteStage(model), examples.route))
         self._proprio_kv = prepare(
-            StageSpec("proprio_kv", executor, stages.ProprioStage(model), examples.proprio)
+            StageSpec("proprio_kv", executor, stages.ProprioStage(model), examples.proprio, immutable=True)
         )
         loop = EulerLoop(stages.StepStage(model), self._sigmas)
         self._denoise = prepare(
@@ -154,8 +155,10 @@ class AhaExecutor:
                 executor,
                 loop,
                 lambda: examples.denoise(self._schedule().modulations, self._rope(0)),
+                immutable=True,
             )
         )
+        (plan or eager_plan()).declare("schedule", EAGER_NAME, "computed once, while the policy is loaded")
 
     @property
     def model(self) -> AhaWam:

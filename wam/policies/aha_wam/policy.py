@@ -15,7 +15,7 @@ from torch import nn
 
 from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, ONNX_RUNTIME_NAME
+from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, HOST_NAME, ONNX_RUNTIME_NAME
 from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.backends.stage import PolicyPart, StageInputs, StageSpec
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, read_tensors, write_bundle
@@ -173,6 +173,7 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
         else None
     )
     precision = options.dtype or getattr(torch, manifest.dtype)
+    plan.declare("image_preparation", HOST_NAME, "images are composed as bytes, as they were for training")
     vision = _shared_vision(bundle, config, device=device, dtype=precision, plan=plan)
     with torch.device("meta"):
         model = AhaWam(config, planner=options.planner, executor=options.executor)
@@ -208,7 +209,7 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
         if options.executor
         else None
     )
-    return LoadedPolicy(bundle.contract, slow, fast, codec(), stages=plan.stages)
+    return LoadedPolicy(bundle.contract, slow, fast, codec(), str(device), plan.stages)
 
 
 _visions: WeakValueDictionary[tuple[str, str, torch.dtype, str], VisualEncoder] = WeakValueDictionary()

@@ -140,15 +140,28 @@ class EagleBackbone(nn.Module):
         Raises:
             InputError: the prompts have places for another number of image tokens than there are.
         """
-        places = ids_BS == self.config.image_token
-        tokens = self.mlp1(pixel_shuffle(patches_VGW)).flatten(0, 1)
-        if int(places.sum()) != len(tokens):
+        self.require_places(ids_BS, images=len(patches_VGW))
+        return self.state(patches_VGW, ids_BS, mask_BS)
+
+    def require_places(self, ids_BS: Tensor, *, images: int) -> None:
+        """Refuse prompts that have places for another number of image tokens than there are.
+
+        Raises:
+            InputError: they do.
+        """
+        places, tokens = int((ids_BS == self.config.image_token).sum()), images * self.config.image_tokens
+        if places != tokens:
             raise InputError(
                 "prompt and images do not fit",
-                value=f"{int(places.sum())} image places for {len(tokens)} image tokens",
+                value=f"{places} image places for {tokens} image tokens",
                 allowed=f"{self.config.image_tokens} places per image",
                 where="the cameras of the policy",
             )
+
+    def state(self, patches_VGW: Tensor, ids_BS: Tensor, mask_BS: Tensor | None = None) -> Tensor:
+        """Return what `read` returns, without a look at values: a captured graph cannot have one."""
+        places = ids_BS == self.config.image_token
+        tokens = self.mlp1(pixel_shuffle(patches_VGW)).flatten(0, 1)
         embedded = self.language.get_input_embeddings()(ids_BS).masked_scatter(places[..., None], tokens)
         mask = None if mask_BS is None else mask_BS.long()
         out: Tensor = self.language(inputs_embeds=embedded, attention_mask=mask).last_hidden_state

@@ -17,19 +17,26 @@ from wam.core.contract import PolicyContract
 from wam.core.errors import ConfigError, PolicyFault
 from wam.core.observation import CameraFrame, Observation, RobotState
 from wam.core.policy import Committed, Features, RoutedContext, routable_offset
+from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.guidance import prefix_weights
 from wam.policies.dust.context import EMBEDDING, DustContext, DustRouted
 from wam.policies.dust.head import DustHead
 from wam.policies.dust.model import TargetScale
 from wam.policies.dust.records import FeatureKv
-from wam.policies.dust.sampling import Guidance, SampledChunk, Tables, build_tables, noise, sample
+from wam.policies.dust.sampling import (
+    Guidance,
+    SampledChunk,
+    Tables,
+    build_tables,
+    integrate_joint,
+    noise,
+    sample,
+)
 from wam.policies.dust.schedule import ALL_SAVINGS, ChunkSchedule, SamplerSettings, Savings, schedule
+from wam.policies.dust.stages import SLOT, HeadStages, PackedTables, StagedVelocity
 from wam.policies.dust.units import ActionUnits, StateUnits
 from wam.policies.results import action_chunk, chunk_seed, relative_rows
-
-SLOT = 0
-"""The loader keeps the weights of one robot only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +73,10 @@ class DustExecutor:
         state_units: of the proprioception.
         action_units: of the action rows.
         settings: of the sampler.
+        feature_rows: S of the policy's own instruction, for which the stages are prepared.
         target_scale: undoes the scale of the future embedding, where the policy has one.
         savings: what is not repeated.
+        stages: what runs the stages. Guided chunks, and those without tables, are sampled eagerly.
     """
 
     def __init__(
@@ -78,8 +87,10 @@ class DustExecutor:
         state_units: StateUnits,
         action_units: ActionUnits,
         settings: SamplerSettings,
+        feature_rows: int,
         target_scale: TargetScale | None = None,
         savings: Savings = ALL_SAVINGS,
+        stages: BackendPlan | None = None,
     ) -> None:
         self._head = head
         self._contract = contract
@@ -89,6 +100,8 @@ class DustExecutor:
         self._savings = savings
         self._plan: ChunkSchedule
         self._tables: Tables | None
+        self._packed: PackedTables | None
+        self._stages = HeadStages(head, stages or eager_plan(), feature_rows=feature_rows)
         self.configure(settings)
         self._committed: Committed | None = None
         self._prediction: FuturePrediction | None = None
@@ -128,7 +141,9 @@ class DustExecutor:
                 where="the sampler section of policy.yaml",
             )
         self._plan = schedule(settings, savings=self._savings)
-        self._tables = None
+        self._tables = self._packed = None
+        with torch.inference_mode():
+            self._stages.meet({evaluation.kind for evaluation in self._plan.evaluations})
 
     @torch.inference_mode()
     def route(
@@ -145,8 +160,9 @@ class DustExecutor:
         header = context.header
         offset = routable_offset(self._contract, header, stamp_ns=observation.stamp_ns)
         device, dtype = self._head.device, self._head.dtype
-        k = context.payload.k.to(device=device, dtype=dtype)
-        v = context.payload.v.to(device=device, dtype=dtype)
+        # Each routed context has tensors of its own: where memory is recycled, another context is another object.
+        k = context.payload.k.to(device=device, dtype=dtype).detach()
+        v = context.payload.v.to(device=device, dtype=dtype).detach()
         return RoutedContext(header, observation.stamp_ns, DustRouted(k, v, offset, started_ns))
 
     def continue_from(self, committed: Committed | None) -> None:
@@ -188,6 +204,18 @@ class DustExecutor:
         seed = chunk_seed(self.settings.seed, header=routed.header, index=payload.offset_rows)
         generator = torch.Generator().manual_seed(seed)  # on the CPU: the same noise on every device
         action, future = noise(self._head.config, batch=1, generator=generator, device=self._head.device)
+        tables = self._tables_in_force()
+        if guidance is None and tables is not None and self._savings.features_once:
+            if self._packed is None:
+                self._packed = self._stages.tables(tables)
+            velocity = StagedVelocity(
+                self._stages,
+                kv=(payload.k, payload.v),
+                state_BTJ=state_11J,
+                tables=self._packed,
+                plan=self._plan,
+            )
+            return action, integrate_joint(velocity, action, future, plan=self._plan)
         features = FeatureKv(payload.k, payload.v)
         if guidance is not None:
             features = FeatureKv(payload.k.clone(), payload.v.clone())
@@ -199,7 +227,7 @@ class DustExecutor:
             action_BNA=action,
             future_BPO=future,
             plan=self._plan,
-            tables=self._tables_in_force(),
+            tables=tables,
             guidance=guidance,
         )
         return action, result

@@ -356,6 +356,17 @@ class DustHead(nn.Module):
         for layer in (self.action_encoder.W1, self.action_encoder.W2, self.action_encoder.W3):
             layer.keep([slot])
 
+    def merge_projections(self) -> None:
+        """Join the projections of every block whose tokens attend to tokens, for inference (`StreamBlock.merge`)."""
+        config = self.config
+        for s in config.weight_streams:
+            for i in range(config.mm_layers):
+                if config.is_joint(i):
+                    self.trunk_block(i, s).merge()
+            for j, block in enumerate(self.tail_blocks(s)):
+                if not config.tail_crosses(j):
+                    block.merge()
+
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the weights."""

@@ -83,9 +83,13 @@ class FeatureProjection(nn.Module):
 
     def forward(self, features_BSD: Tensor) -> FeatureKv:
         """Return stacked keys and values [C, B, S, D]."""
+        return FeatureKv(*self.pair(features_BSD))
+
+    def pair(self, features_BSD: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same without a mask."""
         k = torch.stack([layer(features_BSD) for layer in self.k])
         v = torch.stack([layer(features_BSD) for layer in self.v])
-        return FeatureKv(k, v)
+        return k, v
 
 
 class DustModel(nn.Module):

@@ -106,15 +106,29 @@ class PatchBackbone(nn.Module):
         Raises:
             InputError: the prompts have places for another number of image tokens than there are.
         """
-        places = ids_BS == self.config.eagle.image_token
-        tokens = cells_VGC.flatten(0, 1)
-        if int(places.sum()) != len(tokens):
+        self.require_places(ids_BS, images=len(cells_VGC))
+        return self.state(cells_VGC, ids_BS, mask_BS)
+
+    def require_places(self, ids_BS: Tensor, *, images: int) -> None:
+        """Refuse prompts that have places for another number of image tokens than there are.
+
+        Raises:
+            InputError: they do.
+        """
+        places = int((ids_BS == self.config.eagle.image_token).sum())
+        tokens = images * self.sizes.image_tokens
+        if places != tokens:
             raise InputError(
                 "prompt and images do not fit",
-                value=f"{int(places.sum())} image places for {len(tokens)} image tokens",
+                value=f"{places} image places for {tokens} image tokens",
                 allowed=f"{self.sizes.image_tokens} places per image",
                 where="the cameras of the policy",
             )
+
+    def state(self, cells_VGC: Tensor, ids_BS: Tensor, mask_BS: Tensor | None = None) -> Tensor:
+        """Return what `read` returns, without a look at values: a captured graph cannot have one."""
+        places = ids_BS == self.config.eagle.image_token
+        tokens = cells_VGC.flatten(0, 1)
         real = torch.ones_like(places) if mask_BS is None else mask_BS
         order = sinusoid(real.long().cumsum(1), width=self.sizes.channels).to(self.dtype)
         x = (self.words(ids_BS) + order).masked_scatter(places[..., None], tokens.to(order.dtype))

@@ -12,10 +12,14 @@ from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.observation import Instruction, Observation
 from wam.core.policy import Features
+from wam.models.backends.backend import HOST_NAME
+from wam.models.backends.plan import BackendPlan, eager_plan
+from wam.models.backends.stage import PolicyPart, StageInputs, StageSpec
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.policies.dust.context import EMBEDDING, DustContext
 from wam.policies.dust.model import Backbone, FeatureProjection
 from wam.policies.dust.prompt import Prompter
+from wam.policies.dust.stages import ImageFeaturesStage, LanguageStage, ProjectionStage
 from wam.policies.dust.views import prepare_views
 from wam.policies.results import context_header
 
@@ -31,6 +35,7 @@ class DustPlanner:
         image_size: rows and columns of an image as the backbone sees it [px].
         crop: part of each side of an image that is kept.
         target_view: number of the camera whose future the world model predicts.
+        plan: what runs the stages.
     """
 
     def __init__(
@@ -43,15 +48,42 @@ class DustPlanner:
         image_size: tuple[int, int],
         crop: float,
         target_view: int = 0,
+        plan: BackendPlan | None = None,
     ) -> None:
         self._backbone = backbone
-        self._projection = projection
         self._contract = contract
         self._prompter = prompter
         self._image_size = image_size
         self._crop = crop
         self._target_view = target_view
         self._version = 0
+        plan, part = plan or eager_plan(), PolicyPart.PLANNER
+        plan.declare(
+            "image_preparation", HOST_NAME, "images of any size, cut and resized as they were for training"
+        )
+        self._see = plan.prepare(
+            StageSpec("image_features", part, ImageFeaturesStage(backbone).eval(), self._pixel_examples)
+        )
+        self._read = plan.prepare(
+            StageSpec("language", part, LanguageStage(backbone).eval(), self._language_examples)
+        )
+        self._project = plan.prepare(
+            StageSpec("projection", part, ProjectionStage(projection).eval(), self._feature_examples)
+        )
+
+    def _pixel_examples(self) -> list[StageInputs]:
+        sizes = (len(self._contract.cameras), 3, *self._image_size)
+        return [StageInputs.of(torch.zeros(sizes, device=self._backbone.device))]
+
+    def _language_examples(self) -> list[StageInputs]:
+        (pixels,) = self._pixel_examples()[0].tensors
+        return [StageInputs.of(self._backbone.see(pixels), self._ids(self._contract.instruction))]
+
+    def _feature_examples(self) -> list[StageInputs]:
+        return [StageInputs.of(self._read(*self._language_examples()[0].tensors))]
+
+    def _ids(self, instruction: str) -> Tensor:
+        return self._prompter(instruction).to(self._backbone.device)
 
     @torch.inference_mode()
     def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[DustContext]:
@@ -63,13 +95,15 @@ class DustPlanner:
             PolicyFault: a value is not finite; the text names the stage.
         """
         started_ns = time.perf_counter_ns()
-        ids = self._prompter(instruction.text).to(self._backbone.device)
-        features = self._backbone(self._pixels(observation, self._contract.camera_names), ids)
-        kv = self._projection(features)
-        if not all_finite(kv.k, kv.v):
+        ids = self._ids(instruction.text)
+        patches = self._see(self._pixels(observation, self._contract.camera_names))
+        self._backbone.require_places(ids, images=len(patches))
+        features = self._read(patches, ids)
+        k, v = self._project(features)
+        if not all_finite(k, v):
             require_finite(features, what="feature of the vision-language model")
-            require_finite_layers(kv.k, what="projected key")
-            require_finite_layers(kv.v, what="projected value")
+            require_finite_layers(k, what="projected key")
+            require_finite_layers(v, what="projected value")
         self._version += 1
         header = context_header(
             self._contract,
@@ -78,7 +112,7 @@ class DustPlanner:
             version=self._version,
             started_ns=started_ns,
         )
-        return PlannerContext(header, DustContext(kv.k, kv.v))
+        return PlannerContext(header, DustContext(k, v))
 
     @torch.inference_mode()
     def perceive(self, observation: Observation) -> Features:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from wam.core.errors import BundleError, ConfigError, InputError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import EAGER_NAME
+from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, ONNX_RUNTIME_NAME
+from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, write_bundle
 from wam.models.normalisation import NormMode
 from wam.models.robot_layout import RobotLayout
@@ -36,7 +37,7 @@ from wam.policies.dust.views import DEFAULT_CROP
 from wam.policies.kind import LoadOptions
 
 KIND = "dust"
-BACKENDS: tuple[str, ...] = (EAGER_NAME,)
+BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME)
 """What may run the stages."""
 GRIPPER_WORDS = ("gripper", "finger")
 """Joints whose names hold one of these are binary in tiny bundles."""
@@ -200,17 +201,16 @@ def load(bundle: Bundle, options: LoadOptions, *, savings: Savings = ALL_SAVINGS
         sampler = replace(sampler, action_steps=options.steps)
     if options.seed is not None:
         sampler = replace(sampler, seed=options.seed)
-    device, dtype = options.device, options.dtype
-    slow = _planner(bundle, config, device=device, dtype=dtype) if options.planner else None
-    fast = (
-        _executor(bundle, config, sampler, savings, device=device, dtype=dtype) if options.executor else None
-    )
-    return LoadedPolicy(bundle.contract, slow, fast, codec())
+    plan = options.plan or eager_plan()
+    slow = _planner(bundle, config, options, plan) if options.planner else None
+    fast = _executor(bundle, config, sampler, savings, options, plan) if options.executor else None
+    return LoadedPolicy(bundle.contract, slow, fast, codec(), str(options.device), plan.stages)
 
 
 def _planner(
-    bundle: Bundle, config: DustPolicyConfig, *, device: torch.device | str, dtype: torch.dtype | None
+    bundle: Bundle, config: DustPolicyConfig, options: LoadOptions, plan: BackendPlan
 ) -> DustPlanner:
+    device, dtype = options.device, options.dtype
     return DustPlanner(
         load_backbone(bundle, config.network, device=device, dtype=dtype),
         load_projection(bundle, config.network, device=device, dtype=dtype),
@@ -219,6 +219,7 @@ def _planner(
         image_size=config.network.image_size,
         crop=config.crop,
         target_view=config.network.target_view,
+        plan=plan,
     )
 
 
@@ -227,12 +228,13 @@ def _executor(
     config: DustPolicyConfig,
     sampler: SamplerSettings,
     savings: Savings,
-    *,
-    device: torch.device | str,
-    dtype: torch.dtype | None,
+    options: LoadOptions,
+    plan: BackendPlan,
 ) -> DustExecutor:
-    head = load_head(bundle, config.network, device=device, dtype=dtype)
+    device = options.device
+    head = load_head(bundle, config.network, device=device, dtype=options.dtype)
     head.keep_embodiment(config.embodiment)
+    head.merge_projections()
     state_units, action_units = units_of(bundle, config)
     return DustExecutor(
         head,
@@ -240,8 +242,10 @@ def _executor(
         state_units=state_units,
         action_units=action_units,
         settings=sampler,
+        feature_rows=prompter_of(bundle, config)(bundle.manifest.instruction).shape[1],
         target_scale=_load_scale(bundle, config.network, device=device),
         savings=savings,
+        stages=plan,
     )
 
 

@@ -251,7 +251,7 @@ def sample(
     guidance: Guidance | None = None,
     trace: Trace | None = None,
 ) -> SampledChunk:
-    """Sample one chunk.
+    """Sample one chunk with the head as it is written.
 
     Args:
         head: the network.

@@ -12,6 +12,8 @@ from wam.core.context import PlannerContext
 from wam.core.contract import PolicyContract
 from wam.core.observation import Observation, RobotState
 from wam.core.policy import RoutedContext, routable_offset
+from wam.models.backends.plan import BackendPlan, eager_plan
+from wam.models.backends.stage import PolicyPart, StageSpec
 from wam.models.finite import require_finite
 from wam.models.normalisation import Normaliser
 from wam.policies.results import action_chunk
@@ -28,6 +30,7 @@ class StateExecutor:
         state_norm: of the joint positions.
         action_norm: of the action rows, which are relative to the measured state.
         device: of the network.
+        plan: what runs the network.
     """
 
     def __init__(
@@ -38,8 +41,10 @@ class StateExecutor:
         state_norm: Normaliser,
         action_norm: Normaliser,
         device: torch.device | str,
+        plan: BackendPlan | None = None,
     ) -> None:
         self._network = network
+        self._run = (plan or eager_plan()).prepare(StageSpec("network", PolicyPart.EXECUTOR, network))
         self._contract = contract
         self._state_norm = state_norm
         self._action_norm = action_norm
@@ -77,7 +82,7 @@ class StateExecutor:
         state = torch.from_numpy(self._state_norm.to_model(positions)).float()
         dtype = self._network.environment_mean.dtype
         given = (values[None].to(self._device, dtype) for values in (state, payload.environment))
-        rows = self._network(*given)[0]
+        rows = self._run(*given)[0]
         require_finite(rows, what="action row")
         return action_chunk(
             contract,

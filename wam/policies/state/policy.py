@@ -14,6 +14,7 @@ from torch import Tensor
 from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
 from wam.models.backends.backend import EAGER_NAME
+from wam.models.backends.plan import eager_plan
 from wam.models.bundle import Bundle, Manifest, load_into, write_bundle
 from wam.models.normalisation import FieldStats, Normaliser, NormMode, PolicyStats
 from wam.models.robot_layout import RobotLayout
@@ -86,6 +87,7 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
     """
     config = check(bundle)
     contract, manifest = bundle.contract, bundle.manifest
+    plan = options.plan or eager_plan()
     fast = None
     if options.executor:
         with torch.device("meta"):
@@ -97,9 +99,10 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
             state_norm=Normaliser(bundle.stats.state, mode=manifest.state_norm),
             action_norm=Normaliser(bundle.stats.action, mode=manifest.action_norm),
             device=options.device,
+            plan=plan,
         )
     slow = StatePlanner(contract) if options.planner else None
-    return LoadedPolicy(contract, slow, fast, codec(), str(options.device))
+    return LoadedPolicy(contract, slow, fast, codec(), str(options.device), plan.stages)
 
 
 def write(

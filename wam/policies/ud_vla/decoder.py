@@ -10,7 +10,7 @@ Shapes: B batch, L sites, P prefix, G generated, D width, N layers, K key/value 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,47 @@ class PrefixBuffer:
     def keep(self, sites: int) -> None:
         """Extend the prefix by the first `sites` sites after it."""
         self.sites += sites
+
+
+class JoinedPrefix:
+    """A kept prefix that is never written: what follows it is joined to it anew at every pass.
+
+    Like `PrefixBuffer` it stands where the library expects a cache. A pass then depends on its arguments alone, as a
+    stage must; the copies are less than a hundredth of a pass.
+
+    Args:
+        k: [N, 1, K, P, H] keys, rotated.
+        v: [N, 1, K, P, H] values.
+    """
+
+    def __init__(self, k: Tensor, v: Tensor) -> None:
+        self._k, self._v = k, v
+
+    @property
+    def sites(self) -> int:
+        """P."""
+        return int(self._k.shape[3])
+
+    def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Return keys and values of the prefix and of what follows it."""
+        return torch.cat((self._k[layer_idx], key), dim=2), torch.cat((self._v[layer_idx], value), dim=2)
+
+
+class Keeps(Protocol):
+    """Stands where the library expects a cache."""
+
+    def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Return keys and values of all sites, for one layer."""
+        ...
+
+
+class PrefixSites(Keeps, Protocol):
+    """What `UdVlaDecoder.hidden_after` runs behind."""
+
+    @property
+    def sites(self) -> int:
+        """Sites ahead of those that are evaluated."""
+        ...
 
 
 def require_cacheable(mode: MaskMode) -> None:
@@ -145,7 +186,7 @@ class UdVlaDecoder(nn.Module):
         v = torch.stack([layer.values for layer in layers])
         return PrefixKv(k, v), out.last_hidden_state
 
-    def hidden_after(self, ids_1G: Tensor, buffer: PrefixBuffer, mask_11GL: Tensor | None) -> Tensor:
+    def hidden_after(self, ids_1G: Tensor, buffer: PrefixSites, mask_11GL: Tensor | None) -> Tensor:
         """Return the last hidden state of the generated sites [1, G, D].
 
         Args:
@@ -153,16 +194,29 @@ class UdVlaDecoder(nn.Module):
             buffer: holds the prefix.
             mask_11GL: additive, over prefix and generated sites; None shows everything.
         """
-        model = self.lm.model
         positions = torch.arange(buffer.sites, buffer.sites + ids_1G.shape[1], device=ids_1G.device)[None]
+        return self.hidden_at(ids_1G, positions, buffer, mask_11GL)
+
+    def hidden_at(
+        self, ids_1G: Tensor, positions_1G: Tensor, kept: Keeps, mask_11GL: Tensor | None
+    ) -> Tensor:
+        """Return the last hidden state of sites at given positions [1, G, D].
+
+        Args:
+            ids_1G: of the sites.
+            positions_1G: int64, their places in the sequence.
+            kept: takes their keys and values, and gives those that they may attend to.
+            mask_11GL: additive, over what `kept` gives; None shows everything.
+        """
+        model = self.lm.model
         hidden = model.embed_tokens(ids_1G)
-        rope = model.rotary_emb(hidden, position_ids=positions)
+        rope = model.rotary_emb(hidden, position_ids=positions_1G)
         for layer in model.layers:
             hidden = layer(
                 hidden,
                 attention_mask=mask_11GL,
                 position_embeddings=rope,
-                past_key_values=buffer,
+                past_key_values=kept,
                 use_cache=True,
                 is_causal=False,
             )

@@ -16,16 +16,20 @@ from wam.core.contract import PolicyContract
 from wam.core.errors import InputError, UndecodableChunk
 from wam.core.observation import CameraFrame, Observation, RobotState
 from wam.core.policy import Features, RoutedContext, routable_offset
+from wam.models.backends.backend import HOST_NAME
+from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.finite import require_finite_layers
 from wam.models.normalisation import Normaliser
 from wam.policies.results import action_chunk, chunk_seed
 from wam.policies.ud_vla.config import MaskMode
 from wam.policies.ud_vla.context import UdVlaContext, UdVlaRouted
-from wam.policies.ud_vla.decoder import PrefixKv, UdVlaDecoder
+from wam.policies.ud_vla.decoder import UdVlaDecoder
+from wam.policies.ud_vla.device_schedule import DeviceSchedule
 from wam.policies.ud_vla.fast import FastChunk, FastTokenizer
-from wam.policies.ud_vla.jd3p import Cached, Evaluate, Heads, Jd3pSettings, Uncached, decode
-from wam.policies.ud_vla.sampling import RandomDraws
+from wam.policies.ud_vla.jd3p import Decoded, Evaluate, Heads, Jd3pSettings, decode
+from wam.policies.ud_vla.sampling import RandomDraws, SiteDraws
 from wam.policies.ud_vla.sequence import SequenceLayout
+from wam.policies.ud_vla.stages import StagedPass, pass_stage
 from wam.policies.ud_vla.vision import ImageTokenizer, pixels_of
 
 
@@ -66,6 +70,10 @@ class UdVlaExecutor:
         fast: action tokenizer.
         action_norm: of the action rows.
         settings: of the sampler.
+        example: ids of a prefix as the policy's own instruction gives it, for which the stages are prepared.
+        plan: what runs the stages.
+        device_schedule: whether the sampler's schedule runs on the device (`device_schedule`); None where there is one.
+            It draws one number for every site, so the same seed gives other draws than the schedule on the host.
     """
 
     def __init__(
@@ -78,6 +86,9 @@ class UdVlaExecutor:
         fast: FastTokenizer,
         action_norm: Normaliser,
         settings: Jd3pSettings,
+        example: Tensor,
+        plan: BackendPlan | None = None,
+        device_schedule: bool | None = None,
     ) -> None:
         self._decoder = decoder
         self._vision = vision
@@ -85,9 +96,16 @@ class UdVlaExecutor:
         self._layout = layout
         self._fast = fast
         self._action_norm = action_norm
-        self._settings = settings
         self._heads = Heads.of(decoder, layout)
         self._imagination: FutureImages | None = None
+        self._levels = layout.levels.to(decoder.device)
+        self._plan = plan or eager_plan()
+        self._pass = pass_stage(decoder, self._plan, layout=layout, prefix=example)
+        self._on_device = decoder.device.type != "cpu" if device_schedule is None else device_schedule
+        if not self._on_device:
+            self._plan.declare("unmask", HOST_NAME, "without a device of its own the schedule costs nothing")
+        self._schedules: dict[Jd3pSettings, DeviceSchedule] = {}
+        self.configure(settings)
 
     @property
     def settings(self) -> Jd3pSettings:
@@ -102,6 +120,16 @@ class UdVlaExecutor:
     def configure(self, settings: Jd3pSettings) -> None:
         """Change the sampler between two chunks; called from the worker thread."""
         self._settings = settings
+        if self._on_device and settings not in self._schedules:
+            decoder = self._decoder
+            self._schedules[settings] = DeviceSchedule(
+                self._heads,
+                layout=self._layout,
+                width=decoder.config.hidden,
+                dtype=decoder.dtype,
+                plan=self._plan,
+                settings=settings,
+            )
 
     @torch.inference_mode()
     def route(
@@ -119,8 +147,10 @@ class UdVlaExecutor:
         offset = routable_offset(self._contract, header, stamp_ns=observation.stamp_ns)
         device, dtype = self._decoder.device, self._decoder.dtype
         payload = context.payload
-        k, v = payload.k.to(device=device, dtype=dtype), payload.v.to(device=device, dtype=dtype)
-        routed = UdVlaRouted(payload.ids.to(device), k, v, offset, started_ns)
+        # Each routed context has tensors of its own: where memory is recycled, another context is another object.
+        k = payload.k.to(device=device, dtype=dtype).detach()
+        v = payload.v.to(device=device, dtype=dtype).detach()
+        routed = UdVlaRouted(payload.ids.to(device).detach(), k, v, offset, started_ns)
         return RoutedContext(header, observation.stamp_ns, routed)
 
     @torch.inference_mode()
@@ -139,13 +169,7 @@ class UdVlaExecutor:
         proprio.select(self._contract.state_joints)
         seed = chunk_seed(self._settings.seed, header=header, index=payload.offset_rows)
         generator = torch.Generator(device=self._decoder.device).manual_seed(seed)
-        result = decode(
-            self._evaluator(payload),
-            self._heads,
-            RandomDraws(generator),
-            layout=self._layout,
-            settings=self._settings,
-        )
+        result = self._decoded(self._evaluator(payload), generator)
         ids = result.ids.cpu()
         chunk = self._chunk(ids[self._layout.image_len :])
         if not chunk.valid:
@@ -167,11 +191,17 @@ class UdVlaExecutor:
             started_ns=payload.started_ns,
         )
 
+    def _decoded(self, evaluate: Evaluate, generator: torch.Generator) -> Decoded:
+        settings, layout = self._settings, self._layout
+        if self._on_device:
+            draws = SiteDraws.draw(generator, steps=settings.steps, sites=layout.generated_len)
+            return self._schedules[settings].decode(evaluate, draws)
+        return decode(evaluate, self._heads, RandomDraws(generator), layout=layout, settings=settings)
+
     def _evaluator(self, payload: UdVlaRouted) -> Evaluate:
-        mode = self._decoder.config.mask
-        if mode is MaskMode.RELEASED:
-            return Uncached(self._decoder, payload.ids, layout=self._layout, mode=mode)
-        return Cached(self._decoder, PrefixKv(payload.k, payload.v), layout=self._layout, mode=mode)
+        if self._decoder.config.mask is MaskMode.RELEASED:
+            return StagedPass(self._pass, (payload.ids,), whole=True)
+        return StagedPass(self._pass, (self._levels, payload.k, payload.v), whole=False)
 
     def _chunk(self, action_ids_A: Tensor) -> FastChunk:
         rows, dims = self._contract.chunk_rows, len(self._contract.action_joints)

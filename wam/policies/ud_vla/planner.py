@@ -13,14 +13,15 @@ from wam.core.contract import PolicyContract
 from wam.core.errors import InputError
 from wam.core.observation import Instruction, Observation
 from wam.core.policy import Features
+from wam.models.backends.backend import HOST_NAME
+from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.finite import all_finite, require_finite_layers
 from wam.models.images import require_cameras
 from wam.policies.results import context_header
-from wam.policies.ud_vla.config import MaskMode
 from wam.policies.ud_vla.context import UdVlaContext
 from wam.policies.ud_vla.decoder import PrefixKv, UdVlaDecoder
-from wam.policies.ud_vla.jd3p import prefix_mask
 from wam.policies.ud_vla.sequence import SequenceLayout
+from wam.policies.ud_vla.stages import PlannerStages, prefix_levels
 from wam.policies.ud_vla.text import TextTokenizer
 from wam.policies.ud_vla.vision import ImageTokenizer, pixels_of
 
@@ -35,6 +36,8 @@ class UdVlaPlanner:
         layout: of the sequence.
         text: turns instructions into ids.
         template: text for the tokenizer; "{task}" is replaced by the instruction.
+        example: ids of a prefix as the policy's own instruction gives it, for which the stages are prepared.
+        plan: what runs the stages.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class UdVlaPlanner:
         layout: SequenceLayout,
         text: TextTokenizer,
         template: str,
+        example: Tensor,
+        plan: BackendPlan | None = None,
     ) -> None:
         self._decoder = decoder
         self._vision = vision
@@ -54,6 +59,16 @@ class UdVlaPlanner:
         self._text = text
         self._template = template
         self._version = 0
+        plan = plan or eager_plan()
+        plan.declare("image_preparation", HOST_NAME, "images are resized as bytes, as they were for training")
+        self._stages = PlannerStages(
+            decoder,
+            vision,
+            plan,
+            layout=layout,
+            sizes=[(camera.height, camera.width) for camera in contract.cameras],
+            prefix=example,
+        )
 
     @torch.inference_mode()
     def plan(self, observation: Observation, *, instruction: Instruction) -> PlannerContext[UdVlaContext]:
@@ -89,6 +104,7 @@ class UdVlaPlanner:
         require_fits(ids, layout=self._layout, most=self._decoder.config.max_positions)
         return ids
 
+    @torch.inference_mode()
     def perceive(self, observation: Observation) -> Features:
         """Return the images of an observation as the codes show them, camera -> float32 [H, W, 3] in 0..1.
 
@@ -107,20 +123,20 @@ class UdVlaPlanner:
         require_cameras(observation.frames, self._contract.camera_names)
         for camera in self._contract.cameras:
             frame = observation.frames[camera.name]
-            codes.append(self._vision.encode(frame.rgb, height=camera.height, width=camera.width))
+            pixels = self._vision.pixels(frame.rgb, height=camera.height, width=camera.width)
+            codes.append(self._stages.image_codes(pixels)[0])
         return codes
 
     def _prefill(self, ids_P: Tensor) -> PrefixKv:
-        config = self._decoder.config
-        if config.mask is MaskMode.RELEASED:
+        if self._stages.prefix is None:
+            config = self._decoder.config
             empty = torch.empty(
                 (0, 1, config.kv_heads, len(ids_P), config.head_dim),
                 dtype=self._decoder.dtype,
                 device=self._decoder.device,
             )
             return PrefixKv(empty, empty)
-        mask = prefix_mask(self._layout, ids_P, self._decoder.dtype)
-        kv, _ = self._decoder.prefill(ids_P[None], mask)
+        kv = PrefixKv(*self._stages.prefix(ids_P, prefix_levels(self._layout, ids_P)))
         if not all_finite(kv.k, kv.v):
             require_finite_layers(kv.k, what="key of the prefix")
             require_finite_layers(kv.v, what="value of the prefix")

@@ -7,15 +7,16 @@ from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import EAGER_NAME
-from wam.models.bundle import Bundle, load_into
+from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, ONNX_RUNTIME_NAME
+from wam.models.backends.plan import eager_plan
+from wam.models.bundle import Bundle, Manifest, load_into
 from wam.models.normalisation import Normaliser
 from wam.policies.kind import LoadOptions
 from wam.policies.ud_vla.config import MaskMode, UdVlaConfig
-from wam.policies.ud_vla.contents import KIND, check, require_mask
+from wam.policies.ud_vla.contents import KIND, UdVlaPolicyConfig, check, require_mask
 from wam.policies.ud_vla.context import codec
 from wam.policies.ud_vla.decoder import UdVlaDecoder
 from wam.policies.ud_vla.executor import UdVlaExecutor
@@ -26,7 +27,7 @@ from wam.policies.ud_vla.writing import make_tiny
 
 __all__ = ["BACKENDS", "KIND", "check", "load", "make_tiny"]
 
-BACKENDS: tuple[str, ...] = (EAGER_NAME,)
+BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME)
 """What may run the stages."""
 
 M = TypeVar("M", bound=nn.Module)
@@ -55,6 +56,7 @@ def load(bundle: Bundle, options: LoadOptions, *, mask: MaskMode | None = None) 
     decoder = load_decoder(bundle, config.network, device=options.device, dtype=options.dtype)
     vision = load_vision(bundle, config.network, device=options.device)
     contract, manifest = bundle.contract, bundle.manifest
+    plan, example = options.plan or eager_plan(), example_prefix(config, manifest)
     slow = fast = None
     if options.planner:
         slow = UdVlaPlanner(
@@ -64,6 +66,8 @@ def load(bundle: Bundle, options: LoadOptions, *, mask: MaskMode | None = None) 
             layout=config.layout,
             text=config.text,
             template=manifest.instruction_template,
+            example=example,
+            plan=plan,
         )
     if options.executor:
         fast = UdVlaExecutor(
@@ -74,8 +78,19 @@ def load(bundle: Bundle, options: LoadOptions, *, mask: MaskMode | None = None) 
             fast=config.fast,
             action_norm=Normaliser(bundle.stats.action, mode=manifest.action_norm, clamp=None),
             settings=sampler,
+            example=example,
+            plan=plan,
         )
-    return LoadedPolicy(contract, slow, fast, codec())
+    return LoadedPolicy(contract, slow, fast, codec(), str(options.device), plan.stages)
+
+
+def example_prefix(config: UdVlaPolicyConfig, manifest: Manifest) -> Tensor:
+    """Return the ids of the policy's own instruction and of images that show every code in turn, [P]."""
+    codes = [
+        torch.arange(h * w).reshape(h, w) % config.network.tokens.visual_count for h, w in config.layout.grids
+    ]
+    text = config.text(manifest.instruction_template.replace("{task}", manifest.instruction))
+    return config.layout.prefix(text, codes)
 
 
 def load_decoder(

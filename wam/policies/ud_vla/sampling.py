@@ -140,6 +140,33 @@ class RandomDraws:
         return gumbel_of(torch.rand(sites, generator=self._generator, device=device))
 
 
+@dataclass(frozen=True, slots=True)
+class SiteDraws:
+    """One number per step and site, drawn before the first step: nothing depends on how many sites are unknown.
+
+    Attributes:
+        uniform: float32 [T, G] in [0, 1), of the tokens (the inverse of the distribution function).
+        gumbels: float32 [T, G], of the confidence noise.
+    """
+
+    uniform: Tensor
+    gumbels: Tensor
+
+    @staticmethod
+    def draw(generator: torch.Generator, *, steps: int, sites: int) -> SiteDraws:
+        """Draw for a chunk, on the generator's device."""
+        numbers = torch.rand(2, steps, sites, generator=generator, device=generator.device)
+        return SiteDraws(numbers[0], gumbel_of(numbers[1]))
+
+    def tokens(self, logits_RV: Tensor, *, step: int, image: bool, sites: Tensor) -> Drawn:
+        """Draw a token per row."""
+        return invert(logits_RV, self.uniform[step, sites.to(self.uniform.device)])
+
+    def gumbel(self, sites: int, *, step: int) -> Tensor:
+        """Return one Gumbel number per generated site."""
+        return self.gumbels[step]
+
+
 class GreedyDraws:
     """Takes the likeliest id and no confidence noise."""
 

@@ -6,6 +6,8 @@ Shapes: H, W pixels, h = H / 8, w = W / 8 codes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -60,10 +62,23 @@ class ImageTokenizer(nn.Module):
         Raises:
             ImageError: a side is no multiple of the pixels per code.
         """
+        return self.codes_of(self.pixels(rgb_HW3, height=height, width=width))[0]
+
+    def pixels(self, rgb_HW3: npt.NDArray[np.uint8], *, height: int, width: int) -> Tensor:
+        """Return an image as the encoder takes it, float32 [1, 3, height, width] in [-1, 1] on its device.
+
+        Args:
+            rgb_HW3: any size.
+            height: rows that it is resized to [px].
+            width: columns [px].
+
+        Raises:
+            ImageError: a side is no multiple of the pixels per code.
+        """
         grid_of(height, width, factor=self.config.side_factor, what="an image to encode")
         # A copy, because torch warns of arrays that must not be written.
         resized = resize_bytes(rgb_HW3, height=height, width=width).copy()
-        return self.codes_of(to_model_pixels(resized, device=self.vq.quantize.embedding.weight.device))[0]
+        return to_model_pixels(resized, device=self.vq.quantize.embedding.weight.device)
 
     @torch.no_grad()
     def codes_of(self, pixels_B3HW: Tensor) -> Tensor:
@@ -72,7 +87,8 @@ class ImageTokenizer(nn.Module):
         Args:
             pixels_B3HW: in [-1, 1], on the tokenizer's device.
         """
-        sizes = torch.tensor([pixels_B3HW.shape[-2:]] * len(pixels_B3HW))
+        # Plain numbers: the library cuts by them, and reading a tensor has no place in a captured graph.
+        sizes: Any = [tuple(pixels_B3HW.shape[-2:])] * len(pixels_B3HW)
         dtype = self.vq.quantize.embedding.weight.dtype
         return torch.stack(list(self.vq.encode(pixels_B3HW.to(dtype), sizes).image_tokens))
 
