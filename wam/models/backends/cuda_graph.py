@@ -18,17 +18,21 @@ stalls.
 
 from __future__ import annotations
 
+import functools
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from wam.core.errors import PolicyFault
 from wam.models.backends.backend import CUDA_GRAPH_NAME, Backend, Eager, Runner, StageUnavailable
-from wam.models.backends.stage import PolicyPart, StageInputs, StageSpec
+from wam.models.backends.stage import PolicyPart, StageInputs, StageSlices, StageSpec
+from wam.models.backends.turns import LONGEST_WAIT_S
 
 Capture = Callable[[Callable[[], Any]], tuple[Callable[[], None], Any]]
 """Runs a function on static buffers and returns (replay, its static results)."""
@@ -58,19 +62,29 @@ class CudaGraphRunner:
         inputs: of the stage; copied.
         pool: where the graph lives.
         immutable: as `StageSpec.immutable`.
+        slices: what is captured instead of `inner`, one graph for each.
 
     Attributes:
         copied: arguments that were copied in so far.
     """
 
-    def __init__(self, inner: Runner, inputs: StageInputs, *, pool: Pool, immutable: bool = False) -> None:
-        self._inner, self._pool, self._immutable = inner, pool, immutable
+    def __init__(
+        self,
+        inner: Runner,
+        inputs: StageInputs,
+        *,
+        pool: Pool,
+        immutable: bool = False,
+        slices: StageSlices | None = None,
+    ) -> None:
+        self._inner, self._pool, self._immutable, self._slices = inner, pool, immutable, slices
+        self._shapes = inputs
+        self._inputs = tuple(tensor.clone() for tensor in inputs.tensors)
         # Weak: a context whose lease has ended must not be kept, and whatever takes its address is another object.
         self._from: list[weakref.ref[Tensor] | None] = [None for _ in inputs.tensors]
         self.copied = 0
-        self._inputs = tuple(tensor.clone() for tensor in inputs.tensors)
         self._outputs: tuple[Tensor, ...] = ()
-        self._replay: Callable[[], None] | None = None
+        self._replays: list[Callable[[], None]] = []
 
     def bind(self) -> None:
         """Capture.
@@ -81,7 +95,7 @@ class CudaGraphRunner:
         self._inner.bind()
         try:
             with self._pool.lock:
-                self._replay, results = self._pool.capture(lambda: self._inner.run(self._inputs))
+                self._capture()
         except torch.OutOfMemoryError as error:
             raise StageUnavailable(
                 f"the device has no memory left for its graph ({str(error).splitlines()[0]}): "
@@ -92,11 +106,23 @@ class CudaGraphRunner:
                 f"it cannot be captured ({(str(error).splitlines() or [type(error).__name__])[0]}): "
                 "take backend eager, and report it with GPU, driver and versions"
             ) from error
-        self._outputs = tuple(results)
+
+    def _capture(self) -> None:
+        if self._slices is None:
+            replay, results = self._pool.capture(lambda: self._inner.run(self._inputs))
+            self._replays, self._outputs = [replay], tuple(results)
+            return
+        args, kwargs = self._shapes.arguments(self._inputs)
+        for module in self._slices.modules:
+            # The results of the slice before are where this one finds them at every replay.
+            run = functools.partial(module, self._outputs, *args, **kwargs)
+            replay, results = self._pool.capture(lambda run=run: pytree.tree_leaves(run()))
+            self._replays.append(replay)
+            self._outputs = tuple(results)
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Copy the arguments in, replay, and return copies of the results."""
-        assert self._replay is not None, "`bind` comes before `run`"
+        assert self._replays, "`bind` comes before `run`"
         with self._pool.lock:
             for place, (static, tensor) in enumerate(zip(self._inputs, tensors, strict=True)):
                 last = self._from[place]
@@ -106,7 +132,11 @@ class CudaGraphRunner:
                 self.copied += 1
                 if self._immutable:
                     self._from[place] = weakref.ref(tensor)
-            self._replay()
+            until_s = time.monotonic() + LONGEST_WAIT_S
+            for replay in self._replays:
+                if self._slices is not None:
+                    self._slices.turns.let_chunks_pass(until_s=until_s)
+                replay()
             return [out.clone() for out in self._outputs]
 
 
@@ -152,7 +182,9 @@ class CudaGraphs:
             )
         self._captured[stage.name] = captured + 1
         inner, pool = self._inner.load(stage, inputs), self._pools[stage.part]
-        return CudaGraphRunner(inner, inputs, pool=pool, immutable=stage.immutable)
+        # Slices are the stage as it is written, which only the eager backend runs.
+        slices = stage.slices if isinstance(self._inner, Eager) else None
+        return CudaGraphRunner(inner, inputs, pool=pool, immutable=stage.immutable, slices=slices)
 
     def refused(self, stage: StageSpec, reason: str) -> None:
         """Pass it on to the captured backend."""

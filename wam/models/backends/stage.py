@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from wam.models.backends.turns import DeviceTurns
+
 
 class PolicyPart(enum.Enum):
     """What a stage belongs to; stages of one part never need each other's results at the same time."""
@@ -83,6 +85,20 @@ def _no_examples() -> Sequence[StageInputs]:
 
 
 @dataclass(frozen=True, slots=True)
+class StageSlices:
+    """A long stage as a run of short ones.
+
+    Attributes:
+        modules: one after another; each takes the results of the one before (a tuple, flattened; empty for the
+            first) and the stage's arguments, and the last one returns the stage's results.
+        turns: of the device, where a chunk goes before the next slice.
+    """
+
+    modules: tuple[nn.Module, ...]
+    turns: DeviceTurns
+
+
+@dataclass(frozen=True, slots=True)
 class StageSpec:
     """A stage that a backend may run.
 
@@ -96,6 +112,7 @@ class StageSpec:
             the gate cannot vary them.
         immutable: arguments are never written once they have been handed over, so that a backend with buffers of its
             own need not copy the same tensor a second time.
+        slices: the same stage in parts, for a backend that can let others go between them; None for a short one.
     """
 
     name: str
@@ -103,6 +120,7 @@ class StageSpec:
     module: nn.Module | Callable[..., Any]
     examples: Callable[[], Sequence[StageInputs]] = _no_examples
     immutable: bool = False
+    slices: StageSlices | None = None
 
     def outputs(self, inputs: StageInputs) -> StaticOutputs:
         """Return what the stage gives for inputs of these shapes; runs it once."""

@@ -19,6 +19,7 @@ from wam.core.policy import Committed, RoutedContext, routable_offset
 from wam.models.backends.backend import EAGER_NAME
 from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.backends.stage import EulerLoop, PolicyPart, StageInputs, StageSpec
+from wam.models.backends.turns import turns_of
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.flow import integrate, sigma_grid
 from wam.models.layers.guidance import guided, prefix_weights
@@ -133,6 +134,7 @@ class AhaExecutor:
         self._seed = seed
         self._guidance = guidance
         self._committed: Committed | None = None
+        self._turns = turns_of(model.device)
         self._plan: stages.DenoisingSchedule | None = None
         self._ropes: dict[int, Rope] = {}
         self._text: tuple[Tensor, LayerKv] | None = None
@@ -184,6 +186,16 @@ class AhaExecutor:
             PolicyFault: a routed key or value is not finite; the text names the layer.
         """
         started_ns = time.perf_counter_ns()
+        self._turns.chunk_begins(self)
+        try:
+            return self._routed(observation, context, started_ns)
+        except BaseException:
+            self._turns.chunk_ended(self)
+            raise
+
+    def _routed(
+        self, observation: Observation, context: PlannerContext[AhaContext], started_ns: int
+    ) -> RoutedContext[AhaRouted]:
         header = context.header
         offset = routable_offset(self._contract, header, stamp_ns=observation.stamp_ns)
         latent = self._vision.latent(observation)
@@ -208,6 +220,12 @@ class AhaExecutor:
             JointError: the state lacks a joint of the policy.
             PolicyFault: a value is not finite; the text names the step and the layer.
         """
+        try:
+            return self._chunk(routed, proprio)
+        finally:
+            self._turns.chunk_ended(self)
+
+    def _chunk(self, routed: RoutedContext[AhaRouted], proprio: RobotState) -> ActionChunk:
         payload = routed.payload
         with torch.inference_mode():
             inputs = self._inputs(routed, proprio)

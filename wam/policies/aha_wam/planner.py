@@ -15,7 +15,8 @@ from wam.core.errors import StaleObservation
 from wam.core.observation import Instruction, Observation
 from wam.core.policy import Features
 from wam.models.backends.plan import BackendPlan, eager_plan
-from wam.models.backends.stage import PolicyPart, StageInputs, StageSpec
+from wam.models.backends.stage import PolicyPart, StageInputs, StageSlices, StageSpec
+from wam.models.backends.turns import turns_of
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.rope import Rope, rope_3d
 from wam.models.normalisation import Normaliser
@@ -31,6 +32,8 @@ from wam.policies.results import context_header
 
 KEPT_INSTRUCTIONS = 8
 KEPT_ROTATIONS = 32
+PREFILL_SLICES = 8
+"""Parts of a captured prefill, between which a chunk goes first."""
 
 
 class AhaPlanner:
@@ -89,7 +92,15 @@ class AhaPlanner:
             StageSpec("planner_text_context", part, stages.TextStage(model.video), self._text_examples)
         )
         self._prefill = prepare(
-            StageSpec("planner_prefill", part, stages.PrefillStage(model.video), self._prefill_examples)
+            StageSpec(
+                "planner_prefill",
+                part,
+                stages.PrefillStage(model.video),
+                self._prefill_examples,
+                slices=StageSlices(
+                    stages.prefill_slices(model.video, count=PREFILL_SLICES), turns_of(model.device)
+                ),
+            )
         )
 
     @property

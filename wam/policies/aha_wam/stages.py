@@ -234,6 +234,53 @@ class PrefillStage(nn.Module):
         )
 
 
+class PrefillSlice(nn.Module):
+    """Some layers of `planner_prefill`, see `wam.models.backends.stage.StageSlices`.
+
+    Args:
+        video: the network.
+        layers: which of its layers.
+    """
+
+    def __init__(self, video: VideoDit, layers: range) -> None:
+        super().__init__()
+        self.video, self._layers = video, layers
+
+    def forward(
+        self,
+        before: tuple[Tensor, ...],
+        z_BC1HW: Tensor,
+        text: LayerKv,
+        modulations_L6D: Tensor,
+        rope: Rope,
+        memory: LayerKv | None = None,
+        memory_rope: Rope | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Return the tokens and the K/V of all layers so far; the last slice the K/V of all layers."""
+        x, kv = self.video.prefill_layers(
+            before[0] if before else self.video.tokens(z_BC1HW),
+            self._layers,
+            text=text,
+            modulations_L6D=modulations_L6D,
+            rope=rope,
+            memory=memory,
+            memory_rope=memory_rope,
+        )
+        parts = (*before[1:], *kv)
+        if self._layers.stop < len(self.video.blocks):
+            return (x, *parts)
+        return tuple(torch.cat(parts[kind::3]) for kind in range(3))
+
+
+def prefill_slices(video: VideoDit, *, count: int) -> tuple[PrefillSlice, ...]:
+    """Return a prefill in slices of about as many layers each."""
+    layers = len(video.blocks)
+    size = -(-layers // count)
+    return tuple(
+        PrefillSlice(video, range(first, min(first + size, layers))) for first in range(0, layers, size)
+    )
+
+
 class TextStage(nn.Module):
     """`text_context` as a module."""
 

@@ -157,10 +157,50 @@ class VideoDit(nn.Module):
             memory_rope: rotation of the M memory tokens.
             mask: boolean [B or 1, 1, N, M + N], True = visible; None shows everything.
         """
-        x = self.tokens(z_BCFHW)
+        _, kv = self.prefill_layers(
+            self.tokens(z_BCFHW),
+            range(len(self.blocks)),
+            text=text,
+            modulations_L6D=modulations_L6D,
+            rope=rope,
+            memory=memory,
+            memory_rope=memory_rope,
+            mask=mask,
+        )
+        return kv
+
+    def prefill_layers(
+        self,
+        x_BND: Tensor,
+        layers: range,
+        *,
+        text: LayerKv,
+        modulations_L6D: Tensor,
+        rope: Rope,
+        memory: LayerKv | None = None,
+        memory_rope: Rope | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, VideoKv]:
+        """Run some layers of a prefill; arguments as those of `prefill`.
+
+        Args:
+            x_BND: tokens as they enter the first of the layers.
+            layers: which.
+            text: of all layers, as everything below.
+            modulations_L6D: from `clean_modulations`.
+            rope: rotation of the own tokens.
+            memory: K/V of earlier prefills.
+            memory_rope: rotation of the memory tokens.
+            mask: what is visible.
+
+        Returns:
+            The tokens after the layers (unchanged by the network's last one, which only exports), and their K/V.
+        """
+        x = x_BND
         exported: list[tuple[Tensor, Tensor, Tensor]] = []
-        last = len(self.blocks) - 1
-        for i, block in enumerate(members(self.blocks, DitBlock)):
+        last, blocks = len(self.blocks) - 1, list(members(self.blocks, DitBlock))
+        for i in layers:
+            block = blocks[i]
             mod = Modulation(*modulations_L6D[i].unbind(0))
             qkv = block.before_attention(x, mod, rope)
             exported.append((qkv.k, qkv.v, qkv.k_unrotated))
@@ -175,7 +215,7 @@ class VideoDit(nn.Module):
             attended = attend(qkv.q, k, v, heads=self.heads, mask=mask)
             x = block.after_attention(x, attended, mod, text_k=text.k[i], text_v=text.v[i])
         k, v, k_unrotated = (torch.stack(parts) for parts in zip(*exported, strict=True))
-        return VideoKv(k, v, k_unrotated)
+        return x, VideoKv(k, v, k_unrotated)
 
     def forward(
         self,
