@@ -43,7 +43,7 @@ def test_the_table_shows_outcome_finding_and_remedy(
     assert "FAIL" in text
     assert "not installed [rclpy]" in text
     assert "→ make setup" in text
-    assert "2 checks: 0 warnings, 1 failure\n" in text
+    assert "2 checks: 0 hints, 0 warnings, 1 failure\n" in text
 
 
 def test_json_holds_the_same_checks(
@@ -157,6 +157,19 @@ def test_a_probe_that_crashes_is_told_with_its_signal(
     broken.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     monkeypatch.setattr(checks, "PROBES", str(broken))
     assert checks.probe("ros", os.environ) == (None, "crashed with signal 11")
+
+
+def test_a_probe_that_takes_too_long_is_not_told_to_install_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On a machine at load 18, torch took more than a minute to import, and `make setup` was advised."""
+    endless = tmp_path / "probes.py"
+    endless.write_text("import threading\nthreading.Event().wait()\n")
+    monkeypatch.setattr(checks, "PROBES", str(endless))
+    monkeypatch.setattr(checks, "PROBE_TIMEOUT_S", 0.2)
+    found = checks.torch_check(os.environ)
+    assert (found.outcome, found.found) == (Outcome.FAIL, "no answer within 0 s")
+    assert "call it again" in found.remedy
 
 
 def test_a_probe_is_not_fooled_by_the_source_folder_of_the_messages(

@@ -94,8 +94,8 @@ def test_a_tool_that_is_not_there_or_fails_has_no_answer() -> None:
     ("allowed", "version", "outcome", "words"),
     [
         (True, "#1 SMP PREEMPT_RT", Outcome.OK, ""),
-        (True, "#1 SMP PREEMPT_DYNAMIC", Outcome.OK, "realtime-kernel"),
-        (False, "#1 SMP PREEMPT_RT", Outcome.WARN, "limits.conf"),
+        (True, "#1 SMP PREEMPT_DYNAMIC", Outcome.INFO, "realtime-kernel"),
+        (False, "#1 SMP PREEMPT_RT", Outcome.WARN, "limits.d/realtime.conf"),
     ],
 )
 def test_priority_and_kernel_have_their_remedies(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from wam.cli.machine_check import Check, Outcome
+from wam.cli.realtime_checks import realtime_checks
 from wam.cli.timing_checks import clock_check, realtime_check
 from wam.core.transport.identity import is_alive
 from wam.core.transport.segment import SHM_DIRECTORY, SegmentName
@@ -30,6 +31,7 @@ MIN_DISK_BYTES = 3 * GIB
 MIN_MEMORY_BYTES = 4 * GIB
 PROBES = str(Path(__file__).resolve().with_name("probes.py"))
 PROBE_TIMEOUT_S = 60.0
+NO_ANSWER = "no answer within"
 OPTIONAL_ROS_PARTS = {
     "launch": "launch",
     "launch_ros": "launch-ros",
@@ -105,7 +107,12 @@ def ros_checks(environment: Mapping[str, str]) -> list[Check]:
     answer, error = probe("ros", environment)
     if answer is None:
         return [
-            Check("rclpy", Outcome.FAIL, error, "make clean && make setup; or source one distribution only")
+            Check(
+                "rclpy",
+                Outcome.FAIL,
+                error,
+                _remedy_of(error, "make clean && make setup; or source one distribution only"),
+            )
         ]
     version = _version("ros-rclpy") or _version("rclpy") or "unknown version"
     checks = [Check("rclpy", Outcome.OK, f"{version}, {answer['rmw']}, {answer['rclpy']}")]
@@ -129,7 +136,7 @@ def torch_check(environment: Mapping[str, str]) -> Check:
     """Check torch and the GPU."""
     answer, error = probe("torch", environment)
     if answer is None:
-        return Check("torch", Outcome.FAIL, error, "make setup")
+        return Check("torch", Outcome.FAIL, error, _remedy_of(error, "make setup"))
     devices = ", ".join(answer["devices"]) or "no GPU"
     found = f"{answer['version']}, {answer['threads']} threads, {devices}"
     if not answer["devices"] and Path("/proc/driver/nvidia/version").exists():
@@ -279,6 +286,7 @@ def all_checks(environment: Mapping[str, str]) -> list[Callable[[], list[Check]]
         lambda: [optional_check(environment)],
         lambda: [processor_check()],
         lambda: [realtime_check()],
+        realtime_checks,
         lambda: [clock_check()],
         lambda: [memory_check()],
         lambda: [disk_check(Path.cwd())],
@@ -304,7 +312,7 @@ def probe(name: str, environment: Mapping[str, str]) -> tuple[dict[str, Any] | N
             cwd="/",
         )
     except subprocess.TimeoutExpired:
-        return None, f"no answer within {PROBE_TIMEOUT_S:.0f} s"
+        return None, f"{NO_ANSWER} {PROBE_TIMEOUT_S:.0f} s"
     if done.returncode != 0:
         lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
         if done.returncode < 0:
@@ -312,6 +320,13 @@ def probe(name: str, environment: Mapping[str, str]) -> tuple[dict[str, Any] | N
         return None, lines[-1].strip() if lines else f"exited with code {done.returncode}"
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer, ""
+
+
+def _remedy_of(error: str, remedy: str) -> str:
+    """Return what helps against a probe's error: a new installation does not make a busy machine faster."""
+    if error.startswith(NO_ANSWER):
+        return "a busy machine or a slow disk: call it again, with less running beside it"
+    return remedy
 
 
 def _has_wheels() -> bool:

@@ -20,7 +20,7 @@ from wam.core.words import counted
 
 EXIT_FAILED_CHECK = 2
 PARALLEL = 2
-COLOURS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"}
+COLOURS = {Outcome.OK: "green", Outcome.INFO: "cyan", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"}
 
 
 def doctor(
@@ -33,11 +33,12 @@ def doctor(
     """Check this machine and suggest fixes. Changes nothing.
 
     Checks what the suite needs: Python, ROS 2 with a message through DDS, the built messages, torch and GPU, rendering
-    without a display, compiler, shared memory, cores, memory and disk. With --robot it listens to a robot's drivers for
-    a few seconds instead, on the ROS domain and range of the shell, and shows the state of each joint group and the
-    steps to recover.
+    without a display, compiler, shared memory, cores, memory and disk, and what a robot's driver wants of a computer:
+    real-time priority and kernel, locked memory, isolated cores, clock rate, network cards, synchronised clocks.
+    With --robot it listens to a robot's drivers for a few seconds instead, on the ROS domain and range of the shell,
+    and shows the state of each joint group and the steps to recover.
 
-    Exit codes: 0 nothing failed (warnings are all right), 2 a check failed.
+    Exit codes: 0 nothing failed (hints and warnings are all right), 2 a check failed.
     """
     from wam.ros.environment import join
 
@@ -83,6 +84,7 @@ def _show(checks: list[Check]) -> None:
     console.print(table)
     counts = {outcome: sum(check.outcome is outcome for check in checks) for outcome in Outcome}
     console.print(
-        f"{counted(len(checks), 'check')}: {counted(counts[Outcome.WARN], 'warning')}, "
+        f"{counted(len(checks), 'check')}: {counted(counts[Outcome.INFO], 'hint')}, "
+        f"{counted(counts[Outcome.WARN], 'warning')}, "
         f"{counted(counts[Outcome.FAIL], 'failure')}"
     )

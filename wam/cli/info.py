@@ -265,7 +265,9 @@ def bundle_values(policy: str) -> dict[str, Any]:
         "cameras": [{"name": c.name, "height": c.height, "width": c.width} for c in contract.cameras],
         "state_joints": list(contract.state_joints),
         "action_joints": list(contract.action_joints),
+        "instruction": bundle.manifest.instruction,
         "control_period_s": contract.control_period_ns / 1e9,
+        "chunk_rows": bundle.manifest.chunk_rows,
         "relative_actions": contract.relative_actions,
         "execute_rows": contract.execute_rows,
         "environment": list(contract.environment),
@@ -417,7 +419,10 @@ def _show(shown: dict[str, Any]) -> None:
 
 def _show_bundle(shown: dict[str, Any]) -> None:
     columns = shown.pop("columns")
-    _show(shown)
+    # A converted bundle states neither its task nor its data: rows without a value would say nothing.
+    trained_on = {name: value for name, value in shown.pop("trained_on").items() if value}
+    stated = {**shown, **({"trained_on": trained_on} if trained_on else {})}
+    _show({name: value for name, value in stated.items() if value not in ("", [])})
     headings = ("vector", "joint", "unit", "scale", "offset", "sign", "low", "high")
     table = Table(
         box=None, title="\nColumns: position = unit (sign scale number + offset)", title_justify="left"

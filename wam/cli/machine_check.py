@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 
 class Outcome(enum.Enum):
-    """Result of a check, mildest first."""
+    """Result of a check, mildest first. INFO: a hint, for a machine with a robot's driver for instance."""
 
     OK = "OK"
+    INFO = "INFO"
     WARN = "WARN"
     FAIL = "FAIL"
 

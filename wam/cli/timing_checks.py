@@ -31,6 +31,7 @@ ANSWER_S = 3.0
 
 REALTIME_FILE = Path("/sys/kernel/realtime")
 HOW_TO = "docs/how-to/two-computers.md"
+REALTIME_HOW_TO = "docs/how-to/real-time.md"
 
 Ask = Callable[[Sequence[str]], str]
 """Runs a command and returns what it writes; "" where it is not installed, fails or does not answer."""
@@ -162,14 +163,16 @@ def realtime_check(*, allowed: Callable[[], bool] | None = None, version: str = 
     if not may:
         remedies.append(
             "the command stream runs at normal priority: sudo groupadd realtime; sudo usermod -aG realtime $USER; put "
-            "`@realtime - rtprio 98` and `@realtime - memlock unlimited` into /etc/security/limits.conf; log in again"
+            "`@realtime - rtprio 98` and `@realtime - memlock unlimited` into /etc/security/limits.d/realtime.conf; "
+            f"log in again ({REALTIME_HOW_TO})"
         )
     if not preempt:
         remedies.append(
             "a driver at 500-1000 Hz (Franka, UR) wants a real-time kernel on its computer: "
-            f"sudo pro enable realtime-kernel, or a kernel built with PREEMPT_RT ({HOW_TO})"
+            f"sudo pro enable realtime-kernel, or a kernel built with PREEMPT_RT ({REALTIME_HOW_TO})"
         )
-    return Check("real time", Outcome.OK if may else Outcome.WARN, found, "\n".join(remedies))
+    outcome = Outcome.WARN if not may else Outcome.OK if preempt else Outcome.INFO
+    return Check("real time", outcome, found, "\n".join(remedies))
 
 
 def may_run_in_realtime() -> bool:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from wam.core.clock import NS_PER_S
 from wam.policies.dust.convert.gr00t_names import NEW_EMBODIMENT, HeadStart
 from wam.policies.unit_options import Units, unit_statements, warn_of_ranges
 
@@ -53,6 +55,17 @@ def gr00t(
         ),
     ] = None,
     tag: Annotated[str, typer.Option(help="Embodiment tag inside metadata.json.")] = "new_embodiment",
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Rows per second of the data that it was trained on [Hz].",
+            min=0.1,
+            show_default="15; with --robot 30",
+        ),
+    ] = None,
+    instruction: Annotated[
+        str, typer.Option(help="Task text used when nobody sets another.", show_default=False)
+    ] = "",
     units: Units = None,
     seed: Annotated[int, typer.Option(help="Of random weights and of the start noise.")] = 0,
 ) -> None:
@@ -68,6 +81,11 @@ def gr00t(
 
     stated = unit_statements(units, robot=robot)
     layout = franka.layout() if stated.robot is None else RobotLayout.of(stated.robot)
+    layout = replace(
+        layout,
+        control_period_ns=round(NS_PER_S / rate) if rate else layout.control_period_ns,
+        instruction=instruction or layout.instruction,
+    )
     binary = tuple(binary_joint or (() if robot else (franka.GRIPPER,)))
     bundle = convert_gr00t(
         source,
