@@ -31,6 +31,8 @@ class LaunchArgument:
 
 
 BOOLEAN = ("true", "false")
+ALL, ROBOT_PARTS, POLICY_PARTS = PARTS = ("all", "robot", "policy")
+"""What one launch starts: everything, driver and safety node, or planner and executor."""
 
 ARGUMENTS: tuple[LaunchArgument, ...] = (
     LaunchArgument(
@@ -80,6 +82,13 @@ ARGUMENTS: tuple[LaunchArgument, ...] = (
         "launch_driver", "true", "start the vendor's driver; false if it is already running", BOOLEAN
     ),
     LaunchArgument("simulate", "false", "start the suite's simulated robot instead of the driver", BOOLEAN),
+    LaunchArgument(
+        "parts",
+        ALL,
+        "what to start here: all; robot (drivers and safety node), on the robot's computer; policy (planner and "
+        "executor), on the one with the GPU",
+        PARTS,
+    ),
     LaunchArgument("composed", "true", "run planner and executor in one process", BOOLEAN),
     LaunchArgument("namespace", "", "namespace of every node of the suite"),
     LaunchArgument("rviz", "false", "show model, cameras and commands in RViz", BOOLEAN),

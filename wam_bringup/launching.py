@@ -51,7 +51,14 @@ from wam_bringup.launch_processes import (
     suite_process,
     view_actions,
 )
-from wam_bringup.launch_schema import ARGUMENTS, REPLAY_ARGUMENTS, LaunchArgument, vendor_drivers
+from wam_bringup.launch_schema import (
+    ARGUMENTS,
+    POLICY_PARTS,
+    REPLAY_ARGUMENTS,
+    ROBOT_PARTS,
+    LaunchArgument,
+    vendor_drivers,
+)
 from wam_bringup.launch_vendor import include_vendor
 
 CLOCK_RATE_HZ = "200"
@@ -104,6 +111,10 @@ def _robot_actions(context: LaunchContext, *, arguments: Sequence[LaunchArgument
     values[ROBOT_NAME] = description.name
     cameras = bool(description.cameras) and not simulated
     actions: list[Any] = [*network_actions(values, cameras=cameras), *security_actions(values)]
+    ready = gate_process(values, nodes=(SAFETY,))
+    policy = [] if values["parts"] == ROBOT_PARTS else policy_nodes(values, {"robot": robot})
+    if values["parts"] == POLICY_PARTS:
+        return [*actions, *_after(ready, policy), ready]
     dry_run = values["dry_run"] == "true" and not simulated
     if simulated:
         actions.append(suite_process("wam_sim_node", {"wam_sim": {"robot": robot}}, values))
@@ -115,8 +126,6 @@ def _robot_actions(context: LaunchContext, *, arguments: Sequence[LaunchArgument
         actions += driver_nodes(robot, values, write_enabled=not dry_run)
     drivers = gate_process(values, robot=robot)
     safety = safety_node(values, {"robot": robot, "dry_run": dry_run, "simulated": simulated})
-    ready = gate_process(values, nodes=(SAFETY,))
-    policy = policy_nodes(values, {"robot": robot})
     actions += [*_after(drivers, [safety, ready]), *_after(ready, policy), *_ending(safety), drivers]
     if values["rviz"] == "true":
         actions += view_actions(robot, values)

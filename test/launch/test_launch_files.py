@@ -372,6 +372,19 @@ def test_a_copy_of_a_robot_file_starts_the_same_processes(
     assert "wam_sim_node" not in names[1]
 
 
+@pytest.mark.parametrize(
+    ("parts", "started"),
+    [
+        ("robot", {"wam_gate", "wam_driver_node", "wam_safety_node"}),
+        ("policy", {"wam_gate", "wam_bringup"}),
+    ],
+)
+def test_each_of_two_computers_starts_its_own_part(parts: str, started: set[str]) -> None:
+    """The safety node is on the robot's side of the cable: where that is cut, the arm is brought to rest."""
+    nodes, _ = launched(ROOT / "launch" / "piper.launch.py", launch_driver="false", parts=parts)
+    assert {node.node_executable for node in nodes} == started
+
+
 @pytest.mark.parametrize("composed", BOOLEAN)
 def test_the_policy_gets_its_machine(composed: str, tmp_path: Path) -> None:
     """A bundle always ran on the CPU with one thread: the nodes' defaults, and no argument for them."""
