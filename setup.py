@@ -32,9 +32,9 @@ EXTRAS = {
     "train": ("model", "train"),
     "drivers": ("robots",),  # drivers of hands
     "security": ("security",),  # wam secure
-    "export": ("model", "export"),  # wam check-backend --export
+    "export": ("model", "export"),  # wam export
     "gpu": ("gpu",),  # own kernels
-    "tensorrt": ("tensorrt",),
+    "tensorrt": ("model", "export", "tensorrt"),  # wam build-engine
     "rerun": ("rerun",),  # wam replay --rerun
     "ray": ("ray",),  # --ray
     "all": ("model", "sim", "train", "robots", "security", "export", "rerun", "ray"),

@@ -27,6 +27,8 @@ VERBS = [
     "audit",
     "convert",
     "train",
+    "export",
+    "build-engine",
     "check-backend",
     "distill",
     "init",

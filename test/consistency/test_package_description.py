@@ -32,6 +32,8 @@ ROS_PACKAGES = {
 """Modules that a ROS distribution provides under the same name."""
 DISTRIBUTIONS = {
     "rerun": "rerun-sdk",
+    "tensorrt_bindings": None,  # official bindings, compared with where they are: WAM_TENSORRT_BINDINGS
+    "fake_tensorrt_plan": None,  # beside the fake in test/support
     "packages": None,  # beside it in tools/setup
     "moveit": None,  # moveit_py of a ROS distribution: optional, detected by name
     "PIL": "pillow",

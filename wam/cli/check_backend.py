@@ -30,12 +30,12 @@ def check_backend(
     backend: Annotated[
         str,
         typer.Option(
-            help="Backend to judge: auto (what a node would take), eager, cuda_graph or onnxruntime."
+            help="Backend to judge: auto (what a node would take), eager, cuda_graph, onnxruntime or tensorrt."
         ),
     ] = "auto",
     export: Annotated[
         bool,
-        typer.Option("--export", help="First export the stages for ONNX Runtime, into the user's cache."),
+        typer.Option("--export", help="First do what wam export does for this device."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
@@ -56,18 +56,20 @@ def check_backend(
     from wam.policies.bundles import choose_device
     from wam.policies.stage_export import export_stages
 
+    chosen = choose_device(device)
     if export:
-        export_stages(policy)
-    result = check(policy, device=choose_device(device), backend=backend)
+        export_stages(policy, device=chosen)
+    result = check(policy, device=chosen, backend=backend)
     if as_json:
         typer.echo(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
     else:
-        _show(Console(), result)
+        show(Console(), result)
     if not result.passed:
         raise typer.Exit(EXIT_REFUSED)
 
 
-def _show(console: Console, result: BackendCheck) -> None:
+def show(console: Console, result: BackendCheck) -> None:
+    """Print what runs every stage, and what the gate found."""
     console.print(f"{escape(result.policy)} on {result.device}, backend {result.backend}", highlight=False)
     for stage in result.stages:
         console.print(f"  {stage.stage}: {escape(str(stage))}", highlight=False, soft_wrap=True)

@@ -46,6 +46,8 @@ VERBS = {
     "audit": "Print what the safety nodes have recorded: every change of rung, its cause, the last commands.",
     "convert": "Convert data sets to bags, bags to data sets, and released checkpoints to policy bundles.",
     "train": "Train a policy on a LeRobot data set; the result is a policy bundle.",
+    "export": "Write the stages of a policy as ONNX graphs, for ONNX Runtime.",
+    "build-engine": "Compile the stages of a policy with TensorRT, for this machine's GPU.",
     "check-backend": "Judge a backend on this device: every stage of a policy against the eager one.",
     "distill": "Distil a trained policy into one that needs fewer integration steps.",
     "init": "Draft the robot file of a recording; create initial weights for training.",

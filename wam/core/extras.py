@@ -29,6 +29,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "security": ("cryptography",),
     "export": ("onnx", "onnxscript"),
     "gpu": ("triton",),
+    "tensorrt": ("tensorrt",),
     "rerun": ("rerun",),
     "ray": ("ray",),
 }  # fmt: skip
@@ -36,11 +37,11 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 
 VERBS: Mapping[str, str] = {
     "demo": "sim", "sim": "sim", "eval": "sim", "soak": "sim", "train": "train", "distill": "train",
-    "check-backend": "replay", "replay": "replay",
+    "check-backend": "replay", "replay": "replay", "export": "export", "build-engine": "tensorrt",
 }  # fmt: skip
 """Verb of `wam` -> the extra that has all of what it needs from PyPI."""
 
-WITH_MODEL = ("sim", "train", "export")
+WITH_MODEL = ("sim", "train", "export", "tensorrt")
 """Extras that bring what the extra `replay` brings."""
 
 ROS = "run `make setup` in a checkout, or source a ROS 2 distribution"

@@ -23,6 +23,7 @@ from wam.models.backends.plan import BackendPlan
 from wam.models.bundle import Bundle, open_bundle
 from wam.models.bundle.bundle import write_stats
 from wam.models.robot_layout import RobotLayout
+from wam.policies.engines import compiled
 from wam.policies.export import exported
 from wam.policies.kind import RANDOM, TINY, LoadOptions, PolicyKind
 from wam.policies.ranges import require_ranges
@@ -113,8 +114,13 @@ def plan_for(bundle: Bundle, backend: str | BackendPlan, *, device: torch.device
     if isinstance(backend, BackendPlan):
         return backend
     module = policy_kind(bundle.manifest.kind).load_policy_module()
+    cache = cache_folder()
     return choose_plan(
-        backend, device=device, allowed=module.BACKENDS, exported=exported(bundle, cache=cache_folder())
+        backend,
+        device=device,
+        allowed=module.BACKENDS,
+        exported=exported(bundle, cache=cache, device=device),
+        compiled=compiled(bundle, cache=cache, device=device),
     )
 
 

@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from wam.models.backends.backend import StageUnavailable
 
 FORMAT = 1
-REMEDY = "export it: wam check-backend POLICY --export"
+REMEDY = "export it: wam export POLICY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class Artefact:
         graph: serialised ONNX model.
         weights: name in the graph -> name of the stage's parameter or buffer.
         digest: SHA-256 of the graph.
+        parameters: SHA-256 of the stage's weights.
     """
 
     graph: bytes
     weights: Mapping[str, str]
     digest: str
+    parameters: str
 
 
 class ArtefactStore:
@@ -53,6 +56,11 @@ class ArtefactStore:
 
     def __init__(self, contract: str, places: Sequence[Path], *, versions: Mapping[str, str]) -> None:
         self._contract, self._places, self._versions = contract, tuple(places), dict(versions)
+
+    @property
+    def target(self) -> Path:
+        """Where artefacts are written."""
+        return self._places[-1]
 
     def read(self, name: str, module: nn.Module) -> Artefact:
         """Return the artefact called `name`.
@@ -85,7 +93,7 @@ class ArtefactStore:
         quarantine = self._quarantine(digest)
         if quarantine.is_file():
             raise StageUnavailable(f"it was refused before ({quarantine.read_text('utf-8')}); {REMEDY}")
-        return Artefact(graph, weights, digest)
+        return Artefact(graph, weights, digest, str(manifest["parameters"]))
 
     def write(self, name: str, module: nn.Module, *, graph: bytes, weights: Mapping[str, str]) -> Path:
         """Write an artefact, so that a reader finds all of it or none."""
@@ -99,15 +107,15 @@ class ArtefactStore:
             "weights": dict(weights),
         }
         self._quarantine(digest).unlink(missing_ok=True)
-        _replace(place / f"{name}.onnx", graph)
-        _replace(place / f"{name}.json", json.dumps(manifest, indent=1).encode("utf-8"))
+        replace_file(place / f"{name}.onnx", graph)
+        replace_file(place / f"{name}.json", json.dumps(manifest, indent=1).encode("utf-8"))
         return place / f"{name}.onnx"
 
     def refuse(self, digest: str, reason: str) -> None:
         """Put a graph into quarantine: it is not used again until it has been exported again."""
         try:
             self._places[-1].mkdir(parents=True, exist_ok=True)
-            _replace(self._quarantine(digest), reason.encode("utf-8"))
+            replace_file(self._quarantine(digest), reason.encode("utf-8"))
         except OSError:
             # A cache that cannot be written costs the gate's time at the next start, nothing else.
             pass
@@ -134,7 +142,8 @@ def weights_digest(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(named_weights(module).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        # As bytes: numpy has no bfloat16.
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -144,7 +153,8 @@ def _short(value: object) -> str:
     return str(value)[:12]
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file, so that a reader finds all of it or the one before."""
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     with os.fdopen(handle, "wb") as file:
         file.write(data)

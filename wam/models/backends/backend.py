@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -13,7 +14,7 @@ from wam.core.errors import WamError
 from wam.models.backends.stage import StageInputs, StageSpec
 from wam.runtime.policy import BACKENDS
 
-AUTO, EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME = BACKENDS
+AUTO, EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME, TENSORRT_NAME = BACKENDS
 HOST_NAME = "host"
 """What runs the work of a policy that no backend may take over: it is none on the device's tensors."""
 
@@ -41,6 +42,16 @@ class Runner(Protocol):
 
         It may be called from any thread: the encoder of the images is called by planner and executor.
         """
+        ...
+
+
+@runtime_checkable
+class OwnPrecision(Protocol):
+    """What a runner has that may compute in another precision than the stage as it is written."""
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        """What it computes in; None for the stage's own."""
         ...
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from wam.core.errors import PolicyFault
-from wam.models.backends.backend import Backend, EagerRunner, Runner
+from wam.models.backends.backend import Backend, EagerRunner, OwnPrecision, Runner
 from wam.models.backends.gate import StageVerdict, judge_stage
 from wam.models.backends.stage import StageInputs, StageSpec
 
@@ -93,12 +93,12 @@ class BoundStage:
         runner = self.backend.load(self.stage, inputs)
         runner.bind()
         variant = _Variant(runner, outputs.shape)
-        self._judge(variant, inputs)
+        self._judge(variant, inputs, runner.precision if isinstance(runner, OwnPrecision) else None)
         return variant
 
-    def _judge(self, variant: _Variant, inputs: StageInputs) -> None:
+    def _judge(self, variant: _Variant, inputs: StageInputs, precision: torch.dtype | None) -> None:
         args, kwargs = inputs.arguments()
-        verdict = judge_stage(self.stage.name, self.stage.module, variant, args, kwargs)
+        verdict = judge_stage(self.stage.name, self.stage.module, variant, args, kwargs, precision=precision)
         self.verdicts.append(verdict)
         if not verdict.passed:
             worst, name = verdict.worst, self.backend.name

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 import torch
 
 from wam.core.errors import BundleError
-from wam.models.backends.backend import AUTO, CUDA_GRAPH_NAME, EAGER_NAME, ONNX_RUNTIME_NAME, Backend, Eager
+from wam.models.backends.backend import (
+    AUTO,
+    CUDA_GRAPH_NAME,
+    EAGER_NAME,
+    ONNX_RUNTIME_NAME,
+    TENSORRT_NAME,
+    Backend,
+    Eager,
+)
 from wam.models.backends.cuda_graph import CudaGraphs
 from wam.models.backends.plan import BackendPlan
 from wam.runtime.policy import BACKENDS, read_backend
@@ -20,17 +28,20 @@ def choose_plan(
     device: torch.device | str,
     allowed: Sequence[str] = BACKENDS,
     exported: Backend | None = None,
+    compiled: Backend | None = None,
 ) -> BackendPlan:
     """Return the plan for a user's choice.
 
-    Where the choice is left to the suite, a GPU takes CUDA graphs and a CPU takes ONNX Runtime, and each stage that
-    cannot runs eagerly, with the reason in the plan's `stages`.
+    Where the choice is left to the suite, a GPU takes TensorRT for stages that have an engine and CUDA graphs for the
+    others, a CPU takes ONNX Runtime, and each stage that cannot runs eagerly, with the reason in the plan's `stages`.
+    ONNX Runtime on a GPU is taken by name alone: its runs cannot be captured.
 
     Args:
         text: as `wam.runtime.policy.read_backend` reads it.
         device: where the policy computes.
         allowed: names of the backends that the kind of policy has.
         exported: the backend ONNX Runtime with the exported stages of this policy; None where there is no bundle.
+        compiled: the backend TensorRT with the engines of this policy; None where there is no GPU.
 
     Raises:
         BundleError: there is no such backend, or it does not run on this device or with this kind of policy.
@@ -38,9 +49,11 @@ def choose_plan(
     choice = read_backend(text)
     on_gpu = torch.device(device).type == "cuda"
     have: dict[str, Backend] = {EAGER_NAME: Eager()}
+    if on_gpu and TENSORRT_NAME in allowed and compiled is not None:
+        have[TENSORRT_NAME] = CudaGraphs(compiled, name=TENSORRT_NAME)
     if on_gpu and CUDA_GRAPH_NAME in allowed:
         have[CUDA_GRAPH_NAME] = CudaGraphs()
-    if not on_gpu and ONNX_RUNTIME_NAME in allowed and exported is not None:
+    if ONNX_RUNTIME_NAME in allowed and exported is not None:
         have[ONNX_RUNTIME_NAME] = exported
 
     def one(name: str) -> Backend | None:
@@ -51,7 +64,8 @@ def choose_plan(
         return have[name]
 
     named = {stage: one(name) for stage, name in choice.stages.items()}
-    ladder = tuple(backend for name, backend in have.items() if name != EAGER_NAME)
+    by_name = {EAGER_NAME, ONNX_RUNTIME_NAME} if on_gpu else {EAGER_NAME}
+    ladder = tuple(backend for name, backend in have.items() if name not in by_name)
     return BackendPlan(ladder, named=named, whole=one(choice.whole))
 
 
@@ -62,12 +76,13 @@ def _refusal(name: str, *, device: torch.device | str, allowed: Sequence[str]) -
             allowed=", ".join((AUTO, *allowed)),
             where="the parameter `backend`",
         )
-    wanted, example = (
-        ("a CUDA device", "cuda, cuda:0, ...") if name == CUDA_GRAPH_NAME else ("the CPU", "cpu")
-    )
+    if name == ONNX_RUNTIME_NAME:
+        return BundleError(
+            f"the backend {name} needs a bundle", allowed="another backend", where="the parameter `backend`"
+        )
     return BundleError(
-        f"the backend {name} needs {wanted}",
+        f"the backend {name} needs a CUDA device",
         value=str(device),
-        allowed=example,
+        allowed="cuda, cuda:0, ...",
         where="the parameters `backend` and `device`",
     )

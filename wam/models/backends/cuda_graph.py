@@ -30,7 +30,14 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from wam.core.errors import PolicyFault
-from wam.models.backends.backend import CUDA_GRAPH_NAME, Backend, Eager, Runner, StageUnavailable
+from wam.models.backends.backend import (
+    CUDA_GRAPH_NAME,
+    Backend,
+    Eager,
+    OwnPrecision,
+    Runner,
+    StageUnavailable,
+)
 from wam.models.backends.stage import PolicyPart, StageInputs, StageSlices, StageSpec
 from wam.models.backends.turns import LONGEST_WAIT_S
 
@@ -86,11 +93,17 @@ class CudaGraphRunner:
         self._outputs: tuple[Tensor, ...] = ()
         self._replays: list[Callable[[], None]] = []
 
+    @property
+    def precision(self) -> torch.dtype | None:
+        """What the captured runner computes in; None for the stage's own."""
+        return self._inner.precision if isinstance(self._inner, OwnPrecision) else None
+
     def bind(self) -> None:
         """Capture.
 
         Raises:
-            StageUnavailable: the device has no memory left for it, or the stage does what a graph cannot hold.
+            StageUnavailable: the device has no memory left for it or does not capture it, or the stage does what a
+                graph cannot hold.
         """
         self._inner.bind()
         try:
@@ -102,9 +115,11 @@ class CudaGraphRunner:
                 "free some, or take backend eager"
             ) from error
         except RuntimeError as error:
+            # PyTorch has no class of its own for what a driver refuses.
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise StageUnavailable(
-                f"it cannot be captured ({(str(error).splitlines() or [type(error).__name__])[0]}): "
-                "take backend eager, and report it with GPU, driver and versions"
+                f"it cannot be captured as a graph ({why}): update the driver, or take backend eager and report it "
+                "with GPU, driver and versions"
             ) from error
 
     def _capture(self) -> None:
@@ -145,19 +160,32 @@ class CudaGraphs:
 
     Args:
         inner: whose runs are captured; None takes the eager stages.
+        name: for choices, logs and reports.
         new_capture: returns a capture with memory of its own; None uses CUDA.
     """
 
-    name = CUDA_GRAPH_NAME
-    only_examples = False
-
     def __init__(
-        self, inner: Backend | None = None, *, new_capture: Callable[[], Capture] | None = None
+        self,
+        inner: Backend | None = None,
+        *,
+        name: str = CUDA_GRAPH_NAME,
+        new_capture: Callable[[], Capture] | None = None,
     ) -> None:
         new_capture = new_capture or cuda_capture
         self._inner: Backend = inner or Eager()
+        self._name = name
         self._pools = {part: Pool(new_capture()) for part in PolicyPart}
         self._captured: dict[str, int] = {}
+
+    @property
+    def name(self) -> str:
+        """Name for choices, logs and reports."""
+        return self._name
+
+    @property
+    def only_examples(self) -> bool:
+        """Whether the captured backend runs the shapes of the examples alone."""
+        return self._inner.only_examples
 
     def probe(self) -> str:
         """Return why the captured backend does not run here, if so."""

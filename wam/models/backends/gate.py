@@ -6,7 +6,8 @@ layers, and still agree on that set. So it is asked three times with random inpu
 that one alone changed: what it changes by has to be what the eager stage changes by. Whole numbers (token ids) change
 places among themselves, since others might not exist.
 
-How far results may differ is calibrated on the stage itself: by what its inputs' last digit does to its results.
+How far results may differ is calibrated on the stage itself: by what its inputs' last digit does to its results, the
+last digit of the precision that the backend computes in.
 Differences are relative: the L2 norm of the difference over that of the eager result.
 """
 
@@ -89,7 +90,13 @@ class StageVerdict:
 
 
 def judge_stage(
-    stage: str, eager: Stage, candidate: Stage, args: tuple[Any, ...], kwargs: dict[str, Any]
+    stage: str,
+    eager: Stage,
+    candidate: Stage,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    precision: torch.dtype | None = None,
 ) -> StageVerdict:
     """Compare a candidate with the eager stage around one set of inputs.
 
@@ -99,14 +106,19 @@ def judge_stage(
         candidate: replacement that takes the same arguments.
         args: inputs that both take; tensors of numbers are varied, everything else is kept.
         kwargs: as `args`.
+        precision: that the candidate computes in; None for that of the inputs.
     """
     leaves, shape = pytree.tree_flatten((args, kwargs))
     inputs = _StageInputs(leaves, shape)
     sets = [inputs.varied(seed=seed) for seed in range(RANDOM_SETS + 1)]
     base, other = sets[0], sets[-1]
     want = inputs.run(eager, base)
-    noise = _differences(inputs.run(eager, inputs.rounded(base)), want)
-    allowed = [NOISE_FACTOR * own + FLOORS.get(out.dtype, 0.0) for own, out in zip(noise, want, strict=True)]
+    noise = _differences(inputs.run(eager, inputs.rounded(base, precision)), want)
+    floor = FLOORS.get(precision, 0.0) if precision is not None else 0.0
+    allowed = [
+        NOISE_FACTOR * own + max(FLOORS.get(out.dtype, 0.0), floor)
+        for own, out in zip(noise, want, strict=True)
+    ]
     comparisons = _compared(
         "the recorded inputs", inputs.run(candidate, leaves), inputs.run(eager, leaves), allowed
     )
@@ -146,9 +158,9 @@ class _StageInputs:
             _around(leaf, generator) if i in self.varying else leaf for i, leaf in enumerate(self._leaves)
         ]
 
-    def rounded(self, leaves: list[Any]) -> list[Any]:
-        """Return the inputs with the last digit of every number changed."""
-        return [_next(leaf) if i in self.varying else leaf for i, leaf in enumerate(leaves)]
+    def rounded(self, leaves: list[Any], precision: torch.dtype | None) -> list[Any]:
+        """Return the inputs with the last digit of every number changed, or that of a coarser type."""
+        return [_next(leaf, precision) if i in self.varying else leaf for i, leaf in enumerate(leaves)]
 
     def run(self, stage: Stage, leaves: list[Any]) -> list[Tensor]:
         """Return the stage's results for these inputs, flattened."""
@@ -177,13 +189,14 @@ def _around(leaf: Tensor, generator: torch.Generator) -> Tensor:
     return (leaf.float() + noise.to(leaf.device)).to(leaf.dtype)
 
 
-def _next(leaf: Tensor) -> Tensor:
+def _next(leaf: Tensor, precision: torch.dtype | None) -> Tensor:
     if not leaf.is_floating_point():
         return leaf
+    digit = max(torch.finfo(kind).eps for kind in (leaf.dtype, precision or leaf.dtype))
     # Up and down in turn: a common factor is what a norm takes out again.
     sign = torch.ones(leaf.numel(), device=leaf.device)
     sign[1::2] = -1.0
-    return (leaf.float() * (1.0 + torch.finfo(leaf.dtype).eps * sign.reshape(leaf.shape))).to(leaf.dtype)
+    return (leaf.float() * (1.0 + digit * sign.reshape(leaf.shape))).to(leaf.dtype)
 
 
 def _used(comparison: GateComparison) -> float:

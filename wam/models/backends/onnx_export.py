@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +23,7 @@ from torch.utils import _pytree as pytree
 from wam.core.extras import remedy
 from wam.models.backends.artefacts import ArtefactStore, named_weights
 from wam.models.backends.backend import EagerRunner, Runner, StageUnavailable
+from wam.models.backends.onnx_rewrite import split_wide_heads, tensor_of
 from wam.models.backends.onnx_runtime import artefact_name
 from wam.models.backends.stage import EulerLoop, StageInputs, StageSpec
 
@@ -34,11 +37,34 @@ LARGE = 16
 """Constants of so many numbers are compared with the weights."""
 
 STEP_PREFIX = "step."
+FLAT_PREFIX = "stage."
+"""Of a weight's name in an exported graph, whose module is the `_Flat` around the stage."""
 
 
-def export_versions() -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class GraphForm:
+    """How a stage is written down for one kind of runtime.
+
+    Attributes:
+        opset: version of the ONNX operators.
+        loop: an `EulerLoop` is a graph of all steps; without it, of a single step.
+        wide_heads: attention of heads that are wider than TensorRT's fused kernels take stays one operator.
+    """
+
+    opset: int = OPSET
+    loop: bool = True
+    wide_heads: bool = True
+
+
+CPU_FORM = GraphForm()
+TENSORRT_FORM = GraphForm(loop=False, wide_heads=False)
+CUDA_PROVIDER_FORM = GraphForm(opset=18, loop=False)
+"""For ONNX Runtime on a GPU: its TensorRT provider leaves operators of opset 23 to other providers."""
+
+
+def export_versions(form: GraphForm = CPU_FORM) -> dict[str, str]:
     """Return what a graph depends on beside the policy."""
-    return {"opset": str(OPSET), "torch": torch.__version__.partition("+")[0]}
+    return {"opset": str(form.opset), "torch": torch.__version__.partition("+")[0]}
 
 
 class OnnxExporter:
@@ -46,6 +72,7 @@ class OnnxExporter:
 
     Args:
         store: where the artefacts go.
+        form: how they are written down.
 
     Attributes:
         written: names of what has been exported.
@@ -54,21 +81,19 @@ class OnnxExporter:
     name = "export"
     only_examples = True
 
-    def __init__(self, store: ArtefactStore) -> None:
-        self._store = store
+    def __init__(self, store: ArtefactStore, form: GraphForm = CPU_FORM) -> None:
+        self._store, self._form = store, form
         self.written: list[str] = []
         self._numbers: dict[str, int] = {}
 
+    @property
+    def folder(self) -> Path:
+        """Where the artefacts go."""
+        return self._store.target
+
     def probe(self) -> str:
         """Return what is not installed, with the remedy."""
-        for name in ("onnx", "onnxscript"):
-            try:
-                __import__(name)
-            except ModuleNotFoundError as error:
-                if error.name != name:
-                    raise
-                return f"{name} is not installed: {remedy(name)}"
-        return ""
+        return missing()
 
     def build(self, stage: StageSpec) -> None:
         """Nothing to make: stages are exported when they are loaded."""
@@ -83,7 +108,7 @@ class OnnxExporter:
             raise StageUnavailable("the stage is no module, which cannot be exported")
         number = self._numbers.get(stage.name, 0)
         self._numbers[stage.name] = number + 1
-        graph, weights = export_stage(stage.module, inputs)
+        graph, weights = export_stage(stage.module, inputs, form=self._form)
         name = artefact_name(stage, number)
         self._store.write(name, stage.module, graph=graph, weights=weights)
         self.written.append(name)
@@ -91,6 +116,18 @@ class OnnxExporter:
 
     def refused(self, stage: StageSpec, reason: str) -> None:
         """Nothing to note: what runs is the stage itself."""
+
+
+def missing() -> str:
+    """Return what an export needs and is not installed, with the remedy; "" where all is there."""
+    for name in ("onnx", "onnxscript"):
+        try:
+            __import__(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            return f"{name} is not installed: {remedy(name)}"
+    return ""
 
 
 class _Flat(nn.Module):
@@ -105,12 +142,18 @@ class _Flat(nn.Module):
         return tuple(pytree.tree_leaves(self.stage(*args, **kwargs)))
 
 
-def export_stage(module: nn.Module, inputs: StageInputs) -> tuple[bytes, dict[str, str]]:
+def export_stage(
+    module: nn.Module, inputs: StageInputs, *, form: GraphForm = CPU_FORM
+) -> tuple[bytes, dict[str, str]]:
     """Return a stage as a graph without weights, and name in the graph -> name of the stage's weight.
 
     Args:
         module: the stage.
         inputs: of the shapes that it is exported for.
+        form: how it is written down.
+
+    Raises:
+        StageUnavailable: the graph would not take all inputs.
     """
     weights = named_weights(module)
     with torch.inference_mode(mode=False), torch.no_grad():
@@ -120,38 +163,63 @@ def export_stage(module: nn.Module, inputs: StageInputs) -> tuple[bytes, dict[st
         if isinstance(module, EulerLoop):
             (x, table, *fixed), _ = inputs.arguments()
             one = StageInputs.of(x, table[0], *fixed)
-            model = _exported(module.step, one)
+            model = _exported(module.step, one, form)
             linked = _without_weights(model, weights, prefix=STEP_PREFIX)
-            model = _in_a_loop(model)
+            if form.loop:
+                model = _in_a_loop(model)
         else:
-            model = _exported(module, inputs)
+            model = _exported(module, inputs, form)
             linked = _without_weights(model, weights, prefix="")
-    return model.SerializeToString(), linked
+    return model.SerializeToString(deterministic=True), linked
 
 
-def _exported(module: nn.Module, inputs: StageInputs) -> onnx.ModelProto:
+def _exported(module: nn.Module, inputs: StageInputs, form: GraphForm) -> onnx.ModelProto:
     with warnings.catch_warnings():
         # What the exporter deprecates of torch's own is no concern of whoever exports a policy.
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
-            _Flat(module, inputs).eval(), inputs.tensors, dynamo=True, opset_version=OPSET, verbose=False
+            _Flat(module, inputs).eval(),
+            inputs.tensors,
+            dynamo=True,
+            opset_version=form.opset,
+            verbose=False,
         )
     model: onnx.ModelProto = program.model_proto
+    for node in model.graph.node:
+        # Files and lines of this machine; a graph of the same stage is to be the same everywhere.
+        node.doc_string = ""
+        del node.metadata_props[:]
+    del model.metadata_props[:], model.graph.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        del value.metadata_props[:]
     if len(model.graph.input) != len(inputs.tensors):
         raise StageUnavailable("the exported graph ignores an input of the stage")
+    if not form.wide_heads:
+        split_wide_heads(model)
     return model
 
 
 def _without_weights(model: onnx.ModelProto, weights: Mapping[str, Tensor], *, prefix: str) -> dict[str, str]:
-    """Replace every constant that is a weight, or a transposed one, by a reference; return those references."""
+    """Replace every constant that is a weight, or a transposed one, by a reference; return those references.
+
+    Args:
+        model: changed in place.
+        weights: of the stage, by name.
+        prefix: of the names of the exported module's weights among them.
+    """
     import onnx
-    from onnx import external_data_helper, helper, numpy_helper
+    from onnx import external_data_helper, helper
 
     graph, linked = model.graph, dict[str, str]()
     kept, turned = [], []
     for constant in list(graph.initializer):
-        value = torch.from_numpy(numpy_helper.to_array(constant).copy())
-        own = _match(value, weights) if value.numel() >= LARGE else None
+        value = tensor_of(constant)
+        named = prefix + constant.name.removeprefix(FLAT_PREFIX)
+        own: tuple[str, bool] | None = None
+        if named in weights and torch.equal(weights[named].to(value.device), value):
+            own = named, False
+        elif value.numel() >= LARGE:
+            own = _match(value, weights)
         if own is None:
             kept.append(constant)
             continue
@@ -178,6 +246,7 @@ def _without_weights(model: onnx.ModelProto, weights: Mapping[str, Tensor], *, p
 def _match(value: Tensor, weights: Mapping[str, Tensor]) -> tuple[str, bool] | None:
     """Return the weight that a constant is, and whether it is transposed."""
     for name, weight in weights.items():
+        weight = weight.to(value.device)
         if value.dtype != weight.dtype:
             continue
         if value.shape == weight.shape and torch.equal(value, weight):

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stages on a CPU through ONNX Runtime: one native call for a stage, which gives up the GIL once.
+"""Stages through ONNX Runtime: one native call for a stage, which gives up the GIL once.
 
 An eager stage is hundreds of small operations, and Python holds the GIL between any two of them: beside a busy Python
 thread (a simulator, a recorder, the other half) a step takes ten times as long. The graph of a stage has been exported
 before (`onnx_export`); it is loaded with the policy's own weights, and judged against the eager stage before it is
 used.
+
+On a GPU the graph goes to ONNX Runtime's TensorRT provider where that is installed, else to its CUDA provider; tensors
+are bound where they lie, and of an `EulerLoop` the graph is one step.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +35,23 @@ Builder = Callable[[], None]
 """Exports every stage of the policy in a child process; raises `StageUnavailable` where it cannot."""
 
 
+TENSORRT_PROVIDER, CUDA_PROVIDER, CPU_PROVIDER = (
+    "TensorrtExecutionProvider",
+    "CUDAExecutionProvider",
+    "CPUExecutionProvider",
+)
+
+BFLOAT16 = 16
+"""Number of the type in ONNX."""
+
+_TYPES = {
+    "tensor(float)": (torch.float32, 1),
+    "tensor(float16)": (torch.float16, 10),
+    "tensor(bfloat16)": (torch.bfloat16, BFLOAT16),
+}
+"""Name of a result's type -> PyTorch's type, number of the type in ONNX."""
+
+
 def missing() -> str:
     """Return why ONNX Runtime cannot be used, with the remedy; "" where it can."""
     try:
@@ -41,6 +63,57 @@ def missing() -> str:
     return ""
 
 
+def gpu_missing() -> str:
+    """Return why ONNX Runtime does not compute on a GPU, with the remedy; "" where it does."""
+    import onnxruntime as ort
+
+    have = ort.get_available_providers()
+    if TENSORRT_PROVIDER in have or CUDA_PROVIDER in have:
+        return ""
+    return (
+        f"onnxruntime has no provider for a GPU, it has {', '.join(have)}: "
+        "pip install onnxruntime-gpu in place of onnxruntime"
+    )
+
+
+def providers(
+    device: torch.device, *, dtype: torch.dtype, engines: Path | None
+) -> list[tuple[str, dict[str, str]]]:
+    """Return the providers of a session, best first, with their options.
+
+    Args:
+        device: where the stage computes.
+        dtype: of its weights.
+        engines: folder for the engines of this graph with these weights, which the provider's own cache does not tell
+            apart; None keeps none.
+    """
+    import onnxruntime as ort
+
+    if device.type == "cpu":
+        return [(CPU_PROVIDER, {})]
+    have, number = ort.get_available_providers(), {"device_id": str(device.index or 0)}
+    chosen: list[tuple[str, dict[str, str]]] = []
+    if TENSORRT_PROVIDER in have:
+        options = {
+            **number,
+            "trt_fp16_enable": str(dtype == torch.float16),
+            "trt_bf16_enable": str(dtype == torch.bfloat16),
+            # The weights are given in memory, the graph only names them.
+            "trt_load_user_initializer": "True",
+        }
+        if engines is not None:
+            options |= {
+                "trt_engine_cache_enable": "True",
+                "trt_engine_cache_path": str(engines),
+                "trt_timing_cache_enable": "True",
+                "trt_timing_cache_path": str(engines.parent),
+            }
+        chosen.append((TENSORRT_PROVIDER, options))
+    if CUDA_PROVIDER in have:
+        chosen.append((CUDA_PROVIDER, number))
+    return [*chosen, (CPU_PROVIDER, {})]
+
+
 class OnnxRunner:
     """One exported stage. Safe to call from any thread.
 
@@ -48,13 +121,26 @@ class OnnxRunner:
         stage: whose weights it has.
         inputs: of the shapes that it was exported for.
         artefact: the graph.
+        device: where it computes.
+        engines: folder for engines of the TensorRT provider; None keeps none.
     """
 
-    def __init__(self, stage: StageSpec, inputs: StageInputs, artefact: Artefact) -> None:
+    def __init__(
+        self,
+        stage: StageSpec,
+        inputs: StageInputs,
+        artefact: Artefact,
+        *,
+        device: torch.device,
+        engines: Path | None = None,
+    ) -> None:
         assert isinstance(stage.module, nn.Module)
         self._stage, self._module, self._inputs, self._artefact = stage, stage.module, inputs, artefact
+        self._device, self._engines = device, engines
+        self._on_gpu = device.type != "cpu"
         self._constants: tuple[Tensor, ...] = ()
-        if isinstance(stage.module, EulerLoop):
+        self._held: tuple[Any, ...] = ()
+        if isinstance(stage.module, EulerLoop) and not self._on_gpu:
             self._constants = (stage.module.deltas,)
         self._session: onnxruntime.InferenceSession | None = None
         self._names: tuple[str, ...] = ()
@@ -74,39 +160,99 @@ class OnnxRunner:
         options.log_severity_level = 3
         own = named_weights(self._module)
         names = list(self._artefact.weights)
+        # The session reads the weights where they are.
+        arrays = [_as_array(own[self._artefact.weights[name]]) for name in names]
+        kind = next(iter(own.values())).dtype if own else torch.float32
         try:
             values = [
-                ort.OrtValue.ortvalue_from_numpy(own[self._artefact.weights[name]].detach().numpy())
-                for name in names
+                ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, number)
+                if number == BFLOAT16
+                else ort.OrtValue.ortvalue_from_numpy(array)
+                for array, number in arrays
             ]
             options.add_external_initializers(names, values)
-            session = ort.InferenceSession(self._artefact.graph, options, providers=["CPUExecutionProvider"])
+            if self._engines is not None:
+                self._engines.mkdir(parents=True, exist_ok=True, mode=0o700)
+            session = ort.InferenceSession(
+                self._artefact.graph,
+                options,
+                providers=providers(self._device, dtype=kind, engines=self._engines),
+            )
         except Exception as error:  # The binding's exceptions have no common base of their own.
             raise StageUnavailable(
                 f"ONNX Runtime does not load its graph ({str(error).splitlines()[0]}): "
                 f"install the pinned onnxruntime, or {REMEDY}"
             ) from error
         given = (*self._inputs.tensors, *self._constants)
+        shapes = [tuple(one.shape) for one in given]
+        if self._on_gpu and isinstance(self._module, EulerLoop):
+            shapes[1] = shapes[1][1:]
         taken = session.get_inputs()
-        fits = len(taken) == len(given) and all(
-            len(one.shape) == tensor.dim()
-            and all(isinstance(a, str) or a == b for a, b in zip(one.shape, tensor.shape, strict=True))
-            for one, tensor in zip(taken, given, strict=True)
+        fits = len(taken) == len(shapes) and all(
+            len(one.shape) == len(shape)
+            and all(isinstance(a, str) or a == b for a, b in zip(one.shape, shape, strict=True))
+            for one, shape in zip(taken, shapes, strict=True)
         )
         if not fits:
             raise StageUnavailable(
-                f"its graph takes {[tuple(one.shape) for one in taken]}, the stage has "
-                f"{[tuple(tensor.shape) for tensor in given]}; {REMEDY}"
+                f"its graph takes {[tuple(one.shape) for one in taken]}, the stage has {shapes}; {REMEDY}"
             )
         self._session, self._names = session, tuple(one.name for one in taken)
+        self._held = (arrays, values)
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return the results; nothing is copied in, and the results' memory is their own."""
         assert self._session is not None, "`bind` comes before `run`"
+        if self._on_gpu:
+            if isinstance(self._module, EulerLoop):
+                return [self._integrated(self._module, tensors)]
+            return self._bound(tensors)
         given = (*tensors, *self._constants)
         feed = {name: one.detach().numpy() for name, one in zip(self._names, given, strict=True)}
         results: list[Any] = self._session.run(None, feed)
         return [torch.from_numpy(result) for result in results]
+
+    def _integrated(self, loop: EulerLoop, tensors: Sequence[Tensor]) -> Tensor:
+        start, table, *fixed = tensors
+        state = start.float().clone()
+        for entry, move in zip(table, loop.moves, strict=True):
+            (velocity,) = self._bound((state, entry, *fixed))
+            state.add_(velocity.float(), alpha=move)
+        return state
+
+    def _bound(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Run on tensors where they lie."""
+        assert self._session is not None
+        given = [one.detach().contiguous() for one in tensors]
+        where = given[0].device
+        place = where.type, where.index or 0
+        binding = self._session.io_binding()
+        for name, one in zip(self._names, given, strict=True):
+            binding.bind_input(name, *place, _number(one.dtype), tuple(one.shape), one.data_ptr())
+        results = []
+        for one in self._session.get_outputs():
+            dtype, number = _TYPES[one.type]
+            result = torch.empty(tuple(one.shape), dtype=dtype, device=where)
+            binding.bind_output(one.name, *place, number, tuple(one.shape), result.data_ptr())
+            results.append(result)
+        if where.type == "cuda":
+            # ONNX Runtime works on a stream of its own.
+            torch.cuda.current_stream(where).synchronize()
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return results
+
+
+def _number(dtype: torch.dtype) -> int:
+    return next(number for kind, number in _TYPES.values() if kind == dtype)
+
+
+def _as_array(tensor: Tensor) -> tuple[Any, int]:
+    """Return a weight as a numpy array, and the number of its type; bfloat16 as what its bits are as integers."""
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy(), BFLOAT16
+    return tensor.numpy(), 0
 
 
 class OnnxRuntime:
@@ -115,19 +261,29 @@ class OnnxRuntime:
     Args:
         store: where they lie.
         builder: exports what is missing; None where nothing can be exported.
+        device: where the policy computes.
+        engines: folder for engines of the TensorRT provider; None keeps none.
     """
 
     name = ONNX_RUNTIME_NAME
     only_examples = True
 
-    def __init__(self, store: ArtefactStore, *, builder: Builder | None = None) -> None:
+    def __init__(
+        self,
+        store: ArtefactStore,
+        *,
+        builder: Builder | None = None,
+        device: torch.device | str = "cpu",
+        engines: Path | None = None,
+    ) -> None:
         self._store, self._builder = store, builder
+        self._device, self._engines = torch.device(device), engines
         self._loaded: dict[str, int] = {}
         self._last: dict[str, Artefact] = {}
 
     def probe(self) -> str:
         """Return why ONNX Runtime cannot be used here, with the remedy."""
-        return missing()
+        return missing() or ("" if self._device.type == "cpu" else gpu_missing())
 
     def build(self, stage: StageSpec) -> None:
         """Export every stage of the policy, once.
@@ -148,7 +304,8 @@ class OnnxRuntime:
         """
         if not isinstance(stage.module, nn.Module):
             raise StageUnavailable("the stage is no module, which cannot be exported; take backend eager")
-        if any(tensor.dtype == torch.bfloat16 for tensor in inputs.tensors):
+        on_cpu = self._device.type == "cpu"
+        if on_cpu and any(tensor.dtype == torch.bfloat16 for tensor in inputs.tensors):
             raise StageUnavailable(
                 "ONNX Runtime does not compute in bfloat16 on a CPU; convert with float32, or take backend eager"
             )
@@ -156,7 +313,13 @@ class OnnxRuntime:
         artefact = self._store.read(artefact_name(stage, number), stage.module)
         self._loaded[stage.name] = number + 1
         self._last[stage.name] = artefact
-        return OnnxRunner(stage, inputs, artefact)
+        return OnnxRunner(stage, inputs, artefact, device=self._device, engines=self._engines_of(artefact))
+
+    def _engines_of(self, artefact: Artefact) -> Path | None:
+        if self._engines is None:
+            return None
+        own = hashlib.sha256(f"{artefact.digest} {artefact.parameters}".encode()).hexdigest()
+        return self._engines / own[:16]
 
     def refused(self, stage: StageSpec, reason: str) -> None:
         """Put the graph that was loaded last into quarantine."""

@@ -148,6 +148,11 @@ class EulerLoop(nn.Module):
         with torch.device("cpu"):
             self.register_buffer("deltas", torch.tensor(self._moves, dtype=torch.float32), persistent=False)
 
+    @property
+    def moves(self) -> tuple[float, ...]:
+        """Length of every step."""
+        return self._moves
+
     def forward(self, x: Tensor, table_N: Tensor, *fixed: Any) -> Tensor:
         """Return the state after the last step, float32; `x` is never written to."""
         x = x.float()

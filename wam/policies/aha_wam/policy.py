@@ -15,7 +15,13 @@ from torch import nn
 
 from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, HOST_NAME, ONNX_RUNTIME_NAME
+from wam.models.backends.backend import (
+    CUDA_GRAPH_NAME,
+    EAGER_NAME,
+    HOST_NAME,
+    ONNX_RUNTIME_NAME,
+    TENSORRT_NAME,
+)
 from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.backends.stage import PolicyPart, StageInputs, StageSpec
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, read_tensors, write_bundle
@@ -36,7 +42,7 @@ from wam.policies.aha_wam.vision import VisualEncoder
 from wam.policies.kind import LoadOptions
 
 KIND = "aha_wam"
-BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME)
+BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME, TENSORRT_NAME)
 """What may run the stages."""
 VAE_PREFIX = "vae."
 
