@@ -407,6 +407,23 @@ def test_a_stream_that_was_silent_for_long_goes_on_from_the_last_command() -> No
     world.check()
 
 
+@pytest.mark.parametrize(("before", "share"), [(0.04, 0.025), (0.03, 0.012), (0.0, 0.015), (0.1, 0.085)])
+def test_small_changes_of_a_low_speed_of_the_robot_are_followed(before: float, share: float) -> None:
+    """A change by less than 0.02 was not worth a ramp, however low the speed: at 0.012 the arm was led on at 0.03, away
+    from where it was, and from a standstill at 0.015 it never began to move."""
+    world = World(chunk_timeout_ns=10_000 * MS)
+    world.rows = lambda stamp, count=16: (  # type: ignore[method-assign]
+        world.measured + 0.4 * np.arange(count)[:, None] * PERIOD * 1e-9 * (np.arange(14) == 0)
+    )
+    world.step(100)
+    world.cycle.speed_scaling = before
+    world.step(150)
+    world.cycle.speed_scaling = share
+    world.step(150)
+    assert world.cycle.rate == pytest.approx(share, rel=0.02)
+    world.check()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.8])
 def test_rows_are_played_at_the_speed_of_the_robot(share: float) -> None:
     """UR's scaled controller stretches time: a policy clock that runs on ends far ahead of the arm. While chunks
