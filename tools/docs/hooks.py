@@ -66,7 +66,10 @@ def on_config(config: Any) -> Any:
             below = [page for page in deeper if page.startswith(one.removesuffix(".md") + "/")]
             entries.append(
                 {
-                    _title(docs / one): [one, *({_title(docs / page): page} for page in below)]
+                    _title(docs / one): [
+                        one,
+                        *({_title(docs / page).partition(": ")[0]: page} for page in below),
+                    ]
                     if below
                     else one
                 }
