@@ -166,7 +166,8 @@ def ud_vla(folder: Path) -> None:
     sizes = {"ch": 32, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "temporal_downsample_factor": 1}
     sizes |= {"codebook_size": 32_768, "embed_dim": 4}
     (folder / "Emu3-VisionTokenizer" / "config.json").write_text(json.dumps(sizes))
-    (folder / "fast" / FILE_NAME).write_text(plain(limit=32, scale=11.0).to_json())
+    # One token for each coefficient, and one for nearly every token: random weights still give chunks.
+    (folder / "fast" / FILE_NAME).write_text(plain(limit=511, scale=1000.0).to_json())
     ranks = [f"{base64.b64encode(bytes([byte])).decode()} {i}" for i, byte in enumerate(byte_order())]
     (folder / "ud_vla" / "emu3.tiktoken").write_text("\n".join(ranks))
     stats = {"norm_stats": {"ur5e": home_statistics(ur5e.layout(), ur5e.ROBOT)}}

@@ -126,7 +126,11 @@ def _robot_actions(context: LaunchContext, *, arguments: Sequence[LaunchArgument
         actions += driver_nodes(robot, values, write_enabled=not dry_run)
     drivers = gate_process(values, robot=robot)
     safety = safety_node(values, {"robot": robot, "dry_run": dry_run, "simulated": simulated})
-    actions += [*_after(drivers, [safety, ready]), *_after(ready, policy), *_ending(safety), drivers]
+    if policy:
+        actions += [*_after(drivers, [safety, ready]), *_after(ready, policy)]
+    else:
+        actions += _after(drivers, [safety])
+    actions += [*_ending(safety), drivers]
     if values["rviz"] == "true":
         actions += view_actions(robot, values)
     return actions

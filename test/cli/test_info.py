@@ -180,3 +180,17 @@ def test_a_bundle_is_shown_with_its_contract(tmp_path: Path, capsys: pytest.Capt
     assert values["kind"] == "aha_wam"
     assert len(values["contract_hash"]) == 64
     assert len(values["action_joints"]) == 14
+
+
+def test_a_bundle_is_shown_without_rows_that_say_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A converted bundle showed `trained_on: episodes 0` and an empty task, and not what it would do."""
+    bundles = pytest.importorskip("wam.policies.bundles")
+    bundles.make_tiny_bundle(tmp_path / "tiny", "aha_wam")
+    assert cli.run(["info", "--policy", str(tmp_path / "tiny")]) == 0
+    text = capsys.readouterr().out
+    assert "instruction" in text
+    assert "chunk_rows" in text
+    assert "trained_on" not in text
+    assert "environment" not in text
