@@ -167,7 +167,7 @@ def test_a_full_disk_ends_the_recording_with_one_line_and_not_the_robot(tmp_path
     # The log of DDS would meet the limit as well.
     process = start(tmp_path / "bag", preexec_fn=limit)
     _, err = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode == 1
+    assert process.returncode == 3
     assert "the disk does not take more" in err.splitlines()[-1]
     assert "Traceback" not in err
     sent = robot.sent

@@ -145,7 +145,7 @@ def evaluate(
     compares policies on the same seeds.
 
     Exit codes: 0 success (and the gate passed), 1 could not run, 2 the gate failed or an episode ended in an error,
-    130 stopped.
+    3 this machine refused (disk, permission, display), 130 stopped.
 
     Example: wam eval --task franka_box_to_bowl --policy aha_wam/random --report out
     """

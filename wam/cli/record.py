@@ -48,8 +48,8 @@ def record(
 
     Example: wam record run1 --robot piper
 
-    Exit codes: 0 recorded, 1 could not record or the disk is full, 2 recorded, but the disk was too slow and some
-    messages were dropped.
+    Exit codes: 0 recorded, 1 could not record, 2 recorded, but the disk was too slow and some messages were dropped,
+    3 the disk is full or may not be written.
     """
     from wam.ros.environment import join
 

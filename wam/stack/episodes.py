@@ -162,7 +162,7 @@ class NodeEpisodes:
             *self.recorder.problems,
         ]
         factor = sum(episode.time for episode in episodes) / max(self._watched, 1e-3)
-        if factor < SLOW_FACTOR:
+        if episodes and factor < SLOW_FACTOR:
             warnings.append(
                 f"at {factor:.2f} of real time the policy had that much more time than on a robot, and a clock that "
                 "stands still for 0.1 s makes the safety node hold"
