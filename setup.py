@@ -35,7 +35,7 @@ EXTRAS = {
     "export": ("model", "export"),  # wam export
     "gpu": ("gpu",),  # own kernels
     "tensorrt": ("model", "export", "tensorrt"),  # wam build-engine
-    "rerun": ("rerun",),  # wam replay --rerun
+    "rerun": ("rerun",),  # wam replay --rerun, wam demo --rerun
     "ray": ("ray",),  # --ray
     "all": ("model", "sim", "train", "robots", "security", "export", "rerun", "ray"),
 }

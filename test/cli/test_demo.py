@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.camera, pytest.mark.
 
 TIMEOUT_S = 240
 EXIT_NOT_WELL = 2
+EXIT_INTERRUPTED = 130
 
 
 @pytest.mark.timeout(TIMEOUT_S)
@@ -53,3 +55,42 @@ def test_a_trained_policy_that_does_not_do_its_task_is_told_with_the_film(tmp_pa
     html = page.read_text(encoding="utf-8")
     assert html.index("data:video/mp4;base64,") < html.index("<svg")
     assert {path.name for path in (report / "logs").glob("*.log")} == {"sim.log", "safety.log", "policy.log"}
+
+
+def interrupted_at(phase: str, *words: str) -> tuple[int, str]:
+    """Run a demo, press Ctrl-C when it prints that it is in a phase; return its exit code and what it said after."""
+    command = [sys.executable, "-m", "wam.cli.main", "demo", *words]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith(phase):
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        return process.wait(TIMEOUT_S), said
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+def test_ctrl_c_during_an_episode_leaves_its_report_and_no_process(tmp_path: Path) -> None:
+    """It threw away the run, its film and its numbers."""
+    report = tmp_path / "report"
+    code, said = interrupted_at("running", "piper", "--report", str(report), "--json")
+    assert code == EXIT_INTERRUPTED, said
+    summary = json.loads((report / "summary.json").read_text(encoding="utf-8"))
+    assert summary["stopped"] is True
+    assert summary["headline"].startswith("stopped after ")
+    assert (report / "index.html").exists()
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == "interrupted"
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+def test_ctrl_c_while_the_nodes_start_ends_them_with_one_line_and_no_report(tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    code, said = interrupted_at("waiting for", "piper", "--report", str(report), "--json")
+    assert code == EXIT_INTERRUPTED, said
+    assert not (report / "summary.json").exists()
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == "interrupted"

@@ -81,7 +81,7 @@ def test_a_line_is_printed_for_each_episode_and_a_signal_keeps_those_that_have_e
     monkeypatch.setattr(EpisodePlayer, "play", play_and_stop)
     assert evaluate(tmp_path / "report", "--episodes", "3") == EXIT_INTERRUPTED
     said = capsys.readouterr().err
-    assert "[1/3] seed 0: no success, score 0, 0.5 s\n" in said
+    assert "[1/3] seed 0: no success, score 0, 0.5 s; the robot moved (" in said
     assert "2 of 3 episodes were not played" in said
     summary = json.loads((tmp_path / "report" / "summary.json").read_text(encoding="utf-8"))
     assert [one["seed"] for one in summary["episodes"]] == [0]
