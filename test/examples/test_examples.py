@@ -71,6 +71,7 @@ def test_the_filter_lets_a_joint_leave_the_end_of_its_travel_and_not_enter_it(ex
 
 @pytest.mark.sim
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_policy_is_trained_from_an_expert_and_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
