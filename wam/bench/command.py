@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,9 @@ BARS = {
 
 LARGEST_ROWS, LARGEST_NS = 256, 5_000_000_000
 """What the safety node takes where its parameters `max_chunk_rows` and `max_chunk_time` are not set."""
+
+LEAST_ACCEPTED = 0.5
+"""Share of the chunks below which a run has measured an arm that was held."""
 
 BUSY = "import numpy as np\na = np.random.rand(256, 256)\nwhile True: b = a @ a\n"
 
@@ -85,10 +89,23 @@ def run(stage: Announce, *, seconds: float = SECONDS, robot: str = ROBOT) -> Ben
     for load in LOADS:
         stage(f"{seconds:.0f} s of {load.text}")
         results |= _measure(load, seconds, robot)
-    notes = (
-        () if results["command_realtime"] else ("SCHED_FIFO was not allowed: measured at normal priority",)
-    )
+    notes = notes_of(results)
     return BenchResult(results=results, bars=BARS, notes=notes)
+
+
+def notes_of(results: Mapping[str, float]) -> tuple[str, ...]:
+    """Return what has to be known to read the results: the priority, and runs in which the arm was held."""
+    notes = []
+    if not results["command_realtime"]:
+        notes.append("SCHED_FIFO was not allowed: measured at normal priority")
+    for load in LOADS:
+        accepted, received = (results[f"{load.prefix}_chunks_{word}"] for word in ("accepted", "received"))
+        if accepted < LEAST_ACCEPTED * received:
+            notes.append(
+                f"{load.prefix}: {accepted:.0f} of {received:.0f} chunks were played, the arm was held for the others: "
+                "its figures are those of an arm at rest"
+            )
+    return tuple(notes)
 
 
 def _measure(load: Load, seconds: float, robot: str) -> dict[str, float]:
