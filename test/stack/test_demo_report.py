@@ -101,6 +101,7 @@ def recording(**of_episode: Any) -> DemoRecording:
         episodes=(replace(episode, **of_episode),),
         videos={"seed 1000": b"the film"},
         settings={"time limit": "30 s"},
+        backends={"denoise": "onnxruntime", "route": "eager (not onnxruntime: it has not been exported)"},
         machine=machine_info(),
     )
     return DemoRecording("Two Piper arms", evaluation, signals(), trained=True)
@@ -113,6 +114,17 @@ def test_one_late_command_shows_in_the_jitter_and_not_in_the_median(tmp_path: Pa
     assert results["command_jitter_left_max_ms"] == pytest.approx(3.0)
     assert results["chunk_inference_p99_ms"] == pytest.approx(20.0)
     assert results["context_age_max_ms"] == pytest.approx(190.0)
+
+
+def test_summary_and_page_name_what_ran_each_stage(tmp_path: Path) -> None:
+    html = build_demo_report(recording(), tmp_path / "report").read_text()
+    told = json.loads((tmp_path / "report" / "summary.json").read_text())["backends"]
+    assert told == {
+        "denoise": "onnxruntime",
+        "route": "eager (not onnxruntime: it has not been exported)",
+    }
+    assert "stage route" in html
+    assert "eager (not onnxruntime: it has not been exported)" in html
 
 
 def test_the_page_is_self_contained_opens_with_the_film_and_escapes_the_instruction(tmp_path: Path) -> None:

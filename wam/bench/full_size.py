@@ -22,7 +22,7 @@ def fill(model: nn.Module, *, seed: int) -> None:
     """Give an uninitialised network weights that keep every activation finite.
 
     Matrices get the spread at which a layer keeps the size of its input, vectors named "weight" (norms) become one, and
-    all other vectors zero.
+    all other vectors zero. Buffers, such as positions, become zero too, and running variances one.
 
     Args:
         model: on its device, memory not yet written.
@@ -34,6 +34,8 @@ def fill(model: nn.Module, *, seed: int) -> None:
             nn.init.normal_(parameter, std=parameter.shape[1:].numel() ** -0.5, generator=generator)
         else:
             nn.init.constant_(parameter, float(name.endswith("weight")))
+    for name, buffer in model.named_buffers():
+        nn.init.constant_(buffer, float(name.endswith("var")))
 
 
 def full_size_parser(kind: str, *, presets: Collection[str]) -> argparse.ArgumentParser:

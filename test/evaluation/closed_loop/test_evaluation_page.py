@@ -59,6 +59,7 @@ RUN = Evaluation(
     episodes=(GOOD, FAILED),
     videos={"worst: seed 1": b"mp4"},
     wall=18.0,
+    backends={"evaluate_joint": "cuda_graph"},
 )
 
 
@@ -95,6 +96,13 @@ def test_what_there_is_not_is_none_and_not_nan() -> None:
 def test_the_verdict_is_the_worst_of_all(gate: tuple[Threshold, ...], error: str, said: str) -> None:
     run = replace(RUN, episodes=(GOOD, replace(FAILED, error=error)))
     assert compute_evaluation(run, gate).verdict == said
+
+
+def test_summary_and_page_name_what_ran_each_stage(tmp_path: Path) -> None:
+    page = build_evaluation_report(RUN, compute_evaluation(RUN), tmp_path / "report").read_text()
+    told = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert told["backends"] == {"evaluate_joint": "cuda_graph"}
+    assert "stage evaluate_joint" in page
 
 
 def test_a_report_holds_everything_in_one_page_and_in_three_files(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from wam.core.errors import ConfigError, ContractMismatch, PolicyFault, RecordingError
 from wam.core.fakes import FakeExecutor
-from wam.core.policy import LoadedPolicy, RoutedContext
+from wam.core.policy import LoadedPolicy, RoutedContext, StageBackend
 from wam.data.bag.binding import TopicNames
 from wam.data.bag.reading import Recording
 from wam.data.bag.record import RecordFile
@@ -458,6 +458,16 @@ def test_the_summary_is_documented(tmp_path: Path, bag: Path) -> None:
         name for name in (*summary, *summary["metrics"], *summary["settings"]) if f"`{name}`" not in text
     ]
     assert missing == []
+
+
+def test_summary_and_page_name_what_ran_each_stage(tmp_path: Path, bag: Path) -> None:
+    stages = (StageBackend("denoise", "eager", "not onnxruntime: it has not been exported"),)
+    outcome = go(bag, tmp_path / "r", policy=replace(loaded(), stages=stages))
+    told = "eager (not onnxruntime: it has not been exported)"
+    assert outcome.summary["policy"]["backends"] == {"denoise": told}
+    page = outcome.page.read_text()
+    assert "stage denoise" in page
+    assert told in page
 
 
 def test_metadata_name_the_recording_and_no_host(tmp_path: Path, bag: Path) -> None:

@@ -130,8 +130,8 @@ class CudaGraphRunner:
         args, kwargs = self._shapes.arguments(self._inputs)
         for module in self._slices.modules:
             # The results of the slice before are where this one finds them at every replay.
-            run = functools.partial(module, self._outputs, *args, **kwargs)
-            replay, results = self._pool.capture(lambda run=run: pytree.tree_leaves(run()))
+            run = functools.partial(_flat, module, self._outputs, *args, **kwargs)
+            replay, results = self._pool.capture(run)
             self._replays.append(replay)
             self._outputs = tuple(results)
 
@@ -153,6 +153,11 @@ class CudaGraphRunner:
                     self._slices.turns.let_chunks_pass(until_s=until_s)
                 replay()
             return [out.clone() for out in self._outputs]
+
+
+def _flat(module: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Tensor]:
+    leaves: list[Tensor] = pytree.tree_leaves(module(*args, **kwargs))
+    return leaves
 
 
 class CudaGraphs:
