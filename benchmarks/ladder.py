@@ -17,15 +17,12 @@ that shows that the rung works, and its time says nothing.
 from __future__ import annotations
 
 import argparse
-import copy
 import functools
 import gc
-import json
 import statistics
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,12 +30,20 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import Tensor
 
 from wam.bench.aha_wam_full_size import random_policy
 from wam.bench.full_size import fill
+from wam.bench.ladder import (
+    RUNGS,
+    LadderOptions,
+    StageCollector,
+    StageLadder,
+    difference,
+    in_float32,
+    stand_in,
+    varied,
+)
 from wam.bench.policy import synthetic_observation
 from wam.core.contract import CameraContract, PolicyContract
 from wam.core.observation import Instruction
@@ -71,7 +76,6 @@ from wam.policies.ud_vla.sequence import SequenceLayout
 from wam.policies.ud_vla.stages import PlannerStages, StagedPass, pass_stage, prefix_levels
 from wam.policies.ud_vla.vision import ImageTokenizer
 
-RUNGS = ("eager", "cuda_graph")
 STEPS = (10, 4, 2, 1)
 """Integration steps of AHA-WAM's chunks."""
 SCALES = (1, 4, 16)
@@ -81,251 +85,15 @@ EAGER_SITES = 32
 PREFILL_PERIOD_S = 0.1
 
 
-class Collector(BackendPlan):
-    """A plan that runs every stage as it is written, and keeps what it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.specs: list[StageSpec] = []
-
-    def prepare(self, stage: StageSpec) -> Callable[..., Any]:
-        """Keep the stage."""
-        self.specs.append(stage)
-        return super().prepare(stage)
-
-
-class _Operators(TorchDispatchMode):
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
-def _stand_in(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-    """Capture without a GPU: a replay runs the stage again and writes into the same results."""
-    results = list(run())
-
-    def replay() -> None:
-        for old, new in zip(results, run(), strict=True):
-            old.copy_(new)
-
-    return replay, results
-
-
-class Ladder:
-    """Measures, prints, and remembers the rows.
-
-    Args:
-        options: of the command line.
-    """
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.device = torch.device(options.device)
-        self.on_gpu = self.device.type == "cuda"
-        self.tiny = options.dry_run
-        self.dtype = torch.bfloat16 if self.on_gpu and not self.tiny else torch.float32
-        self.repeats = 1 if self.tiny else 40
-        self.rows: list[dict[str, Any]] = []
-        self._began = time.perf_counter()
-
-    @property
-    def left_s(self) -> float:
-        """Seconds of the budget that are left."""
-        return float(self.options.budget) - (time.perf_counter() - self._began)
-
-    def row(self, name: str, rung: str = "", **values: Any) -> None:
-        """Print one row at once."""
-        self.rows.append(
-            {"name": name, "rung": rung, "at_s": round(time.perf_counter() - self._began, 1), **values}
-        )
-        print(json.dumps(self.rows[-1]), flush=True)
-        if self.options.out is not None:
-            self.options.out.write_text(json.dumps(self.rows, indent=1) + "\n", encoding="utf-8")
-
-    def section(self, name: str, work: Callable[[Ladder], None]) -> None:
-        """Run a section; nothing that goes wrong in it ends the ladder."""
-        if self.options.only and name not in self.options.only.split(","):
-            return
-        if self.left_s <= 0:
-            self.row(f"section {name}", skipped="the time is spent")
-            return
-        began = time.perf_counter()
-        failed: dict[str, str] = {}
-        try:
-            if name == self.options.fail:
-                raise RuntimeError("planted with --fail")
-            with torch.inference_mode():
-                work(self)
-        except Exception as error:
-            failed = {
-                "error": f"{type(error).__name__}: {str(error)[:300]}",
-                "where": traceback.format_exc().strip().splitlines()[-3].strip(),
-            }
-        self.row(f"section {name}", seconds=round(time.perf_counter() - began, 1), **failed)
-        gc.collect()
-        if self.on_gpu:
-            torch.cuda.empty_cache()
-
-    def plan(self, rung: str) -> BackendPlan:
-        """Return a plan that runs every stage on a rung."""
-        return eager_plan() if rung == "eager" else BackendPlan.of(self.graphs())
-
-    def graphs(self) -> CudaGraphs:
-        """Return captured graphs, or their stand-in without a GPU."""
-        return CudaGraphs() if self.on_gpu else CudaGraphs(new_capture=lambda: _stand_in)
-
-    def wait(self) -> None:
-        """Wait for the device."""
-        if self.on_gpu:
-            torch.cuda.synchronize(self.device)
-
-    def timed(
-        self, run: Callable[[], Any], *, repeats: int | None = None, warm_up: int = 3
-    ) -> dict[str, float | None]:
-        """Return the times of repeated runs [us]: on the device, and by the host's clock until it is done."""
-        for _ in range(1 if self.tiny else warm_up):
-            run()
-        device: list[float] = []
-        wall: list[float] = []
-        for _ in range(repeats or self.repeats):
-            self.wait()
-            began = time.perf_counter()
-            if self.on_gpu:
-                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                start.record()
-                run()
-                end.record()
-                end.synchronize()
-                device.append(start.elapsed_time(end) * 1e3)
-            else:
-                run()
-            wall.append((time.perf_counter() - began) * 1e6)
-        return {
-            **{f"device_{name}_us": value for name, value in _percentiles(device).items()},
-            **{f"wall_{name}_us": value for name, value in _percentiles(wall).items()},
-        }
-
-    def kernels(self, run: Callable[[], Any]) -> int:
-        """Return the kernels of one run; without a GPU the operators."""
-        if not self.on_gpu:
-            with _Operators() as counted:
-                run()
-            return counted.count
-        from torch.profiler import ProfilerActivity, profile
-
-        with profile(activities=[ProfilerActivity.CUDA]) as seen:
-            run()
-            self.wait()
-        return sum(str(event.device_type).endswith("CUDA") for event in seen.events())
-
-    def stage(self, policy: str, spec: StageSpec, example: StageInputs, label: str) -> None:
-        """Print a row for every rung of one stage and one set of shapes."""
-        given = _varied(example)
-        args, kwargs = given.arguments()
-        want = _in_float32(spec, given)
-        for rung in RUNGS:
-            name = f"{policy} {spec.name}{label}"
-            if self.left_s <= 0:
-                self.row(name, rung, skipped="the time is spent")
-                continue
-            try:
-                run: Callable[..., Any] = spec.module
-                if rung != "eager":
-                    run = BoundStage(spec, self.graphs())
-                call = functools.partial(run, *args, **kwargs)
-                have = call()
-                self.row(
-                    name,
-                    rung,
-                    **self.timed(call),
-                    kernels=self.kernels(call),
-                    bytes=_bytes(spec, given, have),
-                    error=None if want is None else _difference(have, want),
-                )
-            except Exception as error:
-                self.row(name, rung, error=f"{type(error).__name__}: {str(error)[:200]}")
-
-    def stages(self, policy: str, specs: Sequence[StageSpec]) -> None:
-        """Print the rows of every stage; of several sets of shapes the first and the last."""
-        for spec in specs:
-            examples = list(spec.examples())
-            chosen = examples if len(examples) < 2 else [examples[0], examples[-1]]
-            for number, example in enumerate(chosen):
-                label = "" if len(chosen) < 2 else f" [{'first' if number == 0 else 'last'} shapes]"
-                self.stage(policy, spec, example, label)
-
-
-def _percentiles(times: list[float]) -> dict[str, float | None]:
-    if not times:
-        return {"p50": None, "p95": None}
-    ordered = sorted(times)
-    return {
-        "p50": round(statistics.median(ordered), 1),
-        "p95": round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 1),
-    }
-
-
-def _varied(example: StageInputs) -> StageInputs:
-    """Return inputs of the same shapes that are not all zeros."""
-    generator = torch.Generator().manual_seed(0)
-
-    def one(leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor):
-            return leaf
-        if leaf.is_floating_point():
-            return leaf + (0.5 * torch.randn(leaf.shape, generator=generator)).to(leaf)
-        return leaf.flatten()[torch.randperm(leaf.numel(), generator=generator).to(leaf.device)].view_as(leaf)
-
-    return StageInputs([one(leaf) for leaf in example.leaves], example.shape)
-
-
-def _in_float32(spec: StageSpec, given: StageInputs) -> list[Tensor] | None:
-    """Return what the stage computes in float32; None for one without weights of its own."""
-    if not isinstance(spec.module, nn.Module):
-        return None
-    exact = copy.deepcopy(spec.module).float()
-    for part in vars(exact).values():
-        # A stage may read sizes of a whole model that is no submodule of it.
-        if isinstance(part, nn.Module):
-            part.float()
-    for module in exact.modules():
-        for part in vars(module).values():
-            if isinstance(part, nn.Module):
-                part.float()
-    tensors = [t.float() if t.is_floating_point() else t for t in given.tensors]
-    args, kwargs = given.arguments(tensors)
-    return [leaf.cpu() for leaf in pytree.tree_leaves(exact(*args, **kwargs))]
-
-
-def _difference(have: Any, want: list[Tensor]) -> float:
-    worst = 0.0
-    for mine, theirs in zip(pytree.tree_leaves(have), want, strict=True):
-        mine = mine.cpu()
-        if not mine.is_floating_point():
-            worst = max(worst, float((mine != theirs).double().mean()))
-            continue
-        size = float(theirs.double().norm())
-        worst = max(worst, float((mine.double() - theirs.double()).norm()) / max(size, 1e-30))
-    return worst
-
-
-def _bytes(spec: StageSpec, given: StageInputs, have: Any) -> int:
-    weights = list(spec.module.parameters()) if isinstance(spec.module, nn.Module) else []
-    moved = [*weights, *given.tensors, *pytree.tree_leaves(have)]
-    return sum(one.numel() * one.element_size() for one in moved)
-
-
 # AHA-WAM
 
 
-def _aha(ladder: Ladder, *, steps: int, plan: BackendPlan) -> LoadedPolicy:
+def _aha(ladder: StageLadder, *, steps: int, plan: BackendPlan) -> LoadedPolicy:
     config = aha_config.preset("tiny" if ladder.tiny else "paper")
     return random_policy(config, device=ladder.device, dtype=ladder.dtype, steps=steps, plan=plan)
 
 
-def _chunks_alone(ladder: Ladder, rung: str, graphs: CudaGraphs | None = None) -> BackendPlan:
+def _chunks_alone(ladder: StageLadder, rung: str, graphs: CudaGraphs | None = None) -> BackendPlan:
     """Return a plan of a rung whose planner runs eagerly: capturing its seven lengths takes longer than all else."""
     if rung == "eager":
         return eager_plan()
@@ -358,7 +126,7 @@ class _Requests:
         return self.executor.act(self.executor.route(seen, context=self.context), proprio=seen.state)
 
 
-def aha_chunks(ladder: Ladder) -> None:
+def aha_chunks(ladder: StageLadder) -> None:
     """Prefill and chunk from images to rows, for every number of steps."""
     for steps in STEPS:
         for rung in RUNGS:
@@ -372,7 +140,7 @@ def aha_chunks(ladder: Ladder) -> None:
             gc.collect()
 
 
-def aha_beside(ladder: Ladder) -> None:
+def aha_beside(ladder: StageLadder) -> None:
     """Chunks alone, and beside a planner that works ten times a second."""
     requests = _Requests(_aha(ladder, steps=2, plan=ladder.plan("cuda_graph")))
     done = threading.Event()
@@ -407,14 +175,14 @@ def aha_beside(ladder: Ladder) -> None:
         )
 
 
-def aha_stages(ladder: Ladder) -> None:
+def aha_stages(ladder: StageLadder) -> None:
     """Every stage of AHA-WAM."""
-    plan = Collector()
+    plan = StageCollector()
     _aha(ladder, steps=2, plan=plan)
     ladder.stages("aha_wam", plan.specs)
 
 
-def shared_pool(ladder: Ladder) -> None:
+def shared_pool(ladder: StageLadder) -> None:
     """Graphs of N=1, 2, 4 and 10 in one pool, run by as many threads: are the rows those of eager stages?"""
     wrong = []
     graphs = ladder.graphs()
@@ -452,7 +220,7 @@ def shared_pool(ladder: Ladder) -> None:
     )
 
 
-def aha_kernels(ladder: Ladder) -> None:
+def aha_kernels(ladder: StageLadder) -> None:
     """One step by the suite's own fused kernels."""
     if not ladder.on_gpu:
         ladder.row("aha_wam step", "kernels, graph", skipped="needs a CUDA device")
@@ -463,14 +231,14 @@ def aha_kernels(ladder: Ladder) -> None:
     if why := unavailable_because(ladder.device):
         ladder.row("aha_wam step", "kernels, graph", skipped=why)
         return
-    plan = Collector()
+    plan = StageCollector()
     policy: Any = _aha(ladder, steps=2, plan=plan).executor
     spec = next(one for one in plan.specs if one.name == "denoise")
     assert isinstance(spec.module, EulerLoop)
-    (x, table, context, text, rope), _ = _varied(spec.examples()[0]).arguments()
+    (x, table, context, text, rope), _ = varied(spec.examples()[0]).arguments()
     step = StageSpec("step", PolicyPart.EXECUTOR, spec.module.step)
     given = StageInputs.of(x, table[0], context, text, rope)
-    want = _in_float32(step, given)
+    want = in_float32(step, given)
     dit = policy.model.action
     for pdl in (False, *([True] if programmatic_launch(ladder.device) else [])):
         kernels = ActionKernels(dit.action_encoder, list(dit.blocks), dit.head, rows=x.shape[1], pdl=pdl)
@@ -490,23 +258,23 @@ def aha_kernels(ladder: Ladder) -> None:
             "kernels, graph, overlapped launches" if pdl else "kernels, graph",
             **ladder.timed(replay),
             kernels=ladder.kernels(replay),
-            error=_difference([results[0][None]], want or []),
+            error=difference([results[0][None]], want or []),
         )
 
 
-def aha_compile(ladder: Ladder) -> None:
+def aha_compile(ladder: StageLadder) -> None:
     """One step whose layers are compiled one by one, in a graph."""
     if not ladder.on_gpu:
         ladder.row("aha_wam step", "compile, graph", skipped="needs a CUDA device")
         return
-    plan = Collector()
+    plan = StageCollector()
     policy: Any = _aha(ladder, steps=2, plan=plan).executor
     spec = next(one for one in plan.specs if one.name == "denoise")
     assert isinstance(spec.module, EulerLoop)
-    (x, table, context, text, rope), _ = _varied(spec.examples()[0]).arguments()
+    (x, table, context, text, rope), _ = varied(spec.examples()[0]).arguments()
     given = StageInputs.of(x, table[0], context, text, rope)
     step = StageSpec("step", PolicyPart.EXECUTOR, spec.module.step)
-    want = _in_float32(step, given)
+    want = in_float32(step, given)
     began = time.perf_counter()
     for block in policy.model.action.blocks:
         for name in ("before_attention", "after_attention"):
@@ -522,7 +290,7 @@ def aha_compile(ladder: Ladder) -> None:
         "aha_wam step",
         "compile, graph",
         build_s=build_s,
-        error=_difference(run(), want or []),
+        error=difference(run(), want or []),
         **ladder.timed(run),
         kernels=ladder.kernels(run),
     )
@@ -531,7 +299,7 @@ def aha_compile(ladder: Ladder) -> None:
 # DUST
 
 
-def _dust_head(ladder: Ladder) -> DustHead:
+def _dust_head(ladder: StageLadder) -> DustHead:
     with torch.device("meta"):
         head = DustHead(dust_config.preset("tiny" if ladder.tiny else "paper"))
     head = head.to(ladder.dtype).to_empty(device=ladder.device).eval().requires_grad_(False)
@@ -541,7 +309,7 @@ def _dust_head(ladder: Ladder) -> DustHead:
     return head
 
 
-def _rows(ladder: Ladder) -> int:
+def _rows(ladder: StageLadder) -> int:
     return 12 if ladder.tiny else 240
 
 
@@ -558,7 +326,7 @@ def _dust_chunk(
     return integrate_joint(velocity, *start, plan=plan).action
 
 
-def dust_chunks(ladder: Ladder) -> None:
+def dust_chunks(ladder: StageLadder) -> None:
     """A chunk from features to rows, for every factor of test-time scaling, and with the future kept."""
     head = _dust_head(ladder)
     config, rows = head.config, _rows(ladder)
@@ -586,9 +354,9 @@ def dust_chunks(ladder: Ladder) -> None:
             )
 
 
-def dust_stages(ladder: Ladder) -> None:
+def dust_stages(ladder: StageLadder) -> None:
     """Every stage of DUST, the vision-language model included."""
-    head, plan = _dust_head(ladder), Collector()
+    head, plan = _dust_head(ladder), StageCollector()
     HeadStages(head, plan, feature_rows=_rows(ladder)).meet(tuple(Kind))
     ladder.stages("dust", plan.specs)
     config = head.config
@@ -599,7 +367,7 @@ def dust_stages(ladder: Ladder) -> None:
         part.to(ladder.dtype).to_empty(device=ladder.device).eval().requires_grad_(False)
         fill(part, seed=1)
     backbone.restore_buffers(ladder.device)
-    plan, robot = Collector(), RobotLayout()
+    plan, robot = StageCollector(), RobotLayout()
     cameras = robot.cameras[: config.views]
     DustPlanner(
         backbone,
@@ -635,7 +403,7 @@ def dust_stages(ladder: Ladder) -> None:
 class _UdVla:
     """A decoder with random weights, and a prefix."""
 
-    def __init__(self, ladder: Ladder) -> None:
+    def __init__(self, ladder: StageLadder) -> None:
         base = ud_config.preset("tiny" if ladder.tiny else "paper")
         grids = ((4, 4), (2, 2)) if ladder.tiny else ud_config.RELEASED_GRIDS
         self.config = base if ladder.tiny else ud_config.released_geometry(base)
@@ -646,7 +414,7 @@ class _UdVla:
         self.prefix = self.layout.prefix(list(range(20)), codes)
 
 
-def ud_vla_chunks(ladder: Ladder) -> None:
+def ud_vla_chunks(ladder: StageLadder) -> None:
     """JD3P on both rungs, and autoregression eager and captured: the ratio with and without launches."""
     case = _UdVla(ladder)
     layout, decoder = case.layout, case.decoder
@@ -655,7 +423,7 @@ def ud_vla_chunks(ladder: Ladder) -> None:
     draws = SiteDraws.draw(
         torch.Generator(ladder.device).manual_seed(0), steps=settings.steps, sites=layout.generated_len
     )
-    planner = Collector()
+    planner = StageCollector()
     stages = PlannerStages(
         decoder,
         ImageTokenizer(case.config.vision, codes=2),
@@ -696,7 +464,7 @@ def ud_vla_chunks(ladder: Ladder) -> None:
     ladder.row(
         "ud_vla autoregression", "eager", wall_p50_us=round(eager_us, 1), scaled_from_sites=len(part.known)
     )
-    capture = cuda_capture() if ladder.on_gpu else _stand_in
+    capture = cuda_capture() if ladder.on_gpu else stand_in
     baseline = GraphedAutoregression(decoder, whole, case.heads, prompt_sites=len(prefix), capture=capture)
     times = ladder.timed(lambda: baseline.decode(prefix, draws.uniform[0]), repeats=1, warm_up=1)
     graphed_us = float(times["wall_p50_us"] or 0.0)
@@ -708,9 +476,9 @@ def ud_vla_chunks(ladder: Ladder) -> None:
     )
 
 
-def ud_vla_stages(ladder: Ladder) -> None:
+def ud_vla_stages(ladder: StageLadder) -> None:
     """Every stage of UD-VLA."""
-    case, plan = _UdVla(ladder), Collector()
+    case, plan = _UdVla(ladder), StageCollector()
     layout = case.layout
     with torch.device("meta"):
         vision = ImageTokenizer(case.config.vision, codes=case.config.tokens.visual_count)
@@ -731,7 +499,7 @@ def ud_vla_stages(ladder: Ladder) -> None:
     ladder.stages("ud_vla", plan.specs)
 
 
-def state_stages(ladder: Ladder) -> None:
+def state_stages(ladder: StageLadder) -> None:
     """The network of a state policy."""
     robot = RobotLayout()
     config = StateConfig(state=len(robot.state_joints), environment=3, action=len(robot.action_joints))
@@ -742,7 +510,7 @@ def state_stages(ladder: Ladder) -> None:
     ladder.stages("state", [StageSpec("network", PolicyPart.EXECUTOR, network, lambda: [given])])
 
 
-SECTIONS: dict[str, Callable[[Ladder], None]] = {
+SECTIONS: dict[str, Callable[[StageLadder], None]] = {
     "aha_chunks": aha_chunks,
     "dust_chunks": dust_chunks,
     "ud_vla_chunks": ud_vla_chunks,
@@ -758,7 +526,7 @@ SECTIONS: dict[str, Callable[[Ladder], None]] = {
 """In order of worth."""
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> LadderOptions:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ...; cpu with --dry-run")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, a few runs of each")
@@ -766,20 +534,21 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=450.0, help="seconds after which nothing new begins")
     parser.add_argument("--out", type=Path, help="file that holds all rows so far")
     parser.add_argument("--fail", default="", help="section that is to fail, to see that the others run")
-    options = parser.parse_args(arguments)
-    if options.device == "cpu" and not options.dry_run:
+    given = parser.parse_args(arguments)
+    if given.device == "cpu" and not given.dry_run:
         parser.error("--device cpu: full sizes need a GPU; add --dry-run")
-    if options.device != "cpu" and not torch.cuda.is_available():
+    if given.device != "cpu" and not torch.cuda.is_available():
         parser.error(
-            f"--device {options.device}: this machine has no CUDA device; --dry-run --device cpu works"
+            f"--device {given.device}: this machine has no CUDA device; --dry-run --device cpu works"
         )
-    for name in filter(None, (*options.only.split(","), options.fail)):
+    only = tuple(filter(None, given.only.split(",")))
+    for name in filter(None, (*only, given.fail)):
         if name not in SECTIONS:
             parser.error(f"there is no section {name}; allowed: {', '.join(SECTIONS)}")
-    return options
+    return LadderOptions(given.device, given.dry_run, only, given.budget, given.out, given.fail)
 
 
-def _machine(ladder: Ladder) -> Iterator[tuple[str, Any]]:
+def _machine(ladder: StageLadder) -> Iterator[tuple[str, Any]]:
     yield "torch", torch.__version__
     yield "device", torch.cuda.get_device_name(ladder.device) if ladder.on_gpu else "cpu, dry run"
     yield "dtype", str(ladder.dtype).removeprefix("torch.")
@@ -790,7 +559,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run every section; the exit code is 1 where one failed."""
     options = _options(arguments)
     torch.set_num_threads(1)
-    ladder = Ladder(options)
+    ladder = StageLadder(options)
     ladder.row("machine", **dict(_machine(ladder)))
     for name, work in SECTIONS.items():
         ladder.section(name, work)
