@@ -24,7 +24,7 @@ def usage_text(error: Any) -> str:
     if option is not None and type(error).__name__ == "NoSuchOption":
         return f"No such option: {option}" + did_you_mean(option, _options(context))
     command = UNKNOWN_COMMAND.match(text)
-    if command is not None and hasattr(getattr(context, "command", None), "list_commands"):
+    if command is not None and context is not None and hasattr(context.command, "list_commands"):
         return command[0] + did_you_mean(command["word"], context.command.list_commands(context))
     choice = UNKNOWN_CHOICE.search(text)
     if choice is not None:
