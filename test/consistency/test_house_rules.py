@@ -131,7 +131,9 @@ DRAFTS = {
     "wam/robots/yaml_reader.py",
     "test/cli/test_init_robot.py",
     "test/cli/test_remedies_data_sets.py",
+    "test/robots/test_file_schema.py",
     "test/robots/test_replay_only.py",
+    "test/support/robot_file_texts.py",
 }
 """Files that hold the mark of what a draft of a robot file leaves open."""
 

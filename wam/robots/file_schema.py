@@ -51,7 +51,7 @@ def robot_file_schema() -> Schema:
     closed, replayed = ("title", "groups", "cameras", "safety"), ("title", "groups")
     keys = {
         "title": TEXT | _says("for people"),
-        "replay_only": FLAG | _says("nothing may move by this file; limits may be observed or TODO"),
+        "replay_only": FLAG | _says("nothing may move by this file; limits may be observed or left open"),
         "recorded_as": NAME | _says("name of the robot in data sets"),
         "model": _mapping({"urdf": TEXT, "args": FREE, "srdf": TEXT}, ("urdf",)),
         "groups": {},
