@@ -18,7 +18,7 @@ def usage_text(error: Any) -> str:
 
     An unknown command, option or choice is followed by the known one that is most like it.
     """
-    context = getattr(error, "ctx", None)
+    context: Any = getattr(error, "ctx", None)
     text = str(error.format_message()).rstrip(".").replace("Value error, ", "")  # of pydantic, under typer
     option = getattr(error, "option_name", None)
     if option is not None and type(error).__name__ == "NoSuchOption":
