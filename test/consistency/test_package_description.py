@@ -37,6 +37,7 @@ DISTRIBUTIONS = {
     "packages": None,  # beside it in tools/setup
     "moveit": None,  # moveit_py of a ROS distribution: optional, detected by name
     "PIL": "pillow",
+    "markdown_it": "markdown-it-py",
     "OpenGL": "pyopengl",
     "cv2": "opencv-python-headless",
     "pinocchio": "pin",
