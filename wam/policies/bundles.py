@@ -61,7 +61,7 @@ def load_policy(
         planner: load the slow half.
         executor: load the fast half.
         device: where the weights go; a device that is absent is an error, never replaced by another.
-        dtype: what the weights become; None keeps the stored precision.
+        dtype: what the weights become; None takes `default_precision`.
         threads: CPU threads of torch, set for the whole process; None leaves them.
         steps: overrides the sampler's integration steps.
         seed: overrides the sampler's seed.
@@ -90,7 +90,7 @@ def load_policy(
         planner=planner,
         executor=executor,
         device=device,
-        dtype=dtype,
+        dtype=dtype or default_precision(bundle.manifest.dtype, device),
         steps=steps,
         seed=seed,
         plan=plan,
@@ -98,6 +98,20 @@ def load_policy(
     loaded = module.load(bundle, options)
     plan.require_all_met()
     return loaded
+
+
+def default_precision(stored: str, device: torch.device | str) -> torch.dtype | None:
+    """Return what weights are computed in on a device, or None for the stored precision.
+
+    A CPU computes in float32: half precision is emulated there, at several times the cost, and ONNX Runtime does not
+    take it. The weights are the same numbers.
+
+    Args:
+        stored: precision of the bundle, e.g. "bfloat16".
+        device: where the policy computes.
+    """
+    half = stored in ("bfloat16", "float16")
+    return torch.float32 if half and torch.device(device).type == "cpu" else None
 
 
 def plan_for(bundle: Bundle, backend: str | BackendPlan, *, device: torch.device | str) -> BackendPlan:

@@ -50,7 +50,8 @@ class ArtefactStore:
 
     Args:
         contract: hash of the bundle's contract.
-        places: folders to look in, in order; what is written goes to the last one, which also keeps the quarantine.
+        places: folders to look in, the last one first; what is written goes to that one, which also keeps the
+            quarantine.
         versions: of everything that a graph depends on.
     """
 
@@ -68,9 +69,17 @@ class ArtefactStore:
         Raises:
             StageUnavailable: there is none, or it is damaged, in quarantine, or of another policy or version.
         """
-        place = next((place for place in self._places if (place / f"{name}.json").is_file()), None)
-        if place is None:
-            raise StageUnavailable(f"it has not been exported; {REMEDY}")
+        refused: StageUnavailable | None = None
+        # What a person has exported comes before what came with the bundle.
+        for place in reversed(self._places):
+            if (place / f"{name}.json").is_file():
+                try:
+                    return self._read(place, name, module)
+                except StageUnavailable as error:
+                    refused = refused or error
+        raise refused or StageUnavailable(f"it has not been exported; {REMEDY}")
+
+    def _read(self, place: Path, name: str, module: nn.Module) -> Artefact:
         try:
             manifest = json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
             graph = (place / f"{name}.onnx").read_bytes()

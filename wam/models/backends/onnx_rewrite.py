@@ -24,7 +24,9 @@ def tensor_of(constant: Any) -> Tensor:
 
     if constant.data_type == TensorProto.BFLOAT16 and constant.raw_data:
         # numpy has no such type.
-        return torch.frombuffer(bytearray(constant.raw_data), dtype=torch.bfloat16).reshape(*constant.dims)
+        return torch.frombuffer(bytearray(constant.raw_data), dtype=torch.bfloat16).reshape(
+            tuple(constant.dims)
+        )
     return torch.from_numpy(numpy_helper.to_array(constant).copy())
 
 
