@@ -18,7 +18,8 @@ BARE = ""
 MODULES: Mapping[str, tuple[str, ...]] = {
     BARE: (
         "numpy", "scipy", "yaml", "typer", "rich", "jinja2", "matplotlib", "cv2", "plotly", "PIL", "lz4", "rosbags",
-        "mcap", "pydantic", "pyarrow", "av", "psutil", "xacro", "ruckig", "pinocchio", "coal", "backports", "markupsafe",
+        "mcap", "pydantic",
+        "pyarrow", "av", "psutil", "xacro", "ruckig", "pinocchio", "coal", "backports", "markupsafe",
     ),
     "replay": (
         "torch", "safetensors", "onnxruntime", "einops", "diffusers", "transformers", "tokenizers", "ftfy", "regex",
