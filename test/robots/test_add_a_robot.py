@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_robot_file_in_the_how_to_loads_and_fits_its_model(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "how-to" / "add-a-robot.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(title: .*?)```", page, flags=re.DOTALL)
     file = tmp_path / "desk.yaml"
     file.write_text(text, encoding="utf-8")
     robot = load_robot(file)

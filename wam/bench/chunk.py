@@ -30,11 +30,16 @@ IMAGE_RATE = 30.0
 WARM_UP = 20
 CHUNKS = 300
 TIMEOUT_S = 90.0
+EAGER, AUTO = "eager", "auto"
+ON_THE_HOST = (EAGER, "host")
+"""Backends of stages that run as they are written."""
 BARS = {"chunk_overhead_p99_ms": Bar(5.0)}
 
 
 def run(stage: Announce, *, policy: str = "", q: str = "") -> BenchResult:
     """Measure the overhead with the fake policy, and with `policy` its prefill and chunk times as well.
+
+    They are those of the eager stages and, where `auto` takes another backend for one of them, of `auto`.
 
     Args:
         stage: called with what is being measured.
@@ -85,16 +90,17 @@ def _policy_times(policy: str) -> dict[str, float]:
         from wam.policies.bundles import load_policy
     except ModuleNotFoundError as error:
         raise MissingDependency(f"{error.name} is not installed", allowed="make setup") from None
-    timing = measure(load_policy(policy, threads=1))
     label = "tiny" if policy.partition("/")[2] in (RANDOM, TINY) else "policy"
-    kind = "eager"
-    return {
-        f"prefill_{label}_{kind}_p50_ms": round(timing["prefill"].p50_ms, 3),
-        f"prefill_{label}_{kind}_min_ms": round(timing["prefill"].min_ms, 3),
-        f"chunk_{label}_{kind}_p50_ms": round(timing["chunk"].p50_ms, 3),
-        f"chunk_{label}_{kind}_min_ms": round(timing["chunk"].min_ms, 3),
-        "torch_threads": float(torch.get_num_threads()),
-    }
+    found: dict[str, float] = {}
+    for backend in (EAGER, AUTO):
+        loaded = load_policy(policy, threads=1, backend=backend)
+        if backend == AUTO and all(one.backend in ON_THE_HOST for one in loaded.stages):
+            break  # what runs by default was measured already
+        timing = measure(loaded)
+        for name in ("prefill", "chunk"):
+            found[f"{name}_{label}_{backend}_p50_ms"] = round(timing[name].p50_ms, 3)
+            found[f"{name}_{label}_{backend}_min_ms"] = round(timing[name].min_ms, 3)
+    return {**found, "torch_threads": float(torch.get_num_threads())}
 
 
 def _overhead() -> tuple[list[float], list[float]]:

@@ -125,7 +125,8 @@ def _check_raw(message: Any, camera: str) -> Size:
             f"image of camera {camera!r} has an encoding that is no colour or grey image"
             + (", but a depth map, which no policy here takes" if is_depth else ""),
             value=str(encoding),
-            known=(*RAW_ENCODINGS, *CODED_ENCODINGS),
+            # Without a guess: what a camera sends is no slip of a finger.
+            allowed=", ".join((*RAW_ENCODINGS, *CODED_ENCODINGS)),
             where=_WHERE + ("; wam.robots.depth.decode_depth gives its metres" if is_depth else ""),
         )
     height, width, step = int(message.height), int(message.width), int(message.step)

@@ -133,7 +133,7 @@ def test_a_row_is_played_once_and_again_when_its_settings_change(
     words = ["eval", "compare", str(write(tmp_path)), "--out", str(tmp_path / "out"), "--page", str(page)]
     assert run(words) == EXIT_OK
     first = capsys.readouterr()
-    assert "expert\n  [1/2] seed 5: no success, score 0, 0.3 s\n" in first.err
+    assert "expert\n  [1/2] seed 5: no success, score 0, 0.3 s; the robot moved (" in first.err
     assert f"{TASK}: standing" in first.err
     table = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))["tables"][0]
     assert [row["label"] for row in table["rows"]] == ["expert", "standing"]

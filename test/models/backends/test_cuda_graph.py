@@ -186,7 +186,9 @@ def test_what_cannot_be_captured_runs_eagerly_with_the_reason() -> None:
     )
     torch.testing.assert_close(run(torch.ones(2)), torch.full((2,), 2.0))
     (stage,) = plan.stages
-    assert str(stage).startswith("eager (not cuda_graph: it cannot be captured (CUDA error: operation not")
+    assert str(stage).startswith(
+        "eager (not cuda_graph: it cannot be captured as a graph (CUDA error: operation"
+    )
 
 
 def test_policies_with_1_2_4_and_10_steps_share_a_pool_and_never_overlap(tmp_path: Path) -> None:

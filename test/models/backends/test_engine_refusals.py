@@ -193,7 +193,7 @@ def test_a_child_that_takes_too_long_or_fails_is_named_with_its_log(tmp_path: Pa
     endless = [sys.executable, "-c", "import threading; threading.Event().wait()"]
     with pytest.raises(StageUnavailable, match=r"took more than 0\.5 s"):
         run_logged(endless, log=log, timeout_s=0.5, what="the build of its engine")
-    failing = [sys.executable, "-c", "import sys; print('first'); sys.exit('the last line says why')"]
+    failing = [sys.executable, "-u", "-c", "import sys; print('first'); sys.exit('the last line says why')"]
     with pytest.raises(StageUnavailable, match=r"failed: the last line says why \(log: "):
         run_logged(failing, log=log, timeout_s=60, what="the build of its engine")
     assert log.read_text().splitlines() == ["first", "the last line says why"]
