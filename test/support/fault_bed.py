@@ -398,6 +398,6 @@ def full_disk(bed: Bed) -> Undo:
     resource.prlimit(recording.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
     bed.rig.until("the end of the recording", lambda _: recording.poll() is not None)
     _, text = recording.communicate()
-    assert recording.returncode == 1, text
+    assert recording.returncode == 3, text
     assert "the disk does not take more" in text.splitlines()[-1]
     return lambda: None
