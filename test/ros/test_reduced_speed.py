@@ -60,6 +60,43 @@ def test_reduced_speed_is_kept_by_tools_and_lifted_again(make_bench: Callable[..
     assert not [event for event in arms.events if event.ladder_to == 5]
 
 
+def test_a_switch_that_has_died_keeps_tools_slow_although_another_says_false(
+    make_bench: Callable[..., Bench],
+) -> None:
+    """A panel that repeated false all along lifted what a switch had asked for, once the switch had gone."""
+    bench = make_bench()
+    arms = bench.arms
+    left: list[JointState] = []
+    arms.create_subscription(JointState, arms.robot.groups[0].command_topic, left.append, COMMAND)
+    switch, panel = (arms.create_publisher(Bool, "reduced_speed", EVENT) for _ in range(2))
+    bench.activate()
+    cycle = bench.safety.cycle
+    assert cycle is not None
+    assert arms.wait_for(lambda: min(one.get_subscription_count() for one in (switch, panel)) > 0)
+    panel.publish(Bool(data=False))
+    switch.publish(Bool(data=True))
+    assert arms.wait_for(lambda: cycle._intake.reduced)
+    swing = arms.rows
+    home = np.array([joint.home for joint in arms.robot.joints])
+    base = np.arange(len(home)) == 0
+    arms.rows = lambda: home + 4.0 * base * (swing() - home)  # type: ignore[method-assign]
+    arms.sending = True
+    assert arms.wait_for(lambda: arms.saw("recovered"))
+    bench.more_commands(50)
+    arms.destroy_publisher(switch)
+    assert arms.wait_for(lambda: arms.count_publishers("reduced_speed") == 1)
+    for _ in range(10):
+        panel.publish(Bool(data=False))
+        bench.more_commands(25)
+    assert 0.1 < fastest(bench, left) <= 0.26
+    later = arms.create_publisher(Bool, "reduced_speed", EVENT)
+    assert arms.wait_for(lambda: later.get_subscription_count() > 0)
+    slow = len(left)
+    later.publish(Bool(data=False))
+    bench.more_commands(300)
+    assert fastest(bench, left[slow:]) > 0.3
+
+
 @pytest.mark.parametrize("reliability", [QoSReliabilityPolicy.RELIABLE, QoSReliabilityPolicy.BEST_EFFORT])
 @pytest.mark.parametrize("durability", [QoSDurabilityPolicy.TRANSIENT_LOCAL, QoSDurabilityPolicy.VOLATILE])
 def test_a_switch_of_any_qos_is_heard_and_one_that_latches_also_by_a_node_that_starts_later(

@@ -37,6 +37,9 @@ class Cause:
     retreat: bool = False
 
 
+NOT_ARMED = "estop_waiting"
+"""Cause of an emergency stop that has not said false since the activation; a go before that counts for nothing."""
+
 CAUSES: dict[str, Cause] = {
     # LATE: rows remain, the head of every chunk is skipped by its measured delay.
     "chunk_late": Cause(
@@ -123,7 +126,7 @@ CAUSES: dict[str, Cause] = {
     "driver_lost": Cause(Ladder.HOLD, Verdict.HOLD, "driver lost: joint states have no publisher"),
     "drivers_disagree": Cause(Ladder.HOLD, Verdict.HOLD),
     "other_namespace": Cause(Ladder.HOLD, Verdict.HOLD),
-    "estop_waiting": Cause(
+    NOT_ARMED: Cause(
         Ladder.HOLD, Verdict.HOLD, "an emergency stop source has not said false since the activation"
     ),
     "not_enabled": Cause(

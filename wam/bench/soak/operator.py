@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 
+from wam.core.ladder import NOT_ARMED
 from wam.core.verdict import Ladder
 
 
@@ -22,4 +23,4 @@ def operator_act(rung: Ladder, code: str) -> OperatorAct | None:
     """Return what the operator does at `rung`, whose cause has `code`; None: waits."""
     if rung is Ladder.STOP:
         return OperatorAct.CLEAR
-    return {"awaiting_resume": OperatorAct.RESUME, "estop_waiting": OperatorAct.PRESS}.get(code)
+    return {"awaiting_resume": OperatorAct.RESUME, NOT_ARMED: OperatorAct.PRESS}.get(code)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.chunk.action_chunk import ActionChunk
-from wam.core.ladder import CAUSES, DegradeLadder, finding
+from wam.core.ladder import CAUSES, NOT_ARMED, DegradeLadder, finding
 from wam.core.safety.collision import RemoteChecker
 from wam.core.safety.limits import JointLimits
 from wam.core.safety.monitor import StreamMonitor
@@ -21,7 +21,7 @@ from wam.runtime.safety.alignment import Realignment
 from wam.runtime.safety.clock_watch import Break, ClockWatch, TimePassed
 from wam.runtime.safety.cycle_view import CycleView
 from wam.runtime.safety.intake import ChunkIntake, ChunkOutcome, CycleSettings
-from wam.runtime.safety.mailbox import NOT_ARMED, Mail
+from wam.runtime.safety.mailbox import Mail
 from wam.runtime.safety.measured import MeasuredRobot, MeasuredState
 from wam.runtime.safety.overdue import Overdue
 from wam.runtime.safety.planning import Answer, Planning
@@ -227,8 +227,8 @@ class SafetyCycle(CycleView):
             self._measured.let_off()
         if mail.clear_requested and self.ladder.stopped and not busy:
             self._hold = finding("no_chunk_yet")
-        armed = all(one.code != NOT_ARMED for one in mail.causes)
-        if mail.resume_requested and armed and not self.ladder.stopped and not self._go and not busy:
+        asked = mail.resume_requested and not self.ladder.stopped and not self._go and not busy
+        if asked and all(one.code != NOT_ARMED for one in mail.causes):
             self._go, self._hold = True, finding("no_chunk_yet")
             self._playback.start_gently()
         causes = [one for one in mail.causes if one.code in CAUSES]
@@ -239,7 +239,7 @@ class SafetyCycle(CycleView):
 
     def _after(self, time: TimePassed) -> None:
         """Take note of a break of time."""
-        if time.broken is Break.GAP and time.silent_ns > AWAY_NS:
+        if time.silent_ns > AWAY_NS:
             self._need_go()
         if time.broken is Break.JUMP:
             self._planning.forget()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import ConfigError
+from wam.core.ladder import NOT_ARMED
 from wam.core.verdict import Finding, Verdict
 
 ANONYMOUS = b""
@@ -290,16 +291,25 @@ class EstopMonitor:
             return found
         if source.listening:
             text = f"what a publisher of emergency stop {name} has latched has not come yet"
-            found.append(Finding(Verdict.HOLD, "estop_waiting", text, name))
+            found.append(Finding(Verdict.HOLD, NOT_ARMED, text, name))
         elif source.votes:
             text = f"emergency stop {name} has not said false since the activation: press and release it"
-            found.append(Finding(Verdict.HOLD, "estop_waiting", text, name))
+            found.append(Finding(Verdict.HOLD, NOT_ARMED, text, name))
         elif rule.required:
             waited_ns = now_ns - self._active_ns
             late = waited_ns > max(START_NS, rule.heartbeat_ns)
             text = f"required emergency stop {name} has not been heard for {waited_ns * 1e-9:.1f} s"
-            code, verdict = ("estop_silent", Verdict.STOP) if late else ("estop_waiting", Verdict.HOLD)
-            found.append(Finding(verdict, code, text, name, waited_ns * 1e-9, START_NS * 1e-9))
+            verdict = Verdict.STOP if late else Verdict.HOLD
+            found.append(
+                Finding(
+                    verdict,
+                    "estop_silent" if late else NOT_ARMED,
+                    text,
+                    name,
+                    waited_ns * 1e-9,
+                    START_NS * 1e-9,
+                )
+            )
         return found
 
     def _refusal(self, source: _Source, now_ns: int) -> str:

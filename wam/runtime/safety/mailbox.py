@@ -8,13 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wam.core.chunk.action_chunk import ActionChunk
-from wam.core.ladder import finding
+from wam.core.ladder import NOT_ARMED, finding
 from wam.core.verdict import Finding, Verdict
 
 ONCE = "once"
-
-NOT_ARMED = "estop_waiting"
-"""Cause of an emergency stop that has not said false since the activation."""
 
 
 @dataclass(frozen=True, slots=True)
