@@ -13,15 +13,19 @@ from pathlib import Path
 
 from wam.core.chunk.admission import Refusal
 from wam.core.input_guard import InputReason
-from wam.core.ladder import CAUSES
+from wam.core.ladder import CAUSES, NOT_ARMED
 
 from .pages import ROOT, StaleEntry
 
 PLACES = ("wam/core", "wam/robots", "wam/devices", "wam/runtime", "wam_safety_node")
 """Folders whose findings reach the ladder."""
 
-PASSED_ON = {"_capped": 3, "_further": 0, "_hold": 0}
-"""Functions that make a finding of the code that they are given -> which argument it is."""
+PASSED_ON = {
+    ("wam/robots/measured_check.py", "_further"): 0,
+    ("wam/robots/tool_speed.py", "_capped"): 3,
+    ("wam_safety_node/watch.py", "_hold"): 0,
+}
+"""File and function that makes a finding of the code that it is given -> which argument it is."""
 
 COMPOSED = {
     "f'{word}_limit'": ("velocity_limit", "acceleration_limit", "jerk_limit"),
@@ -36,14 +40,15 @@ COMPOSED = {
 """Codes that are put together."""
 
 KNOWN_OTHERWISE = {
-    "code": "an argument of PASSED_ON, or of `finding`, whose codes are the keys of CAUSES",
-    "CODE": "a constant of its module",
-    "refusal": "refusal_code: a reason of the guard",
-    "error.refusal.value": "wam.core.chunk.admission.Refusal",
-    "Refusal.STALE.value": "wam.core.chunk.admission.Refusal",
-    "message.code": "read from a message",
+    ("wam/core/ladder.py", "code"): "`finding`, whose codes are the keys of CAUSES",
+    ("wam/robots/measured_check.py", "code"): "an argument of PASSED_ON",
+    ("wam/robots/tool_speed.py", "code"): "an argument of PASSED_ON",
+    ("wam_safety_node/watch.py", "code"): "an argument of PASSED_ON",
+    ("wam/runtime/safety/mailbox.py", "refusal"): "refusal_code: a reason of the guard",
+    ("wam/runtime/safety/intake.py", "error.refusal.value"): "wam.core.chunk.admission.Refusal",
+    ("wam/runtime/safety/intake.py", "Refusal.STALE.value"): "wam.core.chunk.admission.Refusal",
 }
-"""Expressions whose codes are found in another way."""
+"""File and expression whose codes are found in another way."""
 
 REFUSED_INPUTS = ("malformed_chunk", "malformed_joint_state", "future_chunk", "future_joint_state")
 """What `wam_safety_node.contracts.refusal_code` makes of two reasons of the guard."""
@@ -64,37 +69,34 @@ def all_codes() -> frozenset[str]:
 
 def _of_file(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    constants = {
-        target.id: node.value.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    file = str(path.relative_to(ROOT))
+    constants: dict[str, object] = {"NOT_ARMED": NOT_ARMED}
+    for one in tree.body:
+        if isinstance(one, ast.Assign) and isinstance(one.value, ast.Constant):
+            constants.update((name.id, one.value.value) for name in one.targets if isinstance(name, ast.Name))
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func).rpartition(".")[2]
-        if name == "Finding" and len(node.args) > 1:
-            yield from _codes(node.args[1], constants, f"{path.relative_to(ROOT)}:{node.lineno}")
-        elif name in PASSED_ON and len(node.args) > PASSED_ON[name]:
-            argument = node.args[PASSED_ON[name]]
-            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                yield argument.value
+        place = 1 if name == "Finding" else PASSED_ON.get((file, name))
+        if place is not None:
+            by_name = [one.value for one in node.keywords if one.arg == "code"]
+            for code in by_name or node.args[place : place + 1] or [node]:
+                yield from _codes(code, constants, file, node.lineno)
 
 
-def _codes(code: ast.expr, constants: Mapping[str, object], place: str) -> Iterator[str]:
+def _codes(code: ast.expr, constants: Mapping[str, object], file: str, line: int) -> Iterator[str]:
     text = ast.unparse(code)
     if isinstance(code, ast.Constant):
         yield str(code.value)
     elif isinstance(code, ast.IfExp):
-        yield from _codes(code.body, constants, place)
-        yield from _codes(code.orelse, constants, place)
+        yield from _codes(code.body, constants, file, line)
+        yield from _codes(code.orelse, constants, file, line)
     elif text in constants:
         yield str(constants[text])
     elif text in COMPOSED:
         yield from COMPOSED[text]
-    elif text not in KNOWN_OTHERWISE:
+    elif (file, text) not in KNOWN_OTHERWISE:
         raise StaleEntry(
-            f"{place}: the code of a finding is {text}; say in tools/reference/codes.py which codes it can be"
+            f"{file}:{line}: the code of a finding is {text}; say in tools/reference/codes.py which codes it can be"
         )

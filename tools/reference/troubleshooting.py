@@ -75,9 +75,9 @@ def page() -> str:
         "([RunTask](messages.md#runtask)).\n\n" + _endings(errors["endings"])
     )
     parts.append(
-        "\n## Errors\n\nA command that cannot run ends with one line, exit code 1; in Python it is one of these "
-        "classes. The line says what, the value, what is allowed, and where to change it. A traceback is a bug.\n\n"
-        + _errors(errors["errors"])
+        "\n## Errors\n\nA command that cannot run ends with one line, exit code 1, or 3 where this machine refused; in "
+        "Python it is one of these classes. The line says what, the value, what is allowed, and where to change it. "
+        "A traceback is a bug.\n\n" + _errors(errors["errors"])
     )
     parts.append(foot("the tables of causes and errors in the code, and of what helps in `tools/reference`"))
     return "".join(parts)
