@@ -21,6 +21,8 @@ def test_a_policy_whose_stages_run_as_they_are_written_has_nothing_to_compare(
     runs_on = result["runs_on"]
     assert runs_on.pop("image_preparation")["backend"] == "host"
     assert {one["backend"] for one in runs_on.values()} == {"eager"}
+    assert runs_on.pop("schedule")["reason"] == "computed once, while the policy is loaded"
+    assert runs_on
     assert all("not onnxruntime: " in one["reason"] for one in runs_on.values())
 
 

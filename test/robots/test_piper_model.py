@@ -186,7 +186,7 @@ def test_a_body_reaches_as_far_in_every_pair_as_it_does_alone() -> None:
         (
             "left_hand",
             [0.0] * 6,
-            "has no link of this name: got 'left_hand', did you mean 'left_link6'?; allowed: world, ",
+            r"has no link of this name: got 'left_hand', did you mean 'left_link6'\?; allowed: world, ",
         ),
         ("left_link6", [0.0] * 5, r"got '5 values'; allowed: 6 \(left_joint1, .*\) or all 14"),
         ("left_link6", [math.nan] * 6, "is not finite"),
