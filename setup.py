@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ament_python package `wam_deploy`; tool settings are in pyproject.toml, ROS dependencies in package.xml.
 
-Versions stand in two places only: that of the package in wam/__init__.py, those of other packages in requirements/.
+This file holds no version: that of the package is read from wam/__init__.py, those of others from requirements/.
 A wheel asks for ranges made of these pins: from the oldest release that is tested up to, not including, the next
 incompatible one after the newest.
 """
@@ -37,9 +37,12 @@ EXTRAS = {
     "tensorrt": ("model", "export", "tensorrt"),  # wam build-engine
     "rerun": ("rerun",),  # wam replay --rerun, wam demo --rerun
     "ray": ("ray",),  # --ray
-    "all": ("model", "sim", "train", "robots", "security", "export", "rerun", "ray"),
 }
 """Extra -> the files of requirements/ that it adds to the bare installation."""
+NEED_A_GPU = ("gpu", "tensorrt")
+EXTRAS["all"] = tuple(
+    sorted({stem for name, stems in EXTRAS.items() if name not in NEED_A_GPU for stem in stems})
+)
 PIN = re.compile(r"(?P<name>[\w.-]+)(?P<parts>\[\w+\])?==(?P<version>[\d.]+)(; *(?P<mark>.+))?")
 
 

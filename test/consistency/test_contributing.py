@@ -44,13 +44,13 @@ def test_the_workflow_builds_with_a_distribution_as_the_guide_says(jobs: dict[st
 
 
 def test_every_target_of_make_that_the_workflow_calls_is_there(jobs: dict[str, Any]) -> None:
-    called = {name for job in jobs.values() for name in re.findall(r"\bmake (\w+)", commands(job))} - {
-        "libegl1"
+    called = {
+        name for job in jobs.values() for name in re.findall(r"^\s*make (\w+)", commands(job), re.MULTILINE)
     }
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     missing = {name for name in called if not re.search(rf"^{name}:", makefile, re.MULTILINE)}
     assert "docs" in called
-    assert missing <= (set() if (ROOT / "mkdocs.yml").is_file() else {"docs"})
+    assert not missing
 
 
 def test_pre_commit_formats_with_the_ruff_that_is_pinned() -> None:
@@ -70,11 +70,11 @@ def test_an_issue_form_asks_for_what_is_needed_to_reproduce(form: Path) -> None:
     assert any(field.get("validations", {}).get("required") for field in fields)
 
 
-def test_owners_are_named_for_folders_that_are_there() -> None:
+def test_owners_are_named_for_what_is_there() -> None:
     lines = (ROOT / ".github" / "CODEOWNERS").read_text(encoding="utf-8").splitlines()
     places = [line.split()[0] for line in lines if line and not line.startswith("#")]
     assert places[0] == "*"
-    assert not [place for place in places[1:] if not (ROOT / place.strip("/")).is_dir()]
+    assert not [place for place in places[1:] if not (ROOT / place.strip("/")).exists()]
 
 
 def test_the_quality_declaration_claims_the_levels_that_rep_2004_has() -> None:

@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import wam
+from wam.cli.main import VERBS
 from wam.core.extras import BARE, MODULES, WITH_MODEL
 from wam.core.extras import VERBS as VERBS_EXTRAS
 
@@ -258,8 +259,23 @@ def test_the_module_table_names_the_extra_that_setup_py_has(described: dict[str,
             assert distribution in names[extra], f"extra {extra!r} does not bring {distribution}"
     for verb, extra in VERBS_EXTRAS.items():
         assert extra in names, f"wam {verb}"
-    for extra in WITH_MODEL:
-        assert names["replay"] <= names[extra]
+        assert verb in VERBS, f"wam has no {verb}"
+    with_model = {extra for extra in names if names["replay"] <= names[extra]}
+    assert set(WITH_MODEL) == with_model - {"replay", "all"}
+
+
+def test_the_page_on_installing_has_every_extra(tree: Any, described: dict[str, Any]) -> None:
+    page = (tree.root / "docs" / "how-to" / "install.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`.+?`) \|", page, re.MULTILINE)
+    told = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(told) == sorted(described["extras_require"])
+    everything = {
+        text
+        for extra in told
+        if extra not in ("gpu", "tensorrt", "all")
+        for text in described["extras_require"][extra]
+    }
+    assert set(described["extras_require"]["all"]) == everything
 
 
 def test_every_module_that_the_product_imports_from_pypi_is_in_the_table(tree: Any) -> None:

@@ -12,7 +12,8 @@ Every code block is of one of these kinds, and a block of no kind fails:
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
+import itertools
 import os
 import re
 import subprocess
@@ -28,6 +29,7 @@ from remedies import commands, find_command, options_of
 from robot_recordings import by_topic, file_with_small_cameras, write_bag
 from snippets import ROOT, Block, blocks, inline_codes
 
+from wam.core.extras import MODULES as EXTRAS
 from wam.devices.loader import load_robot
 
 RUN: dict[tuple[str, str], dict[str, str]] = {
@@ -43,33 +45,25 @@ RUN: dict[tuple[str, str], dict[str, str]] = {
 
 NOT_RUN = {
     ".ci/run": "runs the whole suite",
-    ".venv/bin/pip": "installs",
-    ".venv/bin/python": "builds or installs; its module is looked at by hand",
     "alias": "of the person's shell",
     "cd": "of the person's shell",
-    "chmod": "changes files of the person",
     "chronyc": "needs chrony",
     "docker": "needs docker",
     "cp": "copies files of the person",
     "echo": "of the person's shell",
     "export": "of the person's shell",
     "hf": "downloads gigabytes",
-    "ip": "looks at the network",
     "mv": "moves files of the person",
     "grep": "looks for names to replace",
     "xargs": "changes files of the person",
     "mkdir": "makes a folder of the person",
-    "pip": "installs",
     "pixi": "needs pixi and the network",
     "printf": "of the person's shell",
-    "python": "installs or builds",
-    "python3": "installs or builds",
     "rosdep": "needs a ROS distribution",
     "git": "needs the network",
     "sed": "changes files of the person",
     "source": "of the person's shell",
     "sudo": "changes the machine",
-    "tee": "changes the machine",
     "taskset": "changes the person's processes",
     "torchrun": "needs a data set and hours",
     "touch": "makes a file of the person",
@@ -187,8 +181,34 @@ def _file(words: tuple[str, ...], place: str) -> None:
     assert (ROOT / words[0].lstrip("./")).exists() or (ROOT / words[0]).exists(), (
         f"{place}: there is no {words[0]}"
     )
-    if words[0] == "tools/setup/env.sh" and words[1:2] == (".venv/bin/wam",):
-        _wam(words[1:], place)
+    if words[0] == "tools/setup/env.sh" and words[1] in CHECKED:
+        CHECKED[words[1]](words[1:], place)
+
+
+INSTALLED_BY_THE_PAGE = ("build", "colcon")
+"""Modules that a page installs itself, before it runs them."""
+
+
+def _python(words: tuple[str, ...], place: str) -> None:
+    if words[1:2] == ("-m",):
+        if words[2] == "pip":
+            _pip(words[2:], place)
+            return
+        found = importlib.util.find_spec(words[2].partition(".")[0])
+        ours = words[2].partition(".")[0] in ("wam", "tools")
+        found = importlib.util.find_spec(words[2]) if ours else found
+        assert found or words[2] in INSTALLED_BY_THE_PAGE, f"{place}: there is no module {words[2]}"
+    elif words[1:2] and words[1].endswith(".py"):
+        assert (ROOT / words[1]).is_file(), f"{place}: there is no {words[1]}"
+
+
+def _pip(words: tuple[str, ...], place: str) -> None:
+    for option, file in itertools.pairwise(words):
+        if option in ("-r", "-c"):
+            # In a workspace the checkout is src/wam_deploy.
+            assert (ROOT / file.removeprefix("src/wam_deploy/")).is_file(), f"{place}: there is no {file}"
+    for extra in re.findall(r"^(?:\.|(?:src/)?wam_deploy)\[(\w+)\]$", "\n".join(words), re.MULTILINE):
+        assert extra in EXTRAS, f"{place}: there is no extra {extra}"
 
 
 CHECKED: dict[str, Callable[[tuple[str, ...], str], None]] = {
@@ -196,6 +216,8 @@ CHECKED: dict[str, Callable[[tuple[str, ...], str], None]] = {
     ".venv/bin/wam": _wam,
     "make": _make,
     "ros2": _ros2,
+    **dict.fromkeys(("python", "python3", ".venv/bin/python"), _python),
+    **dict.fromkeys(("pip", ".venv/bin/pip"), _pip),
     ".venv/bin/wam_estop_button": lambda _words, _place: None,
     "tools/setup/env.sh": _file,
     "tools/colcon_build.sh": _file,
@@ -243,6 +265,9 @@ def test_every_code_block_is_run_looked_up_or_known_to_be_only_shown() -> None:
     assert not unknown, "say in this file what these blocks are:\n" + "\n".join(unknown)
     gone = [key for key in SHOWN if key not in {(one.page, one.first_word) for one in blocks()}]
     assert not gone, f"in SHOWN, on no page: {gone}"
+    first = {words[0] for one in blocks() if is_shell(one) for words in one.commands}
+    unused = [program for program in NOT_RUN if program not in first]
+    assert not unused, f"in NOT_RUN, on no page: {unused}"
 
 
 @pytest.mark.parametrize("block", of("shell"))

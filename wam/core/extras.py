@@ -38,7 +38,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 
 VERBS: Mapping[str, str] = {
     "demo": "sim", "sim": "sim", "eval": "sim", "soak": "sim", "train": "train", "distill": "train",
-    "check-backend": "replay", "replay": "replay", "export": "export", "build-engine": "tensorrt",
+    "export": "export", "build-engine": "tensorrt",
 }  # fmt: skip
 """Verb of `wam` -> the extra that has all of what it needs from PyPI."""
 
