@@ -56,6 +56,18 @@ class SharedMemory:
         return replay, results
 
 
+class CountingMemory(SharedMemory):
+    """A `SharedMemory` that counts what is captured."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.captures = 0
+
+    def __call__(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        self.captures += 1
+        return super().__call__(run)
+
+
 Wrong = Callable[[StageSpec, StageInputs, Sequence[Tensor]], Sequence[Tensor]]
 """Computes a stage wrongly: (stage, the inputs that it was loaded for, the inputs of this call) -> results."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,6 +87,26 @@ def test_shapes_that_keep_changing_are_refused_by_the_stage_s_name() -> None:
         graphed(torch.zeros(size))
     with pytest.raises(PolicyFault, match="stage sums"):
         graphed(torch.zeros(MAX_SHAPES + 1))
+
+
+def test_shapes_that_no_example_has_run_eagerly_and_nothing_of_the_call_is_kept() -> None:
+    """They were captured and judged in the middle of motion, and their arguments were kept on the device."""
+    capture = FakeCapture()
+    spec = StageSpec("next", PolicyPart.PLANNER, lambda x: x + 1, lambda: [StageInputs.of(torch.ones(2))])
+    run = BackendPlan.of(CudaGraphs(new_capture=lambda: capture)).prepare(spec)
+    assert isinstance(run, BoundStage)
+    judged, replays = len(run.verdicts), capture.replays
+    with torch.inference_mode():
+        for size in range(3, 3 + MAX_SHAPES + 4):
+            x = torch.full((size,), 3.0)
+            kept = weakref.ref(x)
+            assert torch.equal(run(x), torch.full((size,), 4.0))
+            del x
+            assert kept() is None
+        met = (run.variants, run.unseen, len(run.verdicts), capture.replays)
+        assert met == (1, MAX_SHAPES + 4, judged, replays)
+        assert torch.equal(run(torch.zeros(2)), torch.ones(2))
+    assert capture.replays == replays + 1
 
 
 def test_graphs_of_planner_and_image_encoder_run_on_two_threads_without_writing_each_other_s_results() -> (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_graphs import SharedMemory, Wrong, WrongBackend, baked, ignored, layers_permuted
+from fake_graphs import CountingMemory, SharedMemory, Wrong, WrongBackend, baked, ignored, layers_permuted
 
 from wam.bench.policy import synthetic_observation
 from wam.core.errors import PolicyFault
@@ -109,19 +109,30 @@ def test_within_a_chunk_keys_and_values_are_copied_into_a_graph_once(directory: 
     assert runner.copied - before == 4 * (4 + 1 + 2) + 2
 
 
-def test_another_instruction_meets_shapes_of_its_own(eager: LoadedPolicy, captured: LoadedPolicy) -> None:
-    """The number of feature rows follows the words; graphs are captured for one number each."""
-    rows = []
-    for policy in (captured, eager):
-        executor_of(policy).configure(SamplerSettings())
-        seen = synthetic_observation(policy.contract, stamp_ns=0, seed=3)
-        assert policy.planner is not None
-        context = policy.planner.plan(
-            seen, instruction=Instruction("put the red cup on the blue plate, slowly")
-        )
-        executor = executor_of(policy)
-        rows.append(executor.act(executor.route(seen, context=context), proprio=seen.state).rows)
-    np.testing.assert_array_equal(*rows)
+def test_instructions_of_20_lengths_run_eagerly_and_nothing_is_captured_after_loading(
+    directory: Path, eager: LoadedPolicy
+) -> None:
+    """The number of feature rows follows the words. Every new one was captured and judged while the robot moved, and
+    the 17th ended the policy."""
+    memory = CountingMemory()
+    captured = load_policy(directory, backend=BackendPlan.of(CudaGraphs(new_capture=lambda: memory)))
+    loaded = memory.captures
+    assert loaded > 0
+    shapes = set()
+    for words in range(1, 21):
+        instruction = Instruction(" ".join(["cup"] * words))
+        rows = []
+        for policy in (captured, eager):
+            executor = executor_of(policy)
+            executor.configure(SamplerSettings())
+            seen = synthetic_observation(policy.contract, stamp_ns=0, seed=3)
+            assert policy.planner is not None
+            policy.planner.reset()  # the version of a context is part of the seed
+            context = policy.planner.plan(seen, instruction=instruction)
+            shapes.add(context.payload.k.shape)
+            rows.append(executor.act(executor.route(seen, context=context), proprio=seen.state).rows)
+        np.testing.assert_array_equal(*rows)
+    assert (len(shapes), memory.captures) == (20, loaded)
 
 
 FAULTS = {

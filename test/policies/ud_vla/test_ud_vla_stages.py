@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_graphs import FakeCapture, SharedMemory, WrongBackend, baked, ignored, layers_permuted
+from fake_graphs import (
+    CountingMemory,
+    FakeCapture,
+    SharedMemory,
+    WrongBackend,
+    baked,
+    ignored,
+    layers_permuted,
+)
 
 from wam.bench.policy import synthetic_observation
 from wam.core.errors import PolicyFault
@@ -41,11 +49,12 @@ def executor_of(policy: LoadedPolicy) -> UdVlaExecutor:
     return policy.executor
 
 
-def chunk_of(policy: LoadedPolicy, *, seed: int):
+def chunk_of(policy: LoadedPolicy, *, seed: int, instruction: str = ""):
     contract, executor = policy.contract, executor_of(policy)
     seen = synthetic_observation(contract, stamp_ns=0, seed=seed)
     assert policy.planner is not None
-    context = policy.planner.plan(seen, instruction=Instruction(contract.instruction))
+    policy.planner.reset()  # the version of a context is part of the seed
+    context = policy.planner.plan(seen, instruction=Instruction(instruction or contract.instruction))
     chunk = executor.act(executor.route(seen, context=context), proprio=seen.state)
     return context.payload.ids.numpy(), context.payload.k.numpy(), chunk.rows
 
@@ -56,6 +65,25 @@ def test_captured_passes_give_bit_for_bit_what_eager_ones_give(directory: Path, 
     for seed in (1, 2):
         for have, want in zip(chunk_of(captured, seed=seed), chunk_of(eager, seed=seed), strict=True):
             np.testing.assert_array_equal(have, want)
+
+
+def test_instructions_of_20_lengths_run_eagerly_and_nothing_is_captured_after_loading(
+    directory: Path, eager: LoadedPolicy
+) -> None:
+    """The length of the prefix follows the words. Every new one was captured and judged while the robot moved, and the
+    17th ended the policy."""
+    memory = CountingMemory()
+    captured = load_policy(directory, backend=BackendPlan.of(CudaGraphs(new_capture=lambda: memory)))
+    loaded = memory.captures
+    assert loaded > 0
+    shapes = set()
+    for words in range(1, 21):
+        instruction = "cup " * words
+        have, want = (chunk_of(one, seed=1, instruction=instruction) for one in (captured, eager))
+        shapes.add(want[1].shape)
+        for one, other in zip(have, want, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert (len(shapes), memory.captures) == (20, loaded)
 
 
 class Prompt:

@@ -10,7 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from wam.core.errors import PolicyFault
-from wam.models.backends.backend import Backend, EagerRunner, OwnPrecision, Runner
+from wam.models.backends.backend import Backend, OwnPrecision, Runner
 from wam.models.backends.gate import StageVerdict, judge_stage
 from wam.models.backends.stage import StageInputs, StageSpec
 
@@ -37,24 +37,31 @@ class BoundStage:
 
     Attributes:
         verdicts: what the gate found of every set of shapes, in the order in which they were met.
-        unseen: sets of shapes that were left to the eager stage, because no example has them.
     """
 
     def __init__(self, stage: StageSpec, backend: Backend) -> None:
         self.stage, self.backend = stage, backend
         self.verdicts: list[StageVerdict] = []
-        self.unseen = 0
         self._lock = threading.RLock()
         self._variants: dict[object, _Variant] = {}
+        # Keys alone: what is kept of a call would stay on the device.
+        self._left: set[object] = set()
         self._open = True
 
     @property
     def variants(self) -> int:
         """Sets of shapes that the backend runs."""
-        return len(self._variants) - self.unseen
+        return len(self._variants)
+
+    @property
+    def unseen(self) -> int:
+        """Sets of shapes that were left to the eager stage, because no example has them."""
+        return len(self._left)
 
     def meet_examples(self) -> None:
         """Prepare every set of shapes that the examples have; belongs before the node is active.
+
+        Afterwards a backend of `only_examples` takes no others.
 
         Raises:
             StageUnavailable: the backend cannot run one of them.
@@ -75,6 +82,9 @@ class BoundStage:
         inputs = StageInputs.of(*args, **kwargs)
         variant = self._variants.get(inputs.key)
         if variant is None:
+            if not self._open:
+                self._left.add(inputs.key)
+                return self.stage.module(*args, **kwargs)
             variant = self._variant(inputs)
         return variant.run(inputs)
 
@@ -87,9 +97,6 @@ class BoundStage:
 
     def _made(self, inputs: StageInputs) -> _Variant:
         outputs = self.stage.outputs(inputs)
-        if not self._open:
-            self.unseen += 1
-            return _Variant(EagerRunner(self.stage, inputs), outputs.shape)
         runner = self.backend.load(self.stage, inputs)
         runner.bind()
         variant = _Variant(runner, outputs.shape)

@@ -11,9 +11,10 @@ kernels alone.
 Graphs that share a pool of memory may write each other's results when they are replayed, so planner, executor and the
 image encoder that both call have a pool each, and a pool's lock is held from copying in to having copied out.
 
-Shapes are fixed at capture: every new set of shapes is captured once, and judged against the eager stage before it is
-used (`gate`). Capture belongs before the node is active, which a stage's examples are for; it is allowed later, and
-stalls.
+Shapes are fixed at capture: every set of shapes is captured once, and judged against the eager stage before it is used
+(`gate`). Both take long and stop the device, so they belong before the node is active: shapes that a stage's examples
+do not have (an instruction of another length) run eagerly. Only a stage without examples is captured as its shapes
+come.
 """
 
 from __future__ import annotations
@@ -169,6 +170,8 @@ class CudaGraphs:
         new_capture: returns a capture with memory of its own; None uses CUDA.
     """
 
+    only_examples = True
+
     def __init__(
         self,
         inner: Backend | None = None,
@@ -186,11 +189,6 @@ class CudaGraphs:
     def name(self) -> str:
         """Name for choices, logs and reports."""
         return self._name
-
-    @property
-    def only_examples(self) -> bool:
-        """Whether the captured backend runs the shapes of the examples alone."""
-        return self._inner.only_examples
 
     def probe(self) -> str:
         """Return why the captured backend does not run here, if so."""

@@ -107,9 +107,9 @@ class StageSpec:
         part: memory may be shared with the other stages of it.
         module: the stage as it is written; its results depend on its arguments and its weights alone, and it may be
             any callable where no backend exports it.
-        examples: makes inputs of every shape that calls will have, zeros are good enough; called once, and only where
-            a backend needs them. Without any, shapes are met as they come. Whole numbers should not be all alike, or
-            the gate cannot vary them.
+        examples: makes inputs of the shapes that calls will have, zeros are good enough; called once, and only where a
+            backend needs them. Calls of other shapes run as they are written. Without any, shapes are met as they come,
+            also while a robot moves. Whole numbers should not be all alike, or the gate cannot vary them.
         immutable: arguments are never written once they have been handed over, so that a backend with buffers of its
             own need not copy the same tensor a second time.
         slices: the same stage in parts, for a backend that can let others go between them; None for a short one.

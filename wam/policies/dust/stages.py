@@ -215,7 +215,7 @@ class HeadStages:
     Args:
         head: loaded, with the weights of one robot.
         plan: what runs them.
-        feature_rows: S of the policy's own instruction; other numbers are met as they come.
+        feature_rows: S of the policy's own instruction; other numbers run as they are written.
     """
 
     def __init__(self, head: DustHead, plan: BackendPlan, *, feature_rows: int) -> None:
@@ -269,9 +269,7 @@ class HeadStages:
         future_BPO: Tensor | None,
         future_level_W: Tensor | None,
     ) -> StreamVelocities:
-        """Run the rest of an evaluation."""
-        if kind not in self._evaluate:
-            self.meet((kind,))
+        """Run the rest of an evaluation, of a kind that was met."""
         given = (prefix, level_W, kv)
         if future_BPO is None:
             (action,) = self._evaluate[kind](*given)

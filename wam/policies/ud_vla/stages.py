@@ -107,7 +107,7 @@ class PlannerStages:
         plan: what runs them.
         layout: of the sequence.
         sizes: rows and columns of the views [px].
-        prefix: ids of the policy's own instruction and of some images; other lengths are met as they come.
+        prefix: ids of the policy's own instruction and of some images; other lengths run as they are written.
     """
 
     def __init__(
