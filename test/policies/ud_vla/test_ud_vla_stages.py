@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,34 @@ def test_a_policy_with_its_schedule_on_the_device_acts(directory: Path, eager: L
     context = eager.planner.plan(seen, instruction=Instruction(policy.contract.instruction))
     chunk = executor.act(executor.route(seen, context=context), proprio=seen.state)
     assert chunk.rows.shape == (policy.contract.chunk_rows, len(policy.contract.action_joints))
+
+
+def test_another_seed_or_number_of_steps_takes_the_captured_schedule(directory: Path, prompt: Prompt) -> None:
+    """Every seed made a stage of its own, which was captured and judged."""
+    memory = CountingMemory()
+    plan = BackendPlan.of(CudaGraphs(new_capture=lambda: memory))
+    executor = executor_of(load_policy(directory, backend=plan, planner=False))
+    executor._on_device = True
+    executor.configure(executor.settings)
+    captures = memory.captures
+    for steps, seed in ((9, 1), (9, 2), (5, 2)):
+        settings = replace(executor.settings, steps=steps, seed=seed, temperature=seed / 2)
+        executor.configure(settings)
+        generator = torch.Generator().manual_seed(seed)
+        have = executor._decoded(prompt.evaluate(), generator)
+        want = decode(
+            prompt.evaluate(),
+            prompt.heads,
+            prompt.draws(steps, seed),
+            layout=prompt.layout,
+            settings=settings,
+        )
+        assert torch.equal(have.ids, want.ids)
+    assert memory.captures == captures
+    rules = {(rule, freeze) for rule in UnmaskRule for freeze in (True, False)}
+    for rule, freeze in rules:
+        executor.configure(replace(executor.settings, rule=rule, freeze=freeze))
+    assert memory.captures == captures + len(rules) - 1
 
 
 def test_the_captured_autoregression_gives_the_tokens_of_the_eager_one(prompt: Prompt) -> None:

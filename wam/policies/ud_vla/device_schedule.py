@@ -151,9 +151,9 @@ class DeviceSchedule:
         plan: BackendPlan,
         settings: Jd3pSettings,
     ) -> None:
-        self._layout, self._settings = layout, settings
+        self._layout = layout
         self._device = heads.image.vocabulary.device
-        self._numbers = step_numbers(settings, device=self._device)
+        self.configure(settings)
         self._stage = UnmaskStage(heads, layout, rule=settings.rule, freeze=settings.freeze)
 
         def examples() -> list[StageInputs]:
@@ -165,6 +165,11 @@ class DeviceSchedule:
         self._unmask: Callable[..., tuple[Tensor, Tensor, Tensor]] = plan.prepare(
             StageSpec("unmask", PolicyPart.EXECUTOR, self._stage, examples)
         )
+
+    def configure(self, settings: Jd3pSettings) -> None:
+        """Take other steps, seed or temperature; rule and freezing are those of the stage, and must not change."""
+        self._settings = settings
+        self._numbers = step_numbers(settings, device=self._device)
 
     @torch.inference_mode()
     def decode(self, evaluate: Evaluate, draws: SiteDraws) -> Decoded:

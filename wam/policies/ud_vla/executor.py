@@ -26,7 +26,7 @@ from wam.policies.ud_vla.context import UdVlaContext, UdVlaRouted
 from wam.policies.ud_vla.decoder import UdVlaDecoder
 from wam.policies.ud_vla.device_schedule import DeviceSchedule
 from wam.policies.ud_vla.fast import FastChunk, FastTokenizer
-from wam.policies.ud_vla.jd3p import Decoded, Evaluate, Heads, Jd3pSettings, decode
+from wam.policies.ud_vla.jd3p import Decoded, Evaluate, Heads, Jd3pSettings, UnmaskRule, decode
 from wam.policies.ud_vla.sampling import RandomDraws, SiteDraws
 from wam.policies.ud_vla.sequence import SequenceLayout
 from wam.policies.ud_vla.stages import StagedPass, pass_stage
@@ -104,7 +104,7 @@ class UdVlaExecutor:
         self._on_device = decoder.device.type != "cpu" if device_schedule is None else device_schedule
         if not self._on_device:
             self._plan.declare("unmask", HOST_NAME, "without a device of its own the schedule costs nothing")
-        self._schedules: dict[Jd3pSettings, DeviceSchedule] = {}
+        self._schedules: dict[tuple[UnmaskRule, bool], DeviceSchedule] = {}
         self.configure(settings)
 
     @property
@@ -120,9 +120,13 @@ class UdVlaExecutor:
     def configure(self, settings: Jd3pSettings) -> None:
         """Change the sampler between two chunks; called from the worker thread."""
         self._settings = settings
-        if self._on_device and settings not in self._schedules:
+        if not self._on_device:
+            return
+        if (known := self._schedules.get((settings.rule, settings.freeze))) is not None:
+            known.configure(settings)
+        else:
             decoder = self._decoder
-            self._schedules[settings] = DeviceSchedule(
+            self._schedules[settings.rule, settings.freeze] = DeviceSchedule(
                 self._heads,
                 layout=self._layout,
                 width=decoder.config.hidden,
@@ -195,7 +199,7 @@ class UdVlaExecutor:
         settings, layout = self._settings, self._layout
         if self._on_device:
             draws = SiteDraws.draw(generator, steps=settings.steps, sites=layout.generated_len)
-            return self._schedules[settings].decode(evaluate, draws)
+            return self._schedules[settings.rule, settings.freeze].decode(evaluate, draws)
         return decode(evaluate, self._heads, RandomDraws(generator), layout=layout, settings=settings)
 
     def _evaluator(self, payload: UdVlaRouted) -> Evaluate:
