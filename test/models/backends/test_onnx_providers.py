@@ -26,6 +26,18 @@ pytestmark = pytest.mark.timeout(600)
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
+class Language(nn.Module):
+    """Takes token ids, their places and which of them count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(20, 6)
+
+    def forward(self, x: Tensor, ids: Tensor, places: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        seen = torch.where(mask[:, None], self.table(ids) + places[:, None], 0.0)
+        return x + seen, ids + 1, places + 1, ~mask
+
+
 class Velocity(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +68,19 @@ def have(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 def names(chosen: list[tuple[str, dict[str, str]]]) -> list[str]:
     return [name for name, _ in chosen]
+
+
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Let sessions compute on the CPU; return the providers that they were asked for."""
+    asked: list[Any] = []
+    session = ort.InferenceSession
+
+    def made(graph: bytes, options: Any, *, providers: list[Any]) -> Any:
+        asked.append(providers)
+        return session(graph, options, providers=[CPU])
+
+    monkeypatch.setattr(ort, "InferenceSession", made)
+    return asked
 
 
 def test_a_cpu_takes_the_cpu_whatever_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,14 +117,7 @@ def test_tensors_are_bound_where_they_lie_and_a_graph_of_one_step_takes_all_step
     place = ArtefactStore("a" * 64, (tmp_path,), versions=export_versions(CUDA_PROVIDER_FORM))
     BackendPlan.of(OnnxExporter(place, CUDA_PROVIDER_FORM)).prepare(spec())
     have(monkeypatch, TENSORRT, CUDA)
-    asked: list[Any] = []
-    session = ort.InferenceSession
-
-    def on_the_cpu(graph: bytes, options: Any, *, providers: list[Any]) -> Any:
-        asked.append(providers)
-        return session(graph, options, providers=[CPU])
-
-    monkeypatch.setattr(ort, "InferenceSession", on_the_cpu)
+    asked = on_the_cpu(monkeypatch)
     backend = OnnxRuntime(place, device="cuda", engines=tmp_path / "engines")
     plan = BackendPlan.of(backend)
     run = plan.prepare(spec())
@@ -110,3 +128,47 @@ def test_tensors_are_bound_where_they_lie_and_a_graph_of_one_step_takes_all_step
     (own,) = (tmp_path / "engines").iterdir()
     assert asked[0][0][1]["trt_engine_cache_path"] == str(own)
     assert [str(one) for one in plan.stages] == ["onnxruntime"]
+
+
+def test_token_ids_and_masks_are_bound_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The table of types had floating point alone: a bare StopIteration ended the loading of DUST's `language`."""
+    torch.manual_seed(0)
+    language = Language().requires_grad_(False)
+
+    def given(seed: int) -> StageInputs:
+        torch.manual_seed(seed)
+        ids, places = torch.randint(20, (5,)), torch.arange(5, dtype=torch.int32)
+        return StageInputs.of(torch.randn(5, 6), ids, places, torch.rand(5) > 0.5)
+
+    stage = StageSpec("language", PolicyPart.PLANNER, language, lambda: [given(1)])
+    place = ArtefactStore("a" * 64, (tmp_path,), versions=export_versions(CUDA_PROVIDER_FORM))
+    BackendPlan.of(OnnxExporter(place, CUDA_PROVIDER_FORM)).prepare(stage)
+    have(monkeypatch, TENSORRT, CUDA)
+    on_the_cpu(monkeypatch)
+    plan = BackendPlan.of(OnnxRuntime(place, device="cuda"))
+    run = plan.prepare(stage)
+    for seed in range(2, 5):
+        args, _ = given(seed).arguments()
+        torch.testing.assert_close(run(*args), language(*args))
+    assert [str(one) for one in plan.stages] == ["onnxruntime"]
+
+
+def test_a_type_that_cannot_be_bound_is_the_reason_for_another_backend(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Doubled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.double() * 2
+
+    have(monkeypatch, TENSORRT, CUDA)
+    on_the_cpu(monkeypatch)
+    for x, reason in (
+        (torch.ones(3).double(), "arguments of type torch.float64"),
+        (torch.ones(3), "tensor(double)"),
+    ):
+        stage = StageSpec("doubled", PolicyPart.PLANNER, Doubled(), lambda x=x: [StageInputs.of(x)])
+        place = ArtefactStore("a" * 64, (tmp_path,), versions=export_versions(CUDA_PROVIDER_FORM))
+        BackendPlan.of(OnnxExporter(place, CUDA_PROVIDER_FORM)).prepare(stage)
+        plan = BackendPlan([OnnxRuntime(place, device="cuda")])
+        assert plan.prepare(stage) is stage.module
+        assert reason in plan.stages[0].reason

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -144,6 +145,22 @@ def test_a_graph_of_another_contract_another_version_or_other_weights_falls_back
     assert "for contract aaaaaaaaaaaa, this is bbbbbbbbbbbb" in fallen_back(place, contract="b" * 64)
     assert "this is opset 23, torch 9.9.9" in fallen_back(place, torch_version="9.9.9")
     assert "was exported for parameters" in fallen_back(place, loop(seed=7))
+
+
+def test_a_graph_that_loads_and_does_not_run_falls_back_with_what_onnx_runtime_says(place: Path) -> None:
+    """Its own exceptions came out of the first run, and ended the loading of a policy that may choose."""
+    model = onnx.load_from_string((place / "denoise.0.onnx").read_bytes(), format="protobuf")
+    gather = next(node for node in model.graph.node if node.op_type == "Loop").attribute[0].g.node[0]
+    assert gather.op_type == "Gather"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(99), "beyond"))
+    gather.input[1] = "beyond"
+    weights = json.loads((place / "denoise.0.json").read_text())["weights"]
+    store(place).write("denoise.0", loop(), graph=model.SerializeToString(), weights=weights)
+    reason = fallen_back(place)
+    assert "does not run its graph" in reason
+    assert "Gather" in reason
+    with pytest.raises(BundleError, match="does not run its graph"):
+        BackendPlan.of(OnnxRuntime(store(place))).prepare(spec(loop()))
 
 
 def test_every_reason_names_the_command_that_helps(place: Path, tmp_path: Path) -> None:

@@ -48,8 +48,11 @@ _TYPES = {
     "tensor(float)": (torch.float32, 1),
     "tensor(float16)": (torch.float16, 10),
     "tensor(bfloat16)": (torch.bfloat16, BFLOAT16),
+    "tensor(int32)": (torch.int32, 6),
+    "tensor(int64)": (torch.int64, 7),
+    "tensor(bool)": (torch.bool, 9),
 }
-"""Name of a result's type -> PyTorch's type, number of the type in ONNX."""
+"""Name of an argument's or a result's type -> PyTorch's type, number of the type in ONNX."""
 
 
 def missing() -> str:
@@ -146,10 +149,10 @@ class OnnxRunner:
         self._names: tuple[str, ...] = ()
 
     def bind(self) -> None:
-        """Load the graph with the stage's weights.
+        """Load the graph with the stage's weights, and run it once.
 
         Raises:
-            StageUnavailable: it does not load, or takes other inputs than the stage has.
+            StageUnavailable: it does not load or run, or takes other inputs than the stage has.
         """
         import onnxruntime as ort
 
@@ -180,7 +183,7 @@ class OnnxRunner:
             )
         except Exception as error:  # The binding's exceptions have no common base of their own.
             raise StageUnavailable(
-                f"ONNX Runtime does not load its graph ({str(error).splitlines()[0]}): "
+                f"ONNX Runtime does not load its graph ({_first_line(error)}): "
                 f"install the pinned onnxruntime, or {REMEDY}"
             ) from error
         given = (*self._inputs.tensors, *self._constants)
@@ -199,6 +202,15 @@ class OnnxRunner:
             )
         self._session, self._names = session, tuple(one.name for one in taken)
         self._held = (arrays, values)
+        try:
+            self.run(self._inputs.tensors)
+        except StageUnavailable:
+            raise
+        except Exception as error:  # As above.
+            raise StageUnavailable(
+                f"ONNX Runtime does not run its graph ({_first_line(error)}): "
+                f"install the pinned onnxruntime, {REMEDY}, or take backend eager"
+            ) from error
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return the results; nothing is copied in, and the results' memory is their own."""
@@ -231,7 +243,7 @@ class OnnxRunner:
             binding.bind_input(name, *place, _number(one.dtype), tuple(one.shape), one.data_ptr())
         results = []
         for one in self._session.get_outputs():
-            dtype, number = _TYPES[one.type]
+            dtype, number = _result(one.type)
             result = torch.empty(tuple(one.shape), dtype=dtype, device=where)
             binding.bind_output(one.name, *place, number, tuple(one.shape), result.data_ptr())
             results.append(result)
@@ -244,7 +256,20 @@ class OnnxRunner:
 
 
 def _number(dtype: torch.dtype) -> int:
-    return next(number for kind, number in _TYPES.values() if kind == dtype)
+    for kind, number in _TYPES.values():
+        if kind == dtype:
+            return number
+    raise StageUnavailable(f"its arguments of type {dtype} cannot be bound on a GPU; take another backend")
+
+
+def _result(name: str) -> tuple[torch.dtype, int]:
+    if name not in _TYPES:
+        raise StageUnavailable(f"its results of type {name} cannot be bound on a GPU; take another backend")
+    return _TYPES[name]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _as_array(tensor: Tensor) -> tuple[Any, int]:
