@@ -7,12 +7,14 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from fake_graphs import SharedMemory
 from torch import Tensor, nn
 
 from wam.bench.policy import synthetic_observation
 from wam.core.observation import Instruction
+from wam.models.backends import cuda_graph
 from wam.models.backends.backend import Eager
 from wam.models.backends.bound import BoundStage
 from wam.models.backends.cuda_graph import CudaGraphs
@@ -50,22 +52,70 @@ def test_slices_give_together_what_the_stage_gives() -> None:
         assert torch.equal(total, torch.full((2,), value + 6))
 
 
-def test_no_slice_begins_while_a_chunk_is_computed() -> None:
+class TellsOfWaiting(threading.Condition):
+    """Sets an event when a thread waits; whoever gets the lock afterwards knows that it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited.set()
+        return super().wait(timeout)
+
+
+def test_no_slice_begins_while_a_chunk_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_graph, "LONGEST_WAIT_S", 600.0)
     turns, seen, owner = DeviceTurns(), list[int](), object()
+    changed = TellsOfWaiting()
+    monkeypatch.setattr(turns, "_changed", changed)
     run = sliced(turns, seen)
     run(torch.zeros(2))
     seen.clear()
     turns.chunk_begins(owner)
-    thread = threading.Thread(target=lambda: turns.let_chunks_pass(until_s=time.monotonic() + 60))
+    thread = threading.Thread(target=lambda: run(torch.zeros(2)), daemon=True)
     thread.start()
-    while not turns.waits:
-        pass
-    assert thread.is_alive()
-    turns.chunk_ended(owner)
+    try:
+        assert changed.waited.wait(30)
+        assert (seen, turns.waits, thread.is_alive()) == ([], 1, True)
+    finally:
+        turns.chunk_ended(owner)
     thread.join(30)
     assert not thread.is_alive()
-    run(torch.zeros(2))
     assert seen == [1, 2, 3]
+
+
+def test_a_chunk_that_begins_during_a_slice_goes_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_graph, "LONGEST_WAIT_S", 600.0)
+    turns, owner = DeviceTurns(), object()
+    changed = TellsOfWaiting()
+    monkeypatch.setattr(turns, "_changed", changed)
+
+    class Begins(list[int]):
+        """A chunk begins while the first slice runs."""
+
+        armed = False
+
+        def append(self, number: int) -> None:
+            super().append(number)
+            if self.armed and number == 1:
+                turns.chunk_begins(owner)
+
+    seen = Begins()
+    run = sliced(turns, seen)
+    run(torch.zeros(2))
+    seen.clear()
+    seen.armed = True
+    thread = threading.Thread(target=lambda: run(torch.zeros(2)), daemon=True)
+    thread.start()
+    try:
+        assert changed.waited.wait(30)
+        assert (list(seen), thread.is_alive()) == ([1], True)
+    finally:
+        turns.chunk_ended(owner)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert list(seen) == [1, 2, 3]
 
 
 def test_an_executor_that_never_ends_its_chunk_does_not_stop_the_planner() -> None:
