@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Artefacts in two places: which of them is taken, and which one is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from wam.models.backends.artefacts import ArtefactStore
+from wam.models.backends.backend import StageUnavailable
+
+NAME = "denoise.0"
+CONTRACT = "a" * 64
+VERSIONS = {"opset": "23", "torch": "2.0.0"}
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Linear(3, 2)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """The place that is looked into last, with a good artefact."""
+    place = tmp_path / "bundle"
+    store(place).write(NAME, network(), graph=b"of the bundle", weights={})
+    return place
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def store(*places: Path, contract: str = CONTRACT, torch_version: str = "2.0.0") -> ArtefactStore:
+    return ArtefactStore(contract, places, versions={**VERSIONS, "torch": torch_version})
+
+
+def test_of_two_good_artefacts_the_last_place_s_is_taken(bundle: Path, cache: Path) -> None:
+    both = store(bundle, cache)
+    both.write(NAME, network(), graph=b"exported here", weights={})
+    assert both.read(NAME, network()).graph == b"exported here"
+    assert store(cache, bundle).read(NAME, network()).graph == b"of the bundle"
+
+
+def test_where_the_last_place_has_none_the_one_before_is_taken(bundle: Path, cache: Path) -> None:
+    assert store(bundle, cache).read(NAME, network()).graph == b"of the bundle"
+
+
+def test_an_artefact_of_another_torch_in_the_last_place_leaves_the_one_before(
+    bundle: Path, cache: Path
+) -> None:
+    store(cache, torch_version="1.0.0").write(NAME, network(), graph=b"old", weights={})
+    assert store(bundle, cache).read(NAME, network()).graph == b"of the bundle"
+
+
+def test_an_artefact_in_quarantine_in_the_last_place_leaves_the_one_before(bundle: Path, cache: Path) -> None:
+    both = store(bundle, cache)
+    both.write(NAME, network(), graph=b"wrong", weights={})
+    both.refuse(both.read(NAME, network()).digest, "computes something else")
+    assert both.read(NAME, network()).graph == b"of the bundle"
+
+
+def test_where_no_place_has_a_good_one_the_reason_is_the_last_place_s(bundle: Path, cache: Path) -> None:
+    both = store(bundle, cache)
+    both.refuse(both.read(NAME, network()).digest, "computes something else")
+    with pytest.raises(StageUnavailable, match=r"was refused before \(computes something else\)"):
+        both.read(NAME, network())
+    store(cache, torch_version="1.0.0").write(NAME, network(), graph=b"old", weights={})
+    with pytest.raises(StageUnavailable, match=r"cache.*torch 1\.0\.0, this is opset 23, torch 2\.0\.0"):
+        both.read(NAME, network())
