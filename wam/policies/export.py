@@ -18,7 +18,7 @@ from wam.models.backends.onnx_export import (
     OnnxExporter,
     export_versions,
 )
-from wam.models.backends.onnx_runtime import OnnxRuntime
+from wam.models.backends.onnx_runtime import OnnxRuntime, version
 from wam.models.backends.plan import BackendPlan
 from wam.models.bundle import Bundle
 
@@ -41,7 +41,7 @@ def store_of(bundle: Bundle, *, cache: Path, device: torch.device | str = "cpu")
     contract = bundle.contract.contract_hash
     own = cache / "stages" / contract[:16]
     places = (bundle.directory, own) if torch.device(device).type == "cpu" else (own / "gpu",)
-    return ArtefactStore(contract, places, versions=export_versions(form_for(device)))
+    return ArtefactStore(contract, places, versions=export_versions(form_for(device)), runtime=version())
 
 
 def exported(bundle: Bundle, *, cache: Path, device: torch.device | str = "cpu") -> OnnxRuntime:

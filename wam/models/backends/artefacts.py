@@ -53,10 +53,14 @@ class ArtefactStore:
         places: folders to look in, the last one first; what is written goes to that one, which also keeps the
             quarantine.
         versions: of everything that a graph depends on.
+        runtime: version of what runs the graphs; one that another version has refused is judged anew.
     """
 
-    def __init__(self, contract: str, places: Sequence[Path], *, versions: Mapping[str, str]) -> None:
+    def __init__(
+        self, contract: str, places: Sequence[Path], *, versions: Mapping[str, str], runtime: str = ""
+    ) -> None:
         self._contract, self._places, self._versions = contract, tuple(places), dict(versions)
+        self._runtime = runtime
 
     @property
     def target(self) -> Path:
@@ -99,38 +103,42 @@ class ArtefactStore:
                     f"{place / name}.onnx was exported for {what} {_short(manifest.get(what))}, "
                     f"this is {_short(want)}; {REMEDY}"
                 )
-        quarantine = self._quarantine(digest)
+        artefact = Artefact(graph, weights, digest, str(manifest["parameters"]))
+        quarantine = self._quarantine(artefact.digest, artefact.parameters)
         if quarantine.is_file():
             raise StageUnavailable(f"it was refused before ({quarantine.read_text('utf-8')}); {REMEDY}")
-        return Artefact(graph, weights, digest, str(manifest["parameters"]))
+        return artefact
 
     def write(self, name: str, module: nn.Module, *, graph: bytes, weights: Mapping[str, str]) -> Path:
         """Write an artefact, so that a reader finds all of it or none."""
         place = self._places[-1]
         place.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(graph).hexdigest()
+        key = self._key(module)
         manifest = {
-            **self._key(module),
+            **key,
             "size": len(graph),
             "sha256": digest,
             "weights": dict(weights),
         }
-        self._quarantine(digest).unlink(missing_ok=True)
+        self._quarantine(digest, key["parameters"]).unlink(missing_ok=True)
         replace_file(place / f"{name}.onnx", graph)
         replace_file(place / f"{name}.json", json.dumps(manifest, indent=1).encode("utf-8"))
         return place / f"{name}.onnx"
 
-    def refuse(self, digest: str, reason: str) -> None:
-        """Put a graph into quarantine: it is not used again until it has been exported again."""
+    def refuse(self, artefact: Artefact, reason: str) -> None:
+        """Put a graph with its weights into quarantine: they are not used again until they have been exported again."""
         try:
             self._places[-1].mkdir(parents=True, exist_ok=True)
-            replace_file(self._quarantine(digest), reason.encode("utf-8"))
+            replace_file(self._quarantine(artefact.digest, artefact.parameters), reason.encode("utf-8"))
         except OSError:
             # A cache that cannot be written costs the gate's time at the next start, nothing else.
             pass
 
-    def _quarantine(self, digest: str) -> Path:
-        return self._places[-1] / f"refused-{digest[:16]}.txt"
+    def _quarantine(self, digest: str, parameters: str) -> Path:
+        # A graph has no weights of its own: with others, or run by another version, it may be right.
+        refused = hashlib.sha256(f"{digest} {parameters} {self._runtime}".encode()).hexdigest()
+        return self._places[-1] / f"refused-{refused[:16]}.txt"
 
     def _key(self, module: nn.Module) -> dict[str, Any]:
         return {

@@ -12,8 +12,10 @@ are bound where they lie, and of an `EulerLoop` the graph is one step.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +65,14 @@ def missing() -> str:
         if error.name != "onnxruntime":
             raise
         return f"onnxruntime is not installed: {remedy('onnxruntime')}"
+    return ""
+
+
+def version() -> str:
+    """Return the version of ONNX Runtime, without importing it; "" where it is not installed."""
+    for package in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(package)
     return ""
 
 
@@ -349,7 +359,7 @@ class OnnxRuntime:
     def refused(self, stage: StageSpec, reason: str) -> None:
         """Put the graph that was loaded last into quarantine."""
         if stage.name in self._last:
-            self._store.refuse(self._last[stage.name].digest, reason)
+            self._store.refuse(self._last[stage.name], reason)
 
 
 def artefact_name(stage: StageSpec, number: int) -> str:
