@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from wam.models.backends.artefacts import ArtefactStore
+from wam.models.backends import artefacts
+from wam.models.backends.artefacts import ArtefactStore, weights_digest
 from wam.models.backends.backend import StageUnavailable
 
 NAME = "denoise.0"
@@ -100,3 +101,28 @@ def test_what_was_refused_stays_so_until_it_is_exported_again(cache: Path) -> No
         store(cache).read(NAME, network())
     here.write(NAME, network(), graph=b"graph", weights={})
     assert store(cache).read(NAME, network()).graph == b"graph"
+
+
+def test_weights_are_hashed_once_for_a_read_and_not_where_anything_else_differs(
+    bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gigabytes of weights were hashed for every place, before the contract was compared."""
+    hashed: list[nn.Module] = []
+
+    def digest(module: nn.Module) -> str:
+        hashed.append(module)
+        return weights_digest(module)
+
+    store(cache).write(NAME, network(7), graph=b"of other weights", weights={})
+    monkeypatch.setattr(artefacts, "weights_digest", digest)
+    module = network()
+    assert store(bundle, cache).read(NAME, module).graph == b"of the bundle"
+    assert hashed == [module]
+    for other in (
+        store(bundle, cache, contract="b" * 64),
+        store(bundle, cache, torch_version="1.0.0"),
+        store(cache.parent / "nothing"),
+    ):
+        with pytest.raises(StageUnavailable):
+            other.read(NAME, module)
+    assert hashed == [module]

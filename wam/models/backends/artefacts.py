@@ -10,11 +10,12 @@ with the policy that is loaded; which of them does not is part of the reason for
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,16 +75,18 @@ class ArtefactStore:
             StageUnavailable: there is none, or it is damaged, in quarantine, or of another policy or version.
         """
         refused: StageUnavailable | None = None
+        # Gigabytes: hashed once, and only where all else agrees.
+        parameters = functools.cache(lambda: weights_digest(module))
         # What a person has exported comes before what came with the bundle.
         for place in reversed(self._places):
             if (place / f"{name}.json").is_file():
                 try:
-                    return self._read(place, name, module)
+                    return self._read(place, name, parameters)
                 except StageUnavailable as error:
                     refused = refused or error
         raise refused or StageUnavailable(f"it has not been exported; {REMEDY}")
 
-    def _read(self, place: Path, name: str, module: nn.Module) -> Artefact:
+    def _read(self, place: Path, name: str, parameters: Callable[[], str]) -> Artefact:
         try:
             manifest = json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
             graph = (place / f"{name}.onnx").read_bytes()
@@ -97,13 +100,14 @@ class ArtefactStore:
             )
         if hashlib.sha256(graph).hexdigest() != digest:
             raise StageUnavailable(f"{place / name}.onnx is damaged: its SHA-256 is another; {REMEDY}")
-        for what, want in self._key(module).items():
-            if manifest.get(what) != want:
+        wanted = {what: lambda value=value: value for what, value in self._made_for().items()}
+        for what, want in {**wanted, "parameters": parameters}.items():
+            if manifest.get(what) != want():
                 raise StageUnavailable(
                     f"{place / name}.onnx was exported for {what} {_short(manifest.get(what))}, "
-                    f"this is {_short(want)}; {REMEDY}"
+                    f"this is {_short(want())}; {REMEDY}"
                 )
-        artefact = Artefact(graph, weights, digest, str(manifest["parameters"]))
+        artefact = Artefact(graph, weights, digest, parameters())
         quarantine = self._quarantine(artefact.digest, artefact.parameters)
         if quarantine.is_file():
             raise StageUnavailable(f"it was refused before ({quarantine.read_text('utf-8')}); {REMEDY}")
@@ -114,14 +118,15 @@ class ArtefactStore:
         place = self._places[-1]
         place.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(graph).hexdigest()
-        key = self._key(module)
+        parameters = weights_digest(module)
         manifest = {
-            **key,
+            **self._made_for(),
+            "parameters": parameters,
             "size": len(graph),
             "sha256": digest,
             "weights": dict(weights),
         }
-        self._quarantine(digest, key["parameters"]).unlink(missing_ok=True)
+        self._quarantine(digest, parameters).unlink(missing_ok=True)
         replace_file(place / f"{name}.onnx", graph)
         replace_file(place / f"{name}.json", json.dumps(manifest, indent=1).encode("utf-8"))
         return place / f"{name}.onnx"
@@ -140,13 +145,8 @@ class ArtefactStore:
         refused = hashlib.sha256(f"{digest} {parameters} {self._runtime}".encode()).hexdigest()
         return self._places[-1] / f"refused-{refused[:16]}.txt"
 
-    def _key(self, module: nn.Module) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "contract": self._contract,
-            "parameters": weights_digest(module),
-            "versions": self._versions,
-        }
+    def _made_for(self) -> dict[str, Any]:
+        return {"format": FORMAT, "contract": self._contract, "versions": self._versions}
 
 
 def named_weights(module: nn.Module) -> dict[str, Tensor]:
