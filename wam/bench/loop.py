@@ -32,7 +32,6 @@ from wam.stack.episodes import NodeEpisodes
 from wam.stack.node_specs import StackOptions
 from wam.stack.recorder import GrowingSeries
 from wam.stack.samples import JointSample, NodeDiagnostics
-from wam.stack.topics import DIAGNOSTICS
 
 ROBOT = "piper"
 SECONDS = 30.0
@@ -135,15 +134,12 @@ class LoopRecorder(EpisodeRecorder):
     def _series(self, group: JointGroup, rate: float) -> GrowingSeries:
         return _SentSeries(group, rate=rate, recorder=self)
 
-    def _subscribe(self, robot: RobotDescription) -> None:
-        super()._subscribe(robot)
-        self.listener.listen(DIAGNOSTICS, self._take_diagnostics)
-
     def _take_chunk(self, chunk: Any, arrival_ns: int) -> None:
         super()._take_chunk(chunk, arrival_ns)
         self._chunks_sent.append(self.listener.sent_ns)
 
     def _take_diagnostics(self, statuses: tuple[NodeDiagnostics, ...], arrival_ns: int) -> None:
+        super()._take_diagnostics(statuses, arrival_ns)
         for status in statuses:
             self._diagnostics.setdefault(status.name, []).append(status)
 

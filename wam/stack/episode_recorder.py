@@ -159,12 +159,12 @@ class EpisodeRecorder(Recorder):
     def _subscribe(self, robot: RobotDescription) -> None:
         super()._subscribe(robot)
         self.listener.listen(topics.TASK_STATUS, self._take_task)
-        self.listener.listen(topics.DIAGNOSTICS, self._take_diagnostics)
 
     def _take_task(self, status: TaskStatus, arrival_ns: int) -> None:
         self.task = status
 
     def _take_diagnostics(self, reports: tuple[NodeDiagnostics, ...], arrival_ns: int) -> None:
+        super()._take_diagnostics(reports, arrival_ns)
         for report in reports:
             if report.name.startswith(SAFETY_REPORT):
                 self._counted = (
