@@ -116,6 +116,18 @@ def test_an_error_of_the_user_is_none_of_the_machine() -> None:
     assert not isinstance(named_os_error(FileNotFoundError(errno.ENOENT, "No such file", "x")), MachineFault)
 
 
+def test_an_os_error_that_the_system_did_not_raise_keeps_its_traceback() -> None:
+    """A time-out of a pool of processes, an `OSError` without number or text, ended `wam` with "error: "."""
+
+    def fail() -> None:
+        raise TimeoutError
+
+    app = typer.Typer()
+    app.command("verb")(fail)
+    with pytest.raises(TimeoutError):
+        cli.run([], command=lambda: typer.main.get_command(app))
+
+
 def test_a_full_disk_says_where_and_what_helps() -> None:
     text = str(named_os_error(OSError(errno.ENOSPC, "No space left on device", "/data/x")))
     assert text.startswith("/data/x: No space left on device")

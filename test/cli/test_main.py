@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -170,3 +171,21 @@ def test_units_in_brackets_survive_in_the_help(capsys: pytest.CaptureFixture[str
     """rich takes [s] for markup and drops it."""
     assert cli.run(["demo", "--help"]) == cli.EXIT_OK
     assert "[s]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["info"], ["info", "--json"], ["--help"]], ids=" ".join)
+def test_output_that_nobody_reads_ends_the_verb_without_a_word(words: list[str]) -> None:
+    """`wam info | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "wam.cli.main", *words],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (cli.EXIT_COULD_NOT_RUN, "")

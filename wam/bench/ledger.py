@@ -102,7 +102,7 @@ def open_ledger(path: str | Path | None, campaign: Mapping[str, str | int]) -> I
             value=path,
             allowed="a file in a folder that exists",
             where="--resume",
-        ) from None
+        ) from error
     try:
         if place is not None:
             ledger._read(place)

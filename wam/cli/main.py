@@ -178,9 +178,11 @@ def run(arguments: Sequence[str], *, command: Callable[[], Any] | None = None) -
         result = make().main(args=list(arguments), prog_name="wam", standalone_mode=False)
     except WamError as error:
         return _refuse_error(error)
-    except BrokenPipeError:
-        return _end_unread()
     except OSError as error:
+        if (
+            error.errno is None
+        ):  # of a library, not of the operating system: it names neither place nor reason
+            raise
         return _refuse_error(named_os_error(error))
     except ModuleNotFoundError as error:
         if _is_ours(error):
@@ -208,12 +210,6 @@ def _refuse_error(error: WamError) -> int:
     """Report an error; one of this machine (disk, permission, display) has an exit code of its own."""
     code = _refuse(str(error))
     return EXIT_MACHINE if is_machine_fault(error) else code
-
-
-def _end_unread() -> int:
-    """End when nobody reads the output any more (`wam info | head`), without a second complaint at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_COULD_NOT_RUN
 
 
 def _refuse(text: str, *, after: str = "") -> int:

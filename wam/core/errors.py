@@ -48,10 +48,13 @@ from typing import Any
 
 from wam.core.suggest import did_you_mean
 
-DISK = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE}
-)
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
 PERMISSION = frozenset({errno.EACCES, errno.EPERM})
+OPEN_FILES = {
+    errno.EMFILE: "raise the limit of open files per process (`ulimit -n`)",
+    errno.ENFILE: "end other programs, or raise the limit of open files of the machine (`sysctl fs.file-max`)",
+}
+"""Error number of too many open files -> what helps."""
 
 
 class WamError(Exception):
@@ -178,17 +181,18 @@ def is_machine_fault(error: BaseException) -> bool:
     """Return whether an error, or what caused it, is a refusal of this machine: disk, permission or display.
 
     Such an error says nothing about a policy, an expert or a recording. Code that turns errors into results asks
-    this first and raises it again.
+    this first and raises it again. What caused an error is what it was raised `from`; one that was only being handled
+    at the time is no cause.
     """
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen:
         if isinstance(one, MachineFault) or getattr(one, "of_machine", False):
             return True
-        if isinstance(one, OSError) and one.errno in DISK | PERMISSION:
+        if isinstance(one, OSError) and one.errno in DISK | PERMISSION | OPEN_FILES.keys():
             return True
         seen.add(id(one))
-        one = one.__cause__ or one.__context__
+        one = one.__cause__
     return False
 
 
@@ -200,4 +204,6 @@ def named_os_error(error: OSError) -> WamError:
         return MachineFault(f"{text}; change its permissions, or take another place")
     if error.errno in DISK:
         return MachineFault(f"{text}; free space on its disk, or take another place")
+    if error.errno in OPEN_FILES:
+        return MachineFault(f"{text}; {OPEN_FILES[error.errno]}")
     return WamError(text)

@@ -194,7 +194,7 @@ def _read(path: Path) -> dict[str, dict[str, Statement]]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"units file {path} cannot be read: {error}", where="--units") from None
+        raise ConfigError(f"units file {path} cannot be read: {error}", where="--units") from error
     parts = {BOTH: raw}
     if isinstance(raw, dict):
         parts = {side: raw.pop(side) for side in (STATE, ACTION) if side in raw} | parts

@@ -299,7 +299,7 @@ def read_yaml(file: Path) -> Value:
             )
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{file.name} cannot be read: {error.strerror}", where=str(file)) from None
+        raise ConfigError(f"{file.name} cannot be read: {error.strerror}", where=str(file)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{file.name} is not UTF-8 text: {error.reason} at byte {error.start}", where=str(file)

@@ -87,7 +87,7 @@ def open_storage(path: Path, *, message_zstd: bool = False) -> StorageFile:
             try:
                 return _require_some(read_through(path, message_zstd=message_zstd))
             except RecordingError:
-                raise error from None
+                raise error from error.__cause__
 
 
 def read_through(path: Path, *, message_zstd: bool) -> StorageFile:
@@ -170,7 +170,7 @@ class RosbagsFile:
         try:
             rest = _require_some(read_through(self.path, message_zstd=self._zstd))
         except RecordingError:
-            raise error from None
+            raise error from error.__cause__
         self.lost = rest.lost
         counts = {(channel.topic, channel.msgtype): channel.count for channel in rest.channels}
         self.channels = tuple(

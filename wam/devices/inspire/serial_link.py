@@ -54,7 +54,7 @@ class SerialBus:
                     f"serial port {self.port} cannot be opened",
                     value=str(error),
                     where="the parameter `port`; the cable; the group dialout; another program on the port",
-                ) from None
+                ) from error
 
     def close(self) -> None:
         """Close the port; safe to call twice."""

@@ -329,7 +329,7 @@ def _options(path: Path | None, given: dict[str, Any]) -> Any:
         try:
             raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"options file {path} cannot be read: {error}", where="--options") from None
+            raise ConfigError(f"options file {path} cannot be read: {error}", where="--options") from error
         values = _known(raw, ConversionOptions, str(path))
         if "vae" in values:
             values["vae"] = VaeConfig(**_known(values["vae"], VaeConfig, f"{path}: vae"))

@@ -178,7 +178,7 @@ class _Json:
             raise BundleError(
                 f"{path} cannot be read: {error.strerror}",
                 allowed="a folder that LeRobot's save_pretrained wrote (a checkpoint's pretrained_model)",
-            ) from None
+            ) from error
         except ValueError as error:
             raise BundleError(f"{path} is not JSON: {error}") from None
         if not isinstance(raw, dict):
