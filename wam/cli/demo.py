@@ -87,7 +87,7 @@ def demo(
         typer.Option(
             metavar="WHERE",
             help="Watch it in the rerun viewer: 'live' opens one here, rerun+http://HOST:9876/proxy is one that is "
-            "open, anything else is an .rrd file to write.",
+            "open, and a name that ends in .rrd is a file to write.",
             show_default=False,
         ),
     ] = "",
@@ -109,6 +109,7 @@ def demo(
     network = join("demo", os.environ)
     # rclpy reads the environment when it is imported.
     from wam.evaluation.closed_loop.page import LOGS
+    from wam.evaluation.replay.rerun import parse_target, require_rerun
     from wam.report.folder import new_folder, require_free
     from wam.sim.rendering import require_egl
     from wam.stack.demo import run_demo
@@ -117,6 +118,9 @@ def demo(
     from wam.stack.node_specs import StackOptions
     from wam.stack.table import LiveTable
 
+    if rerun:
+        parse_target(rerun)
+        require_rerun()
     wanted = StackOptions(
         robot=robot,
         policy=policy,
@@ -142,11 +146,20 @@ def demo(
         console.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
     title = f"wam demo: {plan.robot.title}, task {plan.options.task.name}, policy {plan.stack.policy}"
     stop = threading.Event()
+    unwatched: list[str] = []
     with contextlib.ExitStack() as stack:
         if rerun:
             from wam.stack.live_viewer import watched
 
-            stack.enter_context(watched(rerun, robot=plan.stack.robot, about=title, log_dir=out / LOGS))
+            stack.enter_context(
+                watched(
+                    parse_target(rerun),
+                    robot=plan.stack.robot,
+                    about=title,
+                    log_dir=out / LOGS,
+                    warn=unwatched.append,
+                )
+            )
         stack.enter_context(stop_on_signals(stop))
         table = stack.enter_context(LiveTable(console, title))
         recording = run_demo(plan, log_dir=out / LOGS, on_progress=table.show, stopped=stop.is_set)
@@ -160,7 +173,9 @@ def demo(
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     colour = "green" if recording.episode.success else "yellow" if recording.is_well else "red"
     console.print(f"[bold {colour}]{escape(recording.headline)}[/bold {colour}]", soft_wrap=True)
-    if rerun:
+    for warning in unwatched:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+    if rerun and not unwatched:
         console.print(
             f"rerun: {rerun} (its cost is in {out / LOGS / 'viewer.log'})", soft_wrap=True, highlight=False
         )

@@ -191,7 +191,7 @@ def run(
         parse_latency,
         parse_strategy,
     )
-    from wam.evaluation.replay.rerun import require_rerun
+    from wam.evaluation.replay.rerun import require_rerun, require_rrd
     from wam.evaluation.replay.session import replay as run_replay
     from wam.policies.loading import load_policy
     from wam.report.folder import require_free
@@ -243,6 +243,7 @@ def run(
     require_free(report)
     require_export(export)
     if rerun is not None:
+        require_rrd(rerun)
         require_rerun()
     if not bag.exists():
         raise ConfigError(f"recording {bag} does not exist", where="the argument BAG")

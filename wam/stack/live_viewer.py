@@ -12,14 +12,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from wam.core.chunk import ActionChunk
 from wam.core.signals import stop_on_signals
 from wam.devices.loader import load_robot
-from wam.evaluation.replay.rerun import LIVE, RerunSink, require_rerun
+from wam.evaluation.replay.rerun import RerunSink, parse_target, prepare_rrd, require_rerun
 from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.stack import topics
 from wam.stack.listener import TopicListener
@@ -39,39 +39,42 @@ FLUSH_S = 15.0
 
 
 @contextlib.contextmanager
-def watched(target: str, *, robot: str, about: str, log_dir: Path) -> Iterator[None]:
+def watched(
+    target: Path | str, *, robot: str, about: str, log_dir: Path, warn: Callable[[str], None]
+) -> Iterator[None]:
     """Have a viewer watch the nodes while the block runs.
 
     Args:
-        target: an .rrd file, "live" to open a viewer here, or the address of an open one (rerun+http://...).
+        target: as `parse_target` returns it.
         robot: name of the robot file.
         about: a text for whoever looks at it.
         log_dir: where the process writes `viewer.log`.
+        warn: called at the end of the block with what went wrong, if the viewer ended before it or failed.
 
     Raises:
         MissingDependency: rerun is not installed, or too old.
-        OSError: the file cannot be written.
+        ConfigError: the file does not end in .rrd.
+        RecordingError: the file cannot be written.
     """
     require_rerun()
-    if is_file(target):
-        path = Path(target).resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        path.touch()
-        target = str(path)
+    if isinstance(target, Path):
+        target = target.resolve()
+        prepare_rrd(target)
     spec = NodeSpec(
-        "viewer", "wam.stack.live_viewer", {NODE: {"target": target, "robot": robot, "about": about}}
+        "viewer", "wam.stack.live_viewer", {NODE: {"target": str(target), "robot": robot, "about": about}}
     )
     process = NodeProcess(spec, log_dir=log_dir, environment=os.environ)
     try:
         yield
     finally:
-        process.stop(interrupt=FLUSH_S)
-
-
-def is_file(target: str) -> bool:
-    """Return whether a target is a file."""
-    return target != LIVE and "://" not in target
+        early = process.exit_code() is not None
+        code = process.stop(interrupt=FLUSH_S)
+        if early or code:
+            when = "before the run did" if early else "and may have shown less than there was"
+            warn(
+                f"the rerun viewer ended with exit code {code} {when}; the last lines of {process.log}:\n"
+                f"{process.log_tail()}"
+            )
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -81,10 +84,9 @@ def main(arguments: Sequence[str]) -> None:
     stop = threading.Event()
     began = time.monotonic()
     with stop_on_signals(stop):
-        target = parameters["target"]
         sink = RerunSink(
             require_rerun(),
-            Path(target) if is_file(target) else target,
+            parse_target(parameters["target"]),
             application=APPLICATION,
             timeline=TIMELINE,
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wam.core.errors import MissingDependency, RecordingError
+from wam.core.errors import ConfigError, MissingDependency, RecordingError
 from wam.core.extras import command_for, missing
 from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.viewer import fill
@@ -29,6 +29,10 @@ APPLICATION = "wam replay"
 TIMELINE = "recording"
 LIVE = "live"
 """Target that opens a viewer on this machine."""
+
+SUFFIX = ".rrd"
+SCHEMES = ("rerun://", "rerun+http://", "rerun+https://")
+"""How the address of an open viewer begins."""
 
 STRIP_RADIUS = -1.5
 """Of lines in 3D; negative: in pixels, whatever the distance."""
@@ -57,6 +61,56 @@ def require_rerun() -> Any:
     return rerun
 
 
+def parse_target(text: str) -> Path | str:
+    """Return what `--rerun` names: a file as a path, `LIVE` or the address of an open viewer as they are.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if text == LIVE or text.startswith(SCHEMES):
+        return text
+    path = Path(text)
+    if path.suffix != SUFFIX:
+        raise ConfigError(
+            "what --rerun names",
+            value=text,
+            known=(LIVE,),
+            allowed=f"a file that ends in {SUFFIX}, {LIVE}, or the address of an open viewer, as "
+            "rerun+http://HOST:9876/proxy",
+            where="--rerun",
+        )
+    return path
+
+
+def require_rrd(path: Path) -> None:
+    """Check the name of a file that would be replaced.
+
+    Raises:
+        ConfigError: it does not end in .rrd.
+    """
+    if path.suffix != SUFFIX:
+        raise ConfigError(
+            "the file of --rerun", value=str(path), allowed=f"a file that ends in {SUFFIX}", where="--rerun"
+        )
+
+
+def prepare_rrd(path: Path) -> None:
+    """Make the folder of an .rrd file that is to be written, and remove an older one.
+
+    Raises:
+        ConfigError: its name does not end in .rrd; nothing is removed.
+        RecordingError: it cannot be written.
+    """
+    require_rrd(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.touch()
+        path.unlink()  # whoever fails to write it leaves no empty file
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be written ({error.strerror})", where="--rerun") from error
+
+
 def write_rerun(path: Path, data: ReplayData, events: Path) -> None:
     """Write an .rrd file.
 
@@ -67,15 +121,11 @@ def write_rerun(path: Path, data: ReplayData, events: Path) -> None:
 
     Raises:
         MissingDependency: rerun is not installed.
+        ConfigError: the file does not end in .rrd.
         RecordingError: the file cannot be written, or the recording cannot be read again.
     """
     rerun = require_rerun()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        path.touch()
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be written ({error.strerror})", where="--rerun") from error
+    prepare_rrd(path)
     sink = RerunSink(rerun, path)
     try:
         fill(sink, data, events)

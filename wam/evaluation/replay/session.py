@@ -39,7 +39,7 @@ from wam.evaluation.replay.events import EventWriter
 from wam.evaluation.replay.offline import OfflineReplay
 from wam.evaluation.replay.page import build_page
 from wam.evaluation.replay.player import PlayerRecord
-from wam.evaluation.replay.rerun import require_rerun, write_rerun
+from wam.evaluation.replay.rerun import require_rerun, require_rrd, write_rerun
 from wam.evaluation.replay.safety import OfflineSafety, unjudged
 from wam.evaluation.replay.summary import build_summary, build_timing
 from wam.evaluation.replay.timeline import write_timeline
@@ -120,11 +120,13 @@ def replay(
     Raises:
         KeyboardInterrupt: it was stopped before the first chunk; nothing is written.
         RecordingError: the recording cannot be used; nothing is written.
-        ConfigError: the report folder is taken, or the gate names an unknown metric; nothing is written.
+        ConfigError: the report folder is taken, the gate names an unknown metric, or the file for rerun does not end in
+            .rrd; nothing is written.
         ContractMismatch: policy and robot do not fit.
     """
     require_free(report)
     if options.rerun is not None:
+        require_rrd(options.rerun)
         require_rerun()
     require_fit(policy.contract, robot)
     if policy.contract.environment:
