@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from wam.core.errors import ConfigError
+from wam.core.errors import BundleError, ConfigError
 from wam.core.suggest import did_you_mean, nearest
 
 POLICIES = ("dust/franka_box_to_bowl_near", "state/piper_move_large_object", "aha_wam/random")
@@ -22,7 +22,28 @@ POLICIES = ("dust/franka_box_to_bowl_near", "state/piper_move_large_object", "ah
     ],
 )
 def test_the_nearest_name_is_found_by_the_whole_or_by_a_part(word: str, meant: str | None) -> None:
-    assert nearest(word, POLICIES) == meant
+    assert nearest(word, POLICIES, by_part=True) == meant
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "meant"),
+    [
+        ("m", ("m/s", "mm/s"), None),
+        ("randm", POLICIES, None),
+        ("rad/S", ("m/s", "rad/s"), "rad/s"),
+    ],
+)
+def test_a_part_is_enough_only_where_names_have_parts(
+    word: str, known: tuple[str, ...], meant: str | None
+) -> None:
+    """A velocity in 'm' was answered with "did you mean 'm/s'?"."""
+    assert nearest(word, known) == meant
+
+
+def test_an_error_suggests_by_a_part_where_it_is_told_to() -> None:
+    known, said = ("aha_wam/random",), "did you mean 'aha_wam/random'?"
+    assert said in str(BundleError("policy", value="randm", known=known, by_part=True))
+    assert said not in str(BundleError("policy", value="randm", known=known))
 
 
 def test_a_word_that_is_known_is_not_suggested_to_itself() -> None:

@@ -222,6 +222,15 @@ def test_a_camera_frame_that_the_model_lacks_is_named() -> None:
         SimWorld(replace(PIPER, cameras=(camera,)))
 
 
+def test_links_of_the_srdf_that_the_model_lacks_are_named_with_what_was_meant(tmp_path: Path) -> None:
+    """Both names in one text were compared with the known ones: the guess was none, or another link's name."""
+    srdf = tmp_path / "robot.srdf"
+    srdf.write_text('<robot name="r"><disable_collisions link1="left_lnk6" link2="nowhere_at_all"/></robot>')
+    with pytest.raises(ConfigError, match="names a link that the URDF does not have") as caught:
+        SimWorld(replace(PIPER, srdf=srdf))
+    assert "got ['left_lnk6', 'nowhere_at_all'], did you mean 'left_link6'?" in str(caught.value)
+
+
 def test_a_region_without_room_is_refused() -> None:
     item = tabletop().objects[3]
     small = Scene((item, replace(item, name="second")), Region(0, 0.2, 0, 0.2, 0))

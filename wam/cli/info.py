@@ -242,6 +242,7 @@ def bundle_values(policy: str) -> dict[str, Any]:
             allowed=", ".join(("a directory with policy.yaml", *shipped_bundles())),
             where="--policy",
             known=shipped_bundles(),
+            by_part=True,
         )
     bundle = open_bundle(directory)
     contract = bundle.contract

@@ -65,8 +65,9 @@ class WamError(Exception):
         value: the offending value; omitted from the text when it is None.
         allowed: what would have been accepted, with unit.
         where: the file, parameter or command that changes it.
-        known: the names of which `value` had to be one: a name that is like it is suggested. They are what is allowed,
-            where `allowed` says nothing else.
+        known: the names of which `value` had to be one: a name that is like it is suggested; for a list of values, one
+            that is like the first. They are what is allowed, where `allowed` says nothing else.
+        by_part: a part of a name between slashes is enough to suggest it.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class WamError(Exception):
         allowed: str | None = None,
         where: str | None = None,
         known: Iterable[str] = (),
+        by_part: bool = False,
     ) -> None:
         names = list(known)
         if names and allowed is None:
@@ -89,7 +91,7 @@ class WamError(Exception):
         if value is not None:
             text += f": got {value!r}" if isinstance(value, str) else f": got {value}"
             word = value[0] if isinstance(value, list | tuple) and value else value
-            text += did_you_mean(str(word), names)
+            text += did_you_mean(str(word), names, by_part=by_part)
         if allowed:
             text += f"; allowed: {allowed}"
         if where:

@@ -10,16 +10,18 @@ ALIKE = 0.6
 """Least share of letters in common, of 0..1; below it a guess would be noise."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is most like `word`, or None where none is alike.
+def nearest(word: str, known: Iterable[str], *, by_part: bool = False) -> str | None:
+    """Return the known word that is most like `word`, or None where none is alike. Case is ignored.
 
-    Case is ignored, and of names such as `dust/franka_box` the parts are compared too: who leaves out the kind means
-    the whole name.
+    Args:
+        word: what was written.
+        known: what could have been meant.
+        by_part: of names such as `dust/franka_box` compare the parts too: who leaves out the kind means the whole name.
     """
     names = list(dict.fromkeys(known))
     by_spelling: dict[str, str] = {}
     for name in names:
-        for spelling in (name, *name.split("/")):
+        for spelling in (name, *(name.split("/") if by_part else ())):
             by_spelling.setdefault(spelling.lower(), name)
     for name in names:
         by_spelling[name.lower()] = name
@@ -27,7 +29,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return by_spelling[found[0]] if found and by_spelling[found[0]] != word else None
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `, did you mean 'piper'?` to append to a text that names `word`, or "" where nothing is alike."""
-    guess = nearest(word, known)
+def did_you_mean(word: str, known: Iterable[str], *, by_part: bool = False) -> str:
+    """Return `, did you mean 'piper'?` to append to a text that names `word`, or "" where nothing is alike.
+
+    The arguments are those of `nearest`.
+    """
+    guess = nearest(word, known, by_part=by_part)
     return f", did you mean {guess!r}?" if guess else ""

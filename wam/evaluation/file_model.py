@@ -50,8 +50,10 @@ def _told(model: type[BaseModel], first: Any, unknown: list[Any], path: Path) ->
     """Return the error about one fault; of unknown keys, about all of the same mapping."""
     steps, kind, value = first["loc"], first["type"], first["input"]
     place, allowed, inside = _place(model, steps)
+    known: list[str] = []
     if kind == "extra_forbidden":
         place, _, inside = _place(model, steps[:-1])
+        known = [] if inside is None else list(inside.model_fields)
         value = sorted(str(one["loc"][-1]) for one in unknown if one["loc"][:-1] == steps[:-1])
     elif kind == "missing":
         parent, parent_allowed, _ = _place(model, steps[:-1])
@@ -62,7 +64,7 @@ def _told(model: type[BaseModel], first: Any, unknown: list[Any], path: Path) ->
     if kind in ("extra_forbidden", "model_type") and inside is not None:
         allowed = f"a mapping of {', '.join(inside.model_fields)}"
     what = f"{path}: {place}" if place else str(path) if value is not None else f"{path} is empty"
-    return ConfigError(what, value=value, allowed=allowed, where=str(path))
+    return ConfigError(what, value=value, allowed=allowed, where=str(path), known=known)
 
 
 def _place(

@@ -178,6 +178,7 @@ def open_policy(policy: str | Path, *, robot: RobotLayout | None = None) -> Bund
         allowed=f"a directory with policy.yaml, or one of {', '.join(names)}",
         where="the parameter `policy`",
         known=names,
+        by_part=True,
     )
 
 

@@ -116,7 +116,7 @@ def _ignore_contacts(spec: mujoco.MjSpec, robot: RobotDescription) -> None:
             missing = sorted(set(pair) - bodies)
             raise ConfigError(
                 f"the SRDF of {robot.name} names a link that the URDF does not have",
-                value=", ".join(missing),
+                value=missing,
                 known=sorted(bodies),
                 where=str(robot.srdf),
             )

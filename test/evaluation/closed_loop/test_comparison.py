@@ -64,6 +64,7 @@ def test_seeds_that_one_row_lacks_are_left_out_of_the_pairs() -> None:
         ({"task": "fly"}, "no task of this name: got 'fly'"),
         ({"seeds": {"first": 3}}, r"tables\[0\].seeds: got {'first': 3}"),
         ({"colour": "red"}, r"tables\[0\]: got \['colour'\]; allowed: a mapping of task, "),
+        ({"qualty": "fast"}, r"tables\[0\]: got \['qualty'\], did you mean 'quality'\?; allowed: a mapping"),
         ({"quality": "nice"}, r"tables\[0\].quality: got 'nice'; allowed: "),
         ({"executor_latency": -1}, r"tables\[0\].executor_latency: got -1; allowed: 0 .. 3600 s"),
         ({"rows": {}}, r"tables\[0\].rows: got {}"),
