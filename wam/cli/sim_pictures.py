@@ -3,21 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
-from wam.runtime.schedule import SCHEDULE
-
-if TYPE_CHECKING:
-    from wam.core.observation import Rgb
-    from wam.evaluation.closed_loop.scores import EpisodeRecord
-    from wam.sim.tasks.task import Setting, Task
 
 EXIT_NOT_DONE = 2
 
@@ -26,14 +18,6 @@ RATE = 8.0
 
 SPEED = 1.5
 """Playback speed of a GIF relative to real time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Size of an image [px]."""
-
-    height: int
-    width: int
 
 
 TaskOption = Annotated[
@@ -101,6 +85,7 @@ def gif(
 
     Example: wam sim gif --task franka_box_to_bowl_near --policy state/franka_box_to_bowl_near --seed 1000 --out a.gif
     """
+    from wam.evaluation.closed_loop.player import film_policy
     from wam.sim.recording.pictures import film_expert, write_gif
     from wam.sim.tasks.registry import TASKS, find_setting, find_task
 
@@ -108,20 +93,15 @@ def gif(
     failed = False
     for name, path in _files(task or list(TASKS), out, ".gif").items():
         chosen = find_task(name)
-        size = Size(height=width * 3 // 4, width=width)
+        what, height = find_setting(chosen, setting), width * 3 // 4
         if policy:
             episode, pictures = film_policy(
-                chosen, policy, setting=find_setting(chosen, setting), seed=seed, size=size, rate=RATE
+                chosen, policy, setting=what, seed=seed, height=height, width=width, rate=RATE
             )
             success, score = episode.success, episode.score
         else:
             result, pictures = film_expert(
-                chosen,
-                setting=find_setting(chosen, setting),
-                seed=seed,
-                height=size.height,
-                width=size.width,
-                rate=RATE,
+                chosen, setting=what, seed=seed, height=height, width=width, rate=RATE
             )
             success, score = result.success, result.progress
         if not success:
@@ -135,47 +115,6 @@ def gif(
         typer.echo(f"{path} ({written // 1000} kB)")
     if failed:
         raise typer.Exit(EXIT_NOT_DONE)
-
-
-def film_policy(
-    task: Task, policy: str, *, setting: Setting, seed: int, size: Size, rate: float
-) -> tuple[EpisodeRecord, list[Rgb]]:
-    """Return an episode of a policy with about `rate` images per second [Hz] of simulated time.
-
-    Raises:
-        WamError: the policy cannot be loaded, or does not fit the task.
-        MissingDependency: images cannot be rendered here.
-    """
-    from wam.devices.loader import load_robot
-    from wam.evaluation.closed_loop.options import EvalOptions
-    from wam.evaluation.closed_loop.player import EpisodePlayer
-    from wam.evaluation.replay.engine import ReplaySettings
-    from wam.policies.loading import load_policy
-    from wam.runtime.policy import PolicyRequest, require_task
-    from wam.sim.quality import Quality
-
-    robot = load_robot(task.robot)
-    loaded = load_policy(PolicyRequest(policy, planner=True, executor=True), robot=robot)
-    require_task(loaded.contract, task.name, policy=policy, any_task=False)
-    options = EvalOptions(
-        task=task,
-        setting=setting,
-        policy=policy,
-        seeds=(seed,),
-        schedule=ReplaySettings(
-            planner_latency_ns=seconds_to_ns(SCHEDULE.planner_latency),
-            executor_latency_ns=seconds_to_ns(SCHEDULE.executor_latency),
-        ),
-        time_limit=None,
-        videos=False,
-        quality=Quality(loaded.contract.trained_on.images or Quality.FULL),
-    )
-    pictures: list[Rgb] = []
-    with EpisodePlayer(options, loaded, robot=robot) as player:
-        player.film(pictures.append, height=size.height, width=size.width, rate=rate)
-        play = player.play(seed)
-    assert play is not None  # nobody stops it
-    return play.episode, pictures
 
 
 def _files(tasks: list[str], out: Path, suffix: str) -> dict[str, Path]:

@@ -26,9 +26,13 @@ from wam.stack.samples import ImageSample, JointSample
 
 IMAGE_PERIOD_NS = NS_PER_S // 5
 JOINT_PERIOD_NS = NS_PER_S // 20
-IMAGE_WIDTH = 320
-MAX_LOG_LINES = 2000
 """Least time between two images of a camera, and two samples of a joint, that are shown: a viewer must stay cheap."""
+
+IMAGE_WIDTH = 320
+"""Most columns of an image [px]; a wider one is made smaller."""
+
+MAX_LOG_LINES = 2000
+"""Most events of the safety node that are written out."""
 
 Rows = npt.NDArray[np.float64]
 
@@ -37,7 +41,6 @@ Rows = npt.NDArray[np.float64]
 class _Samples:
     times_ns: list[int] = field(default_factory=list)
     rows: list[Rows] = field(default_factory=list)
-    newest_ns: int = 0
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ import pytest
 
 from wam.core.clock import NS_PER_MS
 from wam.core.errors import WamError
+from wam.core.observation import Rgb
 from wam.evaluation.closed_loop.options import EvalOptions
 from wam.evaluation.closed_loop.page import build_evaluation_report
 from wam.evaluation.closed_loop.player import EpisodePlayer, PlayerJob
@@ -58,6 +59,20 @@ def test_an_episode_is_the_same_whatever_was_played_before_it(
     for one in (first, later):
         assert one.times.chunk_ms.size > 3
     assert _without_times(first) == _without_times(later)
+
+
+def test_every_episode_is_filmed_from_its_beginning(small_franka: RobotDescription) -> None:
+    """The second one was not filmed until it had lasted longer than the first."""
+    loaded = load_policy(request("fake"), robot=small_franka)
+    pictures: list[Rgb] = []
+    counts: list[int] = []
+    with EpisodePlayer(options("fake"), loaded, robot=small_franka) as player:
+        player.film(pictures.append, height=24, width=32, rate=5.0)
+        for seed in SEEDS:
+            player.play(seed)
+            counts.append(len(pictures))
+            pictures.clear()
+    assert counts == [3, 3, 3]
 
 
 def test_the_noise_of_a_policy_differs_from_seed_to_seed(small_franka: RobotDescription) -> None:

@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from wam.core.clock import NS_PER_S
+from wam.core.clock import NS_PER_S, seconds_to_ns
 from wam.core.observation import Rgb
 from wam.core.policy import LoadedPolicy
+from wam.devices.loader import load_robot
 from wam.evaluation.closed_loop.controls import CONTROLS, control_policy
 from wam.evaluation.closed_loop.filming import Films
 from wam.evaluation.closed_loop.options import EvalOptions
@@ -18,12 +19,16 @@ from wam.evaluation.closed_loop.policy_actor import PolicyActor
 from wam.evaluation.closed_loop.scores import EpisodeRecord, EpisodeTimes
 from wam.evaluation.happened import motion_of
 from wam.evaluation.held import held_times
+from wam.evaluation.replay.engine import ReplaySettings
 from wam.robots.description import JointSpec, RobotDescription
-from wam.runtime.policy import PolicyRequest, require_fit
+from wam.runtime.policy import PolicyRequest, require_fit, require_task
+from wam.runtime.schedule import SCHEDULE
 from wam.sim.actors import ExpertActor
 from wam.sim.experts.registry import make_expert
+from wam.sim.quality import Quality
 from wam.sim.recording.pictures import Filmer
 from wam.sim.rollout import EpisodeResult, Frame, Observer, RolloutOptions, rollout
+from wam.sim.tasks.task import Setting, Task
 from wam.sim.tasks.truth import require_truth
 from wam.sim.tasks.world import TaskWorld
 
@@ -140,6 +145,52 @@ class EpisodePlayer:
         return Play(record, self._films.finish(), {} if policy is None else self._backends)
 
 
+def film_policy(
+    task: Task, policy: str, *, setting: Setting, seed: int, height: int, width: int, rate: float
+) -> tuple[EpisodeRecord, list[Rgb]]:
+    """Return an episode of a policy with about `rate` images per second [Hz] of simulated time.
+
+    It is played on the schedule that the nodes have by default.
+
+    Args:
+        task: it must be the one that the policy was trained for, where the policy states one.
+        policy: a name of `wam info`, or the directory of a bundle.
+        setting: of the task.
+        seed: of the episode.
+        height: of the images [px].
+        width: of the images [px].
+        rate: images per second of simulated time [Hz].
+
+    Raises:
+        WamError: the policy cannot be loaded, or does not fit the task.
+        MissingDependency: images cannot be rendered here.
+    """
+    from wam.policies.loading import load_policy
+
+    robot = load_robot(task.robot)
+    loaded = load_policy(PolicyRequest(policy, planner=True, executor=True), robot=robot)
+    require_task(loaded.contract, task.name, policy=policy, any_task=False)
+    options = EvalOptions(
+        task=task,
+        setting=setting,
+        policy=policy,
+        seeds=(seed,),
+        schedule=ReplaySettings(
+            planner_latency_ns=seconds_to_ns(SCHEDULE.planner_latency),
+            executor_latency_ns=seconds_to_ns(SCHEDULE.executor_latency),
+        ),
+        time_limit=None,
+        videos=False,
+        quality=Quality(loaded.contract.trained_on.images or Quality.FULL),
+    )
+    pictures: list[Rgb] = []
+    with EpisodePlayer(options, loaded, robot=robot) as player:
+        player.film(pictures.append, height=height, width=width, rate=rate)
+        play = player.play(seed)
+    assert play is not None  # nobody stops it
+    return play.episode, pictures
+
+
 @dataclass(frozen=True, slots=True)
 class PlayerJob:
     """What another process needs to make a player.
@@ -211,6 +262,8 @@ class _NowAndThen:
         self._due = 0.0
 
     def on_frame(self, frame: Frame) -> None:
+        if frame.index == 0:  # of another episode: its time begins anew
+            self._due = 0.0
         if self._world.time < self._due - 1e-6:
             return
         self._due += self._period
