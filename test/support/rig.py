@@ -34,7 +34,7 @@ from wam.stack.node_specs import (
 )
 from wam.stack.processes import NodeProcess, NodeSpec
 from wam.stack.recorder import Recorder
-from wam.stack.runner import StackRunner
+from wam.stack.runner import StackFailed, StackRunner
 
 _domains = turns()
 
@@ -46,6 +46,9 @@ WALL_TIMEOUT_S = 90.0
 
 SETTLED_CHUNKS = 3
 """Chunks in NOMINAL without an event after which a stack counts as settled: what came before is spent by then."""
+
+STACK_LINES = 120
+"""Most lines of a log that are shown where it ends with the stacks of a process that hangs."""
 
 NEAR_HOME = 0.03
 """Distance from home that counts as passing it [rad]."""
@@ -158,9 +161,12 @@ class Rig:
         if self.lock_step is None:
             seen = recorder.wait_for(condition, timeout=wall)
         else:
-            seen = self.lock_step.until(
-                lambda: recorder.wait_for(condition, timeout=0.0), timeout=timeout, least=wall
-            )
+            try:
+                seen = self.lock_step.until(
+                    lambda: recorder.wait_for(condition, timeout=0.0), timeout=timeout, least=wall
+                )
+            except StackFailed as failure:
+                self._fail(f"{what}: {failure}\n{self._stacks()}")
         if seen:
             return
         simulated = "" if self.lock_step is None else f"{timeout} s of simulated time and "
@@ -173,6 +179,19 @@ class Rig:
             for name, process in self.group.processes.items()
         )
         pytest.fail(f"{what}; {machine_speed()}\n{logs}")
+
+    def _stacks(self) -> str:
+        """End every process by SIGABRT, upon which Python writes to the log where each of its threads is."""
+        hung = {name: one for name, one in self.group.processes.items() if one.exit_code() is None}
+        for process in hung.values():
+            process.signal(signal.SIGABRT)
+        for process in hung.values():
+            process.signal(signal.SIGCONT)
+            process.stop()
+        return "\n".join(
+            f"--- {name}, where its threads are\n{process.log_tail(STACK_LINES)}"
+            for name, process in hung.items()
+        )
 
     def start_all(self) -> None:
         """Start every process and wait until the arms move in NOMINAL."""
@@ -250,7 +269,7 @@ def running_rig(log_dir: Path, *, robot: str = "piper", lock_step: bool = True) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROS_DOMAIN_ID", str(next(_domains)))
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        environment = dict(os.environ, PYTHONPATH=str(root))
+        environment = dict(os.environ, PYTHONPATH=str(root), PYTHONFAULTHANDLER="1")
         rig = Rig(log_dir, environment, robot=robot, lock_step=lock_step)
         try:
             yield rig
