@@ -115,7 +115,8 @@ class Rig:
         while not self.lock_step.hold(*names, timeout=1.0):
             if time.monotonic() > deadline or self.group.dead():
                 self._fail(
-                    f"{', '.join(names)} in lock-step: not seen within {WALL_TIMEOUT_S} s of wall time"
+                    f"{', '.join(names)} in lock-step: not seen within {WALL_TIMEOUT_S} s of wall time\n"
+                    f"{self._stacks()}"
                 )
 
     def kill(self, name: str) -> None:
