@@ -119,6 +119,7 @@ class SafetyNode(WamNode[SafetyParameters]):
             late_context_age_ns=seconds_to_ns(p.max_context_age),
             track=not p.dry_run,
             start_by_itself=p.dry_run or robot.safety.start.by_itself(simulated=p.simulated),
+            simulated_time=self.simulated_time,
         )
         self._remote = self._remote_checker(robot)
         efforts = EffortGuard(robot, simulated=p.simulated)

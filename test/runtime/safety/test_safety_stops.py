@@ -211,6 +211,26 @@ def test_an_activation_begins_where_the_arm_is_and_waits_for_a_go() -> None:
     assert world.rung is Ladder.NOMINAL
 
 
+@pytest.mark.parametrize(("slept_ms", "set_ms"), [(300, 60_000), (300, -60_000), (1500, 60_000)])
+def test_a_stream_that_was_silent_begins_at_rest_also_where_the_clock_was_set(
+    slept_ms: int, set_ms: int
+) -> None:
+    """The driver had stopped the arm meanwhile. The jump of the clock hid the silence: commands went on at the speed
+    that the arm had had before, 0.4 rad/s within one tick, and led it 61 mrad further, without a go."""
+    world = running(100, start_by_itself=True)
+    while np.abs(world.cycle.velocity).max() < 0.15:
+        world.step()
+        assert world.tick < 400
+    last = world.measured = world.stream[-1]
+    passed_ns = (slept_ms + set_ms) * MS
+    world.now_ns, world.wall_ns = world.now_ns + passed_ns, world.wall_ns + slept_ms * MS
+    world.sending = False
+    start = len(world.stream)
+    world.step(60)
+    assert "clock_jump" in world.codes()
+    assert np.abs(np.array(world.stream[start:]) - last).max() < 1e-9
+
+
 @pytest.mark.parametrize(
     ("slept_ms", "set_ms", "waits"),
     [(300, 0, False), (800, 0, True), (3_600_000, 0, True), (800, 60_000, True), (800, -60_000, True)],

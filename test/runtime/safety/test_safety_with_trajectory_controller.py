@@ -165,6 +165,22 @@ def test_after_a_silence_commands_go_on_where_the_controller_has_taken_the_arm(r
     assert np.all(accelerations(np.array(loop.reference[-900 - ms :])) < 1.25 * limit)
 
 
+@pytest.mark.parametrize(("ms", "set_ms"), [(60, -60), (90, -60_000), (300, 60_000)])
+def test_a_clock_that_was_set_during_a_silence_draws_no_controller_back(ms: int, set_ms: int) -> None:
+    """The way of the controller was counted by the clock: set back by 60 ms while the thread slept for 60 ms, commands
+    began 36 mrad behind those of a clock that was not set, and after a jump where they had been before the silence."""
+
+    def begins(set_ms: int) -> np.ndarray:
+        loop = Loop("ur5e_inspire")
+        loop.run(0.92)
+        asleep(loop, ms)
+        loop.now_ns, loop.start_ns = loop.now_ns + set_ms * MS, loop.start_ns + set_ms * MS
+        loop._tick(1)
+        return loop.cycle.position[: loop.count]
+
+    assert np.abs(begins(set_ms) - begins(0)).max() < 5e-3
+
+
 def test_after_a_long_silence_commands_begin_where_the_arm_is() -> None:
     loop = Loop("franka", start_by_itself=False)
     loop.run(0.32)

@@ -48,12 +48,14 @@ class TimePassed:
         silent_ns: wall time [ns].
         broken: what is wrong.
         cause: the cause of HOLD that goes with it, or None.
+        gap: no command went out for a while, whatever became of the clock meanwhile.
     """
 
     passed_ns: int
     silent_ns: int
     broken: Break = Break.NONE
     cause: Finding | None = None
+    gap: bool = False
 
 
 class ClockWatch:
@@ -94,20 +96,21 @@ class ClockWatch:
             return TimePassed(tick_ns, tick_ns)
         passed, silent = now_ns - last[0], wall_ns - last[1]
         anew, self._anew = self._anew, False
+        gap = silent > MAX_GAP_TICKS * tick_ns
         if passed < -CLOCK_BACK_NS or passed > max(CLOCK_AHEAD_NS, 2 * silent):
             limit = -CLOCK_BACK_NS if passed < 0 else CLOCK_AHEAD_NS
             cause = finding("clock_jump", value=passed * 1e-9, limit=limit * 1e-9)
             self._forget()
-            return TimePassed(silent, silent, Break.JUMP, cause)
+            return TimePassed(silent, silent, Break.JUMP, cause, gap)
         if anew:
             self._still_since_ns = None
             self._forget()
             return TimePassed(tick_ns, tick_ns)
-        if silent > MAX_GAP_TICKS * tick_ns:
+        if gap:
             limit = MAX_GAP_TICKS * tick_ns
             cause = finding("command_gap", value=silent * 1e-9, limit=limit * 1e-9)
             self._forget()
-            return TimePassed(passed, silent, Break.GAP, cause)
+            return TimePassed(passed, silent, Break.GAP, cause, gap)
         self._note(max(0, passed), silent)
         if passed > 0:
             self._still_since_ns = None

@@ -245,13 +245,21 @@ class SafetyCycle(CycleView):
             self._planning.forget()
             self._measured.forget()
             self._playback.forget_stamps()
-        elif self._playback.seeded and self._settings.controllers_play:
-            self._catch_up(min(time.passed_ns, time.silent_ns) // self._settings.tick_ns - 1)
-            if time.broken is Break.GAP:
+        if not self._playback.seeded:
+            return
+        if self._settings.controllers_play:
+            self._catch_up(self._played_elsewhere(time) // self._settings.tick_ns - 1)
+            if time.gap:
                 self._need_go()
-        elif self._playback.seeded and time.broken is Break.GAP:
+        elif time.gap:
             self._playback.stand()
             self._monitor.reset(self._playback.position)
+
+    def _played_elsewhere(self, time: TimePassed) -> int:
+        """Return for how long a controller has gone on since the last step [ns]; a clock that was set moves no arm."""
+        if not self._settings.simulated_time:
+            return time.silent_ns
+        return 0 if time.broken is Break.JUMP else min(time.passed_ns, time.silent_ns)
 
     def _catch_up(self, ticks: int) -> None:
         """Go on along the plan, unsent, as a controller has done for `ticks` ticks with what was sent of it before.

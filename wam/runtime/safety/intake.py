@@ -56,6 +56,7 @@ class CycleSettings:
         controllers_play: a group has a trajectory controller, which goes on along the plan by itself.
         start_by_itself: the arm starts without an operator's go (simulation).
         align_below: largest distance over which the command is brought to the measured position [rad].
+        simulated_time: the clock of the stamps is that of a simulation, and so is that of its controllers.
     """
 
     tick_ns: int
@@ -68,6 +69,7 @@ class CycleSettings:
     controllers_play: bool = False
     start_by_itself: bool = True
     align_below: float = 0.3
+    simulated_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
