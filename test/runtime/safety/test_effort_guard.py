@@ -93,6 +93,20 @@ def test_the_second_limit_is_a_stop_that_can_be_cleared_under_the_effort_that_ca
     world.check()
 
 
+@pytest.mark.parametrize("request_", ["resume", "clear_fault"])
+def test_requests_to_an_arm_in_motion_do_not_let_a_joint_push_harder(request_: str) -> None:
+    """A go that was repeated while the arm moved began the count anew and took what the joint had for its limit: with
+    one in each tick the guard never held, whatever the effort."""
+    world = guarded()
+    for effort in np.linspace(7.0, 14.0, 12):
+        getattr(world.cycle, request_)()
+        push(world, effort, 1)
+        getattr(world.cycle, request_)()
+        if world.rung is Ladder.HOLD:
+            break
+    assert world.cycle.ladder.code == "effort_high"
+
+
 def test_a_held_arm_that_keeps_pushing_can_be_led_away() -> None:
     world = guarded()
     push(world, 9.0, 60)

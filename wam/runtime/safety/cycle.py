@@ -48,13 +48,10 @@ NOBODY_FOLLOWS = ("no_listener", "device_not_ready")
 """Causes of HOLD during which nothing is sent: the arm does not follow and may be moved by hand. One that is guessed
 brings the arm to rest first."""
 
-GO_AGAIN = (
-    *NOBODY_FOLLOWS,
-    "driver_unconfirmed",
-    "driver_lost",
-    "effort_high",
-    "external_torque_high",
-)
+EFFORT_HIGH = ("effort_high", "external_torque_high")
+"""Causes of HOLD of a joint that pushes too hard."""
+
+GO_AGAIN = (*NOBODY_FOLLOWS, "driver_unconfirmed", "driver_lost", *EFFORT_HIGH)
 """Causes of HOLD after which the arm needs another go: its driver was away, or it pushed; somebody may be there."""
 
 CONTROLLER_RESTS_NS = 200_000_000
@@ -223,7 +220,11 @@ class SafetyCycle(CycleView):
     def _take(self, now_ns: int) -> tuple[Mail, list[Finding]]:
         mail = self.take_mail(leave_chunk=self._gate.waiting)
         busy = self._retreat.active
-        if not busy and (mail.clear_requested or (mail.resume_requested and not self.ladder.stopped)):
+        # A request that lets nothing go leaves the limits of effort alone: an arm in motion may push no harder for it.
+        lets_go = (
+            mail.clear_requested if self.ladder.stopped else mail.resume_requested and self._waits_for_a_go()
+        )
+        if lets_go and not busy:
             self._measured.let_off()
         if mail.clear_requested and self.ladder.stopped and not busy:
             self._hold = finding("no_chunk_yet")
@@ -236,6 +237,11 @@ class SafetyCycle(CycleView):
             if one.code not in CAUSES:
                 self._report(one, 0, now_ns)
         return mail, causes
+
+    def _waits_for_a_go(self) -> bool:
+        """Return whether the arm is held until an operator lets it go, or for as long as it pushes."""
+        cause = self.ladder.cause
+        return not self._go or (cause is not None and cause.code in EFFORT_HIGH)
 
     def _after(self, time: TimePassed) -> None:
         """Take note of a break of time."""
