@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from safety_world import ARM, HOME, LIMITS, MS, PERIOD, World, running
+from safety_world import ARM, HOME, LIMITS, MS, PERIOD, ROBOT, World, running
 
+from wam.bench.attack.geometry import GeometryJudge
+from wam.bench.attack.robot_file import read_judged_robot
 from wam.core.ladder import finding
 from wam.core.verdict import Finding, Ladder, Verdict
+from wam.runtime.safety.filters import ChainOptions, build_speed_limits
 
 
 @pytest.mark.parametrize("how", ["silence", "estop", "jump"])
@@ -46,9 +49,9 @@ def test_a_stop_stays_on_the_path_that_was_checked(how: str) -> None:
     world.check()
 
 
-def stopped_off_the_command(apart: float, *, ticks: int = 500) -> tuple[World, np.ndarray]:
+def stopped_off_the_command(apart: float, *, ticks: int = 500, **changes: object) -> tuple[World, np.ndarray]:
     """An arm that was pushed `apart` [rad] from its command at one joint, and STOP for it."""
-    world = running(60)
+    world = running(60, **changes)
     world.sending = False
     world.step(80)
     off = world.stream[-1] + apart * (np.arange(14) == 0)
@@ -62,6 +65,22 @@ def stopped_off_the_command(apart: float, *, ticks: int = 500) -> tuple[World, n
         world.measured = off
         world.step()
     return world, off
+
+
+def test_an_alignment_keeps_the_limit_of_tool_speed() -> None:
+    """A command that was brought to the arm moved its tool at 0.039 m/s where the cell allows 0.03 m/s."""
+    pytest.importorskip("pinocchio", reason="pin is not installed (make setup)")
+    judge = GeometryJudge(read_judged_robot(ROBOT.source))
+    speeds = build_speed_limits(ROBOT, ChainOptions(max_tcp_speed=0.03))
+    world, off = stopped_off_the_command(0.25, ticks=0, speeds=speeds)
+    start = len(world.stream)
+    for _ in range(500):
+        world.measured = off
+        world.step()
+    moved = np.array(world.stream[start:])
+    assert np.abs(moved[-1] - moved[0]).max() > 0.05
+    assert max(judge.tool_speeds(moved, period=0.01).values()) < 0.0301
+    world.check()
 
 
 def test_an_emergency_stop_ends_an_alignment() -> None:

@@ -28,6 +28,9 @@ Flags = npt.NDArray[np.bool_]
 ALIGN_SPEED = 0.1
 """Share of speed, acceleration and jerk with which the command is brought to where the arm is measured."""
 
+MAX_ALIGN_S = 120.0
+"""Longest time of such a motion [s]."""
+
 BACK_RATE = 0.25
 """Share of the speed of the last commands at which the arm goes back along them."""
 
@@ -101,7 +104,8 @@ class OwnMotions:
     def align(self, now: Situation, to: Vector) -> Taken:
         """Return a slow motion to rest from the joint of `now` to the position `to`, float64 [N].
 
-        It takes a tenth of the speed that the joints have, and is checked as every other plan.
+        It takes a tenth of the speed that the joints have, or less: tools keep their limits and stay below the reduced
+        speed. It is checked as every other plan.
         """
         limits = self._limits
         start = now.joint.points[-1]
@@ -113,9 +117,14 @@ class OwnMotions:
             float(np.sqrt(5.78 * size / (ALIGN_SPEED * limits.acceleration)).max()),
             float(np.cbrt(60.0 * size / (ALIGN_SPEED * limits.jerk)).max()),
         )
-        ticks = max(1, math.ceil(time_s * 1e9 / self._tick_ns))
-        x = np.minimum(np.arange(1, ticks + 4) / ticks, 1.0)[:, None]
-        return self._judged(now, start + x * x * x * (10.0 - 15.0 * x + 6.0 * x * x) * way)
+        while True:
+            ticks = max(1, math.ceil(time_s * 1e9 / self._tick_ns))
+            x = np.minimum(np.arange(1, ticks + 4) / ticks, 1.0)[:, None]
+            points = start + x * x * x * (10.0 - 15.0 * x + 6.0 * x * x) * way
+            rate = self._rate(now, points)
+            if rate >= 1.0 or time_s >= MAX_ALIGN_S:
+                return self._judged(now, points)
+            time_s = min(time_s / (SLOW_ENOUGH * rate), MAX_ALIGN_S)
 
     def back(self, now: Situation, trail: Rows) -> WayBack:
         """Return the longest way back along `trail` that every check lets pass, slowly.
@@ -152,12 +161,10 @@ class OwnMotions:
             if not self._rollout.keeps(np.concatenate((now.joint.points, points))):
                 rate *= 0.6
                 continue
-            if self._speeds is not None:
-                states = emitted(np.concatenate((now.joint.points[-2:], points)))
-                cap = self._speeds.cap(states, period_ns=self._tick_ns, reduced=True)
-                if cap.rate < 1.0:
-                    rate *= SLOW_ENOUGH * cap.rate
-                    continue
+            cap = self._rate(now, points)
+            if cap < 1.0:
+                rate *= SLOW_ENOUGH * cap
+                continue
             taken = self._judged(now, points, separating=True)
             if taken.plan is None:
                 return WayBack(cause=taken.cause)
@@ -170,6 +177,13 @@ class OwnMotions:
             "the arm came: move it by hand"
         )
         return WayBack(cause=Finding(Verdict.HOLD, "plan_limit", text, "", rate, BACK_RATE))
+
+    def _rate(self, now: Situation, points: Rows) -> float:
+        """Return the rate at which control points keep the limits of speed at tools, the reduced speed among them."""
+        if self._speeds is None:
+            return 1.0
+        states = emitted(np.concatenate((now.joint.points[-2:], points)))
+        return self._speeds.cap(states, period_ns=self._tick_ns, reduced=True).rate
 
     def _judged(self, now: Situation, points: Rows, *, separating: bool = False) -> Taken:
         """Return a plan of control points, float64 [K, N], after the joint of `now`, or why it is refused."""
