@@ -142,8 +142,10 @@ class PinocchioChecker:
         """Return the first contact along `rows`, float64 [K, N], or None; see `CollisionChecker.check_path`."""
         if len(rows) < 2:
             return None
-        floors = self.margins if separating else np.minimum(self.margins, self._baseline - DEEPENING)
         start = self.sweep.distances(rows[0])
+        # A pair that has separated keeps its margin, whether or not that was noted.
+        held = np.isfinite(self._baseline) & ~(start > self.margins + SEPARATED) & (not separating)
+        floors = np.where(held, np.minimum(self.margins, self._baseline - DEEPENING), self.margins)
         near = start - floors <= SEPARATED
         touch: Touch | None = None
         for number in np.flatnonzero(near).tolist():
@@ -155,9 +157,12 @@ class PinocchioChecker:
                 touch, rows = one, rows[: max(int(np.ceil(one.at)) + 1, 2)]
         # What lies beyond a place at which the motion is refused needs no check.
         touch = self.sweep.first(rows, floors, np.flatnonzero(~near)) or touch
+        for number in np.flatnonzero(held).tolist() if touch is None else ():
+            touch = touch or self._again(rows, number)
         if touch is None:
             return None
-        names, floor = self.pairs[touch.number].names, float(floors[touch.number])
+        names = self.pairs[touch.number].names
+        floor = float((self.margins if touch.distance > floors[touch.number] else floors)[touch.number])
         return Contact(int(np.ceil(touch.at)), *names, touch.distance, floor)
 
     def distance(self, state: Vector, number: int) -> float:
@@ -174,6 +179,15 @@ class PinocchioChecker:
         left = self.sweep.leave(rows, number, lower=allowed, upper=upper, rising=rising)
         if isinstance(left, Touch):
             return left
+        return self._beyond(rows, left, number, floors)
+
+    def _again(self, rows: Rows, number: int) -> Touch | None:
+        """Return where a pair that has left the contact of its baseline comes within its margin again."""
+        left = self.sweep.parted(rows, number, beyond=float(self.margins[number]) + SEPARATED)
+        return None if left is None else self._beyond(rows, left, number, self.margins)
+
+    def _beyond(self, rows: Rows, left: float, number: int, floors: Vector) -> Touch | None:
+        """Return where a pair comes closer than its floor after the place `left`."""
         if left >= len(rows) - 1:
             return None
         rest = np.concatenate((place(rows, left)[None], rows[int(left) + 1 :]))

@@ -34,6 +34,9 @@ MAX_SAMPLES = 6000
 LEAVING_STEP = 2e-4
 """A pair that leaves a contact is sampled each time its bodies have moved by this [m]."""
 
+PARTING_STEP = 5e-4
+"""A pair that may have come apart is sampled each time its bodies have moved by this [m]."""
+
 SETTLING = 2e-5
 """Bodies that come apart may come closer again by this: distances inside each other are computed no better [m]."""
 
@@ -266,6 +269,32 @@ class Sweep:
             travelled = min(travelled + max(distance - lower, LEAVING_STEP), moved[-1])
             at = float(np.interp(travelled, moved, np.arange(len(moved))))
         return Touch(at, number, distance)
+
+    def parted(self, rows: Rows, number: int, *, beyond: float) -> float | None:
+        """Return the place along `rows`, in rows, by which a pair has come apart further than `beyond`, or None.
+
+        Where that cannot be told with `MAX_LEAVING_SAMPLES` samples, the place where they end.
+
+        Args:
+            rows: float64 [K, N], K > 1; positions of all joints.
+            number: of the pair.
+            beyond: distance [m].
+        """
+        configurations = self._model.configurations(rows)
+        steps = np.abs(np.diff(rows, axis=0)) @ self.weights[number]
+        moved = np.concatenate(([0.0], np.cumsum(steps)))
+        travelled, at = 0.0, 0.0
+        for left in reversed(range(MAX_LEAVING_SAMPLES)):
+            self._place(place(configurations, at))
+            distance = self._measure([number])[0]
+            if not distance <= beyond or not left:
+                return at
+            if travelled >= moved[-1]:
+                return None
+            # Bodies that move by less than is missing have not come apart.
+            travelled = min(travelled + max(beyond - distance, PARTING_STEP), moved[-1])
+            at = float(np.interp(travelled, moved, np.arange(len(moved))))
+        return at
 
     def _sample(self, configurations: Rows, where: Vector, pair: Numbers) -> Vector:
         places, which = np.unique(where, return_inverse=True)
