@@ -18,13 +18,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from wam.core.clock import NS_PER_S
-from wam.core.sole_sender import MAX_SENDERS, NameOf, SoleSender
+from wam.core.sole_sender import NameOf, SoleSender
 
 LOG_PERIOD_NS = 5 * NS_PER_S
 """A reason of refusal is logged once in this time [ns]."""
 
 MUTE_NS = NS_PER_S // 5
 """A sender of bytes that are no message is not read for this time [ns]: the middleware prints a line for each."""
+
+MAX_KEPT = 1024
+"""Publishers whose rate and whose muting are kept, the latest first: more than a middleware carries, and no memory."""
 
 MAX_TEXT = 400
 """Characters of a refusal's text that are kept; a name within it may be as long as the message."""
@@ -214,7 +217,8 @@ class InputGuard:
     def unreadable(self, arrival: Arrival, error: Exception) -> RefusedInput:
         """Return the refusal of bytes that are no message of the type; their sender is not read for a while."""
         if arrival.sender:
-            if len(self._muted) >= MAX_SENDERS:
+            self._muted.pop(arrival.sender, None)
+            if len(self._muted) >= MAX_KEPT:
                 self._muted.pop(next(iter(self._muted)))
             self._muted[arrival.sender] = arrival.receive_ns + MUTE_NS
         return RefusedInput(InputReason.MALFORMED, f"not a message of this type: {error}")
@@ -235,7 +239,7 @@ class InputGuard:
         contract = self.contract
         bucket = self._buckets.get(sender)
         if bucket is None:
-            if len(self._buckets) >= MAX_SENDERS:
+            if len(self._buckets) >= MAX_KEPT:
                 self._buckets.pop(next(iter(self._buckets)))
             bucket = self._buckets[sender] = _Bucket(float(contract.burst), now_ns)
         earned = max(0, now_ns - bucket.at_ns) * 1e-9 * contract.max_rate

@@ -13,6 +13,12 @@ from wam.core.verdict import Finding
 MAX_AGE_NS = 200 * NS_PER_MS
 """A true is good for this long [ns]."""
 
+MAX_PUBLISHERS = 32
+"""Publishers whose words are kept; where there are more, nothing is enabled."""
+
+OTHERS = b"others"
+"""Stands for the publishers beyond; ids are longer."""
+
 
 class EnablingDevice:
     """Whether motion is enabled; every method may be called from any thread.
@@ -41,6 +47,8 @@ class EnablingDevice:
         with self._lock:
             now_ns = self._clock()
             self._votes = {key: vote for key, vote in self._votes.items() if self._fresh(vote[0], now_ns)}
+            if publisher not in self._votes and len(self._votes) >= MAX_PUBLISHERS:
+                publisher, enabled = OTHERS, False
             self._votes[publisher] = (now_ns, enabled)
 
     def finding(self) -> Finding | None:
