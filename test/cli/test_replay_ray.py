@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from wam.cli.main import run
+from wam.core.errors import MachineFault
 from wam.data.fakes import write_fake_bag
 from wam.devices.loader import load_robot
 
@@ -116,6 +117,22 @@ def test_a_worker_that_dies_costs_its_run_alone(
     assert runs[0]["error"] == "Ray: The worker died unexpectedly."
     assert runs[1]["error"] == ""
     assert ray.calls[0] == ("init", address)
+    assert ray.calls[-1] == "shutdown"
+
+
+def test_a_refusal_of_the_machine_that_a_worker_met_is_exit_code_3(
+    tmp_path: Path, lab: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was booked as a recording that could not run, as on a machine without Ray."""
+
+    def refuse(ref: Any) -> None:
+        error = ray.exceptions.RayError("ray::run_elsewhere() ...")
+        error.__dict__["cause"] = MachineFault("/data/ep1: Permission denied")
+        raise error
+
+    monkeypatch.setattr(ray, "get", refuse)
+    assert run(["replay", "scenario", str(lab), "--report", str(tmp_path / "r"), "--ray", "local"]) == 3
+    assert not (tmp_path / "r").exists()
     assert ray.calls[-1] == "shutdown"
 
 

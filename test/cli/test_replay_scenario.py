@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import yaml
 
 from wam.cli.main import run
+from wam.core.errors import RecordingError
 from wam.data.fakes import write_fake_bag
 from wam.devices.loader import load_robot
 
@@ -153,3 +156,31 @@ def test_a_file_put_into_the_report_of_a_run_keeps_the_scenario_from_being_repla
     assert run(arguments) == 1
     assert "note.txt" in capsys.readouterr().err
     assert note.read_text() == "look at this"
+
+
+def refuse(*arguments: Any, **options: Any) -> None:
+    """Fail as code does that meets a folder which it may not read."""
+    cause = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/data/ep1")
+    raise RecordingError("recording /data/ep1 cannot be read (Permission denied)") from cause
+
+
+def test_a_fault_of_the_machine_during_a_run_is_exit_code_3_and_no_result(
+    tmp_path: Path, bags: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was booked as a recording that could not run, with exit code 1 and a report."""
+    monkeypatch.setattr("wam.evaluation.replay.job.replay", refuse)
+    assert run(["replay", "scenario", str(write(bags)), "--report", str(tmp_path / "r")]) == 3
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: recording /data/ep1 cannot be read")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_fault_of_the_machine_while_episodes_are_converted_is_exit_code_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every episode was refused one after another, as if the data set were at fault."""
+    monkeypatch.setattr("wam.evaluation.replay.dataset_source.convert_lerobot", refuse)
+    monkeypatch.setattr("wam.evaluation.replay.dataset_source._numbers", lambda source: (0, 1))
+    file = write(tmp_path, recordings=None, dataset="data")
+    assert run(["replay", "scenario", str(file), "--report", str(tmp_path / "r")]) == 3
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: recording /data/ep1 cannot be read")
+    assert not (tmp_path / "r").exists()

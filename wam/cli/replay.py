@@ -369,7 +369,7 @@ def scenario(
     Without a gate in the file every run is judged by the default gate, and the worst one decides.
 
     Exit codes: 0 the gate passed or could not judge ("cannot be told"), 1 a run failed, 2 the gate failed or a policy
-    produced invalid output.
+    produced invalid output, 3 this machine refused (disk, permission): there is no report then.
     """
     from wam.cli.replay_outcome import print_scenario
     from wam.devices.loader import load_robot

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wam.core.errors import ConfigError, WamError
+from wam.core.errors import ConfigError, WamError, is_machine_fault
 from wam.data.columns import ColumnOptions
 from wam.data.lerobot.reader import open_dataset
 from wam.data.to_bag import convert_lerobot
@@ -116,6 +116,7 @@ def converted(
     Raises:
         ConfigError: the data set has no such episode, or the kept ones were converted otherwise.
         RecordingError: the data set cannot be read.
+        WamError: this machine refused (disk, permission) while an episode was converted.
     """
     numbers = _numbers(source)
     with contextlib.ExitStack() as stack:
@@ -149,6 +150,8 @@ def _convert(source: DatasetSource, robot: RobotDescription, number: int, bag: P
             lenient=source.lenient,
         )
     except WamError as error:
+        if is_machine_fault(error):
+            raise
         return f"cannot be converted: {error}"
     return ""
 

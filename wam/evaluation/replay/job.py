@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wam.core.errors import WamError
+from wam.core.errors import WamError, is_machine_fault
 from wam.data.bag.binding import TopicNames
 from wam.evaluation.metrics.gate import Gate
 from wam.evaluation.replay.engine import ReplayOptions
@@ -41,7 +41,11 @@ class Job:
 
 
 def run_job(job: Job) -> Run:
-    """Replay one recording; a refusal becomes the run's error."""
+    """Replay one recording; a refusal becomes the run's error.
+
+    Raises:
+        WamError: this machine refused (disk, permission), which says nothing about the recording.
+    """
     from wam.devices.loader import load_robot
     from wam.policies.loading import load_policy
     from wam.runtime.policy import PolicyRequest
@@ -77,6 +81,8 @@ def run_job(job: Job) -> Run:
             report=job.report,
         )
     except WamError as error:
+        if is_machine_fault(error):
+            raise
         return failed_run(job, str(error))
     return Run(
         job.variant.name,

@@ -74,6 +74,7 @@ def run_scenario(
     Raises:
         ConfigError: the report folder cannot be replaced, or the cluster cannot be reached; nothing is written.
         MissingDependency: Ray is needed and not installed; nothing is written.
+        WamError: this machine refused (disk, permission) during a run; nothing is written.
         ValueError: the scenario has no recordings.
     """
     if not scenario.recordings:

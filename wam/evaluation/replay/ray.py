@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from wam.core.errors import ConfigError
+from wam.core.errors import ConfigError, is_machine_fault
 from wam.core.extras import missing
 from wam.evaluation.replay.job import Job, failed_run, run_job
 from wam.evaluation.replay.scenario import Run
@@ -100,6 +100,9 @@ def ray_runs(jobs: list[Job], *, address: str) -> Iterator[Run]:
             try:
                 run, files = ray.get(ref)
             except ray.exceptions.RayError as error:
+                cause = getattr(error, "cause", None)
+                if cause is not None and is_machine_fault(cause):
+                    raise cause from error
                 yield failed_run(job, f"Ray: {str(error).strip().splitlines()[0]}")
                 continue
             write_files(job.report, files)
