@@ -29,14 +29,14 @@ from wam.sim.pace import MAX_STEP_NS, SimTime
 from wam.sim.pixels import Degradation
 from wam.sim.quality import Quality
 from wam.sim.rendering import require_egl
-from wam.sim.tasks.registry import find_setting, find_task
-from wam.sim.tasks.world import TaskWorld
+from wam.sim.tasks.world import TaskWorld, make_world
 from wam.sim.world import SimWorld
 from wam_sim_node.arm import JointTopics, MergedTopic, merged_topics
 from wam_sim_node.camera import CameraStream
 from wam_sim_node.parameters import PUBLISH, SimParameters
 from wam_sim_node.services import DeviceServices, make_services
 from wam_sim_node.task import TaskTopics
+from wam_sim_node.world import WorldTopic
 
 REPORT_PERIOD_S = 1.0
 STOP_TIMEOUT_S = 3.0
@@ -61,6 +61,7 @@ class SimNode(WamNode[SimParameters]):
         self._merged: list[MergedTopic] = []
         self._cameras: dict[str, CameraStream] = {}
         self._task: TaskTopics | None = None
+        self._world_topic: WorldTopic | None = None
         self._worker: Worker | SteppedWorker | None = None
         self._time: SimTime | None = None
         self._clock_topic: Any = None
@@ -79,7 +80,9 @@ class SimNode(WamNode[SimParameters]):
         rate = min(p.state_rate_limit, max(group.state_rate for group in robot.groups))
         self._period = 1.0 / rate
         # A state cannot be published more often than it is computed.
-        world = self._make_world(robot, timestep=min(TIMESTEP_S, self._period))
+        world = make_world(
+            robot, task=p.task, setting=p.setting, seed=p.seed, timestep=min(TIMESTEP_S, self._period)
+        )
         cycle = SimCycle(robot, world, distribution=distribution_or_default(p.distribution))
         self.cycle = cycle
         self._make_clock()
@@ -90,6 +93,7 @@ class SimNode(WamNode[SimParameters]):
         self._devices = make_services(self, robot.groups, cycle, self._vendor)
         if isinstance(world, TaskWorld):
             self._task = TaskTopics(self, world, cycle, self._resume)
+        self._world_topic = WorldTopic(self, cycle, world.model)
         self._merged = merged_topics(self, robot)
         for camera in robot.cameras if p.cameras else ():
             self._cameras[camera.name] = self._make_camera(camera, world)
@@ -145,19 +149,13 @@ class SimNode(WamNode[SimParameters]):
             merged.close()
         if self._task is not None:
             self._task.close()
+        if self._world_topic is not None:
+            self._world_topic.close()
         for remove in self._entities:
             remove()
         self._arms, self._devices, self._cameras, self._entities = {}, {}, {}, []
         self.cycle, self._diagnostics, self._merged, self._task = None, None, [], None
-        self._time, self._clock_topic = None, None
-
-    def _make_world(self, robot: RobotDescription, *, timestep: float) -> SimWorld:
-        p = self.p
-        if not p.task:
-            return SimWorld(robot, seed=p.seed, timestep=timestep)
-        task = find_task(p.task, robot=robot.name)
-        setting = find_setting(task, p.setting)
-        return TaskWorld(task, seed=p.seed, setting=setting, robot=robot, timestep=timestep)
+        self._time, self._clock_topic, self._world_topic = None, None, None
 
     def _resume(self) -> str:
         """Resume the physics after an episode in which they diverged; return why if impossible, or ""."""
@@ -250,6 +248,8 @@ class SimNode(WamNode[SimParameters]):
             merged.publish(result.outputs, result.stamp_ns)
         if self._task is not None:
             self._task.publish(result.stamp_ns)
+        if self._world_topic is not None:
+            self._world_topic.publish(result.stamp_ns)
         for camera in self._cameras.values():
             camera.tick(now_ns, cycle.snapshot)
         for error in result.refused:

@@ -82,6 +82,9 @@ def demo(
             "--separate", help="Run planner and executor in two processes (contexts in shared memory)."
         ),
     ] = False,
+    viewer: Annotated[
+        bool, typer.Option("--viewer", help="Watch it in MuJoCo's own viewer; needs a display.")
+    ] = False,
     rerun: Annotated[
         str,
         typer.Option(
@@ -102,6 +105,7 @@ def demo(
     Exit codes: 0 success, 1 could not run, 2 ran with problems, the robot never moved, or the task that the policy was
     trained for was not done (the report says why), 3 this machine refused (disk, permission, display), 130 stopped.
     """
+    from wam.cli.window_check import require_window
     from wam.core.signals import stop_on_signals
     from wam.ros.environment import join
 
@@ -121,6 +125,8 @@ def demo(
     if rerun:
         parse_target(rerun)
         require_rerun()
+    if viewer:
+        require_window(os.environ)
     wanted = StackOptions(
         robot=robot,
         policy=policy,
@@ -147,7 +153,15 @@ def demo(
     title = f"wam demo: {plan.robot.title}, task {plan.options.task.name}, policy {plan.stack.policy}"
     stop = threading.Event()
     unwatched: list[str] = []
+    unseen: list[str] = []
     with contextlib.ExitStack() as stack:
+        if viewer:
+            from wam.stack.window_viewer import window_beside
+
+            console.print("[dim]opening the window of the viewer[/dim]")
+            stack.enter_context(
+                window_beside(plan.options, robot=plan.stack.robot, log_dir=out / LOGS, warn=unseen.append)
+            )
         if rerun:
             from wam.stack.live_viewer import watched
 
@@ -173,7 +187,7 @@ def demo(
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     colour = "green" if recording.episode.success else "yellow" if recording.is_well else "red"
     console.print(f"[bold {colour}]{escape(recording.headline)}[/bold {colour}]", soft_wrap=True)
-    for warning in unwatched:
+    for warning in unwatched + unseen:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     if rerun and not unwatched:
         console.print(

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -97,11 +98,29 @@ def render() -> dict[str, Any]:
     }
 
 
+def window() -> dict[str, Any]:
+    """Open an invisible window with OpenGL, as MuJoCo's viewer opens a visible one."""
+    from mujoco.glfw import GLContext, glfw
+
+    # GLFW warns of what it cannot do and goes on; of some things that do no harm, too.
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        context = GLContext(RENDER_WIDTH, RENDER_HEIGHT)
+        context.make_current()
+        opened = bool(glfw.get_current_context())
+        context.free()
+    if not opened:
+        reason = str(said[0].message) if said else "no OpenGL context"
+        sys.exit(reason.partition("b'")[2].rstrip("'") or reason)  # "(65550) b'X11: ...'"
+    return {"opened": opened}
+
+
 PROBES: dict[str, Callable[[], dict[str, Any]]] = {
     "ros": ros,
     "messages": messages,
     "torch": torch,
     "render": render,
+    "window": window,
 }
 
 if __name__ == "__main__":

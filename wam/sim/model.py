@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import mujoco
 
@@ -38,6 +39,16 @@ def actuator_name(joint: str) -> str:
 def limb_name(item: str, limb: str) -> str:
     """Return the name of the body and of the joint of a limb of the object `item`."""
     return f"{item}/{limb}"
+
+
+def position_names(model: mujoco.MjModel) -> tuple[str, ...]:
+    """Return a name for every generalised position of a model: that of its joint, numbered where it has several."""
+    begins = [*model.jnt_qposadr, model.nq]
+    names: list[str] = []
+    for joint, (begin, end) in enumerate(pairwise(begins)):
+        name = model.joint(joint).name
+        names += [name] if end - begin == 1 else [f"{name}[{number}]" for number in range(end - begin)]
+    return tuple(names)
 
 
 def build_model(robot: RobotDescription, scene: Scene) -> mujoco.MjModel:

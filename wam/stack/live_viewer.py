@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import threading
 import time
@@ -24,16 +23,14 @@ from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.stack import topics
 from wam.stack.listener import TopicListener
 from wam.stack.live_view import LiveView
-from wam.stack.processes import NodeProcess, NodeSpec
+from wam.stack.onlooker import OnlookerEnd, give_way, onlooker
+from wam.stack.processes import NodeSpec
 from wam.stack.samples import ImageSample, JointSample, SafetyMove
 
 NODE = "wam_viewer"
 APPLICATION = "wam demo"
 TIMELINE = "simulated time"
 SHOW_PERIOD_S = 0.2
-NICENESS = 10
-"""Added to the priority of the process: whatever controls the robot comes first."""
-
 FLUSH_S = 15.0
 """Time to write the rest of a file [s]."""
 
@@ -63,24 +60,22 @@ def watched(
     spec = NodeSpec(
         "viewer", "wam.stack.live_viewer", {NODE: {"target": str(target), "robot": robot, "about": about}}
     )
-    process = NodeProcess(spec, log_dir=log_dir, environment=os.environ)
-    try:
-        yield
-    finally:
-        early = process.exit_code() is not None
-        code = process.stop(interrupt=FLUSH_S)
-        if early or code:
-            when = "before the run did" if early else "and may have shown less than there was"
+
+    def ended(end: OnlookerEnd) -> None:
+        if end.early or end.code:
             warn(
-                f"the rerun viewer ended with exit code {code} {when}; the last lines of {process.log}:\n"
-                f"{process.log_tail()}"
+                f"the rerun viewer ended with exit code {end.code} {end.when}; the last lines of {end.log}:\n"
+                f"{end.tail}"
             )
+
+    with onlooker(spec, log_dir=log_dir, ended=ended, patience=FLUSH_S):
+        yield
 
 
 def main(arguments: Sequence[str]) -> None:
     """Watch until SIGINT or SIGTERM; the last argument is a file of parameters, as `NodeSpec` writes it."""
     parameters = json.loads(Path(arguments[-1]).read_text(encoding="utf-8"))[f"/**/{NODE}"]["ros__parameters"]
-    os.nice(NICENESS)
+    give_way()
     stop = threading.Event()
     began = time.monotonic()
     with stop_on_signals(stop):

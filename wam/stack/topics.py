@@ -118,6 +118,11 @@ def command_preview(robot: RobotDescription) -> StackTopic[JointSample]:
     return _joints("wam_safety/command_preview", STATUS, names, np.ones(len(names)))
 
 
+def world_positions(names: tuple[str, ...]) -> StackTopic[JointSample]:
+    """Return the topic of all positions of the simulated world, in the order of `names` (`position_names`)."""
+    return _joints("wam_sim/world", JOINT_STATE, names, np.ones(len(names)))
+
+
 def images(camera: CameraSpec) -> StackTopic[ImageSample]:
     """Return the topic of a camera."""
 

@@ -11,6 +11,7 @@ from wam.devices.loader import load_robot
 from wam.robots.description import RobotDescription
 from wam.sim.model import TIMESTEP_S
 from wam.sim.tasks.arrangement import TaskScene
+from wam.sim.tasks.registry import find_setting, find_task
 from wam.sim.tasks.task import STAGES, Setting, Task, Variant
 from wam.sim.tasks.truth import read_truth, truth_names
 from wam.sim.world import SimWorld
@@ -148,6 +149,29 @@ class TaskWorld(SimWorld):
                 return
             self._reached.append(Reached(stage.name, self.time))
             self._since = None
+
+
+def make_world(
+    robot: RobotDescription, *, task: str, setting: str, seed: int, timestep: float = TIMESTEP_S
+) -> SimWorld:
+    """Return the world of a robot with a task, or its table top without one.
+
+    Args:
+        robot: the robot.
+        task: name of the task, "free", or "" for the table top.
+        setting: of the task, by name.
+        seed: of the first episode.
+        timestep: length of one physics step [s].
+
+    Raises:
+        ConfigError: there is no such task or setting, or the robot cannot be simulated.
+        ContractMismatch: the task is for another robot.
+        MissingDependency: xacro is not installed.
+    """
+    if not task:
+        return SimWorld(robot, seed=seed, timestep=timestep)
+    found = find_task(task, robot=robot.name)
+    return TaskWorld(found, seed=seed, setting=find_setting(found, setting), robot=robot, timestep=timestep)
 
 
 def require_robot(task: Task, robot: str) -> None:
