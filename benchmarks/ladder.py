@@ -48,10 +48,10 @@ from wam.bench.policy import synthetic_observation
 from wam.core.contract import CameraContract, PolicyContract
 from wam.core.observation import Instruction
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import Backend, Eager
+from wam.models.backends.backend import TRITON_NAME, Eager
 from wam.models.backends.bound import BoundStage
 from wam.models.backends.cuda_graph import CudaGraphs, cuda_capture
-from wam.models.backends.plan import BackendPlan, eager_plan
+from wam.models.backends.plan import Asked, BackendPlan, OrAuto, eager_plan
 from wam.models.backends.stage import EulerLoop, PolicyPart, StageInputs, StageSpec
 from wam.models.robot_layout import RobotLayout
 from wam.policies.aha_wam import config as aha_config
@@ -97,7 +97,7 @@ def _chunks_alone(ladder: StageLadder, rung: str, graphs: CudaGraphs | None = No
     """Return a plan of a rung whose planner runs eagerly: capturing its seven lengths takes longer than all else."""
     if rung == "eager":
         return eager_plan()
-    eager: dict[str, Backend | None] = {name: Eager() for name in ("planner_text_context", "planner_prefill")}
+    eager: dict[str, Asked] = {name: Eager() for name in ("planner_text_context", "planner_prefill")}
     return BackendPlan(named=eager, whole=graphs or ladder.graphs())
 
 
@@ -260,6 +260,29 @@ def aha_kernels(ladder: StageLadder) -> None:
             kernels=ladder.kernels(replay),
             error=difference([results[0][None]], want or []),
         )
+
+
+def own_kernels(ladder: StageLadder) -> None:
+    """Every stage that has kernels, and AHA-WAM's chunk and prefill by them, as the backend `triton` runs them."""
+    backend = ladder.backend(TRITON_NAME)
+    if why := backend.probe():
+        ladder.row("own kernels", TRITON_NAME, skipped=why)
+        return
+    plan = BackendPlan((ladder.graphs(),), whole=OrAuto(backend))
+    requests = _Requests(_aha(ladder, steps=STEPS[0], plan=plan))
+    ladder.row(f"aha_wam chunk N={STEPS[0]}", TRITON_NAME, **ladder.timed(requests.chunk))
+    ladder.row("aha_wam prefill", TRITON_NAME, **ladder.timed(requests.plan))
+    del requests, plan
+    gc.collect()
+    seen = StageCollector()
+    _aha(ladder, steps=2, plan=seen)
+    ladder.stages("aha_wam", [one for one in seen.specs if one.kernels], (TRITON_NAME,))
+    seen = StageCollector()
+    HeadStages(_dust_head(ladder), seen, feature_rows=_rows(ladder)).meet(tuple(Kind))
+    ladder.stages("dust", [one for one in seen.specs if one.kernels], (TRITON_NAME,))
+    case, seen = _UdVla(ladder), StageCollector()
+    pass_stage(case.decoder, seen, layout=case.layout, prefix=case.prefix)
+    ladder.stages("ud_vla", seen.specs, (TRITON_NAME,))
 
 
 def aha_compile(ladder: StageLadder) -> None:
@@ -516,6 +539,7 @@ SECTIONS: dict[str, Callable[[StageLadder], None]] = {
     "ud_vla_chunks": ud_vla_chunks,
     "aha_beside": aha_beside,
     "shared_pool": shared_pool,
+    "own_kernels": own_kernels,
     "aha_stages": aha_stages,
     "dust_stages": dust_stages,
     "ud_vla_stages": ud_vla_stages,

@@ -105,6 +105,8 @@ def test_what_needs_a_gpu_says_so_and_the_machine_row_that_graphs_are_stand_ins(
     assert rows[0] == {**rows[0], "name": "machine", "stand_in": True}
     skipped = {row["rung"] for row in rows if row["name"] == "aha_wam step" and "skipped" in row}
     assert skipped == {"kernels, graph", "compile, graph"}
+    (kernels,) = [row for row in rows if row["rung"] == "triton"]
+    assert "NVIDIA GPU" in kernels["skipped"] or "triton is not installed" in kernels["skipped"]
 
 
 def test_the_file_holds_every_row_that_was_printed(ladder) -> None:

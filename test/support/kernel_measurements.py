@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -464,13 +464,13 @@ MEASUREMENTS: dict[str, Callable[..., Any]] = {
 }
 
 
-def main() -> None:
+def answer_with(measurements: Mapping[str, Callable[..., Any]]) -> None:
     """Answer requests until the input ends."""
     for line in sys.stdin:
         request = json.loads(line)
-        answer = MEASUREMENTS[request["name"]](**request["arguments"])
+        answer = measurements[request["name"]](**request["arguments"])
         print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    answer_with(MEASUREMENTS)

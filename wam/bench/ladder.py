@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from wam.models.backends.backend import EAGER_NAME, TRITON_NAME, Backend, Eager
 from wam.models.backends.bound import BoundStage
 from wam.models.backends.cuda_graph import CudaGraphs
+from wam.models.backends.own_kernels import OwnKernels
 from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.backends.stage import StageInputs, StageSpec
 
@@ -147,6 +149,13 @@ class StageLadder:
         """Return captured graphs, or their stand-in without a GPU."""
         return CudaGraphs() if self.on_gpu else CudaGraphs(new_capture=lambda: stand_in)
 
+    def backend(self, rung: str) -> Backend:
+        """Return what runs stages on a rung; without a GPU its graphs are the stand-in."""
+        if rung == TRITON_NAME:
+            kernels = OwnKernels(self.device)
+            return CudaGraphs(kernels, name=rung, new_capture=None if self.on_gpu else lambda: stand_in)
+        return Eager() if rung == EAGER_NAME else self.graphs()
+
     def wait(self) -> None:
         """Wait for the device."""
         if self.on_gpu:
@@ -192,20 +201,27 @@ class StageLadder:
             self.wait()
         return sum(str(event.device_type).endswith("CUDA") for event in seen.events())
 
-    def stage(self, policy: str, spec: StageSpec, example: StageInputs, label: str) -> None:
+    def stage(
+        self,
+        policy: str,
+        spec: StageSpec,
+        example: StageInputs,
+        label: str,
+        rungs: Sequence[str] = RUNGS,
+    ) -> None:
         """Print a row for every rung of one stage and one set of shapes."""
         given = varied(example)
         args, kwargs = given.arguments()
         want = in_float32(spec, given)
-        for rung in RUNGS:
+        for rung in rungs:
             name = f"{policy} {spec.name}{label}"
             if self.left_s <= 0:
                 self.row(name, rung, skipped="the time is spent")
                 continue
             try:
                 run: Callable[..., Any] = spec.module
-                if rung != "eager":
-                    run = BoundStage(spec, self.graphs())
+                if rung != EAGER_NAME:
+                    run = BoundStage(spec, self.backend(rung))
                 call = functools.partial(run, *args, **kwargs)
                 have = call()
                 self.row(
@@ -219,14 +235,14 @@ class StageLadder:
             except Exception as error:
                 self.row(name, rung, error=f"{type(error).__name__}: {str(error)[:200]}")
 
-    def stages(self, policy: str, specs: Sequence[StageSpec]) -> None:
+    def stages(self, policy: str, specs: Sequence[StageSpec], rungs: Sequence[str] = RUNGS) -> None:
         """Print the rows of every stage; of several sets of shapes the first and the last."""
         for spec in specs:
             examples = list(spec.examples())
             chosen = examples if len(examples) < 2 else [examples[0], examples[-1]]
             for number, example in enumerate(chosen):
                 label = "" if len(chosen) < 2 else f" [{'first' if number == 0 else 'last'} shapes]"
-                self.stage(policy, spec, example, label)
+                self.stage(policy, spec, example, label, rungs)
 
 
 def _percentiles(times: list[float]) -> dict[str, float | None]:

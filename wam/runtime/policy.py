@@ -19,7 +19,7 @@ from wam.core.transport.numpy_codec import NumpyCodec
 from wam.robots.description import RobotDescription
 
 FAKE_POLICY = "fake"
-BACKENDS = ("auto", "eager", "cuda_graph", "onnxruntime", "tensorrt")
+BACKENDS = ("auto", "eager", "cuda_graph", "onnxruntime", "tensorrt", "triton")
 """What may run the stages of a policy's inference."""
 
 FAKE_ROWS_PER_SECOND = 30
@@ -83,40 +83,61 @@ def read_sampler(text: str) -> dict[str, object]:
     return values
 
 
+OR_AUTO = " or auto"
+"""Follows a backend's name where the suite may choose another one for what it cannot run."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBackend:
+    """A backend that a user names.
+
+    Attributes:
+        name: one of `BACKENDS`.
+        or_auto: what it cannot run is left to the suite, with the reason; else that is an error.
+    """
+
+    name: str = BACKENDS[0]
+    or_auto: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class BackendChoice:
     """What runs the stages of a policy's inference, as a user chooses it.
 
     Attributes:
-        whole: one of `BACKENDS`, for every stage that `stages` does not name.
-        stages: stage -> one of `BACKENDS`.
+        whole: for every stage that `stages` does not name.
+        stages: by stage.
     """
 
-    whole: str = "auto"
-    stages: Mapping[str, str] = field(default_factory=dict)
+    whole: NamedBackend = NamedBackend()
+    stages: Mapping[str, NamedBackend] = field(default_factory=dict)
 
 
 def read_backend(text: str) -> BackendChoice:
-    """Read a choice of backends from one line: "auto", or "auto, denoise: eager, route: onnxruntime".
+    """Read a choice of backends from one line: "auto", or "triton or auto, denoise: eager, route: onnxruntime".
 
     Raises:
         BundleError: a backend is unknown, or the line is no such list.
     """
-    whole, stages = "", {}
+    whole: NamedBackend | None = None
+    stages: dict[str, NamedBackend] = {}
     for entry in text.split(","):
-        stage, colon, name = (part.strip() for part in entry.rpartition(":"))
+        stage, colon, asked = (part.strip() for part in entry.rpartition(":"))
+        name = asked.removesuffix(OR_AUTO)
+        one = NamedBackend(name, or_auto=name != asked)
         if name not in BACKENDS or (colon and (not stage or stage in stages)) or (not colon and whole):
             raise BundleError(
                 "backend",
                 value=text,
-                allowed=f"{', '.join(BACKENDS)}; for single stages e.g. 'auto, denoise: eager'",
+                allowed=f"{', '.join(BACKENDS)}; for single stages e.g. 'auto, denoise: eager', and 'triton or auto' "
+                "where the suite may choose for what a backend cannot run",
                 where="the parameter `backend`",
             )
         if colon:
-            stages[stage] = name
+            stages[stage] = one
         else:
-            whole = name
-    return BackendChoice(whole or BACKENDS[0], stages)
+            whole = one
+    return BackendChoice(whole or NamedBackend(), stages)
 
 
 class PolicyLoader(Protocol):

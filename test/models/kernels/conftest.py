@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,10 +24,11 @@ class Measure(Protocol):
     def __call__(self, name: str, **arguments: Any) -> Any: ...
 
 
-@pytest.fixture(scope="session")
-def measure() -> Iterator[Measure]:
+@contextmanager
+def answering(script: Path) -> Iterator[Measure]:
+    """Run a script that answers as test/support/kernel_measurements.py does."""
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -42,3 +44,14 @@ def measure() -> Iterator[Measure]:
     process.stdin.close()
     process.wait()
     process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def asked() -> Callable[[Path], AbstractContextManager[Measure]]:
+    return answering
+
+
+@pytest.fixture(scope="session")
+def measure() -> Iterator[Measure]:
+    with answering(SCRIPT) as ask:
+        yield ask

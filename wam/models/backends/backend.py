@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from wam.core.errors import WamError
-from wam.models.backends.stage import StageInputs, StageSpec
+from wam.models.backends.stage import StageInputs, StageSlices, StageSpec
 from wam.runtime.policy import BACKENDS
 
-AUTO, EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME, TENSORRT_NAME = BACKENDS
+AUTO, EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME, TENSORRT_NAME, TRITON_NAME = BACKENDS
 HOST_NAME = "host"
 """What runs the work of a policy that no backend may take over: it is none on the device's tensors."""
 
@@ -52,6 +52,16 @@ class OwnPrecision(Protocol):
     @property
     def precision(self) -> torch.dtype | None:
         """What it computes in; None for the stage's own."""
+        ...
+
+
+@runtime_checkable
+class Sliced(Protocol):
+    """What a runner has that can run its stage in parts."""
+
+    @property
+    def slices(self) -> StageSlices | None:
+        """The parts; None where it has none."""
         ...
 
 
@@ -98,6 +108,11 @@ class EagerRunner:
 
     def __init__(self, stage: StageSpec, inputs: StageInputs) -> None:
         self._stage, self._inputs = stage, inputs
+
+    @property
+    def slices(self) -> StageSlices | None:
+        """The stage's own."""
+        return self._stage.slices
 
     def bind(self) -> None:
         """Nothing to prepare."""

@@ -14,12 +14,14 @@ from wam.models.backends.backend import (
     EAGER_NAME,
     ONNX_RUNTIME_NAME,
     TENSORRT_NAME,
+    TRITON_NAME,
     Backend,
     Eager,
 )
 from wam.models.backends.cuda_graph import CudaGraphs
-from wam.models.backends.plan import BackendPlan
-from wam.runtime.policy import BACKENDS, read_backend
+from wam.models.backends.own_kernels import OwnKernels
+from wam.models.backends.plan import Asked, BackendPlan, OrAuto
+from wam.runtime.policy import BACKENDS, NamedBackend, read_backend
 
 
 def choose_plan(
@@ -34,7 +36,8 @@ def choose_plan(
 
     Where the choice is left to the suite, a GPU takes TensorRT for stages that have an engine and CUDA graphs for the
     others, a CPU takes ONNX Runtime, and each stage that cannot runs eagerly, with the reason in the plan's `stages`.
-    ONNX Runtime on a GPU is taken by name alone: its runs cannot be captured.
+    ONNX Runtime on a GPU is taken by name alone: its runs cannot be captured. So are the own kernels, until somebody
+    has measured them on a GPU.
 
     Args:
         text: as `wam.runtime.policy.read_backend` reads it.
@@ -55,16 +58,20 @@ def choose_plan(
         have[CUDA_GRAPH_NAME] = CudaGraphs()
     if ONNX_RUNTIME_NAME in allowed and exported is not None:
         have[ONNX_RUNTIME_NAME] = exported
+    if TRITON_NAME in allowed:
+        kernels = OwnKernels(device)
+        have[TRITON_NAME] = CudaGraphs(kernels, name=TRITON_NAME) if on_gpu else kernels
 
-    def one(name: str) -> Backend | None:
-        if name == AUTO:
+    def one(asked: NamedBackend) -> Asked:
+        if asked.name == AUTO:
             return None
-        if name not in have:
-            raise _refusal(name, device=device, allowed=allowed)
-        return have[name]
+        if asked.name not in have:
+            raise _refusal(asked.name, device=device, allowed=allowed)
+        backend = have[asked.name]
+        return OrAuto(backend) if asked.or_auto and not isinstance(backend, Eager) else backend
 
-    named = {stage: one(name) for stage, name in choice.stages.items()}
-    by_name = {EAGER_NAME, ONNX_RUNTIME_NAME} if on_gpu else {EAGER_NAME}
+    named = {stage: one(asked) for stage, asked in choice.stages.items()}
+    by_name = {EAGER_NAME, TRITON_NAME} | ({ONNX_RUNTIME_NAME} if on_gpu else set())
     ladder = tuple(backend for name, backend in have.items() if name not in by_name)
     return BackendPlan(ladder, named=named, whole=one(choice.whole))
 

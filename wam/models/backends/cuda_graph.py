@@ -37,6 +37,7 @@ from wam.models.backends.backend import (
     Eager,
     OwnPrecision,
     Runner,
+    Sliced,
     StageUnavailable,
 )
 from wam.models.backends.stage import PolicyPart, StageInputs, StageSlices, StageSpec
@@ -213,8 +214,7 @@ class CudaGraphs:
             )
         self._captured[stage.name] = captured + 1
         inner, pool = self._inner.load(stage, inputs), self._pools[stage.part]
-        # Slices are the stage as it is written, which only the eager backend runs.
-        slices = stage.slices if isinstance(self._inner, Eager) else None
+        slices = inner.slices if isinstance(inner, Sliced) else None
         return CudaGraphRunner(inner, inputs, pool=pool, immutable=stage.immutable, slices=slices)
 
     def refused(self, stage: StageSpec, reason: str) -> None:

@@ -8,6 +8,7 @@ why is part of the report. A backend that was asked for by name is used or refus
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from wam.core.errors import BundleError, PolicyFault
@@ -16,6 +17,27 @@ from wam.models.backends.backend import EAGER_NAME, Backend, Eager, StageUnavail
 from wam.models.backends.bound import BoundStage
 from wam.models.backends.gate import StageVerdict
 from wam.models.backends.stage import StageSpec
+from wam.runtime.policy import OR_AUTO
+
+
+@dataclass(frozen=True, slots=True)
+class OrAuto:
+    """A backend that was asked for where it can, and the ladder below it where it cannot.
+
+    Attributes:
+        backend: tried first. As everything on the ladder, it only loads what is there.
+    """
+
+    backend: Backend
+
+    @property
+    def name(self) -> str:
+        """As a user writes it."""
+        return self.backend.name + OR_AUTO
+
+
+Asked = Backend | OrAuto | None
+"""What was asked for by name; None takes the ladder."""
 
 
 class BackendPlan:
@@ -23,16 +45,16 @@ class BackendPlan:
 
     Args:
         ladder: backends of "auto", best first; the eager stage stands below the last one.
-        named: stage -> the backend that was asked for by name; None takes the ladder for it.
-        whole: the backend that was asked for by name for every other stage; None takes the ladder.
+        named: stage -> what was asked for.
+        whole: what was asked for, for every other stage.
     """
 
     def __init__(
         self,
         ladder: Sequence[Backend] = (),
         *,
-        named: Mapping[str, Backend | None] | None = None,
-        whole: Backend | None = None,
+        named: Mapping[str, Asked] | None = None,
+        whole: Asked = None,
     ) -> None:
         self._ladder, self._named, self._whole = tuple(ladder), dict(named or {}), whole
         self._met: set[str] = set()
@@ -70,10 +92,13 @@ class BackendPlan:
         """
         asked = self._named.get(stage.name, self._whole)
         self._met.add(stage.name)
-        if asked is not None:
+        ladder = self._ladder
+        if isinstance(asked, OrAuto):
+            ladder = (asked.backend, *(one for one in ladder if one is not asked.backend))
+        elif asked is not None:
             return self._on(stage, asked)
         reasons: list[str] = []
-        for backend in self._ladder:
+        for backend in ladder:
             try:
                 return self._bind(stage, backend, note="; ".join(reasons))
             except (StageUnavailable, PolicyFault) as error:

@@ -98,6 +98,14 @@ class StageSlices:
     turns: DeviceTurns
 
 
+KernelStage = Callable[[StageInputs], Callable[..., Any]]
+"""Makes what runs a stage by the suite's own kernels, for inputs of these shapes: same arguments, same results.
+
+It raises `ValueError` where a shape does not fit the kernels, there or in a run. What it makes is called by one thread
+at a time, and may reuse buffers between calls but for its results; it may have `slices` (`StageSlices`) as a stage has.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class StageSpec:
     """A stage that a backend may run.
@@ -113,6 +121,7 @@ class StageSpec:
         immutable: arguments are never written once they have been handed over, so that a backend with buffers of its
             own need not copy the same tensor a second time.
         slices: the same stage in parts, for a backend that can let others go between them; None for a short one.
+        kernels: makes the same stage by own kernels (`wam.models.kernels`); None where there are none for it.
     """
 
     name: str
@@ -121,6 +130,7 @@ class StageSpec:
     examples: Callable[[], Sequence[StageInputs]] = _no_examples
     immutable: bool = False
     slices: StageSlices | None = None
+    kernels: KernelStage | None = None
 
     def outputs(self, inputs: StageInputs) -> StaticOutputs:
         """Return what the stage gives for inputs of these shapes; runs it once."""

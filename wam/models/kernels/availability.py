@@ -23,6 +23,8 @@ def unavailable_because(device: torch.device) -> str | None:
         return f"triton is not installed ({INSTALL})"
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"the kernels run on an NVIDIA GPU, this is {device.type}"
+    if device.type == "cuda" and torch.version.hip is not None:
+        return "the kernels run on an NVIDIA GPU, this one is AMD's"
     return None
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -31,19 +31,22 @@ CAPABILITIES = (90, 120, 87)
 """H100 and H200; RTX 50 series; Jetson Orin."""
 PROGRAMMATIC = 90
 """Programmatic dependent launch from this capability on."""
-SHARED = {90: 227 << 10, 120: 99 << 10, 87: 163 << 10}
+SHARED = {80: 163 << 10, 87: 163 << 10, 90: 227 << 10, 100: 227 << 10, 103: 227 << 10, 120: 99 << 10}
 """Shared memory that one program may have [bytes]."""
 REGISTER_FILE = 65_536
 """Registers of one processor; at least one program's threads must fit."""
 
 
 def over_budget(resources: KernelResources, capability: int) -> list[str]:
-    """Return what a kernel needs too much of; empty where it keeps its budget."""
+    """Return what a kernel needs too much of; empty where it keeps its budget.
+
+    A capability that `SHARED` does not have takes the least of those, as most GPUs for desktops have it.
+    """
     limits = (
         ("registers per thread", resources.registers, 254),
         ("registers per program", resources.registers * resources.threads, REGISTER_FILE),
         ("bytes of stack", resources.stack, 0),
-        ("bytes of shared memory", resources.shared, SHARED[capability]),
+        ("bytes of shared memory", resources.shared, SHARED.get(capability, min(SHARED.values()))),
     )
     return [f"{value} {what}, allowed {limit}" for what, value, limit in limits if value > limit]
 
@@ -150,6 +153,25 @@ def _affine(outputs: int, inputs: int) -> Affine:
 def _rope(rows: int, head: int) -> Rope:
     table = torch.empty(rows, 1, head, dtype=torch.float32, device="meta")
     return Rope(table, table)
+
+
+def too_large(items: Sequence[KernelLaunch], capability: int) -> str:
+    """Return the first kernel that is over its budget, and what it needs; "" where all keep theirs.
+
+    Args:
+        items: from `recording`; alike ones are compiled once.
+        capability: 90 for sm_90.
+    """
+    for item in {_kind(item): item for item in items}.values():
+        if over := over_budget(compile_launch(item, capability), capability):
+            return f"{item.kernel.fn.__name__}: {over[0]}"
+    return ""
+
+
+def _kind(item: KernelLaunch) -> tuple[object, ...]:
+    """Return what the compiler sees of a launch."""
+    seen = tuple(a.dtype if isinstance(a, Tensor) else a for a in item.arguments.values())
+    return item.kernel.fn.__name__, *seen, item.warps, item.stages, item.pdl
 
 
 def launches(layer: str, capability: int) -> list[KernelLaunch]:

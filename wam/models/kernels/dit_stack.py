@@ -97,11 +97,51 @@ class DitKernels:
         Returns:
             Keys, values and unrotated keys, each [L, M, I].
         """
+        _, kept = self.prefill_layers(
+            x_MD,
+            range(len(self.layers)),
+            modulations_L6D=modulations_L6D,
+            rope=rope,
+            text=text,
+            memory=memory,
+            memory_rope=memory_rope,
+            mask=mask,
+        )
+        return kept
+
+    def prefill_layers(
+        self,
+        x_MD: Tensor,
+        layers: range,
+        *,
+        modulations_L6D: Tensor,
+        rope: Rope,
+        text: LayerRows,
+        memory: LayerRows | None = None,
+        memory_rope: Rope | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Run some layers of a prefill; arguments as those of `prefill`, of all layers.
+
+        Args:
+            x_MD: tokens as they enter the first of the layers.
+            layers: which.
+            modulations_L6D: scales with their one.
+            rope: rotation of the M rows.
+            text: cross-attention rows.
+            memory: K/V of earlier prefills.
+            memory_rope: rotation of the memory's rows.
+            mask: what is visible.
+
+        Returns:
+            The tokens after the layers, in a buffer that the next call overwrites; and keys, values and unrotated keys,
+            each [layers, M, I].
+        """
         inner = self.buffers.attended.shape[1]
-        k, v, plain = (x_MD.new_empty(len(self.layers), len(x_MD), inner) for _ in range(3))
-        for i, layer in enumerate(self.layers):
+        k, v, plain = (x_MD.new_empty(len(layers), len(x_MD), inner) for _ in range(3))
+        for place, i in enumerate(layers):
             x_MD = dit_layer(
-                layer,
+                self.layers[i],
                 x_MD,
                 self.buffers,
                 modulation_6D=modulations_L6D[i],
@@ -109,10 +149,10 @@ class DitKernels:
                 text=ContextRows(text[0][i], text[1][i]),
                 context=None if memory is None else ContextRows(memory[0][i], memory[1][i], memory_rope),
                 mask=mask,
-                keys_out=(plain[i], k[i]),
+                keys_out=(plain[place], k[place]),
             )
-            v[i] = self.buffers.qkv[:, 2 * inner :]
-        return k, v, plain
+            v[place] = self.buffers.qkv[:, 2 * inner :]
+        return x_MD, (k, v, plain)
 
 
 class ActionKernels:

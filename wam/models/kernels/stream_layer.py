@@ -36,6 +36,7 @@ class StreamModule(Protocol):
     to_q: nn.Linear
     to_k: nn.Linear
     to_v: nn.Linear
+    to_qkv: nn.Linear | None
     to_out: nn.Linear
     ff1: nn.Linear
     ff2: nn.Linear
@@ -43,7 +44,7 @@ class StreamModule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamLayerWeights:
-    """Weights of one half; q, k and v are copied (merged), all others are the module's own tensors.
+    """Weights of one half; q, k and v are copied (merged) if the module has not merged them, all others are its own.
 
     Attributes:
         extra: q and output of a second attention to the features; None has none.
@@ -59,16 +60,25 @@ class StreamLayerWeights:
 
     @classmethod
     def of(
-        cls, block: StreamModule, *, extra: tuple[nn.Linear, nn.Linear] | None = None
+        cls,
+        block: StreamModule,
+        *,
+        extra: tuple[nn.Linear, nn.Linear] | None = None,
+        crosses: bool = False,
     ) -> StreamLayerWeights:
         """Take the weights of a half.
 
         Args:
             block: the half.
             extra: its `x_q` and `x_out`, where it has a second attention.
+            crosses: it attends to features instead of tokens: its q alone is read.
         """
+        if block.to_qkv is not None:
+            qkv = merge(block.to_qkv)
+        else:
+            qkv = merge(block.to_q) if crosses else merge(block.to_q, block.to_k, block.to_v)
         return cls(
-            qkv=merge(block.to_q, block.to_k, block.to_v),
+            qkv=qkv,
             out=merge(block.to_out),
             up=merge(block.ff1),
             down=merge(block.ff2),

@@ -27,6 +27,7 @@ from wam.models.layers.rope import Rope, rope_1d
 from wam.models.normalisation import Normaliser
 from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.context import AhaContext, AhaRouted
+from wam.policies.aha_wam.kernel_stages import DenoiseKernels
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.video_dit import LayerKv
 from wam.policies.aha_wam.vision import VisualEncoder
@@ -158,6 +159,7 @@ class AhaExecutor:
                 loop,
                 lambda: examples.denoise(self._schedule().modulations, self._rope(0)),
                 immutable=True,
+                kernels=DenoiseKernels(model, self._sigmas),
             )
         )
         (plan or eager_plan()).declare("schedule", EAGER_NAME, "computed once, while the policy is loaded")

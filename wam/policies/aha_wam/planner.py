@@ -24,6 +24,7 @@ from wam.models.text import TextEncoder
 from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.context import AhaContext
 from wam.policies.aha_wam.imagination import Decode, ExpectedVideo, PlannedFrom, perceived
+from wam.policies.aha_wam.kernel_stages import PrefillKernels
 from wam.policies.aha_wam.memory import MemoryEntry, MemoryView, RollingMemory
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.video_dit import LayerKv, VideoKv
@@ -88,6 +89,7 @@ class AhaPlanner:
         self._decode: Decode | None = None
         self._seen: PlannedFrom | None = None
         prepare, part = (plan or eager_plan()).prepare, PolicyPart.PLANNER
+        slices = StageSlices(stages.prefill_slices(model.video, count=PREFILL_SLICES), turns_of(model.device))
         self._text_context = prepare(
             StageSpec("planner_text_context", part, stages.TextStage(model.video), self._text_examples)
         )
@@ -97,9 +99,8 @@ class AhaPlanner:
                 part,
                 stages.PrefillStage(model.video),
                 self._prefill_examples,
-                slices=StageSlices(
-                    stages.prefill_slices(model.video, count=PREFILL_SLICES), turns_of(model.device)
-                ),
+                slices=slices,
+                kernels=PrefillKernels(model.video, slices=slices),
             )
         )
 

@@ -21,6 +21,7 @@ from wam.models.backends.backend import (
     HOST_NAME,
     ONNX_RUNTIME_NAME,
     TENSORRT_NAME,
+    TRITON_NAME,
 )
 from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.backends.stage import PolicyPart, StageInputs, StageSpec
@@ -42,7 +43,7 @@ from wam.policies.aha_wam.vision import VisualEncoder
 from wam.policies.kind import LoadOptions
 
 KIND = "aha_wam"
-BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME, TENSORRT_NAME)
+BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME, TENSORRT_NAME, TRITON_NAME)
 """What may run the stages."""
 VAE_PREFIX = "vae."
 

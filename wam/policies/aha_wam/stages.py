@@ -57,6 +57,31 @@ class StepFunction(Protocol):
         ...
 
 
+class PrefillNetwork(Protocol):
+    """What a prefill runs on: the video DiT, or its layers by kernels."""
+
+    blocks: nn.ModuleList
+
+    def tokens(self, z_BCFHW: Tensor) -> Tensor:
+        """Cut latents into tokens; see `VideoDit.tokens`."""
+        ...
+
+    def prefill_layers(
+        self,
+        x_BND: Tensor,
+        layers: range,
+        *,
+        text: LayerKv,
+        modulations_L6D: Tensor,
+        rope: Rope,
+        memory: LayerKv | None = None,
+        memory_rope: Rope | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, VideoKv]:
+        """Run some layers; see `VideoDit.prefill_layers`."""
+        ...
+
+
 def text_context(network: VideoDit | ActionDit, text_BTE: Tensor) -> LayerKv:
     """Project text rows to the cross-attention K/V of every layer of one expert, [L, B, T, I]."""
     return network.text_kv(text_BTE)
@@ -76,7 +101,7 @@ def vae_encode(encoder: nn.Module, image_B3HW: Tensor) -> Tensor:
 
 
 def planner_prefill(
-    video: VideoDit,
+    video: PrefillNetwork,
     z_BC1HW: Tensor,
     *,
     text: LayerKv,
@@ -98,8 +123,9 @@ def planner_prefill(
         memory_rope: rotation of the M memory tokens.
         mask: boolean [1, 1, 1, M + S] that hides unused memory rows where a backend pads M.
     """
-    return video.prefill(
-        z_BC1HW,
+    _, kv = video.prefill_layers(
+        video.tokens(z_BC1HW),
+        range(len(video.blocks)),
         text=text,
         modulations_L6D=modulations_L6D,
         rope=rope,
@@ -107,6 +133,7 @@ def planner_prefill(
         memory_rope=memory_rope,
         mask=mask,
     )
+    return kv
 
 
 def observation_queries(model: AhaWam, z_BC1HW: Tensor) -> Tensor:
@@ -209,7 +236,7 @@ def denoise(
 class PrefillStage(nn.Module):
     """`planner_prefill` as a module."""
 
-    def __init__(self, video: VideoDit) -> None:
+    def __init__(self, video: PrefillNetwork) -> None:
         super().__init__()
         self.video = video
 
@@ -242,7 +269,7 @@ class PrefillSlice(nn.Module):
         layers: which of its layers.
     """
 
-    def __init__(self, video: VideoDit, layers: range) -> None:
+    def __init__(self, video: PrefillNetwork, layers: range) -> None:
         super().__init__()
         self.video, self._layers = video, layers
 
@@ -272,7 +299,7 @@ class PrefillSlice(nn.Module):
         return tuple(torch.cat(parts[kind::3]) for kind in range(3))
 
 
-def prefill_slices(video: VideoDit, *, count: int) -> tuple[PrefillSlice, ...]:
+def prefill_slices(video: PrefillNetwork, *, count: int) -> tuple[PrefillSlice, ...]:
     """Return a prefill in slices of about as many layers each."""
     layers = len(video.blocks)
     size = -(-layers // count)

@@ -153,9 +153,10 @@ class DustHead(nn.Module):
         y = F.silu(encode(bucket_R))
         trunk = [self.trunk_block(i, stream) for i in range(self.config.mm_layers)]
         blocks = tuple(block.modulation(y) for block in (*trunk, *self.tail_blocks(stream)))
-        return StreamModulation(blocks, self._out(stream).modulation(y), encoder)
+        return StreamModulation(blocks, self.output_layer(stream).modulation(y), encoder)
 
-    def _out(self, stream: HeadStream) -> OutputLayer:
+    def output_layer(self, stream: HeadStream) -> OutputLayer:
+        """Return the last layer of one stream."""
         layer = self.out[self._own(stream).value]
         assert isinstance(layer, OutputLayer)
         return layer
@@ -207,9 +208,10 @@ class DustHead(nn.Module):
             _tell(probe, f"mm{i}.{stream.value}", x)
         return Prefix(x, None)
 
-    def _feature_rows(
+    def feature_rows(
         self, key: tuple[str, int, HeadStream], kv: FeatureKv
     ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return keys, values and mask of the features for one cross-attention layer."""
         part, index, stream = key
         c = self._cross_index[part, index, self._own(stream)]
         return kv.k[c], kv.v[c], None if kv.mask is None else kv.mask[:, None, None]
@@ -217,7 +219,7 @@ class DustHead(nn.Module):
     def _cross(
         self, key: tuple[str, int, HeadStream], block: StreamBlock, x: Tensor, mod: Tensor, kv: FeatureKv
     ) -> Tensor:
-        k, v, mask = self._feature_rows(key, kv)
+        k, v, mask = self.feature_rows(key, kv)
         return block.cross(x, mod, k, v, mask)
 
     def finish(
@@ -270,14 +272,14 @@ class DustHead(nn.Module):
             for s, rows in zip(alive, attended, strict=False):
                 extra, mask = None, None
                 if config.conditioning is Conditioning.EVERY:
-                    k, v, mask = self._feature_rows(("mm", i, s), kv)
+                    k, v, mask = self.feature_rows(("mm", i, s), kv)
                     extra = (k, v)
                 x[s] = self.trunk_block(i, s).after(x[s], rows, mod[s].blocks[i], extra=extra, mask=mask)
                 _tell(probe, f"mm{i}.{s.value}", x[s])
         action = vision = None
         if want_action:
             y = self._tail(HeadStream.ACTION, x[HeadStream.ACTION], mod[HeadStream.ACTION], kv, probe)
-            rows = self._action_rows(y)
+            rows = self.action_rows(y)
             action = self.action_decoder(rows, slot)
         if want_vision and self.has_vision:
             y = self._tail(HeadStream.VISION, x[HeadStream.VISION], mod[HeadStream.VISION], kv, probe)
@@ -285,7 +287,8 @@ class DustHead(nn.Module):
             vision = last_layer(F.relu(hidden(y)))
         return StreamVelocities(action, vision)
 
-    def _action_rows(self, y_BTH: Tensor) -> Tensor:
+    def action_rows(self, y_BTH: Tensor) -> Tensor:
+        """Return the rows of the actions among those of their stream."""
         end = y_BTH.shape[1] - self.config.future_tokens
         return y_BTH[:, end - self.config.action_rows : end]
 
@@ -304,7 +307,7 @@ class DustHead(nn.Module):
             else:
                 x = block.self_attention(x, m)
             _tell(probe, f"tail{j}.{stream.value}", x)
-        out: Tensor = self._out(stream)(x, mod.out)
+        out: Tensor = self.output_layer(stream)(x, mod.out)
         _tell(probe, f"trunk_out.{stream.value}", out)
         return out
 

@@ -31,14 +31,16 @@ from torch import Tensor, nn
 
 from wam.models.backends.backend import EAGER_NAME
 from wam.models.backends.plan import BackendPlan
-from wam.models.backends.stage import PolicyPart, StageInputs, StageSpec
+from wam.models.backends.stage import KernelStage, PolicyPart, StageInputs, StageSpec
 from wam.policies.dust.blocks import Qkv
 from wam.policies.dust.head import DustHead
+from wam.policies.dust.kernel_stages import HeadByKernels
 from wam.policies.dust.model import Backbone, FeatureProjection
 from wam.policies.dust.readings import HeadStream
 from wam.policies.dust.records import FeatureKv, Prefix, StreamModulation, StreamVelocities
 from wam.policies.dust.sampling import Tables
 from wam.policies.dust.schedule import ChunkSchedule, HeadEvaluation, Kind
+from wam.policies.dust.stage_head import StageHead
 
 FeaturePair = tuple[Tensor, Tensor]
 """Keys and values of the features, each [C, B, S, D]."""
@@ -55,7 +57,7 @@ class PackedModulation:
         stream: which of its streams.
     """
 
-    def __init__(self, head: DustHead, stream: HeadStream) -> None:
+    def __init__(self, head: StageHead, stream: HeadStream) -> None:
         trunk = [head.trunk_block(i, stream) for i in range(head.config.mm_layers)]
         blocks = [block.ada.out_features for block in (*trunk, *head.tail_blocks(stream))]
         self._blocks = len(blocks)
@@ -143,7 +145,7 @@ class StateStage(nn.Module):
 
 
 class _HeadStage(nn.Module):
-    def __init__(self, head: DustHead) -> None:
+    def __init__(self, head: StageHead) -> None:
         super().__init__()
         self.head = head
         self._levels = {stream: PackedModulation(head, stream) for stream in head.config.streams}
@@ -175,7 +177,7 @@ class EvaluationStage(_HeadStage):
         kind: what it gives.
     """
 
-    def __init__(self, head: DustHead, kind: Kind) -> None:
+    def __init__(self, head: StageHead, kind: Kind) -> None:
         super().__init__(head)
         self._want_action = kind is not Kind.VISION
         self._want_vision = kind is not Kind.ACTION
@@ -222,11 +224,15 @@ class HeadStages:
         self._head, self._plan, self._rows = head, plan, feature_rows
         self._levels = {stream: PackedModulation(head, stream) for stream in head.config.streams}
         self._crosses_first = head.config.mm_layers > 0 and not head.config.is_joint(0)
+        self._by_kernels: HeadByKernels | None = None
         self.state: Callable[[Tensor], Tensor] = self._prepared(
             "state_tokens", StateStage(head), self._state_examples
         )
         self._prefix: Callable[..., tuple[Tensor, ...]] = self._prepared(
-            "action_prefix", ActionPrefixStage(head), self._prefix_examples
+            "action_prefix",
+            ActionPrefixStage(head),
+            self._prefix_examples,
+            lambda _: ActionPrefixStage(self._kernels()),
         )
         self._evaluate: dict[Kind, Callable[..., tuple[Tensor, ...]]] = {}
         plan.declare("schedule", EAGER_NAME, "computed once for each sampler, not for each chunk")
@@ -242,7 +248,10 @@ class HeadStages:
             if kind not in self._evaluate:
                 stage = EvaluationStage(self._head, kind)
                 self._evaluate[kind] = self._prepared(
-                    f"evaluate_{kind.value}", stage, self._evaluation_examples
+                    f"evaluate_{kind.value}",
+                    stage,
+                    self._evaluation_examples,
+                    lambda _, kind=kind: EvaluationStage(self._kernels(), kind),
                 )
 
     def tables(self, tables: Tables) -> PackedTables:
@@ -280,10 +289,20 @@ class HeadStages:
         )
 
     def _prepared(
-        self, name: str, module: nn.Module, examples: Callable[[], list[StageInputs]]
+        self,
+        name: str,
+        module: nn.Module,
+        examples: Callable[[], list[StageInputs]],
+        kernels: KernelStage | None = None,
     ) -> Callable[..., Any]:
-        stage = StageSpec(name, PolicyPart.EXECUTOR, module.eval(), examples, immutable=True)
+        stage = StageSpec(name, PolicyPart.EXECUTOR, module.eval(), examples, immutable=True, kernels=kernels)
         return self._plan.prepare(stage)
+
+    def _kernels(self) -> HeadByKernels:
+        """Return the head by kernels, which all stages share."""
+        if self._by_kernels is None:
+            self._by_kernels = HeadByKernels(self._head)
+        return self._by_kernels
 
     # Inputs of the shapes that calls have.
 

@@ -24,6 +24,7 @@ from wam.models.backends.stage import PolicyPart, StageInputs, StageSpec
 from wam.policies.ud_vla import masks
 from wam.policies.ud_vla.config import MaskMode
 from wam.policies.ud_vla.decoder import JoinedPrefix, UdVlaDecoder
+from wam.policies.ud_vla.kernel_stages import GeneratedPassByKernels
 from wam.policies.ud_vla.sequence import CURRENT, TEXT, SequenceLayout
 from wam.policies.ud_vla.vision import ImageTokenizer
 
@@ -183,5 +184,12 @@ def pass_stage(
         module = WholePass(decoder, layout).eval()
         return plan.prepare(StageSpec("whole_pass", part, module, whole, immutable=True))
     return plan.prepare(
-        StageSpec("generated_pass", part, GeneratedPass(decoder).eval(), generated, immutable=True)
+        StageSpec(
+            "generated_pass",
+            part,
+            GeneratedPass(decoder).eval(),
+            generated,
+            immutable=True,
+            kernels=lambda inputs: GeneratedPassByKernels(decoder, rows=len(inputs.tensors[0])),
+        )
     )
