@@ -48,8 +48,7 @@ from wam.bench.policy import synthetic_observation
 from wam.core.contract import CameraContract, PolicyContract
 from wam.core.observation import Instruction
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import TRITON_NAME, Eager
-from wam.models.backends.bound import BoundStage
+from wam.models.backends.backend import COMPILE_NAME, TRITON_NAME, Eager
 from wam.models.backends.cuda_graph import CudaGraphs, cuda_capture
 from wam.models.backends.plan import Asked, BackendPlan, OrAuto, eager_plan
 from wam.models.backends.stage import EulerLoop, PolicyPart, StageInputs, StageSpec
@@ -285,38 +284,26 @@ def own_kernels(ladder: StageLadder) -> None:
     ladder.stages("ud_vla", seen.specs, (TRITON_NAME,))
 
 
-def aha_compile(ladder: StageLadder) -> None:
-    """One step whose layers are compiled one by one, in a graph."""
-    if not ladder.on_gpu:
-        ladder.row("aha_wam step", "compile, graph", skipped="needs a CUDA device")
+def regional_compile(ladder: StageLadder) -> None:
+    """Every stage with regions, and AHA-WAM's chunk and prefill by them, as the backend `compile` runs them."""
+    backend = ladder.backend(COMPILE_NAME)
+    if why := backend.probe():
+        ladder.row("regional compile", COMPILE_NAME, skipped=why)
         return
-    plan = StageCollector()
-    policy: Any = _aha(ladder, steps=2, plan=plan).executor
-    spec = next(one for one in plan.specs if one.name == "denoise")
-    assert isinstance(spec.module, EulerLoop)
-    (x, table, context, text, rope), _ = varied(spec.examples()[0]).arguments()
-    given = StageInputs.of(x, table[0], context, text, rope)
-    step = StageSpec("step", PolicyPart.EXECUTOR, spec.module.step)
-    want = in_float32(step, given)
     began = time.perf_counter()
-    for block in policy.model.action.blocks:
-        for name in ("before_attention", "after_attention"):
-            compiled = torch.compile(
-                getattr(type(block), name), dynamic=False, mode="max-autotune-no-cudagraphs"
-            )
-            setattr(block, name, functools.partial(compiled, block))
-    args, kwargs = given.arguments()
-    spec.module.step(*args, **kwargs)
-    build_s = round(time.perf_counter() - began, 1)
-    run = functools.partial(BoundStage(step, ladder.graphs()), *args, **kwargs)
-    ladder.row(
-        "aha_wam step",
-        "compile, graph",
-        build_s=build_s,
-        error=difference(run(), want or []),
-        **ladder.timed(run),
-        kernels=ladder.kernels(run),
-    )
+    plan = BackendPlan((ladder.graphs(),), whole=OrAuto(backend))
+    requests = _Requests(_aha(ladder, steps=STEPS[0], plan=plan))
+    ladder.row("aha_wam load", COMPILE_NAME, build_s=round(time.perf_counter() - began, 1))
+    ladder.row(f"aha_wam chunk N={STEPS[0]}", COMPILE_NAME, **ladder.timed(requests.chunk))
+    ladder.row("aha_wam prefill", COMPILE_NAME, **ladder.timed(requests.plan))
+    del requests, plan
+    gc.collect()
+    seen = StageCollector()
+    _aha(ladder, steps=2, plan=seen)
+    ladder.stages("aha_wam", [one for one in seen.specs if one.regions], (COMPILE_NAME,))
+    seen = StageCollector()
+    HeadStages(_dust_head(ladder), seen, feature_rows=_rows(ladder)).meet(tuple(Kind))
+    ladder.stages("dust", [one for one in seen.specs if one.regions], (COMPILE_NAME,))
 
 
 # DUST
@@ -545,7 +532,7 @@ SECTIONS: dict[str, Callable[[StageLadder], None]] = {
     "ud_vla_stages": ud_vla_stages,
     "state_stages": state_stages,
     "aha_kernels": aha_kernels,
-    "aha_compile": aha_compile,
+    "regional_compile": regional_compile,
 }
 """In order of worth."""
 

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from wam.models.backends.backend import EAGER_NAME, TRITON_NAME, Backend, Eager
+from wam.models.backends.backend import COMPILE_NAME, EAGER_NAME, TRITON_NAME, Backend, Eager
 from wam.models.backends.bound import BoundStage
 from wam.models.backends.cuda_graph import CudaGraphs
 from wam.models.backends.own_kernels import OwnKernels
 from wam.models.backends.plan import BackendPlan, eager_plan
+from wam.models.backends.regional_compile import INDUCTOR, RegionalCompile
 from wam.models.backends.stage import StageInputs, StageSpec
 
 RUNGS = ("eager", "cuda_graph")
@@ -154,6 +155,10 @@ class StageLadder:
         if rung == TRITON_NAME:
             kernels = OwnKernels(self.device)
             return CudaGraphs(kernels, name=rung, new_capture=None if self.on_gpu else lambda: stand_in)
+        if rung == COMPILE_NAME:
+            # Without a GPU nothing is compiled, but all else is as with one.
+            regions = RegionalCompile(self.device, compiler=INDUCTOR if self.on_gpu else "eager")
+            return CudaGraphs(regions, name=rung, new_capture=None if self.on_gpu else lambda: stand_in)
         return Eager() if rung == EAGER_NAME else self.graphs()
 
     def wait(self) -> None:

@@ -23,6 +23,7 @@ from wam.models.backends.plan import BackendPlan
 from wam.models.bundle import Bundle, open_bundle
 from wam.models.bundle.bundle import write_stats
 from wam.models.robot_layout import RobotLayout
+from wam.policies.compile_cache import warm_cache
 from wam.policies.engines import compiled
 from wam.policies.export import exported
 from wam.policies.kind import RANDOM, TINY, LoadOptions, PolicyKind
@@ -135,6 +136,7 @@ def plan_for(bundle: Bundle, backend: str | BackendPlan, *, device: torch.device
         allowed=module.BACKENDS,
         exported=exported(bundle, cache=cache, device=device),
         compiled=compiled(bundle, cache=cache, device=device),
+        warm=warm_cache(bundle, cache=cache, device=device),
     )
 
 

@@ -48,7 +48,7 @@ class PolicyParameters:
     backend: str = parameter(
         "auto",
         description="backend of the network: auto takes the best that device and policy allow, and the eager stages "
-        "where it cannot; or eager, cuda_graph, onnxruntime, tensorrt, triton; for single stages e.g. "
+        "where it cannot; or eager, cuda_graph, onnxruntime, tensorrt, triton, compile; for single stages e.g. "
         "'auto, denoise: eager'; 'triton or auto' leaves to the suite what that backend cannot run",
     )
     threads: int = parameter(1, description="CPU threads of the tensor library", lower=1, upper=256)

@@ -14,7 +14,7 @@ from wam.core.errors import WamError
 from wam.models.backends.stage import StageInputs, StageSlices, StageSpec
 from wam.runtime.policy import BACKENDS
 
-AUTO, EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME, TENSORRT_NAME, TRITON_NAME = BACKENDS
+AUTO, EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME, TENSORRT_NAME, TRITON_NAME, COMPILE_NAME = BACKENDS
 HOST_NAME = "host"
 """What runs the work of a policy that no backend may take over: it is none on the device's tensors."""
 

@@ -10,6 +10,7 @@ import torch
 from wam.core.errors import BundleError
 from wam.models.backends.backend import (
     AUTO,
+    COMPILE_NAME,
     CUDA_GRAPH_NAME,
     EAGER_NAME,
     ONNX_RUNTIME_NAME,
@@ -18,9 +19,11 @@ from wam.models.backends.backend import (
     Backend,
     Eager,
 )
+from wam.models.backends.compile_cache import CompileCache
 from wam.models.backends.cuda_graph import CudaGraphs
 from wam.models.backends.own_kernels import OwnKernels
 from wam.models.backends.plan import Asked, BackendPlan, OrAuto
+from wam.models.backends.regional_compile import RegionalCompile
 from wam.runtime.policy import BACKENDS, NamedBackend, read_backend
 
 
@@ -31,13 +34,14 @@ def choose_plan(
     allowed: Sequence[str] = BACKENDS,
     exported: Backend | None = None,
     compiled: Backend | None = None,
+    warm: CompileCache | None = None,
 ) -> BackendPlan:
     """Return the plan for a user's choice.
 
     Where the choice is left to the suite, a GPU takes TensorRT for stages that have an engine and CUDA graphs for the
     others, a CPU takes ONNX Runtime, and each stage that cannot runs eagerly, with the reason in the plan's `stages`.
-    ONNX Runtime on a GPU is taken by name alone: its runs cannot be captured. So are the own kernels, until somebody
-    has measured them on a GPU.
+    ONNX Runtime on a GPU is taken by name alone: its runs cannot be captured. So are the own kernels and what is
+    compiled, until somebody has measured them on a GPU.
 
     Args:
         text: as `wam.runtime.policy.read_backend` reads it.
@@ -45,6 +49,7 @@ def choose_plan(
         allowed: names of the backends that the kind of policy has.
         exported: the backend ONNX Runtime with the exported stages of this policy; None where there is no bundle.
         compiled: the backend TensorRT with the engines of this policy; None where there is no GPU.
+        warm: what `compile` has made of this policy at an earlier start; None keeps nothing.
 
     Raises:
         BundleError: there is no such backend, or it does not run on this device or with this kind of policy.
@@ -61,6 +66,9 @@ def choose_plan(
     if TRITON_NAME in allowed:
         kernels = OwnKernels(device)
         have[TRITON_NAME] = CudaGraphs(kernels, name=TRITON_NAME) if on_gpu else kernels
+    if COMPILE_NAME in allowed:
+        regions = RegionalCompile(device, cache=warm)
+        have[COMPILE_NAME] = CudaGraphs(regions, name=COMPILE_NAME) if on_gpu else regions
 
     def one(asked: NamedBackend) -> Asked:
         if asked.name == AUTO:
@@ -71,7 +79,7 @@ def choose_plan(
         return OrAuto(backend) if asked.or_auto and not isinstance(backend, Eager) else backend
 
     named = {stage: one(asked) for stage, asked in choice.stages.items()}
-    by_name = {EAGER_NAME, TRITON_NAME} | ({ONNX_RUNTIME_NAME} if on_gpu else set())
+    by_name = {EAGER_NAME, TRITON_NAME, COMPILE_NAME} | ({ONNX_RUNTIME_NAME} if on_gpu else set())
     ladder = tuple(backend for name, backend in have.items() if name not in by_name)
     return BackendPlan(ladder, named=named, whole=one(choice.whole))
 

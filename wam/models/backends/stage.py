@@ -122,6 +122,8 @@ class StageSpec:
             own need not copy the same tensor a second time.
         slices: the same stage in parts, for a backend that can let others go between them; None for a short one.
         kernels: makes the same stage by own kernels (`wam.models.kernels`); None where there are none for it.
+        regions: methods of the module's layers, as their classes have them, that are worth compiling; functions of
+            their arguments and the layer's weights. Empty where nothing is.
     """
 
     name: str
@@ -131,6 +133,7 @@ class StageSpec:
     immutable: bool = False
     slices: StageSlices | None = None
     kernels: KernelStage | None = None
+    regions: tuple[Callable[..., Any], ...] = ()
 
     def outputs(self, inputs: StageInputs) -> StaticOutputs:
         """Return what the stage gives for inputs of these shapes; runs it once."""

@@ -129,3 +129,7 @@ class DitBlock(nn.Module):
         x = x + self.cross_attn.o(attend(q, text_k, text_v, heads=self.heads, mask=text_mask))
         y = modulate(x, shift=mod.shift_mlp, scale=mod.scale_mlp, eps=self.eps)
         return torch.addcmul(x, self.ffn(y), mod.gate_mlp)
+
+
+REGIONS = (DitBlock.before_attention, DitBlock.after_attention)
+"""What of a block is worth compiling; attention itself is a library's kernel."""

@@ -21,6 +21,7 @@ from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.backends.stage import EulerLoop, PolicyPart, StageInputs, StageSpec
 from wam.models.backends.turns import turns_of
 from wam.models.finite import all_finite, require_finite, require_finite_layers
+from wam.models.layers.dit_block import REGIONS
 from wam.models.layers.flow import integrate, sigma_grid
 from wam.models.layers.guidance import guided, prefix_weights
 from wam.models.layers.rope import Rope, rope_1d
@@ -160,6 +161,7 @@ class AhaExecutor:
                 lambda: examples.denoise(self._schedule().modulations, self._rope(0)),
                 immutable=True,
                 kernels=DenoiseKernels(model, self._sigmas),
+                regions=REGIONS,
             )
         )
         (plan or eager_plan()).declare("schedule", EAGER_NAME, "computed once, while the policy is loaded")

@@ -18,6 +18,7 @@ from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.backends.stage import PolicyPart, StageInputs, StageSlices, StageSpec
 from wam.models.backends.turns import turns_of
 from wam.models.finite import all_finite, require_finite, require_finite_layers
+from wam.models.layers.dit_block import REGIONS
 from wam.models.layers.rope import Rope, rope_3d
 from wam.models.normalisation import Normaliser
 from wam.models.text import TextEncoder
@@ -101,6 +102,7 @@ class AhaPlanner:
                 self._prefill_examples,
                 slices=slices,
                 kernels=PrefillKernels(model.video, slices=slices),
+                regions=REGIONS,
             )
         )
 

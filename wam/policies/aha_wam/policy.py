@@ -16,6 +16,7 @@ from torch import nn
 from wam.core.errors import BundleError
 from wam.core.policy import LoadedPolicy
 from wam.models.backends.backend import (
+    COMPILE_NAME,
     CUDA_GRAPH_NAME,
     EAGER_NAME,
     HOST_NAME,
@@ -43,7 +44,14 @@ from wam.policies.aha_wam.vision import VisualEncoder
 from wam.policies.kind import LoadOptions
 
 KIND = "aha_wam"
-BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME, TENSORRT_NAME, TRITON_NAME)
+BACKENDS: tuple[str, ...] = (
+    EAGER_NAME,
+    CUDA_GRAPH_NAME,
+    ONNX_RUNTIME_NAME,
+    TENSORRT_NAME,
+    TRITON_NAME,
+    COMPILE_NAME,
+)
 """What may run the stages."""
 VAE_PREFIX = "vae."
 

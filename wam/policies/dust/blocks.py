@@ -177,6 +177,10 @@ class StreamBlock(nn.Module):
         return out
 
 
+REGIONS = (StreamBlock.qkv, StreamBlock.after)
+"""What of a block is worth compiling; attention itself is a library's kernel."""
+
+
 class OutputLayer(nn.Module):
     """Last norm of a stream and the projection to the decoder's width."""
 

@@ -18,7 +18,13 @@ from torch import Tensor
 
 from wam.core.errors import BundleError, ConfigError, InputError
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, ONNX_RUNTIME_NAME, TRITON_NAME
+from wam.models.backends.backend import (
+    COMPILE_NAME,
+    CUDA_GRAPH_NAME,
+    EAGER_NAME,
+    ONNX_RUNTIME_NAME,
+    TRITON_NAME,
+)
 from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.models.bundle import Bundle, BundleCamera, Manifest, load_into, write_bundle
 from wam.models.normalisation import NormMode
@@ -37,7 +43,7 @@ from wam.policies.dust.views import DEFAULT_CROP
 from wam.policies.kind import LoadOptions
 
 KIND = "dust"
-BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME, TRITON_NAME)
+BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME, TRITON_NAME, COMPILE_NAME)
 """What may run the stages."""
 GRIPPER_WORDS = ("gripper", "finger")
 """Joints whose names hold one of these are binary in tiny bundles."""

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from wam.models.backends.backend import EAGER_NAME
 from wam.models.backends.plan import BackendPlan
 from wam.models.backends.stage import KernelStage, PolicyPart, StageInputs, StageSpec
-from wam.policies.dust.blocks import Qkv
+from wam.policies.dust.blocks import REGIONS, Qkv
 from wam.policies.dust.head import DustHead
 from wam.policies.dust.kernel_stages import HeadByKernels
 from wam.policies.dust.model import Backbone, FeatureProjection
@@ -295,7 +295,17 @@ class HeadStages:
         examples: Callable[[], list[StageInputs]],
         kernels: KernelStage | None = None,
     ) -> Callable[..., Any]:
-        stage = StageSpec(name, PolicyPart.EXECUTOR, module.eval(), examples, immutable=True, kernels=kernels)
+        # Both have blocks, or neither has.
+        regions = () if kernels is None else REGIONS
+        stage = StageSpec(
+            name,
+            PolicyPart.EXECUTOR,
+            module.eval(),
+            examples,
+            immutable=True,
+            kernels=kernels,
+            regions=regions,
+        )
         return self._plan.prepare(stage)
 
     def _kernels(self) -> HeadByKernels:
