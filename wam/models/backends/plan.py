@@ -69,7 +69,9 @@ class BackendPlan:
     @property
     def name(self) -> str:
         """Names of the backends that the plan may use, for logs and as a key."""
-        choices = (self._whole,) if self._whole is not None else (*self._ladder, Eager())
+        choices: tuple[Backend | OrAuto, ...] = (*self._ladder, Eager())
+        if self._whole is not None:
+            choices = (self._whole,)
         named = tuple(f"{stage}: {one.name if one else 'auto'}" for stage, one in sorted(self._named.items()))
         return ", ".join((*(one.name for one in choices), *named))
 

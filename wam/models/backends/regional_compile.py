@@ -185,7 +185,7 @@ class RegionalCompile:
             if (facts := self._gpu.facts()).capability < OLDEST:
                 oldest = ".".join(map(str, OLDEST))
                 return f"the GPU is too old: {facts}, the compiler needs {oldest}; take backend cuda_graph"
-        if not any(map(shutil.which, (os.environ.get("CXX") or "g++", "g++", "clang++"))):
+        if not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++")):
             return "there is no C++ compiler: sudo apt install g++, or set CXX; or take backend eager"
         return ""
 
@@ -238,7 +238,8 @@ class RegionalCompile:
 
 def _modules(module: nn.Module) -> Iterator[nn.Module]:
     """Yield a module and all below it, those included that are held without being registered."""
-    waiting, met = [module], set()
+    waiting = [module]
+    met: set[int] = set()
     while waiting:
         for part in waiting.pop().modules():
             if id(part) in met:
