@@ -25,6 +25,7 @@ from wam.core.errors import WamError
 from wam.core.signals import stop_on_signals
 from wam.devices.loader import load_robot
 from wam.evaluation.closed_loop.options import EvalOptions
+from wam.ros.command_line import ParameterValue
 from wam.sim.gl import refusal_of_window
 from wam.sim.model import position_names
 from wam.sim.tasks.world import make_world
@@ -63,7 +64,7 @@ def window_beside(
     """
     ready = log_dir.resolve() / "window.open"
     ready.unlink(missing_ok=True)
-    world = {
+    world: dict[str, ParameterValue] = {
         "robot": robot,
         "task": options.task.name,
         "setting": options.setting.value,

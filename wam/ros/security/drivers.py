@@ -28,7 +28,7 @@ def sim_node(robot: RobotDescription) -> Grants:
         | REPORTS
         | LOCK_STEP
         | Grants(
-            publishes=frozenset({*cameras, "~/task", "~/truth", "/clock"}),
+            publishes=frozenset({*cameras, "~/task", "~/truth", "~/world", "/clock"}),
             subscribes=frozenset({"lock_step"}),
             serves=frozenset({"~/start_episode"}),
         )
