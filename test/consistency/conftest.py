@@ -16,10 +16,10 @@ CODE = (
     "wam_bringup",
 )  # fmt: skip
 """The Python packages of the suite."""
-SCRIPTS = ("tools", "launch", "benchmarks", "examples")
-"""Folders with Python files that are no packages."""
-EXAMPLES = ("example_policy", "example_filter")
-"""Packages of their own below examples/, which import themselves."""
+SCRIPTS = ("tools", "launch", "benchmarks", "examples", "lerobot_env_wam")
+"""Folders with Python files that are no packages of the suite."""
+EXAMPLES = ("example_policy", "example_filter", "lerobot_env_wam")
+"""Packages of their own below examples/ and lerobot_env_wam/, which import themselves."""
 SUPPORT = {path.stem for path in (ROOT / "test" / "support").glob("*.py")}
 """Modules that tests of several folders share; pytest puts them on the import path."""
 

@@ -24,6 +24,11 @@ from wam.cli.main import VERBS
 from wam.core.extras import BARE, MODULES, WITH_MODEL
 from wam.core.extras import VERBS as VERBS_EXTRAS
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROS_PACKAGES = {
     "action_msgs", "ament_index_python",
     "builtin_interfaces", "control_msgs", "cv_bridge", "diagnostic_msgs", "geometry_msgs", "launch",
@@ -33,6 +38,7 @@ ROS_PACKAGES = {
 """Modules that a ROS distribution provides under the same name."""
 DISTRIBUTIONS = {
     "rerun": "rerun-sdk",
+    "lerobot": None,  # brings its plugins together, and is never installed here: lerobot_env_wam
     "tensorrt_bindings": None,  # official bindings, compared with where they are: WAM_TENSORRT_BINDINGS
     "fake_tensorrt_plan": None,  # beside the fake in test/support
     "packages": None,  # beside it in tools/setup
@@ -240,11 +246,27 @@ def test_extras_are_ranges_around_the_pins_of_requirements(tree: Any, described:
 def test_every_requirements_file_is_in_an_extra_or_of_the_checkout_only(
     tree: Any, described: dict[str, Any]
 ) -> None:
-    own = {"constraints", "dev", "docs", "ros"}
+    own = {"constraints", "dev", "docs", "gym", "ros"}
     wheel = [described["install_requires"], *described["extras_require"].values()]
     asked = {canonicalize_name(Requirement(text).name) for texts in wheel for text in texts}
     for stem, names in pinned(tree.root).items():
         assert (stem in own) != (names <= asked), f"requirements/{stem}.txt"
+
+
+def test_the_plugin_of_lerobot_is_found_by_its_name_and_asks_for_what_is_pinned(tree: Any) -> None:
+    """LeRobot imports every distribution whose name begins with `lerobot_env_`, by that name."""
+    folder = tree.root / "lerobot_env_wam"
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == "lerobot_env_wam"
+    assert (folder / project["name"] / "__init__.py").is_file()
+    assert project["version"] == wam.__version__
+    asked = {one.name: one.specifier for one in map(Requirement, project["dependencies"])}
+    assert "wam_deploy" in asked
+    (version,) = re.findall(
+        r"^gymnasium==(\S+)$", (tree.root / "requirements" / "gym.txt").read_text(), re.MULTILINE
+    )
+    assert version in asked["gymnasium"]
+    assert next(one.version for one in asked["gymnasium"] if one.operator == ">=") == version
 
 
 def test_the_module_table_names_the_extra_that_setup_py_has(described: dict[str, Any]) -> None:

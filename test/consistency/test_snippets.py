@@ -53,6 +53,8 @@ NOT_RUN = {
     "echo": "of the person's shell",
     "export": "of the person's shell",
     "hf": "downloads gigabytes",
+    "lerobot-eval": "needs LeRobot",
+    "lerobot-train": "needs LeRobot",
     "mv": "moves files of the person",
     "grep": "looks for names to replace",
     "xargs": "changes files of the person",

@@ -312,9 +312,8 @@ class _Run:
         return self._ticks * COMMAND_PERIOD_NS
 
     def _frame_ns(self) -> int:
-        """Return when the next frame is due [ns]: the physics step nearest to its time."""
-        steps = round(len(self._rows) / self._options.frame_rate * NS_PER_S / self._step_ns)
-        return steps * self._step_ns
+        """Return when the next frame is due [ns]."""
+        return frame_time_ns(len(self._rows), rate=self._options.frame_rate, step_ns=self._step_ns)
 
     def _command(self) -> None:
         self._ticks += 1
@@ -356,6 +355,17 @@ class _Run:
         positions = np.array([row[1] for row in self._rows]).reshape(-1, width)
         commands = np.array([row[2] for row in self._rows]).reshape(-1, width)
         return Traces(times, positions, commands)
+
+
+def frame_time_ns(index: int, *, rate: float, step_ns: int) -> int:
+    """Return when a frame is due [ns]: at the physics step nearest to `index / rate`.
+
+    Args:
+        index: of the frame, from 0.
+        rate: frames a second [Hz].
+        step_ns: length of a physics step [ns].
+    """
+    return round(index / rate * NS_PER_S / step_ns) * step_ns
 
 
 def find_camera(robot: RobotDescription, name: str) -> CameraSpec:
