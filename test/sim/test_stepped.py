@@ -30,7 +30,7 @@ SPARE_ROWS = 5
 """The last row is repeated: what is stepped is one row behind what was recorded."""
 
 
-class Recorded:
+class KeptFrames:
     """Keeps the frames of an episode."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ def world() -> TaskWorld:
     ],
 )
 def test_the_recorded_rows_of_an_expert_succeed_on_their_seed_and_are_within_every_limit(task: str) -> None:
-    world, recorded = TaskWorld(find_task(task)), Recorded()
+    world, recorded = TaskWorld(find_task(task)), KeptFrames()
     expert = ExpertActor(lambda episode: make_expert(episode.world))
     assert rollout(world, expert, seed=SEED, observers=[recorded]).success
     frames = recorded.frames
