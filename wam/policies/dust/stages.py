@@ -251,8 +251,11 @@ class HeadStages:
                     f"evaluate_{kind.value}",
                     stage,
                     self._evaluation_examples,
-                    lambda _, kind=kind: EvaluationStage(self._kernels(), kind),
+                    self._kernel_evaluation(kind),
                 )
+
+    def _kernel_evaluation(self, kind: Kind) -> KernelStage:
+        return lambda _: EvaluationStage(self._kernels(), kind)
 
     def tables(self, tables: Tables) -> PackedTables:
         """Return the modulations of a schedule as the stages take them."""

@@ -41,7 +41,7 @@ class GeneratedPassByKernels:
                 up=layer.mlp.up_proj,
                 down=layer.mlp.down_proj,
                 heads=heads,
-                key_heads=key_heads,
+                key_heads=key_heads or heads,
                 eps=layer.input_layernorm.variance_epsilon,
             )
             for layer in self._model.layers
