@@ -33,6 +33,7 @@ RIVAL = "wam/bench/soak/faults.py"
 STATES = {
     "wam_sim_node/arm.py": "the simulated driver's measured states and echo",
     "wam_sim_node/task.py": "where the objects of a simulated task are, under names that no joint has",
+    "wam_sim_node/world.py": "the whole simulated world, for a viewer, on a topic that no driver reads",
     "wam_driver_node/node.py": "measured states of a driver's edge",
     "wam_bringup/view.py": "joint states for RViz",
     "wam/bench/command_peer.py": "measured states of a bench",

@@ -72,7 +72,7 @@ def test_every_episode_is_filmed_from_its_beginning(small_franka: RobotDescripti
             player.play(seed)
             counts.append(len(pictures))
             pictures.clear()
-    assert counts == [3, 3, 3]
+    assert counts == [4, 4, 4]  # at 0, 0.2, 0.4 and 0.6 s
 
 
 def test_the_noise_of_a_policy_differs_from_seed_to_seed(small_franka: RobotDescription) -> None:
