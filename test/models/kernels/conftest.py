@@ -21,7 +21,7 @@ SCRIPT = Path(__file__).parents[2] / "support" / "kernel_measurements.py"
 class Measure(Protocol):
     """Calls a function of test/support/kernel_measurements.py by name."""
 
-    def __call__(self, name: str, **arguments: Any) -> Any: ...
+    def __call__(self, name: str, /, **arguments: Any) -> Any: ...
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def answering(script: Path) -> Iterator[Measure]:
     assert process.stdin is not None
     assert process.stdout is not None
 
-    def ask(name: str, **arguments: Any) -> Any:
+    def ask(name: str, /, **arguments: Any) -> Any:
         process.stdin.write(json.dumps({"name": name, "arguments": arguments}) + "\n")
         process.stdin.flush()
         answer = process.stdout.readline()
