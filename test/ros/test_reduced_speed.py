@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
-from safety_bench import Bench
+from safety_bench import Arms, Bench
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 
@@ -36,17 +36,24 @@ def fastest(bench: Bench, messages: list[JointState]) -> float:
     return float((speeds / (np.diff(stamps) / TICK_NS)).max())
 
 
-def test_reduced_speed_is_kept_by_tools_and_lifted_again(make_bench: Callable[..., Bench]) -> None:
+def swing_the_base(arms: Arms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the first joint alone swing, four times as far: its tools are far from its axis."""
+    swing = arms.rows
+    home = np.array([joint.home for joint in arms.robot.joints])
+    base = np.arange(len(home)) == 0
+    monkeypatch.setattr(arms, "rows", lambda: home + 4.0 * base * (swing() - home))
+
+
+def test_reduced_speed_is_kept_by_tools_and_lifted_again(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No limit held for tools: the joints of a Piper allow 1.9 m/s, those of a UR 3.6 m/s."""
     bench = make_bench(reduced_speed=True)
     arms = bench.arms
     left: list[JointState] = []
     arms.create_subscription(JointState, arms.robot.groups[0].command_topic, left.append, COMMAND)
     bench.activate()
-    swing = arms.rows
-    home = np.array([joint.home for joint in arms.robot.joints])
-    base = np.arange(len(home)) == 0
-    arms.rows = lambda: home + 4.0 * base * (swing() - home)  # type: ignore[method-assign]
+    swing_the_base(arms, monkeypatch)
     arms.sending = True
     assert arms.wait_for(lambda: arms.saw("recovered"))
     bench.more_commands(300)
@@ -61,7 +68,7 @@ def test_reduced_speed_is_kept_by_tools_and_lifted_again(make_bench: Callable[..
 
 
 def test_a_switch_that_has_died_keeps_tools_slow_although_another_says_false(
-    make_bench: Callable[..., Bench],
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A panel that repeated false all along lifted what a switch had asked for, once the switch had gone."""
     bench = make_bench()
@@ -76,10 +83,7 @@ def test_a_switch_that_has_died_keeps_tools_slow_although_another_says_false(
     panel.publish(Bool(data=False))
     switch.publish(Bool(data=True))
     assert arms.wait_for(lambda: cycle._intake.reduced)
-    swing = arms.rows
-    home = np.array([joint.home for joint in arms.robot.joints])
-    base = np.arange(len(home)) == 0
-    arms.rows = lambda: home + 4.0 * base * (swing() - home)  # type: ignore[method-assign]
+    swing_the_base(arms, monkeypatch)
     arms.sending = True
     assert arms.wait_for(lambda: arms.saw("recovered"))
     bench.more_commands(50)
