@@ -27,7 +27,8 @@ WAM = (sys.executable, "-c", "from wam.cli.main import main; main()")
         (["sim", "record", "out", "--format", "lerbot"], "lerobot"),
         (["info", "--robot", "pipre"], "piper"),
         (["info", "--preset", "aha_wam/papr"], "aha_wam/paper"),
-        (["info", "--policy", "piper_move_large_objct"], "state/piper_move_large_object"),
+        (["info", "--policy", "state/piper_move_large_objct"], "state/piper_move_large_object"),
+        (["info", "--policy", "ur5e_inspire_put_block_ner"], "state/ur5e_inspire_put_block_near"),
     ],
 )
 def test_a_wrong_word_is_answered_with_the_one_that_was_meant(

@@ -14,30 +14,40 @@ POLICIES = ("dust/franka_box_to_bowl_near", "state/piper_move_large_object", "ah
 @pytest.mark.parametrize(
     ("word", "meant"),
     [
-        ("aha_wam/randm", "aha_wam/random"),
-        ("piper_move_large_objct", "state/piper_move_large_object"),
-        ("AHA_WAM/RANDOM", "aha_wam/random"),
-        ("quaternion", None),
-        ("", None),
+        ("aha_wam/randm", ("aha_wam/random",)),
+        ("piper_move_large_objct", ("state/piper_move_large_object",)),
+        ("AHA_WAM/RANDOM", ("aha_wam/random",)),
+        ("quaternion", ()),
+        ("", ()),
     ],
 )
-def test_the_nearest_name_is_found_by_the_whole_or_by_a_part(word: str, meant: str | None) -> None:
+def test_the_nearest_name_is_found_by_the_whole_or_by_a_part(word: str, meant: tuple[str, ...]) -> None:
     assert nearest(word, POLICIES, by_part=True) == meant
 
 
 @pytest.mark.parametrize(
     ("word", "known", "meant"),
     [
-        ("m", ("m/s", "mm/s"), None),
-        ("randm", POLICIES, None),
-        ("rad/S", ("m/s", "rad/s"), "rad/s"),
+        ("m", ("m/s", "mm/s"), ()),
+        ("randm", POLICIES, ()),
+        ("rad/S", ("m/s", "rad/s"), ("rad/s",)),
     ],
 )
 def test_a_part_is_enough_only_where_names_have_parts(
-    word: str, known: tuple[str, ...], meant: str | None
+    word: str, known: tuple[str, ...], meant: tuple[str, ...]
 ) -> None:
     """A velocity in 'm' was answered with "did you mean 'm/s'?"."""
     assert nearest(word, known) == meant
+
+
+def test_a_part_that_several_names_share_suggests_all_of_them() -> None:
+    """The task of two policies was answered with the first of them only, as if the other did not exist."""
+    known = ("aha_wam/piper_box", "state/piper_box", "state/franka_box")
+    assert nearest("piper_bx", known, by_part=True) == ("aha_wam/piper_box", "state/piper_box")
+    assert did_you_mean("piper_bx", known, by_part=True) == (
+        ", did you mean 'aha_wam/piper_box' or 'state/piper_box'?"
+    )
+    assert nearest("state/piper_bx", known, by_part=True) == ("state/piper_box",)
 
 
 def test_an_error_suggests_by_a_part_where_it_is_told_to() -> None:

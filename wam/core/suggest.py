@@ -10,8 +10,10 @@ ALIKE = 0.6
 """Least share of letters in common, of 0..1; below it a guess would be noise."""
 
 
-def nearest(word: str, known: Iterable[str], *, by_part: bool = False) -> str | None:
-    """Return the known word that is most like `word`, or None where none is alike. Case is ignored.
+def nearest(word: str, known: Iterable[str], *, by_part: bool = False) -> tuple[str, ...]:
+    """Return the known words that are most like `word`: one, or all that share the part that is most like it.
+
+    Case is ignored; empty where none is alike, and where `word` is known.
 
     Args:
         word: what was written.
@@ -19,14 +21,14 @@ def nearest(word: str, known: Iterable[str], *, by_part: bool = False) -> str | 
         by_part: of names such as `dust/franka_box` compare the parts too: who leaves out the kind means the whole name.
     """
     names = list(dict.fromkeys(known))
-    by_spelling: dict[str, str] = {}
+    by_spelling: dict[str, list[str]] = {}
     for name in names:
-        for spelling in (name, *(name.split("/") if by_part else ())):
-            by_spelling.setdefault(spelling.lower(), name)
+        for spelling in dict.fromkeys((name, *(name.split("/") if by_part else ()))):
+            by_spelling.setdefault(spelling.lower(), []).append(name)
     for name in names:
-        by_spelling[name.lower()] = name
+        by_spelling[name.lower()] = [name]
     found = difflib.get_close_matches(word.lower(), by_spelling, n=1, cutoff=ALIKE)
-    return by_spelling[found[0]] if found and by_spelling[found[0]] != word else None
+    return tuple(by_spelling[found[0]]) if found and word not in by_spelling[found[0]] else ()
 
 
 def did_you_mean(word: str, known: Iterable[str], *, by_part: bool = False) -> str:
@@ -34,5 +36,5 @@ def did_you_mean(word: str, known: Iterable[str], *, by_part: bool = False) -> s
 
     The arguments are those of `nearest`.
     """
-    guess = nearest(word, known, by_part=by_part)
-    return f", did you mean {guess!r}?" if guess else ""
+    guesses = nearest(word, known, by_part=by_part)
+    return f", did you mean {' or '.join(map(repr, guesses))}?" if guesses else ""
