@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 
 from wam.core.errors import ConfigError
+from wam.ros.conversions import ns_to_time
 from wam.ros.lock_step import SteppedWorker, make_worker
-from wam.ros.qos import EVENT
+from wam.ros.qos import CLOCK, EVENT
 from wam.ros.worker import Worker
 from wam.stack.lock_step import START_NS, TICK_NS, LockStep
 
@@ -35,6 +38,7 @@ class Loop:
         self.errors: list[Exception] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.stepped = threading.Event()
         self.fail = False
         self.worker = SteppedWorker(self.node, "loop", self._step, period=period, on_error=self.errors.append)
         self.executor = SingleThreadedExecutor()
@@ -49,6 +53,7 @@ class Loop:
         if self.fail:
             raise ZeroDivisionError("surprise")
         self.times.append(int(self.node.get_clock().now().nanoseconds))
+        self.stepped.set()
 
     def _spin(self) -> None:
         while not self._end.is_set():
@@ -101,6 +106,29 @@ def test_time_stands_still_until_a_node_that_starts_takes_part(time: LockStep) -
         assert begun + 3 * TICK_NS in loop.times
     finally:
         loop.close()
+
+
+def test_an_answer_that_was_given_before_its_listener_was_discovered_counts() -> None:
+    """On a busy machine the first answer of a node that had just started was lost; time stood still for ever."""
+    rclpy.init(args=[])
+    loop = Loop(period=TICK_NS * 1e-9)
+    clock = Node("clock")
+    try:
+        ticks = clock.create_publisher(Clock, "/clock", CLOCK)
+        deadline = monotonic() + 20.0
+        while not loop.times and monotonic() < deadline:
+            ticks.publish(Clock(clock=ns_to_time(START_NS)))
+            loop.stepped.wait(0.05)
+        assert loop.times == [START_NS]
+        time = LockStep()
+        try:
+            assert time.hold("/loop", timeout=20.0)
+        finally:
+            time.close()
+    finally:
+        clock.destroy_node()
+        loop.close()
+        rclpy.try_shutdown()
 
 
 def test_time_waits_for_a_step_that_takes_long(time: LockStep, loop: Loop) -> None:

@@ -22,8 +22,16 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
 from wam.robots.description import CameraTransport, RobotDescription
-from wam.ros.lock_step import TOPIC as LOCK_STEP
-from wam.ros.qos import CHUNK, CLOCK, EVENT, IMAGE, IMAGE_PUBLISHER, JOINT_STATE, JOINT_STATE_PUBLISHER
+from wam.ros.lock_step import TOPIC as ANSWERS
+from wam.ros.qos import (
+    CHUNK,
+    CLOCK,
+    IMAGE,
+    IMAGE_PUBLISHER,
+    JOINT_STATE,
+    JOINT_STATE_PUBLISHER,
+    LOCK_STEP,
+)
 from wam_msgs.msg import ActionChunk
 
 PREFIX = "relayed/"
@@ -71,7 +79,7 @@ class Relay:
                 Image, topic, lambda message, images=images: self._pass(message, images, "image"), IMAGE
             )
         # Created last: within a round of the executor, what arrived before a new time is passed on before the answer.
-        self._answers = self.node.create_publisher(Header, LOCK_STEP, EVENT)
+        self._answers = self.node.create_publisher(Header, ANSWERS, LOCK_STEP)
         self.node.create_subscription(Clock, "/clock", self._on_clock, CLOCK)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)

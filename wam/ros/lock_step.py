@@ -20,7 +20,7 @@ from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
 from wam.core.thread_names import show_thread_name
 from wam.ros.conversions import ns_to_time
-from wam.ros.qos import EVENT
+from wam.ros.qos import LOCK_STEP
 from wam.ros.worker import Worker
 from wam.runtime.safety.stream import StreamHealth
 
@@ -69,7 +69,7 @@ class SteppedWorker:
         self._now_ns = self._answered_ns = 0
         self._last_ns: int | None = None
         self._woken = self._stopping = self._free = False
-        self._answers: Any = node.create_publisher(Header, TOPIC, EVENT)
+        self._answers: Any = node.create_publisher(Header, TOPIC, LOCK_STEP)
         one = Duration(nanoseconds=1)
         self._jump = self._clock.create_jump_callback(
             JumpThreshold(min_forward=one, min_backward=Duration(nanoseconds=-1), on_clock_change=False),

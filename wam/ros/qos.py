@@ -89,6 +89,9 @@ EVENT = _profile(reliable=True, depth=100)
 EVENT_KEPT = _profile(reliable=True, depth=100, latched=True)
 """Offered: events are kept for a listener that is discovered after them. Requested: those before discovery as well."""
 
+LOCK_STEP = _profile(reliable=True, depth=100, latched=True)
+"""Answers to a time: the listener may be discovered after a node has answered, and no time is answered twice."""
+
 ESTOP = _profile(reliable=True, depth=1, latched=True)
 """Emergency stop: the newest word counts, and is heard by a listener that comes after it."""
 

@@ -27,7 +27,7 @@ from std_msgs.msg import Header
 from wam.core.clock import NS_PER_MS, NS_PER_S, seconds_to_ns
 from wam.ros.conversions import ns_to_time, time_to_ns
 from wam.ros.lock_step import TOPIC
-from wam.ros.qos import CLOCK, EVENT
+from wam.ros.qos import CLOCK, LOCK_STEP
 from wam.ros.segments import private_segments
 from wam.stack.runner import StackFailed
 
@@ -92,7 +92,7 @@ class LockStep:
         self._listeners: set[str] = set()
         self._clients: dict[str, Any] = {}
         self._clock = self.node.create_publisher(Clock, "/clock", CLOCK)
-        self.node.create_subscription(Header, TOPIC, self._on_answer, EVENT)
+        self.node.create_subscription(Header, TOPIC, self._on_answer, LOCK_STEP)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._stopping = threading.Event()

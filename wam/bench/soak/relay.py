@@ -21,8 +21,8 @@ from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 
-from wam.ros.lock_step import TOPIC as LOCK_STEP
-from wam.ros.qos import CHUNK, CLOCK, EVENT
+from wam.ros.lock_step import TOPIC as ANSWERS
+from wam.ros.qos import CHUNK, CLOCK, LOCK_STEP
 from wam.ros.segments import private_segments
 from wam_msgs.msg import ActionChunk
 
@@ -126,7 +126,7 @@ class ChunkRelay:
         self._chunks = self.node.create_publisher(ActionChunk, RELAYED_TOPIC, CHUNK)
         self.node.create_subscription(ActionChunk, CHUNK_TOPIC, self._pass, CHUNK)
         # Created last: within a round of the executor, what arrived before a new time is passed on before the answer.
-        self._answers = self.node.create_publisher(Header, LOCK_STEP, EVENT)
+        self._answers = self.node.create_publisher(Header, ANSWERS, LOCK_STEP)
         self.node.create_subscription(Clock, "/clock", self._on_clock, CLOCK)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
