@@ -56,6 +56,7 @@ class Claim:
         self.key = robot_key(node.context.get_domain_id(), self._topics)
         self._lease: RobotLease | None = None
         self._card: Any = None
+        self._cards: dict[Endpoint, set[str]] = {}
         self._commanding: Any = None
         if self._topics:
             self._lease = RobotLease(self.key, owner=node.get_fully_qualified_name(), folder=folder)
@@ -121,15 +122,25 @@ class Claim:
             self._lease = None
 
     def rivals(self, others: list[OtherPublisher]) -> list[OtherPublisher]:
-        """Return those of the other publishers of the command topics that may be commanding."""
+        """Return those of the other publishers of the command topics that may be commanding.
+
+        A node that is being forgotten loses its publishers one after the other: what it announced once counts for as
+        long as one of its command publishers is left.
+        """
         lease = self._lease
-        if not others or lease is None:
+        if lease is None:
             return []
-        names = [name for name, _ in self._node.get_topic_names_and_types()]
-        cards = self._behind([name for name in names if f"/{LEASE}" in name])
-        quiet = cards - self._behind(names, f"/{COMMANDING}")
+        names = [name for name, _ in self._node.get_topic_names_and_types()] if others else []
+        here = {(one.gid[:PARTICIPANT_BYTES], one.node) for one in others}
+        cards = {who: known for who, known in self._cards.items() if who in here}
+        for name in names:
+            if f"/{LEASE}" in name:
+                for who in self._behind([name]) & here:
+                    cards[who] = cards.get(who, set()) | {name.rpartition(LEASE)[2]}
+        self._cards = cards
+        quiet = cards.keys() - self._behind(names, f"/{COMMANDING}")
         if lease.held:
-            quiet |= self._behind(names, f"/{LEASE}{lease.identity}")
+            quiet |= {who for who, known in cards.items() if lease.identity in known}
         return [one for one in others if (one.gid[:PARTICIPANT_BYTES], one.node) not in quiet]
 
     def _behind(self, names: list[str], ending: str = "") -> set[Endpoint]:

@@ -24,6 +24,7 @@ from wam.core.verdict import Ladder
 from wam.ros.qos import COMMAND
 from wam.runtime.safety import lease
 from wam.runtime.safety.lease import RobotHeld
+from wam_safety_node.claim import LEASE
 from wam_safety_node.node import SafetyNode
 from wam_safety_node.outputs import OtherPublisher
 
@@ -154,6 +155,33 @@ def test_a_node_on_another_computer_is_refused_and_the_holder_goes_on(
     assert bench.safety.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
     assert arms.wait_for(lambda: not rivals(other))
     assert other.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+
+def test_a_killed_node_that_is_being_forgotten_is_no_rival(
+    make_bench: Callable[..., Bench], elsewhere: Callable[..., SafetyNode]
+) -> None:
+    """A safety node that was started in place of a killed one stopped the arm for good 20 s later.
+
+    DDS forgets the publishers of a participant one after the other; without the one that announces it, the command
+    publisher looked like a stranger's. Here the announcement goes and the command publishers stay.
+    """
+    bench = make_bench()
+    bench.activate()
+    other = elsewhere(dry_run=False)
+    assert other.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert publishers(bench, 2)
+    assert rivals(bench.safety) == []
+    assert other._claim is not None
+    other._claim.close()
+    name = f"{other.get_fully_qualified_name()}/{LEASE}"
+    graph = bench.safety.get_topic_names_and_types
+    assert bench.arms.wait_for(
+        lambda: sum(len(bench.safety.get_publishers_info_by_topic(one)) for one, _ in graph() if name in one) == 1
+    ), "only the announcement of the node that commands is left"
+    assert publishers(bench, 2)
+    assert rivals(bench.safety) == []
+    bench.more_commands(20)
+    assert not bench.arms.saw("second_publisher")
 
 
 def test_a_dry_run_beside_the_node_that_commands_is_no_rival(
