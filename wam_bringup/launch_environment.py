@@ -18,6 +18,7 @@ from wam.ros.environment import (
     launch_settings,
     network_of,
     suite_profile,
+    types_profile,
 )
 from wam.ros.security.settings import OVERRIDE, enclave_of, security_settings
 from wam.ros.security.suite import VENDOR
@@ -35,6 +36,7 @@ def network_actions(values: dict[str, str], *, cameras: bool) -> list[Any]:
 
     The Fast DDS profile is noted in `values` for the suite's own processes. Those of a vendor keep what the shell says,
     and so do the suite's where the robot is a real one: the profile has to suit drivers on other computers as well.
+    Where the shell says nothing, the suite's get one that only keeps a killed node from leaving others unmatched.
 
     Args:
         values: of the arguments.
@@ -60,6 +62,8 @@ def network_actions(values: dict[str, str], *, cameras: bool) -> list[Any]:
     values[PROFILE] = str(profile) if given else ""
     network = network_of({**os.environ, **settings, **suite_environment(values)})
     told = [f"{network}"]
+    if network.drops_images:
+        values[PROFILE] = str(types_profile())
     if cameras and network.drops_images:
         told.append(f"{images_remedy(network)} (dds_profile:={SUITE_PROFILE}: for the suite's nodes)")
     return [

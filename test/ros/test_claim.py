@@ -176,7 +176,9 @@ def test_a_killed_node_that_is_being_forgotten_is_no_rival(
     name = f"{other.get_fully_qualified_name()}/{LEASE}"
     graph = bench.safety.get_topic_names_and_types
     assert bench.arms.wait_for(
-        lambda: sum(len(bench.safety.get_publishers_info_by_topic(one)) for one, _ in graph() if name in one) == 1
+        lambda: (
+            sum(len(bench.safety.get_publishers_info_by_topic(one)) for one, _ in graph() if name in one) == 1
+        )
     ), "only the announcement of the node that commands is left"
     assert publishers(bench, 2)
     assert rivals(bench.safety) == []

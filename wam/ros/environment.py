@@ -190,6 +190,11 @@ def suite_profile(reach: str) -> Path:
     return config_dir() / "dds" / name
 
 
+def types_profile() -> Path:
+    """Return the profile that changes nothing but one thing: nobody is asked for types during discovery."""
+    return config_dir() / "dds" / "fastdds_types.xml"
+
+
 def images_remedy(network: Network) -> str:
     """Return what to do where `network` drops images; a profile counts where the images are published."""
     return (
