@@ -157,6 +157,23 @@ def test_a_driver_that_was_away_in_motion_lets_the_stream_begin_at_rest_where_it
     assert judged.violations == []
 
 
+def test_a_stream_that_begins_anew_a_little_nearer_to_its_end_did_not_move_there() -> None:
+    """14 µrad at the end of a range counted as a motion towards it, where no speed is allowed."""
+    robot = load_robot("franka")
+    judged = StreamJudge(read_judged_robot(robot.source), period=PERIOD)
+    end = np.array([joint.home for joint in robot.joints])
+    end[3] = robot.joints[3].upper
+    before = end.copy()
+    before[3] -= 1.4e-5
+    for _ in range(5):
+        judged.command(before, measured=end, stopped=False)
+    judged.away()
+    judged.silence()
+    for _ in range(5):
+        judged.command(end, measured=end, stopped=False)
+    assert judged.violations == []
+
+
 def test_a_stream_that_begins_away_from_the_arm_is_found() -> None:
     judged = StreamJudge(JUDGED, period=PERIOD)
     judged.command(HOME, measured=HOME + 0.05, stopped=False)

@@ -72,6 +72,8 @@ class Loop:
         self.reference: list[np.ndarray] = []
         self.sequence = 0
         self.braking = False
+        self.jogged = np.zeros(self.count)
+        """How far from where the controller leads it the arm is measured, float64 [N] [rad]."""
 
     def run(self, seconds: float, *, chunks_until: float = float("inf")) -> np.ndarray:
         """Return the commanded positions of the arm every millisecond, float64 [T, N]."""
@@ -89,7 +91,7 @@ class Loop:
     @property
     def measured(self) -> np.ndarray:
         late = self.reference[-20] if len(self.reference) >= 20 else self.home[: self.count]
-        return np.concatenate([late, self.home[self.count :]])
+        return np.concatenate([late + self.jogged, self.home[self.count :]])
 
     def _chunk(self) -> None:
         stamp = self.now_ns - 60 * MS

@@ -181,6 +181,20 @@ def test_a_clock_that_was_set_during_a_silence_draws_no_controller_back(ms: int,
     assert np.abs(begins(set_ms) - begins(0)).max() < 5e-3
 
 
+@pytest.mark.parametrize("robot", ["franka", "ur5e_inspire"])
+@pytest.mark.parametrize("ms", [60, 230, 480])
+def test_after_a_short_silence_at_rest_commands_stay_where_they_were(robot: str, ms: int) -> None:
+    """A sensor 2.3 mrad off drew a resting arm there within a tick: 11 times the acceleration that it may have."""
+    loop = Loop(robot)
+    loop.run(2.0, chunks_until=1.0)
+    assert loop.cycle.standing
+    before = loop.cycle.position.copy()
+    asleep(loop, ms)
+    loop.jogged = np.full(loop.count, 0.0023)
+    loop._tick(1)
+    np.testing.assert_array_equal(loop.cycle.position, before)
+
+
 def test_after_a_long_silence_commands_begin_where_the_arm_is() -> None:
     loop = Loop("franka", start_by_itself=False)
     loop.run(0.32)

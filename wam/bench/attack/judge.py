@@ -226,7 +226,8 @@ class StreamJudge:
             if not going_on:
                 self._begin(position, measured)
             else:
-                self._histories = [*going_on, [position] * 3]
+                # The first is judged: a stream that begins anew may not be taken for a motion towards a limit.
+                self._histories = [[position] * 3, *going_on]
                 self._lower = np.minimum(self._robot.lower, position)
                 self._upper = np.maximum(self._robot.upper, position)
             self._stop_ticks, self._rested_at = -1, None

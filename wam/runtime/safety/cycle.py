@@ -270,10 +270,12 @@ class SafetyCycle(CycleView):
     def _catch_up(self, ticks: int) -> None:
         """Go on along the plan, unsent, as a controller has done for `ticks` ticks with what was sent of it before.
 
-        One that has rested for a while may have been led elsewhere: commands begin where the arm is now.
+        One that has rested for a while may have been led elsewhere if the silence was long enough for that: commands
+        begin where the arm is now. After a shorter one they go on from the last, whatever is measured.
         """
-        playback = self._playback
-        if ticks > len(playback.ahead().positions) + CONTROLLER_RESTS_NS // self._settings.tick_ns:
+        playback, tick_ns = self._playback, self._settings.tick_ns
+        rests = len(playback.ahead().positions) + CONTROLLER_RESTS_NS // tick_ns
+        if ticks > max(rests, AWAY_NS // tick_ns):
             playback.unseed()
             return
         for _ in range(ticks):
