@@ -63,7 +63,7 @@ class GroupReport:
 def examine(
     robot_name: str, environment: Mapping[str, str] | None = None, *, seconds: float = LISTEN_S
 ) -> list[GroupReport]:
-    """Listen to the robot's drivers in a process of its own and return the state of each group and running camera.
+    """Listen to the robot's drivers in a process of its own and return the state of each group and camera.
 
     Args:
         robot_name: a name in config/robots or the path of a YAML file.
@@ -92,28 +92,35 @@ def examine(
 
 
 def judge_all(robot: RobotDescription, seen: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[GroupReport]:
-    """Return the state of each group that has a driver, and of each camera that has a publisher.
+    """Return the state of each group and camera that was listened to.
 
     Args:
         robot: its groups and cameras.
         seen: measurements of `wam_driver_node.listen`.
     """
     by_group = {one["group"]: one for one in seen["groups"]}
-    running = {one["camera"]: one for one in seen["cameras"] if one["publishers"]}
+    by_camera = {one["camera"]: one for one in seen["cameras"]}
     groups = [
         GroupReport(group.name, judge(group, by_group[group.name]))
         for group in robot.groups
         if group.name in by_group
     ]
     return groups + [
-        GroupReport(f"camera {camera.name}", judge_camera(camera, running[camera.name]))
+        GroupReport(f"camera {camera.name}", judge_camera(camera, by_camera[camera.name]))
         for camera in robot.cameras
-        if camera.name in running
+        if camera.name in by_camera
     ]
 
 
 def judge_camera(camera: CameraSpec, seen: Mapping[str, Any]) -> DriverState:
-    """Return the state of a camera whose topic has a publisher."""
+    """Return the state of a camera."""
+    if not seen["publishers"]:
+        return DriverState(
+            Readiness.DEGRADED,
+            "no_camera",
+            f"{camera.topic} has no publisher: a policy that needs this camera waits for it, and the arm is held",
+            (person(f"start the driver of camera {camera.name}, or correct its `topic` in the robot file"),),
+        )
     source = ", ".join(seen["publishers"])
     loss = person(
         "Fast DDS loses large images without a profile, or with small socket buffers between computers "

@@ -12,6 +12,9 @@ from wam.evaluation.metrics.gate import GateCheck
 
 Metrics = Mapping[str, float | None]
 
+AT_REST = 1e-6
+"""Share of its range below which a joint did not move: what is left are the roundings of a recording."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -121,6 +124,8 @@ def _moved(check: GateCheck, metrics: Metrics, evidence: Evidence) -> str:
     share = _percent(check.value)
     if check.passed:
         return f"the robot was moved, by up to {share} of a joint's range"
+    if check.value < AT_REST:
+        return "the robot is at rest in this recording: no joint moved"
     return f"the robot is at rest in this recording: no joint moved by more than {share} of its range"
 
 
