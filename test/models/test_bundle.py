@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -243,6 +244,15 @@ def test_shards_hold_what_one_file_holds_and_a_wrong_index_is_found(tmp_path: Pa
     paths[1].unlink()
     with pytest.raises(BundleError, match=paths[1].name):
         open_weights(tmp_path)
+
+
+def test_weights_are_for_whoever_may_read_the_bundle(tmp_path: Path) -> None:
+    """They were for their owner alone, beside files for everybody: a robot's computer that runs as another user had a
+    bundle without weights."""
+    (path,) = save_weights(tmp_path, {"weight": torch.ones(2)})
+    beside = tmp_path / "policy.yaml"
+    beside.touch()
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(beside.stat().st_mode)
 
 
 def test_loaded_weights_do_not_follow_the_file(tmp_path: Path) -> None:

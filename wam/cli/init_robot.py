@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from wam.core.errors import ConfigError
+from wam.core.file_modes import make_public
 from wam.core.words import counted
 
 if TYPE_CHECKING:
@@ -92,9 +93,7 @@ def _write(draft: RobotDraft, out: Path) -> None:
     try:
         if draft.can_replay:
             load_robot(made, moves=False)
-        umask = os.umask(0)
-        os.umask(umask)
-        made.chmod(0o666 & ~umask)
+        make_public(made)
         made.replace(out)
     finally:
         made.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wam.core.errors import ConfigError
+from wam.core.file_modes import make_public
 
 SUMMARY = "summary.json"
 TIMING = "timing.json"
@@ -112,9 +112,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def _replace(work: Path, target: Path, keep: Collection[str]) -> None:
     # mkdtemp makes a folder for the owner alone; a report is for whoever may read its place.
-    umask = os.umask(0)
-    os.umask(umask)
-    work.chmod(0o777 & ~umask)
+    make_public(work)
     if target.exists():
         require_free(target, keep=keep)  # another process may have put a file there meanwhile
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))

@@ -101,7 +101,10 @@ def test_collisions_that_were_not_checked_are_neither_yes_nor_no() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"moved": 0.004, "skill": None, "repeat_skill": None}, "no joint moved by more than 0.4 % of its range"),
+        (
+            {"moved": 0.004, "skill": None, "repeat_skill": None},
+            "no joint moved by more than 0.4 % of its range",
+        ),
         ({"moved": 9e-21, "skill": None, "repeat_skill": None}, "at rest in this recording: no joint moved"),
         (
             {"reference_share": 1 / 7, "joints_compared": 1.0},

@@ -55,9 +55,9 @@ BARS = {
     "attack_failures": Bar(0.0),
 }
 
-TRAVEL = {"piper": 0.591, "franka": 0.618, "ur5e_inspire": 0.622, "g1_arms": 0.578}
-"""Travel share of the safety layer that judged references instead of roll-outs, measured by this bench: what a stricter
-one is compared with."""
+TRAVEL = {"piper": 0.4555, "franka": 0.5082, "ur5e_inspire": 0.4732, "g1_arms": 0.5294}
+"""Travel share of the safety layer that judged references instead of roll-outs, in the 1,112 free runs of a campaign of
+10,000 walls: what a stricter one is compared with. Short campaigns scatter around it by a tenth."""
 
 TRAVEL_KEPT = 0.94
 """Share of `TRAVEL` that has to be left."""

@@ -85,7 +85,9 @@ def _refused(check: GateCheck, metrics: Metrics, evidence: Evidence) -> str:
     if not refused:
         return f"none of {chunks} chunks would have been refused"
     told = f"{refused} of {chunks} chunks would have been refused, {_percent(check.value)}"
-    return f"{told} ({_allowed(check)}): {_listed(evidence.refused)}"
+    # The real nodes tell a cause when it begins, not for every chunk: such counts would contradict the sum.
+    each = sum(evidence.refused.values()) >= refused
+    return f"{told} ({_allowed(check)}): {_listed(evidence.refused, counted=each)}"
 
 
 def _held(check: GateCheck, metrics: Metrics, evidence: Evidence) -> str:
@@ -214,7 +216,7 @@ def _times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
 
 
-def _listed(counts: Mapping[str, int]) -> str:
-    """Return up to three findings in plain words with their counts, the most frequent first."""
+def _listed(counts: Mapping[str, int], *, counted: bool = True) -> str:
+    """Return up to three findings in plain words, with their counts if asked for, the most frequent first."""
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:3]
-    return ", ".join(f"{plain(code)} ({_times(count)})" for code, count in most)
+    return ", ".join(f"{plain(code)} ({_times(count)})" if counted else plain(code) for code, count in most)

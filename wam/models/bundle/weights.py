@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wam.core.errors import BundleError
+from wam.core.file_modes import make_public
 from wam.models.bundle.header import TensorInfo, read_header, read_shard_map
 
 SINGLE_NAME = "model.safetensors"
@@ -256,16 +257,23 @@ def save_weights(
         shards[-1][name] = tensor
         filled += nbytes
     if len(shards) == 1:
-        save_file({n: t.contiguous() for n, t in shards[0].items()}, directory / SINGLE_NAME)
+        _save(shards[0], directory / SINGLE_NAME)
         return (directory / SINGLE_NAME,)
     weight_map: dict[str, str] = {}
     paths = []
     for i, shard in enumerate(shards, start=1):
         path = directory / f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-        save_file({n: t.contiguous() for n, t in shard.items()}, path)
+        _save(shard, path)
         weight_map.update(dict.fromkeys(shard, path.name))
         paths.append(path)
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (directory / INDEX_NAME).write_text(json.dumps(index, indent=1), encoding="utf-8")
     return tuple(paths)
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    make_public(
+        path
+    )  # the library makes it for its owner alone; the robot's computer may run as another user

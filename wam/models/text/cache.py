@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wam.core.errors import BundleError, InputError
+from wam.core.file_modes import make_public
 from wam.models.bundle.header import open_tensors, read_header
 from wam.models.text.encoder import TextEncoder, pad_rows
 
@@ -103,6 +104,7 @@ def write_cache(path: Path, embeddings: Mapping[str, Tensor], *, encoder: str, t
         "text_len": str(text_len),
     }
     save_file(tensors, path, metadata=metadata)
+    make_public(path)
 
 
 def embed_all(encoder: TextEncoder, prompts: Iterable[str]) -> dict[str, Tensor]:

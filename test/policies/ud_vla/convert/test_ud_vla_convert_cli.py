@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,21 @@ def test_a_published_checkpoint_becomes_a_bundle_that_info_shows_and_the_registr
     context = policy.planner.plan(seen, instruction=Instruction("go"))
     # BOS, "go" as two bytes, BOI "1*3*2" IMG 6 codes EOF EOI, BOI "1*2*2" IMG 4 codes EOF EOI.
     assert len(context.payload.ids) == 1 + 2 + (5 + 6 + 4) + (5 + 4 + 4)
+
+
+def test_the_folder_that_a_checkpoint_lies_in_does_not_change_the_contract(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two computers that converted the same files had two contracts, which people are told to compare."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(published, elsewhere)
+    hashes = []
+    for root in (published, elsewhere):
+        out = tmp_path / f"bundle of {root.name}"
+        assert run(command(root, out)) == 0
+        assert run(["info", "--policy", str(out), "--json"]) == 0
+        hashes.append(json.loads(capsys.readouterr().out.partition("\n")[2])["contract_hash"])
+    assert hashes[0] == hashes[1]
 
 
 def test_units_are_stated_and_columns_beyond_the_robots_limits_are_told(

@@ -147,7 +147,7 @@ def convert(
         fast=fast,
         text=text,
         tensors=cast,
-        source={"weights": str(source), "layout": kind},
+        source={"weights": source.resolve().name, "layout": kind},
         files=files,
     )
 
