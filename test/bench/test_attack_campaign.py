@@ -88,6 +88,25 @@ def test_what_drivers_report_lags_the_commands_and_a_lost_driver_reports_nothing
     assert arm.rungs[-1] is Ladder.HOLD
 
 
+def test_two_sleeps_in_a_row_are_one_long_one() -> None:
+    """The controller of the bench played its trajectory from the beginning again: 233 times the acceleration limit."""
+    rows = np.linspace(target("franka").home, target("franka").home + 0.1 * target("franka").arm, 16)
+
+    def asleep(*naps: int) -> DrivenArm:
+        arm = DrivenArm(target("franka"))
+        for tick in range(30):
+            arm.step(arm.chunk(rows, delay_ns=50 * NS_PER_MS, period_ns=33_333_333) if tick == 10 else None)
+        for nap in naps:
+            arm.sleep(nap)
+        for _ in range(30):
+            arm.step()
+        return arm
+
+    twice = asleep(8, 10)
+    np.testing.assert_array_equal(twice.commands, asleep(18).commands)
+    assert twice.judge.violations == []
+
+
 def test_a_step_that_raises_stops_the_arm_and_is_counted() -> None:
     """A cycle that failed in the bench would end the campaign, and the node goes on after it with STOP."""
     arm = DrivenArm(target())

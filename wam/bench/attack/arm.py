@@ -129,6 +129,7 @@ class DrivenArm:
         self.rungs: list[Ladder] = []
         self.failures: list[str] = []
         self._sent: list[Vector] = []
+        self._slept = 0
 
     @property
     def commands(self) -> Rows:
@@ -182,7 +183,7 @@ class DrivenArm:
         """
         if self._controllers and self._commands and not self.cycle.standing:
             ahead = self.cycle.ahead().positions
-            for tick in range(1, ticks + 1):
+            for tick in range(self._slept + 1, self._slept + ticks + 1):
                 self.position = ahead[min(tick, len(ahead) - 1)].copy()
                 self._past.append(self.position)
                 stopped = self.cycle.ladder.rung is Ladder.STOP
@@ -190,6 +191,7 @@ class DrivenArm:
                 self._commands.append(self.position)
             self.now_ns += ticks * self.tick_ns
             self._wall_ns += ticks * self.tick_ns
+            self._slept += ticks
             return
         self.now_ns += ticks * self.tick_ns
         self._wall_ns += ticks * self.tick_ns
@@ -214,6 +216,7 @@ class DrivenArm:
             phase_ns: by how much earlier than the tick the chunk arrives [ns].
         """
         self.ticks += 1
+        self._slept = 0
         if self.ticks == self._go_at:
             self.cycle.resume()
         self.now_ns += self.tick_ns if clock_ns is None else clock_ns
