@@ -49,6 +49,11 @@ def test_two_groups_are_not_shown_as_a_fraction() -> None:
     assert "safety: starting" in text
 
 
+def test_a_rate_is_not_taken_from_messages_that_came_at_once() -> None:
+    """The first two joint states of an episode had waited together: 52,837 Hz."""
+    assert "commands left -, right 100 Hz" in shown({"body": 30.0}, {"left": 52_837.0, "right": 100.0})
+
+
 def test_one_group_needs_no_name_and_one_that_is_missing_shows() -> None:
     assert "joint states 30 Hz, 3 images" in shown({"body": 30.0}, {})
     assert "safety: commands left -, right 100 Hz" in shown({"body": 30.0}, {"left": 0.0, "right": 100.0})

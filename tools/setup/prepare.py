@@ -177,12 +177,16 @@ def _install_requirements() -> None:
 def _install_cpu_torch() -> None:
     """Prefer the build without CUDA: first from the indexes that pip is configured with, then from PyTorch's own."""
     wanted = f"{_torch_pin()}+cpu"
+    print(
+        "note: torch without CUDA is looked for first; where it is not found, the errors of the tries do not matter"
+    )
     for extra in ([], ["--index-url", CPU_TORCH_INDEX, "--retries", "1", "--timeout", "15"]):
         with contextlib.suppress(SetupError):
             _installer().install(["--no-deps", *extra, wanted], "torch", wheels_only=True)
             return
     print(
-        "note: no CPU build of torch is reachable; installing PyPI's, which includes CUDA (several GB)",
+        "note: no CPU build of torch is reachable; installing PyPI's, which includes CUDA: set-up goes on, with "
+        f"about {DISK_GB['cuda']:.0f} GB of disk",
         file=sys.stderr,
     )
 

@@ -13,11 +13,15 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from wam.core.clock import NS_PER_S
 from wam.core.verdict import Ladder
 from wam.stack.demo import Progress
 from wam.stack.recorder import GrowingSeries
 
 PLAIN_PERIOD_S = 5.0
+RATE_SPAN_NS = NS_PER_S // 5
+"""Messages within a shorter time say nothing of their rate: those that waited in a queue come at once [ns]."""
+
 LADDER_STYLE = {Ladder.NOMINAL: "green", Ladder.LATE: "yellow", Ladder.SLOW: "yellow"}
 
 
@@ -112,7 +116,7 @@ def _rate(progress: Progress, which: str) -> str:
     rates: dict[str, str] = {}
     for name, one in groups.items():
         recent = np.array(one.arrivals[-200:], dtype=np.int64)
-        known = len(recent) > 1 and recent[-1] > recent[0]
+        known = len(recent) > 1 and recent[-1] - recent[0] >= RATE_SPAN_NS
         rates[name] = f"{(len(recent) - 1) / ((recent[-1] - recent[0]) * 1e-9):.0f} Hz" if known else "-"
     if all(rate == "-" for rate in rates.values()):
         return ""
