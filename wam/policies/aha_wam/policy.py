@@ -39,7 +39,7 @@ from wam.policies.aha_wam.initialise import random_model, random_vae
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.pixel_latents import PixelEncoder
 from wam.policies.aha_wam.planner import AhaPlanner
-from wam.policies.aha_wam.prefix import Prefix
+from wam.policies.aha_wam.prefix import PrefixUse
 from wam.policies.aha_wam.vae import collapse
 from wam.policies.aha_wam.vision import VisualEncoder
 from wam.policies.kind import LoadOptions
@@ -142,7 +142,7 @@ class Sampler(NamedTuple):
     steps: int
     seed: int
     guidance: float
-    prefix: Prefix
+    prefix: PrefixUse
 
 
 def sampler_of(manifest: Manifest) -> Sampler:
@@ -155,7 +155,7 @@ def sampler_of(manifest: Manifest) -> Sampler:
     steps, seed = sampler.pop("steps", None), sampler.pop("seed", None)
     guidance = sampler.pop("guidance", 0.0)
     prefix = _prefix_of(
-        sampler.pop("prefix", Prefix.NONE.value), trained=manifest.model.get("prefix_rows", 0)
+        sampler.pop("prefix", PrefixUse.NONE.value), trained=manifest.model.get("prefix_rows", 0)
     )
     integers = isinstance(steps, int) and isinstance(seed, int)
     real = isinstance(guidance, int | float) and not isinstance(guidance, bool)
@@ -165,7 +165,7 @@ def sampler_of(manifest: Manifest) -> Sampler:
             value=dict(manifest.sampler),
             allowed="steps (1, 2, 4, 10, ...) and seed, integers; guidance, 0 or more; prefix, none or condition",
         )
-    if prefix is Prefix.CONDITION and guidance > 0:
+    if prefix is PrefixUse.CONDITION and guidance > 0:
         raise BundleError(
             "policy.yaml: sampler: guidance beside prefix: condition",
             value=guidance,
@@ -175,7 +175,7 @@ def sampler_of(manifest: Manifest) -> Sampler:
     return Sampler(steps, seed, float(guidance), prefix)
 
 
-def _prefix_of(value: object, *, trained: int) -> Prefix:
+def _prefix_of(value: object, *, trained: int) -> PrefixUse:
     """Return what becomes of the prefix.
 
     Args:
@@ -183,12 +183,12 @@ def _prefix_of(value: object, *, trained: int) -> Prefix:
         trained: rows that the bundle was trained to be given.
     """
     where = "the sampler section, or --sampler"
-    if value not in [one.value for one in Prefix]:
+    if value not in [one.value for one in PrefixUse]:
         raise BundleError(
             "policy.yaml: sampler.prefix", value=value, allowed="none or condition", where=where
         )
-    prefix = Prefix(value)
-    if prefix is Prefix.CONDITION and not trained:
+    prefix = PrefixUse(value)
+    if prefix is PrefixUse.CONDITION and not trained:
         raise BundleError(
             "policy.yaml: sampler.prefix: this bundle was not trained to be given rows (model.prefix_rows is 0)",
             value=value,
@@ -255,7 +255,7 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
             steps=options.steps or sampler.steps,
             seed=sampler.seed if options.seed is None else options.seed,
             guidance=sampler.guidance,
-            prefix_rows=config.prefix_rows if sampler.prefix is Prefix.CONDITION else 0,
+            prefix_rows=config.prefix_rows if sampler.prefix is PrefixUse.CONDITION else 0,
             plan=plan,
         )
         if options.executor

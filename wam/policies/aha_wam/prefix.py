@@ -23,7 +23,7 @@ from wam.policies.aha_wam.video_dit import LayerKv
 EAGER_REASON = "rows given have a time of their own, and a prepared stage takes one time for the whole chunk"
 
 
-class Prefix(enum.Enum):
+class PrefixUse(enum.Enum):
     """What becomes of the rows that are executed before a new chunk can take over."""
 
     NONE = "none"

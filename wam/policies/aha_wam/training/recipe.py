@@ -24,7 +24,7 @@ from wam.policies.aha_wam.config import Latents
 from wam.policies.aha_wam.convert.dataset_stats import read_dataset_stats
 from wam.policies.aha_wam.ovcr import ContextEditor
 from wam.policies.aha_wam.policy import KIND, VAE_PREFIX, model_section
-from wam.policies.aha_wam.prefix import Prefix
+from wam.policies.aha_wam.prefix import PrefixUse
 from wam.policies.aha_wam.training.batch import FRAMES_PER_LATENT, LatentBatch, PixelBatch, collate, move
 from wam.policies.aha_wam.training.config import AhaWamDataSection, AhaWamTrainConfig
 from wam.policies.aha_wam.training.distill import DistillObjective
@@ -202,7 +202,7 @@ class _Recipe:
         dtype: torch.dtype = getattr(torch, config.run.bundle_dtype.value)
         tensors = {name: tensor.to(dtype=dtype) for name, tensor in trained.weights.items()}
         tensors.update({VAE_PREFIX + name: tensor for name, tensor in begin.vae.items()})
-        prefix = {"prefix": Prefix.CONDITION.value} if sizes.prefix_rows else {}
+        prefix = {"prefix": PrefixUse.CONDITION.value} if sizes.prefix_rows else {}
         manifest = Manifest(
             kind=KIND,
             model=model_section(sizes),
