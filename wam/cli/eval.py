@@ -105,7 +105,7 @@ def evaluate(
         str,
         typer.Option(
             help="How chunks take over from one another: blend, latest, committed, roll or sequential; "
-            "'committed' is for a policy that continues the chunk before (--sampler guidance)."
+            "'committed' is for a policy that continues the chunk before (guidance or prefix in its sampler)."
         ),
     ] = SCHEDULE.strategy.value,
     extra_filter: Annotated[

@@ -82,7 +82,8 @@ class ActionDit(nn.Module):
 
         Args:
             x_BRA: noisy rows, normalised units.
-            modulations: [L, 6, D] where the whole batch is at one time, or [B, L, 6, D].
+            modulations: [L, 6, D] where the whole batch is at one time, [B, L, 6, D], or [B, R, L, 6, D] with one for
+                every row.
             branch: [D], the embedding added to every action token.
             context: routed planner K/V (S tokens); batch B or 1.
             text: cross-attention K/V of the text rows and the state token; batch B or 1.
@@ -93,7 +94,9 @@ class ActionDit(nn.Module):
             [B, R, A] in the dtype of the weights.
         """
         if modulations.dim() == 4:
-            modulations = modulations[:, None].permute(2, 3, 0, 1, 4)
+            modulations = modulations[:, None]
+        if modulations.dim() == 5:
+            modulations = modulations.permute(2, 3, 0, 1, 4)
         x = self.action_encoder(x_BRA.to(self.head.weight.dtype)) + branch
         for i, block in enumerate(members(self.blocks, DitBlock)):
             mod = Modulation(*modulations[i].unbind(0))

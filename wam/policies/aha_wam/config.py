@@ -99,6 +99,8 @@ class AhaWamConfig:
         temporal_stride: control rows per unit of the temporal rotary position.
         chunk_rows: rows that are denoised together.
         horizon_rows: rows, counted from the planner's image, that training covered.
+        prefix_rows: most first rows of a chunk that training gave clean, so that a chunk can be conditioned on as many;
+            0: none, as released.
         proprio_in_planner: the state token is part of the planner's text too (Fast-WAM).
         first_frame_causal: training mask in which only frame 0 is causal (Fast-WAM), else every frame is.
         train_shift: shift of the training noise levels.
@@ -122,6 +124,7 @@ class AhaWamConfig:
     temporal_stride: int = 8
     chunk_rows: int = 16
     horizon_rows: int = 64
+    prefix_rows: int = 0
     proprio_in_planner: bool = False
     first_frame_causal: bool = False
     train_shift: float = 5.0
@@ -147,6 +150,11 @@ class AhaWamConfig:
         if self.horizon_rows % self.chunk_rows:
             raise ValueError(
                 f"horizon_rows={self.horizon_rows} is not a multiple of chunk_rows={self.chunk_rows}"
+            )
+        if type(self.prefix_rows) is not int or not 0 <= self.prefix_rows < self.chunk_rows:
+            raise ValueError(
+                f"prefix_rows={self.prefix_rows!r} must be an integer from 0 to {self.chunk_rows - 1}, one less than "
+                f"chunk_rows"
             )
         if self.memory_window < 0 or self.queries < 0:
             raise ValueError(
@@ -208,6 +216,8 @@ class AhaWamConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `policy.yaml`."""
         plain = asdict(self)
+        if not self.prefix_rows:  # Bundles of before the option was there keep their contract hash.
+            del plain["prefix_rows"]
         plain["latents"] = self.latents.value
         plain["vae"]["dim_mult"] = list(self.vae.dim_mult)
         plain["vae"]["temporal_downsample"] = list(self.vae.temporal_downsample)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,6 +32,7 @@ from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.context import AhaContext, AhaRouted
 from wam.policies.aha_wam.kernel_stages import DenoiseKernels
 from wam.policies.aha_wam.model import AhaWam
+from wam.policies.aha_wam.prefix import EAGER_REASON, denoise_after
 from wam.policies.aha_wam.video_dit import LayerKv
 from wam.policies.aha_wam.vision import VisualEncoder
 from wam.policies.results import action_chunk, chunk_seed, relative_rows
@@ -107,6 +110,8 @@ class AhaExecutor:
         seed: of the start noise.
         guidance: largest weight of the guidance towards what is executed anyway (`wam.models.layers.guidance`); 0 for
             none. Guided chunks are denoised eagerly, whatever the backend.
+        prefix_rows: most rows executed before a chunk can take over that it is conditioned on, at most as many as the
+            network was trained for; 0 for none. Conditioned chunks are denoised eagerly, whatever the backend.
         plan: what runs the stages.
     """
 
@@ -121,6 +126,7 @@ class AhaExecutor:
         steps: int,
         seed: int,
         guidance: float = 0.0,
+        prefix_rows: int = 0,
         plan: BackendPlan | None = None,
     ) -> None:
         if model.action is None:
@@ -135,6 +141,7 @@ class AhaExecutor:
         self._sigmas = sigma_grid(steps, shift_factor=self._config.infer_shift)
         self._seed = seed
         self._guidance = guidance
+        self._prefix_rows = prefix_rows
         self._committed: Committed | None = None
         self._turns = turns_of(model.device)
         self._plan: stages.DenoisingSchedule | None = None
@@ -165,6 +172,8 @@ class AhaExecutor:
             )
         )
         (plan or eager_plan()).declare("schedule", EAGER_NAME, "computed once, while the policy is loaded")
+        if prefix_rows:
+            (plan or eager_plan()).declare("denoise_after_prefix", EAGER_NAME, EAGER_REASON)
 
     @property
     def model(self) -> AhaWam:
@@ -234,7 +243,11 @@ class AhaExecutor:
         with torch.inference_mode():
             inputs = self._inputs(routed, proprio)
         committed = self._committed
-        if self._guidance > 0 and committed is not None and committed.covered > 0:
+        given = self._given(committed, proprio)
+        if len(given):
+            with torch.inference_mode():
+                rows = self._conditioned(inputs, payload.context, given)
+        elif self._guidance > 0 and committed is not None and committed.covered > 0:
             rows = self._guided(inputs, payload.context, committed, proprio)
         else:
             with torch.inference_mode():
@@ -245,6 +258,7 @@ class AhaExecutor:
             if not all_finite(rows):
                 self._raise_fault(inputs, payload.context)
             si = self._action_norm.to_si(rows[0].cpu().numpy())
+            si[: len(given)] = given
         return action_chunk(
             self._contract,
             routed,
@@ -273,6 +287,25 @@ class AhaExecutor:
             plan=self._schedule(),
             text=self._proprio_kv(state_1A, payload.text),
             rope=self._rope(chunk),
+        )
+
+    def _given(self, committed: Committed | None, proprio: RobotState) -> npt.NDArray[np.float64]:
+        """Return the rows that the next chunk is conditioned on, as the policy predicts them in SI units, [G, A]."""
+        if committed is None:
+            return np.empty((0, len(self._contract.action_joints)))
+        count = min(committed.fixed, committed.covered, self._prefix_rows)
+        return relative_rows(self._contract, committed.rows[:count], proprio=proprio)
+
+    def _conditioned(self, inputs: _Inputs, context: LayerKv, given: npt.NDArray[np.float64]) -> Tensor:
+        """Denoise a chunk behind rows that are given, float32 [1, R, A]."""
+        return denoise_after(
+            self._model,
+            torch.from_numpy(self._action_norm.to_model(given))[None].to(inputs.noise),
+            inputs.noise,
+            plan=inputs.plan,
+            context=context,
+            text=inputs.text,
+            rope=inputs.rope,
         )
 
     def _guided(self, inputs: _Inputs, context: LayerKv, committed: Committed, proprio: RobotState) -> Tensor:

@@ -39,6 +39,7 @@ from wam.policies.aha_wam.initialise import random_model, random_vae
 from wam.policies.aha_wam.model import AhaWam
 from wam.policies.aha_wam.pixel_latents import PixelEncoder
 from wam.policies.aha_wam.planner import AhaPlanner
+from wam.policies.aha_wam.prefix import PrefixUse
 from wam.policies.aha_wam.vae import collapse
 from wam.policies.aha_wam.vision import VisualEncoder
 from wam.policies.kind import LoadOptions
@@ -135,31 +136,66 @@ class Sampler(NamedTuple):
         steps: of the integration.
         seed: of the start noise.
         guidance: largest weight of the guidance towards what is executed anyway; 0 for none.
+        prefix: what becomes of the rows that are executed before a chunk can take over.
     """
 
     steps: int
     seed: int
     guidance: float
+    prefix: PrefixUse
 
 
 def sampler_of(manifest: Manifest) -> Sampler:
     """Return the `sampler` section.
 
     Raises:
-        BundleError: a key is unknown or illegal.
+        BundleError: a key is unknown or illegal, or asks for what the bundle was not trained for.
     """
     sampler = dict(manifest.sampler)
     steps, seed = sampler.pop("steps", None), sampler.pop("seed", None)
     guidance = sampler.pop("guidance", 0.0)
+    prefix = _prefix_of(
+        sampler.pop("prefix", PrefixUse.NONE.value), trained=manifest.model.get("prefix_rows", 0)
+    )
     integers = isinstance(steps, int) and isinstance(seed, int)
     real = isinstance(guidance, int | float) and not isinstance(guidance, bool)
     if sampler or not integers or not real or steps < 1 or not 0.0 <= guidance < math.inf:
         raise BundleError(
             "policy.yaml: sampler",
             value=dict(manifest.sampler),
-            allowed="steps (1, 2, 4, 10, ...) and seed, integers; guidance, 0 or more",
+            allowed="steps (1, 2, 4, 10, ...) and seed, integers; guidance, 0 or more; prefix, none or condition",
         )
-    return Sampler(steps, seed, float(guidance))
+    if prefix is PrefixUse.CONDITION and guidance > 0:
+        raise BundleError(
+            "policy.yaml: sampler: guidance beside prefix: condition",
+            value=guidance,
+            allowed="one of both: guidance: 0, or prefix: none",
+            where="the sampler section, or --sampler",
+        )
+    return Sampler(steps, seed, float(guidance), prefix)
+
+
+def _prefix_of(value: object, *, trained: int) -> PrefixUse:
+    """Return what becomes of the prefix.
+
+    Args:
+        value: of the sampler section.
+        trained: rows that the bundle was trained to be given.
+    """
+    where = "the sampler section, or --sampler"
+    if value not in [one.value for one in PrefixUse]:
+        raise BundleError(
+            "policy.yaml: sampler.prefix", value=value, allowed="none or condition", where=where
+        )
+    prefix = PrefixUse(value)
+    if prefix is PrefixUse.CONDITION and not trained:
+        raise BundleError(
+            "policy.yaml: sampler.prefix: this bundle was not trained to be given rows (model.prefix_rows is 0)",
+            value=value,
+            allowed="none, with guidance where chunks shall continue the one before",
+            where=f"{where}; data.prefix_rows of a training run makes a bundle that can",
+        )
+    return prefix
 
 
 def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
@@ -219,6 +255,7 @@ def load(bundle: Bundle, options: LoadOptions) -> LoadedPolicy:
             steps=options.steps or sampler.steps,
             seed=sampler.seed if options.seed is None else options.seed,
             guidance=sampler.guidance,
+            prefix_rows=config.prefix_rows if sampler.prefix is PrefixUse.CONDITION else 0,
             plan=plan,
         )
         if options.executor

@@ -184,7 +184,7 @@ def denoise_step(
     Args:
         model: executor's half is used.
         x_BRA: noisy rows, normalised units, float32.
-        modulations: [L, 6, D] of this step.
+        modulations: [L, 6, D] of this step; [B, L, 6, D] or [B, R, L, 6, D] where times differ.
         context: routed planner K/V.
         text: executor's text K/V with the state token.
         rope: rotation of the R rows: positions chunk_rows * chunk index + j.

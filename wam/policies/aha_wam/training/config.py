@@ -66,6 +66,8 @@ class AhaWamDataSection(DataSection):
         relative_actions: action rows are learnt relative to the state at the start of their chunk, and the bundle says
             so; a bundle to start from decides by itself.
         augment: changes of the samples; of pictures only with pixel latents.
+        prefix_rows: most first rows of a chunk that are given clean, so that the policy learns to continue rows that
+            are executed anyway; every chunk draws 0 to so many. The bundle says so. Joint training only.
     """
 
     state: str = "observation.state"
@@ -78,6 +80,7 @@ class AhaWamDataSection(DataSection):
     latent_cache: Path | None = None
     relative_actions: bool = False
     augment: AugmentSection = field(default_factory=AugmentSection)
+    prefix_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,12 @@ class AhaWamTrainConfig(TrainConfig):
             (optim.video_weight >= 0, "optim.video_weight", optim.video_weight, "0 or more"),
             (self.distill.steps in (1, 2, 4), "distill.steps", self.distill.steps, "1, 2 or 4"),
             template_rule(model.instruction_template),
+            (
+                "prefix_rows" not in model.overrides,
+                "model.overrides.prefix_rows",
+                model.overrides.get("prefix_rows"),
+                "data.prefix_rows, which sets it",
+            ),
             (
                 model.bundle is None or not made,
                 "model.bundle gives sizes and weights, but overrides or other weights are set too",

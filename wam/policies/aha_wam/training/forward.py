@@ -22,6 +22,7 @@ from wam.policies.aha_wam import stages
 from wam.policies.aha_wam.action_dit import ActionDit
 from wam.policies.aha_wam.config import AhaWamConfig
 from wam.policies.aha_wam.model import AhaWam
+from wam.policies.aha_wam.prefix import given_rows
 from wam.policies.aha_wam.training.batch import LatentBatch
 from wam.policies.aha_wam.training.losses import Losses, action_loss, video_loss
 from wam.policies.aha_wam.video_dit import LayerKv, VideoDit, frame_mask
@@ -46,12 +47,14 @@ class Draws(NamedTuple):
         video_u: flow time of the video before the shift, [B].
         action_noise: standard normal, shape of the action rows.
         action_u: flow time of each chunk before the shift, [B, K].
+        prefix: rows of each chunk that are given clean, int64 [B, K]; None where none are.
     """
 
     video_noise: Tensor
     video_u: Tensor
     action_noise: Tensor
     action_u: Tensor
+    prefix: Tensor | None = None
 
 
 class Velocities(NamedTuple):
@@ -64,6 +67,7 @@ class Velocities(NamedTuple):
         action: [B, H, A].
         action_target: same shape.
         action_t: network time [B, K].
+        given: rows that were given clean and do not count, bool [B, H]; None where none were.
     """
 
     video: Tensor
@@ -72,6 +76,7 @@ class Velocities(NamedTuple):
     action: Tensor
     action_target: Tensor
     action_t: Tensor
+    given: Tensor | None = None
 
 
 def draw(
@@ -80,6 +85,7 @@ def draw(
     *,
     times: NoiseTimes = NoiseTimes.UNIFORM,
     per_chunk: bool = True,
+    prefix_rows: int = 0,
 ) -> Draws:
     """Draw the random numbers of one step, on the device of `generator`, in float32.
 
@@ -88,6 +94,7 @@ def draw(
         generator: its state is part of a checkpoint.
         times: distribution of the flow times.
         per_chunk: a flow time of its own for every chunk, else one per sample.
+        prefix_rows: each chunk is given 0 to so many of its first rows, all numbers being as likely.
     """
     device = generator.device
 
@@ -105,7 +112,11 @@ def draw(
         action_u = flow_time(batch.size * batch.chunks).view(batch.size, batch.chunks)
     else:
         action_u = flow_time(batch.size)[:, None].expand(-1, batch.chunks)
-    return Draws(video_noise, video_u, action_noise, action_u)
+    prefix = None
+    if prefix_rows:
+        shape = (batch.size, batch.chunks)
+        prefix = torch.randint(prefix_rows + 1, shape, generator=generator, device=device)
+    return Draws(video_noise, video_u, action_noise, action_u, prefix)
 
 
 def video_rope(config: AhaWamConfig, positions_BF: Tensor) -> Rope:
@@ -239,14 +250,14 @@ def action_velocity(
     Args:
         model: its executor half.
         x_BHA: noisy rows.
-        t_BK: network time of each chunk.
+        t_BK: network time of each chunk, or of each row, [B, K, R].
         context: from `chunk_contexts`.
         text: from `chunk_text`.
         rope: from `action_rope`.
     """
-    B, K = t_BK.shape
+    B, K = t_BK.shape[:2]
     chunks = x_BHA.unflatten(1, (K, -1)).flatten(0, 1)
-    modulations = _action(model).modulations(t_BK.flatten())
+    modulations = _action(model).modulations(t_BK.flatten(0, 1))
     velocity = stages.denoise_step(
         model, chunks, modulations=modulations, context=context, text=text, rope=rope
     )
@@ -284,12 +295,18 @@ def joint_velocities(model: AhaWam, batch: LatentBatch, draws: Draws) -> Velocit
 
     context = chunk_contexts(model, batch, LayerKv(kv.k[:, :, :S], kv.v[:, :, :S]))
     sigma_a = torch.as_tensor(shift(draws.action_u, config.train_shift))
-    per_row = sigma_a.repeat_interleave(batch.actions_BHA.shape[1] // batch.chunks, dim=1)[..., None]
-    action_t = TRAIN_TIMESTEPS * sigma_a
+    rows = batch.actions_BHA.shape[1] // batch.chunks
+    per_row = sigma_a.repeat_interleave(rows, dim=1)
+    action_t = network_t = TRAIN_TIMESTEPS * sigma_a
+    given = None
+    if draws.prefix is not None:
+        given = given_rows(draws.prefix, rows=rows).flatten(1)
+        per_row = per_row.masked_fill(given, 0.0)
+        network_t = TRAIN_TIMESTEPS * per_row.unflatten(1, (batch.chunks, rows))
     action = action_velocity(
         model,
-        interpolate(batch.actions_BHA, draws.action_noise, per_row),
-        action_t,
+        interpolate(batch.actions_BHA, draws.action_noise, per_row[..., None]),
+        network_t,
         context=context,
         text=chunk_text(model, batch),
         rope=action_rope(model, batch),
@@ -301,6 +318,7 @@ def joint_velocities(model: AhaWam, batch: LatentBatch, draws: Draws) -> Velocit
         action=action,
         action_target=velocity_target(batch.actions_BHA, draws.action_noise),
         action_t=action_t,
+        given=given,
     )
 
 
@@ -350,7 +368,8 @@ class JointObjective(Objective[LatentBatch]):
 
     def draw(self, batch: LatentBatch, generator: torch.Generator) -> Draws:
         """Draw the random numbers of one step."""
-        return draw(batch, generator, times=self._times, per_chunk=self._per_chunk)
+        prefix_rows = self.model.config.prefix_rows
+        return draw(batch, generator, times=self._times, per_chunk=self._per_chunk, prefix_rows=prefix_rows)
 
     def predict(self, batch: LatentBatch, generator: torch.Generator) -> PredictedRows | None:
         """Return the rows of all chunks."""
@@ -361,7 +380,6 @@ class JointObjective(Objective[LatentBatch]):
         out = joint_velocities(self.model, batch, draws)
         factor = self.model.config.train_shift
         video = video_loss(out.video, out.video_target, out.video_t, batch.latent_is_pad_BF, shift=factor)
-        action = action_loss(
-            out.action, out.action_target, out.action_t, batch.action_is_pad_BH, shift=factor
-        )
+        ignored = batch.action_is_pad_BH if out.given is None else batch.action_is_pad_BH | out.given
+        action = action_loss(out.action, out.action_target, out.action_t, ignored, shift=factor)
         return Losses(action + self.video_weight * video, video, action)

@@ -53,7 +53,7 @@ def video_loss(
 
 
 def action_loss(
-    velocity_BHA: Tensor, target_BHA: Tensor, t_BK: Tensor, action_is_pad_BH: Tensor, *, shift: float
+    velocity_BHA: Tensor, target_BHA: Tensor, t_BK: Tensor, ignored_BH: Tensor, *, shift: float
 ) -> Tensor:
     """Return the weighted error of the action rows (L_a of Eq. 6).
 
@@ -61,13 +61,13 @@ def action_loss(
         velocity_BHA: predicted.
         target_BHA: noise minus data.
         t_BK: network time of each chunk.
-        action_is_pad_BH: rows past the end of the episode.
+        ignored_BH: rows past the end of the episode, and rows that were given.
         shift: of the training noise levels.
     """
     error = (velocity_BHA.float() - target_BHA.float()).square().mean(-1)
     rows = error.shape[1] // t_BK.shape[1]
     weight = loss_weight(t_BK, shift_factor=shift).repeat_interleave(rows, dim=1)
-    return masked_mean(error * weight, action_is_pad_BH).mean()
+    return masked_mean(error * weight, ignored_BH).mean()
 
 
 def endpoint_loss(x0_BHA: Tensor, target_BHA: Tensor, action_is_pad_BH: Tensor) -> Tensor:

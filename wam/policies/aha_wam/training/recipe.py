@@ -24,6 +24,7 @@ from wam.policies.aha_wam.config import Latents
 from wam.policies.aha_wam.convert.dataset_stats import read_dataset_stats
 from wam.policies.aha_wam.ovcr import ContextEditor
 from wam.policies.aha_wam.policy import KIND, VAE_PREFIX, model_section
+from wam.policies.aha_wam.prefix import PrefixUse
 from wam.policies.aha_wam.training.batch import FRAMES_PER_LATENT, LatentBatch, PixelBatch, collate, move
 from wam.policies.aha_wam.training.config import AhaWamDataSection, AhaWamTrainConfig
 from wam.policies.aha_wam.training.distill import DistillObjective
@@ -192,7 +193,7 @@ class _Recipe:
     def _export(
         self, directory: Path, config: AhaWamTrainConfig, start: AhaWamRun, trained: Trained, *, steps: int
     ) -> Bundle:
-        """Write a bundle whose sampler takes `steps` integration steps."""
+        """Write a bundle whose sampler takes `steps` integration steps, and the prefix where it was trained for one."""
         begin, sizes, dataset = start.begin, start.begin.config, trained.data.dataset
         text = dict(begin.text_section)
         cache = Path(text["file"]) if text.get("kind") == "cache" else None
@@ -201,6 +202,7 @@ class _Recipe:
         dtype: torch.dtype = getattr(torch, config.run.bundle_dtype.value)
         tensors = {name: tensor.to(dtype=dtype) for name, tensor in trained.weights.items()}
         tensors.update({VAE_PREFIX + name: tensor for name, tensor in begin.vae.items()})
+        prefix = {"prefix": PrefixUse.CONDITION.value} if sizes.prefix_rows else {}
         manifest = Manifest(
             kind=KIND,
             model=model_section(sizes),
@@ -218,7 +220,7 @@ class _Recipe:
             action_norm=NormMode.Z_SCORE,
             dtype=config.run.bundle_dtype.value,
             text=text,
-            sampler={"steps": steps, "seed": 0},
+            sampler={"steps": steps, "seed": 0, **prefix},
             source={**begin.source, "kind": self.name, "data_set": dataset.root.name, "step": trained.step},
             relative_actions=begin.relative,
         )
@@ -269,11 +271,18 @@ class AhaWamFlashRecipe(_Recipe):
 
         Raises:
             BundleError: a file of the teacher is missing or damaged.
-            ConfigError: `model.bundle` is missing, or the data set does not fit the policy.
+            ConfigError: `model.bundle` is missing, rows are to be given, or the data set does not fit the policy.
         """
         if config.model.bundle is None:
             raise ConfigError(
                 "model.bundle is missing", allowed="the bundle of the teacher", where="model.bundle"
+            )
+        if config.data.prefix_rows:
+            raise ConfigError(
+                "data.prefix_rows",
+                value=config.data.prefix_rows,
+                allowed="0: distillation gives no rows, and its bundle cannot be conditioned on any",
+                where="the data section",
             )
         return super().start(config, data, world=world)
 

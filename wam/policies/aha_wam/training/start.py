@@ -77,11 +77,23 @@ def sample_layout(config: AhaWamConfig, data: AhaWamDataSection) -> SampleLayout
 
 
 def with_data(config: AhaWamConfig, data: AhaWamDataSection) -> AhaWamConfig:
-    """Fit horizon and memory to the samples: training sees what the planner sees at deployment."""
+    """Fit horizon, memory and prefix to the samples: training sees what the planner sees at deployment.
+
+    Raises:
+        ConfigError: the rows do not fit the network's chunks.
+    """
+    if not 0 <= data.prefix_rows < config.chunk_rows:
+        raise ConfigError(
+            "data.prefix_rows",
+            value=data.prefix_rows,
+            allowed=f"0 to {config.chunk_rows - 1}: a chunk has {config.chunk_rows} rows",
+            where="the data section",
+        )
     try:
         config = replace(
             config,
             horizon_rows=data.horizon_rows,
+            prefix_rows=data.prefix_rows,
             memory_window=min(config.memory_window, data.history_frames),
         )
     except ValueError as error:
