@@ -211,9 +211,8 @@ def test_a_way_back_faster_than_a_quarter_of_the_speed_of_the_way_there_is_found
 ) -> None:
     record, home, first = Record(draw("piper", 0), 0.01), target("piper").home, np.arange(14) == 0
     there = 0.003 * np.arange(100.0)
-    for angle, pending in [(one, False) for one in there] + [
-        (one, True) for one in np.arange(0.29, 0.1, -0.003 * share)
-    ]:
+    back = np.arange(0.2965, 0.1, -0.003 * share)
+    for angle, pending in [(one, False) for one in there] + [(one, True) for one in back]:
         command = home + angle * first
         rung = Ladder.HOLD if pending else Ladder.NOMINAL
         record.ticks.append(Tick(command, rung, "", command, True, True, 0.0, 0.0, (), pending))
