@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reduced speed by parameter and topic, and the look at the measured arm, in the real node."""
+"""Reduced speed by parameter and topic, and the look at the measured arm, in the real node.
+
+What is judged are the messages that the driver of the left arm gets: tip, tool end and elbow from one to the next, by
+their stamps, with poses of `tool_speed.ToolSpeedJudge`, which shares no code with what limits them.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +13,27 @@ import numpy as np
 import pytest
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
-from safety_bench import Arms, Bench
+from safety_bench import ROBOT, Arms, Bench
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 
+pytest.importorskip("pinocchio", reason="pin is not installed (make setup)")
+
+from tool_speed import ToolSpeedJudge
+
+from wam.devices.loader import load_robot
 from wam.ros.qos import COMMAND, EVENT
-from wam.runtime.safety.filters import ChainOptions, FilterInputs
 
-pytestmark = [
-    pytest.mark.ros,
-    pytest.mark.skipif(not pytest.importorskip("pinocchio"), reason="Pinocchio is not installed"),
-]
+pytestmark = pytest.mark.ros
 
-TICK_NS = 10_000_000
+JUDGE = ToolSpeedJudge(load_robot(ROBOT).source)
 
 
-def fastest(bench: Bench, messages: list[JointState]) -> float:
-    """Return the largest speed of a tool of the left arm [m/s], by the stamps: a message may be lost on the way."""
-    group, other = bench.arms.robot.groups
-    still = [joint.home for joint in other.joints]
-    rows = np.array([[*(np.array(one.position) / group.command_factors), *still] for one in messages])
-    stamps = np.array([one.header.stamp.sec * 10**9 + one.header.stamp.nanosec for one in messages])
-    points = FilterInputs(bench.arms.robot, ChainOptions()).points
-    assert points is not None
-    speeds = points.speeds(rows, points.points, period_ns=TICK_NS)
-    return float((speeds / (np.diff(stamps) / TICK_NS)).max())
+def fastest(messages: list[JointState]) -> float:
+    """Return the largest speed of a point of the left arm [m/s], by the stamps: a message may be lost on the way."""
+    rows = JUDGE.positions("left", [one.position for one in messages])
+    stamps = [one.header.stamp.sec * 10**9 + one.header.stamp.nanosec for one in messages]
+    return JUDGE.fastest(rows, np.array(stamps, dtype=np.int64))
 
 
 def swing_the_base(arms: Arms, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,12 +58,12 @@ def test_reduced_speed_is_kept_by_tools_and_lifted_again(
     assert arms.wait_for(lambda: arms.saw("recovered"))
     bench.more_commands(300)
     slow = left.copy()
-    assert 0.1 < fastest(bench, slow) <= 0.26
+    assert 0.1 < fastest(slow) <= 0.26
     publisher = arms.create_publisher(Bool, "reduced_speed", EVENT)
     assert arms.wait_for(lambda: publisher.get_subscription_count() > 0)
     publisher.publish(Bool(data=False))
     bench.more_commands(300)
-    assert fastest(bench, left[len(slow) :]) > 0.3
+    assert fastest(left[len(slow) :]) > 0.3
     assert not [event for event in arms.events if event.ladder_to == 5]
 
 
@@ -92,13 +92,13 @@ def test_a_switch_that_has_died_keeps_tools_slow_although_another_says_false(
     for _ in range(10):
         panel.publish(Bool(data=False))
         bench.more_commands(25)
-    assert 0.1 < fastest(bench, left) <= 0.26
+    assert 0.1 < fastest(left) <= 0.26
     later = arms.create_publisher(Bool, "reduced_speed", EVENT)
     assert arms.wait_for(lambda: later.get_subscription_count() > 0)
     slow = len(left)
     later.publish(Bool(data=False))
     bench.more_commands(300)
-    assert fastest(bench, left[slow:]) > 0.3
+    assert fastest(left[slow:]) > 0.3
 
 
 @pytest.mark.parametrize("reliability", [QoSReliabilityPolicy.RELIABLE, QoSReliabilityPolicy.BEST_EFFORT])
