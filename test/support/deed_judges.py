@@ -20,8 +20,8 @@ from wam.core.verdict import Ladder
 AWAY_S = 0.52
 """A driver that was silent for longer was away: another go is needed [s]."""
 STILL_TICKS = 5
-TOOL_ROOM = 1.021
-"""Changes of the rate by less than two hundredths are not made: so much may a limit of tool speed be exceeded."""
+TOOL_ROOM = 1.002
+"""A speed between two commands is not that at their places: so much may a limit of tool speed be exceeded."""
 EFFORT_TICKS = 4
 """Values above a limit in a row, 10 ms apart, after which the arm must be held."""
 SLOW_S = 0.4

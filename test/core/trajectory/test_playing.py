@@ -202,6 +202,21 @@ def test_memory_does_not_grow_while_plans_follow_each_other() -> None:
     assert len(player._points) < 400
 
 
+def test_a_little_less_than_full_rate_is_played_where_it_is_asked_for() -> None:
+    """0.985 was taken for 1: tools of a Piper went at 0.5200 m/s where the limit was 0.5189, and would have at 0.255
+    in the reduced mode of 0.25."""
+    player = Player(LIMITS, period=DT, position=np.zeros(3))
+    points = 0.05 * (np.arange(200) / 200)[:, None] ** 2 * (np.arange(3) == 0)
+    assert player.splice(player.joint(0), np.concatenate((points, np.repeat(points[-1:], 3, axis=0))))
+    for _ in range(60):
+        player.seek(0.985)
+        player.tick()
+    assert player.rate == pytest.approx(0.985)
+    player.seek(0.99)
+    player.tick()
+    assert player.rate == pytest.approx(0.985), "a little more is not worth a ramp"
+
+
 def test_rows_wait_for_an_arm_that_is_slowed() -> None:
     time = PlayedTime()
     for tick in range(1, 101):

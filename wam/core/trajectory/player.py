@@ -51,7 +51,7 @@ MAX_RAMP_TICKS = 2000
 """Longest ramp."""
 
 RATE_STEP = 0.02
-"""Differences of the rate, as a share of the one that is sought, that are not worth a ramp."""
+"""How much faster a rate has to be than the present one, as a share of it, to be worth a ramp."""
 
 TOLERANCE = 1e-7
 """Share of a limit by which rounding may exceed it."""
@@ -208,7 +208,8 @@ class Player:
         if under_way and self._played % RETRY_TICKS:
             return True
         left = len(self._ramp) - self._played if under_way and self._ramp is not None else MAX_RAMP_TICKS
-        close = abs(target - self.rate) < RATE_STEP * target and target != 1.0
+        # Upwards only: a rate that is asked for may be what a limit of speed leaves.
+        close = 0.0 <= target - self.rate < RATE_STEP * target and target != 1.0
         if self._ramp is None and (self.rate == target or close):
             return True
         speed = np.abs(curve_slopes(self._points, np.array([self._place]))[0][0]) / self._dt
