@@ -9,6 +9,7 @@ a command topic does at once.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +30,12 @@ ANNOUNCE_S = 0.3
 """Least time between saying that this node commands and doing so [s]: two that begin together hear of each other."""
 
 POLL_S = 0.05
+
+KNOWN = 64
+"""Nodes that have gone and whose announcements are remembered: one that is being forgotten may come and go."""
+
+NAMELESS = "_NODE_NAME_UNKNOWN_"
+"""What the middleware calls a node of which it knows only the publishers."""
 
 Endpoint = tuple[tuple[int, ...], str]
 """Participant and full name of a node: a node of another name in the same process is another one."""
@@ -56,6 +63,7 @@ class Claim:
         self.key = robot_key(node.context.get_domain_id(), self._topics)
         self._lease: RobotLease | None = None
         self._card: Any = None
+        self._lock = threading.Lock()
         self._cards: dict[Endpoint, set[str]] = {}
         self._commanding: Any = None
         if self._topics:
@@ -124,24 +132,31 @@ class Claim:
     def rivals(self, others: list[OtherPublisher]) -> list[OtherPublisher]:
         """Return those of the other publishers of the command topics that may be commanding.
 
-        A node that is being forgotten loses its publishers one after the other: what it announced once counts for as
-        long as one of its command publishers is left.
+        A node that is being forgotten loses its publishers one after the other: what it announced once counts for its
+        command publishers for as long as there are any. May be called from several threads.
         """
         lease = self._lease
-        if lease is None:
+        if not others or lease is None:
             return []
-        names = [name for name, _ in self._node.get_topic_names_and_types()] if others else []
+        names = [name for name, _ in self._node.get_topic_names_and_types()]
         here = {(one.gid[:PARTICIPANT_BYTES], one.node) for one in others}
-        cards = {who: known for who, known in self._cards.items() if who in here}
-        for name in names:
-            if f"/{LEASE}" in name:
-                for who in self._behind([name]) & here:
-                    cards[who] = cards.get(who, set()) | {name.rpartition(LEASE)[2]}
-        self._cards = cards
-        quiet = cards.keys() - self._behind(names, f"/{COMMANDING}")
+        with self._lock:
+            for name in names:
+                if f"/{LEASE}" in name:
+                    for who in self._behind([name]) & here:
+                        self._cards.setdefault(who, set()).add(name.rpartition(LEASE)[2])
+            for who in [one for one in self._cards if not any(_same(other, one) for other in here)][:-KNOWN]:
+                del self._cards[who]
+            cards = {who: announced for who in here if (announced := self._announced(who))}
+        commanding = self._behind(names, f"/{COMMANDING}")
+        quiet = {who for who in cards if not any(_same(who, one) for one in commanding)}
         if lease.held:
             quiet |= {who for who, known in cards.items() if lease.identity in known}
         return [one for one in others if (one.gid[:PARTICIPANT_BYTES], one.node) not in quiet]
+
+    def _announced(self, who: Endpoint) -> set[str]:
+        """Return the locks that a node has announced; of one without a name, those of its participant."""
+        return {lock for one, locks in self._cards.items() if _same(who, one) for lock in locks}
 
     def _behind(self, names: list[str], ending: str = "") -> set[Endpoint]:
         """Return who publishes on the topics whose names have this ending."""
@@ -151,6 +166,11 @@ class Claim:
             if name.endswith(ending)
             for info in self._node.get_publishers_info_by_topic(name)
         }
+
+
+def _same(who: Endpoint, other: Endpoint) -> bool:
+    """Return whether `who` may be `other`: DDS gives a node its name late, and takes it away before its publishers."""
+    return who[0] == other[0] and (who[1] == other[1] or who[1].endswith(NAMELESS))
 
 
 def command_topics(node: Any, robot: RobotDescription) -> list[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from wam.core.verdict import Ladder
 from wam.ros.qos import COMMAND
 from wam.runtime.safety import lease
 from wam.runtime.safety.lease import RobotHeld
-from wam_safety_node.claim import LEASE
+from wam_safety_node.claim import LEASE, NAMELESS
 from wam_safety_node.node import SafetyNode
 from wam_safety_node.outputs import OtherPublisher
 
@@ -61,6 +62,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 def publishers(bench: Bench, count: int) -> bool:
     """Return whether the bench's safety node came to see `count` publishers of the command topic."""
     return bench.arms.wait_for(lambda: len(bench.safety.get_publishers_info_by_topic(f"/{TOPIC}")) == count)
+
+
+def nodes(bench: Bench) -> list[str]:
+    """Return the names of the nodes that publish on the command topic, as the bench's safety node sees them."""
+    return [info.node_name for info in bench.safety.get_publishers_info_by_topic(f"/{TOPIC}")]
 
 
 def steps(bench: Bench) -> np.ndarray:
@@ -169,7 +175,7 @@ def test_a_killed_node_that_is_being_forgotten_is_no_rival(
     bench.activate()
     other = elsewhere(dry_run=False)
     assert other.trigger_configure() == TransitionCallbackReturn.SUCCESS
-    assert publishers(bench, 2)
+    assert bench.arms.wait_for(lambda: nodes(bench) == ["wam_safety", "wam_safety"]), "its name comes late"
     assert rivals(bench.safety) == []
     assert other._claim is not None
     other._claim.close()
@@ -184,6 +190,18 @@ def test_a_killed_node_that_is_being_forgotten_is_no_rival(
     assert rivals(bench.safety) == []
     bench.more_commands(20)
     assert not bench.arms.saw("second_publisher")
+
+    # Its name may be taken away first; a stranger without a name is a rival all the same.
+    claim, outputs = bench.safety._claim, bench.safety._outputs
+    assert claim is not None
+    assert outputs is not None
+    nameless = [
+        replace(one, node=f"_NODE_NAMESPACE_UNKNOWN_/{NAMELESS}") for one in outputs.other_publishers()
+    ]
+    assert nameless
+    assert claim.rivals(nameless) == []
+    strangers = [replace(one, gid=tuple(byte ^ 1 for byte in one.gid)) for one in nameless]
+    assert claim.rivals(strangers) == strangers
 
 
 def test_a_dry_run_beside_the_node_that_commands_is_no_rival(
