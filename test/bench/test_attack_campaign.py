@@ -88,6 +88,18 @@ def test_what_drivers_report_lags_the_commands_and_a_lost_driver_reports_nothing
     assert arm.rungs[-1] is Ladder.HOLD
 
 
+def test_the_first_draw_of_a_free_run_counts_for_travel_however_far_it_gets() -> None:
+    """Draws that travelled too little were drawn again before they counted: what one layer kept, another threw away."""
+    for number in range(50):
+        case = walls.wall_case(target(), np.random.default_rng([15, 0, number]))
+        first = walls.run_wall(target(), case)
+        if first.travel < walls.LEAST_TRAVEL:
+            break
+    count = campaign.attack_walls(target(), 15, number, 0)
+    assert first.travel < walls.LEAST_TRAVEL
+    assert (count.travel, count.ideal) == (first.travel, walls.ideal_travel(target(), case))
+
+
 def test_two_sleeps_in_a_row_are_one_long_one() -> None:
     """The controller of the bench played its trajectory from the beginning again: 233 times the acceleration limit."""
     rows = np.linspace(target("franka").home, target("franka").home + 0.1 * target("franka").arm, 16)

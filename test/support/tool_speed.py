@@ -135,7 +135,7 @@ class ToolSpeedJudge:
             if len(group["joints"]) >= ELBOW_JOINTS:
                 new.append(self._elbow(group["base_link"], tip))
             known = {(one.joint, *one.offset.tolist()) for one in (*found, *new[:2])}
-            found += [one for one in new[:2]]
+            found += new[:2]
             found += [one for one in new[2:] if (one.joint, *one.offset.tolist()) not in known]
         return found
 
@@ -176,6 +176,5 @@ class ToolSpeedJudge:
 
 
 def _command_factor(joint: dict[str, Any]) -> float:
-    """Return how many of the driver's units a unit of the suite is in a command; units other than SI are not read."""
-    assert "raw" not in joint or joint["raw"] is not None
+    """Return how many of the driver's units a unit of the suite is in a command."""
     return float(joint.get("conversion", {}).get("command", 1.0))

@@ -86,6 +86,19 @@ def test_whatever_is_not_safe_is_told_in_plain_words_with_value_and_limit(
     assert answers.safe.deciding == answers.safe.reasons[:1]
 
 
+def test_causes_that_were_told_when_they_began_are_named_without_counts() -> None:
+    """A live replay refused 71 of 71 chunks: "beginning too far from where the arm is (once), too fast (once)"."""
+    answers = answer(
+        Evidence(refused={"jump": 1, "velocity_limit": 1}, joints=7),
+        safety_refused_rate=0.36,
+        safety_refused=36.0,
+        safety_ok=54.0,
+    )
+    assert answers.safe.reasons[0].text.endswith(
+        "(allowed: 5 %): beginning too far from where the arm is, too fast for a joint"
+    )
+
+
 def test_collisions_that_were_not_checked_are_neither_yes_nor_no() -> None:
     evidence = Evidence(unchecked="g1 has no model", joints=7)
     answers = answer(evidence, safety_collisions=None)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,18 +92,19 @@ def test_rows_given_stand_clean_at_time_zero_in_every_step(
 ) -> None:
     policy = conditioned(bundles)
     committed = committed_rows(rows_of(policy, None), fixed=2)
-    model = policy.executor.model  # type: ignore[union-attr]
+    executor: Any = policy.executor
+    model = executor.model
     clean = model.action.modulations(torch.zeros(1))[0]
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     step = stages.denoise_step
 
-    def watched(model: object, x: torch.Tensor, *, modulations: torch.Tensor, **rest: object) -> torch.Tensor:
+    def watched(model: Any, x: torch.Tensor, *, modulations: torch.Tensor, **rest: Any) -> torch.Tensor:
         seen.append((x, modulations))
-        return step(model, x, modulations=modulations, **rest)  # type: ignore[arg-type]
+        return step(model, x, modulations=modulations, **rest)
 
     monkeypatch.setattr(stages, "denoise_step", watched)
     rows_of(policy, committed)
-    times = stages.schedule(model.action, policy.executor._sigmas).modulations  # type: ignore[union-attr]
+    times = stages.schedule(model.action, executor._sigmas).modulations
     assert len(seen) == len(times)
     for (x, modulations), free in zip(seen, times, strict=True):
         assert torch.equal(x[:, :2], seen[0][0][:, :2])

@@ -274,6 +274,5 @@ def save_weights(
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-    make_public(
-        path
-    )  # the library makes it for its owner alone; the robot's computer may run as another user
+    # The library makes it for its owner alone; the robot's computer may run as another user.
+    make_public(path)
