@@ -209,6 +209,7 @@ class ExecutorNode(PolicyNode[ExecutorParameters]):
         if self._paused:
             return
         result = self.cycle.step(self.clock.now_ns())
+        self.tell_failed_stages(self.cycle.failed_stages)
         if result.chunk is not None:
             self._chunk_topic.publish(chunk_to_message(result.chunk, ActionChunk))
             self.cycle.sent(result.chunk, at_ns=self.clock.now_ns())

@@ -114,6 +114,7 @@ class PlannerNode(PolicyNode[PlannerParameters]):
     def _step(self) -> None:
         assert self.cycle is not None
         result = self.cycle.step(self.clock.now_ns())
+        self.tell_failed_stages(self.cycle.failed_stages)
         if result.header is not None and result.handle is not None:
             self._hand_out(result.header, result.handle)
         if self._watch is not None:

@@ -14,7 +14,7 @@ import pytest
 from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext
 from wam.core.contract import CameraContract, PolicyContract
-from wam.core.errors import ContractMismatch, PolicyFault, StaleObservation, UndecodableChunk
+from wam.core.errors import ContractMismatch, PolicyFault, StageFailed, StaleObservation, UndecodableChunk
 from wam.core.fakes import FakeChannel, FakeExecutor, FakePlanner, ImaginingExecutor, fake_contract
 from wam.core.observation import CameraFrame, Instruction, Observation, RobotState
 from wam.core.policy import Committed
@@ -286,6 +286,25 @@ def test_a_chunk_that_is_no_action_is_left_out_and_the_next_one_comes() -> None:
     assert bench.cycle.skipped == 1
     bench.stamp_ns += PERIOD_NS
     assert bench.chunk().sequence == 1
+
+
+def test_a_stage_whose_backend_fails_costs_one_chunk_and_is_told() -> None:
+    """Its error ended the worker: the robot stood until somebody came."""
+    outcomes = [StageFailed("stage denoise failed on backend onnxruntime (gone)", stage="denoise"), None]
+
+    def spoil(chunk: ActionChunk) -> ActionChunk:
+        error = outcomes.pop(0)
+        if error is not None:
+            raise error
+        return chunk
+
+    bench = Bench(Spoiled(spoil))
+    bench.offer(bench.stamp_ns)
+    result = bench.cycle.step(bench.stamp_ns)
+    assert (result.chunk, bench.cycle.skipped) == (None, 1)
+    assert result.reason == bench.cycle.failed_stages["denoise"]
+    assert bench.chunk().sequence == 1
+    assert bench.cycle.waits_for == ""
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.0])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wam.core.contract import CameraContract, PolicyContract
-from wam.core.errors import ContractMismatch, InputError, StaleObservation
+from wam.core.errors import ContractMismatch, InputError, StageFailed, StaleObservation
 from wam.core.fakes import FakeChannel, FakePlanner, fake_contract
 from wam.core.observation import CameraFrame, Observation, RobotState
 from wam.runtime.planner import PlannerCycle
@@ -138,3 +138,21 @@ def test_a_planner_of_another_contract_is_refused() -> None:
     bench.cycle._planner = FakePlanner(other)
     with pytest.raises(ContractMismatch, match="planner node and planner's context"):
         bench.cycle.step(110)
+
+
+def test_a_stage_whose_backend_fails_costs_one_context_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    plan = bench.planner.plan
+
+    def fails(*_: Any, **__: Any) -> Any:
+        monkeypatch.setattr(bench.planner, "plan", plan)
+        raise StageFailed("stage planner_prefill failed on backend tensorrt (gone)", stage="planner_prefill")
+
+    monkeypatch.setattr(bench.planner, "plan", fails)
+    result = bench.cycle.step(110)
+    assert (result.header, bench.cycle.published) == (None, 0)
+    assert list(bench.cycle.failed_stages) == ["planner_prefill"]
+    assert "failed on backend tensorrt" in bench.cycle.waits_for
+    again = bench.cycle.step(120)
+    assert again.header is not None
+    assert (again.header.version, bench.cycle.waits_for) == (1, "")

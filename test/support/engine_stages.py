@@ -15,7 +15,7 @@ from wam.models.backends import tensorrt_api
 from wam.models.backends.engine_builder import EngineBuilder, StageGraph
 from wam.models.backends.engines import EngineStore, Settings
 from wam.models.backends.plan import BackendPlan
-from wam.models.backends.stage import EulerLoop, PolicyPart, StageInputs, StageSpec
+from wam.models.backends.stage import EulerLoop, PolicyPart, StageInputs, StagePadding, StageSpec
 from wam.models.backends.tensorrt import TensorRt
 
 CONTRACT = "a" * 64
@@ -50,6 +50,54 @@ class Route(nn.Module):
         query = self.to_query(x)[:, None]
         out = nn.functional.scaled_dot_product_attention(query, x[:, None], x[:, None])[:, 0]
         return Pair(out, out.mean(dim=2))
+
+
+class Recall(nn.Module):
+    """Attends to what it has seen before, where there is something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_query = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, memory: Pair | None = None, mask: Tensor | None = None) -> Tensor:
+        k, v = (x, x) if memory is None else (torch.cat((memory.k, x), 1), torch.cat((memory.v, x), 1))
+        query = self.to_query(x)[:, None]
+        out: Tensor = nn.functional.scaled_dot_product_attention(
+            query, k[:, None], v[:, None], attn_mask=mask
+        )
+        return out[:, 0]
+
+
+RECALLED = 6
+"""Rows of a full memory, two for each frame."""
+
+
+def padded_recall(inputs: StageInputs) -> StageInputs:
+    (x, memory), _ = inputs.arguments()
+    if memory is None:
+        return StageInputs.of(x, None, None)
+    lacking = RECALLED - memory.k.shape[1]
+    longer = Pair(*(torch.cat((one.new_zeros(1, lacking, 8), one), 1) for one in memory))
+    mask = torch.arange(RECALLED + x.shape[1]) >= lacking
+    return StageInputs.of(x, longer, mask.expand(1, 1, x.shape[1], -1))
+
+
+def recall_inputs(frames: int, *, seed: int = 1) -> StageInputs:
+    torch.manual_seed(seed)
+    memory = Pair(torch.randn(1, 2 * frames, 8), torch.randn(1, 2 * frames, 8)) if frames else None
+    return StageInputs.of(torch.randn(1, 2, 8), memory)
+
+
+def recall_spec() -> StageSpec:
+    torch.manual_seed(0)
+    module = Recall().requires_grad_(False)
+    return StageSpec(
+        "recall",
+        PolicyPart.PLANNER,
+        module,
+        lambda: [recall_inputs(frames) for frames in range(4)],
+        padding=StagePadding(module, padded_recall),
+    )
 
 
 def loop(*, steps: int = 4, seed: int = 0) -> EulerLoop:

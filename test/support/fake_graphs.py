@@ -107,8 +107,9 @@ class WrongBackend:
             return EagerRunner(stage, inputs)
         return _WrongRunner(stage, inputs, self._wrong)
 
-    def refused(self, stage: StageSpec, reason: str) -> None:
+    def refused(self, stage: StageSpec, inputs: StageInputs, reason: str) -> bool:
         self.reasons.append(reason)
+        return False
 
 
 def computed(stage: StageSpec, inputs: StageInputs, tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where it lies what the backend `compile` has made of a policy at an earlier start."""
+"""Where it lies what the backend `compile` has made of a policy at an earlier start, and what has failed in one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from wam.models.backends.compile_cache import CompileCache, compile_versions
+from wam.models.backends.quarantine import Quarantine
 from wam.models.bundle import Bundle
 
 
@@ -22,3 +23,10 @@ def warm_cache(bundle: Bundle, *, cache: Path, device: torch.device | str) -> Co
     contract = bundle.contract.contract_hash
     place = cache / "compiled" / contract[:16] / torch.device(device).type
     return CompileCache(place, made_for=compile_versions(device, contract=contract))
+
+
+def quarantine_of(bundle: Bundle, *, cache: Path, device: torch.device | str) -> Quarantine:
+    """Return what failed of a policy on a device while it ran, in the user's cache; arguments as `warm_cache`."""
+    contract = bundle.contract.contract_hash
+    place = cache / "failed" / contract[:16] / torch.device(device).type
+    return Quarantine(place, made_for=compile_versions(device, contract=contract))

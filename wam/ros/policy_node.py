@@ -12,7 +12,7 @@ from sensor_msgs.msg import JointState
 
 from wam.core.contract import PolicyContract
 from wam.core.errors import ContractMismatch
-from wam.core.policy import LoadedPolicy, Perceiving, stages_to_values
+from wam.core.policy import LoadedPolicy, Perceiving, StageBackend, stages_to_values
 from wam.robots.description import RobotDescription
 from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import DiagnosticLevel, Diagnostics
@@ -24,7 +24,7 @@ from wam.ros.parameters import parameter
 from wam.ros.qos import JOINT_STATE
 from wam.ros.worker import Worker
 from wam.runtime.ingest.ingest import TRUTH_TOPIC
-from wam.runtime.policy import PolicyLoader, PolicyRequest, require_fit
+from wam.runtime.policy import EAGER, PolicyLoader, PolicyRequest, require_fit
 
 STATUS_PERIOD_S = 0.5
 STOP_TIMEOUT_S = 5.0
@@ -104,6 +104,7 @@ class PolicyNode(WamNode[P]):
         self._contract_hash = ""
         self._device = ""
         self._stages: dict[str, str] = {}
+        self._told_failed: frozenset[str] = frozenset()
         self._needs_truth = False
 
     def load(
@@ -142,7 +143,7 @@ class PolicyNode(WamNode[P]):
         self._contract_hash = policy.contract.contract_hash
         self._device = policy.device
         self.get_logger().info(f"policy {p.policy} runs on {policy.device}, {p.threads} CPU threads")
-        self._stages = stages_to_values(policy.stages)
+        self._stages, self._told_failed = stages_to_values(policy.stages), frozenset()
         for stage, backend in self._stages.items():
             self.get_logger().info(f"{stage}: {backend}")
         return policy
@@ -191,6 +192,21 @@ class PolicyNode(WamNode[P]):
         """Call `report` twice a second until cleanup; `report_diagnostics` works from now on."""
         self.add_steady_timer(STATUS_PERIOD_S, report)
         self._diagnostics = self.add_diagnostics(task=self._task, hardware_id=robot.name)
+
+    def tell_failed_stages(self, failed: Mapping[str, str]) -> None:
+        """Log every stage whose backend has failed, once, and report it to `/diagnostics` from now on.
+
+        Args:
+            failed: stage -> why it runs as it is written.
+        """
+        if failed.keys() <= self._told_failed:
+            return
+        for stage in failed.keys() - self._told_failed:
+            self.get_logger().error(failed[stage])
+        told = [StageBackend(stage, EAGER, text) for stage, text in failed.items()]
+        # As a whole: the reporting timer reads it in another thread.
+        self._stages = {**self._stages, **stages_to_values(told)}
+        self._told_failed = frozenset(failed)
 
     def require_truth(self) -> None:
         """Refuse a policy that needs ground truth where nobody publishes it, as on a real robot.

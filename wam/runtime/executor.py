@@ -14,7 +14,14 @@ from wam.core.chunk import ActionChunk
 from wam.core.chunk.timeline import DelayWindow, Timeline
 from wam.core.context import ContextHandle, ContextHeader
 from wam.core.contract import PolicyContract, require_same_contract
-from wam.core.errors import ContextError, InputError, PolicyFault, StaleContext, UndecodableChunk
+from wam.core.errors import (
+    ContextError,
+    InputError,
+    PolicyFault,
+    StageFailed,
+    StaleContext,
+    UndecodableChunk,
+)
 from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
 from wam.core.observation import Observation
 from wam.core.policy import (
@@ -60,6 +67,7 @@ class ExecutorCycle:
 
     Attributes:
         pace: share of its own speed at which the robot moves, 0..1; may be set from any thread.
+        failed_stages: stage -> why it runs as it is written since its backend failed.
     """
 
     def __init__(
@@ -91,6 +99,7 @@ class ExecutorCycle:
         self._sent: ActionChunk | None = None
         self._delays = DelayWindow()
         self.pace = 1.0
+        self.failed_stages: dict[str, str] = {}
         self.chunk_time = LatencyWindow()
         self.overhead = LatencyWindow()
         self.chunks = 0
@@ -169,6 +178,10 @@ class ExecutorCycle:
             routed = self._executor.route(observation, context=context)
             chunk = self._executor.act(routed, proprio=observation.state)
             finished = self._stopwatch()
+        except StageFailed as error:
+            # The robot goes on along the rows that it has; the next cycle computes without that backend.
+            self.failed_stages[error.stage] = str(error)
+            return self._silent(str(error))
         except (InputError, ContextError, UndecodableChunk) as error:
             return self._silent(str(error))
         # 5. The chunk must be what this node promised.

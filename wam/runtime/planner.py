@@ -10,7 +10,7 @@ from typing import Any
 
 from wam.core.context import ContextHandle, ContextHeader, PlannerContext
 from wam.core.contract import PolicyContract, require_same_contract
-from wam.core.errors import InputError
+from wam.core.errors import InputError, StageFailed
 from wam.core.latency import LatencyWindow, Stopwatch, monotonic_ns
 from wam.core.observation import MAX_INSTRUCTION_CHARS, Instruction, Observation
 from wam.core.policy import ContextPublisher, Planner
@@ -45,6 +45,9 @@ class PlannerCycle:
         instruction: first task text.
         generation: of the first task text, from 1; the noise of a policy depends on it.
         stopwatch: monotonic clock for the planning time [ns].
+
+    Attributes:
+        failed_stages: stage -> why it runs as it is written since its backend failed.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class PlannerCycle:
         self.plan_time = LatencyWindow()
         self.published = 0
         self.reason = "no observation yet"
+        self.failed_stages: dict[str, str] = {}
 
     @property
     def instruction(self) -> Instruction:
@@ -116,7 +120,12 @@ class PlannerCycle:
             instruction = self._take_instruction()
         # 4. Prefill.
         started = self._stopwatch()
-        context = self._planner.plan(observation, instruction=instruction)
+        try:
+            context = self._planner.plan(observation, instruction=instruction)
+        except StageFailed as error:
+            # The context before stays in force; the next cycle plans without that backend.
+            self.failed_stages[error.stage] = str(error)
+            return self._silent(str(error))
         elapsed = self._stopwatch() - started
         # 5. The context must be what this node promised.
         require_same_contract(

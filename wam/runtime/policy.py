@@ -19,7 +19,8 @@ from wam.core.transport.numpy_codec import NumpyCodec
 from wam.robots.description import RobotDescription
 
 FAKE_POLICY = "fake"
-BACKENDS = ("auto", "eager", "cuda_graph", "onnxruntime", "tensorrt", "triton", "compile")
+EAGER = "eager"
+BACKENDS = ("auto", EAGER, "cuda_graph", "onnxruntime", "tensorrt", "triton", "compile")
 """What may run the stages of a policy's inference."""
 
 FAKE_ROWS_PER_SECOND = 30

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wam.core.errors import BundleError, PolicyFault
+from wam.core.errors import BundleError, PolicyFault, StageFailed
 from wam.models.backends.artefacts import ArtefactStore
 from wam.models.backends.backend import StageUnavailable
 from wam.models.backends.onnx_export import OnnxExporter, export_versions
@@ -227,6 +228,36 @@ def test_a_choice_for_a_stage_that_the_policy_does_not_have_is_refused() -> None
     plan.prepare(spec(loop()))
     with pytest.raises(BundleError, match="denoize"):
         plan.require_all_met()
+
+
+def test_a_graph_that_fails_while_it_runs_is_the_one_that_is_not_loaded_again(tmp_path: Path) -> None:
+    """With several sets of shapes the graph that was loaded last was noted, whichever had failed."""
+    module = loop()
+    sizes = [
+        inputs(seed=1),
+        StageInputs.of(torch.randn(2, 6), torch.randn(4, 8), Pair(torch.ones(2, 8), torch.ones(2, 6))),
+    ]
+    two = StageSpec("denoise", PolicyPart.EXECUTOR, module, lambda: sizes)
+    mine = store(tmp_path)
+    BackendPlan.of(OnnxExporter(mine)).prepare(two)
+    backend = OnnxRuntime(mine)
+    plan = BackendPlan((backend,))
+    run = plan.prepare(two)
+    assert [one.backend for one in plan.stages] == ["onnxruntime"]
+    fails = run._variants[sizes[0].key]._runner
+
+    def run_fails(*_: Any) -> Any:
+        raise RuntimeError("Non-zero status code returned while running Loop node")
+
+    fails._session = SimpleNamespace(run=run_fails)
+    args, _ = sizes[0].arguments()
+    with pytest.raises(StageFailed, match="Non-zero status code"):
+        run(*args)
+    torch.testing.assert_close(run(*args), module(*args))
+    with pytest.raises(StageUnavailable, match="was refused before"):
+        mine.read("denoise.0", module)
+    assert mine.read("denoise.1", module).graph
+    assert "was refused before (Non-zero status" in fallen_back(tmp_path, module)
 
 
 def test_a_backend_that_computes_something_else_by_name_is_a_fault_of_the_policy(place: Path) -> None:

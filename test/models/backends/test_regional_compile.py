@@ -262,7 +262,9 @@ def test_what_is_damaged_or_foreign_is_never_handed_over_and_is_replaced(
 def test_what_the_gate_has_refused_is_forgotten(tmp_path: Path, compiler_state: list[bytes]) -> None:
     cache = kept(tmp_path / "c")
     cache.save("stack")
-    RegionalCompile("cpu", cache=cache, compiler=Compiler()).refused(spec(), "it differs")
+    RegionalCompile("cpu", cache=cache, compiler=Compiler()).refused(
+        spec(), spec().examples()[0], "it differs"
+    )
     kept(tmp_path / "c").load("stack")
     assert compiler_state == []
 

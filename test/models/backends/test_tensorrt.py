@@ -17,6 +17,9 @@ from engine_stages import (
     fallen_back,
     loop,
     loop_inputs,
+    padded_recall,
+    recall_inputs,
+    recall_spec,
     route,
     route_inputs,
     route_spec,
@@ -31,7 +34,8 @@ from wam.models.backends.engine_export import EngineExport
 from wam.models.backends.engines import Settings
 from wam.models.backends.gpu import ALIGNMENT, aligned
 from wam.models.backends.plan import BackendPlan
-from wam.models.backends.stage import PolicyPart, StageInputs, StageSpec
+from wam.models.backends.stage import PolicyPart, StageInputs, StagePadding, StageSlices, StageSpec
+from wam.models.backends.turns import turns_of
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (requirements/model.txt)")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (requirements/export.txt)")
@@ -286,6 +290,61 @@ def test_another_precision_replaces_the_engine_so_that_there_is_never_a_choice(
         built(graphs["route.0"], where, settings=settings)
     ((_, record),) = where.records("route.0")
     assert record.key.settings.level == 5
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_memory_that_fills_takes_two_engines_and_their_weights_once(
+    trt10: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every number of frames was an engine of its own, with all weights: a prefill had none."""
+    import tensorrt
+
+    spec, where = recall_spec(), store(tmp_path)
+    export = EngineExport(tmp_path)
+    export.prepare(spec)
+    assert [one.name for one in export.exported.graphs] == ["recall.0", "recall.1"]
+    for graph in export.exported.graphs:
+        built(graph, where)
+    loaded: list[object] = []
+    read = tensorrt.Runtime.deserialize_cuda_engine
+
+    def reads(self: Any, data: Any) -> Any:
+        loaded.append(data)
+        return read(self, data)
+
+    monkeypatch.setattr(tensorrt.Runtime, "deserialize_cuda_engine", reads)
+    plan = BackendPlan((backend(where),))
+    run = plan.prepare(spec)
+    assert [str(one) for one in plan.stages] == ["tensorrt"]
+    assert len(loaded) == 2
+    assert [verdict.passed for verdict in plan.verdicts] == [True] * 4
+    for frames in range(4):
+        args, _ = recall_inputs(frames, seed=7).arguments()
+        torch.testing.assert_close(run(*args), spec.module(*args), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_an_engine_that_does_not_hide_the_padding_is_refused(trt10: str, tmp_path: Path) -> None:
+    def shown(inputs: StageInputs) -> StageInputs:
+        args, _ = padded_recall(inputs).arguments()
+        return StageInputs.of(*args[:2], None if args[2] is None else torch.ones_like(args[2]))
+
+    spec, where = recall_spec(), store(tmp_path)
+    assert spec.padding is not None
+    wrong = replace(spec, padding=StagePadding(spec.padding.module, shown))
+    export = EngineExport(tmp_path)
+    export.prepare(wrong)
+    for graph in export.exported.graphs:
+        built(graph, where)
+    assert "differs from the eager one" in fallen_back(where, wrong)
+
+
+def test_a_stage_in_slices_gets_an_engine_by_name_alone(tmp_path: Path) -> None:
+    spec = replace(recall_spec(), slices=StageSlices((), turns_of("cpu")))
+    export = EngineExport(tmp_path)
+    export.prepare(spec)
+    assert export.exported.graphs == ()
+    assert "--stage recall, if chunks may wait for all of it" in export.exported.skipped["recall"]
 
 
 @pytest.mark.usefixtures("in_process")

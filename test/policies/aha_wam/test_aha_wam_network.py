@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from wam.models.backends.stage import StageInputs
 from wam.models.layers.flow import sigma_grid
 from wam.models.layers.rope import Rope, concatenate, rope_1d, rope_3d
 from wam.models.text import text_to_transformers
@@ -252,6 +253,30 @@ def test_padding_of_the_memory_that_is_masked_changes_nothing(model: AhaWam) -> 
         mask=visible.view(1, 1, 1, -1),
     )
     torch.testing.assert_close(padded.k, plain.k, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("frames", [0, 1, CONFIG.memory_window])
+@torch.inference_mode()
+def test_the_padded_prefill_gives_what_the_prefill_gives_at_two_sets_of_shapes(
+    model: AhaWam, frames: int
+) -> None:
+    S, inner = CONFIG.frame_tokens, CONFIG.video.inner
+    kv = LayerKv(*(normal(CONFIG.video.layers, 1, frames * S, inner, seed=one) for one in (5, 6)))
+    inputs = StageInputs.of(
+        latent(2),
+        stages.text_context(model.video, text()),
+        model.video.clean_modulations(),
+        frames_rope(8),
+        kv if frames else None,
+        frames_rope(*range(frames)) if frames else None,
+    )
+    padded = stages.padded_prefill(inputs, rows=CONFIG.memory_window * S)
+    full = CONFIG.memory_window * S if frames else 0
+    assert full in {one.shape[2] for one in padded.tensors if one.dim() == 4} | {0}
+    want = stages.PrefillStage(model.video)(*inputs.arguments()[0])
+    have = stages.PaddedPrefillStage(model.video)(*padded.arguments()[0])
+    for one, other in zip(have, want, strict=True):
+        torch.testing.assert_close(one, other, atol=5e-6, rtol=0)
 
 
 def test_an_untrained_editor_is_the_exact_identity() -> None:

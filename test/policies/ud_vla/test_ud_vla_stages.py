@@ -20,12 +20,13 @@ from fake_graphs import (
 )
 
 from wam.bench.policy import synthetic_observation
-from wam.core.errors import PolicyFault
+from wam.core.errors import BundleError, PolicyFault
 from wam.core.observation import Instruction
 from wam.core.policy import LoadedPolicy
 from wam.models.backends.cuda_graph import CudaGraphs
 from wam.models.backends.plan import BackendPlan, eager_plan
 from wam.policies.bundles import load_policy, make_tiny_bundle
+from wam.policies.stage_export import export_stages
 from wam.policies.ud_vla.baselines import Plan, autoregressive
 from wam.policies.ud_vla.device_schedule import DeviceSchedule, UnmaskStage, step_numbers
 from wam.policies.ud_vla.executor import UdVlaExecutor
@@ -85,6 +86,28 @@ def test_instructions_of_20_lengths_run_eagerly_and_nothing_is_captured_after_lo
         for one, other in zip(have, want, strict=True):
             np.testing.assert_array_equal(one, other)
     assert (len(shapes), memory.captures) == (20, loaded)
+
+
+@pytest.mark.timeout(600)
+def test_exported_passes_give_the_chunk_of_eager_ones_and_the_codes_of_images_stay_as_they_are_written(
+    directory: Path, eager: LoadedPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nearest code depends on rounding: exported, the image tokenizer found others, and nothing ran exported."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="requirements/export.txt and model.txt")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert set(export_stages(directory).names) == {"prefix.0", "generated_pass.0"}
+    exported = load_policy(directory, backend="auto")
+    on = {stage: text for stage, text in exported.backends.items() if text == "onnxruntime"}
+    assert on.keys() == {"prefix", "generated_pass"}
+    assert "its results are choices" in exported.backends["image_codes"]
+    for seed in (1, 2):
+        have, want = chunk_of(exported, seed=seed), chunk_of(eager, seed=seed)
+        np.testing.assert_array_equal(have[0], want[0])
+        np.testing.assert_allclose(have[1], want[1], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(have[2], want[2], atol=1e-6, rtol=0)
+    with pytest.raises(BundleError, match="onnxruntime or auto"):
+        load_policy(directory, backend="onnxruntime")
 
 
 class Prompt:

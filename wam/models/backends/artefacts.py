@@ -131,14 +131,19 @@ class ArtefactStore:
         replace_file(place / f"{name}.json", json.dumps(manifest, indent=1).encode("utf-8"))
         return place / f"{name}.onnx"
 
-    def refuse(self, artefact: Artefact, reason: str) -> None:
-        """Put a graph with its weights into quarantine: they are not used again until they have been exported again."""
+    def refuse(self, artefact: Artefact, reason: str) -> bool:
+        """Put a graph with its weights into quarantine: they are not used again until they have been exported again.
+
+        Returns:
+            Whether that could be written.
+        """
         try:
             self._places[-1].mkdir(parents=True, exist_ok=True)
             replace_file(self._quarantine(artefact.digest, artefact.parameters), reason.encode("utf-8"))
         except OSError:
             # A cache that cannot be written costs the gate's time at the next start, nothing else.
-            pass
+            return False
+        return True
 
     def _quarantine(self, digest: str, parameters: str) -> Path:
         # A graph has no weights of its own: with others, or run by another version, it may be right.

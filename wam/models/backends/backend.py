@@ -98,8 +98,12 @@ class Backend(Protocol):
         """
         ...
 
-    def refused(self, stage: StageSpec, reason: str) -> None:
-        """Take note that the gate has refused the stage; what was loaded for it is not to be loaded again."""
+    def refused(self, stage: StageSpec, inputs: StageInputs, reason: str) -> bool:
+        """Take note that what was loaded for these inputs was refused by the gate, or has failed.
+
+        Returns:
+            Whether it is kept on disk, and is not going to be loaded again before it is made anew.
+        """
         ...
 
 
@@ -141,5 +145,6 @@ class Eager:
         """Return the stage itself."""
         return EagerRunner(stage, inputs)
 
-    def refused(self, stage: StageSpec, reason: str) -> None:
+    def refused(self, stage: StageSpec, inputs: StageInputs, reason: str) -> bool:
         """Nothing to note: it is what others are compared with."""
+        return False

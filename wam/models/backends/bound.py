@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stage on a backend: one runner for each set of shapes, judged against the eager stage before it is used."""
+"""A stage on a backend: one runner for each set of shapes, judged against the eager stage before it is used.
+
+A runner that fails while a robot moves gives no result: that call ends with an error, so that nothing which was
+computed beside the failure is executed, and from the next one on the stage runs as it is written.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from wam.core.errors import PolicyFault
-from wam.models.backends.backend import Backend, OwnPrecision, Runner
+from wam.core.errors import PolicyFault, StageFailed, WamError
+from wam.models.backends.backend import Backend, OwnPrecision, Runner, StageUnavailable
 from wam.models.backends.gate import StageVerdict, judge_stage
 from wam.models.backends.stage import StageInputs, StageSpec
 
@@ -34,13 +39,19 @@ class BoundStage:
     Args:
         stage: what runs.
         backend: where.
+        failed: told once, if the backend fails in a run: why, and whether the backend keeps what failed from the next
+            start itself. Any thread.
 
     Attributes:
         verdicts: what the gate found of every set of shapes, in the order in which they were met.
+        failure: why the stage runs as it is written although the backend was chosen; "" while the backend runs it.
     """
 
-    def __init__(self, stage: StageSpec, backend: Backend) -> None:
-        self.stage, self.backend = stage, backend
+    def __init__(
+        self, stage: StageSpec, backend: Backend, *, failed: Callable[[str, bool], None] | None = None
+    ) -> None:
+        self.stage, self.backend, self.failure = stage, backend, ""
+        self._failed = failed or (lambda _why, _kept: None)
         self.verdicts: list[StageVerdict] = []
         self._lock = threading.RLock()
         self._variants: dict[object, _Variant] = {}
@@ -77,8 +88,12 @@ class BoundStage:
         """Run the stage.
 
         Raises:
-            PolicyFault: the backend does not compute what the eager stage does, or shapes keep changing.
+            StageFailed: the backend failed; the next call runs the stage as it is written.
+            PolicyFault: the backend does not compute what the eager stage does, shapes keep changing, or the device
+                does not compute any more.
         """
+        if self.failure:
+            return self.stage.module(*args, **kwargs)
         inputs = StageInputs.of(*args, **kwargs)
         variant = self._variants.get(inputs.key)
         if variant is None:
@@ -86,7 +101,44 @@ class BoundStage:
                 self._left.add(inputs.key)
                 return self.stage.module(*args, **kwargs)
             variant = self._variant(inputs)
-        return variant.run(inputs)
+        try:
+            return variant.run(inputs)
+        except (
+            Exception
+        ) as error:  # Of a runtime, a driver or a compiler: their errors have no class in common.
+            raise self._fault(inputs, error) from error
+
+    def _fault(self, inputs: StageInputs, error: Exception) -> Exception:
+        """Take the stage from a backend that has failed, and return what to raise."""
+        why, name = _line(error), self.backend.name
+        args, kwargs = inputs.arguments()
+        gone = ""
+        try:
+            self.stage.module(*args, **kwargs)
+        except Exception as other:
+            if not any(tensor.device.type == "cuda" for tensor in inputs.tensors):
+                # The stage itself does not take these inputs: no fault of the backend.
+                return error
+            gone = _line(other)
+        with self._lock:
+            if not self.failure:
+                self.failure = why
+                # For want of memory nothing is wrong with what was loaded.
+                kept = isinstance(error, torch.OutOfMemoryError) or self.backend.refused(
+                    self.stage, inputs, why
+                )
+                self._failed(why, kept)
+        what = f"stage {self.stage.name} failed on backend {name} ({why})"
+        if gone:
+            return PolicyFault(
+                f"{what}, and the device does not run it as it is written either ({gone})",
+                where="the node: start it again; this backend is not taken for this stage then",
+            )
+        return StageFailed(
+            f"{what}; no chunk is made of this call, and from now on the stage runs as it is written, which takes "
+            f"longer: deactivate the node, see what wam check-backend says, and restart it",
+            stage=self.stage.name,
+        )
 
     def _variant(self, inputs: StageInputs) -> _Variant:
         with self._lock:
@@ -105,14 +157,30 @@ class BoundStage:
 
     def _judge(self, variant: _Variant, inputs: StageInputs, precision: torch.dtype | None) -> None:
         args, kwargs = inputs.arguments()
-        verdict = judge_stage(self.stage.name, self.stage.module, variant, args, kwargs, precision=precision)
+        try:
+            verdict = judge_stage(
+                self.stage.name, self.stage.module, variant, args, kwargs, precision=precision
+            )
+        except WamError:
+            raise
+        except Exception as error:  # As in a run.
+            if not isinstance(error, torch.OutOfMemoryError):
+                self.backend.refused(self.stage, inputs, _line(error))
+            raise StageUnavailable(
+                f"it failed while it was compared with the eager stage ({_line(error)}): take another backend for it, "
+                "and report it with processor or GPU, driver and versions"
+            ) from error
         self.verdicts.append(verdict)
         if not verdict.passed:
             worst, name = verdict.worst, self.backend.name
-            self.backend.refused(self.stage, str(worst.case))
+            self.backend.refused(self.stage, inputs, str(worst.case))
             raise PolicyFault(
                 f"result {worst.place} of stage {self.stage.name} on backend {name} differs from the eager one by "
                 f"{worst.difference:.3g} of its size ({worst.case})",
                 allowed=f"at most {worst.allowed:.3g}",
                 where="the parameter `backend` (eager), and a report with processor or GPU, driver and versions",
             )
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

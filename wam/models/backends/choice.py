@@ -23,6 +23,7 @@ from wam.models.backends.compile_cache import CompileCache
 from wam.models.backends.cuda_graph import CudaGraphs
 from wam.models.backends.own_kernels import OwnKernels
 from wam.models.backends.plan import Asked, BackendPlan, OrAuto
+from wam.models.backends.quarantine import Quarantine
 from wam.models.backends.regional_compile import RegionalCompile
 from wam.runtime.policy import BACKENDS, NamedBackend, read_backend
 
@@ -35,6 +36,7 @@ def choose_plan(
     exported: Backend | None = None,
     compiled: Backend | None = None,
     warm: CompileCache | None = None,
+    quarantine: Quarantine | None = None,
 ) -> BackendPlan:
     """Return the plan for a user's choice.
 
@@ -50,6 +52,7 @@ def choose_plan(
         exported: the backend ONNX Runtime with the exported stages of this policy; None where there is no bundle.
         compiled: the backend TensorRT with the engines of this policy; None where there is no GPU.
         warm: what `compile` has made of this policy at an earlier start; None keeps nothing.
+        quarantine: of what failed in a run at an earlier start; None keeps nothing.
 
     Raises:
         BundleError: there is no such backend, or it does not run on this device or with this kind of policy.
@@ -81,7 +84,7 @@ def choose_plan(
     named = {stage: one(asked) for stage, asked in choice.stages.items()}
     by_name = {EAGER_NAME, TRITON_NAME, COMPILE_NAME} | ({ONNX_RUNTIME_NAME} if on_gpu else set())
     ladder = tuple(backend for name, backend in have.items() if name not in by_name)
-    return BackendPlan(ladder, named=named, whole=one(choice.whole))
+    return BackendPlan(ladder, named=named, whole=one(choice.whole), quarantine=quarantine)
 
 
 def _refusal(name: str, *, device: torch.device | str, allowed: Sequence[str]) -> BundleError:

@@ -217,9 +217,9 @@ class CudaGraphs:
         slices = inner.slices if isinstance(inner, Sliced) else None
         return CudaGraphRunner(inner, inputs, pool=pool, immutable=stage.immutable, slices=slices)
 
-    def refused(self, stage: StageSpec, reason: str) -> None:
+    def refused(self, stage: StageSpec, inputs: StageInputs, reason: str) -> bool:
         """Pass it on to the captured backend."""
-        self._inner.refused(stage, reason)
+        return self._inner.refused(stage, inputs, reason)
 
 
 def cuda_capture() -> Capture:

@@ -19,6 +19,7 @@ from wam.models.backends.engine_builder import StageGraph
 from wam.models.backends.onnx_export import TENSORRT_FORM, export_stage
 from wam.models.backends.onnx_rewrite import write_with_weights
 from wam.models.backends.onnx_runtime import artefact_name
+from wam.models.backends.padding import padded
 from wam.models.backends.plan import BackendPlan
 from wam.models.backends.stage import StageSpec
 
@@ -113,7 +114,14 @@ class EngineExport(BackendPlan):
         self.digests[stage.name] = weights_digest(stage.module)
         if not self._writes:
             return
-        examples = stage.examples()
+        if stage.slices is not None and not self._chosen:
+            raise StageUnavailable(
+                "it runs in slices, between which chunks go first, and an engine runs in one piece: "
+                f"--stage {stage.name}, if chunks may wait for all of it"
+            )
+        one = padded(stage)
+        assert isinstance(one.module, nn.Module)
+        examples = one.examples()
         if len(examples) > MOST_SHAPES and not self._chosen:
             raise StageUnavailable(
                 f"it has {len(examples)} sets of shapes, each of which would be an engine with all its weights: "
@@ -121,9 +129,9 @@ class EngineExport(BackendPlan):
             )
         for number, inputs in enumerate(examples):
             name = artefact_name(stage, number)
-            graph, linked = export_stage(stage.module, inputs, form=TENSORRT_FORM)
+            graph, linked = export_stage(one.module, inputs, form=TENSORRT_FORM)
             path = self._folder / f"{name}.onnx"
-            write_with_weights(graph, linked, named_weights(stage.module), path)
+            write_with_weights(graph, linked, named_weights(one.module), path)
             takes, gives = _names(graph)
             self._graphs.append(
                 StageGraph(

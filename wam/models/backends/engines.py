@@ -205,13 +205,18 @@ class EngineStore:
         replace_file(target.with_suffix(".json"), json.dumps(manifest, indent=1).encode("utf-8"))
         return target
 
-    def refuse(self, sha256: str, reason: str) -> None:
-        """Put an engine into quarantine: it is not used again until it has been built again."""
+    def refuse(self, sha256: str, reason: str) -> bool:
+        """Put an engine into quarantine: it is not used again until it has been built again.
+
+        Returns:
+            Whether that could be written.
+        """
         try:
             replace_file(self._quarantine(sha256), reason.encode("utf-8"))
         except OSError:
             # A cache that cannot be written costs the gate's time at the next start, nothing else.
-            pass
+            return False
+        return True
 
     def _quarantine(self, sha256: str) -> Path:
         return self.place / f"refused-{sha256[:16]}.txt"

@@ -106,6 +106,8 @@ class OnnxExporter:
         """
         if not isinstance(stage.module, nn.Module):
             raise StageUnavailable("the stage is no module, which cannot be exported")
+        if stage.chooses:
+            return EagerRunner(stage, inputs)
         number = self._numbers.get(stage.name, 0)
         self._numbers[stage.name] = number + 1
         graph, weights = export_stage(stage.module, inputs, form=self._form)
@@ -114,8 +116,9 @@ class OnnxExporter:
         self.written.append(name)
         return EagerRunner(stage, inputs)
 
-    def refused(self, stage: StageSpec, reason: str) -> None:
+    def refused(self, stage: StageSpec, inputs: StageInputs, reason: str) -> bool:
         """Nothing to note: what runs is the stage itself."""
+        return False
 
 
 def missing() -> str:

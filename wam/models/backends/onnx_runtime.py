@@ -314,7 +314,7 @@ class OnnxRuntime:
         self._store, self._builder = store, builder
         self._device, self._engines = torch.device(device), engines
         self._loaded: dict[str, int] = {}
-        self._last: dict[str, Artefact] = {}
+        self._artefacts: dict[tuple[str, object], Artefact] = {}
 
     def probe(self) -> str:
         """Return why ONNX Runtime cannot be used here, with the remedy."""
@@ -339,6 +339,11 @@ class OnnxRuntime:
         """
         if not isinstance(stage.module, nn.Module):
             raise StageUnavailable("the stage is no module, which cannot be exported; take backend eager")
+        if stage.chooses:
+            raise StageUnavailable(
+                "its results are choices, and the rounding of another runtime makes others: take backend eager for it, "
+                f"or '{ONNX_RUNTIME_NAME} or auto' for all that can"
+            )
         on_cpu = self._device.type == "cpu"
         if on_cpu and any(tensor.dtype == torch.bfloat16 for tensor in inputs.tensors):
             raise StageUnavailable(
@@ -347,7 +352,7 @@ class OnnxRuntime:
         number = self._loaded.get(stage.name, 0)
         artefact = self._store.read(artefact_name(stage, number), stage.module)
         self._loaded[stage.name] = number + 1
-        self._last[stage.name] = artefact
+        self._artefacts[stage.name, inputs.key] = artefact
         return OnnxRunner(stage, inputs, artefact, device=self._device, engines=self._engines_of(artefact))
 
     def _engines_of(self, artefact: Artefact) -> Path | None:
@@ -356,10 +361,10 @@ class OnnxRuntime:
         own = hashlib.sha256(f"{artefact.digest} {artefact.parameters}".encode()).hexdigest()
         return self._engines / own[:16]
 
-    def refused(self, stage: StageSpec, reason: str) -> None:
-        """Put the graph that was loaded last into quarantine."""
-        if stage.name in self._last:
-            self._store.refuse(self._last[stage.name], reason)
+    def refused(self, stage: StageSpec, inputs: StageInputs, reason: str) -> bool:
+        """Put the graph that was loaded for these inputs into quarantine."""
+        artefact = self._artefacts.get((stage.name, inputs.key))
+        return artefact is not None and self._store.refuse(artefact, reason)
 
 
 def artefact_name(stage: StageSpec, number: int) -> str:

@@ -151,8 +151,9 @@ class OwnKernels:
             run = stage.kernels(inputs)
         return OwnKernelRunner(run, inputs, gpu=self._gpu, lock=self._locks[stage.part])
 
-    def refused(self, stage: StageSpec, reason: str) -> None:
+    def refused(self, stage: StageSpec, inputs: StageInputs, reason: str) -> bool:
         """Nothing to note: nothing of it is kept on disk."""
+        return False
 
 
 @contextmanager

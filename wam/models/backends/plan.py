@@ -7,6 +7,7 @@ why is part of the report. A backend that was asked for by name is used or refus
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from wam.core.policy import StageBackend
 from wam.models.backends.backend import EAGER_NAME, Backend, Eager, StageUnavailable
 from wam.models.backends.bound import BoundStage
 from wam.models.backends.gate import StageVerdict
+from wam.models.backends.quarantine import Quarantine
 from wam.models.backends.stage import StageSpec
 from wam.runtime.policy import OR_AUTO
 
@@ -47,6 +49,7 @@ class BackendPlan:
         ladder: backends of "auto", best first; the eager stage stands below the last one.
         named: stage -> what was asked for.
         whole: what was asked for, for every other stage.
+        quarantine: of what failed in a run, for backends that keep nothing on disk themselves.
     """
 
     def __init__(
@@ -55,7 +58,9 @@ class BackendPlan:
         *,
         named: Mapping[str, Asked] | None = None,
         whole: Asked = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
+        self._quarantine = quarantine or Quarantine()
         self._ladder, self._named, self._whole = tuple(ladder), dict(named or {}), whole
         self._met: set[str] = set()
         self._stages: list[StageBackend] = []
@@ -153,15 +158,21 @@ class BackendPlan:
             raise self._refusal(stage, backend, str(error)) from error
 
     def _bind(self, stage: StageSpec, backend: Backend, *, note: str) -> BoundStage:
-        if reason := backend.probe():
+        if reason := backend.probe() or self._quarantine.reason(stage.name, backend.name):
             raise StageUnavailable(reason)
-        bound = BoundStage(stage, backend)
+        bound = BoundStage(stage, backend, failed=functools.partial(self._failed, stage.name, backend.name))
         try:
             bound.meet_examples()
         finally:
             self._bound.append(bound)
         self._stages.append(StageBackend(stage.name, backend.name, note))
         return bound
+
+    def _failed(self, stage: str, backend: str, why: str, kept: bool) -> None:
+        if not kept:
+            self._quarantine.add(stage, backend, why)
+        told = StageBackend(stage, EAGER_NAME, f"{backend} failed while it ran: {why}")
+        self._stages = [told if (one.stage, one.backend) == (stage, backend) else one for one in self._stages]
 
     def _refusal(self, stage: StageSpec, backend: Backend, reason: str) -> BundleError:
         return BundleError(

@@ -207,10 +207,11 @@ class RegionalCompile:
             self._twins[stage.name] = self._twin(stage, stage.module)
         return CompiledRunner(stage, *self._twins[stage.name], inputs, self._cache)
 
-    def refused(self, stage: StageSpec, reason: str) -> None:
+    def refused(self, stage: StageSpec, inputs: StageInputs, reason: str) -> bool:
         """Forget what was compiled, so that the next start compiles it anew."""
         if self._cache is not None:
             self._cache.forget(stage.name)
+        return False
 
     def _twin(self, stage: StageSpec, module: nn.Module) -> tuple[nn.Module, StageSlices | None]:
         """Return a stage's module and slices with compiled regions, and the weights of those that are written."""

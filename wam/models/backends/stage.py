@@ -98,6 +98,19 @@ class StageSlices:
     turns: DeviceTurns
 
 
+@dataclass(frozen=True, slots=True)
+class StagePadding:
+    """A stage with few sets of shapes, for a backend whose every set costs the stage's weights once more.
+
+    Attributes:
+        module: takes padded inputs; its results are those of the stage.
+        pad: inputs of the stage -> those of `module`; on the inputs' device, without waiting for it.
+    """
+
+    module: nn.Module
+    pad: Callable[[StageInputs], StageInputs]
+
+
 KernelStage = Callable[[StageInputs], Callable[..., Any]]
 """Makes what runs a stage by the suite's own kernels, for inputs of these shapes: same arguments, same results.
 
@@ -122,6 +135,9 @@ class StageSpec:
             own need not copy the same tensor a second time.
         slices: the same stage in parts, for a backend that can let others go between them; None for a short one.
         kernels: makes the same stage by own kernels (`wam.models.kernels`); None where there are none for it.
+        chooses: its results are choices (the nearest of many codes), which the rounding of another runtime changes, so
+            it is not exported.
+        padding: the same stage with fewer sets of shapes; None where it has few.
         regions: methods of the module's layers, as their classes have them, that are worth compiling; functions of
             their arguments and the layer's weights. Empty where nothing is.
     """
@@ -134,6 +150,8 @@ class StageSpec:
     slices: StageSlices | None = None
     kernels: KernelStage | None = None
     regions: tuple[Callable[..., Any], ...] = ()
+    padding: StagePadding | None = None
+    chooses: bool = False
 
     def outputs(self, inputs: StageInputs) -> StaticOutputs:
         """Return what the stage gives for inputs of these shapes; runs it once."""

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from wam.models.backends.backend import TENSORRT_NAME, Runner, StageUnavailable
 from wam.models.backends.engines import REMEDY, EngineRecord, EngineStore
 from wam.models.backends.gpu import Gpu, Lane, aligned, aligned_empty
 from wam.models.backends.onnx_runtime import artefact_name
+from wam.models.backends.padding import PaddedRunner, padded
 from wam.models.backends.stage import EulerLoop, PolicyPart, StageInputs, StageSpec
 
 SPARE_MEMORY = 256 << 20
@@ -46,6 +48,19 @@ class Workspace:
         return self._memory
 
 
+class LoadedEngine:
+    """An engine in memory, with what it needs; several contexts may run it.
+
+    Args:
+        engine: TensorRT's.
+        runtime: that loaded it.
+        log: of both.
+    """
+
+    def __init__(self, engine: Any, runtime: Any, log: Any) -> None:
+        self.engine, self.runtime, self.log = engine, runtime, log
+
+
 class TensorRtRunner:
     """One engine. Safe to call from any thread.
 
@@ -56,6 +71,7 @@ class TensorRtRunner:
         record: what is known of it.
         store: that reads it.
         workspace: of the stage's part.
+        engines: those in memory, by path: sets of shapes that share an engine hold its weights once.
     """
 
     def __init__(
@@ -67,12 +83,14 @@ class TensorRtRunner:
         record: EngineRecord,
         store: EngineStore,
         workspace: Workspace,
+        engines: WeakValueDictionary[Path, LoadedEngine],
     ) -> None:
-        self._stage, self._inputs = stage, inputs
+        self._stage, self._inputs, self._engines = stage, inputs, engines
         self._path, self._record, self._store, self._workspace = path, record, store, workspace
         self._context: Any = None
         # A context uses its engine, logger and memory, but keeps none of them.
         self._held: tuple[Any, ...] = ()
+        self._log: Any = None
         self._takes: tuple[torch.dtype, ...] = ()
         self._gives: tuple[tuple[torch.Size, torch.dtype], ...] = ()
         self._wanted: tuple[torch.dtype, ...] = ()
@@ -90,20 +108,19 @@ class TensorRtRunner:
             StageUnavailable: it is damaged, of another version or GPU, of other shapes, or too large.
         """
         gpu = self._workspace.gpu
-        need, free = self._record.size + self._record.memory + SPARE_MEMORY, gpu.free_memory()
+        loaded = self._engines.get(self._path)
+        size = 0 if loaded is not None else self._record.size
+        need, free = size + self._record.memory + SPARE_MEMORY, gpu.free_memory()
         if need > free:
             raise StageUnavailable(
                 f"its engine needs {need / 1e9:.1f} GB of the GPU, {free / 1e9:.1f} GB are free: "
                 "leave this stage to cuda_graph, or take a GPU with more memory"
             )
         trt = tensorrt_api.load()
-        log = tensorrt_api.new_log(trt)
         with gpu.chosen():
-            data = self._store.read(self._path, self._record)
-            engine, runtime = tensorrt_api.loaded_engine(
-                trt, data, what=str(self._path), remedy=REMEDY, log=log
-            )
-            del data
+            if loaded is None:
+                loaded = self._engines[self._path] = self._load(trt)
+            engine, log = loaded.engine, loaded.log
             context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
             if context is None:
                 raise StageUnavailable(
@@ -119,7 +136,13 @@ class TensorRtRunner:
                     "free some, or take backend cuda_graph"
                 ) from error
             context.set_device_memory(memory.data_ptr(), memory.numel())
-        self._context, self._held = context, (engine, runtime, log, memory)
+        self._context, self._held, self._log = context, (loaded, memory), log
+
+    def _load(self, trt: Any) -> LoadedEngine:
+        log = tensorrt_api.new_log(trt)
+        data = self._store.read(self._path, self._record)
+        engine, runtime = tensorrt_api.loaded_engine(trt, data, what=str(self._path), remedy=REMEDY, log=log)
+        return LoadedEngine(engine, runtime, log)
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return the results.
@@ -164,9 +187,8 @@ class TensorRtRunner:
             raise self._fault("did not run")
 
     def _fault(self, what: str) -> PolicyFault:
-        log = self._held[2]
         return PolicyFault(
-            f"the engine of stage {self._stage.name} {what} ({tensorrt_api.first_error(log)})",
+            f"the engine of stage {self._stage.name} {what} ({tensorrt_api.first_error(self._log)})",
             where=f"the parameter `backend` (auto, {self._stage.name}: cuda_graph)",
         )
 
@@ -219,8 +241,9 @@ class TensorRt:
         self._store, self._gpu = store, gpu
         self._digests: dict[str, str] = {}
         self._workspaces: dict[PolicyPart, Workspace] = {}
-        self._loaded: dict[str, int] = {}
-        self._last: dict[str, EngineRecord] = {}
+        self._sets: dict[str, dict[object, int]] = {}
+        self._engines: WeakValueDictionary[Path, LoadedEngine] = WeakValueDictionary()
+        self._records: dict[tuple[str, object], EngineRecord] = {}
 
     def probe(self) -> str:
         """Return why TensorRT cannot be used here, with the remedy."""
@@ -228,7 +251,7 @@ class TensorRt:
 
     def build(self, stage: StageSpec) -> None:
         """Begin again with the stage's first example; nothing is built."""
-        self._loaded.pop(stage.name, None)
+        self._sets.pop(stage.name, None)
 
     def load(self, stage: StageSpec, inputs: StageInputs) -> Runner:
         """Return the engine for the next of the stage's examples.
@@ -240,21 +263,33 @@ class TensorRt:
             raise StageUnavailable(
                 "the stage is no module, which cannot be compiled; take backend cuda_graph"
             )
-        number = self._loaded.get(stage.name, 0)
+        # An engine of the padded stage serves several sets of shapes.
+        given = stage.padding.pad(inputs) if stage.padding is not None else inputs
+        sets = self._sets.setdefault(stage.name, {})
+        number = sets.get(given.key, len(sets))
         if stage.name not in self._digests:
             self._digests[stage.name] = weights_digest(stage.module)
         store = self._store()
         path, record = store.find(artefact_name(stage, number), parameters=self._digests[stage.name])
         if reason := tensorrt_api.unfit(self._gpu.facts(), precision=getattr(torch, record.key.precision)):
             raise StageUnavailable(reason)
-        self._loaded[stage.name] = number + 1
-        self._last[stage.name] = record
+        sets[given.key] = number
+        self._records[stage.name, inputs.key] = record
         if stage.part not in self._workspaces:
             self._workspaces[stage.part] = Workspace(self._gpu)
         workspace = self._workspaces[stage.part]
-        return TensorRtRunner(stage, inputs, path=path, record=record, store=store, workspace=workspace)
+        runner = TensorRtRunner(
+            padded(stage),
+            given,
+            path=path,
+            record=record,
+            store=store,
+            workspace=workspace,
+            engines=self._engines,
+        )
+        return runner if stage.padding is None else PaddedRunner(runner, inputs, stage.padding)
 
-    def refused(self, stage: StageSpec, reason: str) -> None:
-        """Put the engine that was loaded last into quarantine."""
-        if stage.name in self._last:
-            self._store().refuse(self._last[stage.name].sha256, reason)
+    def refused(self, stage: StageSpec, inputs: StageInputs, reason: str) -> bool:
+        """Put the engine that was loaded for these inputs into quarantine."""
+        record = self._records.get((stage.name, inputs.key))
+        return record is not None and self._store().refuse(record.sha256, reason)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from wam.core.errors import StaleObservation
 from wam.core.observation import Instruction, Observation
 from wam.core.policy import Features
 from wam.models.backends.plan import BackendPlan, eager_plan
-from wam.models.backends.stage import PolicyPart, StageInputs, StageSlices, StageSpec
+from wam.models.backends.stage import PolicyPart, StageInputs, StagePadding, StageSlices, StageSpec
 from wam.models.backends.turns import turns_of
 from wam.models.finite import all_finite, require_finite, require_finite_layers
 from wam.models.layers.dit_block import REGIONS
@@ -102,6 +103,12 @@ class AhaPlanner:
                 self._prefill_examples,
                 slices=slices,
                 kernels=PrefillKernels(model.video, slices=slices),
+                padding=StagePadding(
+                    stages.PaddedPrefillStage(model.video),
+                    functools.partial(
+                        stages.padded_prefill, rows=self._config.memory_window * self._config.frame_tokens
+                    ),
+                ),
                 regions=REGIONS,
             )
         )

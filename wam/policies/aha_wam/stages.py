@@ -26,6 +26,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from wam.models.backends.stage import StageInputs
 from wam.models.layers.flow import TRAIN_TIMESTEPS, integrate
 from wam.models.layers.rope import Rope
 from wam.policies.aha_wam.action_dit import ActionDit, Probe
@@ -259,6 +260,59 @@ class PrefillStage(nn.Module):
             memory=memory,
             memory_rope=memory_rope,
         )
+
+
+class PaddedPrefillStage(nn.Module):
+    """`planner_prefill` with a mask, for a memory that is padded to its full window."""
+
+    def __init__(self, video: PrefillNetwork) -> None:
+        super().__init__()
+        self.video = video
+
+    def forward(
+        self,
+        z_BC1HW: Tensor,
+        text: LayerKv,
+        modulations_L6D: Tensor,
+        rope: Rope,
+        memory: LayerKv | None = None,
+        memory_rope: Rope | None = None,
+        mask: Tensor | None = None,
+    ) -> VideoKv:
+        """Run one clean frame through the video DiT."""
+        return planner_prefill(
+            self.video,
+            z_BC1HW,
+            text=text,
+            modulations_L6D=modulations_L6D,
+            rope=rope,
+            memory=memory,
+            memory_rope=memory_rope,
+            mask=mask,
+        )
+
+
+def padded_prefill(inputs: StageInputs, *, rows: int) -> StageInputs:
+    """Return the inputs of a prefill as `PaddedPrefillStage` takes them.
+
+    Args:
+        inputs: of `PrefillStage`.
+        rows: M of a full memory; without any memory there is nothing to pad.
+    """
+    (z, text, modulations, rope, memory, memory_rope), _ = inputs.arguments()
+    if memory is None:
+        return StageInputs.of(z, text, modulations, rope, None, None, None)
+    lacking = rows - memory.k.shape[2]
+
+    def longer(rows_first: Tensor) -> Tensor:
+        return torch.cat((rows_first.new_zeros(lacking, *rows_first.shape[1:]), rows_first))
+
+    kept = LayerKv(*(longer(one.movedim(2, 0)).movedim(0, 2) for one in memory))
+    turned = Rope(*(longer(one) for one in memory_rope))
+    own = len(rope.cos)
+    # In full: ONNX Runtime does not stretch a mask over the queries.
+    mask = (torch.arange(rows + own, device=z.device) >= lacking).expand(1, 1, own, -1)
+    return StageInputs.of(z, text, modulations, rope, kept, turned, mask)
 
 
 class PrefillSlice(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wam.core.policy import LoadedPolicy
-from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, TRITON_NAME
+from wam.models.backends.backend import CUDA_GRAPH_NAME, EAGER_NAME, ONNX_RUNTIME_NAME, TRITON_NAME
 from wam.models.backends.plan import eager_plan
 from wam.models.bundle import Bundle, Manifest, load_into
 from wam.models.normalisation import Normaliser
@@ -27,9 +27,9 @@ from wam.policies.ud_vla.writing import make_tiny
 
 __all__ = ["BACKENDS", "KIND", "check", "load", "make_tiny"]
 
-BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME, TRITON_NAME)
-"""What may run the stages. Exported to ONNX Runtime, the image tokenizer finds other codes: the nearest one depends on
-rounding, and the gate refuses it."""
+BACKENDS: tuple[str, ...] = (EAGER_NAME, CUDA_GRAPH_NAME, ONNX_RUNTIME_NAME, TRITON_NAME)
+"""What may run the stages. Exported to ONNX Runtime, the image tokenizer finds other codes, as the nearest one depends
+on rounding: that stage stays as it is written."""
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -132,7 +132,7 @@ class PlannerStages:
             return [StageInputs.of(given, prefix_levels(layout, given))]
 
         self.image_codes: Callable[[Tensor], Tensor] = plan.prepare(
-            StageSpec("image_codes", part, ImageCodesStage(vision).eval(), pixels)
+            StageSpec("image_codes", part, ImageCodesStage(vision).eval(), pixels, chooses=True)
         )
         self.prefix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         if decoder.config.mask is not MaskMode.RELEASED:

@@ -74,7 +74,9 @@ def test_a_published_checkpoint_becomes_a_bundle_that_info_shows_and_the_registr
     out = tmp_path / "bundle"
     small = ("--camera", "static=24x16", "--camera", "wrist=16x16", "--steps", "2", "--action-len", "98")
     assert run(command(published, out, *small)) == 0
-    assert "contract" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "contract" in told.out
+    assert "warning: no --instruction: the policy is told “" in told.err
     assert run(["info", "--policy", str(out), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["kind"], told["action_joints"]) == ("ud_vla", list(JOINTS))
@@ -102,9 +104,10 @@ def test_the_folder_that_a_checkpoint_lies_in_does_not_change_the_contract(
     hashes = []
     for root in (published, elsewhere):
         out = tmp_path / f"bundle of {root.name}"
-        assert run(command(root, out)) == 0
+        assert run(command(root, out, instruction="lift the cube")) == 0
+        assert "--instruction" not in capsys.readouterr().err
         assert run(["info", "--policy", str(out), "--json"]) == 0
-        hashes.append(json.loads(capsys.readouterr().out.partition("\n")[2])["contract_hash"])
+        hashes.append(json.loads(capsys.readouterr().out)["contract_hash"])
     assert hashes[0] == hashes[1]
 
 
