@@ -10,8 +10,8 @@ import pytest
 
 from wam.core.errors import ConfigError
 from wam.devices.loader import load_robot
+from wam.robots.camera_spec import CameraTransport, Reliability
 from wam.robots.cameras import list_presets
-from wam.robots.description import CameraTransport, Reliability
 
 
 def test_there_are_the_three_makes() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from wam.core.clock import NS_PER_MS
 from wam.core.errors import JointError
 from wam.data.fakes import fake_robot
-from wam.robots.description import Conversion
+from wam.robots.joint_mapping import Conversion
 from wam.robots.joint_merge import RESET_TOLERANCE_NS, JointMerge
 
 GROUP = fake_robot(joints=4).groups[0]

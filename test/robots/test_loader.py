@@ -12,8 +12,10 @@ from robot_file_texts import FAULTS, GOOD
 from wam.core.errors import ConfigError
 from wam.core.safety.effort import NO_LIMITS, EffortLimits
 from wam.devices.loader import load_robot
-from wam.robots.description import CameraTransport, CommandInterface, CommandKind, JointKind, TwinSpec
+from wam.robots.camera_spec import CameraTransport
+from wam.robots.description import CommandKind, JointKind
 from wam.robots.loader import find_robot, list_robots
+from wam.robots.twin_spec import CommandInterface, TwinSpec
 from wam.robots.units import UNITS, Dimension
 
 

@@ -14,7 +14,8 @@ from wam.cli.main import run
 from wam.core.errors import ConfigError
 from wam.data.fakes import fake_robot, write_fake_bag
 from wam.devices.loader import load_robot
-from wam.robots.description import NO_BUDGET, UNSTATED, CommandKind
+from wam.robots.description import UNSTATED, CommandKind
+from wam.robots.safety_budget import NO_BUDGET
 
 ROOT = Path(__file__).resolve().parents[2]
 

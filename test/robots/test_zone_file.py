@@ -181,12 +181,35 @@ class TestInForce:
         ]
         zone = f"{{name: cage, kind: stop, target: left, lower: [{wide[0]}], upper: [{wide[1]}]}}"
         robot = load_robot(written(tmp_path, zone))
-        check = build_measured_check(robot)
+        assert self.measured(robot, ()) == "measured_zone"
+
+        assert self.measured(robot, ("collision",)) == "measured_zone", (
+            "each filter is switched off by itself"
+        )
+        assert self.measured(robot, ("zones",)) is None
+
+    def test_a_workspace_holds_where_the_arm_is_measured_unless_it_is_switched_off_by_name(self) -> None:
+        robot = load_robot("piper")
+        rows = self.rows(robot)
+        checker = FilterInputs(robot, ChainOptions()).checker
+        assert checker is not None
+        y = checker.model.pose("left_link6", rows[0])[1, 3]
+        box = (f"left -1 1 -1 {y + 0.005} -1 1",)
+        found = {}
+        for off in ((), ("collision",), ("workspace",)):
+            check = build_measured_check(robot, ChainOptions(workspace=box, filters_off=off))
+            assert check is not None
+            looks = [check.look(rows[29], rows[:1]) for _ in range(2)]
+            found[off] = None if looks[-1] is None else looks[-1].code
+        assert found == {(): "measured_workspace", ("collision",): "measured_workspace", ("workspace",): None}
+
+    def measured(self, robot: Any, off: tuple[str, ...]) -> str | None:
+        """Return the code of what is found in the measured arm with some filters switched off."""
+        check = build_measured_check(robot, ChainOptions(filters_off=off))
         assert check is not None
         rows = self.rows(robot)
         looks = [check.look(rows[29], rows[:1]) for _ in range(2)]
-        assert looks[-1] is not None
-        assert looks[-1].code == "measured_zone"
+        return None if looks[-1] is None else looks[-1].code
 
     def test_a_target_that_is_nothing_in_the_model_is_refused_with_its_place(self, tmp_path: Path) -> None:
         file = written(tmp_path, STOP.replace("target: all", "target: nobody"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wam.robots.description import CameraSpec, CameraTransport, Reliability
+from wam.robots.camera_spec import CameraSpec, CameraTransport, Reliability
 from wam.robots.images import COMPRESSED_FORMATS, RAW_ENCODINGS, VIDEO_CODECS
 from wam.robots.names import name_of, require_periods, topic_of
 from wam.robots.paths import share_roots

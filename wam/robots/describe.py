@@ -9,7 +9,8 @@ from typing import Any
 
 from wam.core.clock import ns_to_seconds
 from wam.core.safety.effort import EffortLimits
-from wam.robots.description import UNSTATED, CameraSpec, JointGroup, JointSpec, RobotDescription
+from wam.robots.camera_spec import CameraSpec
+from wam.robots.description import UNSTATED, JointGroup, JointSpec, RobotDescription
 from wam.robots.urdf import robot_urdf, urdf_joints
 from wam.robots.zone_file import ZoneSpec
 

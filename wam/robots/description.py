@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the suite knows of a robot: joints, limits, topics, units, cameras, budgets."""
+"""What the suite knows of a robot: joints and their limits, groups of joints by driver."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from wam.core.safety.effort import NO_LIMITS, EffortLimits
 from wam.core.safety.limits import JointLimits, VelocityEnvelope
-from wam.robots.estop import EstopSource
+from wam.robots.camera_spec import CameraSpec
+from wam.robots.joint_mapping import NO_CONVERSION, Conversion, ModelJoint, RawScale
+from wam.robots.safety_budget import SafetyBudget
+from wam.robots.twin_spec import IDEAL_TWIN, ServoSpec, TwinSpec
 from wam.robots.zone_file import ZoneSpec
-
-COMPRESSED_SUFFIX = "/compressed"
 
 
 class JointKind(enum.Enum):
@@ -54,81 +55,6 @@ class Distribution(enum.Enum):
     KILTED = "kilted"
     LYRICAL = "lyrical"
     ROLLING = "rolling"
-
-
-class CameraTransport(enum.Enum):
-    """Message type of a camera topic."""
-
-    RAW = "raw"  # sensor_msgs/Image
-    COMPRESSED = "compressed"  # sensor_msgs/CompressedImage
-    FFMPEG = "ffmpeg"  # ffmpeg_image_transport_msgs/FFMPEGPacket
-    FOXGLOVE = "foxglove"  # foxglove_msgs/CompressedVideo
-
-
-class Reliability(enum.Enum):
-    """How a topic is subscribed to."""
-
-    AUTO = "auto"  # as it is published: a reliable camera is heard reliably, so that no large image is dropped whole
-    RELIABLE = "reliable"
-    BEST_EFFORT = "best_effort"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelJoint:
-    """A joint of the URDF that follows a joint of the driver: q = ratio * position + offset.
-
-    Attributes:
-        name: name in the URDF.
-        ratio: unit of the URDF joint per unit of the driver's joint.
-        offset: [rad or m].
-    """
-
-    name: str
-    ratio: float = 1.0
-    offset: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ServoSpec:
-    """How the simulated twin moves one joint of the driver.
-
-    Attributes:
-        stiffness: position gain of each model joint [N m/rad or N/m].
-        damping: velocity gain of each model joint [N m s/rad or N s/m].
-        force: largest torque or force of each model joint [N m or N].
-        speed: fastest change of the set-point that the firmware allows [rad/s or m/s].
-    """
-
-    stiffness: float
-    damping: float
-    force: float
-    speed: float
-
-
-@dataclass(frozen=True, slots=True)
-class RawScale:
-    """What a device writes on its wire for a joint, linear between the joint's limits.
-
-    Attributes:
-        at_lower: raw value at the lower limit.
-        at_upper: raw value at the upper limit; smaller than `at_lower` for a device that counts the other way.
-    """
-
-    at_lower: float
-    at_upper: float
-
-
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """What a driver makes of a position, where that is not the position itself.
-
-    Attributes:
-        state: measured position = what the driver reports times this.
-        command: what the driver is told = wanted position times this.
-    """
-
-    state: float = 1.0
-    command: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +118,7 @@ class JointSpec:
     servo: ServoSpec | None = None
     envelope: JointEnvelope | None = None
     raw: RawScale | None = None
-    conversion: Conversion = Conversion()
+    conversion: Conversion = NO_CONVERSION
     effort: EffortLimits = NO_LIMITS
     external_torque: EffortLimits = NO_LIMITS
     gripper: bool | None = None
@@ -226,28 +152,6 @@ class JointSpec:
             raise ValueError(f"{self.name} has no raw scale")
         share = (value - self.raw.at_lower) / (self.raw.at_upper - self.raw.at_lower)
         return self.lower + share * (self.upper - self.lower)
-
-
-class CommandInterface(enum.Enum):
-    """What a trajectory controller writes to the arm."""
-
-    EFFORT = "effort"
-    POSITION = "position"
-
-
-@dataclass(frozen=True, slots=True)
-class TwinSpec:
-    """How the simulated twin of a group's driver differs from an ideal one.
-
-    Attributes:
-        delay_ns: time from a command to the motion it causes [ns].
-        interface: what the trajectory controller writes; a Franka's reflex watches positions and not efforts.
-        generation: of its driver, where those behave differently; "" for the newest.
-    """
-
-    delay_ns: int = 0
-    interface: CommandInterface = CommandInterface.EFFORT
-    generation: str = ""
 
 
 class GripperOnEnable(enum.Enum):
@@ -308,7 +212,7 @@ class JointGroup:
     base_link: str = ""
     tip_link: str = ""
     command_topics: tuple[tuple[Distribution, str], ...] = ()
-    twin: TwinSpec = TwinSpec()
+    twin: TwinSpec = IDEAL_TWIN
     command_lead_ns: int = 0
     launch: tuple[tuple[str, str], ...] = ()
     payload: Payload | None = None
@@ -348,102 +252,8 @@ class JointGroup:
         return np.array([joint.conversion.command for joint in self.joints])
 
 
-@dataclass(frozen=True, slots=True)
-class CameraSpec:
-    """One camera of the robot.
-
-    Attributes:
-        name: e.g. "head"; policies name it in their contract.
-        topic: image topic, relative to the robot's namespace.
-        transport: message type of the topic.
-        encoding: encoding of the raw image ("rgb8"), or format of the compressed one ("jpeg").
-        height: rows of the driver's image [px].
-        width: columns of the driver's image [px].
-        rate: nominal rate [Hz].
-        max_age_ns: an older image is not acted on [ns].
-        frame_id: optical frame (z forward, x right), a link of the URDF where there is one.
-        vertical_fov: vertical field of view [rad], or None where it is not simulated.
-        latency_ns: time from a picture's stamp to its publication by the simulated twin [ns].
-        reliability: how its topic is subscribed to.
-        preset: its make, a name in config/cameras, or "".
-    """
-
-    name: str
-    topic: str
-    transport: CameraTransport
-    encoding: str
-    height: int
-    width: int
-    rate: float
-    max_age_ns: int
-    frame_id: str
-    vertical_fov: float | None = None
-    latency_ns: int = 0
-    reliability: Reliability = Reliability.AUTO
-    preset: str = ""
-
-    @property
-    def raw_topic(self) -> str:
-        """Topic of sensor_msgs/Image, by the convention of image_transport."""
-        return self.topic.removesuffix(COMPRESSED_SUFFIX)
-
-    @property
-    def compressed_topic(self) -> str:
-        """Topic of sensor_msgs/CompressedImage, by the convention of image_transport."""
-        return self.raw_topic + COMPRESSED_SUFFIX
-
-    @property
-    def info_topic(self) -> str:
-        """Topic of sensor_msgs/CameraInfo: `camera_info` beside the raw image."""
-        return "/".join([*self.raw_topic.split("/")[:-1], "camera_info"])
-
-
-DELIVERY_JITTER_NS = 1_000_000
-"""What DDS varies by between two processes of one machine that is not overloaded [ns]."""
-
-
-class StartRule(enum.Enum):
-    """Who lets an arm move that was held for a fault."""
-
-    OPERATOR = "operator"  # ~/resume; a simulated arm starts by itself
-    ALWAYS_OPERATOR = "always_operator"  # ~/resume, in simulation as well
-    BY_ITSELF = "by_itself"
-
-    def by_itself(self, *, simulated: bool) -> bool:
-        """Return whether the arm starts without an operator."""
-        return self is StartRule.BY_ITSELF or (simulated and self is StartRule.OPERATOR)
-
-
-@dataclass(frozen=True, slots=True)
-class SafetyBudget:
-    """Deadlines and distances of the safety node.
-
-    Attributes:
-        chunk_timeout_ns: no valid chunk for this long means HOLD [ns].
-        max_jump: largest distance of the measured state from the nearest row between observation and now [rad or m].
-        tracking_error: largest distance between command and measured state [rad or m].
-        lead_ns: time by which commands run ahead of the measured state [ns].
-        blend_ns: time over which a new chunk takes over from the old one [ns].
-        delivery_jitter_ns: by how much the delivery of a trajectory to its controller may vary [ns].
-        estop_sources: emergency stops that must be there.
-        start: who lets the arm move after activation, a cleared STOP, and a driver that was away.
-    """
-
-    chunk_timeout_ns: int
-    max_jump: float
-    tracking_error: float
-    lead_ns: int
-    blend_ns: int
-    delivery_jitter_ns: int = DELIVERY_JITTER_NS
-    estop_sources: tuple[EstopSource, ...] = ()
-    start: StartRule = StartRule.OPERATOR
-
-
 UNSTATED = 1e-6
 """Acceleration or jerk of a joint whose file is for replay and leaves it open: as good as none."""
-
-NO_BUDGET = SafetyBudget(chunk_timeout_ns=1, max_jump=1e-6, tracking_error=1e-6, lead_ns=0, blend_ns=0)
-"""Budget of a robot whose file is for replay and has none: nothing would be let through."""
 
 
 def summed_up(unstated: tuple[str, ...]) -> str:

@@ -17,21 +17,15 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from wam.robots.camera_spec import CameraTransport, Reliability
 from wam.robots.cameras import ENCODINGS, MAX_SIDE_PX, OPTIONAL, OWN, PRESET
-from wam.robots.description import (
-    CameraTransport,
-    CommandInterface,
-    CommandKind,
-    Distribution,
-    GripperOnEnable,
-    JointKind,
-    Reliability,
-    StartRule,
-)
+from wam.robots.description import CommandKind, Distribution, GripperOnEnable, JointKind
 from wam.robots.estop import HEARTBEAT_MAX_S, HEARTBEAT_MIN_S
 from wam.robots.joint_file import MOTION, OBSERVED
 from wam.robots.loads import EFFORT_DIMENSIONS, MAX_MASS, SERVO
 from wam.robots.names import NAME_FORM, TOPIC_FORM
+from wam.robots.safety_budget import StartRule
+from wam.robots.twin_spec import CommandInterface
 from wam.robots.units import UNITS, Dimension
 from wam.robots.yaml_reader import UNFILLED
 from wam.robots.zone_file import FAR, MAX_SPEED, PointPart, ZoneKind

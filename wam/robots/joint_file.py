@@ -7,15 +7,8 @@ import math
 from dataclasses import dataclass, field
 
 from wam.core.safety.effort import NO_LIMITS
-from wam.robots.description import (
-    UNSTATED,
-    Conversion,
-    JointEnvelope,
-    JointKind,
-    JointSpec,
-    ModelJoint,
-    RawScale,
-)
+from wam.robots.description import UNSTATED, JointEnvelope, JointKind, JointSpec
+from wam.robots.joint_mapping import Conversion, ModelJoint, RawScale
 from wam.robots.loads import read_effort_limits, read_servo
 from wam.robots.names import name_of
 from wam.robots.units import Dimension

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from wam.core.errors import ConfigError, InputError
 from wam.core.extras import missing
 from wam.core.observation import Vector
-from wam.robots.description import JointSpec, ModelJoint, RobotDescription
+from wam.robots.description import JointSpec, RobotDescription
+from wam.robots.joint_mapping import ModelJoint
 from wam.robots.urdf import UrdfJoint, robot_urdf, urdf_joints
 from wam.robots.yaml_reader import place_of
 

@@ -16,24 +16,20 @@ from typing import TypeVar
 from wam.core.errors import ConfigError
 from wam.robots.cameras import read_camera
 from wam.robots.description import (
-    DELIVERY_JITTER_NS,
-    NO_BUDGET,
     NO_DRIVER,
-    CommandInterface,
     CommandKind,
     Distribution,
     GripperOnEnable,
     JointGroup,
     RobotDescription,
-    SafetyBudget,
-    StartRule,
-    TwinSpec,
 )
 from wam.robots.estop import read_estop_sources
 from wam.robots.joint_file import Openings, read_joint
 from wam.robots.loads import read_payload
 from wam.robots.names import name_of, require_distinct, require_periods, topic_of
 from wam.robots.paths import share_root, share_roots
+from wam.robots.safety_budget import DELIVERY_JITTER_NS, NO_BUDGET, SafetyBudget, StartRule
+from wam.robots.twin_spec import CommandInterface, TwinSpec
 from wam.robots.units import Dimension
 from wam.robots.yaml_reader import Value, read_yaml
 from wam.robots.zone_file import read_zones

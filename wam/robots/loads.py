@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from wam.core.safety.effort import EffortLimits
-from wam.robots.description import JointKind, Payload, ServoSpec
+from wam.robots.description import JointKind, Payload
+from wam.robots.twin_spec import ServoSpec
 from wam.robots.units import Dimension
 from wam.robots.yaml_reader import Value
 

@@ -31,7 +31,7 @@ class MeasuredCheck:
     with a checker of its own.
 
     Args:
-        checker: bodies of the robot.
+        checker: bodies of the robot; None looks for no contact.
         points: points of the robot.
         boxes: workspaces.
         zones: zones; those with a speed are left alone.
@@ -40,7 +40,7 @@ class MeasuredCheck:
 
     def __init__(
         self,
-        checker: PinocchioChecker,
+        checker: PinocchioChecker | None,
         points: ToolPoints,
         *,
         boxes: tuple[Box, ...] = (),
@@ -68,6 +68,8 @@ class MeasuredCheck:
         return found if self._count >= self._looks else None
 
     def _contact(self, measured: Vector, commanded: Rows) -> Finding | None:
+        if self._checker is None:
+            return None
         sweep = self._checker.sweep
         distances = sweep.distances(measured)
         close = np.flatnonzero(~(distances >= -CONTACT_DEPTH))

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.observation import Vector
+from wam.core.turns import pause
 from wam.robots.kinematics import RobotModel
 
 Rows = npt.NDArray[np.float64]
@@ -303,6 +304,7 @@ class Sweep:
         result = np.empty(len(pair))
         states = _between(configurations, places)
         for number, state in enumerate(states):
+            pause()
             items = order[starts[number] : starts[number + 1]]
             self._place(state)
             result[items] = self._measure(None if len(items) == self.pairs else pair[items].tolist())
