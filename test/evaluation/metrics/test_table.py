@@ -14,7 +14,7 @@ from wam.data.fakes import write_fake_bag
 from wam.devices.loader import load_robot
 from wam.evaluation import reference
 from wam.evaluation.closed_loop import table as episodes_table
-from wam.evaluation.metrics import basis, rows, table
+from wam.evaluation.metrics import basis, motion_rows, rows, table
 from wam.evaluation.metrics.basis import ReplayBasis
 from wam.evaluation.metrics.metric import Metric, Shown, measure
 from wam.report.statistics import Interval, bootstrap_mean
@@ -116,7 +116,7 @@ def test_values_and_intervals_are_computed_once_per_report(
         drawn.append(1)
         return bootstrap_mean(*arguments, **options)  # type: ignore[arg-type]
 
-    for module in (basis, table):
+    for module in (basis, motion_rows):
         monkeypatch.setattr(module, "bootstrap_mean", counting)
     gate = tmp_path / "gate.yaml"
     gate.write_text("thresholds: {grace: {max: 0.9}, action_l1: {max: 100}}")

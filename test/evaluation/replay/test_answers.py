@@ -12,7 +12,7 @@ from wam.evaluation.metrics.gate import GateSource, gate_option
 from wam.evaluation.metrics.table import gate_names
 from wam.evaluation.replay.answers import Answers, AnswerWord, answer_questions, answers_as_json
 from wam.evaluation.replay.moments import MomentKind, WorstMoment
-from wam.evaluation.replay.sentences import Evidence
+from wam.evaluation.replay.sentences import Evidence, contexts_and_judged
 
 GOOD: dict[str, float | None] = {
     "policy_faults": 0.0,
@@ -193,3 +193,23 @@ def test_the_word_none_is_no_file_even_where_one_has_that_name(
     assert gate_option("none").source is GateSource.NONE
     assert gate_option("./none").thresholds[0].metric == "coverage"
     assert gate_option(None).source is GateSource.DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        (73.0, "30 planner contexts"),
+        (0.0, "30 planner contexts"),
+        (72.0, "30 planner contexts; 72 chunks judged"),
+    ],
+)
+def test_chunks_that_were_not_judged_are_accounted_for(refused: float, words: str) -> None:
+    """ "72 of 72 chunks would have been refused" stood beside "chunks 73", and nothing said why."""
+    counts = {
+        "chunks": 73.0,
+        "contexts": 30.0,
+        "safety_ok": None,
+        "safety_changed": 0.0,
+        "safety_refused": refused,
+    }
+    assert contexts_and_judged(counts) == words

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from wam.core.contract import CameraContract
-from wam.core.errors import PolicyFault
+from wam.core.errors import PolicyFault, StageFailed
 from wam.core.fakes import FakeExecutor, FakePlanner, ImaginingExecutor, fake_contract
 from wam.core.observation import Observation, RobotState
-from wam.core.policy import LoadedPolicy
+from wam.core.policy import LoadedPolicy, StageBackend
 from wam.core.transport.numpy_codec import NumpyCodec
 from wam.data.bag.joint_samples import JointSamples
 from wam.data.bag.stamps import BagMessage
@@ -32,7 +32,7 @@ from wam.evaluation.replay.engine import (
 )
 from wam.evaluation.replay.offline import OfflineReplay
 from wam.evaluation.replay.safety_events import SafetyInfo, SafetySource
-from wam.robots.description import CameraTransport
+from wam.robots.camera_spec import CameraTransport
 from wam.runtime.ingest.ingest import StreamIngest
 
 MS = 1_000_000
@@ -209,6 +209,25 @@ def test_a_policy_fault_ends_its_node_and_is_told_once() -> None:
     assert fault.node == "executor"
     assert len(of(events, ChunkEvent)) == 2
     assert of(events, ContextEvent)[-1].start_ns > fault.time_ns
+
+
+def test_a_report_names_a_stage_whose_backend_failed_on_the_way() -> None:
+    """It named the backend that had been loaded."""
+
+    class Failing(BrokenExecutor):
+        def act(self, routed: Any, *, proprio: RobotState) -> Any:
+            try:
+                return super().act(routed, proprio=proprio)
+            except PolicyFault:
+                raise StageFailed("stage denoise failed (gone)", stage="denoise") from None
+
+    stages = (StageBackend("denoise", "onnxruntime", ""), StageBackend("route", "onnxruntime", ""))
+    loaded = replace(policy(), executor=Failing(CONTRACT), stages=stages)
+    replay = OfflineReplay(robot=ROBOT, policy=loaded, settings=SETTINGS)
+    events = list(replay.run(recording()))
+    assert of(events, FaultEvent) == []
+    assert len(of(events, ChunkEvent)) > 3
+    assert replay.backends == {"denoise": "eager (stage denoise failed (gone))", "route": "onnxruntime"}
 
 
 def test_measured_latencies_are_those_of_the_host() -> None:

@@ -28,7 +28,8 @@ from wam.evaluation.metrics.gate import Gate, parse_gate, read_gate
 from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
 from wam.evaluation.replay.events import read_events
 from wam.evaluation.replay.session import ReplayOutcome, replay
-from wam.robots.description import CameraTransport, JointKind, RobotDescription
+from wam.robots.camera_spec import CameraTransport
+from wam.robots.description import JointKind, RobotDescription
 from wam.runtime.policy import PolicyRequest, load_fake
 
 MS = 1_000_000

@@ -45,6 +45,7 @@ from wam.runtime.executor import ExecutorCycle
 from wam.runtime.imagination import ImaginationJudge, ImaginedFuture, tolerance_ns
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.planner import PlannerCycle
+from wam.runtime.policy import EAGER
 
 
 @dataclass(order=True, slots=True)
@@ -180,8 +181,9 @@ class OfflineReplay:
 
     @property
     def backends(self) -> Mapping[str, str]:
-        """What runs the policy's stages."""
-        return self._backends
+        """What runs the policy's stages; of one whose backend has failed, why it runs as it is written."""
+        failed = {**self.planner.failed_stages, **self.executor.failed_stages}
+        return {**self._backends, **{stage: f"{EAGER} ({why})" for stage, why in failed.items()}}
 
     @property
     def safety(self) -> SafetyInfo | None:

@@ -18,6 +18,7 @@ from wam.evaluation.replay.data import ReplayData
 from wam.evaluation.replay.error_page import error_section, errors_by_unit, is_mixed, step_section
 from wam.evaluation.replay.player_page import player_section
 from wam.evaluation.replay.safety_page import safety_section
+from wam.evaluation.replay.sentences import contexts_and_judged
 from wam.evaluation.replay.verdict_page import cell, gate_section, headline_of
 from wam.report import plots
 from wam.report.imagined import imagined_section
@@ -107,7 +108,7 @@ def _tiles(data: ReplayData, figures: Figures, timing: dict[str, Any]) -> tuple[
     offset = metrics["phase_offset_p50_rows"]
     return (
         Tile("recording", f"{data.duration:.1f} s", counted(data.recording.message_count, "message")),
-        Tile("chunks", str(data.collector.chunks), counted(data.collector.contexts, "planner context")),
+        Tile("chunks", str(data.collector.chunks), contexts_and_judged(metrics)),
         Tile(
             "action error (L1, of the range)",
             _percent(metrics["action_l1_normalised"]),

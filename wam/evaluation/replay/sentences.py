@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from wam.core.words import counted
 from wam.evaluation.happened import plain
 from wam.evaluation.metrics.gate import GateCheck
 
@@ -81,7 +82,7 @@ def _collisions(check: GateCheck, metrics: Metrics, evidence: Evidence) -> str:
 def _refused(check: GateCheck, metrics: Metrics, evidence: Evidence) -> str:
     if check.value is None:
         return "no chunk was judged by the safety filters"
-    refused, chunks = int(metrics["safety_refused"] or 0), _judged_chunks(metrics)
+    refused, chunks = int(metrics["safety_refused"] or 0), judged_chunks(metrics)
     if not refused:
         return f"none of {chunks} chunks would have been refused"
     told = f"{refused} of {chunks} chunks would have been refused, {_percent(check.value)}"
@@ -185,8 +186,17 @@ _SENTENCES: Mapping[str, Callable[[GateCheck, Metrics, Evidence], str]] = {
 }
 
 
-def _judged_chunks(metrics: Metrics) -> int:
+def judged_chunks(metrics: Metrics) -> int:
+    """Return how many chunks the safety filters judged."""
     return sum(int(metrics[name] or 0) for name in ("safety_ok", "safety_changed", "safety_refused"))
+
+
+def contexts_and_judged(metrics: Metrics) -> str:
+    """Return the number of contexts and, where not every chunk was judged, how many were."""
+    contexts, judged = counted(int(metrics["contexts"] or 0), "planner context"), judged_chunks(metrics)
+    if not 0 < judged < int(metrics["chunks"] or 0):
+        return contexts
+    return f"{contexts}; {judged} chunks judged"
 
 
 def _allowed(check: GateCheck) -> str:
