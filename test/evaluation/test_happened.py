@@ -23,6 +23,7 @@ from wam.evaluation.happened import (
     percent,
     plain,
     refused_text,
+    since_first_chunk,
     slow_text,
 )
 from wam.report.tone import Tone
@@ -116,6 +117,12 @@ def test_a_machine_is_too_slow_where_time_or_chunks_lag_and_the_robot_waits(
 )
 def test_a_share_is_never_rounded_to_all_or_nothing(share: float, said: str) -> None:
     assert percent(share) == said
+
+
+def test_a_worst_rung_says_from_when_it_counts() -> None:
+    """A demo said "worst rung NOMINAL" above a ladder that begins in HOLD, which is before the first chunk."""
+    assert since_first_chunk(1) == "since the first chunk: 1 safety event"
+    assert since_first_chunk(0) == "since the first chunk: 0 safety events"
 
 
 def test_an_evaluation_says_that_nothing_moved_and_why() -> None:

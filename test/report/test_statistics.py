@@ -12,13 +12,23 @@ from scipy.stats import binomtest
 from wam.report.numbers import distribution, interval_errors
 from wam.report.page import evenly, number
 from wam.report.plots import thin
-from wam.report.statistics import bootstrap_mean, sign_test, wilson
+from wam.report.statistics import bootstrap_mean, detectable_share, sign_test, wilson
 
 
 def test_the_sign_test_is_the_binomial_one_and_says_nothing_without_a_difference() -> None:
     assert sign_test(0, 0) == 1.0
     assert sign_test(3, 3) == pytest.approx(1.0)
     assert sign_test(6, 0) == sign_test(0, 6) == pytest.approx(2 / 64)
+
+
+def test_the_detectable_share_is_shown_as_often_as_it_says() -> None:
+    """Drawn, not derived: of many comparisons of 40 pairs that differ with that probability, four in five show it."""
+    share = detectable_share(40)
+    won = np.random.default_rng(3).binomial(40, share, size=4000)
+    shown = np.mean(won >= 6)
+    assert 0.78 < shown < 0.83
+    assert sign_test(6, 0) < 0.05 < sign_test(5, 0)
+    assert math.isnan(detectable_share(5))
 
 
 def test_wilson_gives_the_published_values() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wam.core.words import counted
 from wam.evaluation.metrics.basis import AT_REST
 from wam.robots.description import JointSpec
 
@@ -145,6 +146,11 @@ def held_text(share: float, causes: Mapping[str, float]) -> str:
 def refused_text(refused: int, chunks: int) -> str:
     """Return how many chunks the safety node refused; "" for none."""
     return f"{refused} of {chunks} chunks were refused" if refused else ""
+
+
+def since_first_chunk(events: int) -> str:
+    """Return the line under a worst rung: it counts `events` from the first chunk on; before it the robot is held."""
+    return f"since the first chunk: {counted(events, 'safety event')}"
 
 
 def slow_text(factor: float, chunk_ms: float, *, late_share: float, period_ms: float) -> str:

@@ -13,6 +13,8 @@ from wam.report.numbers import plain_number
 
 CONFIDENCE = 0.95
 Z_95 = 1.959963984540054
+POWER = 0.8
+"""Probability with which a difference is to be shown."""
 RESAMPLES = 2000
 SEED = 0
 
@@ -88,6 +90,27 @@ def sign_test(won: int, lost: int) -> float:
     from scipy.stats import binomtest  # takes half a second
 
     return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+
+
+def detectable_share(pairs: int) -> float:
+    """Return the share of pairs that have to differ one way for the sign test to show it, with power `POWER`.
+
+    Pairs that differ the other way make it larger: this is the least difference that can be hoped for.
+
+    Args:
+        pairs: compared.
+
+    Returns:
+        0..1; NaN where no number of them is significant.
+    """
+    from scipy.stats import binom
+
+    needed = next((won for won in range(1, pairs + 1) if sign_test(won, 0) < 1.0 - CONFIDENCE), None)
+    if needed is None:
+        return math.nan
+    shares = np.linspace(0.0, 1.0, 1001)
+    shown = binom.sf(needed - 1, pairs, shares) >= POWER
+    return float(shares[shown][0])
 
 
 def wilson(successes: int, trials: int) -> Interval:

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from wam.cli.main import EXIT_COULD_NOT_RUN, EXIT_OK, run
+from wam.core.chunk.splice import Strategy
 from wam.core.errors import ConfigError
-from wam.evaluation.closed_loop.comparison import comparison_as_markdown, pair
+from wam.evaluation.closed_loop.comparison import comparison_as_markdown, options_of, pair, row_key
 from wam.evaluation.closed_loop.comparison_file import read_comparison, schema_text
 
 TASK = "franka_box_to_bowl"
@@ -107,14 +108,59 @@ def test_a_file_of_another_form_is_refused(content: str, said: str, tmp_path: Pa
         read_comparison(path)
 
 
-def test_the_published_schema_is_current_and_takes_the_file_that_ships(tmp_path: Path) -> None:
+def test_the_published_schema_is_current_and_takes_the_files_that_ship(tmp_path: Path) -> None:
     published = ROOT / "docs" / "reference" / "comparison-file.schema.json"
     assert published.read_text(encoding="utf-8") == schema_text()
     check = fastjsonschema.compile(json.loads(schema_text()))
-    check(yaml.safe_load((ROOT / "config" / "evaluation" / "policies.yaml").read_text(encoding="utf-8")))
+    for file in sorted((ROOT / "config" / "evaluation").glob("*.yaml")):
+        check(yaml.safe_load(file.read_text(encoding="utf-8")))
+        assert read_comparison(file)
     for changes in ({"quality": "nice"}, {"colour": "red"}, {"executor_latency": -1}, {"rows": {}}):
         with pytest.raises(fastjsonschema.JsonSchemaException):
             check(yaml.safe_load(write(tmp_path, **changes).read_text(encoding="utf-8")))
+
+
+def test_a_row_has_its_own_schedule_where_it_says_so_and_else_that_of_the_table(tmp_path: Path) -> None:
+    rows = {
+        "usual": {"policy": "still"},
+        "slow": {"policy": "still", "executor_latency": 0.3, "executor_period": 0.4, "strategy": "latest"},
+    }
+    (table,) = read_comparison(write(tmp_path, rows=rows, against="usual", executor_latency=0.2))
+    usual, slow = (options_of(table.options, row).schedule for row in table.rows.values())
+    assert usual == table.options.schedule
+    assert (slow.executor_latency_ns, slow.executor_period_ns) == (300_000_000, 400_000_000)
+    assert slow.strategy is Strategy.LATEST
+    assert slow.planner_latency_ns == usual.planner_latency_ns
+    row = table.rows["slow"]
+    nearly = row.model_copy(update={"executor_latency": 0.3004})
+    keys = [row_key(options_of(table.options, one), one) for one in (table.rows["usual"], row, nearly)]
+    assert keys[0] != keys[1] != keys[2], "a row that is kept is that of its own schedule"
+
+
+def test_a_table_has_the_title_that_the_file_gives_it(tmp_path: Path) -> None:
+    (named,) = read_comparison(write(tmp_path, title="Two steps against ten"))
+    (plain,) = read_comparison(write(tmp_path))
+    assert named.title == "Two steps against ten"
+    assert plain.title == f"`{TASK}`, seen"
+
+
+def test_a_table_says_what_difference_its_seeds_can_show() -> None:
+    """Six pairs that all differ one way are the fewest that a two-sided sign test at 5 % shows."""
+    shown = comparison_as_markdown([markdown_table(20)])
+    assert "In 4 of 5 comparisons these seeds show a difference of 0.37" in shown
+    assert "So few seeds show no difference at all." in comparison_as_markdown([markdown_table(5)])
+
+
+def markdown_table(count: int) -> dict[str, Any]:
+    return {
+        "title": "t",
+        "task": TASK,
+        "setting": "seen",
+        "seeds": [0, count],
+        "images": "fast",
+        "against": "a",
+        "rows": [],
+    }
 
 
 def test_a_bundle_beside_the_file_is_found_from_anywhere(tmp_path: Path) -> None:

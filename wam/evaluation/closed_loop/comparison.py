@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from wam.evaluation.closed_loop.run import Done, evaluate_fast
 from wam.evaluation.closed_loop.table import compute_evaluation
 from wam.policies.shipped import bundle_directory
 from wam.report.folder import write_json
-from wam.report.statistics import Interval, bootstrap_mean, interval_as_json, sign_test
+from wam.report.statistics import Interval, bootstrap_mean, detectable_share, interval_as_json, sign_test
 from wam.runtime.policy import PolicyRequest, require_task
 from wam.sim.recording.sinks import EXPERT
 
@@ -84,12 +85,13 @@ def play_rows(
     """
     summaries = {}
     for label, row in table.rows.items():
-        key = row_key(table.options, row)
+        options = options_of(table.options, row)
+        key = row_key(options, row)
         path = folder / ROWS / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
         summary = _kept(path, key)
         if summary is None:
             begun(label)
-            summary = _play(table.options, row, processes, threads, done, stopped)
+            summary = _play(options, row, processes, threads, done, stopped)
             if stopped():
                 return None
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,15 +100,20 @@ def play_rows(
     return summaries
 
 
+def options_of(table: EvalOptions, row: ComparisonRow) -> EvalOptions:
+    """Return what a row of a table plays."""
+    return replace(table, policy=row.policy, sampler=row.sampler, schedule=row.schedule(table.schedule))
+
+
 def row_key(options: EvalOptions, row: ComparisonRow) -> dict[str, Any]:
     """Return what a row depends on: all of it stands in the row's file."""
-    named = replace(options, policy=row.policy, sampler=row.sampler)
     return {
         "task": options.task.name,
         "setting": options.setting.value,
         "seeds": [options.seeds[0], len(options.seeds)],
         "policy": _content(row.policy),
-        **settings_of(named, mode=FAST),
+        **settings_of(options, mode=FAST),
+        "schedule": _schedule_of(options),
     }
 
 
@@ -144,6 +151,7 @@ def comparison_as_json(table: ComparisonTable, summaries: Mapping[str, Mapping[s
             }
         )
     return {
+        "title": table.title,
         "task": options.task.name,
         "setting": options.setting.value,
         "seeds": [options.seeds[0], len(options.seeds)],
@@ -159,10 +167,11 @@ def comparison_as_markdown(tables: Sequence[Mapping[str, Any]]) -> str:
     for table in tables:
         first, count = table["seeds"]
         lines += [
-            f"### `{table['task']}`, {table['setting']}",
+            f"### {table['title']}",
             "",
-            f"Seeds {first} to {first + count - 1}, images {table['images']}. Against {table['against']}: difference "
-            "of success on the same seeds with its bootstrap interval, and p of the exact sign test.",
+            f"`{table['task']}`, {table['setting']}; seeds {first} to {first + count - 1}, images {table['images']}. "
+            f"Against {table['against']}: difference of success on the same seeds with its bootstrap interval, and p "
+            f"of the exact sign test. {_power(count)}",
             "",
             f"| policy | success | 95 % | score of 3 | held | time | against {table['against']} |",
             "|---|---|---|---|---|---|---|",
@@ -170,6 +179,16 @@ def comparison_as_markdown(tables: Sequence[Mapping[str, Any]]) -> str:
         lines += [_line(row) for row in table["rows"]]
         lines.append("")
     return "\n".join(lines)
+
+
+def _power(count: int) -> str:
+    """Return what difference so many seeds could show."""
+    share = detectable_share(count)
+    if math.isnan(share):
+        return "So few seeds show no difference at all."
+    return (
+        f"In 4 of 5 comparisons these seeds show a difference of {share:.2f}, if none differs the other way."
+    )
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -205,7 +224,6 @@ def _play(
     done: Done,
     stopped: Stopped,
 ) -> dict[str, Any]:
-    options = replace(options, policy=row.policy, sampler=row.sampler)
     robot = load_robot(options.task.robot)
     request = None
     if row.policy != EXPERT:
@@ -233,6 +251,19 @@ def _kept(path: Path, key: Mapping[str, Any]) -> Mapping[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return summary if isinstance(summary, dict) else None
+
+
+def _schedule_of(options: EvalOptions) -> list[int | None]:
+    """Return the times of a row's schedule [ns], which its settings show rounded; the expert has none."""
+    if options.policy == EXPERT:
+        return []
+    times = options.schedule
+    return [
+        times.planner_latency_ns,
+        times.executor_latency_ns,
+        times.planner_period_ns,
+        times.executor_period_ns,
+    ]
 
 
 def _content(policy: str) -> str:

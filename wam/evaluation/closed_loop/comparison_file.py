@@ -20,12 +20,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from wam.core.chunk.splice import Strategy
 from wam.core.clock import seconds_to_ns
 from wam.core.errors import ConfigError
 from wam.evaluation.closed_loop.options import EvalOptions
@@ -45,11 +46,35 @@ class ComparisonRow(FileModel):
         policy: as for `wam eval --policy`; a relative path begins at the folder of the file.
         sampler: entries of the bundle's `sampler` section that are replaced.
         any_task: play it although it was trained for another task.
+        strategy: how its chunks take over; null takes that of `wam eval`.
+        planner_latency: of its plans [s]; null takes the table's.
+        executor_latency: of its chunks [s]; null takes the table's.
+        executor_period: time between the starts of two of its chunks [s]; null takes the table's.
     """
 
     policy: str = Field(min_length=1, description="a bundle's directory or a name")
     sampler: dict[str, Any] = Field(default={}, description="name: value")
     any_task: bool = Field(default=False, description="true or false")
+    strategy: Strategy | None = Field(
+        default=None, strict=False, description=", ".join(one.value for one in Strategy)
+    )
+    planner_latency: Seconds | None = None
+    executor_latency: Seconds | None = None
+    executor_period: Seconds | None = None
+
+    def schedule(self, table: ReplaySettings) -> ReplaySettings:
+        """Return the schedule of this row in a table of that schedule."""
+        times = {
+            "planner_latency_ns": self.planner_latency,
+            "executor_latency_ns": self.executor_latency,
+            "executor_period_ns": self.executor_period,
+        }
+        own: dict[str, Any] = {
+            name: seconds_to_ns(value) for name, value in times.items() if value is not None
+        }
+        if self.strategy is not None:
+            own["strategy"] = self.strategy
+        return replace(table, **own)
 
 
 class SeedRange(FileModel):
@@ -75,6 +100,7 @@ class TableEntry(FileModel):
     executor_latency: Seconds = SCHEDULE.executor_latency
     planner_period: Seconds = SCHEDULE.planner_period
     executor_period: Seconds = SCHEDULE.executor_period
+    title: str = Field(default="", description="heading of the table; without one: task and setting")
 
 
 class ComparisonFile(FileModel):
@@ -88,11 +114,13 @@ class ComparisonTable:
     """What all rows of a table share.
 
     Attributes:
+        title: heading.
         options: task, seeds and schedule; the policy is that of no row.
         rows: label -> policy.
         against: label of the row that every other one is compared with.
     """
 
+    title: str
     options: EvalOptions
     rows: Mapping[str, ComparisonRow]
     against: str
@@ -134,7 +162,8 @@ def _table(given: TableEntry, place: str, folder: Path) -> ComparisonTable:
         else row
         for label, row in given.rows.items()
     }
-    return ComparisonTable(options, rows, against)
+    title = given.title or f"`{task.name}`, {given.setting}"
+    return ComparisonTable(title, options, rows, against)
 
 
 def schema_text() -> str:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from wam.core.verdict import Ladder
-from wam.core.words import counted
 from wam.evaluation.closed_loop import table
 from wam.evaluation.closed_loop.controls import CONTROLS
 from wam.evaluation.closed_loop.options import NODES
 from wam.evaluation.closed_loop.scores import EpisodeRecord, Evaluation, seconds
 from wam.evaluation.closed_loop.table import EvaluationFigures
 from wam.evaluation.closed_loop.verdict import headline, verdict_of
-from wam.evaluation.happened import plain
+from wam.evaluation.happened import plain, since_first_chunk
 from wam.evaluation.metrics.gate import GateCheck
 from wam.report import plots
 from wam.report.folder import EVENTS, INDEX, SUMMARY, TIMING, report_folder, write_json
@@ -257,7 +256,7 @@ def _tiles(run: Evaluation, figures: EvaluationFigures) -> tuple[Tile, ...]:
             Tile(
                 "worst rung",
                 rung.name,
-                counted(round(events), "safety event"),
+                since_first_chunk(round(events)),
                 Tone.GOOD if rung <= Ladder.LATE else Tone.WARN if rung < Ladder.STOP else Tone.BAD,
             ),
         ]
@@ -296,7 +295,7 @@ def _episode_section(run: Evaluation) -> Section:
         "time",
         "force",
         "held",
-        "worst rung, events",
+        "worst rung, events since the first chunk",
         "instruction or error",
     )
     return Section("Episodes", (Table(columns, rows, text=True, last_is_detail=True),))
