@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Executable `wam_gate`: waits until drivers report and nodes are active, then exits with 0.
+"""Executable `wam_gate`: waits until drivers report, nodes are active, or names are free; then exits with 0.
 
 Launch files start the next processes when it exits, so that the order of start follows events. While it waits it logs
-every few seconds what is missing.
+every few seconds what is missing. Names that stay taken end it with 1, and with it a launch beside a running one.
 """
 
 from __future__ import annotations
@@ -31,8 +31,14 @@ from wam.ros.qos import JOINT_STATE
 from wam.ros.timers import steady_timer
 
 POLL_S = 0.1
+_OTHERS = "others"
+"""What is missing while names are not known to be free."""
 RETRY_S = 2.0
 """A request without a response is sent again after this time: its node may have ended meanwhile [s]."""
+DISCOVERY_S = 3.5
+"""Time until running nodes have been discovered [s]: Fast DDS announces again every 3 s."""
+FORGOTTEN_S = 25.0
+"""A name that is taken for longer belongs to a running node: DDS forgets one that was killed within 20 s [s]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,11 @@ class GateParameters:
     nodes: tuple[str, ...] = parameter(
         (), description="wait until these lifecycle nodes are active; relative names"
     )
+    absent: tuple[str, ...] = parameter(
+        (),
+        description="wait until no node has one of these relative names, at most 25 s: another launch of the robot is "
+        "running otherwise, and the exit code is 1",
+    )
     report_period: float = parameter(
         5.0,
         description="time between two log messages about what is missing",
@@ -59,6 +70,9 @@ class GateParameters:
 class GateNode(Node):
     """Node `wam_gate`; `missing` is empty, and `opened` true, once nothing has to be waited for.
 
+    Attributes:
+        refused: why the gate will not open, None while it may.
+
     Args:
         node_args: passed to `rclpy.node.Node`.
 
@@ -69,12 +83,15 @@ class GateNode(Node):
     def __init__(self, **node_args: Any) -> None:
         super().__init__("wam_gate", **node_args)
         p = declare(self, GateParameters)
-        if not p.robot and not p.nodes:
+        if not p.robot and not p.nodes and not p.absent:
             raise ConfigError(
                 "the gate has nothing to wait for",
-                allowed="a robot, or names of lifecycle nodes",
-                where="the parameters `robot` and `nodes` of wam_gate",
+                allowed="a robot, or names of nodes",
+                where="the parameters `robot`, `nodes` and `absent` of wam_gate",
             )
+        self.refused: str | None = None
+        self._born = time.monotonic()
+        self._absent = {self._full_name(name) for name in p.absent}
         self._period = p.report_period
         self._logged_at = time.monotonic()
         self._missing: dict[str, str] = {}
@@ -89,6 +106,8 @@ class GateNode(Node):
             inputs.listen(JointState, group.state_topic, store, JOINT_STATE)
         for name in p.nodes:
             self._missing[name] = f"node {name} was not found"
+        if self._absent:
+            self._missing[_OTHERS] = "nodes that run already are being looked for"
         steady_timer(self, POLL_S, self._poll)
 
     @property
@@ -116,6 +135,8 @@ class GateNode(Node):
 
     def _poll(self) -> None:
         now = time.monotonic()
+        if _OTHERS in self._missing:
+            self._look_for_others(now - self._born)
         for name, client in self._clients_by_name.items():
             sent_at, future = self._requests.get(name, (0.0, None))
             if name not in self._missing or not client.service_is_ready():
@@ -129,6 +150,29 @@ class GateNode(Node):
             self._logged_at = now
             self.get_logger().warning(f"waiting: {'; '.join(self.missing)}")
 
+    def _look_for_others(self, waited_s: float) -> None:
+        if waited_s < DISCOVERY_S:
+            return
+        running = {self._full_name(name, space) for name, space in self.get_node_names_and_namespaces()}
+        taken = ", ".join(sorted(running & self._absent))
+        if not taken:
+            del self._missing[_OTHERS]
+            return
+        left = max(0.0, FORGOTTEN_S - waited_s)
+        self._missing[_OTHERS] = (
+            f"{taken} is there already; unless it was killed just now, this launch is refused in {left:.0f} s: "
+            "end the other one first"
+        )
+        if waited_s > FORGOTTEN_S and self.refused is None:
+            self.refused = (
+                f"{taken} runs already: another launch drives this robot; end it first, or give this one a "
+                "namespace or a ROS_DOMAIN_ID of its own"
+            )
+            self.get_logger().error(self.refused)
+
+    def _full_name(self, name: str, namespace: str | None = None) -> str:
+        return f"{(self.get_namespace() if namespace is None else namespace).rstrip('/')}/{name}"
+
     def _note_state(self, name: str, state: State) -> None:
         if state.id == State.PRIMARY_STATE_ACTIVE:
             self._missing.pop(name, None)
@@ -137,14 +181,14 @@ class GateNode(Node):
 
 
 def main() -> None:
-    """Wait; exit with 0 when the gate opens, with 1 after SIGINT, SIGTERM, SIGHUP or an illegal parameter."""
+    """Wait; exit with 0 when the gate opens, with 1 after a signal, an illegal parameter or a taken name."""
     gates: list[GateNode] = []
 
     def make() -> list[GateNode]:
         gates.append(GateNode())
         return gates
 
-    code = run(make, until=lambda: gates[0].opened)
+    code = run(make, until=lambda: gates[0].opened or gates[0].refused is not None)
     sys.exit(code if gates and gates[0].opened else 1)
 
 

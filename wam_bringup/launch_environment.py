@@ -25,6 +25,7 @@ from wam.ros.security.suite import VENDOR
 
 EXECUTOR = "wam_executor"
 SAFETY, POLICY = "wam_safety", ("wam_planner", EXECUTOR)
+SIMULATION = "wam_sim"
 ROBOT_NAME = "robot_name"
 """Key under which the values of a launch hold the name of the robot."""
 SUITE_PROFILE = "suite"

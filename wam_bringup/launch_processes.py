@@ -28,11 +28,14 @@ FRAME_PREFIX = "wam/"
 """Prefix of the frames of our own robot_state_publisher, so that they do not conflict with the driver's."""
 
 
-def gate_process(values: Mapping[str, str], *, robot: str = "", nodes: Sequence[str] = ()) -> Node:
-    """Return a process that ends with 0 once the drivers of `robot` report, or the `nodes` are active."""
+def gate_process(
+    values: Mapping[str, str], *, robot: str = "", nodes: Sequence[str] = (), absent: Sequence[str] = ()
+) -> Node:
+    """Return a process that ends with 0 once drivers of `robot` report, `nodes` are active, or no `absent` one runs."""
     parameters: dict[str, Any] = {"robot": robot}
-    if nodes:
-        parameters["nodes"] = list(nodes)
+    for name, given in (("nodes", nodes), ("absent", absent)):
+        if given:
+            parameters[name] = list(given)
     return suite_process("wam_gate", {"wam_gate": parameters}, values)
 
 

@@ -36,7 +36,10 @@ ALL, ROBOT_PARTS, POLICY_PARTS = PARTS = ("all", "robot", "policy")
 
 ARGUMENTS: tuple[LaunchArgument, ...] = (
     LaunchArgument(
-        "policy", "fake", "directory of a policy bundle, or its name in wam info (fake, aha_wam/random)"
+        "policy",
+        "",
+        "directory of a policy bundle, or its name in wam info (fake, aha_wam/random); empty: fake, but for an arm "
+        "that is sent commands",
     ),
     LaunchArgument(
         "device", "auto", "device of the policy: auto (CUDA where there is one, else the CPU), cpu, cuda:N"

@@ -20,6 +20,7 @@ from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
     ExecuteProcess,
+    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
 )
@@ -35,10 +36,12 @@ from wam.devices.loader import load_robot
 from wam.robots.description import CommandKind
 from wam.robots.loader import DISTRIBUTION_VARIABLE
 from wam_bringup.descriptions import with_description
+from wam_bringup.launch_checks import require_known, require_policy, summary
 from wam_bringup.launch_environment import (
     POLICY,
     ROBOT_NAME,
     SAFETY,
+    SIMULATION,
     network_actions,
     security_actions,
     suite_environment,
@@ -104,20 +107,32 @@ def _values(context: LaunchContext, arguments: Sequence[LaunchArgument]) -> dict
 
 
 def _robot_actions(context: LaunchContext, *, arguments: Sequence[LaunchArgument]) -> list[Any]:
+    require_known(context.launch_configurations, [argument.name for argument in arguments])
     values = _values(context, arguments)
     robot = _model(values["robot"], values["description"])
     simulated = values["simulate"] == "true"
     description = load_robot(robot)
     values[ROBOT_NAME] = description.name
     cameras = bool(description.cameras) and not simulated
-    actions: list[Any] = [*network_actions(values, cameras=cameras), *security_actions(values)]
+    dry_run = values["dry_run"] == "true" and not simulated
+    if values["parts"] != ROBOT_PARTS:
+        harmless = dry_run or simulated or values["use_mock_hardware"] == "true"
+        # Whether the other computer runs dry is not known on the policy's.
+        moves = values["parts"] == POLICY_PARTS or not harmless
+        values["policy"] = require_policy(values["policy"], moves=moves)
+    network = [
+        *network_actions(values, cameras=cameras),
+        *security_actions(values),
+        LogInfo(msg=summary(values, dry_run=dry_run)),
+    ]
     ready = gate_process(values, nodes=(SAFETY,))
     policy = [] if values["parts"] == ROBOT_PARTS else policy_nodes(values, {"robot": robot})
+    names = POLICY if policy else ()
     if values["parts"] == POLICY_PARTS:
-        return [*actions, *_after(ready, policy), ready]
-    dry_run = values["dry_run"] == "true" and not simulated
+        return [*network, *_beside_nobody(values, names, [*_after(ready, policy), ready])]
+    actions: list[Any] = []
     if simulated:
-        actions.append(suite_process("wam_sim_node", {"wam_sim": {"robot": robot}}, values))
+        actions.append(suite_process("wam_sim_node", {SIMULATION: {"robot": robot}}, values))
     elif values["launch_driver"] == "true":
         here = {**values, "distribution": os.environ.get(DISTRIBUTION_VARIABLE, "")}
         for driver in vendor_drivers(description, here):
@@ -133,11 +148,14 @@ def _robot_actions(context: LaunchContext, *, arguments: Sequence[LaunchArgument
     actions += [*_ending(safety), drivers]
     if values["rviz"] == "true":
         actions += view_actions(robot, values)
-    return actions
+    names = (SAFETY, *names, *((SIMULATION,) if simulated else ()))
+    return [*network, *_beside_nobody(values, names, actions)]
 
 
 def _replay_actions(context: LaunchContext) -> list[Any]:
+    require_known(context.launch_configurations, [argument.name for argument in REPLAY_ARGUMENTS])
     values = _values(context, REPLAY_ARGUMENTS)
+    values["policy"] = require_policy(values["policy"], moves=False)
     if not values["bag"]:
         raise ConfigError(
             "bag", value="", allowed="a recorded bag", where="the launch command: bag:=DIRECTORY"
@@ -160,19 +178,16 @@ def _replay_actions(context: LaunchContext) -> list[Any]:
     # The recording starts last, so that nothing of it is missed while nodes load.
     player = ExecuteProcess(cmd=play, output="screen", additional_env=suite_environment(values))
     ready, loaded = gate_process(values, nodes=(SAFETY,)), gate_process(values, nodes=POLICY)
-    return [
-        *network,
+    ended = EmitEvent(event=Shutdown(reason="the recording has ended"))
+    actions = [
         *_after(ready, [*policy, loaded]),
         *_after(loaded, [player]),
         *_ending(safety),
         safety,
         ready,
-        RegisterEventHandler(
-            OnProcessExit(
-                target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="the recording has ended"))]
-            )
-        ),
+        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[ended])),
     ]
+    return [*network, *_beside_nobody(values, (SAFETY, *POLICY), actions)]
 
 
 def _model(robot: str, description: str) -> str:
@@ -196,6 +211,12 @@ class _OnOpened(OnProcessExit):  # type: ignore[misc]
 def _after(gate: Node, then: Sequence[Any]) -> list[Any]:
     """Return the handler that starts `then` once `gate` has opened."""
     return [RegisterEventHandler(_OnOpened(target_action=gate, on_exit=list(then)))]
+
+
+def _beside_nobody(values: Mapping[str, str], names: Sequence[str], then: Sequence[Any]) -> list[Any]:
+    """Return the actions that start `then` once no other launch has nodes of these names in the namespace."""
+    gate = gate_process(values, absent=names)
+    return [*_after(gate, then), gate]
 
 
 def _ending(safety: Node) -> list[Any]:

@@ -381,7 +381,9 @@ def test_a_copy_of_a_robot_file_starts_the_same_processes(
 )
 def test_each_of_two_computers_starts_its_own_part(parts: str, started: set[str]) -> None:
     """The safety node is on the robot's side of the cable: where that is cut, the arm is brought to rest."""
-    nodes, _ = launched(ROOT / "launch" / "piper.launch.py", launch_driver="false", parts=parts)
+    nodes, _ = launched(
+        ROOT / "launch" / "piper.launch.py", launch_driver="false", parts=parts, policy="fake"
+    )
     assert {node.node_executable for node in nodes} == started
 
 
