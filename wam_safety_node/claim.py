@@ -18,6 +18,7 @@ from typing import Any
 from std_msgs.msg import Empty
 
 from wam.robots.description import CommandKind, RobotDescription
+from wam.ros.inputs import UNKNOWN_NODE
 from wam.ros.qos import EVENT
 from wam.runtime.safety.lease import RobotHeld, RobotLease, robot_key
 from wam_safety_node.handshake import PARTICIPANT_BYTES, participant
@@ -33,9 +34,6 @@ POLL_S = 0.05
 
 KNOWN = 64
 """Nodes that have gone and whose announcements are remembered: one that is being forgotten may come and go."""
-
-NAMELESS = "_NODE_NAME_UNKNOWN_"
-"""What the middleware calls a node of which it knows only the publishers."""
 
 Endpoint = tuple[tuple[int, ...], str]
 """Participant and full name of a node: a node of another name in the same process is another one."""
@@ -170,7 +168,7 @@ class Claim:
 
 def _same(who: Endpoint, other: Endpoint) -> bool:
     """Return whether `who` may be `other`: DDS gives a node its name late, and takes it away before its publishers."""
-    return who[0] == other[0] and (who[1] == other[1] or who[1].endswith(NAMELESS))
+    return who[0] == other[0] and (who[1] == other[1] or who[1].endswith(UNKNOWN_NODE))
 
 
 def command_topics(node: Any, robot: RobotDescription) -> list[str]:

@@ -91,6 +91,7 @@ class SafetyNode(WamNode[SafetyParameters]):
         self._claim: Claim | None = None
         self._state: SafetyState | None = None
         self._estop: EstopListener | None = None
+        self._operator: OperatorServices | None = None
         self._remote: RemoteChecker | None = None
         self._failures = 0
         self._born = time.monotonic()
@@ -204,10 +205,10 @@ class SafetyNode(WamNode[SafetyParameters]):
         self.add_steady_timer(LOOK_PERIOD_S, arm.look)
         switch = ReducedSpeedSwitch(self, p.reduced_speed_topic, cycle, asked=p.reduced_speed)
         self.add_steady_timer(LOOK_PERIOD_S, switch.look)
-        asked = OperatorServices(
+        self._operator = OperatorServices(
             self, cycle, lambda: self._stream, watch=self._watch, estop=self._estop, readiness=readiness
         )
-        self.at_cleanup(asked.close)
+        self.at_cleanup(self._operator.close)
         self.add_steady_timer(REPORT_PERIOD_S, self._report)
         self.add_steady_timer(RIVAL_PERIOD_S, self._watch.check_other_publishers)
         self.add_steady_timer(STATUS_PERIOD_S, self._state.publish)
@@ -260,9 +261,17 @@ class SafetyNode(WamNode[SafetyParameters]):
             self._estop.activate()
         self._publishing.set()
         if self.p.lock_step:
-            self._stream = SteppedStream(self, self._step, period_ns=self._period_ns, on_error=self._on_error)
+            self._stream = SteppedStream(
+                self, self._read_and_step, period_ns=self._period_ns, on_error=self._on_error
+            )
         else:
-            self._stream = CommandStream(self._step, period_ns=self._period_ns, on_error=self._on_error)
+            self._stream = CommandStream(
+                self._step,
+                period_ns=self._period_ns,
+                on_error=self._on_error,
+                prepare=self._read_states,
+                turns=None if self.cycle is None else self.cycle.planning.turns,
+            )
             if self.cycle is not None:
                 self.cycle.planning.start()
         self._stream.start()
@@ -306,7 +315,7 @@ class SafetyNode(WamNode[SafetyParameters]):
         self._remote = None
         self.cycle, self._outputs, self._diagnostics, self._watch = None, None, None, None
         self._readiness = self._states = None
-        self._claim = self._state = self._estop = None
+        self._claim = self._state = self._estop = self._operator = None
 
     def _refused_input(self, what: str, group: str, refused: RefusedInput) -> None:
         if self.cycle is not None:
@@ -324,12 +333,18 @@ class SafetyNode(WamNode[SafetyParameters]):
             self._watch.note_chunk()
         cycle.offer_chunk(chunk, arrival_ns=self.clock.now_ns())
 
+    def _read_states(self) -> None:
+        if self._states is not None and self._publishing.is_set():
+            self._states.read()
+
+    def _read_and_step(self) -> None:
+        self._read_states()
+        self._step()
+
     def _step(self) -> None:
         cycle, outputs, state = self.cycle, self._outputs, self._state
         if cycle is None or outputs is None or state is None or not self._publishing.is_set():
             return
-        if self._states is not None:
-            self._states.read()
         now_ns = self.clock.now_ns()
         if self._watch is not None:
             self._watch.before_step()
@@ -378,6 +393,8 @@ class SafetyNode(WamNode[SafetyParameters]):
             if self._state is not None:
                 self._state.note(event, now_ns)
             text = f"{event.before.name} -> {event.after.name}: {event.finding.code}: {event.finding.text}"
+            if self._operator is not None:
+                self._operator.note(event.finding)
             if event.after >= Ladder.HOLD and event.after is not event.before:
                 logger.error(text)
             elif event.finding.verdict > Verdict.OK or event.after is not Ladder.NOMINAL:

@@ -10,6 +10,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
+from wam.core.verdict import Finding
 from wam.ros.lifecycle import WamNode
 from wam.ros.lock_step import SteppedStream
 from wam.runtime.safety.cycle import SafetyCycle
@@ -21,6 +22,10 @@ from wam_safety_node.watch import GraphWatch
 
 CLEAR_TIMEOUT_S = 0.5
 
+RECENT_S = 5.0
+"""A go is given for chunks that come: without one in this time the arm would start whenever the first one does [s]."""
+AWAITING_GO = "awaiting_resume"
+"""Cause of an arm that is held until somebody calls `~/resume`."""
 GOING_BACK = "the arm is going back (~/retreat); call again when it stands"
 
 
@@ -53,6 +58,8 @@ class OperatorServices:
         self._estop = estop
         self._readiness = readiness
         self._closed = False
+        self._go_given = False
+        self._cause = ""
         node.add_service(Trigger, "~/clear_fault", self._clear)
         node.add_service(Trigger, "~/resume", self._resume)
         # In the group of the other callbacks, joint states would wait until the arm stands again.
@@ -96,10 +103,20 @@ class OperatorServices:
     def _resume(self, _request: Any, response: Any) -> Any:
         cycle = self._cycle
         active, waiting = self._stream() is not None, cycle.not_armed()
-        response.success = active and waiting is None and not cycle.ladder.stopped and not cycle.retreating
+        ready = active and waiting is None and not cycle.ladder.stopped and not cycle.retreating
+        response.success = ready and self._watch.chunk_age < RECENT_S
         if response.success:
             cycle.resume()
-            response.message = "the arm may move: slowly at first, with the next valid chunk"
+            self._go_given = True
+            response.message = (
+                "dry run: nothing is sent, nothing moves, and none of it needs a go"
+                if self._node.p.dry_run
+                else "the arm may move: slowly at first, with the next valid chunk"
+            )
+        elif ready:
+            response.message = (
+                f"not resumed: no chunk has come in the last {RECENT_S:g} s; call again once the policy runs"
+            )
         elif active and cycle.retreating:
             response.message = f"not resumed: {GOING_BACK}"
         elif active and waiting is not None and not cycle.ladder.stopped:
@@ -111,6 +128,14 @@ class OperatorServices:
                 else f"{cycle.ladder.cause.text}; call ~/clear_fault first"
             )
         return response
+
+    def note(self, found: Finding) -> None:
+        """Take note of an event; say why an operator has to let the arm go once more."""
+        if found.code != AWAITING_GO:
+            self._cause = found.text
+        elif self._go_given:
+            self._go_given = False
+            self._node.get_logger().warning(f"the permission of ~/resume has ended: {self._cause}")
 
     async def _retreat(self, _request: Any, response: Any) -> Any:
         """Answer once the arm has gone back and stands, while every other callback goes on."""

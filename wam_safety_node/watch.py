@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -56,6 +58,7 @@ class GraphWatch:
         self._lock = threading.Lock()
         self._executors = 0
         self._executor_lost = False
+        self._chunk_at = -math.inf
 
     def chunk_events(self) -> SubscriptionEventCallbacks:
         """Return the callbacks of the chunk subscription: liveliness reports a killed executor within its lease."""
@@ -63,10 +66,16 @@ class GraphWatch:
 
     def note_chunk(self) -> None:
         """Note that a chunk was taken: whatever the graph says, there is an executor."""
+        self._chunk_at = time.monotonic()
         with self._lock:
             if self._executor_lost:
                 self._executor_lost = False
                 self._cycle.withdraw_cause("executor_lost")
+
+    @property
+    def chunk_age(self) -> float:
+        """Time since the last chunk was taken [s]; infinite before the first one."""
+        return time.monotonic() - self._chunk_at
 
     def note_driver(self, group: str) -> None:
         """Note that the driver of `group` has published; called from a callback."""

@@ -21,7 +21,7 @@ from sensor_msgs.msg import CompressedImage
 from wam.core.clock import ManualClock
 from wam.core.errors import ConfigError, MissingDependency
 from wam.devices.loader import load_robot
-from wam.robots.description import CameraSpec, CameraTransport
+from wam.robots.camera_spec import CameraSpec, CameraTransport
 from wam.robots.images import decode_image
 from wam.ros.camera_messages import PacketStream, message_kind, require_images
 from wam.ros.conversions import ns_to_time

@@ -22,10 +22,11 @@ from safety_bench import ROBOT, Bench
 from sensor_msgs.msg import JointState
 
 from wam.core.verdict import Ladder
+from wam.ros.inputs import UNKNOWN_NODE
 from wam.ros.qos import COMMAND
 from wam.runtime.safety import lease
 from wam.runtime.safety.lease import RobotHeld
-from wam_safety_node.claim import LEASE, NAMELESS
+from wam_safety_node.claim import LEASE
 from wam_safety_node.node import SafetyNode
 from wam_safety_node.outputs import OtherPublisher
 
@@ -196,7 +197,7 @@ def test_a_killed_node_that_is_being_forgotten_is_no_rival(
     assert claim is not None
     assert outputs is not None
     nameless = [
-        replace(one, node=f"_NODE_NAMESPACE_UNKNOWN_/{NAMELESS}") for one in outputs.other_publishers()
+        replace(one, node=f"_NODE_NAMESPACE_UNKNOWN_/{UNKNOWN_NODE}") for one in outputs.other_publishers()
     ]
     assert nameless
     assert claim.rivals(nameless) == []

@@ -23,7 +23,7 @@ def test_a_real_arm_moves_only_after_a_go_and_a_reset_is_none(make_bench: Callab
     assert arms.wait_for(lambda: arms.saw("awaiting_resume"))
     bench.more_commands(60)
     assert np.ptp(np.array(arms.commands["left"]), axis=0).max() < 1e-9
-    assert bench.call("resume").success
+    assert bench.go().success
     assert arms.wait_for(lambda: arms.saw("recovered"))
     assert bench.call("estop").success
     assert arms.wait_for(lambda: arms.saw("estop"))
@@ -38,8 +38,56 @@ def test_a_real_arm_moves_only_after_a_go_and_a_reset_is_none(make_bench: Callab
     bench.more_commands(60)
     assert np.ptp(np.array(arms.commands["left"][still:]), axis=0).max() < 1e-9
     arms.events.clear()
-    assert bench.call("resume").success
+    assert bench.go().success
     assert arms.wait_for(lambda: arms.saw("recovered"))
+
+
+def test_no_go_is_given_before_the_policy_sends_chunks(make_bench: Callable[..., Bench]) -> None:
+    """An operator who called ~/resume while the policy loaded saw the arm start by itself when it had, much later."""
+    bench = make_bench(simulated=False)
+    bench.activate()
+    arms = bench.arms
+    assert arms.wait_for(lambda: arms.saw("awaiting_resume"))
+    answer = bench.call("resume")
+    assert not answer.success
+    assert "no chunk has come in the last 5 s" in answer.message
+    arms.sending = True
+    bench.more_commands(60)
+    assert np.ptp(np.array(arms.commands["left"]), axis=0).max() < 1e-9
+    assert bench.go().success
+    assert arms.wait_for(lambda: arms.saw("recovered"))
+
+
+def test_a_dry_run_does_not_say_that_the_arm_may_move(make_bench: Callable[..., Bench]) -> None:
+    """It said so while nothing was sent: an operator believes that the arms are armed."""
+    bench = make_bench(simulated=False, dry_run=True)
+    bench.activate()
+    bench.arms.sending = True
+    answer = bench.go()
+    assert answer.success
+    assert answer.message.startswith("dry run: nothing is sent, nothing moves")
+
+
+def test_the_end_of_a_permission_is_told_with_its_cause(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log went back to awaiting_resume, and nothing in it said why."""
+    bench = make_bench(simulated=False)
+    bench.activate()
+    arms, said = bench.arms, []
+    arms.sending = True
+    assert arms.wait_for(lambda: arms.saw("awaiting_resume"))
+    assert bench.go().success
+    assert arms.wait_for(lambda: arms.saw("recovered"))
+    logger = bench.safety.get_logger()
+    monkeypatch.setattr(logger, "warning", lambda text, **_: said.append(text))
+    monkeypatch.setattr(bench.safety, "get_logger", lambda: logger)
+    arms.events.clear()
+    assert bench.call("estop").success
+    assert arms.wait_for(lambda: arms.saw("estop"))
+    assert bench.call("clear_fault").success
+    assert arms.wait_for(lambda: arms.saw("awaiting_resume"))
+    assert [text for text in said if text.startswith("the permission of ~/resume has ended: ")]
 
 
 def test_an_inactive_node_is_not_resumed(make_bench: Callable[..., Bench]) -> None:
@@ -65,7 +113,7 @@ def test_no_go_is_kept_for_an_emergency_stop_that_is_not_armed(make_bench: Calla
     cycle.withdraw_cause("estop_waiting", of="desk")
     bench.more_commands(60)
     assert np.ptp(np.array(arms.commands["left"]), axis=0).max() < 1e-9
-    assert bench.call("resume").success
+    assert bench.go().success
     assert arms.wait_for(lambda: arms.saw("recovered"))
 
 
@@ -77,7 +125,7 @@ def test_a_go_lasts_until_the_node_is_deactivated(make_bench: Callable[..., Benc
     arms.sending = True
     assert arms.wait_for(lambda: arms.saw("awaiting_resume"))
     bench.more_commands(60)
-    assert bench.call("resume").success
+    assert bench.go().success
     assert arms.wait_for(lambda: arms.saw("recovered"))
     bench.safety.trigger_deactivate()
     arms.events.clear()

@@ -26,12 +26,12 @@ def stopped(bench: Bench) -> np.ndarray:
     arms = bench.arms
     bench.more_commands(60)
     if not bench.safety.cycle.starts_by_itself:
-        assert bench.call("resume").success
+        assert bench.go().success
         assert arms.wait_for(lambda: bench.safety.cycle.ladder.code == "no_chunk_yet")
     home = np.array([joint.home for joint in arms.robot.joints])
     for _ in range(60):
         # From the newest command, which the measured state here is.
-        rows = np.repeat(np.concatenate([arms.measured[g.name] for g in arms.robot.groups])[None], 16, axis=0)
+        rows = arms.staying()
         rows[:, 1] += 0.3 * (np.arange(16) - 3) * PERIOD_NS * 1e-9
         arms.publish_chunk(rows)
         bench.more_commands(10)
@@ -59,7 +59,7 @@ def test_an_arm_that_is_stopped_above_something_goes_back_on_request_and_says_ho
     assert bench.safety.cycle.ladder.stopped
     assert arms.wait_for(lambda: arms.saw("retreat_ended"))
     assert bench.call("clear_fault").success
-    assert bench.call("resume").success
+    assert bench.go().success
     bench.safety.trigger_deactivate()
     bench.safety.trigger_cleanup()
     codes = [one.word("code") for one in read_audit(audit_files(tmp_path)).records]

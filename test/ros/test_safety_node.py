@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,13 @@ pytest.importorskip("rclpy", reason="rclpy is not installed (make setup)")
 pytest.importorskip("wam_msgs.msg", reason="wam_msgs is not built (make setup)")
 
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from safety_bench import Bench
 from sensor_msgs.msg import JointState
 
 from wam.ros.qos import JOINT_STATE
+from wam.runtime.safety.cycle import CycleResult
+from wam_safety_node.node import SafetyNode
 
 pytestmark = pytest.mark.ros
 
@@ -73,6 +78,41 @@ def test_commands_do_not_start_before_the_arm_was_measured(make_bench: Callable[
     assert not any(bench.arms.commands.values())
     bench.arms.report = True
     assert bench.arms.wait_for(lambda: all(bench.arms.commands.values()))
+
+
+def test_joint_states_are_read_before_a_command_is_due_and_plans_know_when_that_is(ros: None) -> None:
+    """They were read within the step, and the time that takes was the jitter of the commands."""
+    values = {"robot": "piper", "dry_run": True, "discovery_time": 0.0}
+    node = SafetyNode(parameter_overrides=[Parameter(name, value=value) for name, value in values.items()])
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS, node.last_error
+        cycle, states = node.cycle, node._states
+        assert cycle is not None
+        assert states is not None
+        turns, during, enough = cycle.planning.turns, [], threading.Event()
+        read, step = states.read, cycle.step
+
+        def noted(what: str) -> None:
+            if threading.current_thread().name == "commands":
+                during.append((what, turns.at_work()))
+                if len(during) == 20:
+                    enough.set()
+
+        def noted_read() -> None:
+            noted("read")
+            read()
+
+        def noted_step(*given: Any) -> CycleResult:
+            noted("step")
+            return step(*given)
+
+        states.read, cycle.step = noted_read, noted_step  # type: ignore[method-assign]
+        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS, node.last_error
+        assert enough.wait(30.0)
+    finally:
+        node.trigger_shutdown()
+        node.destroy_node()
+    assert during[:20] == [("read", False), ("step", True)] * 10, "plans are free to be made but for the step"
 
 
 def test_deactivation_brings_the_arm_to_rest_before_the_stream_ends(make_bench: Callable[..., Bench]) -> None:

@@ -20,6 +20,7 @@
     |   +-- HandleRefused         its handle is malformed or belongs to another process
     +-- PolicyFault               a policy produced a value that must not reach a robot
     |   +-- UndecodableChunk      the sampled tokens do not decode to an action; the next chunk may
+    |   +-- StageFailed           a backend failed in a stage; from the next chunk on the stage runs as it is written
     +-- PlanUnsafe                a motion to rest leaves the limits (wam.core.trajectory.rollout)
     +-- CheckerSilent             a collision checker did not answer (wam.core.safety.collision)
     +-- LinkError                 a device cannot be reached over its link (wam.devices.errors)
@@ -165,6 +166,20 @@ class PolicyFault(WamError):
 
 class UndecodableChunk(PolicyFault):
     """The sampled tokens do not decode to an action. Nothing is published; the next chunk may decode."""
+
+
+class StageFailed(PolicyFault):
+    """A stage failed on its backend while it ran. Nothing is published; afterwards it runs as it is written.
+
+    Args:
+        what: as `WamError`.
+        stage: its name.
+        options: as `WamError`.
+    """
+
+    def __init__(self, what: str, *, stage: str = "", **options: Any) -> None:
+        super().__init__(what, **options)
+        self.stage = stage
 
 
 class MissingDependency(WamError):

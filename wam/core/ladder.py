@@ -75,7 +75,7 @@ CAUSES: dict[str, Cause] = {
         Ladder.HOLD, Verdict.HOLD, "the command is brought slowly to where the arm is measured"
     ),
     "awaiting_resume": Cause(
-        Ladder.HOLD, Verdict.HOLD, "the arm is held, ready: ~/resume lets it move", retreat=True
+        Ladder.HOLD, Verdict.HOLD, "the arm is held; ~/resume lets it move once chunks come", retreat=True
     ),
     "no_joint_state_yet": Cause(
         Ladder.HOLD,

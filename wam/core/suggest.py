@@ -10,7 +10,9 @@ ALIKE = 0.6
 """Least share of letters in common, of 0..1; below it a guess would be noise."""
 
 
-def nearest(word: str, known: Iterable[str], *, by_part: bool = False) -> tuple[str, ...]:
+def nearest(
+    word: str, known: Iterable[str], *, by_part: bool = False, alike: float = ALIKE
+) -> tuple[str, ...]:
     """Return the known words that are most like `word`: one, or all that share the part that is most like it.
 
     Case is ignored; empty where none is alike, and where `word` is known.
@@ -19,6 +21,7 @@ def nearest(word: str, known: Iterable[str], *, by_part: bool = False) -> tuple[
         word: what was written.
         known: what could have been meant.
         by_part: of names such as `dust/franka_box` compare the parts too: who leaves out the kind means the whole name.
+        alike: least share of letters in common, of 0..1.
     """
     names = list(dict.fromkeys(known))
     by_spelling: dict[str, list[str]] = {}
@@ -27,7 +30,7 @@ def nearest(word: str, known: Iterable[str], *, by_part: bool = False) -> tuple[
             by_spelling.setdefault(spelling.lower(), []).append(name)
     for name in names:
         by_spelling[name.lower()] = [name]
-    found = difflib.get_close_matches(word.lower(), by_spelling, n=1, cutoff=ALIKE)
+    found = difflib.get_close_matches(word.lower(), by_spelling, n=1, cutoff=alike)
     return tuple(by_spelling[found[0]]) if found and word not in by_spelling[found[0]] else ()
 
 

@@ -17,7 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from wam.core.errors import ConfigError, MissingDependency
 from wam.data.bag.topics import COMPRESSED_VIDEO, FFMPEG_PACKET
 from wam.data.bag.video_packets import VideoDecoder
-from wam.robots.description import CameraSpec, CameraTransport
+from wam.robots.camera_spec import CameraSpec, CameraTransport
 
 _PACKETS = MappingProxyType(
     {CameraTransport.FFMPEG: FFMPEG_PACKET, CameraTransport.FOXGLOVE: COMPRESSED_VIDEO}

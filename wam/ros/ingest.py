@@ -23,7 +23,8 @@ from wam.core.clock import Clock
 from wam.core.errors import ImageError
 from wam.core.input_guard import InputContract
 from wam.core.observation import Observation
-from wam.robots.description import CameraSpec, Reliability, RobotDescription
+from wam.robots.camera_spec import CameraSpec, Reliability
+from wam.robots.description import RobotDescription
 from wam.ros.camera_messages import PacketStream, message_kind, sends_packets
 from wam.ros.inputs import GuardedInput, Inputs, ReadBy, node_name, node_of_topic
 from wam.ros.qos import (

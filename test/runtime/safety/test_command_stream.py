@@ -6,8 +6,9 @@ from __future__ import annotations
 import threading
 import time
 
+from wam.core.turns import Turns
 from wam.runtime.safety.mailbox import Mailbox
-from wam.runtime.safety.stream import CommandStream, ask_for_realtime
+from wam.runtime.safety.stream import PREPARE_NS, CommandStream, ask_for_realtime
 
 PERIOD_NS = 2_000_000
 
@@ -53,6 +54,77 @@ def test_an_error_ends_the_thread_and_is_handed_over() -> None:
     assert handed.wait(10.0)
     assert stream.stop(timeout=10.0)
     assert isinstance(errors[0], ZeroDivisionError)
+
+
+def test_what_a_step_needs_is_fetched_before_its_deadline_and_not_within_the_step() -> None:
+    """Joint states were read at the beginning of the step: their 1.5 to 4 ms were the jitter of the commands."""
+    period_ns = 200_000_000
+    fetched: list[int] = []
+    stepped: list[int] = []
+    done = threading.Event()
+
+    def fetch() -> None:
+        fetched.append(time.monotonic_ns())
+
+    def step() -> None:
+        stepped.append(time.monotonic_ns())
+        if len(stepped) == 5:
+            done.set()
+
+    stream = CommandStream(step, period_ns=period_ns, on_error=lambda _: None, prepare=fetch)
+    stream.start()
+    assert done.wait(30.0)
+    assert stream.stop(timeout=10.0)
+    leads = sorted(after - before for before, after in zip(fetched, stepped, strict=False))
+    # On a busy machine any of them may be early or late.
+    assert leads[len(leads) // 2] >= PREPARE_NS // 2
+
+
+def test_an_error_while_fetching_ends_the_thread_and_is_handed_over() -> None:
+    errors: list[Exception] = []
+    handed = threading.Event()
+
+    def fail() -> None:
+        raise ZeroDivisionError("surprise")
+
+    def keep(error: Exception) -> None:
+        errors.append(error)
+        handed.set()
+
+    stream = CommandStream(lambda: None, period_ns=PERIOD_NS, on_error=keep, prepare=fail)
+    stream.start()
+    assert handed.wait(10.0)
+    assert stream.stop(timeout=10.0)
+    assert isinstance(errors[0], ZeroDivisionError)
+
+
+def test_plans_are_free_to_be_made_between_two_steps_and_after_an_error() -> None:
+    """A step that raised must not leave others waiting for the end of its turn."""
+    turns = Turns()
+    seen: list[bool] = []
+    handed = threading.Event()
+
+    def step() -> None:
+        seen.append(turns.at_work())
+        if len(seen) == 3:
+            raise ZeroDivisionError("surprise")
+
+    stream = CommandStream(
+        step,
+        period_ns=PERIOD_NS,
+        on_error=lambda _: handed.set(),
+        turns=turns,
+        prepare=lambda: seen_free(turns),
+    )
+
+    def seen_free(one: Turns) -> None:
+        assert not one.at_work()
+
+    stream.start()
+    assert handed.wait(10.0)
+    assert stream.stop(timeout=10.0)
+    assert seen == [True, True, True]
+    assert not turns.at_work()
 
 
 def test_a_stream_that_never_started_can_be_stopped() -> None:

@@ -22,7 +22,8 @@ from wam.devices.franka.twin import LOSE_LINK, USER_RELEASE, USER_STOP, FrankaDr
 from wam.devices.loader import load_robot
 from wam.devices.twin import DriverAnswer
 from wam.devices.ur.twin import LOSE, REGAIN
-from wam.robots.description import Conversion, Distribution, JointGroup, RobotDescription
+from wam.robots.description import Distribution, JointGroup, RobotDescription
+from wam.robots.joint_mapping import Conversion
 
 HUMBLE, JAZZY = Distribution.HUMBLE, Distribution.JAZZY
 STEP_S = 0.15

@@ -115,6 +115,25 @@ def test_a_chunk_is_planned_beside_the_command_thread(bench: Bench) -> None:
     assert bench.cycle.ladder.rung is Ladder.NOMINAL
 
 
+def test_the_thread_that_plans_lets_the_command_thread_go_first(bench: Bench) -> None:
+    """Both need the interpreter: a command waited for milliseconds while a chunk became a plan."""
+    paused: list[str] = []
+    turns = bench.cycle.planning.turns
+
+    def at_work() -> bool:
+        paused.append(threading.current_thread().name)
+        return False
+
+    turns.at_work = at_work  # type: ignore[method-assign]
+    turns.expect(0)
+    bench.gate.open.release()
+    bench.tick(3)
+    bench.chunk()
+    bench.answered()
+    assert paused, "it looks whether the command thread is due"
+    assert set(paused) == {"plans"}, "and no other thread gives way"
+
+
 def test_a_plan_that_is_ready_too_late_is_not_played(bench: Bench) -> None:
     """The arm has passed the point at which it begins: the plan at hand goes on."""
     bench.tick(3)

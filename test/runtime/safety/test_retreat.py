@@ -19,7 +19,7 @@ from wam.runtime.safety.filters import build_filters, build_speed_limits
 from wam.runtime.safety.mailbox import Retreated
 
 JUDGE = GeometryJudge(read_judged_robot(ROBOT.source))
-TABLE = [number for number, (one, other, _) in enumerate(JUDGE._pairs) if "table" in (one, other)]
+TABLE = [number for number, (one, other, _) in enumerate(JUDGE.pairs) if "table" in (one, other)]
 FILTERS = build_filters(ROBOT)
 CHECKER = next(one.checker for one in FILTERS if isinstance(one, CollisionFilter))
 MARGINS = CHECKER.margins.copy()

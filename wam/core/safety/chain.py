@@ -12,6 +12,7 @@ import numpy.typing as npt
 from wam.core.errors import ConfigError
 from wam.core.safety.filters import ChainStage, Filter
 from wam.core.trajectory.motion import Motion
+from wam.core.turns import pause
 from wam.core.verdict import Finding, Verdict, worst
 
 Vector = npt.NDArray[np.float64]
@@ -114,6 +115,7 @@ class SafetyChain:
         """
         findings: list[Finding] = []
         for one in self._by_stage[stage]:
+            pause()
             filtered = one.apply(motion, measured=measured)
             motion = filtered.motion
             if filtered.finding is not None:

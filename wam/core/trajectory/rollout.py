@@ -20,6 +20,7 @@ from wam.core.trajectory.follower import Follower, aims_of
 from wam.core.trajectory.ramp import make_ramp
 from wam.core.trajectory.reference import Reference
 from wam.core.trajectory.spline import sample
+from wam.core.turns import pause
 
 Vector = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.float64]
@@ -48,6 +49,7 @@ LEAST_RATE = 0.02
 
 NEAR = 2e-3
 """Distance to the last row from which the arm just brakes [rad or m]."""
+
 
 EFFORTS = (1.0, 0.85, 0.7, 0.55)
 """Shares of the deceleration that the speed at the end allows, tried in turn for a stop on the rows."""
@@ -182,6 +184,7 @@ class RollOut:
         before = follower.state[None]
         parts = [before[:0, 0]]
         for first in range(0, len(aims), BLOCK_TICKS):
+            pause()
             states = np.concatenate((before, follower.follow(aims[first : first + BLOCK_TICKS])))
             over = until(first, states[:-1])
             if over.any():

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from wam.core.errors import InputError
 from wam.core.safety.collision import CheckerSilent
-from wam.robots.description import JointKind, JointSpec, ModelJoint, RobotDescription
+from wam.robots.description import JointKind, JointSpec, RobotDescription
+from wam.robots.joint_mapping import ModelJoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -324,7 +324,8 @@ def build_measured_check(
 ) -> MeasuredCheck | None:
     """Return the check of the measured arm; None for a robot without a model.
 
-    It owns a checker of its own. Arguments are those of `build_filters`.
+    A filter that is switched off is not applied to the measured arm either. It owns a checker of its own. Arguments
+    are those of `build_filters`.
 
     Raises:
         ConfigError: a workspace box or a zone is illegal.
@@ -332,7 +333,13 @@ def build_measured_check(
     """
     options = options or ChainOptions()
     inputs = FilterInputs(robot, options)
-    if inputs.checker is None or inputs.points is None or "collision" in options.filters_off:
+    if inputs.points is None:
         return None
+    off = options.filters_off
     boxes = tuple(parse_box(text, inputs.points) for text in options.workspace)
-    return MeasuredCheck(inputs.checker, inputs.points, boxes=boxes, zones=inputs.zones)
+    return MeasuredCheck(
+        None if "collision" in off else inputs.checker,
+        inputs.points,
+        boxes=() if "workspace" in off else boxes,
+        zones=() if "zones" in off else inputs.zones,
+    )

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from wam.core.chunk.action_chunk import ActionChunk
 from wam.core.latency import LatencyWindow
 from wam.core.thread_names import show_thread_name
+from wam.core.turns import Turns
 from wam.core.verdict import Finding
 from wam.runtime.safety.intake import ChunkIntake
 from wam.runtime.safety.measured import MeasuredState
@@ -93,6 +94,7 @@ class Planning:
         self._busy = threading.Lock()
         self._work = threading.Lock()
         self.answered = threading.Event()
+        self.turns = Turns()
         self._took = LatencyWindow(256)
         self.forbidden: Finding | None = None
         self.error: BaseException | None = None
@@ -174,6 +176,7 @@ class Planning:
 
     def _run(self) -> None:
         show_thread_name()
+        self.turns.mind()
         while True:
             with self._wake:
                 while not (self._ending or self._trail is not None or self._may_plan()):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from wam.core.clock import NS_PER_S
 from wam.core.latency import LatencyWindow
 from wam.core.thread_names import show_thread_name
+from wam.core.turns import Turns
 
 COMMAND_PRIORITY = 50
 """SCHED_FIFO priority of the command thread, that of ros2_control's controller manager."""
@@ -19,6 +20,10 @@ COMMAND_PRIORITY = 50
 PROCESS_PRIORITY = 40
 """SCHED_FIFO priority of the other threads. At normal priority a thread that holds the interpreter lock could be put
 aside by a busy process for many milliseconds, and the command thread would wait for it."""
+
+PREPARE_NS = 5_000_000
+"""Time before a deadline at which what the step needs is fetched, half the period at most [ns]: reading joint states
+takes longer at one tick than at another, and a command must not wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,9 @@ class CommandStream:
     Args:
         step: called without arguments in the thread.
         period_ns: time between two deadlines [ns].
-        on_error: called in the thread with an exception of `step`; the thread ends after it.
+        on_error: called in the thread with an exception of `step` or `prepare`; the thread ends after it.
+        prepare: called in the thread shortly before each deadline, to fetch what the step needs.
+        turns: tells threads that compute for long when this one is due.
         window: steps over which percentiles are taken.
     """
 
@@ -56,9 +63,13 @@ class CommandStream:
         *,
         period_ns: int,
         on_error: Callable[[Exception], None],
+        prepare: Callable[[], None] = lambda: None,
+        turns: Turns | None = None,
         window: int = 2000,
     ) -> None:
         self._step = step
+        self._prepare = prepare
+        self._turns = Turns() if turns is None else turns
         self._period_ns = period_ns
         self._on_error = on_error
         self._stopping = threading.Event()
@@ -93,6 +104,7 @@ class CommandStream:
     def _run(self) -> None:
         show_thread_name()
         self.realtime = ask_for_realtime(COMMAND_PRIORITY)
+        ahead_ns = min(PREPARE_NS, self._period_ns // 2)
         deadline = time.monotonic_ns()
         while not self._stopping.is_set():
             deadline += self._period_ns
@@ -101,17 +113,27 @@ class CommandStream:
                 late = (now - deadline) // self._period_ns
                 self._missed += late
                 deadline += late * self._period_ns
-            if deadline > now:
-                time.sleep((deadline - now) / NS_PER_S)
-            woken = time.monotonic_ns()
             try:
+                _sleep_until(deadline - ahead_ns)
+                self._prepare()
+                self._turns.expect(deadline)
+                _sleep_until(deadline)
+                woken = time.monotonic_ns()
                 self._step()
             except Exception as error:  # handed to the node, which stops the arm and says so
                 self._on_error(error)
                 return
+            finally:
+                self._turns.over()
             self._ticks += 1
             self._jitter.add(max(0, woken - deadline))
             self._duration.add(time.monotonic_ns() - woken)
+
+
+def _sleep_until(at_ns: int) -> None:
+    left_ns = at_ns - time.monotonic_ns()
+    if left_ns > 0:
+        time.sleep(left_ns / NS_PER_S)
 
 
 def ask_for_realtime(priority: int) -> bool:
