@@ -7,6 +7,7 @@ python -m wam_driver_node.listen ROBOT SECONDS [--ros-args ...]
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -24,10 +25,12 @@ from wam.core.errors import JointError
 from wam.devices.doctor import of_this_group
 from wam.devices.loader import load_robot
 from wam.devices.registry import make_watch
-from wam.robots.description import NO_DRIVER, CameraSpec, JointGroup
+from wam.robots.camera_spec import CameraSpec
+from wam.robots.description import NO_DRIVER, JointGroup
 from wam.robots.joint_reader import JointReader
 from wam.ros.camera_messages import message_kind
 from wam.ros.conversions import time_to_ns
+from wam.ros.environment import PROFILE
 from wam.ros.ingest import image_contract
 from wam.ros.inputs import Inputs, publisher_nodes
 from wam.ros.lifecycle import RosClock
@@ -210,6 +213,7 @@ class CameraListener:
         publishers = publisher_nodes(self._node, self._node.resolve_topic_name(self._camera.topic))
         return {
             "camera": self._camera.name,
+            "profile": bool(os.environ.get(PROFILE)),
             "publishers": [name or "a node of unknown name" for name in publishers],
             **self._stamps.heard(seconds),
         }

@@ -17,7 +17,7 @@ from wam.core.clock import NS_PER_S
 from wam.core.errors import MissingDependency
 from wam.core.latency import LatencyWindow, monotonic_ns
 from wam.core.observation import Rgb
-from wam.robots.description import CameraSpec, CameraTransport
+from wam.robots.camera_spec import CameraSpec, CameraTransport
 from wam.ros.camera_messages import require_images
 from wam.ros.conversions import ns_to_time
 from wam.ros.qos import IMAGE_PUBLISHER

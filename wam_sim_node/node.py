@@ -15,7 +15,8 @@ from wam.core.latency import monotonic_ns
 from wam.devices.jtc.parameters import distribution_or_default
 from wam.devices.loader import load_robot
 from wam.devices.optional import Find, find_type
-from wam.robots.description import CameraSpec, RobotDescription
+from wam.robots.camera_spec import CameraSpec
+from wam.robots.description import RobotDescription
 from wam.ros.conversions import ns_to_time
 from wam.ros.diagnostics import DiagnosticLevel, Diagnostics
 from wam.ros.lifecycle import WamNode

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from wam.core.errors import ConfigError
 from wam.devices.loader import load_robot
-from wam.robots.description import CameraSpec, RobotDescription
+from wam.robots.camera_spec import CameraSpec
+from wam.robots.description import RobotDescription
 from wam.sim.quality import Quality
 from wam.sim.rollout import FRAME_RATE, RolloutOptions, find_camera
 from wam.sim.tasks.registry import find_setting, find_task

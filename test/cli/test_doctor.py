@@ -206,3 +206,19 @@ def test_the_probe_finds_the_built_messages() -> None:
 def test_the_probe_renders_a_red_ball() -> None:
     found = checks.render_check(os.environ)
     assert found.outcome is Outcome.OK, found.found
+
+
+def test_a_command_of_a_remedy_stands_on_one_line_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At 80 columns an export line was broken in mid-path and could not be copied."""
+    monkeypatch.setenv("COLUMNS", "80")
+    path = "/" + "/".join(["a-long-folder"] * 8)
+    line = f"export FASTDDS_DEFAULT_PROFILES_FILE={path}/fastdds_shm.xml"
+    answer_with(
+        monkeypatch, OK, Check("profile", Outcome.WARN, f"not set, see {path} and\nmore", f"run\n{line}")
+    )
+    cli.run(["doctor"])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(one.strip() == line for one in lines)
+    assert any(path in one for one in lines)

@@ -174,7 +174,7 @@ def test_what_does_not_exist_is_told_with_what_does(
 
 
 def test_a_bundle_is_shown_with_its_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bundles = pytest.importorskip("wam.policies.bundles")
+    bundles = pytest.importorskip("wam.policies.bundles", reason="needs torch (requirements/model.txt)")
     bundles.make_tiny_bundle(tmp_path / "tiny", "aha_wam")
     values = shown(capsys, "--policy", str(tmp_path / "tiny"))
     assert values["kind"] == "aha_wam"
@@ -194,3 +194,17 @@ def test_a_bundle_is_shown_without_rows_that_say_nothing(
     assert "chunk_rows" in text
     assert "trained_on" not in text
     assert "environment" not in text
+
+
+def test_the_contract_hash_stands_on_one_line_in_a_narrow_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 80 columns it was broken in two, so that it could not be searched for."""
+    bundles = pytest.importorskip("wam.policies.bundles")
+    monkeypatch.setenv("COLUMNS", "80")
+    bundles.make_tiny_bundle(tmp_path / "tiny", "aha_wam")
+    digest = shown(capsys, "--policy", str(tmp_path / "tiny"))["contract_hash"]
+    assert cli.run(["info", "--policy", str(tmp_path / "tiny")]) == 0
+    text = capsys.readouterr().out
+    assert any(line.split() == ["contract_hash", digest] for line in text.splitlines())
+    assert "rad, m, or 1 for a share of 0..1" in text

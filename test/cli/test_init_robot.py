@@ -24,7 +24,8 @@ from wam.data.draft.text import quoted
 from wam.data.draft.values import LimitOrigin
 from wam.data.fakes import fake_robot, write_fake_bag
 from wam.devices.loader import load_robot
-from wam.robots.description import CameraTransport, CommandKind, JointKind, RobotDescription
+from wam.robots.camera_spec import CameraTransport
+from wam.robots.description import CommandKind, JointKind, RobotDescription
 from wam.robots.urdf import urdf_joints
 
 URDF = """<?xml version="1.0"?>

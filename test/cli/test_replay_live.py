@@ -19,7 +19,8 @@ from wam.data.bag.writing import Storage, new_bag
 from wam.data.fakes import fake_image, write_fake_bag
 from wam.devices.loader import load_robot
 from wam.evaluation.replay.events import read_events
-from wam.robots.description import CameraTransport, RobotDescription
+from wam.robots.camera_spec import CameraTransport
+from wam.robots.description import RobotDescription
 
 rclpy = pytest.importorskip("rclpy")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

@@ -26,7 +26,8 @@ from wam.data.bag.publisher_watch import PublisherWatch
 from wam.data.bag.stamps import BagMessage
 from wam.data.bag.topics import JOINT_STATE
 from wam.data.fakes import fake_robot
-from wam.robots.description import Conversion, JointGroup, RobotDescription
+from wam.robots.description import JointGroup, RobotDescription
+from wam.robots.joint_mapping import Conversion
 from wam.runtime.ingest.ingest import StreamIngest
 
 T0 = 10**18

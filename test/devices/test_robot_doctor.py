@@ -356,3 +356,34 @@ def test_without_any_driver_it_says_what_to_start(capsys: pytest.CaptureFixture[
     assert [check["name"] for check in checks] == [f"ur5e_inspire: {part}" for part in parts]
     assert all(check["found"].startswith("no_driver: ") for check in checks[:2])
     assert all(check["found"].startswith("no_camera: ") for check in checks[2:])
+
+
+def test_late_stamps_are_load_or_clocks_and_early_ones_are_clocks_alone() -> None:
+    """On one busy computer the advice was to synchronise "the clocks of both computers"."""
+    arm = load_robot("piper").group("left")
+    late, early = (judge(arm, heard("left", age_ns=age)).steps[0].text for age in (10**9, -(10**9)))
+    assert late.startswith("this computer is busy")
+    assert "synchronise the clocks" in late
+    assert early.startswith("synchronise the clocks")
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"), [(False, "without a profile"), (True, "this computer is busy")]
+)
+def test_a_slow_camera_is_not_told_to_set_the_profile_that_is_set(profile: bool, words: str) -> None:
+    """It was, on a busy computer whose shell had it."""
+    seen = seen_camera(messages=4, rate=2.0, profile=profile)
+    (report,) = judge_all(load_robot("piper"), {"groups": [], "cameras": [seen]})
+    assert report.state.code == "slow"
+    assert words in report.remedy
+
+
+@pytest.mark.ros
+def test_the_listener_tells_whether_its_shell_has_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wam.robots.paths import config_dir
+    from wam_driver_node.listen import look
+
+    for path in ("", str(config_dir() / "dds" / "fastdds_shm.xml")):
+        monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", path)
+        (camera,) = look("piper", 0.1, [])["cameras"]
+        assert camera["profile"] == bool(path)

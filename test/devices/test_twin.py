@@ -14,7 +14,7 @@ from wam.devices.loader import load_robot
 from wam.devices.piper.twin import PiperDriver
 from wam.devices.registry import make_driver
 from wam.devices.twin import MeasuredJoints
-from wam.robots.description import Conversion
+from wam.robots.joint_mapping import Conversion
 
 REAL = load_robot("piper").group("left")
 LEFT = replace(REAL, joints=tuple(replace(joint, conversion=Conversion()) for joint in REAL.joints))

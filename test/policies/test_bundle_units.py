@@ -27,6 +27,7 @@ from wam.models.robot_layout import PIPER_JOINTS, RobotLayout
 from wam.policies.bundles import load_policy, make_tiny_bundle, state_units
 from wam.policies.loading import load_policy as load_request
 from wam.policies.ranges import range_faults, require_ranges
+from wam.policies.unit_options import warn_of_ranges
 from wam.policies.units import PRESETS, UnitStatements
 from wam.runtime.policy import PolicyRequest
 
@@ -250,6 +251,31 @@ def test_data_a_little_beyond_the_limits_are_a_calibration_and_not_another_unit(
         return PolicyStats(stats.state, FieldStats(values))
 
     assert range_faults(rewritten(bundles["aha_wam"], tmp_path / "b", change), PIPER) == []
+
+
+@pytest.mark.parametrize(("spans", "told"), [((0.0, 1.0), "left_joint1"), ((0.0, 0.0), "every joint")])
+def test_joints_that_never_move_in_the_data_are_told(
+    spans: tuple[float, float],
+    told: str,
+    bundles: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Statistics of a recording at rest were converted without a word, and the policy could move nothing."""
+
+    def change(stats: PolicyStats) -> PolicyStats:
+        values = {name: array.copy() for name, array in stats.state.values.items()}
+        for name in ("min", "max", "q01", "q99"):
+            if name in values:
+                values[name][0] *= spans[0]
+                values[name][1:] *= spans[1]
+        return PolicyStats(FieldStats(values), stats.action)
+
+    made = rewritten(bundles["aha_wam"], tmp_path / "b", change)
+    warn_of_ranges(made, UnitStatements(robot=PIPER))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "at rest in the data" in line]
+    assert len(lines) == 1
+    assert f"travel: {told}; not used" in lines[0]
 
 
 def test_the_command_states_units_warns_and_info_shows_them(

@@ -73,19 +73,26 @@ RUNS = [
 ]
 
 
+def reported(runs: list[str]) -> list[str]:
+    """Return the arguments of each run with the report that it leaves."""
+    names = ("plain", "ros", "alone")
+    return [f"--junit-xml=build/tests/{name}.xml {run}" for name, run in zip(names, runs, strict=True)]
+
+
 def test_without_arguments_every_test_is_in_one_of_three_runs(tmp_path: Path) -> None:
-    assert Copy(tmp_path).run() == (0, [f"-m pytest {run}" for run in RUNS])
+    assert Copy(tmp_path).run() == (0, [f"-m pytest {run}" for run in reported(RUNS)])
 
 
 @pytest.mark.parametrize("part", ["-m not ros", "-m ros and not alone", "-m ros and alone"])
 def test_a_failure_in_any_run_fails_all_and_none_is_left_out(tmp_path: Path, part: str) -> None:
     code, calls = Copy(tmp_path, fails_on=part).run()
-    assert (code, len(calls)) == (1, 3)
+    assert (code, len(calls)) == (1, 4)
+    assert calls[3] == "tools/failures.py build/tests/*.xml", "and what failed is listed at the end"
 
 
 @pytest.mark.parametrize("words", [("--shard", "2/3"), ("--shard=2/3",)])
 def test_a_shard_has_its_part_of_every_run(tmp_path: Path, words: tuple[str, ...]) -> None:
-    assert Copy(tmp_path).run(*words) == (0, [f"-m pytest --shard 2/3 {run}" for run in RUNS])
+    assert Copy(tmp_path).run(*words) == (0, [f"-m pytest --shard 2/3 {run}" for run in reported(RUNS)])
 
 
 @pytest.mark.parametrize(("part", "code"), [("-m ros and alone", 0), ("-m not ros", 5)])

@@ -135,6 +135,25 @@ def test_a_python_that_is_gone_gets_a_new_environment(prepare: ModuleType) -> No
     assert again(prepare) == ["venv", *STAGES]
 
 
+def test_tries_to_find_a_smaller_torch_leave_no_errors_on_the_screen(
+    prepare: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Newcomers read twenty lines of `ResolutionImpossible` as the end of the set-up."""
+
+    class Installer:
+        def install(self, arguments: list[str], log: str, *, wheels_only: bool) -> None:
+            assert wheels_only
+            prepare._run(
+                [sys.executable, "-c", "print('ERROR: ResolutionImpossible'); raise SystemExit(1)"], log
+            )
+
+    monkeypatch.setattr(prepare, "_installer", Installer)
+    prepare._install_cpu_torch()
+    said = "".join(capfd.readouterr())
+    assert "installing PyPI's, which includes CUDA" in said
+    assert "ResolutionImpossible" not in said
+
+
 def test_an_unknown_choice_of_torch_is_refused(
     prepare: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

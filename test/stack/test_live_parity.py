@@ -18,7 +18,8 @@ from wam.data.bag.stamps import BagMessage
 from wam.data.fakes import fake_robot, write_fake_bag
 from wam.evaluation.replay.engine import ChunkEvent, ContextEvent, Event, ReplaySettings
 from wam.evaluation.replay.offline import OfflineReplay
-from wam.robots.description import CameraTransport, RobotDescription
+from wam.robots.camera_spec import CameraTransport
+from wam.robots.description import RobotDescription
 from wam.runtime.ingest.ingest import StreamIngest
 from wam.runtime.policy import PolicyRequest
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,26 @@ class TimedSafety(SafetyNode):
         self.received[int(message.sequence)] = time.monotonic_ns()
         super()._store_chunk(message, arrival)
 
+    def start(self) -> None:
+        """Start the command stream with its publications timed."""
+        outputs = self._outputs
+        assert outputs is not None
+        outputs.send = self._timed(outputs.send)  # type: ignore[method-assign]
+        super().start()
+
+    def _timed(self, send: Callable[..., None]) -> Callable[..., None]:
+        """Return `send` with the time at which it has published the command of every joint group."""
+
+        def timed(*given: Any) -> None:
+            send(*given)
+            self.sent_ns.append(time.monotonic_ns())
+
+        return timed
+
     def _step(self) -> None:
         started = time.monotonic_ns()
         super()._step()
         now = time.monotonic_ns()
-        self.sent_ns.append(now)
         self.step_ns.append(now - started)
         executing = None if self.cycle is None else self.cycle.executing
         if executing is not None:
@@ -70,11 +86,11 @@ def main() -> None:
     if cycle.ladder.rung is not Ladder.NOMINAL:
         sys.exit(f"the safety node is not nominal: {cycle.ladder.cause}")
     _spin(executor, WARM_UP_S)
-    first, health = len(node.sent_ns), node.health()
+    first, first_step, health = len(node.sent_ns), len(node.step_ns), node.health()
     began_ns = time.monotonic_ns()
     accepted = cycle.accepted
     _spin(executor, seconds)
-    sent, steps = np.array(node.sent_ns[first:]), np.array(node.step_ns[first:])
+    sent, steps = np.array(node.sent_ns[first:]), np.array(node.step_ns[first_step:])
     after = node.health()
     assert health is not None
     assert after is not None

@@ -150,7 +150,7 @@ def measure_decoding(folder: Path, *, seconds: float = DECODE_SECONDS) -> dict[s
 def measure_memory(folder: Path, *, size: int = BIG_BYTES) -> dict[str, float]:
     """Replay a bag of raw images that is larger than memory should ever get."""
     from wam.data.fakes import fake_robot, write_fake_bag
-    from wam.robots.description import CameraTransport
+    from wam.robots.camera_spec import CameraTransport
 
     robot = fake_robot(joints=14, height=HEIGHT, width=WIDTH, transport=CameraTransport.RAW)
     bag = folder / "big"
@@ -168,7 +168,7 @@ def replay_big(folder: Path) -> dict[str, float]:
     from wam.data.fakes import fake_robot
     from wam.evaluation.replay.engine import ReplayOptions, ReplaySettings
     from wam.evaluation.replay.session import replay
-    from wam.robots.description import CameraTransport
+    from wam.robots.camera_spec import CameraTransport
     from wam.runtime.policy import PolicyRequest, load_fake
 
     robot = fake_robot(joints=14, height=HEIGHT, width=WIDTH, transport=CameraTransport.RAW)

@@ -16,7 +16,8 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image, JointState
 
 from wam.devices.loader import load_robot
-from wam.robots.description import CameraTransport, RobotDescription
+from wam.robots.camera_spec import CameraTransport
+from wam.robots.description import RobotDescription
 from wam.ros.qos import IMAGE_PUBLISHER, JOINT_STATE_PUBLISHER
 
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from wam.cli.checks import all_checks, network_check, robot_checks
 from wam.cli.machine_check import Check, Outcome
@@ -20,6 +20,8 @@ from wam.core.words import counted
 
 EXIT_FAILED_CHECK = 2
 PARALLEL = 2
+MIN_TEXT = 20
+"""Narrowest column of text [characters]."""
 COLOURS = {Outcome.OK: "green", Outcome.INFO: "cyan", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"}
 
 
@@ -71,17 +73,26 @@ def as_object(checks: list[Check]) -> dict[str, object]:
 
 
 def _show(checks: list[Check]) -> None:
-    console = Console(soft_wrap=False)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    console = Console()
+    marks = max((len(check.outcome.value) for check in checks), default=0) + 2
+    indent = marks + max((len(check.name) for check in checks), default=0) + 2
     for check in checks:
-        text = escape(check.found)
-        if check.remedy:
-            text += f"\n[bold]→ {escape(check.remedy)}[/bold]"
-        table.add_row(f"[{COLOURS[check.outcome]}]{check.outcome.value}[/]", check.name, text)
-    console.print(table)
+        found = [
+            line
+            for part in check.found.splitlines() or [""]
+            for line in textwrap.wrap(
+                part, max(console.width - indent, MIN_TEXT), break_long_words=False, break_on_hyphens=False
+            )
+            or [""]
+        ]
+        mark = f"[{COLOURS[check.outcome]}]{check.outcome.value:<{marks}}[/]"
+        lines = [f"{mark}{escape(f'{check.name:<{indent - marks}}{found[0]}')}"]
+        lines += [f"{'':<{indent}}{escape(line)}" for line in found[1:]]
+        # Not wrapped here: a command that is broken in two cannot be copied.
+        for number, line in enumerate(check.remedy.splitlines()):
+            lines.append(f"{'':<{indent}}[bold]{'  ' if number else '→ '}{escape(line)}[/bold]")
+        for line in lines:
+            console.print(line, soft_wrap=True, highlight=False)
     counts = {outcome: sum(check.outcome is outcome for check in checks) for outcome in Outcome}
     console.print(
         f"{counted(len(checks), 'check')}: {counted(counts[Outcome.INFO], 'hint')}, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,9 @@ from wam.policies.registry import policy_kind, registry
 from wam.policies.shipped import bundle_directory, shipped_bundles
 from wam.robots.description import summed_up
 from wam.runtime.policy import FAKE_POLICY
+
+MIN_TEXT = 20
+"""Narrowest column of text [characters]."""
 
 
 def info(
@@ -399,23 +403,27 @@ def _show_pose(shown: dict[str, Any]) -> None:
 
 
 def _show(shown: dict[str, Any]) -> None:
-    console = Console()
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    rows: list[tuple[str, str]] = []
     for name, value in shown.items():
         if name == "parameters":
-            text = ", ".join(f"{part} {count:,}" for part, count in value.items())
-            table.add_row(name, text)
+            rows.append((name, ", ".join(f"{part} {count:,}" for part, count in value.items())))
         elif isinstance(value, dict):
-            for key, inner in value.items():
-                table.add_row(f"{name}: {key}", escape(_text(inner)))
+            rows += [(f"{name}: {key}", _text(inner)) for key, inner in value.items()]
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            for entry in value:
-                table.add_row(name, escape(_text(entry)))
+            rows += [(name, _text(entry)) for entry in value]
         else:
-            table.add_row(name, escape(_text(value)))
-    console.print(table)
+            rows.append((name, _text(value)))
+    console = Console()
+    indent = max(len(name) for name, _ in rows) + 2
+    for name, text in rows:
+        # A hash or a path that is broken in two cannot be searched for.
+        lines = textwrap.wrap(
+            text, max(console.width - indent, MIN_TEXT), break_long_words=False, break_on_hyphens=False
+        )
+        for number, line in enumerate(lines or [""]):
+            console.print(
+                f"{'' if number else name:<{indent}}{escape(line)}".rstrip(), soft_wrap=True, highlight=False
+            )
 
 
 def _show_bundle(shown: dict[str, Any]) -> None:
@@ -435,7 +443,8 @@ def _show_bundle(shown: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     console.print(
-        "low, high: range of the data as positions of the joint, rad or m. si: the joint's own unit.",
+        "low, high: range of the data as positions of the joint, in its own unit: rad, m, or 1 for a share of 0..1 "
+        "(wam info --robot NAME). si: that unit.",
         soft_wrap=True,
     )
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from wam.cli.bag_options import parse_pairs
+from wam.cli.progress import changing_line
 from wam.core.words import counted
 
 EXIT_DROPPED = 2
@@ -72,19 +73,20 @@ def record(
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in ending_signals()}
     try:
-        if console.is_terminal:
-            with console.status("waiting for messages") as status:
-                done = run_record(
-                    description,
-                    options,
-                    stop=stop,
-                    on_progress=lambda counts, size: status.update(
+        with changing_line(console, "waiting for messages; Ctrl-C ends the recording") as show:
+            done = run_record(
+                description,
+                options,
+                stop=stop,
+                on_progress=lambda counts, size: (
+                    show(
                         f"{counted(sum(counts.values()), 'message')} on {counted(len(counts), 'topic')}, "
                         f"{size / 1e6:.1f} MB"
-                    ),
-                )
-        else:
-            done = run_record(description, options, stop=stop)
+                    )
+                    if counts
+                    else None
+                ),
+            )
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

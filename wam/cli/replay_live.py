@@ -12,7 +12,7 @@ from wam.core.clock import ns_to_seconds
 from wam.core.policy import LoadedPolicy
 from wam.data.bag.binding import Binding
 from wam.evaluation.replay.engine import ReplayOptions
-from wam.evaluation.replay.session import MakeEngine
+from wam.evaluation.replay.feeding import MakeEngine
 from wam.robots.description import RobotDescription
 
 

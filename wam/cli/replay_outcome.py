@@ -29,6 +29,7 @@ def print_outcome(console: Console, outcome: ReplayOutcome) -> None:
     """Print the answers, the verdict and the figures of a replay."""
     from wam.evaluation.metrics.metric import Shown
     from wam.evaluation.metrics.table import shown
+    from wam.evaluation.replay.sentences import contexts_and_judged
 
     figures, metrics = outcome.figures, outcome.summary["metrics"]
     if outcome.stopped:
@@ -39,7 +40,7 @@ def print_outcome(console: Console, outcome: ReplayOutcome) -> None:
     by = {GateSource.DEFAULT: "by the default gate", GateSource.FILE: "by --gate", GateSource.NONE: ""}
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("verdict", f"[{color}]{figures.verdict}[/] {by[figures.gate_source]}".rstrip())
-    table.add_row("chunks", f"{metrics['chunks']:.0f} ({metrics['contexts']:.0f} planner contexts)")
+    table.add_row("chunks", f"{metrics['chunks']:.0f} ({contexts_and_judged(metrics)})")
     for metric in shown(Shown.TERMINAL):
         value = metrics[metric.name]
         table.add_row(metric.name, "–" if value is None else f"{value:.4g}")

@@ -13,16 +13,9 @@ from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.core.observation import Rgb
 from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC, JPEG_QUALITY
 from wam.data.bag.writing import Storage, new_bag
-from wam.robots.description import (
-    CameraSpec,
-    CameraTransport,
-    CommandKind,
-    JointGroup,
-    JointKind,
-    JointSpec,
-    RobotDescription,
-    SafetyBudget,
-)
+from wam.robots.camera_spec import CameraSpec, CameraTransport
+from wam.robots.description import CommandKind, JointGroup, JointKind, JointSpec, RobotDescription
+from wam.robots.safety_budget import SafetyBudget
 
 CAMERA = "cam_high"
 STATE_TOPIC = "joint_states"

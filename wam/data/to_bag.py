@@ -19,7 +19,8 @@ from wam.data.columns import ColumnOptions, JointColumns, joint_table, range_fau
 from wam.data.lerobot.episode import EpisodeReader, RecordedEpisode
 from wam.data.lerobot.format import ACTION, IMAGES, STATE
 from wam.data.lerobot.reader import open_dataset
-from wam.robots.description import CameraTransport, RobotDescription
+from wam.robots.camera_spec import CameraTransport
+from wam.robots.description import RobotDescription
 
 Progress = Callable[[int, int], None]
 

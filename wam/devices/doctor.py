@@ -18,7 +18,8 @@ from wam.devices.registry import make_watch
 from wam.devices.reported import ReportedWatch
 from wam.devices.state import DriverState, Readiness, StepKind, person, worst
 from wam.devices.watch import Heard, Seen
-from wam.robots.description import CameraSpec, JointGroup, RobotDescription
+from wam.robots.camera_spec import CameraSpec
+from wam.robots.description import JointGroup, RobotDescription
 
 LISTEN_S = 2.0
 TIMEOUT_S = 30.0
@@ -30,6 +31,14 @@ SLOW_FACTOR = 0.5
 AHEAD_NS = 2 * NS_PER_MS
 """Stamps further ahead of this computer's clock prove that it and the publisher's differ [ns]."""
 
+LOSS = (
+    "Fast DDS loses large images without a profile, or with small socket buffers between computers "
+    "(docs/how-to/two-computers.md); or the driver's rate is another one"
+)
+LOSS_WITH_PROFILE = (
+    "this computer is busy; or the shell of the camera's driver has no FASTDDS_DEFAULT_PROFILES_FILE (this one has); "
+    "or socket buffers between computers are small (docs/how-to/two-computers.md); or the driver's rate is another one"
+)
 SYNCHRONISE = "synchronise the clocks of both computers: chrony or PTP (docs/how-to/two-computers.md)"
 
 
@@ -122,10 +131,7 @@ def judge_camera(camera: CameraSpec, seen: Mapping[str, Any]) -> DriverState:
             (person(f"start the driver of camera {camera.name}, or correct its `topic` in the robot file"),),
         )
     source = ", ".join(seen["publishers"])
-    loss = person(
-        "Fast DDS loses large images without a profile, or with small socket buffers between computers "
-        "(docs/how-to/two-computers.md); or the driver's rate is another one"
-    )
+    loss = person(LOSS_WITH_PROFILE if seen.get("profile") else LOSS)
     if seen["messages"] == 0:
         return DriverState(
             Readiness.ABSENT, "silent", f"{source} is there and no image arrives on {camera.topic}", (loss,)
@@ -257,7 +263,7 @@ def _clock(what: str, seen: Mapping[str, Any], max_age_ns: int) -> DriverState |
             Readiness.BLOCKED,
             "stale_stamps",
             f"{what} are {seen['age_ns'] / NS_PER_MS:.0f} ms old on arrival, allowed {max_age_ns / NS_PER_MS:.0f} ms",
-            (person(f"{SYNCHRONISE}; with /clock use use_sim_time"),),
+            (person(_stale(seen["age_ns"])),),
         )
     if seen["least_age_ns"] < -AHEAD_NS:
         return DriverState(
@@ -268,6 +274,12 @@ def _clock(what: str, seen: Mapping[str, Any], max_age_ns: int) -> DriverState |
             (person(SYNCHRONISE),),
         )
     return None
+
+
+def _stale(age_ns: int) -> str:
+    clocks = f"{SYNCHRONISE}; with /clock use use_sim_time"
+    # Load makes messages late, never early.
+    return f"this computer is busy: look at its load; or, with two, {clocks}" if age_ns > 0 else clocks
 
 
 def _offsets(seen: Mapping[str, Any]) -> str:

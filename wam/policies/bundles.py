@@ -23,13 +23,14 @@ from wam.models.backends.plan import BackendPlan
 from wam.models.bundle import Bundle, open_bundle
 from wam.models.bundle.bundle import write_stats
 from wam.models.robot_layout import RobotLayout
-from wam.policies.compile_cache import warm_cache
+from wam.policies.compile_cache import quarantine_of, warm_cache
 from wam.policies.engines import compiled
 from wam.policies.export import exported
-from wam.policies.kind import RANDOM, TINY, LoadOptions, PolicyKind
+from wam.policies.kind import RANDOM, LoadOptions, PolicyKind
+from wam.policies.names import built_in_kind, no_such_policy
 from wam.policies.ranges import require_ranges
-from wam.policies.registry import policy_kind, registry
-from wam.policies.shipped import bundle_directory, shipped_bundles
+from wam.policies.registry import policy_kind
+from wam.policies.shipped import bundle_directory
 from wam.policies.units import UnitStatements
 from wam.robots.description import RobotDescription
 from wam.runtime.policy import PolicyRequest
@@ -137,6 +138,7 @@ def plan_for(bundle: Bundle, backend: str | BackendPlan, *, device: torch.device
         exported=exported(bundle, cache=cache, device=device),
         compiled=compiled(bundle, cache=cache, device=device),
         warm=warm_cache(bundle, cache=cache, device=device),
+        quarantine=quarantine_of(bundle, cache=cache, device=device),
     )
 
 
@@ -169,19 +171,9 @@ def open_policy(policy: str | Path, *, robot: RobotLayout | None = None) -> Bund
     """
     if (directory := bundle_directory(policy)) is not None:
         return open_bundle(directory)
-    kind, _, name = str(policy).partition("/")
-    table = registry()
-    if name in (RANDOM, TINY) and (kind in table.kinds or kind in table.faults):
+    if (kind := built_in_kind(policy)) is not None:
         return open_bundle(_built_in(policy_kind(kind), robot or RobotLayout()))
-    names = (*shipped_bundles(), *(f"{known}/{RANDOM}" for known in table.kinds))
-    raise BundleError(
-        "no policy bundle of that name",
-        value=str(policy),
-        allowed=f"a directory with policy.yaml, or one of {', '.join(names)}",
-        where="the parameter `policy`",
-        known=names,
-        by_part=True,
-    )
+    raise no_such_policy(policy, where="the parameter `policy`")
 
 
 def make_tiny_bundle(

@@ -16,6 +16,9 @@ from wam.robots.description import JointSpec, RobotDescription
 BEYOND = 0.2
 """Share of a joint's travel by which data may lie beyond its limits: other limits than the vendor's, a calibration."""
 
+STILL = 0.001
+"""Share of a joint's travel below which its data is that of a joint at rest."""
+
 MOST_NAMED = 6
 SI_COLUMN = ColumnUnit()
 
@@ -50,6 +53,21 @@ def require_ranges(bundle: Bundle, robot: RobotDescription) -> None:
             where="the units of its columns: `wam convert units BUNDLE OUT --units FILE` (or --embodiment NAME), see "
             "docs/how-to/convert-a-checkpoint.md; or choose a policy made for this robot",
         )
+
+
+def still_joints(bundle: Bundle, robot: RobotDescription) -> list[str]:
+    """Return the joints of the robot that next to never move in the data of the state, by name.
+
+    A hand that was not used is one; all joints are where the robot stood still as the data was recorded, or where the
+    statistics are in larger units than they state.
+    """
+    joints = {joint.name: joint for joint in robot.joints}
+    low, high = bundle.stats.state.range_si()
+    return [
+        name
+        for name, span in zip(bundle.contract.state_joints, high - low, strict=True)
+        if name in joints and span < STILL * (joints[name].upper - joints[name].lower)
+    ]
 
 
 def _fault(what: str, stats: FieldStats, column: int, joint: JointSpec) -> str:

@@ -55,9 +55,21 @@ def unit_statements(units: Path | None, *, embodiment: str = "", robot: str | No
 
 
 def warn_of_ranges(bundle: Bundle, stated: UnitStatements) -> None:
-    """Tell on stderr which columns of a new bundle the robot will refuse at activation; nothing without a robot."""
-    from wam.policies.ranges import range_faults
+    """Tell on stderr which columns of a new bundle the robot will refuse at activation, and which joints never move.
 
+    Nothing without a robot.
+    """
+    from wam.policies.ranges import STILL, range_faults, still_joints
+
+    if stated.robot is None:
+        return
+    told = range_faults(bundle, stated.robot)
+    if still := still_joints(bundle, stated.robot):
+        which = "every joint" if len(still) == len(bundle.contract.state_joints) else ", ".join(still)
+        told.append(
+            f"at rest in the data, with less than {100 * STILL:g} % of its travel: {which}; not used as it was "
+            "recorded, or in other units than stated (wam info shows the ranges)"
+        )
     console = Console(stderr=True)
-    for fault in range_faults(bundle, stated.robot) if stated.robot is not None else []:
-        console.print(f"[yellow]warning:[/yellow] {escape(fault)}", soft_wrap=True)
+    for one in told:
+        console.print(f"[yellow]warning:[/yellow] {escape(one)}", soft_wrap=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from wam.core.errors import CannotRender, ConfigError
 from wam.core.observation import Rgb
-from wam.robots.description import CameraSpec
+from wam.robots.camera_spec import CameraSpec
 from wam.sim.gl import rendering_remedy
 from wam.sim.model import VISIBLE_GROUP
 from wam.sim.quality import SUPERSAMPLE, Quality

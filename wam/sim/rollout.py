@@ -19,7 +19,8 @@ from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.core.errors import ConfigError, WamError, is_machine_fault
 from wam.core.observation import CameraFrame, Observation, RobotState
 from wam.devices.twin import JointFeedback
-from wam.robots.description import CameraSpec, RobotDescription
+from wam.robots.camera_spec import CameraSpec
+from wam.robots.description import RobotDescription
 from wam.sim.kicks import Kicks
 from wam.sim.port import JointTargets, RobotPort
 from wam.sim.quality import Quality

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wam.core.verdict import Ladder
-from wam.core.words import counted
 from wam.evaluation.closed_loop.page import LOGS, video_sections
-from wam.evaluation.happened import plain
+from wam.evaluation.happened import plain, since_first_chunk
 from wam.report import plots
 from wam.report.folder import INDEX, SUMMARY, report_folder, write_json
 from wam.report.imagined import imagined_section
@@ -197,7 +196,7 @@ def _tiles(run: DemoRecording, times: dict[str, SampleSummary]) -> tuple[Tile, .
             "chunk latency p50", f"{number(chunk.p50)} ms", f"p99 {number(chunk.p99)} ms, {number(rate)} /s"
         ),
         Tile("context age p50", f"{number(age.p50)} ms", f"p99 {number(age.p99)} ms"),
-        Tile("worst rung", rung.name, counted(len(episode.moving), "safety event"), rung_tone),
+        Tile("worst rung", rung.name, since_first_chunk(len(episode.moving)), rung_tone),
     )
 
 

@@ -35,7 +35,8 @@ from wam.data.bag.topics import (
     JOINT_TRAJECTORY,
 )
 from wam.data.bag.writing import BagWriter
-from wam.robots.description import CameraTransport, CommandKind, RobotDescription
+from wam.robots.camera_spec import CameraTransport
+from wam.robots.description import CommandKind, RobotDescription
 from wam.stack.listener import TopicListener
 
 BACKLOG_BYTES = 256 * 2**20

@@ -43,7 +43,8 @@ from wam.evaluation.replay.engine import (
     RefusalEvent,
 )
 from wam.evaluation.replay.safety_events import SafetyInfo
-from wam.robots.description import CameraTransport, CommandKind, RobotDescription
+from wam.robots.camera_spec import CameraTransport
+from wam.robots.description import CommandKind, RobotDescription
 from wam.ros.camera_messages import message_kind, require_images
 from wam.ros.command_line import ParameterValue
 from wam.ros.conversions import ns_to_time

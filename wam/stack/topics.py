@@ -17,7 +17,8 @@ from wam.core.chunk import ActionChunk
 from wam.core.context import ContextHeader
 from wam.core.observation import index_of
 from wam.core.verdict import Event as LadderMove
-from wam.robots.description import CameraSpec, JointGroup, RobotDescription
+from wam.robots.camera_spec import CameraSpec
+from wam.robots.description import JointGroup, RobotDescription
 from wam.robots.images import decode_image
 from wam.ros.camera_messages import message_kind, require_images
 from wam.ros.context_channel import message_to_context

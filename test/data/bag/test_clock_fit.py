@@ -18,10 +18,10 @@ from wam.core.errors import ConfigError, RecordingError
 from wam.data.bag.clock_fit import corrections, latency_line
 from wam.data.bag.clocks import ClockCorrection, ClockRequest
 from wam.data.bag.reading import Recording
+from wam.data.bag.stamp_warnings import stamp_warnings
 from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS
 from wam.data.bag.writing import Storage, new_bag
 from wam.data.fakes import fake_image, fake_robot, fake_trajectory
-from wam.evaluation.replay.session import stamp_warnings
 
 ROBOT = fake_robot()
 JOINTS, CAMERA = "/joint_states", "/cam_high/image_raw/compressed"

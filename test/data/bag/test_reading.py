@@ -217,3 +217,19 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(RecordingError, match=name):
         count(tmp_path / name)
+
+
+def test_a_folder_of_recordings_names_those_that_lie_in_it(tmp_path: Path) -> None:
+    """`wam replay bags/ur5e` said "no storage file" of a folder whose bags are bags/ur5e/seed_000000 and so on."""
+    for seed in range(6):
+        folder = tmp_path / f"seed_{seed:06d}"
+        folder.mkdir()
+        (folder / "part_0.mcap").write_bytes(b"")
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(RecordingError) as refused:
+        Recording(tmp_path)
+    said = str(refused.value)
+    assert "holds 6 recordings" in said
+    assert str(tmp_path / "seed_000000") in said
+    assert "notes" not in said
+    assert "and more" in said

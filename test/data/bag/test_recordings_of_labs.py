@@ -41,8 +41,9 @@ from wam.data.bag.topics import (
 from wam.data.bag.video_packets import VideoDecoder, as_camera_sends
 from wam.data.bag.writing import Storage
 from wam.data.fakes import CAMERA, fake_robot, write_fake_bag
-from wam.robots.description import Conversion, RobotDescription
+from wam.robots.description import RobotDescription
 from wam.robots.images import decode_image
+from wam.robots.joint_mapping import Conversion
 
 MS = 1_000_000
 ROBOT = fake_robot()

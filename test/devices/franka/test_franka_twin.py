@@ -14,7 +14,7 @@ from wam.devices.franka.twin import ACTIVATE, RECOVERY, FrankaDriver, GoalKind, 
 from wam.devices.jtc import ControllerOptions, Trajectory, TrajectoryPoint
 from wam.devices.loader import load_robot
 from wam.devices.twin import FAULT, MeasuredJoints
-from wam.robots.description import CommandInterface, TwinSpec
+from wam.robots.twin_spec import CommandInterface, TwinSpec
 
 MS = 1_000_000
 ROBOT = load_robot("franka")

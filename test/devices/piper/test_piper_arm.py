@@ -20,7 +20,8 @@ from wam.devices.piper.generations import AGX_ARM_ROS, ARM_JOINTS, JOINTS
 from wam.devices.registry import kind_of, make_watch
 from wam.devices.state import Readiness
 from wam.devices.watch import Seen
-from wam.robots.description import Conversion, JointGroup
+from wam.robots.description import JointGroup
+from wam.robots.joint_mapping import Conversion
 from wam.robots.joint_reader import JointReader
 
 SEVEN = {
@@ -177,10 +178,16 @@ def test_a_bus_that_was_lost_between_two_looks_is_noticed_all_the_same() -> None
 
 
 def test_a_dead_driver_is_not_a_lost_bus() -> None:
+    """Joint states that were a little late were said not to arrive at all."""
     watched = Watched()
+    assert watched.arm.state(watched.now).text == "nothing has arrived on joint_states_single of the left arm"
     watched.ready()
     watched.now += NS_PER_S
     assert watched.code() == "driver_silent"
+    assert (
+        watched.arm.state(watched.now).text
+        == "nothing has arrived on joint_states_single of the left arm for 0.5 s"
+    )
 
 
 @pytest.mark.parametrize("fault", [status for status in ArmStatus if status])

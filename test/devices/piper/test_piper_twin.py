@@ -16,7 +16,8 @@ from wam.devices.piper.simulated import arm as simulated
 from wam.devices.piper.twin import PiperDriver
 from wam.devices.simulated import Moment, SimulatedDevice
 from wam.devices.twin import DriverAnswer, MeasuredJoints
-from wam.robots.description import Conversion, JointGroup
+from wam.robots.description import JointGroup
+from wam.robots.joint_mapping import Conversion
 
 REAL = load_robot("piper").group("left")
 LEFT = replace(REAL, joints=tuple(replace(joint, conversion=Conversion()) for joint in REAL.joints))

@@ -13,7 +13,7 @@ from wam.devices.jtc import ControllerOptions, Trajectory, TrajectoryPoint
 from wam.devices.loader import load_robot
 from wam.devices.twin import FAULT, MeasuredJoints
 from wam.devices.ur.twin import DASHBOARD, LOSE, REGAIN, UrDriver
-from wam.robots.description import TwinSpec
+from wam.robots.twin_spec import TwinSpec
 
 MS = 1_000_000
 ARM = load_robot("ur5e_inspire").group("arm")

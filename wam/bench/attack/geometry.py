@@ -8,6 +8,7 @@ checker.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,9 @@ class GeometryJudge:
 
     Args:
         robot: as the judge reads it; it has a model.
+
+    Attributes:
+        pairs: two links that are judged, and the distance that they have to keep [m].
     """
 
     def __init__(self, robot: JudgedRobot) -> None:
@@ -73,10 +77,10 @@ class GeometryJudge:
             self._model, text, pinocchio.GeometryType.COLLISION
         )
         self._robot = robot
-        self._pairs: list[tuple[str, str, float]] = []
+        self.pairs: list[tuple[str, str, float]] = []
         self._add_pairs(_ignored(robot))
         self._results: Any = pinocchio.GeometryData(self._geometry)
-        for request, (_, _, margin) in zip(self._results.collisionRequests, self._pairs, strict=True):
+        for request, (_, _, margin) in zip(self._results.collisionRequests, self.pairs, strict=True):
             request.security_margin = margin - SLACK
         driven = {one.model_joint for one in robot.couplings}
         couplings = [
@@ -101,11 +105,6 @@ class GeometryJudge:
         self._ratios = np.array([ratio for _, _, ratio, _ in couplings])
         self._offsets = np.array([offset for _, _, _, offset in couplings])
 
-    @property
-    def pairs(self) -> int:
-        """Number of pairs of bodies that are judged."""
-        return len(self._pairs)
-
     def touching(self, state: Vector) -> bool:
         """Return whether any pair is closer than its margin at `state`, float64 [N]."""
         q = self._configuration(state)
@@ -113,22 +112,24 @@ class GeometryJudge:
             self._pin.computeCollisions(self._model, self._data, self._geometry, self._results, q, True)
         )
 
-    def distances(self, state: Vector) -> Vector:
-        """Return the distance of every pair at `state`, float64 [P] [m]."""
+    def distances(self, state: Vector, numbers: Sequence[int] | None = None) -> Vector:
+        """Return the distances of pairs at `state`, float64 [P], in the order of `numbers` or of all pairs [m]."""
         q = self._configuration(state)
         self._pin.updateGeometryPlacements(self._model, self._data, self._geometry, self._results, q)
-        out = np.empty(len(self._pairs))
-        for number in range(len(out)):
-            self._pin.computeDistance(self._geometry, self._results, number)
-            out[number] = self._results.distanceResults[number].min_distance
-        return out
+        measured = range(len(self.pairs)) if numbers is None else numbers
+        return np.array(
+            [
+                self._pin.computeDistance(self._geometry, self._results, number).min_distance
+                for number in measured
+            ]
+        )
 
     def deepest(self, commands: Rows) -> Depth | None:
         """Return the deepest contact on the way along `commands`, float64 [K, N], or None.
 
         A pair that begins within its margin may stay as close as it was, until it has once been apart.
         """
-        margins = np.array([margin for _, _, margin in self._pairs])
+        margins = np.array([margin for _, _, margin in self.pairs])
         near = self.distances(commands[0])
         kept = np.where(near < margins, near, margins)
         held = bool((kept < margins).any())
@@ -142,7 +143,7 @@ class GeometryJudge:
             depth = kept - distances
             at = int(depth.argmax())
             if depth[at] > SLACK and (worst is None or depth[at] > worst.depth):
-                first, second, _ = self._pairs[at]
+                first, second, _ = self.pairs[at]
                 worst = Depth(int(row), first, second, float(depth[at]), float(distances[at]))
             held = bool((kept < margins).any())
         return worst
@@ -180,7 +181,7 @@ class GeometryJudge:
                     continue
                 self._geometry.addCollisionPair(self._pin.CollisionPair(first, second))
                 margin = FIXED_MARGIN if 0 in joints else MOVING_MARGIN
-                self._pairs.append((links[first], links[second], margin))
+                self.pairs.append((links[first], links[second], margin))
 
 
 def between(commands: Rows) -> tuple[Rows, npt.NDArray[np.intp]]:

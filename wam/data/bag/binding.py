@@ -23,7 +23,8 @@ from wam.data.bag.topics import (
     STRING,
 )
 from wam.data.bag.video_packets import VIDEO_PACKETS
-from wam.robots.description import CameraSpec, CameraTransport, CommandKind, JointGroup, RobotDescription
+from wam.robots.camera_spec import CameraSpec, CameraTransport
+from wam.robots.description import CommandKind, JointGroup, RobotDescription
 from wam.robots.loader import list_robots
 
 NO_ACTION = "no action was recorded: chunks are compared with the joint state measured later"
@@ -366,12 +367,17 @@ def _other_robot(recording: Recording, robot: RobotDescription) -> tuple[str, ..
     recorded = recording.custom.get("wam.robot", "")
     if not recorded or recorded in (robot.name, robot.recorded_as):
         return ()
-    known = f"--robot {recorded}" if recorded in list_robots() else f"--robot with the file of {recorded}"
+    # Who mistook the robot must not be shown how to switch the check off.
+    remedy = (
+        f"--robot {recorded}"
+        if recorded in list_robots()
+        else f"--robot with the file of {recorded}, recorded_as: {recorded} in {robot.source}, or pass --lenient"
+    )
     error = RecordingError(
         f"recording {recording.path} is of another robot",
         value=recorded,
         allowed=robot.name,
-        where=f"{known}, recorded_as: {recorded} in {robot.source}, or pass --lenient",
+        where=remedy,
     )
     if not recording.lenient:
         raise error

@@ -16,6 +16,7 @@ import yaml
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import RecordingError
+from wam.core.words import counted
 from wam.data.bag.storage import CDR, SUFFIXES, decoding, zstd
 from wam.data.bag.storage_file import storage_suffix
 
@@ -23,6 +24,8 @@ METADATA = "metadata.yaml"
 LATEST_VERSION = 9
 COMPRESSED = (".zstd", ".zst")
 BLOCK = 1 << 20
+NAMED = 4
+"""So many recordings in a folder are named where the folder itself is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,13 @@ def find_files(path: Path, *, lenient: bool = False) -> BagFiles:
             allowed="a bag of one of its episodes",
             where=f"the argument BAG; `wam convert lerobot {path} OUT --robot ROBOT --episode N` makes one",
         )
+    if not files and (inner := _recordings_in(path)):
+        raise RecordingError(
+            f"folder {path} is not a recording, but holds {counted(len(inner), 'recording')}",
+            allowed=", ".join(str(one) for one in inner[:NAMED])
+            + (" and more" if len(inner) > NAMED else ""),
+            where="the argument BAG",
+        )
     if len(suffixes) != 1:
         raise RecordingError(
             f"folder {path} has no {METADATA} and does not hold the parts of one recording",
@@ -91,6 +101,11 @@ def storage_files(folder: Path) -> list[Path]:
         for entry in folder.iterdir()
         if _storage_suffix(entry) in SUFFIXES and not entry.name.startswith("._")
     )
+
+
+def _recordings_in(folder: Path) -> list[Path]:
+    """Return the folders in `folder` that hold storage files, in order of their names."""
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and storage_files(entry))
 
 
 def _storage_suffix(path: Path) -> str:

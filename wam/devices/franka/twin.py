@@ -16,7 +16,8 @@ from wam.devices.franka.manager import ControllerManager, HardwareState
 from wam.devices.franka.recovery import BROADCASTERS, HARDWARE
 from wam.devices.jtc import ControllerOptions
 from wam.devices.twin import FAULT, DriverAnswer, JointFeedback, MeasuredJoints, Vector
-from wam.robots.description import CommandInterface, JointGroup
+from wam.robots.description import JointGroup
+from wam.robots.twin_spec import CommandInterface
 
 ACCELERATION = 10.0
 """Largest acceleration of a commanded position, all joints [rad/s^2] (libfranka, rate_limiting.h)."""

@@ -250,13 +250,19 @@ class PiperArm:
             return Request.ENABLE
         return None
 
+    def _silence(self, timeout_ns: int) -> str:
+        where = f"{self._topics.state} of the {self.name}"
+        if self._stamp_ns is None:
+            return f"nothing has arrived on {where}"
+        return f"nothing has arrived on {where} for {timeout_ns / NS_PER_S:g} s"
+
     def state(self, now_ns: int) -> DriverState:
         """Return the state at `now_ns`."""
         if self._stamp_ns is None or now_ns - self._heard_ns > NODE_TIMEOUT_NS:
             return DriverState(
                 Readiness.ABSENT,
                 "driver_silent",
-                f"nothing arrives on {self._topics.state} of the {self.name}",
+                self._silence(NODE_TIMEOUT_NS),
                 (
                     person("support the arm: without drives it sinks", moves=True),
                     person(
@@ -271,7 +277,7 @@ class PiperArm:
             return DriverState(
                 Readiness.ABSENT,
                 "can_lost",
-                self.lost_bus(now_ns) or f"nothing arrives on {self._topics.state} of the {self.name}",
+                self.lost_bus(now_ns) or self._silence(CAN_TIMEOUT_NS),
                 (
                     person("support the arm: without drives it sinks", moves=True),
                     person("check the arm's power and the USB-CAN adapter"),

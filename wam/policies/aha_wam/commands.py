@@ -15,6 +15,7 @@ import yaml
 from rich.console import Console
 
 from wam.core.errors import ConfigError
+from wam.policies.task_text import warn_of_task
 from wam.policies.unit_options import Embodiment, Robot, Units, unit_statements, warn_of_ranges
 from wam.policies.units import UnitStatements
 
@@ -360,6 +361,8 @@ def _convert(
         files = (checkpoint,) if stats is None else (checkpoint, stats)
         bundle = convert(*files, out, options=options, vae=vae, units=units)
     warn_of_ranges(bundle, units)
+    unsaid = options.instruction == type(options)().instruction
+    warn_of_task(bundle, "" if unsaid else options.instruction)
     facts = {"bundle": str(out), "contract": bundle.contract.contract_hash, **describe(out)}
     if as_json:
         typer.echo(json.dumps(facts, indent=2))

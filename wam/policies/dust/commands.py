@@ -11,6 +11,7 @@ import typer
 
 from wam.core.clock import NS_PER_S
 from wam.policies.dust.convert.gr00t_names import NEW_EMBODIMENT, HeadStart
+from wam.policies.task_text import warn_of_task
 from wam.policies.unit_options import Units, unit_statements, warn_of_ranges
 
 
@@ -103,6 +104,7 @@ def gr00t(
         ),
     )
     warn_of_ranges(bundle, stated)
+    warn_of_task(bundle, instruction)
     typer.echo(
         f"{bundle.directory}: {len(bundle.weights.tensors)} tensors, contract {bundle.contract.contract_hash[:12]}"
     )

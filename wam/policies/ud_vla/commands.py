@@ -13,6 +13,7 @@ import typer
 
 from wam.core.clock import NS_PER_S
 from wam.core.errors import BundleError, ConfigError
+from wam.policies.task_text import warn_of_task
 from wam.policies.unit_options import Embodiment, Units, unit_statements, warn_of_ranges
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def _command(kind: str) -> Callable[..., None]:
             vision=vision,
         )
         warn_of_ranges(bundle, stated)
+        warn_of_task(bundle, instruction)
         contract = bundle.contract.contract_hash[:12]
         typer.echo(f"{bundle.directory}: {len(bundle.weights.tensors)} tensors, contract {contract}")
 

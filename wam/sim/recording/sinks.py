@@ -21,7 +21,8 @@ from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC, JPEG_
 from wam.data.bag.writing import BagWriter, Storage, new_bag, new_folder
 from wam.data.lerobot.writer import EpisodeRows, LeRobotWriter, Notes, OpenEpisode
 from wam.devices.twin import JointFeedback
-from wam.robots.description import CameraSpec, CameraTransport, JointKind, RobotDescription
+from wam.robots.camera_spec import CameraSpec, CameraTransport
+from wam.robots.description import JointKind, RobotDescription
 from wam.sim.pixels import compress, encode
 from wam.sim.recording.plan import Format, Played, RecordPlan
 from wam.sim.rollout import Frame, Observer
