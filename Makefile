@@ -5,6 +5,7 @@
 # make faults  inject every named fault into the simulated arms; writes docs/reference/faults.md
 # make device-events  stop, jog and return every simulated arm; writes docs/reference/device-events.md
 # make policies  play shipped policies and controls on the same seeds; writes docs/reference/policies.md
+# make claims    play what the papers claim, as far as shipped bundles can; writes docs/explanation/results.md
 # make docs   the documentation as a site in build/docs, in an environment of its own; needs no set-up
 # make setup  only the set-up that all other targets run first: .venv, pinned requirements, ROS 2 wheels, wam_msgs
 #
@@ -19,7 +20,7 @@ BENCHES ?= context chunk
 RUN := ./tools/setup/env.sh
 export PYTHON
 
-.PHONY: help setup demo test lint bench faults device-events policies docs clean
+.PHONY: help setup demo test lint bench faults device-events policies claims docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -51,6 +52,9 @@ device-events: setup
 
 policies: setup
 	@$(RUN) .venv/bin/wam eval compare config/evaluation/policies.yaml --out build/policies --page docs/reference/policies.md $(ARGS)
+
+claims: setup
+	@$(RUN) .venv/bin/wam eval compare config/evaluation/claims.yaml --out build/claims --page docs/explanation/results.md $(ARGS)
 
 docs:
 	@./tools/docs/build.sh $(ARGS)

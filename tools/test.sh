@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # All tests, in three runs: those without ROS on two workers; then those over real DDS, a file at a time on two workers,
-# each in ROS domains of its own; then, one by one, the few of them that need the machine for themselves.
+# each in ROS domains of its own; then, one by one, the few of them that need the machine for themselves. What failed in
+# any of them is listed at the end.
 #   tools/test.sh --shard 1/3         the first of three parts of them, for three machines (docs/how-to/ci.md)
 #   tools/test.sh test/core -x        one run of pytest with these arguments
 # Called by `make test`.
@@ -19,10 +20,17 @@ elif [ $# -gt 0 ]; then
   exec "${pytest[@]}" "$@"
 fi
 
+reports=build/tests
+rm -rf $reports
 status=0
-"${pytest[@]}" -m "not ros" --numprocesses 2 --dist worksteal || status=$?
-"${pytest[@]}" -m "ros and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder || status=$?
-"${pytest[@]}" -m "ros and alone"
-alone=$?
-if [ $alone -ne 0 ] && [ $alone -ne $NO_TESTS ]; then status=$alone; fi
+run() {  # run REPORT ARGUMENTS...
+  local report=$reports/$1.xml; shift
+  "${pytest[@]}" --junit-xml="$report" "$@"
+  local outcome=$?
+  if [ $outcome -ne 0 ] && ! { [ "${report##*/}" = alone.xml ] && [ $outcome -eq $NO_TESTS ]; }; then status=$outcome; fi
+}
+run plain -m "not ros" --numprocesses 2 --dist worksteal
+run ros -m "ros and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+run alone -m "ros and alone"
+if [ $status -ne 0 ]; then .venv/bin/python tools/failures.py $reports/*.xml; fi
 exit $status

@@ -43,7 +43,7 @@ def touch() -> int:
 @pytest.mark.parametrize("name", ROBOTS)
 def test_home_is_free_and_a_small_motion_there_is_clean(name: str) -> None:
     judge, home = judge_of(name)
-    assert judge.pairs > 100
+    assert len(judge.pairs) > 100
     assert not judge.touching(home)
     assert judge.deepest(home + 1e-3 * np.arange(5)[:, None]) is None
 

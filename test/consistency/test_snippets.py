@@ -94,7 +94,7 @@ SHOWN = {
     **{
         (f"docs/tutorials/{robot}-from-checkpoint-to-arm.md", word): PRINTED
         for robot, words in {
-            "franka": ("cameras", "Would"),
+            "franka": ("cameras", "Would", "[1/1]"),
             "piper": (
                 "ck/aha_wam:",
                 "instruction",
@@ -104,7 +104,7 @@ SHOWN = {
                 "[wam_executor]:",
                 "success=True,",
             ),
-            "ur5e_inspire": ("cameras", "Would"),
+            "ur5e_inspire": ("cameras", "Would", "[1/1]"),
         }.items()
         for word in words
     },

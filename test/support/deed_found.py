@@ -11,8 +11,6 @@ import numpy.typing as npt
 from motion import target
 from tool_speed import ToolSpeedJudge
 
-from wam.bench.attack.geometry import GeometryJudge
-
 Rows = npt.NDArray[np.float64]
 
 REDUCED = 0.25
@@ -65,11 +63,3 @@ class Found:
 def tools_of(robot: str) -> ToolSpeedJudge:
     """Return the judge of tool speed of a robot."""
     return ToolSpeedJudge(target(robot).robot.source)
-
-
-def distances_of(geometry: GeometryJudge, state: Rows, pairs: list[int]) -> Rows:
-    """Return the distances of some pairs at a state, float64 [n] [m]."""
-    pin, results = geometry._pin, geometry._results
-    q = geometry._configuration(state)
-    pin.updateGeometryPlacements(geometry._model, geometry._data, geometry._geometry, results, q)
-    return np.array([pin.computeDistance(geometry._geometry, results, one).min_distance for one in pairs])

@@ -8,7 +8,7 @@ command creep to the arm, and causes called `measured_...` must not be there whi
 from __future__ import annotations
 
 import numpy as np
-from deed_found import REDUCED, Fault, Found, Rows, distances_of, tools_of
+from deed_found import REDUCED, Fault, Found, Rows, tools_of
 from deed_ways_back import ways_back
 from deeds import EFFORT, FAR, LEAST, NEAR, TORQUE, Deed, Record
 from motion import target
@@ -187,7 +187,7 @@ def _tool_speed(record: Record, found: Found) -> None:
 
 def foreign(robot: str) -> list[int]:
     """Return the pairs of an arm and what is not part of it: the table, or the other arm."""
-    pairs = geometry_of(target(robot))._pairs
+    pairs = geometry_of(target(robot)).pairs
     return [
         number
         for number, (one, other, _) in enumerate(pairs)
@@ -208,7 +208,7 @@ def _approach(record: Record, found: Found) -> None:
         if share <= LEAST or before.pending or tick.pending:
             above = 0
             continue
-        distance = float(distances_of(geometry, tick.command, pairs).min())
+        distance = float(geometry.distances(tick.command, pairs).min())
         allowed = LEAST + (1.0 - LEAST) * min(max((distance - NEAR) / (FAR - NEAR), 0.0), 1.0)
         found.near += allowed < 1.0
         found.worst_near = max(found.worst_near, share / allowed)
@@ -223,8 +223,7 @@ def _approach(record: Record, found: Found) -> None:
 def _workspace(record: Record, found: Found) -> None:
     assert record.box is not None
     tools = tools_of(record.case.robot)
-    group = next(one for one in tools._groups if one.get("tip_link"))
-    base = tools._model.frames[tools._model.getFrameId(group["base_link"])].placement
+    base = tools.base
     for begin, rows in _parts(record):
         at = (tools.places(rows)[0] - base.translation) @ base.rotation
         outside = np.maximum(record.box[0] - at, at - record.box[1]).max(axis=1)
@@ -257,7 +256,7 @@ def _measured(record: Record, found: Found) -> None:
             if deep:
                 lately = record.ticks[max(0, number - 30) : number + 1 : 5]
                 allowed = np.min(
-                    [distances_of(geometry, one.command, deep) for one in lately if one.command is not None],
+                    [geometry.distances(one.command, deep) for one in lately if one.command is not None],
                     axis=0,
                 )
                 deeper = float((np.minimum(allowed, 0.0) - distances[deep]).max())

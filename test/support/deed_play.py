@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from deed_found import distances_of
 from deed_suite import suite_of
 from deeds import (
     FAR,
@@ -124,7 +123,7 @@ class Play:
     def _start(self) -> Vector:
         """Return where the arm begins, float64 [N]: near home, free or in a contact."""
         case, judged, geometry = self.case, self.target.judged, geometry_of(self.target)
-        margins = np.array([margin for _, _, margin in geometry._pairs])
+        margins = np.array([margin for _, _, margin in geometry.pairs])
         room = 0.05 * (judged.upper - judged.lower)
         while True:
             start = self.target.home + self.rng.normal(0.0, 0.2, self.n) * self.arm
@@ -139,7 +138,7 @@ class Play:
         while True:
             goal = start + self.rng.uniform(-1.2, 1.2, self.n) * self.arm
             goal = np.clip(goal, judged.lower + room, judged.upper - room)
-            if distances_of(geometry, goal, numbers).min() < -case.contact - 1e-3:
+            if geometry.distances(goal, numbers).min() < -case.contact - 1e-3:
                 break
         low, high = 0.0, 1.0
         wanted = -case.contact

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
-from deed_found import REDUCED, Fault, Found, Rows, distances_of, tools_of
+from deed_found import REDUCED, Fault, Found, Rows, tools_of
 from deeds import Record
 from motion import target
 
@@ -113,17 +113,17 @@ def _distances(path: Rows, place: Rows) -> Rows:
 def _separates(record: Record, found: Found, back: Rows, number: int) -> None:
     """Bodies within their margin come only apart."""
     geometry = geometry_of(target(record.case.robot))
-    margins = np.array([margin for _, _, margin in geometry._pairs])
+    margins = np.array([margin for _, _, margin in geometry.pairs])
     near = np.flatnonzero(geometry.distances(back[0]) < margins).tolist()
     if not near:
         return
     found.in_contact += 1
-    best = distances_of(geometry, back[0], near)
+    best = geometry.distances(back[0], near)
     for row in range(1, len(back), 4):
-        here = distances_of(geometry, back[row], near)
+        here = geometry.distances(back[row], near)
         closer = np.minimum(best, margins[near]) - here
         if closer.max() > NOISE:
-            pair = geometry._pairs[near[int(closer.argmax())]]
+            pair = geometry.pairs[near[int(closer.argmax())]]
             found.faults.append(
                 Fault("closer_on_way_back", number + row, float(closer.max()), "/".join(pair[:2]))
             )

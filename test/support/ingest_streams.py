@@ -10,16 +10,9 @@ import cv2
 import numpy as np
 
 from wam.core.clock import NS_PER_MS, NS_PER_S
-from wam.robots.description import (
-    CameraSpec,
-    CameraTransport,
-    CommandKind,
-    JointGroup,
-    JointKind,
-    JointSpec,
-    RobotDescription,
-    SafetyBudget,
-)
+from wam.robots.camera_spec import CameraSpec, CameraTransport
+from wam.robots.description import CommandKind, JointGroup, JointKind, JointSpec, RobotDescription
+from wam.robots.safety_budget import SafetyBudget
 from wam.runtime.ingest.ingest import StreamIngest
 
 T0 = 1000 * NS_PER_S

@@ -21,7 +21,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
-from wam.robots.description import CameraTransport, RobotDescription
+from wam.robots.camera_spec import CameraTransport
+from wam.robots.description import RobotDescription
 from wam.ros.lock_step import TOPIC as ANSWERS
 from wam.ros.qos import (
     CHUNK,

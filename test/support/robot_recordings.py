@@ -19,7 +19,8 @@ from wam.core.clock import NS_PER_MS, NS_PER_S
 from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS, INSTRUCTION_TOPIC
 from wam.data.bag.writing import BagWriter, Storage, new_bag
 from wam.data.fakes import fake_image
-from wam.robots.description import CameraSpec, CameraTransport, RobotDescription
+from wam.robots.camera_spec import CameraSpec, CameraTransport
+from wam.robots.description import RobotDescription
 from wam.robots.loader import find_robot
 
 RATE = 30.0

@@ -28,6 +28,7 @@ from wam.ros.qos import CHUNK, COMMAND, EVENT, JOINT_STATE_PUBLISHER
 from wam.stack.lock_step import LockStep
 from wam_msgs.msg import ActionChunk, SafetyEvent
 from wam_safety_node.node import SafetyNode
+from wam_safety_node.operator_services import RECENT_S
 
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 101 + 1))
@@ -104,6 +105,10 @@ class Arms(Node):
         home = np.array([j.home for j in self.robot.joints])
         arm = np.array([0.0 if j.name.endswith("gripper") else 1.0 for j in self.robot.joints])
         return home + swing[:, None] * arm + self.offset
+
+    def staying(self) -> np.ndarray:
+        """Sixteen rows that keep the arms where they are measured."""
+        return np.repeat(np.concatenate([self.measured[g.name] for g in self.robot.groups])[None], 16, axis=0)
 
     def publish_chunk(self, rows: np.ndarray, **changes: Any) -> None:
         """Publish `rows`, float64 [H, N], as the next chunk; `changes` replace fields of it."""
@@ -208,10 +213,29 @@ class Bench:
         seen = len(self.arms.commands["left"])
         assert self.arms.wait_for(lambda: len(self.arms.commands["left"]) > seen + count)
 
+    def go(self) -> Any:
+        """Return the answer of ~/resume once the node has taken a chunk; a chunk that stays is sent if none is."""
+        watch = self.safety.__dict__["_watch"]
+        resume = self._service("resume")
+
+        def taken() -> bool:
+            if not self.arms.sending:
+                self.arms.publish_chunk(self.arms.staying())
+            return watch.chunk_age < RECENT_S
+
+        assert self.arms.wait_for(taken)
+        return self._answer(resume)
+
     def call(self, name: str) -> Any:
         """Return the answer of a service of the node, while time passes."""
+        return self._answer(self._service(name))
+
+    def _service(self, name: str) -> Any:
         client = self.arms.create_client(Trigger, f"wam_safety/{name}")
         assert self.arms.wait_for(client.service_is_ready)
+        return client
+
+    def _answer(self, client: Any) -> Any:
         future = client.call_async(Trigger.Request())
         assert self.arms.wait_for(future.done)
         return future.result()

@@ -70,6 +70,8 @@ class ToolSpeedJudge:
         self.home = np.array([float(joint["home"]) for joint in joints])
         self._factors = np.array([_command_factor(joint) for joint in joints])
         self.points = tuple(self._found())
+        group = next(one for one in self._groups if one.get("tip_link"))
+        self.base: Any = self._model.frames[self._model.getFrameId(group["base_link"])].placement
 
     def positions(self, group: str, driver_positions: Sequence[Sequence[float]]) -> Rows:
         """Return rows of all joints, float64 [K, N], where one group is commanded and the others stand at home.

@@ -12,7 +12,8 @@ from wam.core.clock import NS_PER_S
 from wam.data.bag.topics import ACTION_TOPIC, EPOCH_NS
 from wam.data.bag.writing import Storage, new_bag
 from wam.data.fakes import fake_image
-from wam.robots.description import CameraTransport, RobotDescription
+from wam.robots.camera_spec import CameraTransport
+from wam.robots.description import RobotDescription
 
 RATE = 30
 

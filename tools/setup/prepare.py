@@ -177,11 +177,10 @@ def _install_requirements() -> None:
 def _install_cpu_torch() -> None:
     """Prefer the build without CUDA: first from the indexes that pip is configured with, then from PyTorch's own."""
     wanted = f"{_torch_pin()}+cpu"
-    print(
-        "note: torch without CUDA is looked for first; where it is not found, the errors of the tries do not matter"
-    )
+    print("note: torch without CUDA is looked for first; it may not be found")
     for extra in ([], ["--index-url", CPU_TORCH_INDEX, "--retries", "1", "--timeout", "15"]):
-        with contextlib.suppress(SetupError):
+        # What a try that finds nothing writes looks like the end of the set-up; it is in the log.
+        with contextlib.suppress(SetupError), contextlib.redirect_stderr(io.StringIO()):
             _installer().install(["--no-deps", *extra, wanted], "torch", wheels_only=True)
             return
     print(
@@ -417,6 +416,7 @@ def _run(command: Sequence[str], log_name: str, variables: Mapping[str, str] | N
     finally:
         if live:
             print("\r\x1b[K", end="", flush=True)
+    process.stdout.close()
     code = process.wait()
     log = STATE / f"{log_name}.log"
     if STATE.parent.is_dir():
