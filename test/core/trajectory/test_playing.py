@@ -45,11 +45,11 @@ def plan_points(seed: int, player: Player, *, rows: int = 24, ticks: int = 0) ->
     return joint, next(RollOut(LIMITS, period=DT).run(reference, joint.points)).points
 
 
-def shares(stream: list[np.ndarray]) -> np.ndarray:
+def shares(stream: list[np.ndarray], limits: JointLimits = LIMITS) -> np.ndarray:
     """Return the largest share of the velocity, acceleration and jerk limits among commands that start at rest."""
     rows = np.array([stream[0]] * 3 + stream)
     found = []
-    for order, limit in enumerate((LIMITS.velocity, LIMITS.acceleration, LIMITS.jerk), start=1):
+    for order, limit in enumerate((limits.velocity, limits.acceleration, limits.jerk), start=1):
         found.append(float((np.abs(np.diff(rows, n=order, axis=0)) / DT**order / limit).max()))
     return np.array(found)
 
@@ -116,6 +116,27 @@ def test_no_order_of_plans_and_rates_makes_a_command_leave_a_limit(seed: int) ->
         stream.append(player.tick())
     assert shares(stream).max() <= 1.0 + 1e-6
     assert np.ptp(np.array(stream), axis=0).max() > 0.1, "it has moved"
+
+
+@pytest.mark.parametrize(("tick", "held"), [(16, 3), (17, 2)])
+def test_the_first_commands_after_a_change_of_the_rate_keep_the_limits_as_well(tick: int, held: int) -> None:
+    """A change was looked at as if the arm went on by its last, shorter step: the command after it had up to 2 % more
+    jerk than allowed. It was not sent, and a policy that is held and released latched STOP now and then."""
+    one = JointLimits(("a",), *(np.array([value]) for value in (-2.5, 2.5, 1.5, 2.5, 50.0)))
+    rng = np.random.default_rng(38)
+    player = Player(one, period=DT, position=np.zeros(1))
+    joint, noise = player.joint(0), rng.choice([0.002, 0.005, 0.01, 0.02])
+    motion = Motion(0, 33_333_333, rng.normal(0.0, noise, (12, 1)).cumsum(axis=0))
+    smooth = resample(motion, from_ns=0, period_ns=TICK, acceleration=one.acceleration)
+    reference = make_reference(smooth, tick_ns=TICK)
+    assert player.splice(joint, next(RollOut(one, period=DT).run(reference, joint.points)).points)
+    stream = [player.position.copy()]
+    for target in [1.0] * (tick + 1) + [0.0] * held + [1.0] * 14:
+        player.seek(target)
+        stream.append(player.tick())
+    assert player.rate == 1.0
+    assert not player.ended
+    assert shares(stream, one).max() <= 1.0 + 1e-6
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -190,7 +190,7 @@ class Player:
             return False
         rest = np.repeat(points[-1:], AFTER, axis=0)
         self._points = np.concatenate((before[: index + 1], points, rest))
-        if self._ramp is not None and not self._keeps(self._remaining()):
+        if self._ramp is not None and not self._keeps(self._remaining(), self._target):
             # The rate changes too fast for the new plan; the old one was looked at with it.
             self._points = before
             return False
@@ -234,11 +234,11 @@ class Player:
                 continue
             tried.append(ramp)
             # The first one usually does; where it does not, the others are looked at together.
-            if len(tried) == 1 and self._keeps(self._place + ramp.places):
+            if len(tried) == 1 and self._keeps(self._place + ramp.places, target):
                 self._begin_ramp(ramp, target)
                 return True
         if len(tried) > 1:
-            kept = self._which_keep([self._place + ramp.places for ramp in tried[1:]])
+            kept = self._which_keep([self._place + ramp.places for ramp in tried[1:]], target)
             if kept.any():
                 self._begin_ramp(tried[1 + int(kept.argmax())], target)
                 return True
@@ -309,9 +309,9 @@ class Player:
             places = np.array([place])
         return np.minimum(places, self._end)
 
-    def _keeps(self, places: Vector) -> bool:
-        """Return whether commands at `places`, and three more at the rate reached, keep the limits."""
-        rows = np.concatenate((self._emitted, sample_curve(self._points, self._run_on(places))))
+    def _keeps(self, places: Vector, rate: float) -> bool:
+        """Return whether commands at `places`, and three more at `rate`, keep the limits."""
+        rows = np.concatenate((self._emitted, sample_curve(self._points, self._run_on(places, rate))))
         for order, step in enumerate(self._steps, start=1):
             rows = rows[1:] - rows[:-1]
             # Differences among states that were emitted already are what they are.
@@ -319,9 +319,9 @@ class Player:
                 return False
         return True
 
-    def _which_keep(self, several: list[Vector]) -> npt.NDArray[np.bool_]:
+    def _which_keep(self, several: list[Vector], rate: float) -> npt.NDArray[np.bool_]:
         """Return what `_keeps` does for each of `several` places, bool [R]."""
-        several = [self._run_on(places) for places in several]
+        several = [self._run_on(places, rate) for places in several]
         ends = np.cumsum([PAST + len(places) for places in several])
         begins = np.concatenate(([0], ends[:-1]))
         # One list of states: those that were emitted, then what follows, for each of them.
@@ -339,9 +339,11 @@ class Player:
         result: npt.NDArray[np.bool_] = np.logical_and.reduceat(within | ~ahead, begins)
         return result
 
-    def _run_on(self, places: Vector) -> Vector:
-        """Return `places` with three more at the rate reached, up to the end of the plan."""
-        rate = places[-1] - places[-2] if len(places) > 1 else 0.0
+    def _run_on(self, places: Vector, rate: float) -> Vector:
+        """Return `places` with three more at `rate`, up to the end of the plan.
+
+        The rate is that which a ramp leads to: the last step of a ramp, which ends within it, is not as long.
+        """
         places = np.concatenate((places, places[-1] + rate * np.arange(1, PAST + 1)))
         return np.minimum(places, self._end)
 

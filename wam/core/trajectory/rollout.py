@@ -50,7 +50,6 @@ LEAST_RATE = 0.02
 NEAR = 2e-3
 """Distance to the last row from which the arm just brakes [rad or m]."""
 
-
 EFFORTS = (1.0, 0.85, 0.7, 0.55)
 """Shares of the deceleration that the speed at the end allows, tried in turn for a stop on the rows."""
 
