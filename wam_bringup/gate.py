@@ -160,12 +160,12 @@ class GateNode(Node):
             return
         left = max(0.0, FORGOTTEN_S - waited_s)
         self._missing[_OTHERS] = (
-            f"{taken} is there already; unless it was killed just now, this launch is refused in {left:.0f} s: "
+            f"already running: {taken}; unless killed just now, this launch is refused in {left:.0f} s: "
             "end the other one first"
         )
         if waited_s > FORGOTTEN_S and self.refused is None:
             self.refused = (
-                f"{taken} runs already: another launch drives this robot; end it first, or give this one a "
+                f"already running: {taken}; another launch drives this robot: end it first, or give this one a "
                 "namespace or a ROS_DOMAIN_ID of its own"
             )
             self.get_logger().error(self.refused)

@@ -68,7 +68,7 @@ def test_a_launch_beside_a_running_one_is_refused(
         turned(node, lambda: node.refused is not None, "a refusal")
         assert node.refused is not None
         assert node.refused.startswith(
-            "/gated_safety runs already: another launch drives this robot; end it first"
+            "already running: /gated_safety; another launch drives this robot: end it first"
         )
         assert not node.opened
     finally:

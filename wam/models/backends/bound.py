@@ -103,9 +103,8 @@ class BoundStage:
             variant = self._variant(inputs)
         try:
             return variant.run(inputs)
-        except (
-            Exception
-        ) as error:  # Of a runtime, a driver or a compiler: their errors have no class in common.
+        # Of a runtime, a driver or a compiler: their errors have no class in common.
+        except Exception as error:
             raise self._fault(inputs, error) from error
 
     def _fault(self, inputs: StageInputs, error: Exception) -> Exception:
